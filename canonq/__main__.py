@@ -1,0 +1,5 @@
+"""`python -m canonq`."""
+
+from canonq.cli import main
+
+main()

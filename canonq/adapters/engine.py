@@ -1,0 +1,436 @@
+"""Docker Engine and Swarm: the real `Engine` (see ports). The SDK for looking, the CLI for `stack deploy`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import requests
+
+from canonq.adapters import netns
+from canonq.adapters.programs import plain_environment, run
+from canonq.core.blame import deploy_problem
+from canonq.core.convergence import Service, Task, same_spec
+from canonq.core.deployable import LABEL_KIND, LABEL_OWNER, Deployable
+from canonq.core.enrolment import Health
+from canonq.core.errors import HostProblem, RecipeProblem, TimedOut
+from canonq.ports import Answer
+
+NAMESPACE = "com.docker.stack.namespace"
+MARKER = ".canonq-marker"
+_STOP_GRACE = 10  #: seconds Docker gives a container when the recipe says nothing
+_TCP_IN_A_ROW = 3
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except docker.errors.NotFound:
+        raise
+    except docker.errors.APIError as error:
+        raise HostProblem(f"Docker refused to {what}: {error.explanation or error}.", code="docker-refused") from error
+    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
+        raise _no_engine(error) from error
+
+
+def _no_engine(error: Exception) -> HostProblem:
+    return HostProblem(
+        f"The Docker Engine does not answer: {str(error)[:200]}.",
+        mend="start Docker (`systemctl start docker`, or `dockerd`), and let this user use its socket.",
+        code="docker-unreachable",
+    )
+
+
+class SwarmEngine:
+    """The Docker Engine of this host, a single-node Swarm manager."""
+
+    def __init__(self) -> None:
+        self._client: docker.DockerClient | None = None
+
+    @property
+    def _api(self) -> Any:
+        if self._client is None:
+            try:
+                self._client = docker.from_env(timeout=60)
+            except docker.errors.DockerException as error:
+                raise _no_engine(error) from error
+        return self._client.api
+
+    def preflight(self) -> None:
+        """See ports.Engine.preflight."""
+        with _translated("answer"):
+            info = self._api.info()
+        swarm = info.get("Swarm", {})
+        if swarm.get("LocalNodeState") != "active" or not swarm.get("ControlAvailable"):
+            raise HostProblem(
+                "Docker is not a Swarm manager.",
+                mend="run `docker swarm init` (add `--advertise-addr 127.0.0.1` on a single host).",
+                code="no-swarm",
+            )
+
+    def data_root(self) -> Path:
+        """See ports.Engine.data_root."""
+        with _translated("tell its root folder"):
+            return Path(self._api.info()["DockerRootDir"])
+
+    # -- before a deploy -------------------------------------------------------------------------------
+
+    def ensure_images(self, references: Sequence[str], timeout: float) -> dict[str, str]:
+        """See ports.Engine.ensure_images. RecipeProblem for an image that cannot be had."""
+        ends = time.monotonic() + timeout
+        found: dict[str, str] = {}
+        for reference in dict.fromkeys(references):
+            image = self._image(reference)
+            if image is None:
+                self._pull(reference, max(1.0, ends - time.monotonic()))
+                image = self._image(reference)
+            if image is None:
+                raise RecipeProblem(f"The image {reference} is not there after its pull.", code="image-unavailable")
+            digests = image.get("RepoDigests") or []
+            found[reference] = str(digests[0].partition("@")[2] if digests else image["Id"])
+        return found
+
+    def _image(self, reference: str) -> dict[str, Any] | None:
+        with _translated("look at an image"):
+            try:
+                return dict(self._api.inspect_image(reference))
+            except docker.errors.ImageNotFound:
+                return None
+
+    def _pull(self, reference: str, timeout: float) -> None:
+        ended = run(["docker", "pull", "--quiet", reference], timeout=timeout, env=plain_environment())
+        if ended.status != 0:
+            raise deploy_problem(ended.tail, f"the pull of {reference}", default="image-unavailable")
+
+    def ensure_network(self, name: str) -> None:
+        """See ports.Engine.ensure_network."""
+        with _translated(f"make the network {name}"):
+            if any(network["Name"] == name for network in self._api.networks(names=[name])):
+                return
+            try:
+                self._api.create_network(
+                    name, driver="overlay", attachable=True, check_duplicate=True, labels={LABEL_KIND: "infrastructure"}
+                )
+            except docker.errors.APIError as error:
+                if error.status_code != 409:  # another run made it at the same moment
+                    raise
+
+    def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
+        """See ports.Engine.put_secret."""
+        with _translated(f"keep the secret {name}"):
+            for old in self._api.secrets(filters={"name": name}):
+                if old["Spec"]["Name"] == name:
+                    if any(old["Spec"].get("Labels", {}).get(key) != text for key, text in labels.items()):
+                        raise HostProblem(
+                            f"Docker has a secret '{name}' that is not of this run.",
+                            mend="remove it if it is a leftover.",
+                            code="foreign-secret",
+                        )
+                    return
+            self._api.create_secret(name, value.encode(), labels=dict(labels))
+
+    # -- deploy and look -------------------------------------------------------------------------------
+
+    def deploy(self, stack: Deployable, folder: Path, timeout: float) -> None:
+        """See ports.Engine.deploy. The resolved file is JSON, which every YAML reader reads alike."""
+        path = folder / f"{stack.stack}.resolved.json"
+        path.write_text(json.dumps(stack.file, indent=1))
+        path.chmod(0o600)
+        command = ["docker", "stack", "deploy", "--resolve-image", "never", "--prune", "-c", str(path), stack.stack]
+        ended = run(command, timeout=timeout, env=plain_environment(), cwd=folder, log=folder / "deploy.log")
+        if ended.status != 0:
+            raise deploy_problem(ended.tail, f"`docker stack deploy` of {stack.stack}")
+
+    def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
+        """See ports.Engine.observe."""
+        with _translated("list services"):
+            listed = self._api.services(filters={"label": f"{NAMESPACE}={stack}"})
+            running = self._api.tasks(filters={"label": f"{NAMESPACE}={stack}"}) if listed else []
+        names = {service["ID"]: service["Spec"]["Name"].removeprefix(f"{stack}_") for service in listed}
+        templates = {service["ID"]: service["Spec"]["TaskTemplate"] for service in listed}
+        services = [_service(service, names[service["ID"]]) for service in listed]
+        tasks = [
+            _task(task, names[task["ServiceID"]], templates[task["ServiceID"]])
+            for task in running
+            if task.get("ServiceID") in names
+        ]
+        return services, tasks
+
+    def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
+        """See ports.Engine.probe."""
+        container = self._container(stack, health.service)
+        if container is None:
+            return Answer(False, f"the service '{health.service}' has no running container", reached=False)
+        if health.kind == "exec":
+            return self._probe_exec(container, health)
+        with _translated("look at a container"):
+            pid = int(self._api.inspect_container(container)["State"]["Pid"])
+        if health.kind == "tcp":
+            return netns.probe_tcp(pid, health.port, timeout, times=_TCP_IN_A_ROW)
+        return netns.probe_http(pid, health, domain, timeout)
+
+    def _probe_exec(self, container: str, health: Health) -> Answer:
+        status, output = self._exec(container, health.command)
+        return Answer(status == 0, f"`{health.command[0]}` exited with {status}: {output[-300:]}")
+
+    def _exec(self, container: str, command: Sequence[str]) -> tuple[int, str]:
+        with _translated("run a command in a container"):
+            made = self._api.exec_create(container, list(command))
+            output = self._api.exec_start(made["Id"])
+            status = self._api.exec_inspect(made["Id"])["ExitCode"]
+        return int(status if status is not None else -1), output.decode(errors="replace")
+
+    def _container(self, stack: str, service: str) -> str | None:
+        _, tasks = self.observe(stack)
+        running = [t for t in tasks if t.service == service and t.state == "running" and t.desired == "running"]
+        newest = max(running, key=lambda task: (task.current, task.created), default=None)
+        return newest.container if newest and newest.container else None
+
+    def logs(self, stack: str, lines: int) -> dict[str, str]:
+        """See ports.Engine.logs. Never follows; a service without logs gives an empty text."""
+        found = {}
+        services, _ = self.observe(stack)
+        for service in services:
+            command = ["docker", "service", "logs", "--no-trunc", "--raw", "--tail", str(lines), f"{stack}_{service.name}"]
+            try:
+                found[service.name] = run(command, timeout=20, env=plain_environment()).output
+            except TimedOut as error:
+                found[service.name] = f"(no logs: {error.what})"
+        return found
+
+    # -- markers ---------------------------------------------------------------------------------------
+
+    def mark_volumes(self, stack: str, marker: str) -> list[str]:
+        """See ports.Engine.mark_volumes. Written as Docker copies files, so no shell is needed in the image."""
+        marked = []
+        for volume, container, target in self._mounted(stack):
+            packed = io.BytesIO()
+            with tarfile.open(fileobj=packed, mode="w") as archive:
+                entry = tarfile.TarInfo(MARKER)
+                entry.size, entry.mtime, entry.mode = len(marker), int(time.time()), 0o444
+                archive.addfile(entry, io.BytesIO(marker.encode()))
+            with _translated(f"write a marker into {volume}"):
+                self._api.put_archive(container, target, packed.getvalue())
+            marked.append(volume)
+        return marked
+
+    def find_markers(self, stack: str) -> dict[str, str]:
+        """See ports.Engine.find_markers."""
+        found = {}
+        for volume, container, target in self._mounted(stack):
+            with _translated(f"read the marker of {volume}"):
+                try:
+                    stream, _ = self._api.get_archive(container, f"{target.rstrip('/')}/{MARKER}")
+                    packed = io.BytesIO(b"".join(stream))
+                except docker.errors.NotFound:
+                    continue
+            with tarfile.open(fileobj=packed) as archive:
+                member = archive.extractfile(MARKER)
+                found[volume] = member.read(4096).decode(errors="replace") if member else ""
+        return found
+
+    def _mounted(self, stack: str) -> list[tuple[str, str, str]]:
+        """(volume, container, target) of each named writable volume of the running stack, each volume once."""
+        seen: dict[str, tuple[str, str, str]] = {}
+        _, tasks = self.observe(stack)
+        for task in tasks:
+            if task.state != "running" or task.desired != "running" or not task.current or not task.container:
+                continue
+            with _translated("look at a container"):
+                mounts = self._api.inspect_container(task.container)["Mounts"]
+            for mount in mounts:
+                if mount["Type"] != "volume" or not mount.get("RW") or mount["Name"] in seen:
+                    continue
+                if self._labels_of(mount["Name"]).get(NAMESPACE) == stack:
+                    seen[mount["Name"]] = (mount["Name"], task.container, mount["Destination"])
+        return list(seen.values())
+
+    def _labels_of(self, volume: str) -> dict[str, str]:
+        return dict(self._api.inspect_volume(volume).get("Labels") or {})
+
+    # -- removal ---------------------------------------------------------------------------------------
+
+    def undeploy(self, stack: str, timeout: float) -> None:
+        """See ports.Engine.undeploy. `stack rm` returns at once and sometimes fails half way: go on until all is gone."""
+        ends = time.monotonic() + timeout
+        graces = self._stop_graces(stack)
+        while left := self._parts(stack):
+            if time.monotonic() > ends:
+                raise TimedOut(
+                    f"The stack {stack} was not gone after {timeout:.0f} s; left are {', '.join(left[:5])}.",
+                    mend=f"run `docker stack rm {stack}` and look at the Engine's log.",
+                )
+            run(["docker", "stack", "rm", stack], timeout=60, env=plain_environment())
+            self._stop_containers(stack, graces)
+            pause_until(lambda: not self._parts(stack), min(4.0, max(0.1, ends - time.monotonic())))
+
+    def _parts(self, stack: str) -> list[str]:
+        label = {"label": f"{NAMESPACE}={stack}"}
+        with _translated("list what is left of a stack"):
+            return (
+                [f"service {s['Spec']['Name']}" for s in self._api.services(filters=label)]
+                + [f"container {c['Names'][0].lstrip('/')}" for c in self._api.containers(all=True, filters=label) if c["Names"]]
+                + [f"network {n['Name']}" for n in self._api.networks(filters=label)]
+                + [f"config {c['Spec']['Name']}" for c in self._api.configs(filters=label)]
+            )
+
+    def _stop_graces(self, stack: str) -> dict[str, int]:
+        with _translated("list services"):
+            listed = self._api.services(filters={"label": f"{NAMESPACE}={stack}"})
+        return {
+            service["ID"]: max(
+                1, int(service["Spec"]["TaskTemplate"]["ContainerSpec"].get("StopGracePeriod", _STOP_GRACE * 10**9) / 1e9)
+            )
+            for service in listed
+        }
+
+    def _stop_containers(self, stack: str, graces: Mapping[str, int]) -> None:
+        """Ask the containers to stop now, each with its own grace, rather than when Swarm gets round to it."""
+        with _translated("list containers"):
+            listed = self._api.containers(filters={"label": f"{NAMESPACE}={stack}"})
+        for container in listed:
+            grace = graces.get(container["Labels"].get("com.docker.swarm.service.id", ""), _STOP_GRACE)
+            with contextlib.suppress(docker.errors.APIError, requests.exceptions.RequestException):
+                self._api.stop(container["Id"], timeout=grace)
+
+    def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
+        """See ports.Engine.owned."""
+        wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
+        with _translated("list what canonq owns"):
+            stacks = {s["Spec"]["Labels"].get(NAMESPACE, "") for s in self._api.services(filters=wanted)}
+            stacks |= {n.get("Labels", {}).get(NAMESPACE, "") for n in self._api.networks(filters=wanted)}
+            return {
+                "stacks": sorted(stacks - {""}),
+                "containers": [c["Id"][:12] for c in self._api.containers(all=True, filters=wanted)],
+                "networks": [n["Name"] for n in self._api.networks(filters=wanted)],
+                "configs": [c["Spec"]["Name"] for c in self._api.configs(filters=wanted)],
+                "secrets": [s["Spec"]["Name"] for s in self._api.secrets(filters=wanted)],
+                "volumes": [v["Name"] for v in self._api.volumes(filters=wanted)["Volumes"] or []],
+            }
+
+    def owners(self, labels: Mapping[str, str]) -> list[str]:
+        """See ports.Engine.owners."""
+        wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
+        with _translated("list what canonq owns"):
+            found = [
+                item["Spec"]
+                for kind in (self._api.services, self._api.configs, self._api.secrets)
+                for item in kind(filters=wanted)
+            ]
+            found += self._api.networks(filters=wanted) + self._api.containers(all=True, filters=wanted)
+            found += self._api.volumes(filters=wanted)["Volumes"] or []
+        return sorted({(item.get("Labels") or {}).get(LABEL_OWNER, "") for item in found} - {""})
+
+    def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
+        """See ports.Engine.remove_owned."""
+        removed = self.owned(labels)
+        for stack in removed["stacks"]:
+            self.undeploy(stack, timeout)
+        left = self.owned(labels)
+        for kind, remove in (
+            ("configs", self._api.remove_config),
+            ("secrets", self._api.remove_secret),
+            ("networks", self._api.remove_network),
+        ):
+            for name in left[kind]:
+                self._gone(lambda name=name, remove=remove: remove(name), f"{kind[:-1]} {name}", timeout)  # type: ignore[misc]
+        for name in left["volumes"]:
+            self.remove_volume(name)
+        return {kind: names for kind, names in removed.items() if names}
+
+    def _gone(self, remove: Callable[[], Any], what: str, timeout: float) -> None:
+        ends = time.monotonic() + timeout
+        while True:
+            try:
+                with _translated(f"remove the {what}"):
+                    remove()
+                return
+            except docker.errors.NotFound:
+                return
+            except HostProblem:
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(0.2)  # still in use by a task that is ending
+
+    # -- volumes ---------------------------------------------------------------------------------------
+
+    def make_volume(self, name: str, labels: Mapping[str, str]) -> Path:
+        """See ports.Engine.make_volume."""
+        with _translated(f"make the volume {name}"):
+            made = self._api.create_volume(name, labels=dict(labels))
+        return Path(made["Mountpoint"])
+
+    def volume_path(self, name: str) -> Path | None:
+        """See ports.Engine.volume_path."""
+        with _translated("look at a volume"):
+            try:
+                return Path(self._api.inspect_volume(name)["Mountpoint"])
+            except docker.errors.NotFound:
+                return None
+
+    def volume_label(self, name: str, label: str) -> str | None:
+        """See ports.Engine.volume_label."""
+        with _translated("look at a volume"):
+            try:
+                return self._labels_of(name).get(label)
+            except docker.errors.NotFound:
+                return None
+
+    def remove_secrets(self, labels: Mapping[str, str]) -> None:
+        """See ports.Engine.remove_secrets."""
+        for name in self.owned(labels)["secrets"]:
+            self._gone(lambda name=name: self._api.remove_secret(name), f"secret {name}", timeout=30)  # type: ignore[misc]
+
+    def remove_volume(self, name: str) -> None:
+        """See ports.Engine.remove_volume. Retried while an ending container still uses it."""
+        self._gone(lambda: self._api.remove_volume(name), f"volume {name}", timeout=30)
+
+
+def pause_until(done: Callable[[], bool], timeout: float, step: float = 0.1) -> bool:
+    """Look every `step` seconds until `done` or `timeout` seconds are over; whether it was done."""
+    ends = time.monotonic() + timeout
+    while not done():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(step)
+    return True
+
+
+def _service(service: Mapping[str, Any], name: str) -> Service:
+    spec = service["Spec"]
+    mode = spec.get("Mode", {})
+    restart = spec["TaskTemplate"].get("RestartPolicy", {}).get("Condition", "any")
+    update = service.get("UpdateStatus") or {}
+    return Service(
+        name=name,
+        replicas=None if "Global" in mode else int(mode.get("Replicated", {}).get("Replicas", 1)),
+        update=update.get("State"),
+        update_message=update.get("Message", ""),
+        one_shot=restart in ("none", "on-failure"),
+        labels=spec.get("Labels", {}),
+    )
+
+
+def _task(task: Mapping[str, Any], service: str, template: Mapping[str, Any]) -> Task:
+    status = task.get("Status", {})
+    container = status.get("ContainerStatus") or {}
+    return Task(
+        service=service,
+        state=status.get("State", "new"),
+        desired=task.get("DesiredState", ""),
+        current=same_spec(template, task.get("Spec", {})),
+        slot=int(task.get("Slot", 0)),
+        error=status.get("Err", ""),
+        exit_code=int(container.get("ExitCode") or 0),
+        container=container.get("ContainerID", ""),
+        created=task.get("CreatedAt", ""),
+    )

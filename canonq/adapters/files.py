@@ -1,0 +1,68 @@
+"""Durable files: absent or complete, also after a power loss."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from canonq.core.errors import HostProblem
+
+
+def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace `path` in one step: temporary file, fsync, rename, fsync of the folder.
+
+    HostProblem when the file system refuses (full, read-only, not writable); the old file is then still whole.
+    """
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                os.fchmod(file.fileno(), mode)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
+        sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
+    """Write `value` as indented JSON, durably."""
+    write_durably(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(), mode=mode)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the entries of a folder durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn an OSError into a HostProblem that names the path and the mend."""
+    try:
+        yield
+    except PermissionError as error:
+        raise HostProblem(
+            f"{path} cannot be written: {error.strerror}.",
+            mend=f"let the user that runs canonq (uid {os.geteuid()}) write there, or set CANONQ_STATE.",
+            code="state-not-writable",
+        ) from error
+    except OSError as error:
+        raise HostProblem(
+            f"{path} cannot be written: {error.strerror or error}.",
+            mend="look at the disk: is it full, read-only or failing?",
+            code="state-not-writable",
+        ) from error

@@ -1,0 +1,50 @@
+"""Probes through the reverse proxy in front, with the app's domain as Host (and as TLS server name)."""
+
+from __future__ import annotations
+
+import urllib3
+
+from canonq.settings import IngressSettings
+
+_BODY = 65536  #: bytes of an answer that are read
+
+
+class HttpIngress:
+    """The ingress that `[ingress]` names."""
+
+    def __init__(self, settings: IngressSettings) -> None:
+        self._settings = settings
+
+    def get(self, domain: str, path: str, timeout: float) -> tuple[int, bytes]:
+        """One GET for `domain`; status and the beginning of the body. OSError when nothing answers."""
+        host, _, port = self._settings.address.partition(":")
+        limit = urllib3.Timeout(total=timeout)
+        pool: urllib3.HTTPConnectionPool
+        if self._settings.scheme == "https":
+            pool = urllib3.HTTPSConnectionPool(
+                host,
+                int(port or 443),
+                timeout=limit,
+                server_hostname=domain,
+                assert_hostname=domain,
+                cert_reqs="CERT_REQUIRED",
+                ca_certs=str(self._settings.ca_file) if self._settings.ca_file else None,
+            )
+        else:
+            pool = urllib3.HTTPConnectionPool(host, int(port or 80), timeout=limit)
+        try:
+            answer = pool.request(
+                "GET",
+                path,
+                headers={"Host": domain, "User-Agent": "canonq"},
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+            body = answer.read(_BODY)
+            answer.release_conn()
+            return answer.status, body
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise OSError(f"{self._settings.scheme}://{self._settings.address}: {error}") from error
+        finally:
+            pool.close()

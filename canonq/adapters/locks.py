@@ -1,0 +1,186 @@
+"""Leases on recipes' registries: a Redis lock that is renewed while held, and a fencing number kept on disk.
+
+Redis says who may try; the file lock and the fence beside the record say who may write, so that a Redis that
+lost its memory, or a holder that wakes up late, cannot make two writers (SPEC section 5.3).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import redis
+from redis.exceptions import LockError, LockNotOwnedError, RedisError
+from redis.lock import Lock
+
+from canonq.adapters.files import told, write_durably
+from canonq.core.errors import HostProblem, LockLost
+from canonq.core.names import recipe_name
+
+_PREFIX = "canonq:registry:"
+
+
+def redis_client(url: str) -> redis.Redis:
+    """A client for a broker URL; Celery writes sockets as `redis+socket://`, redis-py as `unix://`."""
+    return redis.Redis.from_url(url.replace("redis+socket://", "unix://", 1), socket_timeout=10, socket_connect_timeout=5)
+
+
+class HeldRecipe:
+    """Proof that a recipe's registry is held."""
+
+    def __init__(self, recipe: str, fence: int, fence_file: Path) -> None:
+        self.recipe = recipe
+        self.fence = fence
+        self._fence_file = fence_file
+        self._lost = threading.Event()
+
+    def lose(self) -> None:
+        """Note that the lease ended."""
+        self._lost.set()
+
+    def check(self) -> None:
+        """LockLost when the lease ended, or when a later holder has left its fence."""
+        if self._lost.is_set():
+            raise LockLost(f"The lease on {self.recipe} ended; nothing was written.", mend="the step is done again.")
+        newest = read_fence(self._fence_file)
+        if newest != self.fence:
+            raise LockLost(f"A later holder (fence {newest}) took {self.recipe} over from fence {self.fence}.")
+
+
+class RedisLocks:
+    """Locks (see ports) for the registry below `warm`; `instance` names this state folder."""
+
+    def __init__(self, client: redis.Redis, warm: Path, *, instance: str, lease: float = 60.0) -> None:
+        self._redis = client
+        self._warm = warm
+        self._instance = instance
+        self._lease = lease  #: seconds
+
+    @contextlib.contextmanager
+    def hold(self, recipe: str, holder: str) -> Iterator[HeldRecipe | None]:
+        """Hold the recipe until the block ends; None when another does. HostProblem when Redis is away."""
+        folder = self._warm / recipe_name(recipe)
+        with told(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = (folder / "lock").open("w")
+        with file:
+            if not _try_flock(file):
+                yield None
+                return
+            lock = self._try_redis(recipe, holder)
+            if lock is None:
+                yield None
+                return
+            held = HeldRecipe(recipe, self._next_fence(recipe, folder / "fence"), folder / "fence")
+            over = threading.Event()
+            renewal = threading.Thread(target=self._renew, args=(lock, held, over), daemon=True, name=f"lease-{recipe}")
+            renewal.start()
+            try:
+                yield held
+            finally:
+                over.set()
+                renewal.join()
+                with contextlib.suppress(LockError, RedisError):
+                    lock.release()
+
+    def holder(self, recipe: str) -> dict[str, Any] | None:
+        """Who holds the recipe since when."""
+        with _away():
+            token = self._redis.get(_PREFIX + recipe)
+        return _read_token(token)
+
+    def _try_redis(self, recipe: str, holder: str) -> Lock | None:
+        token = json.dumps(
+            {
+                "holder": holder,
+                "pid": os.getpid(),
+                "instance": self._instance,
+                "since": int(time.time()),
+                "id": os.urandom(4).hex(),
+            }
+        )
+        lock = Lock(self._redis, _PREFIX + recipe, timeout=self._lease, thread_local=False)
+        with _away():
+            if lock.acquire(blocking=False, token=token):
+                return lock
+            old = self._redis.get(_PREFIX + recipe)
+            # The file lock was free, so a holder with this very state folder is dead: its lease need not run out.
+            if (_read_token(old) or {}).get("instance") == self._instance:
+                dead = Lock(self._redis, _PREFIX + recipe, thread_local=False)
+                dead.local.token = old
+                with contextlib.suppress(LockNotOwnedError):
+                    dead.release()
+                if lock.acquire(blocking=False, token=token):
+                    return lock
+        return None
+
+    def _next_fence(self, recipe: str, fence_file: Path) -> int:
+        with _away():
+            counted = int(self._redis.incr(f"canonq:fence:{recipe}"))
+            fence = max(counted, read_fence(fence_file) + 1)
+            if fence != counted:
+                self._redis.set(f"canonq:fence:{recipe}", fence)
+        write_durably(fence_file, str(fence).encode())
+        return fence
+
+    def _renew(self, lock: Lock, held: HeldRecipe, over: threading.Event) -> None:
+        good_until = time.monotonic() + self._lease
+        while not over.wait(self._lease / 3):
+            try:
+                lock.reacquire()
+                good_until = time.monotonic() + self._lease
+            except LockError:
+                held.lose()
+                return
+            except RedisError:
+                # Redis is away. The lease is ours until it runs out, less a margin to stop in.
+                if time.monotonic() > good_until - self._lease / 3:
+                    held.lose()
+                    return
+
+
+def read_fence(path: Path) -> int:
+    """The newest fence on disk; 0 when there was none."""
+    try:
+        return int(path.read_text() or 0)
+    except FileNotFoundError:
+        return 0
+    except (OSError, ValueError) as error:
+        raise HostProblem(f"The fence {path} cannot be read: {error}.", mend="look at the disk.") from error
+
+
+def _try_flock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read_token(token: Any) -> dict[str, Any] | None:
+    if not token:
+        return None
+    try:
+        read = json.loads(token)
+    except ValueError:
+        return {"holder": "unknown"}
+    return read if isinstance(read, dict) else {"holder": "unknown"}
+
+
+@contextlib.contextmanager
+def _away() -> Iterator[None]:
+    try:
+        yield
+    except LockError:
+        raise
+    except RedisError as error:
+        raise HostProblem(
+            f"Redis does not answer: {error}.", mend="start Redis, or correct CANONQ_REDIS_URL.", code="redis-unreachable"
+        ) from error

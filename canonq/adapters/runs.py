@@ -1,0 +1,185 @@
+"""What is kept on disk about runs and sweeps: `runs/<recipe>/<run>/` and `sweeps/<sweep>/`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from canonq.adapters.files import told, write_json
+from canonq.core.errors import CanonqError
+from canonq.core.names import SWEEP_ID, identifier, recipe_name
+from canonq.core.outcomes import Outcome
+from canonq.core.records import Verdict
+
+RUN_FILE = "run.json"
+_TASK_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+class Runs:
+    """One folder for each run, with everything about it; newest last by name."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def make(self, recipe: str, run: str) -> Path:
+        """The new folder of a run."""
+        folder = self._root / recipe_name(recipe) / run
+        with told(folder):
+            folder.mkdir(parents=True)
+        return folder
+
+    def record(self, verdict: Verdict) -> None:
+        """Keep a run's verdict, durably."""
+        write_json(self._root / verdict.recipe / verdict.run / RUN_FILE, verdict.model_dump(mode="json"))
+
+    def verdicts(self, recipe: str) -> list[Verdict]:
+        """All kept verdicts of a recipe, oldest first; a run that never ended has none."""
+        found = []
+        for path in sorted((self._root / recipe_name(recipe)).glob(f"*/{RUN_FILE}")):
+            try:
+                found.append(Verdict.model_validate_json(path.read_bytes()))
+            except ValidationError:
+                continue  # of another canonq version: history, never a reason to stop
+        return found
+
+    def newest(self, recipe: str) -> Verdict | None:
+        """The newest verdict, or None."""
+        verdicts = self.verdicts(recipe)
+        return verdicts[-1] if verdicts else None
+
+    def retain(self, recipe: str, keep: int) -> None:
+        """Drop all but the newest `keep` run folders."""
+        folders = sorted(path for path in (self._root / recipe).glob("*") if path.is_dir())
+        for folder in folders[:-keep]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class Journal:
+    """What has been done for one order (a sweep, or a call by hand), recipe by recipe.
+
+    A finished step's result is kept here, so that a task which is delivered twice has the effect of one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def steps(self, recipe: str) -> dict[str, Any]:
+        """step -> {started, attempts, result?} in the order in which they began."""
+        return _read(self._path(recipe))
+
+    def begin(self, recipe: str, step: str, stamp: str) -> int:
+        """Note that a step begins; how many times it has begun by now."""
+        steps = self.steps(recipe)
+        entry = steps.setdefault(step, {"attempts": 0})
+        entry |= {"attempts": int(entry["attempts"]) + 1, "started": stamp}
+        write_json(self._path(recipe), steps)
+        return int(entry["attempts"])
+
+    def result(self, recipe: str, step: str) -> dict[str, Any] | None:
+        """The kept result of a finished step."""
+        entry = self.steps(recipe).get(step, {})
+        found = entry.get("result")
+        return dict(found) if found is not None else None
+
+    def finish(self, recipe: str, step: str, result: dict[str, Any]) -> None:
+        """Keep a step's result."""
+        steps = self.steps(recipe)
+        steps.setdefault(step, {"attempts": 1})["result"] = result
+        write_json(self._path(recipe), steps)
+
+    def forget(self, recipe: str) -> None:
+        """Begin anew for a recipe (a deferred one that is tried again)."""
+        self._path(recipe).unlink(missing_ok=True)
+
+    def _path(self, recipe: str) -> Path:
+        return self._folder / "steps" / f"{recipe_name(recipe)}.json"
+
+
+class Sweeps:
+    """Sweeps on record: who was enrolled, and one outcome for each."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def folder(self, sweep: str) -> Path:
+        """A sweep's folder. WrongUse for what is not a sweep id."""
+        return self._root / identifier(sweep, SWEEP_ID, "sweep id")
+
+    def journal(self, sweep: str) -> Journal:
+        """The sweep's journal."""
+        return Journal(self.folder(sweep))
+
+    def call_journal(self, task: str) -> Journal:
+        """The journal of a task called by hand."""
+        return Journal(self._root.parent / "calls" / identifier(task, _TASK_ID, "task id"))
+
+    def id_for(self, task: str, new: str) -> str:
+        """The sweep that a task opened before, else `new`, remembered: a task delivered twice opens one sweep."""
+        path = self._root.parent / "calls" / identifier(task, _TASK_ID, "task id") / "sweep.json"
+        kept = _read(path).get("sweep")
+        if kept is None:
+            write_json(path, {"sweep": new})
+        return str(kept or new)
+
+    def open(self, sweep: str, record: dict[str, Any]) -> None:
+        """Put a new sweep on record."""
+        write_json(self.folder(sweep) / "sweep.json", record)
+
+    def read(self, sweep: str) -> dict[str, Any]:
+        """The sweep's record; empty when there is none yet."""
+        return _read(self.folder(sweep) / "sweep.json")
+
+    def settle(self, sweep: str, outcome: Outcome) -> None:
+        """Keep one recipe's outcome."""
+        write_json(self._outcome(sweep, outcome.recipe), outcome.model_dump(mode="json"))
+
+    def unsettle(self, sweep: str, recipe: str) -> bool:
+        """Take an outcome back; whether it was there. Only one of several callers gets True."""
+        try:
+            self._outcome(sweep, recipe).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def retries(self, sweep: str, recipe: str) -> int:
+        """How often a deferred recipe was tried again."""
+        return int(_read(self._retries(sweep, recipe)).get("retries", 0))
+
+    def count_retry(self, sweep: str, recipe: str) -> None:
+        """Count one more try."""
+        write_json(self._retries(sweep, recipe), {"retries": self.retries(sweep, recipe) + 1})
+
+    def _retries(self, sweep: str, recipe: str) -> Path:
+        return self.folder(sweep) / "retries" / f"{recipe_name(recipe)}.json"
+
+    def outcomes(self, sweep: str) -> dict[str, Outcome]:
+        """recipe -> outcome, as far as they are known."""
+        found = {}
+        for path in sorted((self.folder(sweep) / "outcomes").glob("*.json")):
+            outcome = Outcome.model_validate(_read(path))
+            found[outcome.recipe] = outcome
+        return found
+
+    def newest(self) -> str | None:
+        """Id of the newest sweep."""
+        names = sorted(path.parent.name for path in self._root.glob("*/sweep.json"))
+        return names[-1] if names else None
+
+    def _outcome(self, sweep: str, recipe: str) -> Path:
+        # Broken enrolments may have any folder name, so the file's name is an escaped form of it.
+        safe = "".join(c if (c.isalnum() and c.isascii()) or c in "-_" else f"%{ord(c):x}" for c in recipe)
+        return self.folder(sweep) / "outcomes" / f"{safe[:120]}.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CanonqError(f"{path} cannot be read: {error}.", mend="look at the disk.") from error

@@ -1,0 +1,124 @@
+"""Volume data on the host: copies, and snapshots as one zstd-compressed tar archive.
+
+GNU tar keeps owners, modes, times, xattrs, ACLs, hard links and holes; the archive is hashed as it is written,
+made durable by one fsync, and never held in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import zstandard
+
+from canonq.adapters.files import sync_folder, told
+from canonq.adapters.programs import plain_environment, run
+from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.records import Snapshot
+
+_CHUNK = 1 << 20
+_LEVEL = 3
+_TAR_LIMIT = 6 * 3600.0  #: seconds
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Make `target` hold exactly what `source` holds, sharing blocks where the file system can."""
+    _can_read(source)
+    run_checked(["find", str(target), "-mindepth", "1", "-delete"], f"empty {target}")
+    run_checked(["cp", "-a", "--reflink=auto", "--sparse=auto", f"{source}/.", str(target)], f"copy {source}")
+
+
+def run_checked(command: list[str], what: str) -> None:
+    """Run a file program; HostProblem with its words when it fails."""
+    ended = run(command, timeout=_TAR_LIMIT, env=plain_environment())
+    if ended.status != 0:
+        raise HostProblem(f"Could not {what}: {ended.tail[-400:]}", mend="look at the disk and its room.", code="copy-failed")
+
+
+def snapshot(volumes: Mapping[str, Path], path: Path) -> Snapshot:
+    """Archive volumes (key -> folder) into `path`, durably. The app must be stopped."""
+    command = ["tar", "--create", "--numeric-owner", "--xattrs", "--acls", "--sparse", "--directory=/"]
+    for key, folder in volumes.items():
+        _can_read(folder)
+        pattern = re.sub(r"([^A-Za-z0-9/_-])", r"\\\1", str(folder).lstrip("/"))
+        command.append(f"--transform=flags=rhS;s,^{pattern},{key},")
+    command += ["--files-from=/dev/null"] if not volumes else ["--", *(str(folder).lstrip("/") for folder in volumes.values())]
+    with told(path), path.open("xb") as file:
+        checksum = _compress(command, file)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+    return Snapshot(path=str(path), bytes=path.stat().st_size, checksum=f"sha256:{checksum}")
+
+
+def _compress(command: list[str], file: IO[bytes]) -> str:
+    summed = hashlib.sha256()
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=2).compressobj()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=plain_environment(), start_new_session=True
+    )
+    assert process.stdout and process.stderr  # both are pipes
+    try:
+        while chunk := process.stdout.read(_CHUNK):
+            packed = compressor.compress(chunk)
+            summed.update(packed)
+            file.write(packed)
+        packed = compressor.flush()
+        summed.update(packed)
+        file.write(packed)
+        said = process.stderr.read().decode(errors="replace")
+        if process.wait() != 0:
+            raise HostProblem(f"tar could not read the volumes: {said[-400:]}", code="snapshot-failed")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+    return summed.hexdigest()
+
+
+def verify_snapshot(kept: Snapshot) -> str | None:
+    """Why a snapshot is not whole, or None: it is there, has its size, its checksum, and unpacks to its end."""
+    path = Path(kept.path)
+    try:
+        if path.stat().st_size != kept.bytes:
+            return f"{path} has {path.stat().st_size} bytes instead of {kept.bytes}"
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    if f"sha256:{found}" != kept.checksum:
+        return f"{path} does not have its checksum any more"
+    return None
+
+
+def unpack_snapshot(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
+    """Put a snapshot's data into folders (key -> folder), each made to hold exactly that."""
+    if problem := verify_snapshot(kept):
+        raise CanonqError(f"The snapshot cannot be used: {problem}.", code="snapshot-damaged")
+    for key, folder in volumes.items():
+        run_checked(["find", str(folder), "-mindepth", "1", "-delete"], f"empty {folder}")
+        command = ["tar", "--extract", "--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*", "--acls",
+                   f"--directory={folder}", "--strip-components=1", "--", key]  # fmt: skip
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=plain_environment())
+        assert process.stdin and process.stderr  # both are pipes
+        with Path(kept.path).open("rb") as file, process.stdin as pipe:
+            zstandard.ZstdDecompressor().copy_stream(file, pipe)
+        said = process.stderr.read().decode(errors="replace")
+        process.stderr.close()
+        if process.wait() != 0:
+            raise HostProblem(f"tar could not unpack '{key}': {said[-400:]}", code="restore-failed")
+
+
+def _can_read(folder: Path) -> None:
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise HostProblem(
+            f"The volume data in {folder} cannot be read by uid {os.geteuid()}.",
+            mend="run the workers as root; in a container, mount Docker's volumes folder at the same path.",
+            code="volumes-not-readable",
+        )

@@ -1,0 +1,247 @@
+"""The commands. Each unpacks its options, calls one flow, and prints."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+import click
+from celery import Celery, Signature, chain
+from kombu.exceptions import OperationalError
+
+from canonq import __version__
+from canonq.cli.output import OUTCOME_COLUMNS, outcome_rows, print_json, print_table
+from canonq.cli.waiting import await_result, await_sweep, workers_for
+from canonq.core.enrolment import LONGEST_RUN
+from canonq.core.errors import ExitStatus, HostProblem
+from canonq.core.names import ref_name
+from canonq.flows import doctor as doctor_flow
+from canonq.flows import janitor as janitor_flow
+from canonq.flows import plan as plan_flow
+from canonq.flows import status as status_flow
+from canonq.flows.sweep import open_sweep
+from canonq.settings import load_settings
+from canonq.wiring import live
+from workers import tree as process_tree
+from workers.app import make_app
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, for programs.")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit status: 0 done and nothing red; 1 something red, deferred or refused; 2 wrong use, wrong "
+    "configuration or a hollow sweep; 3 the machinery failed.",
+)
+@click.version_option(__version__, prog_name="canonq")
+def canonq() -> None:
+    """Keep, for every enrolled Co-op Cloud recipe, one canonical: the newest release proven from a cold start."""
+
+
+@canonq.command()
+@click.argument("recipes", nargs=-1, metavar="[RECIPE]...")
+@click.option("--wait", is_flag=True, help="Wait for every outcome and print the table.")
+@json_option
+def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
+    """Run one sweep now, over all enrolled recipes or those named."""
+    settings = load_settings()
+    world = live(settings)
+    opened = open_sweep(world, recipes)
+    with workers_for(settings, quiet=as_json) as tree:
+        app = make_app(load_settings())
+        _enqueue(app, app.signature("canonq.sweep", args=[list(recipes), opened.sweep]))
+        if not wait and tree is None:
+            shown = {"sweep": opened.sweep, "enrolled": len(world.sweeps.read(opened.sweep)["enrolled"])}
+            print_json(shown) if as_json else click.echo(f"Sweep {opened.sweep} of {shown['enrolled']} recipes was enqueued.")
+            return ExitStatus.DONE
+        result = await_sweep(live(), opened.sweep, tree, quiet=as_json)
+    if as_json:
+        print_json(result)
+    else:
+        print_table(f"Sweep {opened.sweep}", OUTCOME_COLUMNS, outcome_rows(result["outcomes"]))
+        click.echo(", ".join(f"{count} {kind}" for kind, count in result["counts"].items()) + f" = {result['enrolled']} enrolled")
+    return ExitStatus(result["exit_status"])
+
+
+def _enqueue(app: Celery, what: Signature[Any]) -> Any:
+    """Send a task or chain; HostProblem at once when the broker does not answer."""
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+    except (OperationalError, OSError) as error:
+        raise HostProblem(
+            f"Redis does not answer: {error}.", mend="start it, or correct CANONQ_REDIS_URL.", code="redis-unreachable"
+        ) from error
+    return what.apply_async()
+
+
+@canonq.command()
+@json_option
+def plan(as_json: bool) -> ExitStatus:
+    """Say what a sweep would do and why; change nothing."""
+    found = plan_flow.plan(live())
+    rows = found["recipes"]
+    if as_json:
+        print_json(found)
+    else:
+        columns = ("recipe", "action", "reason", "latest", "canonical", "base", "queue", "seconds", "MiB", "detail")
+        print_table(
+            "Plan",
+            columns,
+            [
+                [*(row[key] for key in columns[:7]), row["expected_seconds"], _mib(row["expected_disk_bytes"]), row["detail"]]
+                for row in rows
+            ],
+        )
+    if any(row["action"] == "error" for row in rows):
+        return ExitStatus.MACHINERY
+    return (
+        ExitStatus.ATTENTION if any(row["action"] == "defer" or row["reason"] == "held-red" for row in rows) else ExitStatus.DONE
+    )
+
+
+def _mib(count: int | None) -> str | None:
+    return None if count is None else f"{count / 2**20:.0f}"
+
+
+@canonq.command()
+@click.argument("recipe", required=False)
+@json_option
+def status(recipe: str | None, as_json: bool) -> ExitStatus:
+    """Show canonicals, last verdicts and what is running."""
+    found = status_flow.status(live(), recipe)
+    if as_json:
+        print_json(found)
+        return ExitStatus.DONE
+    columns = ("recipe", "weight", "canonical", "promoted at", "last run", "verdict", "version", "level", "reason", "now")
+    print_table("Canonicals", columns, [_status_row(row) for row in found["recipes"]])
+    for row in found["recipes"]:
+        if row["problem"]:
+            click.echo(f"{row['recipe']}: {row['problem']}")
+        for run in row.get("runs", []) if recipe else []:
+            click.echo(f"{run['run']}  {run['verdict']:5}  level {run['level']}  {run['version']}  {run['detail']}")
+    return ExitStatus.DONE
+
+
+def _status_row(row: dict[str, Any]) -> list[Any]:
+    record, last = row["canonical"] or {}, row["last_run"] or {}
+    held = row["held_by"]["holder"] if row["held_by"] else ", ".join(row.get("running", []))
+    return [
+        row["recipe"], row["weight"], record.get("version"), record.get("promoted_at"), last.get("id"),
+        last.get("verdict"), last.get("version"), last.get("level"), last.get("reason"), held,
+    ]  # fmt: skip
+
+
+@canonq.command()
+@click.argument("recipe")
+@click.option("--tag", help="The release to prove; the newest when not given.")
+@json_option
+def test(recipe: str, tag: str | None, as_json: bool) -> ExitStatus:
+    """Prove one release from a cold start, now."""
+    settings = load_settings()
+    enrolment = live(settings).checkout.enrolment(recipe)
+    if tag is not None:
+        ref_name(tag)
+    with workers_for(settings, quiet=as_json) as tree:
+        app = make_app(load_settings())
+        links = chain(
+            app.signature("canonq.sync", args=[recipe], options={"queue": "light"}),
+            app.signature("canonq.test", kwargs={"tag": tag}, options={"queue": enrolment.queue}),
+            app=app,
+        )
+        verdict = await_result(_enqueue(app, links), tree, LONGEST_RUN * 2)
+    if as_json:
+        print_json(verdict)
+    else:
+        rungs = [[name, rung["status"], rung["reason"]] for name, rung in verdict["rungs"].items()]
+        print_table(
+            f"{recipe} {verdict['version']}: {verdict['verdict']}, level {verdict['level']}", ("rung", "status", "reason"), rungs
+        )
+        click.echo(f"{verdict['detail']}\nEverything about this run is in {verdict['directory']}.")
+    return {"green": ExitStatus.DONE, "red": ExitStatus.ATTENTION}.get(verdict["verdict"], ExitStatus.MACHINERY)
+
+
+@canonq.command()
+@click.argument("recipe")
+@json_option
+def promote(recipe: str, as_json: bool) -> ExitStatus:
+    """Put a recipe's newest verdict through the gate, and promote it if it passes."""
+    settings = load_settings()
+    enrolment = live(settings).checkout.enrolment(recipe)
+    with workers_for(settings, quiet=as_json) as tree:
+        app = make_app(load_settings())
+        task = app.signature("canonq.promote", args=[recipe], options={"queue": enrolment.queue})
+        done = await_result(_enqueue(app, task), tree, LONGEST_RUN * 2)
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"{recipe} {done['version'] or ''}: {done['outcome']} ({done['reason']}). {done['detail']}")
+        for reason in done["reasons"]:
+            click.echo(f"  {reason}")
+    return {"promoted": ExitStatus.DONE, "failed": ExitStatus.MACHINERY}.get(done["outcome"], ExitStatus.ATTENTION)
+
+
+@canonq.command()
+@click.argument("recipe", required=False)
+@json_option
+def verify(recipe: str | None, as_json: bool) -> ExitStatus:
+    """Check records, snapshots, checksums and retained volumes."""
+    world = live()
+    rows = status_flow.verify(world, world.checkout.enrolment(recipe).recipe if recipe else None)
+    if as_json:
+        print_json({"recipes": rows})
+    else:
+        columns = ("recipe", "canonical", "state", "problems")
+        print_table(
+            "Canonicals on record", columns,
+            [[r["recipe"], r["version"], "ok" if r["ok"] else "broken", "; ".join(r["problems"])] for r in rows],
+        )  # fmt: skip
+    return ExitStatus.DONE if all(row["ok"] for row in rows) else ExitStatus.MACHINERY
+
+
+@canonq.command()
+@json_option
+def doctor(as_json: bool) -> ExitStatus:
+    """Check everything a sweep needs, and say how to mend each."""
+    checks = doctor_flow.doctor(live())
+    if as_json:
+        print_json({"checks": checks})
+    else:
+        print_table("Doctor", ("check", "state", "detail", "mend"), [list(check.values()) for check in checks])
+    broken = [check for check in checks if check["state"] == "broken"]
+    if any(check["check"] in ("checkout", "enrolments") for check in broken):
+        return ExitStatus.WRONG_USE
+    return ExitStatus.MACHINERY if broken else ExitStatus.DONE
+
+
+@canonq.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@json_option
+def janitor(dry_run: bool, as_json: bool) -> ExitStatus:
+    """Remove what dead runs left behind; never what is warm, canonical, alive or not canonq's own."""
+    lines = janitor_flow.clean(live(), dry_run=dry_run)
+    if as_json:
+        print_json({"dry_run": dry_run, "removed": lines})
+    else:
+        click.echo("\n".join(lines) or "There was nothing to remove.")
+    return ExitStatus.DONE
+
+
+@canonq.command()
+@json_option
+def up(as_json: bool) -> ExitStatus:
+    """Run everything a single host needs until it is stopped: Redis if none is configured, workers, beat."""
+    settings = load_settings()
+    world = live(settings)
+    enrolled = world.checkout.enrolled()  # a hollow installation is told now, not at 03:00
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with process_tree.running(settings, beat=True, keep_redis=True) as tree:
+        told = {"up": True, "enrolled": enrolled.names, "logs": str(process_tree.log_folder(settings))}
+        print_json(told) if as_json else click.echo(f"Up with {len(enrolled.names)} recipes; logs in {told['logs']}.")
+        try:
+            while (dead := tree.dead()) is None:
+                time.sleep(1)
+        except KeyboardInterrupt:
+            return ExitStatus.DONE
+        raise HostProblem(f"{dead} ended, so everything was stopped.", mend="look at its log.", code="process-ended")

@@ -1,0 +1,85 @@
+"""Waiting for work that workers do, with lines that say how it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from celery.result import AsyncResult
+
+from canonq.core.errors import CanonqError, HostProblem, TimedOut
+from canonq.flows.sweep import give_up, summary
+from canonq.flows.world import World
+from canonq.settings import Settings
+from workers import tree as process_tree
+
+_LOOK_EVERY = 0.25
+
+
+@contextlib.contextmanager
+def workers_for(settings: Settings, *, quiet: bool) -> Iterator[process_tree.Tree | None]:
+    """The workers in place when a Redis is configured; else an embedded Redis and workers for as long as needed."""
+    if settings.broker_url() is not None:
+        yield None
+        return
+    if not quiet:
+        logs = process_tree.log_folder(settings)
+        click.echo(f"No Redis is configured: running one and the workers here; their logs are in {logs}.", err=True)
+    with process_tree.running(settings) as tree:
+        yield tree
+
+
+def await_sweep(world: World, sweep: str, tree: process_tree.Tree | None, *, quiet: bool) -> dict[str, Any]:
+    """Wait until every recipe has an outcome; those that never get one are accounted for as lost."""
+    ends = time.monotonic() + world.settings.sweep_timeout
+    told: dict[str, str] = {}
+    while True:
+        now = summary(world, sweep)
+        if not quiet:
+            _tell(world, sweep, now, told)
+        if now["enrolled"] and not now["pending"]:
+            return now
+        dead = tree.dead() if tree else None
+        if dead or time.monotonic() > ends:
+            give_up(world, sweep, f"no outcome: {f'{dead} ended' if dead else 'the sweep took too long'}.")
+            return summary(world, sweep)
+        time.sleep(_LOOK_EVERY)
+
+
+def _tell(world: World, sweep: str, now: dict[str, Any], told: dict[str, str]) -> None:
+    journal = world.sweeps.journal(sweep)
+    done = {o["recipe"]: f"{o['outcome']} ({o['reason']}) after {o['seconds']:.0f} s" for o in now["outcomes"]}
+    for recipe in now["pending"]:
+        steps = journal.steps(recipe)
+        if steps:
+            done[recipe] = f"{list(steps)[-1]} ..."
+    for recipe, line in done.items():
+        if told.get(recipe) != line:
+            told[recipe] = line
+            click.echo(f"{time.strftime('%H:%M:%S')}  {recipe}: {line}", err=True)
+
+
+def await_result(result: AsyncResult[Any], tree: process_tree.Tree | None, limit: float) -> dict[str, Any]:
+    """Wait for a task's value. CanonqError with the task's own words when it failed."""
+    ends = time.monotonic() + limit
+    while not result.ready():
+        if tree and (dead := tree.dead()):
+            raise HostProblem(f"The work stopped: {dead} ended.", mend="look at its log.", code="worker-lost")
+        if time.monotonic() > ends:
+            raise TimedOut(f"The task {result.id} had no end after {limit:.0f} s.", mend="look at Flower or the workers' logs.")
+        time.sleep(_LOOK_EVERY)
+    if result.failed():
+        raise _told_by_task(str(result.result))
+    return dict(result.result)
+
+
+def _told_by_task(text: str) -> CanonqError:
+    """The error a task told as `code: what`, with the class its exit status needs."""
+    from canonq.core.errors import WrongUse
+
+    code, _, what = text.partition(": ")
+    wrong = code in ("not-a-release", "not-enrolled", "bad-recipe-name", "bad-ref-name", "bad-argument", "enrolment-invalid")
+    return (WrongUse if wrong else CanonqError)(what or text, code=code if what else "")

@@ -1,0 +1,160 @@
+"""A recipe's compose files as one resolved stack. Pure: text in, values out.
+
+The resolved stack is what is deployed and what every rule reads (names, images, backup labels, policy), so that
+no second reader can see it otherwise. Merging follows `docker stack config`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from canonq.core.errors import RecipeProblem
+from canonq.core.interpolate import interpolate
+from canonq.core.yamlfile import load_yaml
+
+SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
+_MAPS = ("environment", "labels", "sysctls")  #: written as a list or as a mapping; merged by key
+_REPLACED = ("command", "entrypoint", "test")  #: lists that an overlay replaces whole
+MAX_SERVICES = 200
+
+
+def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> dict[str, Any]:
+    """Read, fill in and merge compose files, given as (name, text) in order. RecipeProblem names the file."""
+    merged: dict[str, Any] = {}
+    for name, text in files:
+        stack = load_yaml(text, where=name)
+        _check_shape(stack, name)
+        filled = interpolate(stack, env, where=name)
+        merged = merge(merged, {section: _normal(filled.get(section) or {}, section) for section in SECTIONS})
+        merged["version"] = str(stack.get("version", merged.get("version", "3.8")))
+    for section in SECTIONS:
+        merged[section] = {name: body if body is not None else {} for name, body in merged.get(section, {}).items()}
+    _check_services(merged, files[0][0] if files else "compose.yml")
+    return merged
+
+
+def _check_shape(stack: Mapping[str, Any], name: str) -> None:
+    for section in SECTIONS:
+        body = stack.get(section)
+        if body is not None and not isinstance(body, dict):
+            raise _bad(name, f"{section} is not a mapping")
+        for key, inner in (body or {}).items():
+            if inner is not None and not isinstance(inner, dict):
+                raise _bad(name, f"{section}.{key} is not a mapping")
+    known = {"version", *SECTIONS}
+    if unknown := [key for key in stack if key not in known and not key.startswith("x-")]:
+        raise _bad(name, f"the top-level key {unknown[0]!r} is not one of {', '.join(sorted(known))}")
+
+
+def _check_services(merged: Mapping[str, Any], name: str) -> None:
+    services = merged["services"]
+    if not services:
+        raise _bad(name, "there are no services")
+    if len(services) > MAX_SERVICES:
+        raise _bad(name, f"there are {len(services)} services; at most {MAX_SERVICES} are deployed")
+    for service, body in services.items():
+        if not isinstance(body.get("image"), str) or not body["image"]:
+            raise _bad(name, f"the service {service!r} has no image")
+
+
+def _normal(section: dict[str, Any], kind: str) -> dict[str, Any]:
+    return {name: _normal_entry(body or {}, kind) for name, body in section.items()}
+
+
+def _normal_entry(body: dict[str, Any], kind: str) -> dict[str, Any]:
+    entry = dict(body)
+    for key in _MAPS:
+        if key in entry:
+            entry[key] = as_map(entry[key])
+    if kind == "services":
+        if isinstance(entry.get("networks"), list):
+            entry["networks"] = {str(name): None for name in entry["networks"]}
+        if isinstance(entry.get("deploy"), dict) and "labels" in entry["deploy"]:
+            entry["deploy"] = {**entry["deploy"], "labels": as_map(entry["deploy"]["labels"])}
+    return entry
+
+
+def as_map(value: Any) -> dict[str, Any]:
+    """Turn `["A=b", "C"]` into `{"A": "b", "C": None}`; a mapping stays as it is."""
+    if isinstance(value, dict):
+        return dict(value)
+    pairs = (str(item).partition("=") for item in value or [])
+    return {key: text if equals else None for key, equals, text in pairs}
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `over` on `base`: mappings by key, lists joined (mounts by target, configs by source), scalars replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            merged[key] = merge(old, value)
+        elif isinstance(old, list) and isinstance(value, list) and key not in _REPLACED:
+            merged[key] = _join(key, old, value)
+        elif value is not None or key not in merged:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def _join(key: str, old: list[Any], new: list[Any]) -> list[Any]:
+    joined = {_identity(key, item): item for item in old}
+    joined.update({_identity(key, item): item for item in new})
+    return list(joined.values())
+
+
+def _identity(key: str, item: Any) -> str:
+    if key == "volumes":
+        return mount_target(item)
+    if key in ("configs", "secrets"):
+        return str(item.get("source") if isinstance(item, dict) else item)
+    return repr(item)
+
+
+def mount_target(item: Any) -> str:
+    """Where a service's volume entry is mounted, in short (`a:/b:ro`) or long form."""
+    if isinstance(item, dict):
+        return str(item.get("target"))
+    parts = str(item).split(":")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def mount_source(item: Any) -> str | None:
+    """The named volume of a service's volume entry; None for a bind, tmpfs or anonymous volume."""
+    if isinstance(item, dict):
+        source = item.get("source") if item.get("type", "volume") == "volume" else None
+    else:
+        parts = str(item).split(":")
+        source = parts[0] if len(parts) > 1 else None
+    return source if source and source[0] not in "/.~" else None
+
+
+def images(stack: Mapping[str, Any]) -> dict[str, str]:
+    """Service -> image reference."""
+    return {name: body["image"] for name, body in stack["services"].items()}
+
+
+def is_external(body: Mapping[str, Any]) -> bool:
+    """Whether a network, volume, secret or config is declared as made elsewhere."""
+    return bool(body.get("external"))
+
+
+def external_name(key: str, body: Mapping[str, Any]) -> str:
+    """The name an external thing has in Docker: `name`, the old `external.name`, or the key."""
+    external = body.get("external")
+    old = external.get("name") if isinstance(external, dict) else None
+    return str(body.get("name") or old or key)
+
+
+def escape_dollars(value: Any) -> Any:
+    """Double every `$` in texts, since `docker stack deploy` fills a resolved file in once more."""
+    if isinstance(value, dict):
+        return {key: escape_dollars(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [escape_dollars(inner) for inner in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
+
+
+def _bad(name: str, what: str) -> RecipeProblem:
+    return RecipeProblem(f"{name}: {what}.", mend="correct the compose file.", code="compose-invalid")

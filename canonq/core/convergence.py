@@ -1,0 +1,133 @@
+"""Whether a stack has converged (SPEC section 3, install and upgrade). Pure.
+
+"N of N running" is not enough: the tasks must run the service's *current* spec, the update must be over and not
+rolled back. What can never become good is told at once, so that nobody waits for the time-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+#: So many dead tasks of the current spec in one service are a crash loop. Apps that wait for their database
+#: die a few times on a cold start, so it is not two.
+CRASHES = 8
+_PENDING_UPDATE = ("updating", "rollback_started")
+_CERTAIN = (
+    ("no such image", "image-unavailable"),
+    ("manifest unknown", "image-unavailable"),
+    ("pull access denied", "image-unavailable"),
+    ("toomanyrequests", "registry-rate-limit"),
+    ("host-mode port already in use", "port-taken"),
+    ("port is already allocated", "port-taken"),
+    ("invalid mount config", "mount-invalid"),
+    ("executable file not found", "cannot-start"),
+    ("oci runtime create failed", "cannot-start"),
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task as Docker lists it."""
+
+    service: str
+    state: str  #: new, pending, ..., starting, running, complete, failed, rejected, shutdown
+    desired: str  #: running, shutdown, ...
+    current: bool  #: runs the service's current spec
+    slot: int
+    error: str = ""
+    exit_code: int = 0
+    container: str = ""
+    created: str = ""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service as Docker lists it."""
+
+    name: str  #: without the stack's prefix
+    replicas: int | None  #: None: one on each node
+    update: str | None  #: UpdateStatus.State
+    update_message: str = ""
+    one_shot: bool = False  #: not restarted after it exited with 0
+    labels: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How far a stack is. `failed` is certain; `waiting` may still become `converged`."""
+
+    state: Literal["converged", "waiting", "failed"]
+    reason: str = ""  #: stable code
+    detail: str = ""
+    service: str = ""
+
+
+def judge(services: Sequence[Service], tasks: Sequence[Task], nodes: int = 1) -> Convergence:
+    """Judge one look at a stack; the worst service decides."""
+    if not services:
+        return Convergence("failed", "no-services", "the stack has no services any more")
+    looks = [_judge_service(service, [t for t in tasks if t.service == service.name], nodes) for service in services]
+    order = ("failed", "waiting", "converged")
+    return min(looks, key=lambda look: order.index(look.state))
+
+
+def _judge_service(service: Service, tasks: Sequence[Task], nodes: int) -> Convergence:
+    name = service.name
+    if service.update is not None and service.update.startswith("rollback_") and service.update not in _PENDING_UPDATE:
+        return Convergence(
+            "failed",
+            "rolled-back",
+            f"the update of '{name}' failed and Swarm went back to the old version ({service.update_message}); "
+            f"{_last_error(tasks)}",
+            name,
+        )
+    current = [task for task in tasks if task.current]
+    dead = [task for task in current if task.state in ("failed", "rejected")]
+    if certain := _certain(dead):
+        return Convergence("failed", certain[0], f"'{name}': {certain[1]}", name)
+    running = [task for task in current if task.state == "running" and task.desired == "running"]
+    wanted = nodes if service.replicas is None else service.replicas
+    if service.one_shot and any(task.state == "complete" for task in current):
+        return Convergence("converged", service=name)
+    if len(dead) >= CRASHES:
+        return Convergence("failed", "crash-loop", f"'{name}' died {len(dead)} times; {_last_error(tasks)}", name)
+    if service.update in _PENDING_UPDATE:
+        return Convergence("waiting", "updating", f"'{name}' is {service.update}; {_last_error(tasks)}", name)
+    stale = [task for task in tasks if not task.current and task.state == "running" and task.desired == "running"]
+    if service.update == "paused" and (stale or len(running) < wanted):
+        return Convergence("failed", "update-paused", f"Swarm stopped the update of '{name}' ({service.update_message})", name)
+    if len(running) != wanted or stale:
+        return Convergence(
+            "waiting", "not-running", f"'{name}' has {len(running)} of {wanted} tasks running; {_last_error(tasks)}", name
+        )
+    return Convergence("converged", service=name)
+
+
+def _certain(dead: Sequence[Task]) -> tuple[str, str] | None:
+    for task in dead:
+        for text, reason in _CERTAIN:
+            if text in task.error.lower():
+                return reason, task.error
+    return None
+
+
+def _last_error(tasks: Sequence[Task]) -> str:
+    failed = [task for task in tasks if task.error]
+    if not failed:
+        states = sorted({task.state for task in tasks if task.desired == "running"})
+        return f"its tasks are {', '.join(states) or 'not there yet'}"
+    newest = max(failed, key=lambda task: task.created)
+    exits = f" (exit status {newest.exit_code})" if newest.exit_code else ""
+    return f"last error: {newest.error}{exits}"
+
+
+def same_spec(service_template: Mapping[str, Any], task_spec: Mapping[str, Any]) -> bool:
+    """Whether a task runs the service's present spec. The Engine adds `Runtime` to one side only."""
+    ignored = ("Runtime", "PluginSpec")
+    return _without(service_template, ignored) == _without(task_spec, ignored)
+
+
+def _without(spec: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in spec.items() if key not in keys and value not in ({}, [], None)}

@@ -1,0 +1,181 @@
+"""Making a resolved stack deployable: names, labels, env and file paths for one deployment. Pure.
+
+Environmental changes only: nothing here alters which image runs, or how (known failure: an overlay that
+replaced the image under test).
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from canonq.core.compose import escape_dollars, external_name, images, is_external
+from canonq.core.errors import RecipeProblem
+from canonq.core.names import check_docker_name
+
+#: Labels by which canonq knows its own (SPEC section 5.4: ownership is a label, not a name pattern).
+LABEL_INSTANCE = "canonq.instance"
+LABEL_KIND = "canonq.kind"
+LABEL_RECIPE = "canonq.recipe"
+LABEL_OWNER = "canonq.owner"
+LABEL_VOLUME = "canonq.volume"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose deployment it is."""
+
+    instance: str  #: id of this canonq installation
+    kind: str  #: run or warm
+    recipe: str
+    owner: str  #: id of the run or promotion
+    stack: str
+    domain: str
+    version: str
+    commit: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Ownership labels for everything that is created."""
+        return {
+            LABEL_INSTANCE: self.instance,
+            LABEL_KIND: self.kind,
+            LABEL_RECIPE: self.recipe,
+            LABEL_OWNER: self.owner,
+        }
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """What goes to Docker."""
+
+    stack: str
+    file: dict[str, Any]  #: the compose file, `$` doubled
+    images: dict[str, str]  #: service -> reference
+    volumes: dict[str, str]  #: key in the recipe -> name in Docker, external ones left out
+    secrets: dict[str, str]  #: name in Docker -> name in the recipe; to be there before the deploy
+    networks: tuple[str, ...]  #: external networks that must be there
+
+
+def version_label(stack: str) -> str:
+    """The label that says which version of a stack is deployed (Co-op Cloud's convention)."""
+    return f"coop-cloud.{stack}.version"
+
+
+def deployable(
+    resolved: Mapping[str, Any],
+    identity: Identity,
+    env: Mapping[str, str],
+    *,
+    folder: str,
+    volume_names: Mapping[str, str],
+) -> Deployable:
+    """Fit a resolved stack out for one deployment.
+
+    `env` is the app's whole env, handed to the service `app` as abra does. `folder` is the recipe's worktree:
+    files of configs and secrets must lie in it. `volume_names` gives each volume its name in Docker.
+    """
+    if "app" not in resolved["services"]:
+        raise RecipeProblem(
+            "The recipe has no service called 'app'.",
+            mend="call the main service 'app', as Co-op Cloud asks.",
+            code="no-app-service",
+        )
+    file: dict[str, Any] = {"version": resolved["version"]}
+    file["services"] = {name: _service(name, body, identity, env, folder) for name, body in resolved["services"].items()}
+    file["networks"] = _networks(resolved, identity)
+    file["volumes"] = {key: _volume(key, body, identity, volume_names) for key, body in resolved["volumes"].items()}
+    for section in ("configs", "secrets"):
+        file[section] = {key: _object(section, key, body, identity, folder) for key, body in resolved[section].items()}
+    return Deployable(
+        stack=identity.stack,
+        file=escape_dollars({key: body for key, body in file.items() if body}),
+        images=images(resolved),
+        volumes={key: body["name"] for key, body in file["volumes"].items() if not is_external(body)},
+        secrets=_external_secrets(resolved, identity.stack),
+        networks=tuple(external_name(key, body) for key, body in resolved["networks"].items() if is_external(body)),
+    )
+
+
+def _service(name: str, body: Mapping[str, Any], identity: Identity, env: Mapping[str, str], folder: str) -> dict[str, Any]:
+    service = {key: value for key, value in body.items() if not key.startswith("x-")}
+    deploy = dict(service.get("deploy") or {})
+    labels = {**(deploy.get("labels") or {}), **identity.labels}
+    if name == "app":
+        prefix = f"coop-cloud.{identity.stack}"
+        labels |= {
+            version_label(identity.stack): identity.version,
+            f"{prefix}.recipe": identity.recipe,
+            f"{prefix}.chaos": "false",
+        }
+        service["environment"] = {**env, **(service.get("environment") or {})}
+    service["deploy"] = {**deploy, "labels": labels}
+    service["labels"] = {**(service.get("labels") or {}), **identity.labels}
+    if "env_file" in service:
+        listed = service["env_file"] if isinstance(service["env_file"], list) else [service["env_file"]]
+        service["env_file"] = [_inside(folder, str(path), f"services.{name}.env_file") for path in listed]
+    return service
+
+
+def _networks(resolved: Mapping[str, Any], identity: Identity) -> dict[str, Any]:
+    declared = dict(resolved["networks"])
+    if any(not body.get("networks") and not body.get("network_mode") for body in resolved["services"].values()):
+        declared.setdefault("default", {})
+    networks = {}
+    for key, body in declared.items():
+        if is_external(body):
+            networks[key] = {"external": True, "name": external_name(key, body)}
+        else:
+            networks[key] = {
+                **body,
+                "name": f"{identity.stack}_{key}",
+                "labels": {**(body.get("labels") or {}), **identity.labels},
+            }
+    return networks
+
+
+def _volume(key: str, body: Mapping[str, Any], identity: Identity, names: Mapping[str, str]) -> dict[str, Any]:
+    if is_external(body):
+        return {"external": True, "name": external_name(key, body)}
+    labels = {**(body.get("labels") or {}), **identity.labels, LABEL_VOLUME: key}
+    return {**body, "name": names[key], "labels": labels}
+
+
+def _object(section: str, key: str, body: Mapping[str, Any], identity: Identity, folder: str) -> dict[str, Any]:
+    kind = section.removesuffix("s")
+    if is_external(body):
+        name = external_name(key, body)
+        check_docker_name(kind, name)
+        return {"external": True, "name": name}
+    name = str(body.get("name") or f"{identity.stack}_{key}")
+    if not name.startswith(f"{identity.stack}_"):
+        name = f"{identity.stack}_{name}"  # a fixed name would clash between a cold run and the warm stack
+    check_docker_name(kind, name)
+    made = {**body, "name": name, "labels": {**(body.get("labels") or {}), **identity.labels}}
+    if "file" in body:
+        made["file"] = _inside(folder, str(body["file"]), f"{section}.{key}.file")
+    return made
+
+
+def _inside(folder: str, path: str, where: str) -> str:
+    """The absolute path of a recipe's file; RecipeProblem when it leads out of the recipe."""
+    whole = posixpath.normpath(posixpath.join(folder, path))
+    if not whole.startswith(posixpath.normpath(folder) + "/"):
+        raise RecipeProblem(
+            f"{where} names {path!r}, which lies outside the recipe.",
+            mend="keep the recipe's files inside its repository.",
+            code="path-outside-recipe",
+        )
+    return whole
+
+
+def _external_secrets(resolved: Mapping[str, Any], stack: str) -> dict[str, str]:
+    found = {}
+    for key, body in resolved["secrets"].items():
+        if is_external(body):
+            name = external_name(key, body)
+            inner = name.removeprefix(f"{stack}_")
+            found[name] = inner.rpartition("_")[0] if inner != name and "_" in inner else key
+    return found

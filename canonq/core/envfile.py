@@ -1,0 +1,172 @@
+"""Reading `.env.sample` and `abra.sh` as abra does (values, expansion, secret modifiers). Pure.
+
+Source of the rules: Co-op Cloud's conventions for `.env` files. A value is never executed.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from canonq.core.errors import RecipeProblem
+
+_LINE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
+_EXPORT = re.compile(r"^\s*export\s+([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
+_VARIABLE = re.compile(r"\\\$|\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_IN_QUOTES = re.compile(r"\\(.)|\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+_MODIFIER = re.compile(r"([a-z]+)=([A-Za-z0-9,]+)")
+_SECRET = re.compile(r"SECRET_([A-Za-z0-9_]+)_VERSION")
+
+#: Characters of a generated secret; the names are the words recipes use after `charset=`.
+CHARSETS = {
+    "default": string.ascii_letters + string.digits,
+    "special": "!@#$%^&*_-+=",
+    "safespecial": "!@#%^&*_-+=",
+    "hex": "0123456789abcdef",
+}
+DEFAULT_SECRET_LENGTH = 32
+LONGEST_SECRET = 4096
+
+
+@dataclass(frozen=True)
+class SecretRule:
+    """How one secret of a recipe is made, from its `SECRET_<NAME>_VERSION=v1  # length=32` line."""
+
+    name: str  #: lower case, as the compose file's key
+    version: str  #: such as v1
+    length: int = DEFAULT_SECRET_LENGTH
+    charset: str = CHARSETS["default"]
+    generate: bool = True  #: False: `# generate=false`, a value must come from the enrolment
+
+
+def parse_env(
+    text: str,
+    given: Mapping[str, str] | None = None,
+    *,
+    forced: Mapping[str, str] | None = None,
+    where: str = ".env.sample",
+) -> dict[str, str]:
+    """Read KEY=value lines, later ones building on earlier ones with `$KEY` or `${KEY}`.
+
+    `given` is known beforehand (DOMAIN, STACK_NAME). `forced` stands in place of what a line assigns, as if a
+    person had edited it, so that later lines build on it; its values are read like double-quoted ones.
+    RecipeProblem for an unclosed quote or a line that is neither a comment nor an assignment.
+    """
+    found: dict[str, str] = dict(given or {})
+    over = dict(forced or {})
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = _LINE.match(line)
+        if match is None:
+            raise RecipeProblem(
+                f"{where} line {number} is neither a comment nor KEY=value.",
+                mend="correct the line in the recipe.",
+                code="env-unreadable",
+            )
+        key = match[1]
+        if key in over:
+            found[key] = _in_quotes(over[key], found)
+        elif key not in (given or {}):
+            found[key] = _value(match[2], found, f"{where} line {number}")
+    for key, value in over.items():
+        if key not in found or key in (given or {}):
+            found[key] = _in_quotes(value, found)
+    return found
+
+
+def parse_exports(text: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Read the `export X_VERSION=v1` lines of an abra.sh; everything else in it is code and is left alone."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if match := _EXPORT.match(line):
+            if "$(" in match[2] or "`" in match[2]:
+                continue  # a command substitution: abra would run it, canonq runs no recipe code on the host
+            found[match[1]] = _value(match[2], {**env, **found}, f"abra.sh line {number}")
+    return found
+
+
+def _value(raw: str, known: Mapping[str, str], where: str) -> str:
+    text = raw.strip()
+    if text[:1] == "'":
+        end = text.find("'", 1)
+        if end < 0:
+            raise _unclosed(where, "'")
+        return text[1:end]
+    if text[:1] == '"':
+        quoted = _QUOTED.match(text)
+        if quoted is None:
+            raise _unclosed(where, '"')
+        return _in_quotes(quoted[1], known)
+    return _expand(re.split(r"\s+#|^#", text, maxsplit=1)[0].rstrip(), known)
+
+
+def _in_quotes(text: str, known: Mapping[str, str]) -> str:
+    return _IN_QUOTES.sub(lambda found: _piece(found, known), text)
+
+
+def _unclosed(where: str, quote: str) -> RecipeProblem:
+    return RecipeProblem(f"{where}: the {quote} is not closed.", mend="close the quote.", code="env-unreadable")
+
+
+def _piece(found: re.Match[str], known: Mapping[str, str]) -> str:
+    if found[1]:
+        return "\n" if found[1] == "n" else found[1]
+    return known.get(found[2] or found[3], "")
+
+
+def _expand(text: str, known: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda found: "$" if found[0] == "\\$" else known.get(found[1] or found[2], ""), text)
+
+
+def secret_rules(sample: str, env: Mapping[str, str]) -> dict[str, SecretRule]:
+    """The secrets an app needs: names and versions from `env`, modifiers from the sample's comments."""
+    comments: dict[str, str] = {}
+    for line in sample.splitlines():
+        match = _LINE.match(line)
+        if match and "#" in match[2]:
+            comments[match[1]] = match[2].split("#", 1)[1]
+    rules: dict[str, SecretRule] = {}
+    for key, version in env.items():
+        if (named := _SECRET.fullmatch(key)) and version:
+            name = named[1].lower()
+            rules[name] = _rule(name, version, dict(_MODIFIER.findall(comments.get(key, ""))))
+    return rules
+
+
+def _rule(name: str, version: str, modifiers: Mapping[str, str]) -> SecretRule:
+    length = int(modifiers["length"]) if modifiers.get("length", "").isdigit() else DEFAULT_SECRET_LENGTH
+    if not 1 <= length <= LONGEST_SECRET:
+        raise RecipeProblem(
+            f"The secret '{name}' asks for length={length}; 1 to {LONGEST_SECRET} can be made.",
+            mend="correct the length in .env.sample.",
+            code="secret-length",
+        )
+    words = modifiers.get("charset", "default").split(",")
+    unknown = [word for word in words if word not in CHARSETS]
+    if unknown:
+        raise RecipeProblem(
+            f"The secret '{name}' asks for charset={','.join(words)}; known are {', '.join(CHARSETS)}.",
+            mend="correct the charset in .env.sample.",
+            code="secret-charset",
+        )
+    characters = "".join(dict.fromkeys("".join(CHARSETS[word] for word in words)))
+    return SecretRule(name, version, length, characters, modifiers.get("generate") != "false")
+
+
+def generate_secret(rule: SecretRule, choose: Callable[[str], str]) -> str:
+    """Make one secret; `choose` picks one character of a text (secrets.choice outside of tests)."""
+    return "".join(choose(rule.charset) for _ in range(rule.length))
+
+
+def render_env(env: Mapping[str, str]) -> str:
+    """Write `env` as a file abra and docker read back to the same values."""
+    lines = []
+    for key, value in env.items():
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("\n", "\\n")
+        lines.append(f'{key}="{escaped}"')
+    return "\n".join(lines) + "\n"

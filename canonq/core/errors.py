@@ -1,0 +1,120 @@
+"""Errors, written for the person who reads them at 07:00.
+
+Every error says what happened, whose fault it is and how to mend it. `code` is stable and goes into
+JSON; `exit_status` follows SPEC section 6.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+
+class Fault(enum.StrEnum):
+    """Whose fault a failure is."""
+
+    RECIPE = "recipe"
+    HOST = "host"
+    CANONQ = "canonq"
+    USER = "user"
+
+
+class ExitStatus(enum.IntEnum):
+    """Exit statuses of the `canonq` command (SPEC section 6)."""
+
+    DONE = 0
+    ATTENTION = 1  #: something red, deferred or refused
+    WRONG_USE = 2  #: wrong use, wrong configuration or a hollow sweep
+    MACHINERY = 3  #: the machinery failed
+
+
+class CanonqError(Exception):
+    """The root of all errors canonq raises on purpose."""
+
+    fault = Fault.CANONQ
+    code = "canonq-failed"
+    exit_status = ExitStatus.MACHINERY
+
+    def __init__(self, what: str, *, mend: str = "", code: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.mend = mend
+        self.code = code or type(self).code
+
+    def __str__(self) -> str:
+        return f"{self.what} Mend: {self.mend}" if self.mend else self.what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Celery's pool hands exceptions from child to parent by pickle, which calls cls(*args).
+        return _rebuild, (type(self), self.what, self.mend, self.code)
+
+
+def _rebuild(cls: type[CanonqError], what: str, mend: str, code: str) -> CanonqError:
+    return cls(what, mend=mend, code=code)
+
+
+class WrongUse(CanonqError):
+    """A name, option or argument that cannot be right; nothing was changed."""
+
+    fault = Fault.USER
+    code = "wrong-use"
+    exit_status = ExitStatus.WRONG_USE
+
+
+class WrongConfiguration(CanonqError):
+    """A setting or an enrolment file that cannot be right."""
+
+    fault = Fault.USER
+    code = "wrong-configuration"
+    exit_status = ExitStatus.WRONG_USE
+
+
+class HollowSweep(WrongConfiguration):
+    """There is nothing to sweep: no checkout, no `tests/`, or nobody enrolled (SPEC section 5.5)."""
+
+    code = "hollow-sweep"
+
+
+class HostProblem(CanonqError):
+    """The host cannot do what is needed: Docker, Redis, disk, network or permissions."""
+
+    fault = Fault.HOST
+    code = "host-problem"
+
+
+class RecipeProblem(CanonqError):
+    """The recipe's own files cannot be used as they are."""
+
+    fault = Fault.RECIPE
+    code = "recipe-problem"
+    exit_status = ExitStatus.ATTENTION
+
+
+class SyncFailed(HostProblem):
+    """The upstream could not be read; nothing is decided on stale tags (SPEC section 2)."""
+
+    code = "sync-failed"
+
+
+class TagMoved(RecipeProblem):
+    """A release tag names another commit than it did before; it is never followed silently."""
+
+    code = "tag-moved"
+
+
+class RecordUnreadable(CanonqError):
+    """`canonical.json` is there but cannot be read; it is left as it is."""
+
+    code = "record-unreadable"
+
+
+class LockLost(CanonqError):
+    """The lease on a recipe's registry ended; whatever was under way must not be written."""
+
+    code = "lock-lost"
+
+
+class TimedOut(CanonqError):
+    """A phase did not end within its limit."""
+
+    code = "timed-out"

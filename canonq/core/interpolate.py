@@ -1,0 +1,131 @@
+"""`${VAR}` in compose files, with the forms and types that `docker stack deploy` knows. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from canonq.core.errors import RecipeProblem
+
+_PATTERN = re.compile(
+    r"""\$(?:
+        (?P<escaped>\$) |
+        (?P<named>[_A-Za-z][_A-Za-z0-9]*) |
+        \{(?P<braced>[_A-Za-z][_A-Za-z0-9]*)(?:(?P<operator>:?[-?+])(?P<argument>[^}]*))?\} |
+        (?P<invalid>)
+    )""",
+    re.VERBOSE,
+)
+#: Paths whose interpolated text is a number or a boolean; `*` is any key or list place.
+_CASTS: tuple[tuple[str, type], ...] = (
+    ("services.*.configs.*.mode", int),
+    ("services.*.secrets.*.mode", int),
+    ("services.*.healthcheck.retries", int),
+    ("services.*.healthcheck.disable", bool),
+    ("services.*.deploy.replicas", int),
+    ("services.*.deploy.update_config.parallelism", int),
+    ("services.*.deploy.update_config.max_failure_ratio", float),
+    ("services.*.deploy.rollback_config.parallelism", int),
+    ("services.*.deploy.rollback_config.max_failure_ratio", float),
+    ("services.*.deploy.restart_policy.max_attempts", int),
+    ("services.*.deploy.placement.max_replicas_per_node", int),
+    ("services.*.ports.*.target", int),
+    ("services.*.ports.*.published", int),
+    ("services.*.ulimits.*", int),
+    ("services.*.ulimits.*.hard", int),
+    ("services.*.ulimits.*.soft", int),
+    ("services.*.privileged", bool),
+    ("services.*.read_only", bool),
+    ("services.*.stdin_open", bool),
+    ("services.*.tty", bool),
+    ("services.*.volumes.*.read_only", bool),
+    ("services.*.volumes.*.volume.nocopy", bool),
+    ("networks.*.external", bool),
+    ("networks.*.internal", bool),
+    ("networks.*.attachable", bool),
+    ("volumes.*.external", bool),
+    ("secrets.*.external", bool),
+    ("configs.*.external", bool),
+)
+_SECTIONS = ("services", "volumes", "networks", "secrets", "configs")
+_TRUE = ("true", "y", "yes", "on")
+_FALSE = ("false", "n", "no", "off")
+
+
+def interpolate_text(text: str, env: Mapping[str, str], *, where: str) -> str:
+    """Fill one text in. RecipeProblem names `where` for a bad form or a variable that is required."""
+
+    def fill(found: re.Match[str]) -> str:
+        if found["escaped"]:
+            return "$"
+        name = found["named"] or found["braced"]
+        if name is None:
+            raise RecipeProblem(
+                f"{where}: {text!r} has a '$' that begins no variable.",
+                mend="write '$$' for a plain dollar sign.",
+                code="compose-invalid",
+            )
+        return _substitute(found, name, env, where)
+
+    return _PATTERN.sub(fill, text)
+
+
+def _substitute(found: re.Match[str], name: str, env: Mapping[str, str], where: str) -> str:
+    value, operator, argument = env.get(name), found["operator"] or "", found["argument"] or ""
+    there = value is not None and (value != "" or not operator.startswith(":"))
+    match operator[-1:]:
+        case "-" if not there:
+            return argument
+        case "+":
+            return argument if there else ""
+        case "?" if not there:
+            raise RecipeProblem(
+                f"{where}: the variable {name} is required: {argument or 'it is not set'}.",
+                mend=f"set {name} under [env] in recipe.toml.",
+                code="env-missing",
+            )
+        case _:
+            return value or ""
+
+
+def interpolate(compose: Mapping[str, Any], env: Mapping[str, str], *, where: str) -> dict[str, Any]:
+    """Fill in all values (never keys) of a compose file's sections, numbers and booleans cast as Docker does."""
+    return {
+        section: _walk(value, env, (section,), where) if section in _SECTIONS else value for section, value in compose.items()
+    }
+
+
+def _walk(value: Any, env: Mapping[str, str], path: tuple[str, ...], where: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _walk(inner, env, (*path, key), where) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_walk(inner, env, (*path, str(place)), where) for place, inner in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    at = f"{where} {'.'.join(path)}"
+    filled = interpolate_text(value, env, where=at)
+    return filled if filled == value else _cast(filled, path, at)
+
+
+def _cast(text: str, path: tuple[str, ...], at: str) -> Any:
+    for pattern, kind in _CASTS:
+        steps = pattern.split(".")
+        if len(steps) == len(path) and all(step in ("*", part) for step, part in zip(steps, path, strict=True)):
+            return _to(kind, text, at)
+    return text
+
+
+def _to(kind: type, text: str, at: str) -> Any:
+    try:
+        if kind is bool:
+            if text.lower() in _TRUE + _FALSE:
+                return text.lower() in _TRUE
+            raise ValueError
+        if kind is int and re.fullmatch(r"0[0-7]+", text):
+            return int(text, 8)
+        return kind(text)
+    except ValueError:
+        raise RecipeProblem(
+            f"{at}: {text!r} is not a {kind.__name__}.", mend="correct the value or its variable.", code="compose-invalid"
+        ) from None

@@ -1,0 +1,99 @@
+"""Validation of names that come from outside, before they touch a path, a shell or a stack name."""
+
+from __future__ import annotations
+
+import re
+
+from canonq.core.errors import RecipeProblem, WrongUse
+
+RECIPE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,38}[a-z0-9])?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z0-9_-]+-[0-9a-f]{6}")
+SWEEP_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
+_FORBIDDEN_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\"'`$;&|<>(){}!#]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock(?:/|$)|/\.")
+_MAX_REF = 200
+DOCKER_NAME_LIMIT = 64
+
+
+def recipe_name(text: object) -> str:
+    """Return `text` when it is a recipe name (lower case, digits, `-`, `_`; 1 to 40), else WrongUse."""
+    if isinstance(text, str) and RECIPE_NAME.fullmatch(text):
+        return text
+    raise WrongUse(
+        f"{shown(text)} is not a recipe name.",
+        mend="use the folder's name below tests/: lower-case letters, digits, '-' and '_', at most 40.",
+        code="bad-recipe-name",
+    )
+
+
+def ref_problem(text: str) -> str | None:
+    """Say why `text` cannot be used as a git ref or tag name, or None when it can.
+
+    Stricter than git: printable ASCII only, nothing a shell or an option parser could take up.
+    """
+    if not text:
+        return "is empty"
+    if len(text) > _MAX_REF:
+        return f"is {len(text)} characters long; at most {_MAX_REF} are allowed"
+    if not text.isascii():
+        return "has characters outside ASCII"
+    if found := _FORBIDDEN_IN_REF.search(text):
+        return f"has {found.group()!r}, which a ref name must not have there"
+    return None
+
+
+def ref_name(text: object) -> str:
+    """Return `text` when it is a safe git ref, tag or commit name, else WrongUse."""
+    if not isinstance(text, str):
+        raise WrongUse(f"{shown(text)} is not a ref name.", code="bad-ref-name")
+    if problem := ref_problem(text):
+        raise WrongUse(
+            f"{shown(text)} is not a ref name: it {problem}.",
+            mend="name a tag, branch or full commit as git shows it.",
+            code="bad-ref-name",
+        )
+    return text
+
+
+def commit_id(text: object) -> str:
+    """Return `text` when it is a full 40-digit commit id, else WrongUse."""
+    if isinstance(text, str) and COMMIT.fullmatch(text):
+        return text
+    raise WrongUse(f"{shown(text)} is not a full commit id.", code="bad-commit")
+
+
+def identifier(text: object, pattern: re.Pattern[str], what: str) -> str:
+    """Return `text` when `pattern` matches it whole, else WrongUse naming `what`."""
+    if isinstance(text, str) and pattern.fullmatch(text):
+        return text
+    raise WrongUse(f"{shown(text)} is not a {what}.", code="bad-identifier")
+
+
+def cold_stack(recipe: str, token: str) -> str:
+    """Name a cold run's stack: the first letters of the recipe's words and 6 hex digits.
+
+    Short, because Docker allows 64 characters for `<stack>_<config>_<version>`.
+    """
+    letters = "".join(word[0] for word in re.split(r"[-_]+", recipe) if word)[:6]
+    return f"{letters}-{token}"
+
+
+def warm_stack(recipe: str) -> str:
+    """Name the warm stack (SPEC section 2: `warm-<recipe>`)."""
+    return f"warm-{recipe}"
+
+
+def check_docker_name(kind: str, name: str) -> None:
+    """Raise RecipeProblem when `name` is longer than Docker allows for configs and secrets."""
+    if len(name) > DOCKER_NAME_LIMIT:
+        raise RecipeProblem(
+            f"The {kind} name '{name}' has {len(name)} characters; Docker allows {DOCKER_NAME_LIMIT}.",
+            mend=f"shorten the {kind}'s name or its *_VERSION in the recipe.",
+            code="name-too-long",
+        )
+
+
+def shown(text: object, limit: int = 60) -> str:
+    """Quote hostile text for a message: escaped and cut."""
+    quoted = ascii(text)
+    return quoted if len(quoted) <= limit else quoted[: limit - 3] + "..."

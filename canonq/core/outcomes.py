@@ -1,0 +1,109 @@
+"""One outcome for each enrolled recipe of a sweep, and the sums that must add up (SPEC section 5.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from canonq.core.errors import ExitStatus
+from canonq.core.records import Canonical, Decision, Promotion, Synced, Verdict
+
+Kind: TypeAlias = Literal["promoted", "skipped", "red", "error", "deferred"]
+KINDS: tuple[Kind, ...] = ("promoted", "skipped", "red", "error", "deferred")
+Step: TypeAlias = Synced | Decision | Verdict | Promotion
+
+
+class Outcome(BaseModel):
+    """How one recipe's chain ended."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    recipe: str
+    outcome: Kind
+    reason: str  #: stable code
+    detail: str = ""  #: a sentence
+    version: str | None = None
+    base: str | None = None
+    level: int | None = None
+    seconds: float = 0.0
+    run: str | None = None
+    step: str | None = None  #: the chain's step that ended it
+
+
+def ended_by(value: Step, canonical: Canonical | None) -> Outcome | None:
+    """The outcome when `value` ends the chain, else None.
+
+    "Promoted" is read back from the registry (`canonical`), never believed from the step's own word.
+    """
+    match value:
+        case Decision(action="skip"):
+            return _of(value, "skipped", "decide")
+        case Decision(action="defer"):
+            return _of(value, "deferred", "decide")
+        case Decision(action="error"):
+            return _of(value, "error", "decide")
+        case Verdict(verdict="red"):
+            return _of(value, "red", "test")
+        case Verdict(verdict="error"):
+            return _of(value, "error", "test")
+        case Promotion():
+            return _promotion(value, canonical)
+        case _:
+            return None
+
+
+def _of(value: Decision | Verdict | Promotion, kind: Kind, step: str, **more: str) -> Outcome:
+    return Outcome(
+        recipe=value.recipe,
+        outcome=kind,
+        reason=more.get("reason", value.reason),
+        detail=more.get("detail", value.detail),
+        version=value.version,
+        base=value.base,
+        level=getattr(value, "level", None),
+        run=getattr(value, "run", None),
+        seconds=getattr(value, "seconds", 0.0),
+        step=step,
+    )
+
+
+def _promotion(value: Promotion, canonical: Canonical | None) -> Outcome:
+    on_record = (
+        canonical is not None
+        and canonical.version == value.version
+        and canonical.commit == value.commit
+        and canonical.run == value.run
+    )
+    match value.outcome:
+        case "promoted" if on_record:
+            return _of(value, "promoted", "promote")
+        case "promoted":
+            return _of(
+                value,
+                "error",
+                "promote",
+                reason="not-on-record",
+                detail=f"The promotion of {value.version} was reported, but the registry does not hold it.",
+            )
+        case "busy":
+            return _of(value, "deferred", "promote")
+        case _:
+            return _of(value, "error", "promote")
+
+
+def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """How many of each kind, all kinds named."""
+    kinds = [outcome.outcome for outcome in outcomes]
+    return {kind: kinds.count(kind) for kind in KINDS}
+
+
+def exit_status(outcomes: Iterable[Outcome]) -> ExitStatus:
+    """Exit status of a sweep: errors outrank reds. A held red is still a red."""
+    listed = list(outcomes)
+    if any(outcome.outcome == "error" for outcome in listed):
+        return ExitStatus.MACHINERY
+    if any(outcome.outcome in ("red", "deferred") or outcome.reason == "held-red" for outcome in listed):
+        return ExitStatus.ATTENTION
+    return ExitStatus.DONE

@@ -1,0 +1,135 @@
+"""The values that flow and that are kept: Synced -> Decision -> Verdict -> Promotion, and the canonical.
+
+All are small JSON objects that a person can read in Flower. None holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from canonq.core.enrolment import RecipeName
+from canonq.core.ladder import RungName, RungResult, TierName, TierResult
+from canonq.core.names import COMMIT, SWEEP_ID
+
+Commit = Annotated[str, StringConstraints(pattern=f"^{COMMIT.pattern}$")]
+SweepId = Annotated[str, StringConstraints(pattern=f"^{SWEEP_ID.pattern}$")]
+Stamp = Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}Z$")]  #: UTC, 20260617T050314Z
+Queue = Literal["light", "heavy"]
+
+STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    recipe: RecipeName
+    sweep: SweepId | None = None  #: the sweep this belongs to; None when called by hand
+    named: bool = False  #: a person named this recipe, which releases a held red
+
+
+class Synced(_Value):
+    """What `sync` found. The tags themselves stay in the recipe's bare clone."""
+
+    branch: str  #: upstream's default branch
+    head: Commit | None  #: its commit; None in an empty repository
+    tags: int
+    latest: str | None  #: the newest release
+    changed: bool  #: whether anything was fetched
+    seconds: float = 0.0
+
+
+class Decision(_Value):
+    """What is to be done with a recipe, and why (SPEC section 2, decide)."""
+
+    action: Literal["run", "skip", "defer", "error"]
+    reason: str  #: stable code, such as no-new-version
+    detail: str  #: a sentence
+    latest: str | None = None
+    canonical: str | None = None
+    version: str | None = None
+    commit: Commit | None = None
+    base: str | None = None
+    base_commit: Commit | None = None
+    base_from: Literal["pinned", "canonical", "older-release", "none"] = "none"
+    queue: Queue = "light"
+    notes: tuple[str, ...] = ()
+
+
+class Verdict(_Value):
+    """What a run proved. Exactly one for each run."""
+
+    run: str
+    verdict: Literal["green", "red", "error"]
+    reason: str
+    detail: str
+    fault: Literal["recipe", "host", "canonq"] | None = None
+    version: str | None
+    commit: Commit | None
+    ref: str | None = None  #: set when a head was tested instead of a release
+    quick: bool = False
+    base: str | None = None
+    base_commit: Commit | None = None
+    enrolment: str  #: digest of the enrolment folder that was in force
+    tiers: dict[TierName, TierResult] = {}
+    rungs: dict[RungName, RungResult] = {}
+    level: int = 0
+    deployments: int = 0
+    images: dict[str, str] = {}  #: service -> digest
+    domain: str | None = None
+    routing_tested: bool = False  #: whether the probes went through an ingress
+    ts: Stamp
+    seconds: float = 0.0
+    timings: dict[str, float] = {}  #: phase -> seconds
+    disk_bytes: int = 0  #: what the run took at its peak
+    directory: str = ""
+
+
+class Promotion(_Value):
+    """What `promote` did."""
+
+    outcome: Literal["promoted", "refused", "failed", "busy"]
+    reason: str
+    detail: str
+    reasons: tuple[str, ...] = ()  #: every condition of the gate that failed
+    version: str | None = None
+    commit: Commit | None = None
+    base: str | None = None
+    run: str | None = None
+    level: int = 0
+    seconds: float = 0.0
+
+
+class Snapshot(BaseModel):
+    """The snapshot a canonical names."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    path: str
+    bytes: Annotated[int, Field(ge=0)]
+    checksum: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class Canonical(BaseModel):
+    """The registry's record, `canonical.json` (SPEC section 4). Unknown keys survive a rewrite."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    recipe: RecipeName
+    version: str
+    commit: Commit
+    status: str
+    ts: Stamp  #: restamped by any status write
+    schema_: Annotated[int, Field(alias="schema", serialization_alias="schema")] = 1
+    promoted_at: Stamp | None = None  #: None in a record of an older server
+    run: str | None = None
+    level: int | None = None
+    images: dict[str, str] = {}
+    volumes: list[str] = []
+    snapshot: Snapshot | None = None
+    fence: int = 0
+    previous: dict[str, object] | None = None
+
+
+SCHEMA = 1

@@ -1,0 +1,118 @@
+"""Release tags: which are releases, and in which order (SPEC section 2).
+
+The raw tag is the identity. The order is a key computed from it: the recipe part first (N.N.N, numeric,
+as SemVer writes it), then the app part as a mere tie-break. `packaging` reads the one part it is good at,
+a recipe part with a pre-release, and never a whole tag.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from packaging.version import Version
+
+from canonq.core.names import ref_problem
+
+_NUMBER = r"(?:0|[1-9][0-9]{0,8})"
+_RECIPE_PART = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
+_PRERELEASE_PART = re.compile(rf"({_NUMBER}\.{_NUMBER}\.{_NUMBER})[-.]?(a|b|c|alpha|beta|pre|preview|rc|dev)[-.]?([0-9]{{0,9}})")
+_APP_PART = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
+_APP_PRERELEASE = re.compile(r"^[-._]?(?:alpha|beta|pre|preview|rc|dev|nightly|snapshot)(?![a-z])", re.I)
+
+AppKey: TypeAlias = tuple[tuple[int, ...], int, tuple[tuple[int, int, str], ...]]
+Key: TypeAlias = tuple[Version, AppKey, str]
+
+
+@dataclass(frozen=True)
+class Release:
+    """A tag that parses as a release, with the commit it peels to."""
+
+    tag: str
+    commit: str  #: full id of the peeled commit
+    recipe_part: str
+    app_part: str
+    prerelease: bool
+
+    @property
+    def key(self) -> Key:
+        """Sort key: recipe part, app part in natural order, raw tag (so that the order is total)."""
+        return version_key(self.tag)
+
+
+@dataclass(frozen=True)
+class NotARelease:
+    """A tag that is never a release, with the reason."""
+
+    tag: str
+    reason: str
+
+
+def parse(tag: str, commit: str = "") -> Release | NotARelease:
+    """Read one tag. Only `N.N.N[-pre][+app]` is a release; everything else says why it is not."""
+    if problem := ref_problem(tag):
+        return NotARelease(tag, f"the name {problem}")
+    left, plus, right = tag.partition("+")
+    stable = _RECIPE_PART.fullmatch(left) is not None
+    if not stable and not _PRERELEASE_PART.fullmatch(left):
+        return NotARelease(tag, f"the recipe part {left!r} is not N.N.N without leading zeros")
+    if plus and not _APP_PART.fullmatch(right):
+        return NotARelease(tag, f"the app part {right!r} is empty or has characters a version has not")
+    return Release(tag, commit, left, right, prerelease=not stable)
+
+
+def version_key(tag: str) -> Key:
+    """Compute the sort key of a tag that parses; ValueError for one that does not."""
+    release = parse(tag)
+    if isinstance(release, NotARelease):
+        raise ValueError(f"{tag!r} is not a release: {release.reason}")
+    return _recipe_key(release.recipe_part), app_key(release.app_part), tag
+
+
+def _recipe_key(part: str) -> Version:
+    if found := _PRERELEASE_PART.fullmatch(part):
+        return Version(f"{found[1]}{found[2]}{found[3] or 0}")
+    return Version(part)
+
+
+def app_key(part: str) -> AppKey:
+    """Key of an app part: leading numbers, final after pre-release, the rest in natural order."""
+    text = part[1:] if re.match(r"v[0-9]", part) else part
+    leading = re.match(r"[0-9]+(?:\.[0-9]+)*", text)
+    numbers = tuple(int(n) for n in leading.group().split(".")) if leading else ()
+    rest = text[leading.end() :] if leading else text
+    pieces = tuple((0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in re.findall(r"[0-9]+|[^0-9]+", rest))
+    return numbers, 0 if _APP_PRERELEASE.match(rest) else 1, pieces
+
+
+def read_tags(tags: Mapping[str, str], *, prereleases: bool = False) -> tuple[tuple[Release, ...], tuple[NotARelease, ...]]:
+    """Split `tags` (name -> peeled commit) into releases, oldest first, and refused tags with reasons."""
+    releases: list[Release] = []
+    refused: list[NotARelease] = []
+    for tag, commit in tags.items():
+        match parse(tag, commit):
+            case Release(prerelease=True) if not prereleases:
+                refused.append(NotARelease(tag, "it is a pre-release, and the enrolment does not ask for them"))
+            case Release() as release:
+                releases.append(release)
+            case NotARelease() as no:
+                refused.append(no)
+    releases.sort(key=lambda release: release.key)
+    return tuple(releases), tuple(sorted(refused, key=lambda no: no.tag))
+
+
+def newest_older(releases: Iterable[Release], tag: str) -> Release | None:
+    """The newest release that is older than `tag`, or None."""
+    limit = version_key(tag)
+    older = [release for release in releases if release.key < limit]
+    return max(older, key=lambda release: release.key, default=None)
+
+
+def tie_broken_by_app(releases: Iterable[Release], tag: str) -> str | None:
+    """The next older tag that shares `tag`'s recipe part, when only the app part decided; else None."""
+    below = newest_older(releases, tag)
+    if below is not None and _recipe_key(below.recipe_part) == version_key(tag)[0]:
+        return below.tag
+    return None

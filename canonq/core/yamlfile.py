@@ -1,0 +1,98 @@
+"""Reading compose files as Docker's own YAML reader does, within limits. Pure.
+
+PyYAML's safe loader follows YAML 1.1, where `yes` is a boolean and `22:22` a number in base 60; Docker's does
+not. Duplicate keys and alias bombs, which PyYAML lets pass, are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+from canonq.core.errors import RecipeProblem
+
+MAX_BYTES = 1 << 20
+MAX_NODES = 50_000
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with Docker's idea of scalars."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float",
+                       "tag:yaml.org,2002:timestamp")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}  # fmt: skip
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int",
+    re.compile(r"^(?:[-+]?0b[01_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+)$"),
+    list("-+0123456789"),
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9]+)$"),
+    list("-+0123456789."),
+)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+    loader.flatten_mapping(node)
+    return {loader.construct_object(key, deep=True): loader.construct_object(value, deep=True) for key, value in node.value}
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def load_yaml(text: str, *, where: str) -> dict[str, Any]:
+    """Read one YAML mapping as plain dicts, lists and scalars, no node shared.
+
+    RecipeProblem names `where` and the line for anything else, for a file above 1 MiB and for one that
+    grows above 50,000 nodes when its aliases are written out.
+    """
+    if len(text) > MAX_BYTES:
+        raise _bad(where, f"has {len(text)} bytes; at most {MAX_BYTES} are read")
+    try:
+        loaded = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _bad(where, f"is not YAML: {' '.join(str(error).split())[:300]}") from error
+    if not isinstance(loaded, dict):
+        raise _bad(where, "is not a mapping of services, volumes, networks, ...")
+    left = [MAX_NODES]
+    copied = _copy(loaded, left, where, 0)
+    assert isinstance(copied, dict)  # a copy of a dict is a dict
+    return copied
+
+
+def _copy(value: Any, left: list[int], where: str, depth: int) -> Any:
+    left[0] -= 1
+    if left[0] < 0 or depth > 60:
+        raise _bad(where, f"grows above {MAX_NODES} values or 60 levels when its aliases are written out")
+    if isinstance(value, dict):
+        return {str(key): _copy(inner, left, where, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_copy(inner, left, where, depth + 1) for inner in value]
+    return value
+
+
+def dump_yaml(value: dict[str, Any]) -> str:
+    """Write a mapping as YAML that Docker's reader and `load_yaml` read back to the same values."""
+    return yaml.safe_dump(value, sort_keys=False, default_flow_style=False, allow_unicode=True, width=1000)
+
+
+def _bad(where: str, what: str) -> RecipeProblem:
+    return RecipeProblem(f"{where} {what}.", mend="correct the file in the recipe.", code="compose-invalid")

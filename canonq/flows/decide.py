@@ -1,0 +1,62 @@
+"""decide: gather the facts about one recipe, then ask the pure core."""
+
+from __future__ import annotations
+
+import statistics
+
+from canonq.core.decide import Facts, decide
+from canonq.core.enrolment import Enrolment
+from canonq.core.errors import RecordUnreadable
+from canonq.core.records import Decision, Synced, Verdict
+from canonq.core.versions import read_tags
+from canonq.flows.world import World
+
+
+def decide_recipe(world: World, synced: Synced | str) -> Decision:
+    """Decide on the clone's tags as they are; called with a name alone it stands for itself."""
+    recipe, sweep, named = (synced, None, True) if isinstance(synced, str) else (synced.recipe, synced.sweep, synced.named)
+    enrolment = world.checkout.enrolment(recipe)
+    return decide(gather(world, enrolment, world.repos.tags(enrolment.recipe), sweep=sweep, named=named))
+
+
+def gather(world: World, enrolment: Enrolment, tags: dict[str, str], *, sweep: str | None = None, named: bool = False) -> Facts:
+    """Everything a decision depends on."""
+    recipe = enrolment.recipe
+    canonical, problem = None, None
+    try:
+        canonical = world.registry.read(recipe)
+    except RecordUnreadable as error:
+        problem = str(error)
+    verdicts = world.runs.verdicts(recipe)
+    releases, _ = read_tags(tags, prereleases=enrolment.prereleases)
+    return Facts(
+        enrolment=enrolment,
+        tags=tags,
+        canonical=canonical,
+        record_problem=problem,
+        disk=world.disk(expected_disk(verdicts, world.settings.disk_need)),
+        reds=reds_of(verdicts, releases[-1].commit, world.checkout.digest(recipe)) if releases else 0,
+        hold_reds=world.settings.hold_reds,
+        named=named,
+        sweep=sweep,
+    )
+
+
+def reds_of(verdicts: list[Verdict], commit: str, enrolment: str) -> int:
+    """How many cold runs of this very commit and enrolment were red."""
+    return sum(
+        verdict.verdict == "red" and verdict.commit == commit and verdict.enrolment == enrolment and verdict.ref is None
+        for verdict in verdicts
+    )
+
+
+def expected_disk(verdicts: list[Verdict], otherwise: int) -> int:
+    """Bytes the next run is expected to take: twice the largest of the last runs (run and snapshot)."""
+    seen = [verdict.disk_bytes for verdict in verdicts[-5:] if verdict.disk_bytes]
+    return max(2 * max(seen), 64 * 2**20) if seen else otherwise
+
+
+def expected_seconds(verdicts: list[Verdict]) -> float | None:
+    """Seconds the next run is expected to take; None without history."""
+    seen = [verdict.seconds for verdict in verdicts[-5:] if verdict.seconds]
+    return round(statistics.median(seen), 1) if seen else None

@@ -1,0 +1,301 @@
+"""The one routine that brings an app up: test and promotion both go through it (SPEC section 2, promote)."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from canonq.adapters.programs import plain_environment, run
+from canonq.core.compose import resolve
+from canonq.core.convergence import Convergence, judge
+from canonq.core.deployable import Deployable, Identity, deployable
+from canonq.core.enrolment import Enrolment, SecretSource
+from canonq.core.envfile import SecretRule, generate_secret, parse_env, parse_exports, render_env, secret_rules
+from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
+from canonq.core.yamlfile import load_yaml
+from canonq.flows.world import World
+from canonq.ports import Answer
+
+TEST_OVERLAY = "compose.canonq.yml"
+INSTALL_STEPS = "install_steps.sh"
+SHARED_NETWORK = "proxy"
+_LOOK_EVERY = 0.2  #: seconds between two looks at a stack
+_LOOKS_IN_A_ROW = 3  #: good looks, so that a stack between two states is not taken for settled
+_PROBE_TIMEOUT = 10.0
+
+
+class NotHealthy(RecipeProblem):
+    """The app did not come up, or will never."""
+
+    code = "not-healthy"
+
+
+@dataclass
+class App:
+    """One deployment, from its first deploy to its teardown."""
+
+    identity: Identity
+    enrolment: Enrolment
+    tree: Path  #: worktree of the version to deploy
+    work: Path  #: scratch folder, readable by canonq alone
+    secrets: dict[str, str] = field(default_factory=dict)  #: name in the recipe -> value; grows as they are made
+    volume_suffix: str = ""  #: tells the volumes of one promotion from those of another
+    env: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)  #: service -> digest
+    timings: dict[str, float] = field(default_factory=dict)  #: phase -> seconds
+    deployed: Deployable | None = None
+
+    def volume_name(self, key: str) -> str:
+        """The name in Docker of the recipe's volume `key`."""
+        suffix = f".{self.volume_suffix}" if self.volume_suffix else ""
+        return f"{self.identity.stack}_{key}{suffix}"
+
+
+def bring_up(world: World, app: App, phase: str, deadline: float) -> Answer:
+    """Prepare, deploy and wait until the app answers; again over a running stack, it upgrades in place.
+
+    `deadline` is on the monotonic clock, for the whole run. RecipeProblem when the recipe is at fault,
+    HostProblem when the host is, TimedOut when the run's limit is over.
+    """
+    stack = _timed(app, f"{phase}.prepare", lambda: prepare(world, app, deadline))
+    digests = _timed(app, f"{phase}.pull", lambda: world.engine.ensure_images(list(stack.images.values()), left(deadline)))
+    app.images = {service: digests[reference] for service, reference in stack.images.items()}
+    _put_in_place(world, app, stack)
+    health_ends = min(deadline, time.monotonic() + app.enrolment.health.timeout)
+    _timed(app, f"{phase}.deploy", lambda: world.engine.deploy(stack, app.work, left(deadline)))
+    app.deployed = stack
+    return _timed(app, f"{phase}.healthy", lambda: await_answer(world, app, health_ends, deadline))
+
+
+def prepare(world: World, app: App, deadline: float) -> Deployable:
+    """Build env, overlays and the resolved stack of the tree, without touching Docker."""
+    sample = _read(app.tree / ".env.sample")
+    app.env = build_env(sample, app)
+    env_file = app.work / "app.env"
+    _write_private(env_file, render_env(app.env))
+    folder = world.checkout.folder(app.identity.recipe)
+    if (folder / INSTALL_STEPS).is_file():
+        _install_steps(folder / INSTALL_STEPS, app, env_file, left(deadline))
+        app.env = parse_env(env_file.read_text(), where=str(env_file))
+    exports = parse_exports(_read(app.tree / "abra.sh"), app.env)
+    env = {**app.env, **exports}
+    files = _compose_files(app.tree, env.get("COMPOSE_FILE") or "compose.yml")
+    resolved = resolve([*files, *_test_overlay(folder, files)], env)
+    (app.work / "resolved.json").write_text(json.dumps(resolved, indent=1))
+    names = {key: app.volume_name(key) for key in resolved["volumes"]}
+    stack = deployable(resolved, app.identity, env, folder=str(app.tree), volume_names=names)
+    make_secrets(app, stack, secret_rules(sample, app.env))
+    return stack
+
+
+def build_env(sample: str, app: App) -> dict[str, str]:
+    """The app's `.env`: the sample, with what canonq sets and then the enrolment's [env] on top."""
+    identity = app.identity
+    given = {"DOMAIN": identity.domain, "STACK_NAME": identity.stack, "LETS_ENCRYPT_ENV": ""}
+    named = f"{identity.recipe}:{identity.version}"
+    return parse_env(sample, given, forced={"TYPE": named, "RECIPE": named, **app.enrolment.env})
+
+
+def make_secrets(app: App, stack: Deployable, rules: Mapping[str, SecretRule]) -> None:
+    """Have a value for every secret the stack needs; those already in `app.secrets` stay as they are."""
+    for name in sorted(set(stack.secrets.values()) - set(app.secrets)):
+        if source := app.enrolment.secrets.get(name):
+            app.secrets[name] = _given_secret(app.identity.recipe, name, source)
+        elif (rule := rules.get(name)) and rule.generate:
+            app.secrets[name] = generate_secret(rule, secrets.choice)
+        else:
+            raise WrongConfiguration(
+                f"The secret '{name}' of {app.identity.recipe} {app.identity.version} cannot be generated.",
+                mend=f"give it under [secrets] in tests/{app.identity.recipe}/recipe.toml, such as {name} = {{ hex = 32 }}.",
+                code="secret-missing",
+            )
+
+
+def _given_secret(recipe: str, name: str, source: SecretSource) -> str:
+    if source.hex is not None:
+        return secrets.token_hex(source.hex)
+    if source.env is not None:
+        if source.env not in os.environ:
+            raise WrongConfiguration(
+                f"The secret '{name}' of {recipe} comes from the variable {source.env}, which is not set here.",
+                mend="set it for every worker.",
+                code="secret-missing",
+            )
+        return os.environ[source.env]
+    try:
+        return Path(str(source.file)).read_text().rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongConfiguration(
+            f"The secret '{name}' of {recipe} comes from {source.file}, which cannot be read: {error}.",
+            mend="let the workers read it.",
+            code="secret-missing",
+        ) from error
+
+
+def _put_in_place(world: World, app: App, stack: Deployable) -> None:
+    for network in stack.networks:
+        if network == SHARED_NETWORK:
+            world.engine.ensure_network(network)
+    for docker_name, name in stack.secrets.items():
+        world.engine.put_secret(docker_name, app.secrets[name], app.identity.labels)
+
+
+def _install_steps(script: Path, app: App, env_file: Path, timeout: float) -> None:
+    env = plain_environment(**{key: value for key, value in app.env.items() if key not in ("PATH", "HOME")})
+    env |= {
+        "APP_ENV": str(env_file),
+        "RECIPE_DIR": str(app.tree),
+        "STACK_NAME": app.identity.stack,
+        "DOMAIN": app.identity.domain,
+    }
+    ended = run(["bash", str(script)], timeout=timeout, cwd=app.tree, env=env, log=app.work / "install_steps.log")
+    if ended.status != 0:
+        raise WrongConfiguration(
+            f"{script} ended with status {ended.status}: {ended.tail[-300:]}",
+            mend="correct the script; its output is in the run's folder.",
+            code="install-steps-failed",
+        )
+
+
+def _compose_files(tree: Path, listed: str) -> list[tuple[str, str]]:
+    files = []
+    for name in filter(None, listed.split(":")):
+        path = (tree / name).resolve()
+        if not path.is_relative_to(tree.resolve()):
+            raise RecipeProblem(f"COMPOSE_FILE names {name!r}, outside the recipe.", code="path-outside-recipe")
+        if not path.is_file():
+            raise RecipeProblem(
+                f"COMPOSE_FILE names {name!r}, which this version of the recipe does not have.",
+                mend="name files that this version has, in .env.sample or under [env].",
+                code="compose-missing",
+            )
+        files.append((name, _read(path)))
+    return files
+
+
+def _test_overlay(folder: Path, files: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The enrolment's overlay; environmental only: an image in it would mean testing something else."""
+    path = folder / TEST_OVERLAY
+    if not path.is_file():
+        return []
+    text = _read(path)
+    there = {service for name, body in files for service in load_yaml(body, where=name).get("services") or {}}
+    for service, body in (load_yaml(text, where=str(path)).get("services") or {}).items():
+        if service in there and isinstance(body, dict) and {"image", "build"} & set(body):
+            raise WrongConfiguration(
+                f"{path} replaces the image of '{service}', so the release's own would not be tested.",
+                mend="take `image` out of the overlay.",
+                code="overlay-replaces-image",
+            )
+    return [(TEST_OVERLAY, text)]
+
+
+def await_answer(world: World, app: App, ends: float, deadline: float) -> Answer:
+    """Wait until the stack has converged and the app answers, or until it is certain that it never will."""
+    stack, good = app.identity.stack, 0
+    look = Convergence("waiting", "not-running", "nothing was seen yet")
+    answer = Answer(False, "it was not asked yet", reached=False)
+    while True:
+        look = judge(*world.engine.observe(stack))
+        if look.state == "failed":
+            raise NotHealthy(f"{app.identity.version} will not come up: {look.detail}.", code=look.reason)
+        good = good + 1 if look.state == "converged" else 0
+        if good >= _LOOKS_IN_A_ROW:
+            answer = ask(world, app, max(0.5, min(_PROBE_TIMEOUT, ends - time.monotonic())))
+            if answer.ok:
+                return answer
+        if time.monotonic() > ends:
+            raise _gave_up(world, app, look, answer, deadline)
+        time.sleep(_LOOK_EVERY)
+
+
+def ask(world: World, app: App, timeout: float) -> Answer:
+    """Ask the app once: through the ingress when there is one (http only), else from inside."""
+    health, domain = app.enrolment.health, app.identity.domain
+    if world.ingress is None or health.kind != "http":
+        return world.engine.probe(app.identity.stack, health, domain, timeout)
+    try:
+        status, body = world.ingress.get(domain, health.path, timeout)
+    except OSError as error:
+        return Answer(False, f"the ingress gave no answer for {domain}: {error}", reached=False)
+    if status in health.status and (status, body) != _answer_for_nobody(world, app, timeout):
+        return Answer(True, f"https://{domain}{health.path} answered {status} through the ingress")
+    return Answer(False, f"{domain}{health.path} answered {status} through the ingress, allowed is {health.status}")
+
+
+def _answer_for_nobody(world: World, app: App, timeout: float) -> tuple[int, bytes] | None:
+    """What the ingress says for a domain that nobody has: its own 404, mostly."""
+    assert world.ingress is not None  # asked only behind an ingress
+    try:
+        return world.ingress.get(
+            f"canonq-nobody-{secrets.token_hex(3)}.{world.settings.zone}", app.enrolment.health.path, timeout
+        )
+    except OSError:
+        return None
+
+
+def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline: float) -> CanonqError:
+    what = f"{app.identity.version} did not come up in {app.enrolment.health.timeout} s"
+    if time.monotonic() > deadline:
+        return TimedOut(
+            f"The run's limit of {app.enrolment.limits.run} s was over while waiting: {look.detail or answer.detail}."
+        )
+    if look.state != "converged":
+        return NotHealthy(f"{what}: {look.detail}.", code="not-healthy")
+    if world.ingress is not None and app.enrolment.health.kind == "http":
+        inside = world.engine.probe(app.identity.stack, app.enrolment.health, app.identity.domain, _PROBE_TIMEOUT)
+        if inside.ok:
+            return NotHealthy(
+                f"{what}: healthy inside but not routed: {answer.detail}; inside, {inside.detail}.",
+                mend="look at the recipe's traefik labels and at the ingress.",
+                code="not-routed",
+            )
+        answer = inside
+    return NotHealthy(f"{what}: all tasks run, but {answer.detail}.", code="not-answering")
+
+
+def tear_down(world: World, app: App) -> None:
+    """Remove everything of this deployment that canonq owns, volumes too."""
+    world.engine.remove_owned(app.identity.labels, world.settings.teardown_timeout)
+
+
+def left(deadline: float) -> float:
+    """Seconds left until `deadline`; TimedOut when there are none."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimedOut("The limit for the whole run is over.", mend="raise [limits] run in recipe.toml.")
+    return seconds
+
+
+_T = TypeVar("_T")
+
+
+def _timed(app: App, phase: str, action: Callable[[], _T]) -> _T:
+    began = time.monotonic()
+    try:
+        return action()
+    finally:
+        app.timings[phase] = round(time.monotonic() - began, 3)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        raise RecipeProblem(f"{path.name} is not text: {error}.", mend="write it as UTF-8.", code="not-text") from error
+    except OSError as error:
+        raise HostProblem(f"{path} cannot be read: {error}.") from error
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text)

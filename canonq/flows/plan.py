@@ -1,0 +1,60 @@
+"""plan: what a sweep would do and why, with expected time and disk; changes nothing."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from canonq.core.decide import decide
+from canonq.core.enrolment import Enrolment
+from canonq.core.errors import CanonqError
+from canonq.core.records import Decision
+from canonq.flows.decide import expected_disk, expected_seconds, gather
+from canonq.flows.sync import look
+from canonq.flows.world import World
+
+_AT_ONCE = 8
+
+
+def plan(world: World) -> dict[str, Any]:
+    """Look at every upstream's refs, without fetching, and decide. HollowSweep when there is nothing to sweep."""
+    enrolled = world.checkout.enrolled()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        rows = list(pool.map(lambda enrolment: _row(world, enrolment), enrolled.recipes.values()))
+    rows += [_error_row(name, error, None) for name, error in enrolled.broken.items()]
+    return {"checkout": str(world.checkout.root), "recipes": sorted(rows, key=lambda row: str(row["recipe"]))}
+
+
+def _row(world: World, enrolment: Enrolment) -> dict[str, Any]:
+    try:
+        listing = look(world, enrolment)
+        decision = decide(gather(world, enrolment, listing.tags))
+    except CanonqError as error:
+        return _error_row(enrolment.recipe, error, enrolment.queue)
+    verdicts = world.runs.verdicts(enrolment.recipe)
+    return {
+        **_told(decision),
+        "expected_seconds": expected_seconds(verdicts) if decision.action == "run" else None,
+        "expected_disk_bytes": expected_disk(verdicts, world.settings.disk_need) if decision.action == "run" else None,
+    }
+
+
+def _told(decision: Decision) -> dict[str, Any]:
+    keys = {"recipe", "action", "reason", "detail", "latest", "canonical", "base", "queue", "notes"}
+    return decision.model_dump(mode="json", include=keys)
+
+
+def _error_row(recipe: str, error: CanonqError, queue: str | None) -> dict[str, Any]:
+    return {
+        "recipe": recipe,
+        "action": "error",
+        "reason": error.code,
+        "detail": str(error),
+        "latest": None,
+        "canonical": None,
+        "base": None,
+        "queue": queue,
+        "notes": [],
+        "expected_seconds": None,
+        "expected_disk_bytes": None,
+    }

@@ -1,0 +1,135 @@
+"""sweep: one pass over all enrolled recipes, one outcome for each, nothing lost and no green no-op (SPEC 5.5)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from canonq.core.enrolment import Enrolment
+from canonq.core.errors import CanonqError, RecordUnreadable, WrongUse
+from canonq.core.names import recipe_name
+from canonq.core.outcomes import Outcome, Step, counts, ended_by, exit_status
+from canonq.core.records import Promotion
+from canonq.flows.decide import expected_disk
+from canonq.flows.world import World
+
+#: How often a deferred recipe is tried again within one sweep.
+MOST_RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A sweep that was put on record, and the recipes whose chains are to be started."""
+
+    sweep: str
+    chains: tuple[Enrolment, ...]
+    named: bool
+
+
+def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None = None) -> Opened:
+    """Put a sweep on record: who is enrolled, and an error at once for each broken enrolment.
+
+    HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled. Opened a second
+    time (a task delivered twice), the same sweep gives the chains that have no outcome yet.
+    """
+    enrolled = world.checkout.enrolled()
+    wanted = [recipe_name(recipe) for recipe in recipes] or enrolled.names
+    for name in wanted:
+        if name in enrolled.off:
+            raise WrongUse(f"{name} has enrolled = false.", mend="set enrolled = true in its recipe.toml.", code="not-enrolled")
+        if name not in enrolled.names:
+            world.checkout.enrolment(name)  # says who is enrolled
+    sweep = sweep or world.new_id()
+    if not world.sweeps.read(sweep):
+        world.sweeps.open(
+            sweep,
+            {
+                "sweep": sweep,
+                "started": world.stamp(),
+                "enrolled": sorted(set(wanted)),
+                "named": bool(recipes),
+                "checkout": str(world.checkout.root),
+                "revision": world.checkout.revision(),
+            },
+        )
+    settled = world.sweeps.outcomes(sweep)
+    for name in sorted(set(wanted) & set(enrolled.broken) - set(settled)):
+        world.sweeps.settle(sweep, _failed(name, enrolled.broken[name], "enrolment"))
+    chains = tuple(enrolled.recipes[name] for name in sorted(set(wanted)) if name in enrolled.recipes and name not in settled)
+    return Opened(sweep, chains, bool(recipes))
+
+
+def _failed(recipe: str, error: CanonqError, step: str) -> Outcome:
+    return Outcome(recipe=recipe, outcome="error", reason=error.code, detail=str(error), step=step)
+
+
+def settle(world: World, value: Step) -> Outcome | None:
+    """Keep the outcome when `value` ends its recipe's chain; None when the chain goes on.
+
+    What was promoted is read back from the registry.
+    """
+    canonical = None
+    if isinstance(value, Promotion):
+        with contextlib.suppress(RecordUnreadable):
+            canonical = world.registry.read(value.recipe)
+    outcome = ended_by(value, canonical)
+    if outcome is not None and value.sweep is not None:
+        world.sweeps.settle(value.sweep, outcome)
+    return outcome
+
+
+def settle_error(world: World, sweep: str, recipe: str, step: str, error: CanonqError) -> Outcome:
+    """Keep an error as a recipe's outcome."""
+    outcome = _failed(recipe, error, step)
+    world.sweeps.settle(sweep, outcome)
+    return outcome
+
+
+def retry_deferred(world: World, sweep: str, start: Callable[[Enrolment], None]) -> list[str]:
+    """Start deferred recipes again for which there is room by now; called whenever another recipe has ended."""
+    again = []
+    for outcome in world.sweeps.outcomes(sweep).values():
+        if outcome.outcome != "deferred" or not _worth_retrying(world, sweep, outcome):
+            continue
+        if world.sweeps.unsettle(sweep, outcome.recipe):
+            world.sweeps.count_retry(sweep, outcome.recipe)
+            world.sweeps.journal(sweep).forget(outcome.recipe)
+            start(world.checkout.enrolment(outcome.recipe))
+            again.append(outcome.recipe)
+    return again
+
+
+def _worth_retrying(world: World, sweep: str, outcome: Outcome) -> bool:
+    if world.sweeps.retries(sweep, outcome.recipe) >= MOST_RETRIES:
+        return False
+    need = expected_disk(world.runs.verdicts(outcome.recipe), world.settings.disk_need)
+    return outcome.reason != "disk-below-budget" or world.disk(need).short <= 0
+
+
+def summary(world: World, sweep: str) -> dict[str, Any]:
+    """The sweep as one JSON object; recipes without an outcome yet are under `pending`."""
+    record = world.sweeps.read(sweep)
+    outcomes = world.sweeps.outcomes(sweep)
+    pending = [name for name in record.get("enrolled", []) if name not in outcomes]
+    listed = [outcomes[name] for name in record.get("enrolled", []) if name in outcomes]
+    return {
+        "sweep": sweep,
+        "started": record.get("started"),
+        "checkout": record.get("checkout"),
+        "revision": record.get("revision"),
+        "enrolled": len(record.get("enrolled", [])),
+        "outcomes": [outcome.model_dump(mode="json") for outcome in listed],
+        "counts": counts(listed),
+        "pending": pending,
+        "failed": record.get("failed"),
+        "exit_status": int(exit_status(listed)),
+    }
+
+
+def give_up(world: World, sweep: str, why: str) -> None:
+    """Account for recipes whose chain never ended: an error each, so that the sums add up."""
+    for name in summary(world, sweep)["pending"]:
+        error = CanonqError(f"{name}: {why}", mend="look at the workers' logs; the next sweep tries again.", code="lost")
+        settle_error(world, sweep, name, "chain", error)

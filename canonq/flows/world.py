@@ -1,0 +1,48 @@
+"""All that a step needs of the outside, as one value."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from canonq.adapters.checkout import Checkout
+from canonq.adapters.registry import Registry
+from canonq.adapters.runs import Runs, Sweeps
+from canonq.core.decide import Disk
+from canonq.core.records import STAMP_FORMAT
+from canonq.ports import Engine, Ingress, Locks, Repos
+from canonq.settings import Settings
+
+
+@dataclass(frozen=True)
+class World:
+    """Real or fake, the flows do not know."""
+
+    settings: Settings
+    checkout: Checkout
+    repos: Repos
+    engine: Engine
+    locks: Locks
+    registry: Registry
+    runs: Runs
+    sweeps: Sweeps
+    instance: str  #: id of this state folder, carried by everything canonq makes in Docker
+    ingress: Ingress | None
+    disk: Callable[[int], Disk]  #: bytes needed -> room
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def stamp(self) -> str:
+        """The present as 20260617T050314Z."""
+        return self.now().strftime(STAMP_FORMAT)
+
+    def new_id(self, *parts: str) -> str:
+        """A new id that sorts by time: stamp, parts, 6 hex digits."""
+        return "-".join([self.stamp(), *parts, secrets.token_hex(3)])
+
+    @property
+    def work(self) -> Path:
+        """Where worktrees of runs under way live."""
+        return self.settings.state / "work"

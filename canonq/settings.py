@@ -1,0 +1,133 @@
+"""Settings: `canonq.toml`, overridden by CANONQ_* variables (SPEC section 6). Checked whole, before anything starts.
+
+The file is the one CANONQ_CONFIG names, else ./canonq.toml, else /etc/canonq/canonq.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from canonq.core.enrolment import faults
+from canonq.core.errors import WrongConfiguration
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?")
+_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
+        return int(float(found[1]) * _UNITS[found[2] or "B"])
+    return value
+
+
+Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
+Zone = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", max_length=120)
+]
+Crontab = Annotated[str, StringConstraints(pattern=r"^\S+ \S+ \S+ \S+ \S+$")]
+
+
+def _default_state() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/canonq")
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "canonq"
+
+
+class IngressSettings(BaseModel):
+    """The reverse proxy that probes go through."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scheme: Literal["http", "https"] = "https"
+    address: Annotated[str, StringConstraints(pattern=r"^[^\s/:]+(:[0-9]{1,5})?$")]  #: host[:port]
+    ca_file: Path | None = None
+
+
+class Settings(BaseSettings):
+    """All settings; each may stand in canonq.toml, or as CANONQ_<NAME> in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="CANONQ_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    repo: Path | None = None  #: the checkout that holds tests/<recipe>/recipe.toml
+    state: Path = Field(default_factory=_default_state)
+    redis_url: SecretStr | None = None
+    redis_url_file: Path | None = None  #: a file that holds the URL, password and all
+    zone: Zone = "canonq.test"  #: domains are warm-<recipe>.<zone>
+    ingress: IngressSettings | None = None
+    nightly: Crontab | None = None  #: overrides beat_schedule.NIGHTLY; UTC
+    light_workers: Annotated[int, Field(ge=1, le=64)] = 2  #: light recipes side by side on this host
+    hold_reds: Annotated[int, Field(ge=0)] = 3
+    keep: Annotated[int, Field(ge=1)] = 2  #: canonicals that stay restorable
+    keep_runs: Annotated[int, Field(ge=1)] = 20  #: run folders kept for each recipe
+    disk_floor: Size = 2 * 2**30  #: bytes never to be used up
+    disk_need: Size = 2**30  #: bytes a run is expected to take before there is history
+    lease: Annotated[int, Field(ge=3)] = 60  #: seconds; renewed every third of it
+    teardown_timeout: Annotated[int, Field(ge=5)] = 180  #: seconds until a stack must be gone
+    sweep_timeout: Annotated[int, Field(ge=10)] = 12 * 3600  #: seconds `--wait` waits for a sweep
+    log_lines: Annotated[int, Field(ge=10)] = 500  #: last lines of each service kept with a run
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order of precedence: arguments, environment, file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+
+    def broker_url(self) -> str | None:
+        """The Redis URL, from the setting or its file; None when none is configured."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value() or None
+        if self.redis_url_file is None:
+            return None
+        try:
+            return self.redis_url_file.read_text().strip() or None
+        except OSError as error:
+            raise WrongConfiguration(
+                f"redis_url_file = {self.redis_url_file} cannot be read: {error.strerror}.",
+                mend="let the user that runs canonq read it.",
+            ) from error
+
+
+def config_file() -> Path | None:
+    """The configuration file in force, or None."""
+    named = os.environ.get("CANONQ_CONFIG")
+    places = [Path(named)] if named else [Path("canonq.toml"), Path("/etc/canonq/canonq.toml")]
+    return next((place for place in places if place.is_file()), None)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read all settings. WrongConfiguration lists every fault with its key."""
+    named = os.environ.get("CANONQ_CONFIG")
+    if named and not Path(named).is_file():
+        raise WrongConfiguration(f"CANONQ_CONFIG names {named}, which is not a file.", mend="correct the path.")
+    try:
+        return Settings(**overrides)
+    except tomllib.TOMLDecodeError as error:
+        raise WrongConfiguration(f"{config_file()} is not TOML: {error}.", mend="correct that line.") from error
+    except ValidationError as error:
+        where = config_file() or "the environment (CANONQ_*)"
+        raise WrongConfiguration(
+            f"The settings in {where} cannot be used: {'; '.join(faults(error, Settings))}.",
+            mend="correct the keys named; docs/configuration.md lists all.",
+        ) from error

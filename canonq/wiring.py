@@ -1,0 +1,70 @@
+"""Settings -> World of real adapters; the only place that puts them together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from canonq.adapters.checkout import Checkout
+from canonq.adapters.engine import SwarmEngine
+from canonq.adapters.files import told, write_durably
+from canonq.adapters.git import GitRepos
+from canonq.adapters.ingress import HttpIngress
+from canonq.adapters.locks import RedisLocks, redis_client
+from canonq.adapters.registry import Registry
+from canonq.adapters.runs import Runs, Sweeps
+from canonq.core.decide import Disk
+from canonq.core.errors import CanonqError, WrongConfiguration
+from canonq.flows.world import World
+from canonq.settings import Settings, load_settings
+
+
+def live(settings: Settings | None = None) -> World:
+    """The real world. WrongConfiguration or HostProblem when the settings or the state folder cannot be used."""
+    settings = settings or load_settings()
+    state = settings.state.absolute()
+    with told(state):
+        state.mkdir(parents=True, exist_ok=True)
+        if not os.access(state, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    engine = SwarmEngine()
+    instance = _instance(state)
+    # Without a Redis there is nothing to lock with; what needs a lock says so when it tries.
+    url = settings.broker_url() or "redis://127.0.0.1:6379/0"
+    try:
+        client = redis_client(url)
+    except ValueError as error:
+        raise WrongConfiguration(f"CANONQ_REDIS_URL cannot be used: {error}.", mend="write redis://host:port/0.") from error
+    return World(
+        settings=settings,
+        checkout=Checkout(settings.repo),
+        repos=GitRepos(state / "repos"),
+        engine=engine,
+        locks=RedisLocks(client, state / "warm", instance=instance, lease=settings.lease),
+        registry=Registry(state / "warm"),
+        runs=Runs(state / "runs"),
+        sweeps=Sweeps(state / "sweeps"),
+        instance=instance,
+        ingress=HttpIngress(settings.ingress) if settings.ingress else None,
+        disk=lambda need: _disk(settings, state, engine, need),
+    )
+
+
+def _disk(settings: Settings, state: Path, engine: SwarmEngine, need: int) -> Disk:
+    """Room on the tighter of the state's and Docker's file systems."""
+    places = [state]
+    with contextlib.suppress(CanonqError):  # no Engine: the test will say so; disk is not what is missing
+        places.append(engine.data_root())
+    free = min(shutil.disk_usage(place).free for place in places if place.exists())
+    return Disk(free=free, floor=settings.disk_floor, need=need)
+
+
+def _instance(state: Path) -> str:
+    """The id of this state folder, made once."""
+    path = state / "instance"
+    if not path.is_file():
+        write_durably(path, secrets.token_hex(8).encode())
+    return path.read_text().strip()

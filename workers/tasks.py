@@ -1,0 +1,93 @@
+"""The tasks: each unpacks its arguments, calls one plain function and returns a small JSON value."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Task, chain
+
+from canonq.core.enrolment import Enrolment
+from canonq.core.errors import CanonqError, WrongUse
+from canonq.core.names import shown
+from canonq.core.records import Decision, Synced, Verdict
+from canonq.flows.decide import decide_recipe, expected_seconds
+from canonq.flows.promote import promote as promote_recipe
+from canonq.flows.sweep import open_sweep
+from canonq.flows.sync import sync as sync_recipe
+from canonq.flows.test import test_decided, test_tag
+from canonq.wiring import live
+from workers.app import LIGHT, app
+from workers.steps import StepFailed, recipe_of, take
+
+log = logging.getLogger("canonq")
+
+
+def start_chain(enrolment: Enrolment, sweep: str, named: bool) -> None:
+    """Enqueue a recipe's chain. Each link names its queue: an option of the whole chain reaches the first only."""
+    heavy_or_light = enrolment.queue
+    chain(
+        sync.s(enrolment.recipe, sweep=sweep, named=named).set(queue=LIGHT),
+        decide.s().set(queue=LIGHT),
+        test.s().set(queue=heavy_or_light),
+        promote.s().set(queue=heavy_or_light),
+    ).apply_async()
+
+
+@app.task(bind=True, name="canonq.sweep")
+def sweep(self: Task[Any, Any], recipes: list[str] | None = None, sweep: str | None = None) -> dict[str, Any]:
+    """Open a sweep and enqueue every enrolled recipe's chain, the longest first."""
+    try:
+        world = live()
+        sweep = sweep or world.sweeps.id_for(self.request.id, world.new_id())
+        opened = open_sweep(world, recipes or (), sweep)
+        for enrolment in sorted(opened.chains, key=lambda e: -(expected_seconds(world.runs.verdicts(e.recipe)) or 0)):
+            start_chain(enrolment, opened.sweep, opened.named)
+    except CanonqError as error:
+        log.critical("The sweep did nothing: %s", error)
+        raise StepFailed(f"{error.code}: {error}") from None
+    return {"sweep": opened.sweep, "started": [enrolment.recipe for enrolment in opened.chains]}
+
+
+@app.task(bind=True, name="canonq.sync")
+def sync(self: Task[Any, Any], recipe: str, sweep: str | None = None, named: bool = False) -> dict[str, Any]:
+    """Bring the recipe's clone in line with its upstream -> Synced."""
+    return take(self, "sync", recipe, sweep, lambda world: sync_recipe(world, recipe, sweep=sweep, named=named))
+
+
+@app.task(bind=True, name="canonq.decide")
+def decide(self: Task[Any, Any], synced: Any) -> dict[str, Any]:
+    """Synced, or a recipe's name -> Decision."""
+    value = _read(synced, Synced)
+    return take(self, "decide", synced, _sweep_of(value), lambda world: decide_recipe(world, value))
+
+
+@app.task(bind=True, name="canonq.test")
+def test(self: Task[Any, Any], decided: Any, tag: str | None = None) -> dict[str, Any]:
+    """Decision -> Verdict; a recipe's name or Synced -> Verdict of its release `tag`, the newest by default."""
+    if isinstance(decided, dict) and "action" in decided:
+        value = _read(decided, Decision)
+        return take(self, "test", decided, _sweep_of(value), lambda world: test_decided(world, value))
+    return take(self, "test", decided, None, lambda world: test_tag(world, recipe_of(decided), tag))
+
+
+@app.task(bind=True, name="canonq.promote")
+def promote(self: Task[Any, Any], proven: Any) -> dict[str, Any]:
+    """Verdict, or a recipe's name for its newest verdict -> Promotion."""
+    value = _read(proven, Verdict)
+    return take(self, "promote", proven, _sweep_of(value), lambda world: promote_recipe(world, value))
+
+
+def _read(given: Any, kind: Any) -> Any:
+    """A step's value, or the recipe's name when the task was called by hand."""
+    if isinstance(given, str):
+        return given
+    try:
+        return kind.model_validate(given)
+    except ValueError as error:
+        what = WrongUse(f"{shown(given)} is neither a recipe's name nor a {kind.__name__}.", code="bad-argument")
+        raise StepFailed(f"{what.code}: {what}") from error
+
+
+def _sweep_of(value: Any) -> str | None:
+    return None if isinstance(value, str) else value.sweep

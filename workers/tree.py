@@ -1,0 +1,121 @@
+"""The process tree of a single host: Redis if none is configured, the workers, beat (SPEC section 6, `canonq up`)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from canonq.adapters.files import told
+from canonq.adapters.programs import end_with_parent
+from canonq.adapters.redis_server import embedded_redis
+from canonq.core.errors import HostProblem
+from canonq.settings import Settings, load_settings
+from workers.app import make_app
+
+_START_LIMIT = 60.0  #: seconds until workers must answer
+_STOP_LIMIT = 30.0  #: seconds a process gets to stop
+
+
+class Tree:
+    """Processes that live and end together."""
+
+    def __init__(self, settings: Settings, broker: str) -> None:
+        self._logs = settings.state / "logs"
+        self._env = {**os.environ, "CANONQ_REDIS_URL": broker}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        with told(self._logs):
+            self._logs.mkdir(parents=True, exist_ok=True)
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start `celery -A canonq ...`, its output appended to `logs/<name>.log`."""
+        with (self._logs / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "canonq", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._env,
+                start_new_session=True,
+                preexec_fn=end_with_parent,
+            )
+
+    def dead(self) -> str | None:
+        """The name of a process that ended though nobody asked it to, with its log's place."""
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                return f"{name} (status {process.returncode}, log {self._logs / f'{name}.log'})"
+        return None
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Stop all: workers end their tasks first, or put them back when `at_once`."""
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGQUIT if at_once else signal.SIGTERM)
+        ends = time.monotonic() + _STOP_LIMIT
+        for process in self._processes.values():
+            try:
+                process.wait(max(0.1, ends - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def running(settings: Settings, *, beat: bool = False, keep_redis: bool = False) -> Iterator[Tree]:
+    """Run Redis (where none is configured), a light and a heavy worker, and beat, as long as the block lasts.
+
+    In the block CANONQ_REDIS_URL names the Redis in use. HostProblem when the workers do not come up.
+    """
+    with contextlib.ExitStack() as stack:
+        url = settings.broker_url()
+        if url is None:
+            url = stack.enter_context(embedded_redis(settings.state / "redis" if keep_redis else None))
+        before = os.environ.get("CANONQ_REDIS_URL")
+        os.environ["CANONQ_REDIS_URL"] = url
+        tree = Tree(settings, url)
+        interrupted = True
+        try:
+            unheard = ("--without-gossip", "--without-mingle", "--loglevel=INFO")
+            suffix = f"{os.getpid()}@%h"
+            tree.start(
+                "worker-light", "worker", "-n", f"light-{suffix}", "-Q", "light", "-c", str(settings.light_workers), *unheard
+            )
+            tree.start("worker-heavy", "worker", "-n", f"heavy-{suffix}", "-Q", "heavy,light", "-c", "1", *unheard)
+            if beat:
+                pidfile = settings.state / "beat.pid"
+                tree.start("beat", "beat", "--pidfile", str(pidfile), "--loglevel=INFO")
+            _await_workers(tree, 2, os.getpid())
+            yield tree
+            interrupted = False
+        finally:
+            tree.stop(at_once=interrupted)
+            if before is None:
+                os.environ.pop("CANONQ_REDIS_URL", None)
+            else:
+                os.environ["CANONQ_REDIS_URL"] = before
+
+
+def _await_workers(tree: Tree, count: int, pid: int) -> None:
+    inspect = make_app(load_settings()).control.inspect(timeout=0.5)
+    ends = time.monotonic() + _START_LIMIT
+    while True:
+        answers = [name for name in inspect.ping() or {} if f"-{pid}@" in name]
+        if len(answers) >= count:
+            return
+        if (dead := tree.dead()) or time.monotonic() > ends:
+            raise HostProblem(
+                f"The workers did not start: {dead or 'they do not answer'}.",
+                mend="look at their logs.",
+                code="workers-not-started",
+            )
+
+
+def log_folder(settings: Settings) -> Path:
+    """Where the tree's logs are."""
+    return settings.state / "logs"
