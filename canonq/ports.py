@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from canonq.core.convergence import Service, Task
 from canonq.core.deployable import Deployable
@@ -133,10 +133,14 @@ class Held(Protocol):
         """LockLost when the lease is over or a later holder has been seen."""
 
 
-class Locks(Protocol):
-    """Leases on recipes' registries."""
+#: What of a recipe is held: its registry (one writer), or its runs (one at a time).
+Lane: TypeAlias = Literal["registry", "run"]
 
-    def hold(self, recipe: str, holder: str) -> AbstractContextManager[Held | None]:
+
+class Locks(Protocol):
+    """Leases on recipes."""
+
+    def hold(self, recipe: str, holder: str, lane: Lane = "registry") -> AbstractContextManager[Held | None]:
         """Hold the recipe; None when another does. Renewed until the block ends."""
 
     def holder(self, recipe: str) -> dict[str, Any] | None:

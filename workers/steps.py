@@ -9,7 +9,7 @@ from typing import Any
 from celery import Task
 
 from canonq.adapters.runs import Journal
-from canonq.core.errors import CanonqError, WrongUse
+from canonq.core.errors import Busy, CanonqError, WrongUse
 from canonq.core.names import recipe_name, shown
 from canonq.core.outcomes import Step
 from canonq.core.records import Decision, Promotion, Synced, Verdict
@@ -44,6 +44,13 @@ def take(task: Task[Any, Any], step: str, given: object, sweep: str | None, acti
     try:
         value = _once(world, journal, recipe, step, action)
         outcome = settle(world, value)
+    except Busy as busy:
+        log.warning("%s: %s -> busy: %s", recipe, step, busy)
+        task.request.chain = None
+        if sweep:
+            settle_error(world, sweep, recipe, step, busy)
+            _after(world, sweep)
+        return {"recipe": recipe, "sweep": sweep, "outcome": "busy", "detail": str(busy)}
     except CanonqError as error:
         raise _failed(world, sweep, recipe, step, error) from None
     except Exception as error:
@@ -101,6 +108,7 @@ def _after(world: World, sweep: str | None) -> None:
         log.warning("%s: deferred, tried again", recipe)
     whole = summary(world, sweep)
     if not whole["pending"]:
+        world.sweeps.report(sweep, whole)
         log.warning("Sweep %s is over: %s of %s enrolled", sweep, whole["counts"], whole["enrolled"])
 
 

@@ -34,7 +34,7 @@ def start_chain(enrolment: Enrolment, sweep: str, named: bool) -> None:
     ).apply_async()
 
 
-@app.task(bind=True, name="canonq.sweep")
+@app.task(bind=True, throws=(StepFailed,), name="canonq.sweep")
 def sweep(self: Task[Any, Any], recipes: list[str] | None = None, sweep: str | None = None) -> dict[str, Any]:
     """Open a sweep and enqueue every enrolled recipe's chain, the longest first."""
     try:
@@ -49,20 +49,20 @@ def sweep(self: Task[Any, Any], recipes: list[str] | None = None, sweep: str | N
     return {"sweep": opened.sweep, "started": [enrolment.recipe for enrolment in opened.chains]}
 
 
-@app.task(bind=True, name="canonq.sync")
+@app.task(bind=True, throws=(StepFailed,), name="canonq.sync")
 def sync(self: Task[Any, Any], recipe: str, sweep: str | None = None, named: bool = False) -> dict[str, Any]:
     """Bring the recipe's clone in line with its upstream -> Synced."""
     return take(self, "sync", recipe, sweep, lambda world: sync_recipe(world, recipe, sweep=sweep, named=named))
 
 
-@app.task(bind=True, name="canonq.decide")
+@app.task(bind=True, throws=(StepFailed,), name="canonq.decide")
 def decide(self: Task[Any, Any], synced: Any) -> dict[str, Any]:
     """Synced, or a recipe's name -> Decision."""
     value = _read(synced, Synced)
     return take(self, "decide", synced, _sweep_of(value), lambda world: decide_recipe(world, value))
 
 
-@app.task(bind=True, name="canonq.test")
+@app.task(bind=True, throws=(StepFailed,), name="canonq.test")
 def test(self: Task[Any, Any], decided: Any, tag: str | None = None) -> dict[str, Any]:
     """Decision -> Verdict; a recipe's name or Synced -> Verdict of its release `tag`, the newest by default."""
     if isinstance(decided, dict) and "action" in decided:
@@ -71,7 +71,7 @@ def test(self: Task[Any, Any], decided: Any, tag: str | None = None) -> dict[str
     return take(self, "test", decided, None, lambda world: test_tag(world, recipe_of(decided), tag))
 
 
-@app.task(bind=True, name="canonq.promote")
+@app.task(bind=True, throws=(StepFailed,), name="canonq.promote")
 def promote(self: Task[Any, Any], proven: Any) -> dict[str, Any]:
     """Verdict, or a recipe's name for its newest verdict -> Promotion."""
     value = _read(proven, Verdict)

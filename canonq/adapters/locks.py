@@ -23,8 +23,7 @@ from redis.lock import Lock
 from canonq.adapters.files import told, write_durably
 from canonq.core.errors import HostProblem, LockLost
 from canonq.core.names import recipe_name
-
-_PREFIX = "canonq:registry:"
+from canonq.ports import Lane
 
 
 def redis_client(url: str) -> redis.Redis:
@@ -64,21 +63,22 @@ class RedisLocks:
         self._lease = lease  #: seconds
 
     @contextlib.contextmanager
-    def hold(self, recipe: str, holder: str) -> Iterator[HeldRecipe | None]:
-        """Hold the recipe until the block ends; None when another does. HostProblem when Redis is away."""
+    def hold(self, recipe: str, holder: str, lane: Lane = "registry") -> Iterator[HeldRecipe | None]:
+        """Hold one lane of the recipe until the block ends; None when another does. HostProblem when Redis is away."""
         folder = self._warm / recipe_name(recipe)
         with told(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            file = (folder / "lock").open("w")
+            file = (folder / f"{lane}.lock").open("w")
         with file:
             if not _try_flock(file):
                 yield None
                 return
-            lock = self._try_redis(recipe, holder)
+            lock = self._try_redis(_key(lane, recipe), holder)
             if lock is None:
                 yield None
                 return
-            held = HeldRecipe(recipe, self._next_fence(recipe, folder / "fence"), folder / "fence")
+            fence_file = folder / f"{lane}.fence"
+            held = HeldRecipe(recipe, self._next_fence(_key(lane, recipe), fence_file), fence_file)
             over = threading.Event()
             renewal = threading.Thread(target=self._renew, args=(lock, held, over), daemon=True, name=f"lease-{recipe}")
             renewal.start()
@@ -91,12 +91,12 @@ class RedisLocks:
                     lock.release()
 
     def holder(self, recipe: str) -> dict[str, Any] | None:
-        """Who holds the recipe since when."""
+        """Who holds the recipe's registry, or runs it, since when."""
         with _away():
-            token = self._redis.get(_PREFIX + recipe)
-        return _read_token(token)
+            tokens = [self._redis.get(_key(lane, recipe)) for lane in ("registry", "run")]
+        return next((_read_token(token) for token in tokens if token), None)
 
-    def _try_redis(self, recipe: str, holder: str) -> Lock | None:
+    def _try_redis(self, key: str, holder: str) -> Lock | None:
         token = json.dumps(
             {
                 "holder": holder,
@@ -106,14 +106,14 @@ class RedisLocks:
                 "id": os.urandom(4).hex(),
             }
         )
-        lock = Lock(self._redis, _PREFIX + recipe, timeout=self._lease, thread_local=False)
+        lock = Lock(self._redis, key, timeout=self._lease, thread_local=False)
         with _away():
             if lock.acquire(blocking=False, token=token):
                 return lock
-            old = self._redis.get(_PREFIX + recipe)
+            old = self._redis.get(key)
             # The file lock was free, so a holder with this very state folder is dead: its lease need not run out.
             if (_read_token(old) or {}).get("instance") == self._instance:
-                dead = Lock(self._redis, _PREFIX + recipe, thread_local=False)
+                dead = Lock(self._redis, key, thread_local=False)
                 dead.local.token = old
                 with contextlib.suppress(LockNotOwnedError):
                     dead.release()
@@ -121,12 +121,12 @@ class RedisLocks:
                     return lock
         return None
 
-    def _next_fence(self, recipe: str, fence_file: Path) -> int:
+    def _next_fence(self, key: str, fence_file: Path) -> int:
         with _away():
-            counted = int(self._redis.incr(f"canonq:fence:{recipe}"))
+            counted = int(self._redis.incr(f"{key}:fence"))
             fence = max(counted, read_fence(fence_file) + 1)
             if fence != counted:
-                self._redis.set(f"canonq:fence:{recipe}", fence)
+                self._redis.set(f"{key}:fence", fence)
         write_durably(fence_file, str(fence).encode())
         return fence
 
@@ -144,6 +144,10 @@ class RedisLocks:
                 if time.monotonic() > good_until - self._lease / 3:
                     held.lose()
                     return
+
+
+def _key(lane: str, recipe: str) -> str:
+    return f"canonq:{lane}:{recipe}"
 
 
 def read_fence(path: Path) -> int:

@@ -165,6 +165,10 @@ class Sweeps:
             found[outcome.recipe] = outcome
         return found
 
+    def report(self, sweep: str, summary: dict[str, Any]) -> None:
+        """Keep the whole sweep as one file, `report.json`; written anew it is the same."""
+        write_json(self.folder(sweep) / "report.json", summary)
+
     def newest(self) -> str | None:
         """Id of the newest sweep."""
         names = sorted(path.parent.name for path in self._root.glob("*/sweep.json"))

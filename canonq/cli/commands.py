@@ -179,7 +179,9 @@ def promote(recipe: str, as_json: bool) -> ExitStatus:
         click.echo(f"{recipe} {done['version'] or ''}: {done['outcome']} ({done['reason']}). {done['detail']}")
         for reason in done["reasons"]:
             click.echo(f"  {reason}")
-    return {"promoted": ExitStatus.DONE, "failed": ExitStatus.MACHINERY}.get(done["outcome"], ExitStatus.ATTENTION)
+    return {"promoted": ExitStatus.DONE, "already": ExitStatus.DONE, "failed": ExitStatus.MACHINERY}.get(
+        done["outcome"], ExitStatus.ATTENTION
+    )
 
 
 @canonq.command()

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from celery.result import AsyncResult
 
-from canonq.core.errors import CanonqError, HostProblem, TimedOut
+from canonq.core.errors import Busy, CanonqError, HostProblem, TimedOut, WrongUse
 from canonq.flows.sweep import give_up, summary
 from canonq.flows.world import World
 from canonq.settings import Settings
@@ -73,13 +73,14 @@ def await_result(result: AsyncResult[Any], tree: process_tree.Tree | None, limit
         time.sleep(_LOOK_EVERY)
     if result.failed():
         raise _told_by_task(str(result.result))
-    return dict(result.result)
+    value = dict(result.result)
+    if value.get("outcome") == "busy":
+        raise Busy(value["detail"], mend="wait until it is over.")
+    return value
 
 
 def _told_by_task(text: str) -> CanonqError:
     """The error a task told as `code: what`, with the class its exit status needs."""
-    from canonq.core.errors import WrongUse
-
     code, _, what = text.partition(": ")
     wrong = code in ("not-a-release", "not-enrolled", "bad-recipe-name", "bad-ref-name", "bad-argument", "enrolment-invalid")
     return (WrongUse if wrong else CanonqError)(what or text, code=code if what else "")

@@ -114,6 +114,14 @@ class LockLost(CanonqError):
     code = "lock-lost"
 
 
+class Busy(CanonqError):
+    """Another process works on this recipe; an outcome, not a failure."""
+
+    fault = Fault.HOST
+    code = "busy"
+    exit_status = ExitStatus.ATTENTION
+
+
 class TimedOut(CanonqError):
     """A phase did not end within its limit."""
 

@@ -87,6 +87,10 @@ def _promotion(value: Promotion, canonical: Canonical | None) -> Outcome:
                 reason="not-on-record",
                 detail=f"The promotion of {value.version} was reported, but the registry does not hold it.",
             )
+        case "already" if on_record:  # this very run was promoted before: a task delivered twice
+            return _of(value, "promoted", "promote")
+        case "already":
+            return _of(value, "skipped", "promote")
         case "busy":
             return _of(value, "deferred", "promote")
         case _:

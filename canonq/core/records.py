@@ -89,7 +89,7 @@ class Verdict(_Value):
 class Promotion(_Value):
     """What `promote` did."""
 
-    outcome: Literal["promoted", "refused", "failed", "busy"]
+    outcome: Literal["promoted", "already", "refused", "failed", "busy"]
     reason: str
     detail: str
     reasons: tuple[str, ...] = ()  #: every condition of the gate that failed

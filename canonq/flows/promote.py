@@ -33,13 +33,15 @@ def promote(world: World, proven: Verdict | str) -> Promotion:
     verdict = _by_hand(world.runs.newest(recipe)) if isinstance(proven, str) else proven
     enrolment = _enrolment(world, recipe)
     refusals = _ask_gate(world, recipe, enrolment, verdict)
-    if enrolment is None or verdict is None or (refusals and not _is_recorded(world, verdict)):
+    if verdict is not None and _is_canonical(world, verdict):
+        return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
+    if enrolment is None or verdict is None or refusals:
         return _refused(recipe, verdict, refusals)
     with world.locks.hold(recipe, f"promote {verdict.run}") as held:
         if held is None:
-            return _answer(verdict, "busy", "busy", f"{recipe} is held by {world.locks.holder(recipe) or 'another process'}.")
-        if _is_recorded(world, verdict):
-            return _answer(verdict, "promoted", "already-promoted", f"{verdict.version} is the canonical.")
+            return _answer(verdict, "busy", "busy", f"{recipe} is held: {world.locks.holder(recipe) or 'by another process'}.")
+        if _is_canonical(world, verdict):
+            return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
         # Asked again under the lock: the record may have changed since.
         if refusals := _ask_gate(world, recipe, enrolment, verdict):
             return _refused(recipe, verdict, refusals)
@@ -79,6 +81,14 @@ def _ask_gate(world: World, recipe: str, enrolment: Enrolment | None, verdict: V
 def _is_recorded(world: World, verdict: Verdict) -> bool:
     record = world.registry.read(verdict.recipe)
     return record is not None and (record.run, record.version, record.commit) == (verdict.run, verdict.version, verdict.commit)
+
+
+def _is_canonical(world: World, verdict: Verdict) -> bool:
+    """Whether the tested version, at the tested commit, is the canonical already (by this run or another)."""
+    record = world.registry.read(verdict.recipe)
+    return (
+        verdict.verdict == "green" and record is not None and (record.version, record.commit) == (verdict.version, verdict.commit)
+    )
 
 
 def _refused(recipe: str, verdict: Verdict | None, refusals: tuple[Refusal, ...]) -> Promotion:

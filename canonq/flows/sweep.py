@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, RecordUnreadable, WrongUse
+from canonq.core.errors import Busy, CanonqError, RecordUnreadable, WrongUse
 from canonq.core.names import recipe_name
 from canonq.core.outcomes import Outcome, Step, counts, ended_by, exit_status
 from canonq.core.records import Promotion
@@ -83,6 +83,8 @@ def settle(world: World, value: Step) -> Outcome | None:
 def settle_error(world: World, sweep: str, recipe: str, step: str, error: CanonqError) -> Outcome:
     """Keep an error as a recipe's outcome."""
     outcome = _failed(recipe, error, step)
+    if isinstance(error, Busy):
+        outcome = outcome.model_copy(update={"outcome": "deferred"})
     world.sweeps.settle(sweep, outcome)
     return outcome
 
@@ -133,3 +135,4 @@ def give_up(world: World, sweep: str, why: str) -> None:
     for name in summary(world, sweep)["pending"]:
         error = CanonqError(f"{name}: {why}", mend="look at the workers' logs; the next sweep tries again.", code="lost")
         settle_error(world, sweep, name, "chain", error)
+    world.sweeps.report(sweep, summary(world, sweep))

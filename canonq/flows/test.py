@@ -13,7 +13,7 @@ from typing import Literal
 from canonq.core.decide import upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, Fault, RecipeProblem, WrongUse
+from canonq.core.errors import Busy, CanonqError, Fault, RecipeProblem, WrongUse
 from canonq.core.ladder import PROVEN_TIERS, TierName, TierResult, is_green, level, rungs
 from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.records import Decision, Verdict
@@ -87,9 +87,19 @@ def test_tag(world: World, recipe: object, tag: str | None) -> Verdict:
 
 
 def prove(world: World, enrolment: Enrolment, target: Target, *, sweep: str | None, named: bool) -> Verdict:
-    """One cold run of one version: exactly one verdict, kept in the run's folder; nothing left in Docker."""
+    """One cold run of one version: exactly one verdict, kept in the run's folder; nothing left in Docker.
+
+    Busy when another run of the recipe is under way.
+    """
+    with world.locks.hold(enrolment.recipe, f"test {target.version}", lane="run") as held:
+        if held is None:
+            raise Busy(f"Another run of {enrolment.recipe} is under way: {world.locks.holder(enrolment.recipe)}.")
+        clean(world, recipe=enrolment.recipe)
+        return _prove(world, enrolment, target, sweep=sweep, named=named)
+
+
+def _prove(world: World, enrolment: Enrolment, target: Target, *, sweep: str | None, named: bool) -> Verdict:
     began, stamp = time.monotonic(), world.stamp()
-    clean(world, recipe=enrolment.recipe)
     run = _begin(world, enrolment, target, began)
     problem: CanonqError | None = None
     with alive(world.work / run.id):
