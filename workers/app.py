@@ -1,93 +1,20 @@
-"""The Celery app: broker, queues, limits and delivery, each with its why."""
+"""The Celery app of this process, and what its processes do when they start."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-from celery import Celery
 from celery.signals import beat_init, worker_init, worker_ready
-from kombu import Queue
 
-from beat_schedule import beat_schedule
 from canonq.adapters.checkout import Checkout
-from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import CanonqError
-from canonq.settings import Settings, load_settings
+from canonq.flows.janitor import clean
+from canonq.settings import load_settings
+from canonq.wiring import live
+from workers.factory import make_app
 
 log = logging.getLogger("canonq")
-
-LIGHT, HEAVY = "light", "heavy"
-#: Seconds. The longest run, a promotion as long, and their teardowns must end before a message counts as lost:
-#: Redis delivers again what was not acknowledged by then, even if it is still being worked on.
-HARD_LIMIT = LONGEST_RUN + 1800
-VISIBILITY_TIMEOUT = HARD_LIMIT + 1800
-
-
-def make_app(settings: Settings) -> Celery:
-    """Build the app for these settings. No Redis configured means the one on this host's usual port."""
-    url = settings.broker_url() or "redis://127.0.0.1:6379/0"
-    made = Celery("canonq", broker=url, backend=url, include=["workers.tasks"])
-    made.conf.update(
-        # JSON only: whoever can write to Redis must not be able to make a worker unpickle.
-        task_serializer="json",
-        result_serializer="json",
-        event_serializer="json",
-        accept_content=["json"],
-        enable_utc=True,
-        timezone="UTC",
-        # A task is acknowledged when it is over, so one whose worker died is delivered again ...
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        # ... and one that ended just when the connection broke is not run twice.
-        worker_deduplicate_successful_tasks=True,
-        result_extended=True,
-        # A busy worker holds nothing back that an idle one could take.
-        worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
-        task_track_started=True,
-        task_send_sent_event=True,
-        worker_send_task_events=True,
-        result_expires=7 * 24 * 3600,
-        # A step that ends while Redis is away keeps its result and sends its next link later.
-        result_backend_always_retry=True,
-        task_publish_retry_policy={"max_retries": 100, "interval_start": 0, "interval_step": 1, "interval_max": 10},
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        broker_transport_options=_transport(),
-        result_backend_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT},
-        visibility_timeout=VISIBILITY_TIMEOUT,
-        task_soft_time_limit=HARD_LIMIT - 600,
-        task_time_limit=HARD_LIMIT,
-        # A misspelt queue is refused at once, not filled in silence.
-        task_queues=[Queue(LIGHT), Queue(HEAVY)],
-        task_default_queue=LIGHT,
-        task_create_missing_queues=False,
-        task_routes=(route,),
-        worker_soft_shutdown_timeout=60,
-        worker_hijack_root_logger=False,
-        worker_redirect_stdouts=False,
-        beat_schedule=beat_schedule(settings.nightly),
-        beat_schedule_filename=str(settings.state / "beat-schedule"),
-    )
-    return made
-
-
-def _transport() -> dict[str, Any]:
-    # "priority" takes queues in the order a worker names them: an idle heavy worker looks for heavy work first.
-    return {"visibility_timeout": VISIBILITY_TIMEOUT, "socket_keepalive": True, "queue_order_strategy": "priority"}
-
-
-def route(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **more: Any) -> dict[str, str]:
-    """The queue of a task called by hand: test and promote go where the recipe's weight says."""
-    if name in ("canonq.test", "canonq.promote") and args:
-        first = args[0].get("recipe") if isinstance(args[0], dict) else args[0]
-        try:
-            return {"queue": Checkout(load_settings().repo).enrolment(first).queue}
-        except CanonqError:
-            return {"queue": LIGHT}  # the task itself says what is wrong
-    return {"queue": LIGHT}
-
 
 app = make_app(load_settings())
 
@@ -107,9 +34,6 @@ def _say_what_runs(**_: Any) -> None:
 @worker_ready.connect
 def _clean_up(**_: Any) -> None:
     """What dead runs left behind goes when a worker starts."""
-    from canonq.flows.janitor import clean
-    from canonq.wiring import live
-
     try:
         for line in clean(live()):
             log.warning("Janitor: %s", line)

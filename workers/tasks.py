@@ -17,7 +17,8 @@ from canonq.flows.sweep import open_sweep
 from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.test import test_decided, test_tag
 from canonq.wiring import live
-from workers.app import LIGHT, app
+from workers.app import app
+from workers.factory import LIGHT
 from workers.steps import StepFailed, recipe_of, take
 
 log = logging.getLogger("canonq")

@@ -16,7 +16,7 @@ from canonq.adapters.programs import end_with_parent
 from canonq.adapters.redis_server import embedded_redis
 from canonq.core.errors import HostProblem
 from canonq.settings import Settings, load_settings
-from workers.app import make_app
+from workers.factory import make_app
 
 _START_LIMIT = 60.0  #: seconds until workers must answer
 _STOP_LIMIT = 30.0  #: seconds a process gets to stop

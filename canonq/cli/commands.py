@@ -24,7 +24,7 @@ from canonq.flows.sweep import open_sweep
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers import tree as process_tree
-from workers.app import make_app
+from workers.factory import make_app
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, for programs.")
 

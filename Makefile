@@ -1,0 +1,40 @@
+# The verbs of this project. `make` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast check bench requirements clean
+
+PYTHON := .venv/bin/python
+SHELL_SCRIPTS := scripts/venv scripts/with-engine scripts/requirements deploy/local-images .ci/run
+export PYTHONUNBUFFERED := 1
+
+help: ## list these verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s%s\n", $$1, $$2}' Makefile
+
+setup: ## make .venv with everything the project needs; does nothing when it is up to date
+	@scripts/venv
+
+demo: setup ## show the whole nightly round on this machine, with small recipes of its own
+	@scripts/with-engine --busybox $(PYTHON) -m demo.run
+
+test: setup ## all tests, with a real Docker Engine and Redis
+	@scripts/with-engine --busybox .venv/bin/pytest
+
+test-fast: setup ## the tests that need neither Docker nor root
+	@.venv/bin/pytest -m "not real"
+
+check: setup ## formatting, lint, types, import rules, shell scripts
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	@if command -v shellcheck >/dev/null; then echo "shellcheck $(SHELL_SCRIPTS)"; shellcheck $(SHELL_SCRIPTS); \
+	else echo "shellcheck is not installed: the shell scripts were not checked"; fi
+
+bench: setup ## measure against the baselines
+	@scripts/with-engine --busybox $(PYTHON) -m bench
+
+requirements: ## resolve requirements/*.in again; UPGRADE=1 takes the newest versions
+	@scripts/requirements $(if $(UPGRADE),--upgrade)
+
+clean: ## remove what the verbs above made in this folder
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info requirements/wheels
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

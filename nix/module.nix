@@ -1,0 +1,283 @@
+# The NixOS module `services.canonq`: two workers, the clock, and Flower when asked for.
+{ config, lib, options, pkgs, ... }:
+
+let
+  inherit (lib) literalExpression mkEnableOption mkIf mkOption optional optionalAttrs types;
+
+  cfg = config.services.canonq;
+  toml = pkgs.formats.toml { };
+
+  ownRedis = cfg.redisUrlFile == null;
+  redisSocket = "/run/redis-canonq/redis.sock";
+
+  configFile = toml.generate "canonq.toml" (
+    {
+      repo = toString cfg.repo;
+      state = cfg.stateDir;
+      inherit (cfg) zone nightly;
+      light_workers = cfg.lightWorkers;
+    }
+    // (if ownRedis
+    then { redis_url = "redis+socket://${redisSocket}"; }
+    else { redis_url_file = cfg.redisUrlFile; })
+    // optionalAttrs (cfg.ingress != null) {
+      ingress = {
+        inherit (cfg.ingress) scheme address;
+      } // optionalAttrs (cfg.ingress.caFile != null) { ca_file = cfg.ingress.caFile; };
+    }
+    // cfg.settings
+  );
+
+  # One file for every process and for the operator's command: what is proven by hand is what runs at night.
+  environmentFile = pkgs.writeText "canonq.env" ''
+    CANONQ_CONFIG=${configFile}
+    HOME=${cfg.stateDir}
+    LANG=C.UTF-8
+  '';
+
+  programs = [
+    pkgs.bash
+    pkgs.coreutils
+    pkgs.docker-client
+    pkgs.findutils
+    pkgs.git
+    pkgs.git-lfs
+    pkgs.gnugrep
+    pkgs.gnused
+    pkgs.gnutar
+    pkgs.gzip
+    pkgs.openssh
+  ] ++ cfg.extraPackages;
+
+  beatPidfile = "${cfg.stateDir}/celerybeat.pid";
+
+  celery = "${cfg.package}/bin/celery -A canonq";
+
+  # Every process finds its way back to a Redis that was restarted, so none is stopped along with it.
+  wanted = [ "network-online.target" ] ++ optional ownRedis "redis-canonq.service";
+
+  unit = { description, command, requires ? [ ], secrets ? [ ], service ? { } }: {
+    inherit description requires;
+    wantedBy = [ "multi-user.target" ];
+    wants = wanted;
+    after = wanted ++ requires;
+    path = programs;
+    startLimitIntervalSec = 0;
+    serviceConfig = {
+      ExecStart = command;
+      EnvironmentFile = [ environmentFile ] ++ optional (cfg.environmentFile != null) cfg.environmentFile ++ secrets;
+      WorkingDirectory = cfg.stateDir;
+      Restart = "always";
+      RestartSec = 5;
+      # TERM to the main process only: sent to all, it aborts the running step. The final KILL takes orphans along.
+      KillMode = "mixed";
+      TimeoutStopSec = 30;
+    } // service;
+  };
+
+  # systemd has a %h of its own (a home folder); %%h leaves Celery's.
+  worker = { name, queues, concurrency, description }: unit {
+    inherit description;
+    requires = [ "docker.service" ];
+    command = "${celery} worker -n ${name}@%%h -Q ${queues} -c ${toString concurrency} -E";
+    service = {
+      # TERM ends like QUIT: the step gets worker_soft_shutdown_timeout (60 s), then goes back into its queue.
+      Environment = [ "REMAP_SIGTERM=SIGQUIT" ];
+      TimeoutStopSec = 120;
+    };
+  };
+
+  command = pkgs.writeShellScriptBin "canonq" ''
+    set -a
+    . ${environmentFile}
+    ${lib.optionalString (cfg.environmentFile != null) ". ${cfg.environmentFile}"}
+    PATH=${lib.makeBinPath programs}:$PATH
+    exec ${cfg.package}/bin/canonq "$@"
+  '';
+in
+{
+  options.services.canonq = {
+    enable = mkEnableOption "canonq, which keeps the newest proven version of each Co-op Cloud recipe";
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.callPackage ./package.nix { };
+      defaultText = literalExpression "pkgs.callPackage ./package.nix { }";
+      description = "The canonq package.";
+    };
+
+    repo = mkOption {
+      type = types.either types.path types.str;
+      example = "/srv/recipes";
+      description = ''
+        The checkout that holds tests/<recipe>/recipe.toml. It has no default on purpose: a sweep over the wrong folder
+        finds nothing to do and would look green.
+      '';
+    };
+
+    stateDir = mkOption {
+      type = types.str;
+      default = "/var/lib/canonq";
+      description = "Where the registry, the snapshots and the runs are kept.";
+    };
+
+    zone = mkOption {
+      type = types.str;
+      default = "canonq.test";
+      example = "ci.example.org";
+      description = "Domains are warm-<recipe>.<zone>, and short random ones for each cold run.";
+    };
+
+    nightly = mkOption {
+      type = types.str;
+      default = "0 3 * * *";
+      description = "When the sweep starts, as a crontab line, in UTC.";
+    };
+
+    lightWorkers = mkOption {
+      type = types.ints.between 1 64;
+      default = 2;
+      description = "How many light recipes are tested side by side. Heavy ones always go one at a time.";
+    };
+
+    redisUrlFile = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "/run/secrets/canonq-redis-url";
+      description = ''
+        A file, outside the store, that holds the Redis URL with its password. Without one, a Redis of canonq's own is
+        set up, on a socket that only root and its own user can open.
+      '';
+    };
+
+    ingress = mkOption {
+      type = types.nullOr (types.submodule {
+        options = {
+          scheme = mkOption {
+            type = types.enum [ "http" "https" ];
+            default = "https";
+            description = "How the ingress is spoken to.";
+          };
+          address = mkOption {
+            type = types.str;
+            example = "127.0.0.1:443";
+            description = "The host, and the port where it is not the usual one.";
+          };
+          caFile = mkOption {
+            type = types.nullOr types.str;
+            default = null;
+            description = "The certificate authority that signed the ingress's certificates.";
+          };
+        };
+      });
+      default = null;
+      description = "The reverse proxy that probes go through. Without one, routing is not tested.";
+    };
+
+    settings = mkOption {
+      type = toml.type;
+      default = { };
+      example = { keep = 3; hold_reds = 5; };
+      description = "Further keys of canonq.toml. No secrets: the file is readable by everyone on the host.";
+    };
+
+    environmentFile = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      description = "A file, outside the store, with further variables for every process, such as tokens.";
+    };
+
+    extraPackages = mkOption {
+      type = types.listOf types.package;
+      default = [ ];
+      example = literalExpression "[ pkgs.jq ]";
+      description = "Further programs that the recipes' install steps and tests call.";
+    };
+
+    flower = {
+      enable = mkEnableOption "Flower, the web page that shows the workers and their tasks";
+
+      port = mkOption {
+        type = types.port;
+        default = 5555;
+        description = "The port, on 127.0.0.1 only.";
+      };
+
+      loginFile = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "/run/secrets/canonq-flower";
+        description = "A file, outside the store, with the one line FLOWER_BASIC_AUTH=user:password.";
+      };
+    };
+  };
+
+  config = mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = options.services.canonq.repo.isDefined;
+        message = "services.canonq.repo is not set: name the checkout that holds tests/<recipe>/recipe.toml.";
+      }
+      {
+        assertion = cfg.flower.enable -> cfg.flower.loginFile != null;
+        message = "services.canonq.flower.loginFile is not set: Flower must not run without a login.";
+      }
+    ];
+
+    virtualisation.docker = {
+      enable = lib.mkDefault true;
+      # NixOS turns this on, and Docker then refuses swarm mode.
+      liveRestore = lib.mkDefault false;
+    };
+
+    environment.systemPackages = [ command ];
+
+    services.redis.servers = mkIf ownRedis {
+      canonq = {
+        enable = true;
+        # No port at all; the socket belongs to the server's user, and root opens it.
+        port = 0;
+        unixSocket = redisSocket;
+        unixSocketPerm = 600;
+        appendOnly = true;
+        appendFsync = "everysec";
+        settings.maxmemory-policy = "noeviction";
+      };
+    };
+
+    systemd.tmpfiles.rules = [ "d ${cfg.stateDir} 0700 root root -" ];
+
+    systemd.services = {
+      canonq-beat = unit {
+        description = "canonq clock";
+        command = "${celery} beat --schedule ${cfg.stateDir}/celerybeat-schedule --pidfile ${beatPidfile}";
+        # After a power loss the number in the file may be another process's, and beat would refuse to start for ever.
+        service.ExecStartPre = pkgs.writeShellScript "canonq-beat-stale-pidfile" ''
+          if pid=$(cat ${beatPidfile} 2>/dev/null) && ! grep -q beat "/proc/$pid/cmdline" 2>/dev/null; then
+            rm -f ${beatPidfile}
+          fi
+        '';
+      };
+
+      canonq-worker-light = worker {
+        name = "light";
+        queues = "light";
+        concurrency = cfg.lightWorkers;
+        description = "canonq worker for light recipes";
+      };
+
+      canonq-worker-heavy = worker {
+        name = "heavy";
+        queues = "heavy,light";
+        concurrency = 1;
+        description = "canonq worker for heavy recipes";
+      };
+    } // optionalAttrs cfg.flower.enable {
+      canonq-flower = unit {
+        description = "canonq task page (Flower)";
+        command = "${celery} flower --address=127.0.0.1 --port=${toString cfg.flower.port} --read_only=True";
+        secrets = optional (cfg.flower.loginFile != null) cfg.flower.loginFile;
+      };
+    };
+  };
+}

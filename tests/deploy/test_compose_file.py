@@ -1,0 +1,114 @@
+"""What docker-compose.yml promises, read from the file itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .host import ROOT, compose_program, run
+
+CANONQ_SERVICES = ("beat", "light", "heavy", "flower")
+WORKERS = ("light", "heavy")
+REQUIRED = {"CANONQ_REPO": "/srv/recipes", "CANONQ_FLOWER_LOGIN": "operator:password"}
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return loaded
+
+
+def script(service: dict[str, Any]) -> str:
+    """A service's command as one text."""
+    command = service["command"]
+    return command if isinstance(command, str) else "\n".join(command)
+
+
+def test_redis_is_not_published(services: dict[str, Any]) -> None:
+    assert "ports" not in services["redis"]
+    assert "network_mode" not in services["redis"]
+
+
+@pytest.mark.parametrize("line", ["appendonly yes", "maxmemory-policy noeviction", "requirepass $$password"])
+def test_redis_keeps_its_data_and_asks_for_a_password(services: dict[str, Any], line: str) -> None:
+    assert line in script(services["redis"]).splitlines()
+
+
+def test_redis_is_judged_by_a_health_check_that_the_others_wait_for(services: dict[str, Any]) -> None:
+    assert services["redis"]["healthcheck"]["test"]
+    for name in CANONQ_SERVICES:
+        assert services[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
+
+
+def test_only_flower_is_published_and_on_loopback_only(services: dict[str, Any]) -> None:
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert list(published) == ["flower"]
+    assert all(port.startswith("127.0.0.1:") for port in published["flower"])
+
+
+def test_flower_changes_nothing(services: dict[str, Any]) -> None:
+    assert "--read_only=True" in script(services["flower"]).split()
+
+
+def test_all_processes_run_on_one_image(services: dict[str, Any]) -> None:
+    assert len({services[name]["image"] for name in CANONQ_SERVICES}) == 1
+
+
+def test_all_processes_run_with_one_environment(services: dict[str, Any]) -> None:
+    own = {"REMAP_SIGTERM", "FLOWER_BASIC_AUTH"}
+    shared = [{key: value for key, value in services[name]["environment"].items() if key not in own} for name in CANONQ_SERVICES]
+    assert shared[0]
+    assert all(environment == shared[0] for environment in shared)
+
+
+def test_the_checkout_cannot_be_written(services: dict[str, Any]) -> None:
+    for name in CANONQ_SERVICES:
+        (checkout,) = [volume for volume in services[name]["volumes"] if isinstance(volume, dict)]
+        assert checkout["read_only"] is True
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_worker_is_given_time_to_put_its_step_back(services: dict[str, Any], name: str) -> None:
+    assert services[name]["stop_grace_period"] == "2m"
+    assert services[name]["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
+
+
+@pytest.mark.parametrize("name", ["redis", *CANONQ_SERVICES])
+def test_every_process_comes_back_after_a_crash(services: dict[str, Any], name: str) -> None:
+    assert services[name]["restart"] == "unless-stopped"
+    assert "stop_grace_period" in services[name]
+
+
+def test_only_the_workers_may_touch_docker(services: dict[str, Any]) -> None:
+    with_socket = {name for name in CANONQ_SERVICES if "docker.sock" in str(services[name]["volumes"])}
+    assert with_socket == set(WORKERS)
+
+
+def config(folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """What docker-compose makes of the file with this environment; any .env of the tree is left out."""
+    nothing = folder / "env"
+    nothing.touch()
+    command = [*compose_program(), "--env-file", str(nothing), "--file", str(ROOT / "docker-compose.yml"), "config"]
+    clean = dict.fromkeys(REQUIRED, "")
+    done = run(*command, env={**clean, **environment})
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.real
+def test_the_file_is_accepted_when_all_that_is_required_is_set(tmp_path: Path) -> None:
+    status, said = config(tmp_path, REQUIRED)
+    assert status == 0, said
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("missing", "advice"), [("CANONQ_REPO", "tests/<recipe>/recipe.toml"), ("CANONQ_FLOWER_LOGIN", "user:password")]
+)
+def test_a_missing_required_variable_is_refused_with_what_to_do(tmp_path: Path, missing: str, advice: str) -> None:
+    status, said = config(tmp_path, {name: value for name, value in REQUIRED.items() if name != missing})
+    assert status != 0
+    assert missing in said
+    assert advice in said

@@ -1,0 +1,96 @@
+"""Running the `canonq` command as its users do: in a process of its own, with an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from git.repo import Repo
+
+COMMAND_LIMIT = 600  #: seconds
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A `canonq` command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as the one JSON value it must be."""
+        return json.loads(self.out)
+
+
+@dataclass
+class Installation:
+    """A checkout, a state folder, and the settings that name them."""
+
+    root: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def checkout(self) -> Path:
+        """The folder CANONQ_REPO names."""
+        return self.root / "checkout"
+
+    @property
+    def state(self) -> Path:
+        """The folder CANONQ_STATE names."""
+        return self.root / "state"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of its commands: nothing of the caller's CANONQ_* settings."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CANONQ_")}
+        return {**kept, "CANONQ_REPO": str(self.checkout), "CANONQ_STATE": str(self.state), **self.settings}
+
+    def enrol(self, recipe: str, toml: str) -> Path:
+        """Write a recipe's enrolment."""
+        folder = self.checkout / "tests" / recipe
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.toml").write_text(toml)
+        return folder
+
+    def canonq(self, *arguments: str, timeout: float = COMMAND_LIMIT) -> Ended:
+        """Run a command to its end."""
+        return self._run([sys.executable, "-m", "canonq", *arguments], timeout)
+
+    def celery(self, *arguments: str, timeout: float = 60) -> Ended:
+        """Run `celery -A canonq ...` to its end."""
+        return self._run([sys.executable, "-m", "celery", "-A", "canonq", *arguments], timeout)
+
+    def _run(self, command: Sequence[str], timeout: float) -> Ended:
+        done = subprocess.run(
+            command, env=self.environment, cwd=self.root, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def make_recipe(folder: Path, releases: dict[str, dict[str, str]]) -> Repo:
+    """A recipe's repository with one commit and annotated tag for each release (tag -> file -> text)."""
+    folder.mkdir(parents=True)
+    repo = Repo.init(folder, initial_branch="main")
+    for tag, files in releases.items():
+        release(repo, tag, files)
+    return repo
+
+
+def release(repo: Repo, tag: str, files: dict[str, str]) -> str:
+    """Commit files and tag them; the commit."""
+    folder = Path(repo.working_dir)
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    repo.git.add("--all")
+    repo.git.commit("--allow-empty", "--quiet", "--message", tag)
+    repo.git.tag("--annotate", tag, "--message", tag)
+    return str(repo.head.commit.hexsha)
