@@ -1,0 +1,2 @@
+export ENTRYPOINT_VERSION=v1
+export INDEX_VERSION=v2

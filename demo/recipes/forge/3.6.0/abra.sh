@@ -1,0 +1,2 @@
+export ENTRYPOINT_VERSION=v1
+export APP_INI_VERSION=v1

@@ -1,0 +1,140 @@
+"""A real Docker Engine, real git, real Redis, real workers. Without an Engine these tests fail, and say why."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from canonq.adapters.engine import SwarmEngine
+from canonq.adapters.redis_server import redis_server_program
+from canonq.core.deployable import LABEL_INSTANCE
+from demo import images
+from tests.support import Installation, make_recipe
+
+IMAGE = "canonq-demo/static:1.29.0"
+
+
+def compose(tag: str, *, image: str = IMAGE, check: str = "true", command: str = "exec httpd -f -p 80 -h /srv", more: str = "") -> str:
+    """A small recipe's compose file: one service that serves a page from a volume."""
+    return f"""
+version: "3.8"
+services:
+  app:
+    image: {image}
+    command: ["sh", "-c", "trap 'exit 0' TERM; test -e /srv/index.html || echo {tag} > /srv/index.html; {command} & wait"]
+    networks: [proxy]
+    volumes: ["data:/srv"]
+    environment: ["RELEASE={tag}"]
+    stop_grace_period: 2s
+    healthcheck: {{test: ["CMD-SHELL", "{check}"], interval: 1s, timeout: 2s, retries: 3, start_period: 2s}}
+    deploy:
+      update_config: {{failure_action: rollback, order: start-first, monitor: 3s}}
+      labels: ["coop-cloud.${{STACK_NAME}}.version={tag}"]
+{more}
+networks:
+  proxy: {{external: true}}
+volumes:
+  data: {{}}
+"""
+
+
+def tree(tag: str, **options: str) -> dict[str, str]:
+    """The files of one release of a small recipe."""
+    return {"compose.yml": compose(tag, **options), ".env.sample": "TYPE=small\nDOMAIN=small.example.com\n"}
+
+
+@pytest.fixture(scope="session")
+def engine() -> SwarmEngine:
+    """The Engine of this machine, with the images the tests need."""
+    found = SwarmEngine()
+    found.preflight()
+    images.build(["static"])
+    return found
+
+
+@pytest.fixture
+def installation(engine: SwarmEngine, tmp_path: Path) -> Iterator[Installation]:
+    """An installation whose things in Docker are removed afterwards, whatever happened."""
+    made = Installation(tmp_path)
+    made.checkout.mkdir()
+    yield made
+    instance = made.state / "instance"
+    if instance.is_file():
+        engine.remove_owned({LABEL_INSTANCE: instance.read_text()}, 120)
+
+
+@pytest.fixture
+def small(installation: Installation) -> Installation:
+    """An installation with one small recipe of one release."""
+    make_recipe(installation.root / "small", {"1.0.0+1.29.0": tree("1.0.0+1.29.0")})
+    installation.enrol("small", f'upstream = "{installation.root}/small"\n[health]\ntimeout = 40\n')
+    return installation
+
+
+class Processes:
+    """Long-running processes of an installation, each ended by its own id."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        with (self._installation.root / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, env=self._installation.environment, cwd=self._installation.root, stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        self.running[name] = process
+        return process
+
+    def celery(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        return self.start(name, sys.executable, "-m", "celery", "-A", "canonq", *arguments)
+
+    def log(self, name: str) -> str:
+        return (self._installation.root / f"{name}.log").read_text(errors="replace")
+
+    def stop(self) -> None:
+        for process in reversed(self.running.values()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.running.values():
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def until(what: str, done: Callable[[], object], limit: float = 60, processes: Processes | None = None) -> None:
+    """Wait for a condition; fails with `what` and the logs when it does not come."""
+    ends = time.monotonic() + limit
+    while not done():
+        if time.monotonic() > ends:
+            logs = {name: processes.log(name)[-3000:] for name in processes.running} if processes else {}
+            pytest.fail(f"{what} did not come in {limit:.0f} s; {logs}")
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def workers(small: Installation) -> Iterator[Processes]:
+    """A Redis and both workers, started the way an operator starts them."""
+    socket = small.root / "redis.sock"
+    config = small.root / "redis.conf"
+    config.write_text(f'port 0\nunixsocket {socket}\nappendonly yes\ndir {small.root}\nsave ""\nmaxmemory-policy noeviction\n')
+    small.settings["CANONQ_REDIS_URL"] = f"redis+socket://{socket}"
+    processes = Processes(small)
+    try:
+        processes.start("redis", redis_server_program(), str(config))
+        until("Redis", socket.exists, 20, processes)
+        processes.celery("light", "worker", "-n", "light@%h", "-Q", "light", "-c", "2", "-E", "--loglevel=INFO")
+        processes.celery("heavy", "worker", "-n", "heavy@%h", "-Q", "heavy,light", "-c", "1", "-E", "--loglevel=INFO")
+        until("both workers", lambda: all("ready." in processes.log(name) for name in ("light", "heavy")), 60, processes)
+        yield processes
+    finally:
+        processes.stop()

@@ -1,0 +1,147 @@
+"""Real workers in their own processes: calls, routing, Flower, beat, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import urllib.request
+from typing import Any
+
+import pytest
+from git.repo import Repo
+
+from canonq.adapters.engine import SwarmEngine
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
+from tests.real.conftest import Processes, tree, until
+from tests.support import Installation, release
+
+pytestmark = pytest.mark.real
+
+
+def record_of(installation: Installation, recipe: str = "small") -> dict[str, Any]:
+    path = installation.state / "warm" / recipe / "canonical.json"
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def left_of_runs(installation: Installation, engine: SwarmEngine) -> dict[str, list[str]]:
+    instance = (installation.state / "instance").read_text()
+    return {kind: names for kind, names in engine.owned({LABEL_INSTANCE: instance, LABEL_KIND: "run"}).items() if names}
+
+
+def test_a_sweep_over_real_workers_promotes_and_all_witnesses_agree(
+    small: Installation, workers: Processes, engine: SwarmEngine
+) -> None:
+    flower_port = free_port()
+    small.settings["FLOWER_UNAUTHENTICATED_API"] = "1"
+    workers.celery("flower", "flower", "--address=127.0.0.1", f"--port={flower_port}")
+    until("Flower", lambda: "Visit me at" in workers.log("flower"), 40, workers)
+    ended = small.canonq("sweep", "--wait", "--json")
+    assert ended.status == 0, ended.err
+    assert set(ended.json) >= {"sweep", "enrolled", "outcomes", "counts"}
+    (outcome,) = ended.json["outcomes"]
+    assert (outcome["outcome"], outcome["version"]) == ("promoted", "1.0.0+1.29.0")
+    assert sum(ended.json["counts"].values()) == ended.json["enrolled"] == 1
+
+    (row,) = small.canonq("status", "--json").json["recipes"]
+    assert row["canonical"]["version"] == row["last_run"]["version"] == "1.0.0+1.29.0"
+    assert row["last_run"]["verdict"] == "green"
+    assert row["canonical"] == record_of(small)
+    logs = workers.log("light") + workers.log("heavy")
+    assert "small: promote -> promoted (seed)" in logs
+    assert "Checkout" in logs, "every process says which checkout it runs"
+    with urllib.request.urlopen(f"http://127.0.0.1:{flower_port}/api/tasks", timeout=10) as answer:
+        tasks = json.load(answer)
+    states = {task["name"]: task["state"] for task in tasks.values()}
+    assert states == {f"canonq.{step}": "SUCCESS" for step in ("sweep", "sync", "decide", "test", "promote")}
+    assert left_of_runs(small, engine) == {}
+
+
+def test_promote_called_by_celery_refuses_with_reasons_and_promotes_a_green_verdict(small: Installation, workers: Processes) -> None:
+    assert small.celery("status").status == 0
+    assert "pong" in small.celery("inspect", "ping").out
+    assert small.canonq("promote", "small", "--json").json["reasons"] == [
+        "no-verdict: no run of this recipe has a verdict yet; run `canonq test` first"
+    ]
+    assert small.canonq("test", "small", "--json").json["verdict"] == "green"
+    assert record_of(small) == {}, "a test alone promotes nothing"
+    called = small.celery("call", "canonq.promote", "--args", '["small"]')
+    assert called.status == 0, called.err
+    until("the promotion", lambda: record_of(small), 60, workers)
+    assert small.canonq("promote", "small", "--json").json["outcome"] == "already"
+    refused = small.celery("call", "canonq.promote", "--args", '["../small"]')
+    assert refused.status == 0
+    until("the refusal", lambda: "is not a recipe name" in workers.log("light") + workers.log("heavy"), 20, workers)
+
+
+def test_a_heavy_recipe_is_tested_by_the_heavy_worker_only(small: Installation, workers: Processes) -> None:
+    small.enrol("small", f'upstream = "{small.root}/small"\nweight = "heavy"\n[health]\ntimeout = 40\n')
+    assert small.canonq("sweep", "--wait", "--json").status == 0
+    assert "small: test ->" in workers.log("heavy")
+    assert "small: promote ->" in workers.log("heavy")
+    assert "small: test ->" not in workers.log("light")
+
+
+def test_a_killed_pool_child_costs_nothing_but_time(small: Installation, workers: Processes, engine: SwarmEngine) -> None:
+    """kill -9 in the middle of a test: delivered again, the dead run's leftovers go, the release is promoted."""
+    sweep = small.canonq("sweep", "--json").json["sweep"]
+    run: list[str] = []
+
+    def under_way() -> bool:
+        run[:] = [name for name in small.canonq("status", "--json").json["running"] if "-small-" in name]
+        return bool(run) and bool(left_of_runs(small, engine))
+
+    until("the run", under_way, 60, workers)
+    os.kill(owner_of(small, run[0]), signal.SIGKILL)
+    until("the promotion", lambda: record_of(small), 120, workers)
+    assert record_of(small)["run"] != run[0]
+    until("the report", (small.state / "sweeps" / sweep / "report.json").is_file, 30, workers)
+    report = json.loads((small.state / "sweeps" / sweep / "report.json").read_text())
+    assert report["counts"]["promoted"] == 1
+    assert left_of_runs(small, engine) == {}
+
+
+def test_an_interrupted_promotion_leaves_the_old_canonical_whole_and_is_done_again(
+    small: Installation, workers: Processes, engine: SwarmEngine
+) -> None:
+    assert small.canonq("sweep", "--wait", "--json").status == 0
+    before = record_of(small)
+    release(Repo(small.root / "small"), "1.1.0+1.30.0", tree("1.1.0+1.30.0", image="canonq-demo/static:1.30.0"))
+    small.canonq("sweep")
+    until("the warm stack", lambda: engine.observe("warm-small")[0], 120, workers)
+    (owner,) = [name for name in small.canonq("status", "--json").json["running"]]
+    os.kill(owner_of(small, owner), signal.SIGKILL)
+    assert record_of(small) == before
+    assert small.canonq("verify", "--json").status == 0, "the old canonical is whole at the moment of the kill"
+    until("the new canonical", lambda: record_of(small)["version"] == "1.1.0+1.30.0", 120, workers)
+    assert engine.observe("warm-small") == ([], [])
+    assert small.canonq("verify", "--json").status == 0
+    instance = (small.state / "instance").read_text()
+    assert engine.owned({LABEL_INSTANCE: instance})["volumes"] == record_of(small)["volumes"]
+    assert record_of(small)["previous"]["version"] == before["version"]
+    assert record_of(small)["fence"] > before["fence"]
+
+
+def test_beat_starts_the_sweep(small: Installation, workers: Processes) -> None:
+    small.settings["CANONQ_NIGHTLY"] = "* * * * *"
+    workers.celery("beat", "beat", "--pidfile", str(small.root / "beat.pid"), "--loglevel=INFO")
+    until("the promotion", lambda: record_of(small), 150, workers)
+    assert "Sending due task nightly-sweep" in workers.log("beat")
+
+
+def owner_of(installation: Installation, run: str) -> int:
+    """The process that holds a run's file lock, from the kernel's own list."""
+    inode = (installation.state / "work" / run / "alive").stat().st_ino
+    with open("/proc/locks") as locks:
+        for line in locks:
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+                return int(fields[4])
+    raise AssertionError(f"nobody holds {run}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
