@@ -5,7 +5,6 @@ Every expectation is checked; the exit status is 0 only when all came out as tol
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -20,16 +19,18 @@ from canonq.settings import load_settings
 from canonq.wiring import live
 from demo import images, upstreams
 
-PLACE = Path(__file__).resolve().parent.parent / ".demo"
+PLACE = Path(os.environ.get("DEMO_PLACE") or Path(__file__).resolve().parent.parent / ".demo")
 OLD_RELEASE = "0.9.0+v1.5.735-0"
 FIRST = {
     "custom-html": ("promoted", "seed"),
     "guestbook": ("promoted", "seed"),
     "tiny-html": ("promoted", "seed"),
-    "voice": ("red", "not-healthy"),
+    "voice": ("red", "rolled-back"),
     "forge": ("red", "config-not-bumped"),
     "unreleased": ("skipped", "never-released"),
 }
+#: Swarm's rollback and the health time-out race for a release that never becomes healthy; either is right.
+SAME = {"not-healthy": "rolled-back"}
 SECOND = {
     "custom-html": ("promoted", "new-version"),
     "guestbook": ("skipped", "no-new-version"),
@@ -121,7 +122,7 @@ def _sweep(expected: dict[str, tuple[str, str]]) -> list[str]:
     if newest is None:
         return ["there is no sweep on record"]
     whole = summary(world, newest)
-    found = {outcome["recipe"]: (outcome["outcome"], outcome["reason"]) for outcome in whole["outcomes"]}
+    found = {o["recipe"]: (o["outcome"], SAME.get(o["reason"], o["reason"])) for o in whole["outcomes"]}
     problems = [f"{recipe} is {found.get(recipe)}, not {want}" for recipe, want in expected.items() if found.get(recipe) != want]
     if sum(whole["counts"].values()) != whole["enrolled"]:
         problems.append("the counts do not add up to the enrolled recipes")
@@ -132,10 +133,15 @@ def _sweep(expected: dict[str, tuple[str, str]]) -> list[str]:
 
 def _show_record(tag: str) -> list[str]:
     path = PLACE / "state" / "warm" / "custom-html" / "canonical.json"
-    print(f"\n{path}:\n{path.read_text()}")
-    kept = json.loads((PLACE / "state" / "warm" / "voice" / "canonical.json").read_text())["version"]
-    problems = [] if json.loads(path.read_text())["version"] == tag else [f"the canonical of custom-html is not {tag}"]
-    return problems + ([] if kept == OLD_RELEASE else [f"the canonical of voice is {kept}: its red release must not touch it"])
+    if path.is_file():
+        print(f"\n{path}:\n{path.read_text()}")
+    registry = live(load_settings()).registry
+    problems = []
+    for recipe, expected in (("custom-html", tag), ("voice", OLD_RELEASE)):
+        record = registry.read(recipe)
+        if record is None or record.version != expected:
+            problems.append(f"the canonical of {recipe} is {record.version if record else 'missing'}, not {expected}")
+    return problems
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ class Installation:
     def environment(self) -> dict[str, str]:
         """The environment of its commands: nothing of the caller's CANONQ_* settings."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CANONQ_")}
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)  # the commands start many times: let them keep their bytecode
         return {**kept, "CANONQ_REPO": str(self.checkout), "CANONQ_STATE": str(self.state), **self.settings}
 
     def enrol(self, recipe: str, toml: str) -> Path:

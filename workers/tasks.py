@@ -13,7 +13,7 @@ from canonq.core.names import shown
 from canonq.core.records import Decision, Synced, Verdict
 from canonq.flows.decide import decide_recipe, expected_seconds
 from canonq.flows.promote import promote as promote_recipe
-from canonq.flows.sweep import open_sweep
+from canonq.flows.sweep import open_failed, open_sweep
 from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.test import test_decided, test_tag
 from canonq.wiring import live
@@ -38,6 +38,7 @@ def start_chain(enrolment: Enrolment, sweep: str, named: bool) -> None:
 @app.task(bind=True, throws=(StepFailed,), name="canonq.sweep")
 def sweep(self: Task[Any, Any], recipes: list[str] | None = None, sweep: str | None = None) -> dict[str, Any]:
     """Open a sweep and enqueue every enrolled recipe's chain, the longest first."""
+    world = None
     try:
         world = live()
         sweep = sweep or world.sweeps.id_for(self.request.id, world.new_id())
@@ -46,6 +47,8 @@ def sweep(self: Task[Any, Any], recipes: list[str] | None = None, sweep: str | N
             start_chain(enrolment, opened.sweep, opened.named)
     except CanonqError as error:
         log.critical("The sweep did nothing: %s", error)
+        if world is not None and sweep is not None:
+            open_failed(world, sweep, error)
         raise StepFailed(f"{error.code}: {error}") from None
     return {"sweep": opened.sweep, "started": [enrolment.recipe for enrolment in opened.chains]}
 

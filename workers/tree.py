@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from canonq.adapters.files import told
-from canonq.adapters.programs import end_with_parent
+from canonq.adapters.programs import with_parent
 from canonq.adapters.redis_server import embedded_redis
 from canonq.core.errors import HostProblem
 from canonq.settings import Settings, load_settings
@@ -42,7 +42,8 @@ class Tree:
                 stderr=log,
                 env=self._env,
                 start_new_session=True,
-                preexec_fn=end_with_parent,
+                # Their Redis may have died with the parent: a worker that ends gently would wait for it.
+                preexec_fn=with_parent(signal.SIGKILL),
             )
 
     def dead(self) -> str | None:

@@ -424,6 +424,7 @@ def _task(task: Mapping[str, Any], service: str, template: Mapping[str, Any]) ->
     status = task.get("Status", {})
     container = status.get("ContainerStatus") or {}
     return Task(
+        id=task.get("ID", ""),
         service=service,
         state=status.get("State", "new"),
         desired=task.get("DesiredState", ""),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import posixpath
 import re
 import shutil
@@ -28,12 +29,13 @@ _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ASKPASS": "true",
     "SSH_ASKPASS": "true",
-    "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=20",
     "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
     "GIT_LFS_SKIP_SMUDGE": "1",
     "GIT_OPTIONAL_LOCKS": "0",
     "LC_ALL": "C.UTF-8",
 }
+#: Asks nothing: a host that is not known, or a key that is missing, is an error and not a hang.
+_SSH = "ssh -oBatchMode=yes -oConnectTimeout=20"
 _OPTIONS = ("core.hooksPath=/dev/null", "core.autocrlf=false", "gc.auto=0", "maintenance.auto=false",
             "advice.detachedHead=false", "core.fsmonitor=false")  # fmt: skip
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
@@ -238,7 +240,7 @@ def _git(folder: Path | None, timeout: float, *arguments: str) -> tuple[int, str
             with_extended_output=True,
             with_exceptions=False,
             kill_after_timeout=timeout,
-            env=_ENVIRONMENT,
+            env={"GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", _SSH), **_ENVIRONMENT},
             strip_newline_in_stdout=True,
         )
     except GitCommandNotFound as error:

@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +88,10 @@ def plain_environment(**more: str) -> dict[str, str]:
     return {"PATH": os.defpath, "HOME": "/", "LC_ALL": "C.UTF-8", **kept, **more}
 
 
-def end_with_parent() -> None:
-    """In a child, before it becomes a program: be told to end when the parent dies, however it dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def with_parent(number: signal.Signals) -> Callable[[], None]:
+    """What a child does before it becomes a program: ask for signal `number` when its parent dies, however it dies."""
+
+    def ask() -> None:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+    return ask

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import redis
 
-from canonq.adapters.programs import end_with_parent
+from canonq.adapters.programs import with_parent
 from canonq.core.errors import HostProblem
 
 _START_LIMIT = 20.0  #: seconds
@@ -55,7 +55,7 @@ def embedded_redis(data: Path | None = None) -> Iterator[str]:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=end_with_parent,
+            preexec_fn=with_parent(signal.SIGTERM),
         )
     try:
         assert process.stdin  # a pipe

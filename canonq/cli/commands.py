@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 from celery import Celery, Signature, chain
-from kombu.exceptions import OperationalError
 
 from canonq import __version__
 from canonq.cli.output import OUTCOME_COLUMNS, outcome_rows, print_json, print_table
-from canonq.cli.waiting import await_result, await_sweep, workers_for
+from canonq.cli.waiting import await_result, await_sweep, check_broker, require_workers, workers_for
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus, HostProblem
 from canonq.core.names import ref_name
@@ -24,7 +23,7 @@ from canonq.flows.sweep import open_sweep
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers import tree as process_tree
-from workers.factory import make_app
+from workers.factory import LIGHT, make_app
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, for programs.")
 
@@ -50,6 +49,8 @@ def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
     opened = open_sweep(world, recipes)
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())
+        if tree is None:
+            require_workers(app, {e.queue for e in opened.chains} | {LIGHT}, wait=wait)
         _enqueue(app, app.signature("canonq.sweep", args=[list(recipes), opened.sweep]))
         if not wait and tree is None:
             shown = {"sweep": opened.sweep, "enrolled": len(world.sweeps.read(opened.sweep)["enrolled"])}
@@ -66,13 +67,7 @@ def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
 
 def _enqueue(app: Celery, what: Signature[Any]) -> Any:
     """Send a task or chain; HostProblem at once when the broker does not answer."""
-    try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=5)
-    except (OperationalError, OSError) as error:
-        raise HostProblem(
-            f"Redis does not answer: {error}.", mend="start it, or correct CANONQ_REDIS_URL.", code="redis-unreachable"
-        ) from error
+    check_broker(app)
     return what.apply_async()
 
 
@@ -116,6 +111,8 @@ def status(recipe: str | None, as_json: bool) -> ExitStatus:
         return ExitStatus.DONE
     columns = ("recipe", "weight", "canonical", "promoted at", "last run", "verdict", "version", "level", "reason", "now")
     print_table("Canonicals", columns, [_status_row(row) for row in found["recipes"]])
+    if found["newest_sweep_failed"]:
+        click.echo(f"The newest sweep {found['newest_sweep']} did nothing: {found['newest_sweep_failed']}")
     for row in found["recipes"]:
         if row["problem"]:
             click.echo(f"{row['recipe']}: {row['problem']}")
@@ -145,6 +142,8 @@ def test(recipe: str, tag: str | None, as_json: bool) -> ExitStatus:
         ref_name(tag)
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())
+        if tree is None:
+            require_workers(app, {enrolment.queue, LIGHT})
         links = chain(
             app.signature("canonq.sync", args=[recipe], options={"queue": "light"}),
             app.signature("canonq.test", kwargs={"tag": tag}, options={"queue": enrolment.queue}),
@@ -171,6 +170,8 @@ def promote(recipe: str, as_json: bool) -> ExitStatus:
     enrolment = live(settings).checkout.enrolment(recipe)
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())
+        if tree is None:
+            require_workers(app, {enrolment.queue})
         task = app.signature("canonq.promote", args=[recipe], options={"queue": enrolment.queue})
         done = await_result(_enqueue(app, task), tree, LONGEST_RUN * 2)
     if as_json:

@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+from celery import Celery
 from celery.result import AsyncResult
+from kombu.exceptions import OperationalError
 
 from canonq.core.errors import Busy, CanonqError, HostProblem, TimedOut, WrongUse
+from canonq.flows.janitor import clean
 from canonq.flows.sweep import give_up, summary
 from canonq.flows.world import World
 from canonq.settings import Settings
+from canonq.wiring import live
 from workers import tree as process_tree
 
 _LOOK_EVERY = 0.25
@@ -28,8 +32,39 @@ def workers_for(settings: Settings, *, quiet: bool) -> Iterator[process_tree.Tre
     if not quiet:
         logs = process_tree.log_folder(settings)
         click.echo(f"No Redis is configured: running one and the workers here; their logs are in {logs}.", err=True)
-    with process_tree.running(settings) as tree:
-        yield tree
+    try:
+        with process_tree.running(settings) as tree:
+            yield tree
+    except BaseException:
+        # Stopped in the middle: the workers are gone, so what they had begun is nobody's any more.
+        with contextlib.suppress(CanonqError):
+            clean(live(settings))
+        raise
+
+
+def check_broker(app: Celery) -> None:
+    """HostProblem when the broker does not answer."""
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+    except (OperationalError, OSError) as error:
+        raise HostProblem(
+            f"Redis does not answer: {error}.", mend="start it, or correct CANONQ_REDIS_URL.", code="redis-unreachable"
+        ) from error
+
+
+def require_workers(app: Celery, queues: set[str], *, wait: bool = True) -> None:
+    """HostProblem when nobody consumes a queue that is needed; without `wait`, only a warning."""
+    check_broker(app)
+    answers = app.control.inspect(timeout=2).active_queues() or {}
+    missing = queues - {queue["name"] for found in answers.values() for queue in found}
+    if not missing:
+        return
+    what = f"No worker takes work from the queue {' and '.join(sorted(missing))}."
+    mend = "start the workers (README, Run it every night); a busy host may be slow to answer: try again."
+    if wait:
+        raise HostProblem(what, mend=mend, code="no-workers")
+    click.echo(f"canonq: {what} The work is queued until one does.", err=True)
 
 
 def await_sweep(world: World, sweep: str, tree: process_tree.Tree | None, *, quiet: bool) -> dict[str, Any]:

@@ -24,11 +24,14 @@ PATTERNS: tuple[tuple[str, str, type[CanonqError], str], ...] = (
     ("already exists", "leftovers", HostProblem, "run `canonq janitor`."),
 )  # fmt: skip
 
+#: What newer versions of Docker's command print about themselves.
+_NOTICES = ("Since --detach=false", "In a future release, --detach", "Creating ", "Updating ", "Ignoring ", "Removing ")
+
 
 def deploy_problem(output: str, what: str, *, default: str = "deploy-refused") -> CanonqError:
     """Turn what a Docker command printed into the error to raise; unknown texts are the recipe's."""
     lowered = output.lower()
-    said = " ".join(line.strip() for line in output.splitlines() if line.strip())[-500:]
+    said = " ".join(line.strip() for line in output.splitlines() if line.strip() and not line.startswith(_NOTICES))[-500:]
     for text, code, kind, mend in PATTERNS:
         if text in lowered:
             return kind(f"{what} failed: {said}.", mend=mend, code=code)

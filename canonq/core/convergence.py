@@ -6,13 +6,14 @@ rolled back. What can never become good is told at once, so that nobody waits fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 #: So many dead tasks of the current spec in one service are a crash loop. Apps that wait for their database
 #: die a few times on a cold start, so it is not two.
 CRASHES = 8
+_DEAD = ("failed", "rejected")
 _PENDING_UPDATE = ("updating", "rollback_started")
 _CERTAIN = (
     ("no such image", "image-unavailable"),
@@ -31,6 +32,7 @@ _CERTAIN = (
 class Task:
     """One task as Docker lists it."""
 
+    id: str
     service: str
     state: str  #: new, pending, ..., starting, running, complete, failed, rejected, shutdown
     desired: str  #: running, shutdown, ...
@@ -64,16 +66,29 @@ class Convergence:
     service: str = ""
 
 
-def judge(services: Sequence[Service], tasks: Sequence[Task], nodes: int = 1) -> Convergence:
-    """Judge one look at a stack; the worst service decides."""
+def judge(
+    services: Sequence[Service], tasks: Sequence[Task], died: Mapping[str, int] | None = None, nodes: int = 1
+) -> Convergence:
+    """Judge one look at a stack; the worst service decides.
+
+    `died` counts dead tasks over all looks (see `deaths`): Swarm itself remembers only the last few.
+    """
     if not services:
         return Convergence("failed", "no-services", "the stack has no services any more")
-    looks = [_judge_service(service, [t for t in tasks if t.service == service.name], nodes) for service in services]
+    looks = [
+        _judge_service(service, [t for t in tasks if t.service == service.name], (died or {}).get(service.name, 0), nodes)
+        for service in services
+    ]
     order = ("failed", "waiting", "converged")
     return min(looks, key=lambda look: order.index(look.state))
 
 
-def _judge_service(service: Service, tasks: Sequence[Task], nodes: int) -> Convergence:
+def deaths(tasks: Iterable[Task]) -> set[tuple[str, str]]:
+    """(service, task id) of each task of the current spec that is dead, to be gathered over several looks."""
+    return {(task.service, task.id) for task in tasks if task.current and task.state in _DEAD}
+
+
+def _judge_service(service: Service, tasks: Sequence[Task], died: int, nodes: int) -> Convergence:
     name = service.name
     if service.update is not None and service.update.startswith("rollback_") and service.update not in _PENDING_UPDATE:
         return Convergence(
@@ -84,15 +99,15 @@ def _judge_service(service: Service, tasks: Sequence[Task], nodes: int) -> Conve
             name,
         )
     current = [task for task in tasks if task.current]
-    dead = [task for task in current if task.state in ("failed", "rejected")]
+    dead = [task for task in current if task.state in _DEAD]
     if certain := _certain(dead):
         return Convergence("failed", certain[0], f"'{name}': {certain[1]}", name)
     running = [task for task in current if task.state == "running" and task.desired == "running"]
     wanted = nodes if service.replicas is None else service.replicas
     if service.one_shot and any(task.state == "complete" for task in current):
         return Convergence("converged", service=name)
-    if len(dead) >= CRASHES:
-        return Convergence("failed", "crash-loop", f"'{name}' died {len(dead)} times; {_last_error(tasks)}", name)
+    if max(died, len(dead)) >= CRASHES:
+        return Convergence("failed", "crash-loop", f"'{name}' died {max(died, len(dead))} times; {_last_error(tasks)}", name)
     if service.update in _PENDING_UPDATE:
         return Convergence("waiting", "updating", f"'{name}' is {service.update}; {_last_error(tasks)}", name)
     stale = [task for task in tasks if not task.current and task.state == "running" and task.desired == "running"]

@@ -75,7 +75,7 @@ def _decide_new(facts: Facts, releases: tuple[Release, ...], latest: Release, co
             action="skip",
             reason="held-red",
             detail=(
-                f"{latest.tag} was red {facts.reds} times on this very commit and enrolment, so it is held. "
+                f"{latest.tag} is held: {facts.reds} red run(s) on this very commit and enrolment. "
                 "A new tag, a changed enrolment or "
                 f"`canonq sweep {facts.enrolment.recipe}` releases it."
             ),

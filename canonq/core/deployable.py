@@ -110,13 +110,20 @@ def _service(name: str, body: Mapping[str, Any], identity: Identity, env: Mappin
             f"{prefix}.recipe": identity.recipe,
             f"{prefix}.chaos": "false",
         }
-        service["environment"] = {**env, **(service.get("environment") or {})}
+    if environment := _environment(service.get("environment") or {}, env, expose_all=name == "app"):
+        service["environment"] = environment
     service["deploy"] = {**deploy, "labels": labels}
     service["labels"] = {**(service.get("labels") or {}), **identity.labels}
     if "env_file" in service:
         listed = service["env_file"] if isinstance(service["env_file"], list) else [service["env_file"]]
         service["env_file"] = [_inside(folder, str(path), f"services.{name}.env_file") for path in listed]
     return service
+
+
+def _environment(own: Mapping[str, Any], env: Mapping[str, str], *, expose_all: bool) -> dict[str, Any]:
+    """A service's environment: `- NAME` without a value takes the app's; abra hands `app` all there is."""
+    given = {key: env.get(key) if value is None else value for key, value in own.items()}
+    return {**(env if expose_all else {}), **{key: value for key, value in given.items() if value is not None}}
 
 
 def _networks(resolved: Mapping[str, Any], identity: Identity) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TypeVar
 
 from canonq.adapters.programs import plain_environment, run
 from canonq.core.compose import resolve
-from canonq.core.convergence import Convergence, judge
+from canonq.core.convergence import Convergence, deaths, judge
 from canonq.core.deployable import Deployable, Identity, deployable
 from canonq.core.enrolment import Enrolment, SecretSource
 from canonq.core.envfile import SecretRule, generate_secret, parse_env, parse_exports, render_env, secret_rules
@@ -201,8 +202,11 @@ def await_answer(world: World, app: App, ends: float, deadline: float) -> Answer
     stack, good = app.identity.stack, 0
     look = Convergence("waiting", "not-running", "nothing was seen yet")
     answer = Answer(False, "it was not asked yet", reached=False)
+    dead: set[tuple[str, str]] = set()
     while True:
-        look = judge(*world.engine.observe(stack))
+        services, tasks = world.engine.observe(stack)
+        dead |= deaths(tasks)
+        look = judge(services, tasks, Counter(service for service, _ in dead))
         if look.state == "failed":
             raise NotHealthy(f"{app.identity.version} will not come up: {look.detail}.", code=look.reason)
         good = good + 1 if look.state == "converged" else 0

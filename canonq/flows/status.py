@@ -23,7 +23,8 @@ def status(world: World, recipe: str | None = None) -> dict[str, Any]:
         else:
             rows.append(_row(world, name, running, everything=recipe is not None))
     newest = world.sweeps.newest()
-    return {"recipes": rows, "newest_sweep": newest, "running": running}
+    failed = world.sweeps.read(newest).get("failed") if newest else None
+    return {"recipes": rows, "newest_sweep": newest, "newest_sweep_failed": failed, "running": running}
 
 
 def _empty(name: str) -> dict[str, Any]:

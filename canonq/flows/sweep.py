@@ -61,6 +61,12 @@ def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None =
     return Opened(sweep, chains, bool(recipes))
 
 
+def open_failed(world: World, sweep: str, error: CanonqError) -> None:
+    """Put a sweep that did nothing on record, so that it is seen in the morning."""
+    failed = {"sweep": sweep, "started": world.stamp(), "enrolled": [], "failed": str(error)}
+    world.sweeps.open(sweep, failed)
+
+
 def _failed(recipe: str, error: CanonqError, step: str) -> Outcome:
     return Outcome(recipe=recipe, outcome="error", reason=error.code, detail=str(error), step=step)
 
@@ -124,6 +130,7 @@ def summary(world: World, sweep: str) -> dict[str, Any]:
         "enrolled": len(record.get("enrolled", [])),
         "outcomes": [outcome.model_dump(mode="json") for outcome in listed],
         "counts": counts(listed),
+        "held": [outcome.recipe for outcome in listed if outcome.reason == "held-red"],
         "pending": pending,
         "failed": record.get("failed"),
         "exit_status": int(exit_status(listed)),

@@ -192,7 +192,7 @@ def _deploy(run: Run, tier: TierName, version: str, commit: str) -> None:
     try:
         bring_up(world, app, tier, run.deadline)
     except RecipeProblem as error:
-        of_base = f"the upgrade base {version}: " if version != run.target.version else ""
+        of_base = "(the upgrade base, not the release under test) " if version != run.target.version else ""
         run.tiers[tier] = TierResult(status="fail", reason=of_base + str(error), seconds=round(time.monotonic() - began, 3))
         raise
     finally:

@@ -12,6 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from canonq.adapters.engine import SwarmEngine
+from canonq.core.deployable import LABEL_INSTANCE
+from demo import images as demo_images
+from tests.real.conftest import tree
+from tests.support import make_recipe
+
 from .deployment import Deployment
 from .host import must, run
 
@@ -109,3 +115,23 @@ def test_the_workers_answer_again_after_redis_was_killed(deployment: Deployment)
     must("docker", "start", container)
     time.sleep(1)
     deployment.await_workers()
+
+
+def test_a_sweep_goes_through_the_deployment(deployment: Deployment) -> None:
+    """Known failure 24: what worked in the source tree was not there in the service."""
+    demo_images.build(["static"])
+    make_recipe(deployment.checkout / "upstreams" / "small", {"1.0.0+1.29.0": tree("1.0.0+1.29.0")})
+    folder = deployment.checkout / "tests" / "small"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text('upstream = "./upstreams/small"\n[health]\ntimeout = 60\n')
+    engine = SwarmEngine()
+    try:
+        ended = deployment.inside("light", "canonq", "sweep", "--wait", "--json", timeout_s=180)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert json.loads(ended.stdout)["counts"]["promoted"] == 1
+        record = json.loads((deployment.state / "warm" / "small" / "canonical.json").read_text())
+        assert record["version"] == "1.0.0+1.29.0"
+        assert Path(record["snapshot"]["path"]).is_file(), "the state has the same path on the host and inside"
+        assert engine.volume_path(record["volumes"][0]) is not None
+    finally:
+        engine.remove_owned({LABEL_INSTANCE: (deployment.state / "instance").read_text()}, 120)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from git.repo import Repo
 
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.redis_server import redis_server_program
@@ -20,7 +22,9 @@ from tests.support import Installation, make_recipe
 IMAGE = "canonq-demo/static:1.29.0"
 
 
-def compose(tag: str, *, image: str = IMAGE, check: str = "true", command: str = "exec httpd -f -p 80 -h /srv", more: str = "") -> str:
+def compose(
+    tag: str, *, image: str = IMAGE, check: str = "true", command: str = "exec httpd -f -p 80 -h /srv", more: str = ""
+) -> str:
     """A small recipe's compose file: one service that serves a page from a volume."""
     return f"""
 version: "3.8"
@@ -58,23 +62,32 @@ def engine() -> SwarmEngine:
     return found
 
 
-@pytest.fixture
-def installation(engine: SwarmEngine, tmp_path: Path) -> Iterator[Installation]:
+@contextlib.contextmanager
+def installed(engine: SwarmEngine, root: Path) -> Iterator[Installation]:
     """An installation whose things in Docker are removed afterwards, whatever happened."""
-    made = Installation(tmp_path)
+    made = Installation(root)
     made.checkout.mkdir()
-    yield made
-    instance = made.state / "instance"
-    if instance.is_file():
-        engine.remove_owned({LABEL_INSTANCE: instance.read_text()}, 120)
+    try:
+        yield made
+    finally:
+        instance = made.state / "instance"
+        if instance.is_file():
+            engine.remove_owned({LABEL_INSTANCE: instance.read_text()}, 120)
+
+
+def enrol_small(installation: Installation, recipe: str = "small", more: str = "[health]\ntimeout = 40\n") -> Repo:
+    """Enrol a small recipe with one release."""
+    repo = make_recipe(installation.root / recipe, {"1.0.0+1.29.0": tree("1.0.0+1.29.0")})
+    installation.enrol(recipe, f'upstream = "{installation.root}/{recipe}"\n{more}')
+    return repo
 
 
 @pytest.fixture
-def small(installation: Installation) -> Installation:
-    """An installation with one small recipe of one release."""
-    make_recipe(installation.root / "small", {"1.0.0+1.29.0": tree("1.0.0+1.29.0")})
-    installation.enrol("small", f'upstream = "{installation.root}/small"\n[health]\ntimeout = 40\n')
-    return installation
+def small(engine: SwarmEngine, tmp_path: Path) -> Iterator[Installation]:
+    """An installation of its own, with one small recipe of one release."""
+    with installed(engine, tmp_path) as made:
+        enrol_small(made)
+        yield made
 
 
 class Processes:
@@ -121,14 +134,14 @@ def until(what: str, done: Callable[[], object], limit: float = 60, processes: P
         time.sleep(0.2)
 
 
-@pytest.fixture
-def workers(small: Installation) -> Iterator[Processes]:
+@contextlib.contextmanager
+def working(made: Installation) -> Iterator[Processes]:
     """A Redis and both workers, started the way an operator starts them."""
-    socket = small.root / "redis.sock"
-    config = small.root / "redis.conf"
-    config.write_text(f'port 0\nunixsocket {socket}\nappendonly yes\ndir {small.root}\nsave ""\nmaxmemory-policy noeviction\n')
-    small.settings["CANONQ_REDIS_URL"] = f"redis+socket://{socket}"
-    processes = Processes(small)
+    socket = made.root / "redis.sock"
+    config = made.root / "redis.conf"
+    config.write_text(f'port 0\nunixsocket {socket}\nappendonly yes\ndir {made.root}\nsave ""\nmaxmemory-policy noeviction\n')
+    made.settings["CANONQ_REDIS_URL"] = f"redis+socket://{socket}"
+    processes = Processes(made)
     try:
         processes.start("redis", redis_server_program(), str(config))
         until("Redis", socket.exists, 20, processes)
@@ -138,3 +151,19 @@ def workers(small: Installation) -> Iterator[Processes]:
         yield processes
     finally:
         processes.stop()
+
+
+@pytest.fixture
+def workers(small: Installation) -> Iterator[Processes]:
+    """Workers of the small installation, for tests that kill or configure them."""
+    with working(small) as processes:
+        yield processes
+
+
+@pytest.fixture(scope="session")
+def host(engine: SwarmEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """An installation with workers that many tests share, each with a recipe of its own."""
+    with installed(engine, tmp_path_factory.mktemp("host")) as made:
+        made.enrol("nobody", 'upstream = "/nowhere"\n')
+        with working(made):
+            yield made

@@ -58,7 +58,9 @@ def test_a_sweep_over_real_workers_promotes_and_all_witnesses_agree(
     assert left_of_runs(small, engine) == {}
 
 
-def test_promote_called_by_celery_refuses_with_reasons_and_promotes_a_green_verdict(small: Installation, workers: Processes) -> None:
+def test_promote_called_by_celery_refuses_with_reasons_and_promotes_a_green_verdict(
+    small: Installation, workers: Processes
+) -> None:
     assert small.celery("status").status == 0
     assert "pong" in small.celery("inspect", "ping").out
     assert small.canonq("promote", "small", "--json").json["reasons"] == [
@@ -110,7 +112,7 @@ def test_an_interrupted_promotion_leaves_the_old_canonical_whole_and_is_done_aga
     release(Repo(small.root / "small"), "1.1.0+1.30.0", tree("1.1.0+1.30.0", image="canonq-demo/static:1.30.0"))
     small.canonq("sweep")
     until("the warm stack", lambda: engine.observe("warm-small")[0], 120, workers)
-    (owner,) = [name for name in small.canonq("status", "--json").json["running"]]
+    (owner,) = small.canonq("status", "--json").json["running"]
     os.kill(owner_of(small, owner), signal.SIGKILL)
     assert record_of(small) == before
     assert small.canonq("verify", "--json").status == 0, "the old canonical is whole at the moment of the kill"

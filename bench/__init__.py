@@ -1,0 +1,1 @@
+"""Measuring canonq beside a baseline, in one run."""

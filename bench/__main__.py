@@ -1,0 +1,161 @@
+"""`make bench`: ratios against baselines taken in the same run. Absolute times are not printed: machines differ, ratios less.
+
+Each figure is the median of the pairwise ratios canonq / baseline, the two taken in turn.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from git.repo import Repo
+from packaging.version import Version
+
+from canonq.adapters.engine import SwarmEngine, pause_until
+from canonq.adapters.git import GitRepos
+from canonq.adapters.redis_server import embedded_redis
+from canonq.adapters.volumes import snapshot
+from canonq.core.deployable import LABEL_INSTANCE
+from canonq.core.versions import read_tags
+from canonq.flows.sync import sync
+from canonq.flows.test import test_tag
+from canonq.settings import Settings
+from canonq.wiring import live
+from demo import images
+from tests.support import make_recipe
+
+Action = Callable[[], object]
+
+RECIPE = """
+version: "3.8"
+services:
+  app:
+    image: canonq-demo/static:1.29.0
+    command: ["sh", "-c", "trap 'exit 0' TERM; echo hello > /srv/index.html; httpd -f -p 80 -h /srv & wait"]
+    networks: [proxy]
+    stop_grace_period: 2s
+    healthcheck: {test: ["CMD-SHELL", "wget -q -O /dev/null http://127.0.0.1/"], interval: 1s, retries: 3, start_period: 2s}
+    volumes: ["data:/srv"]
+networks:
+  proxy: {external: true}
+volumes:
+  data: {}
+"""
+
+
+def seconds(action: Action) -> float:
+    """How long an action takes."""
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began
+
+
+def ratio(name: str, canonq: Action, baseline: Action, rounds: int) -> None:
+    """Print the median of canonq / baseline over `rounds` pairs, after one of each that does not count."""
+    canonq(), baseline()
+    pairs = [seconds(canonq) / seconds(baseline) for _ in range(rounds)]
+    print(f"{name:70} {statistics.median(pairs):6.2f}  ({min(pairs):.2f} to {max(pairs):.2f}, {rounds} pairs)", flush=True)
+
+
+def bench_order() -> None:
+    """Reading and ordering 2,000 tags, beside `packaging` on the same tags."""
+    chance = random.Random(1)
+    tags = {f"{chance.randrange(9)}.{n % 50}.{n // 50}+{chance.randrange(9)}.{n}.0": "0" * 40 for n in range(2000)}
+    ratio(
+        "reading and ordering 2,000 tags / packaging.Version on them",
+        lambda: read_tags(tags),
+        lambda: sorted(tags, key=Version),
+        5,
+    )
+
+
+def bench_listing(folder: Path) -> None:
+    """One listing of an upstream with 200 tags, beside a bare `git ls-remote`."""
+    repo = Repo.init(folder / "upstream")
+    repo.git.commit("--allow-empty", "--message", "one")
+    for number in range(200):
+        repo.git.tag("--annotate", f"1.{number}.0+1", "--message", "x")
+    repos = GitRepos(folder / "repos")
+    url = str(folder / "upstream")
+    bare = ["git", "ls-remote", url]
+    ratio(
+        "listing an upstream with 200 tags / git ls-remote",
+        lambda: repos.listing(url),
+        lambda: subprocess.run(bare, check=True, capture_output=True),
+        9,
+    )
+
+
+def bench_snapshot(folder: Path) -> None:
+    """A snapshot of 200 MB, made durable and with its checksum, beside `tar | zstd` and a sync of the archive."""
+    data = folder / "data"
+    data.mkdir()
+    for number in range(20):
+        (data / f"large-{number}").write_bytes(os.urandom(5 << 20) + bytes(5 << 20))
+    counter = iter(range(10**6))
+    shell = f"tar -C {data} -c . | zstd -q -3 -T2 -f -o {folder}/bare.tar.zst && sync {folder}/bare.tar.zst"
+    ratio(
+        "snapshot of 200 MB / tar | zstd -3 -T2, synced",
+        lambda: snapshot({"data": data}, folder / f"{next(counter)}.tar.zst"),
+        lambda: subprocess.run(["sh", "-c", shell], check=True),
+        5,
+    )
+
+
+def bench_cold_cycle(folder: Path) -> None:
+    """A whole cold run of one service through the command's own flow, beside deploy, wait, rm in a bare loop."""
+    make_recipe(folder / "cycle", {"1.0.0+1.29.0": {"compose.yml": RECIPE, ".env.sample": "TYPE=cycle\nDOMAIN=x\n"}})
+    enrolment = folder / "checkout" / "tests" / "cycle"
+    enrolment.mkdir(parents=True)
+    (enrolment / "recipe.toml").write_text(f'upstream = "{folder}/cycle"\n')
+    (folder / "bare.yml").write_text(RECIPE)
+    engine = SwarmEngine()
+
+    def bare() -> None:
+        deploy = ["docker", "stack", "deploy", "--resolve-image", "never", "-c", f"{folder}/bare.yml", "canonq-bench"]
+        subprocess.run(deploy, check=True, capture_output=True)
+        assert pause_until(lambda: any(t.state == "running" for t in engine.observe("canonq-bench")[1]), 60)
+        subprocess.run(["docker", "stack", "rm", "canonq-bench"], check=True, capture_output=True)
+        containers = ["docker", "ps", "-aq", "--filter", "label=com.docker.stack.namespace=canonq-bench"]
+        assert pause_until(lambda: not subprocess.run(containers, capture_output=True, check=True).stdout, 60)
+        volume = ["docker", "volume", "rm", "canonq-bench_data"]
+        assert pause_until(lambda: subprocess.run(volume, capture_output=True, check=False).returncode == 0, 30)
+
+    with embedded_redis() as url:
+        settings = Settings(repo=folder / "checkout", state=folder / "state", redis_url=url)
+        world = live(settings)
+        sync(world, "cycle")
+
+        def whole() -> None:
+            assert test_tag(world, "cycle", None).verdict == "green"
+
+        try:
+            ratio("a whole cold run of one service / bare stack deploy, wait, stack rm", whole, bare, 3)
+        finally:
+            engine.remove_owned({LABEL_INSTANCE: world.instance}, 60)
+
+
+def main() -> int:
+    """Run all; canonq / baseline, so lower is better and 1.00 is the baseline."""
+    print("canonq / baseline, median of pairs; 1.00 is the baseline, lower is better")
+    with tempfile.TemporaryDirectory(prefix="canonq-bench-") as name:
+        folder = Path(name)
+        bench_order()
+        bench_listing(folder)
+        bench_snapshot(folder)
+        SwarmEngine().preflight()
+        SwarmEngine().ensure_network("proxy")
+        images.build(["static"])
+        bench_cold_cycle(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
