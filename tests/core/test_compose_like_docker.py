@@ -1,0 +1,133 @@
+"""canonq's resolved stack beside that of Docker's own `stack config`, on the same files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from canonq.core.compose import as_map, mount_source, mount_target, resolve
+from canonq.core.yamlfile import load_yaml
+
+KEPT = Path(__file__).with_name("docker_stack_config.json")
+ENV = {"STACK_NAME": "ch-1", "DOMAIN": "a.example.com", "X_VERSION": "v3", "REPLICAS": "2", "EMPTY": "", "ON": "true"}
+BASE = """
+version: "3.8"
+services:
+  app:
+    image: ${REGISTRY:-x}/y:${TAG:-1.0}
+    command: ["a", "$$HOME", "${DOMAIN}"]
+    networks: [proxy, internal]
+    environment: ["DOMAIN", "A=${EMPTY:-d}", "B=${EMPTY-d}"]
+    volumes: ["data:/data", "/srv:/srv:ro", {type: tmpfs, target: /tmp}]
+    configs: [{source: conf, target: /conf, mode: 0555}]
+    secrets: [key]
+    stop_grace_period: 1m30s
+    healthcheck: {test: ["CMD", "true"], interval: 30s, retries: 3}
+    deploy:
+      replicas: ${REPLICAS}
+      labels:
+        - "traefik.http.routers.${STACK_NAME}.rule=Host(`${DOMAIN}`${EXTRA})"
+        - "backupbot.backup=${ENABLE:-true}"
+      update_config: {failure_action: rollback, order: start-first}
+      restart_policy: {condition: on-failure}
+networks:
+  proxy: {external: true}
+  internal: {}
+volumes:
+  data: {}
+configs:
+  conf: {name: "${STACK_NAME}_conf_${X_VERSION}", external: true}
+secrets:
+  key: {name: "${STACK_NAME}_key_v1", external: true}
+"""
+OVERLAYS = {
+    "nothing": None,
+    "adds a service": "version: '3.8'\nservices:\n  db:\n    image: pg:1\n    networks: [internal]\n",
+    "environment as mapping": "version: '3.8'\nservices:\n  app:\n    environment: {A: over, C: new}\n",
+    "replaces the command": "version: '3.8'\nservices:\n  app:\n    command: run it\n",
+    "mount at the same place": "version: '3.8'\nservices:\n  app:\n    volumes: ['other:/data']\nvolumes:\n  other: {}\n",
+    "another mount": "version: '3.8'\nservices:\n  app:\n    volumes: ['other:/more']\nvolumes:\n  other: {}\n",
+    "more labels": "version: '3.8'\nservices:\n  app:\n    deploy: {labels: {backupbot.backup: 'false', x: y}}\n",
+    "deploy keys": "version: '3.8'\nservices:\n  app:\n    deploy: {update_config: {order: stop-first}, endpoint_mode: dnsrr}\n",
+    "another network": "version: '3.8'\nservices:\n  app:\n    networks: [more]\nnetworks:\n  more: {}\n",
+    "another config": """
+version: '3.8'
+services:
+  app:
+    configs: [{source: two, target: /two}]
+configs:
+  two: {external: true}
+""",
+    "same secret longer": "version: '3.8'\nservices:\n  app:\n    secrets: [{source: key, target: k, mode: 0400}]\n",
+    "anchors": "version: '3.8'\nx-a: &a\n  environment: {Z: '1'}\nservices:\n  app:\n    <<: *a\n",
+    "health": "version: '3.8'\nservices:\n  app:\n    healthcheck: {interval: 1s, retries: 9}\n",
+    "ports": "version: '3.8'\nservices:\n  app:\n    ports: [{target: 80, published: 8080, mode: host}]\n",
+}  # fmt: skip
+
+
+def docker_config(files: list[tuple[str, str]], folder: Path) -> dict[str, Any]:
+    """What Docker's command makes of the files."""
+    command = ["docker", "stack", "config"]
+    for name, text in files:
+        (folder / name).write_text(text)
+        command += ["-c", str(folder / name)]
+    done = subprocess.run(command, env={**ENV, "PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return load_yaml(done.stdout, where="docker stack config")
+
+
+def normal(stack: dict[str, Any]) -> dict[str, Any]:
+    """What of a stack would be deployed, short and long forms written alike."""
+    found: dict[str, Any] = {key: sorted(stack.get(key) or {}) for key in ("networks", "volumes", "configs", "secrets")}
+    for name, body in stack["services"].items():
+        deploy = dict(body.get("deploy") or {})
+        command = body.get("command")
+        found[name] = {
+            "image": body["image"],
+            "command": command.split() if isinstance(command, str) else command,
+            "environment": {key: str(value) for key, value in as_map(body.get("environment")).items() if value is not None},
+            "networks": sorted(body.get("networks") or {}),
+            "mounts": sorted((mount_target(item), mount_source(item) or "") for item in body.get("volumes") or []),
+            "configs": sorted(json.dumps(_reference(item), sort_keys=True) for item in body.get("configs") or []),
+            "secrets": sorted(json.dumps(_reference(item), sort_keys=True) for item in body.get("secrets") or []),
+            "ports": body.get("ports") and [{k: v for k, v in p.items() if k != "protocol"} for p in body["ports"]],
+            "labels": {key: str(value) for key, value in as_map(deploy.pop("labels", {})).items()},
+            "deploy": deploy,
+            "health": {key: value for key, value in (body.get("healthcheck") or {}).items() if key != "test"},
+        }
+    return found
+
+
+def _reference(item: Any) -> dict[str, Any]:
+    return {"source": item} if isinstance(item, str) else dict(item)
+
+
+def files_of(overlay: str) -> list[tuple[str, str]]:
+    text = OVERLAYS[overlay]
+    return [("compose.yml", BASE), *([("compose.more.yml", text)] if text is not None else [])]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_it_resolves_to_what_docker_would_deploy(overlay: str) -> None:
+    ours = normal(resolve(files_of(overlay), ENV))
+    # A variable without a value is taken from the environment when the stack is fitted out, not when it is resolved.
+    ours["app"]["environment"].setdefault("DOMAIN", ENV["DOMAIN"])
+    assert json.loads(json.dumps(ours)) == json.loads(KEPT.read_text())[overlay]
+
+
+@pytest.mark.real
+def test_the_kept_answers_are_dockers_own(tmp_path: Path) -> None:
+    """Run with CANONQ_ACCEPT=1 to keep Docker's present answers."""
+    version = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=True).stdout
+    if re.search(r"version (?:1[0-9]|20)\.", version):
+        return  # these have no `stack config`; the kept answers stand for them
+    theirs = {overlay: normal(docker_config(files_of(overlay), tmp_path)) for overlay in OVERLAYS}
+    if os.environ.get("CANONQ_ACCEPT"):
+        KEPT.write_text(json.dumps(theirs, indent=1, sort_keys=True) + "\n")
+    assert json.loads(json.dumps(theirs)) == json.loads(KEPT.read_text())

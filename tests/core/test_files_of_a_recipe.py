@@ -1,0 +1,224 @@
+"""Reading what recipes ship: .env.sample, abra.sh, compose files, and recipe.toml of the enrolment."""
+
+from __future__ import annotations
+
+import random
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from canonq.core.compose import resolve
+from canonq.core.enrolment import parse_enrolment
+from canonq.core.envfile import generate_secret, parse_env, parse_exports, render_env, secret_rules
+from canonq.core.errors import CanonqError, RecipeProblem, WrongConfiguration
+from canonq.core.interpolate import interpolate_text
+from canonq.core.yamlfile import dump_yaml, load_yaml
+
+names = st.from_regex(r"[A-Z_][A-Z0-9_]{0,10}", fullmatch=True)
+
+
+def test_later_lines_build_on_earlier_ones() -> None:
+    sample = (
+        'COMPOSE_FILE="compose.yml"\n#COMPOSE_FILE="$COMPOSE_FILE:compose.no.yml"\nCOMPOSE_FILE="$COMPOSE_FILE:compose.db.yml"\n'
+    )
+    assert parse_env(sample)["COMPOSE_FILE"] == "compose.yml:compose.db.yml"
+
+
+def test_what_is_forced_stands_in_place_so_that_derived_values_follow() -> None:
+    sample = "SUB=a\nDOMAIN=x.example.com\nURL=https://$SUB.$DOMAIN/\n"
+    env = parse_env(sample, {"DOMAIN": "ch-1.canonq.test"}, forced={"SUB": "b", "EXTRA": "${SUB}!"})
+    assert env == {"DOMAIN": "ch-1.canonq.test", "SUB": "b", "URL": "https://b.ch-1.canonq.test/", "EXTRA": "b!"}
+
+
+def test_quotes_and_comments_are_read_as_people_write_them() -> None:
+    env = parse_env("A='$B # c' # d\nB=\"x # y\" # z\nC=plain # comment\nexport D=e\nE=a#b\nF=\n")
+    assert env == {"A": "$B # c", "B": "x # y", "C": "plain", "D": "e", "E": "a#b", "F": ""}
+
+
+@pytest.mark.parametrize("bad", ["A='open\n", 'A="open\n', "rm -rf /\n", "a b=c\n"])
+def test_what_is_no_assignment_is_named_with_its_line(bad: str) -> None:
+    with pytest.raises(RecipeProblem, match="line 1"):
+        parse_env(bad)
+
+
+@given(st.dictionaries(names, st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)))
+def test_env_files_round_trip(env: dict[str, str]) -> None:
+    assert parse_env(render_env(env)) == env
+
+
+def test_no_command_in_an_abra_sh_is_ever_run() -> None:
+    text = "export A=v1\nexport B=$(touch /tmp/no)\nexport C=`id`\nfunction x { export D=v9; }\nexport E=$A-x\n"
+    assert parse_exports(text, {}) == {"A": "v1", "E": "v1-x"}
+
+
+def test_secret_rules_come_from_the_sample_with_their_modifiers() -> None:
+    sample = (
+        "SECRET_DB_PASSWORD_VERSION=v1        # length=64\nSECRET_KEY_VERSION=v2 # charset=hex length=8\n"
+        "SECRET_API_VERSION=v1 # generate=false\nSECRET_PLAIN_VERSION=v1\n"
+    )
+    rules = secret_rules(sample, parse_env(sample))
+    assert set(rules) == {"db_password", "key", "api", "plain"}
+    assert (rules["db_password"].version, rules["db_password"].length) == ("v1", 64)
+    assert not rules["api"].generate
+    made = generate_secret(rules["key"], random.Random(1).choice)
+    assert len(made) == 8
+    assert set(made) <= set(string.hexdigits.lower())
+
+
+@pytest.mark.parametrize("modifier", ["length=0", "length=99999", "charset=emoji"])
+def test_a_secret_that_cannot_be_made_is_the_recipes_fault(modifier: str) -> None:
+    sample = f"SECRET_X_VERSION=v1 # {modifier}\n"
+    with pytest.raises(RecipeProblem, match="'x'"):
+        secret_rules(sample, parse_env(sample))
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("$A-${A}", "1-1"),
+        ("${B:-x}${B-y}${C-z}", "xz"),
+        ("${A:+set}${B:+set}", "set"),
+        ("$$A", "$A"),
+        ("${A:-}", "1"),
+        ("Host(`$A`)", "Host(`1`)"),
+        ("${C}", ""),
+    ],
+)
+def test_variables_have_the_forms_of_compose(text: str, filled: str) -> None:
+    assert interpolate_text(text, {"A": "1", "B": ""}, where="x") == filled
+
+
+@pytest.mark.parametrize("text", ["${A", "$1", "${C:?say why}", "a $ b"])
+def test_a_bad_or_missing_variable_is_named(text: str) -> None:
+    with pytest.raises(RecipeProblem, match=r"compose\.yml"):
+        interpolate_text(text, {"A": "1"}, where="compose.yml")
+
+
+def test_yaml_is_read_as_docker_reads_it() -> None:
+    read = load_yaml("a: yes\nb: 22:22\nc: 0555\nd: 2020-01-01\ne: 1e3\nf: ~\n", where="x")
+    assert read == {"a": "yes", "b": "22:22", "c": 0o555, "d": "2020-01-01", "e": 1000.0, "f": None}
+    assert load_yaml(dump_yaml({"a": "b"}), where="x") == {"a": "b"}
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "\n".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]" for i in range(8)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: 1\na: 2", "- a", "a: [", "a: !!python/object:os.system x", BOMB, "", "a: " + "[" * 200 + "]" * 200, "x" * (1 << 21)],
+)
+def test_a_file_that_is_no_mapping_or_a_bomb_is_refused(text: str) -> None:
+    with pytest.raises(RecipeProblem, match=r"compose\.yml"):
+        load_yaml(text, where="compose.yml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "services: []",
+        "services: {}",
+        "services: {app: [1]}",
+        "services: {app: {build: .}}",
+        "services: {app: {image: x}}\nservixes: {}",
+        "services:\n" + "\n".join(f"  s{n}: {{image: x}}" for n in range(10_000)),
+    ],
+)
+def test_a_stack_that_cannot_be_one_is_refused(text: str) -> None:
+    with pytest.raises(RecipeProblem):
+        resolve([("compose.yml", text)], {})
+
+
+def test_an_orphan_service_in_an_overlay_is_named() -> None:
+    """An overlay kept a service after the base file had dropped it."""
+    with pytest.raises(RecipeProblem, match="sidekiq"):
+        resolve([("compose.yml", "services: {app: {image: x}}"), ("over.yml", "services: {sidekiq: {environment: [A=b]}}")], {})
+
+
+def enrol(text: str) -> Any:
+    return parse_enrolment("site", text, where="tests/site/recipe.toml")
+
+
+WHOLE = """
+upstream = "https://git.example.org/coop-cloud/custom-html.git"
+mirror   = "https://git.example.org/mirror/custom-html.git"
+weight   = "light"
+enrolled = true
+prereleases = false
+deps = ["keycloak"]
+[health]
+kind    = "http"
+service = "app"
+port    = 80
+path    = "/"
+status  = [200]
+timeout = 300
+[env]
+SITE_NAME = "test"
+[secrets]
+rotation_key = { hex = 32 }
+other = { file = "/x" }
+third = { env = "X" }
+[expected_na]
+backup = "stateless static server"
+[upgrade]
+base = "3.0.1+v2.0.0"
+[limits]
+run = 2400
+[promote]
+data = "carry"
+"""
+
+
+def test_the_whole_example_of_the_spec_is_read() -> None:
+    enrolment = enrol(WHOLE)
+    assert enrolment.secrets["rotation_key"].hex == 32
+    assert enrolment.upgrade.base == "3.0.1+v2.0.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "upstream: is required"),
+        ('upstream = "/x"\nwieght = "light"', "wieght: unknown key (allowed: deps, enrolled"),
+        ('upstream = "/x"\nweight = "medium"', "weight: "),
+        ('upstream = "/x"\nweight = 3', "weight: "),
+        ('upstream = "/x"\n[health]\nstatus = []', "health.status: "),
+        ('upstream = "/x"\n[health]\nstatus = [200, 1000]', "health.status.1: "),
+        ('upstream = "/x"\n[health]\nport = "80"', "health.port: "),
+        ('upstream = "/x"\n[health]\ntimeout = 0', "health.timeout: "),
+        ('upstream = "/x"\n[health]\nkind = "exec"', "command = [...]"),
+        ('upstream = "/x"\n[health]\npaths = "/"', "health.paths: unknown key (allowed: command, kind, path"),
+        ('upstream = "/x"\n[secrets]\nx = {}', "exactly one of hex"),
+        ('upstream = "/x"\n[secrets]\nx = { hexa = 1 }', "unknown key (allowed: env, file, hex)"),
+        ('upstream = "/x"\n[upgrade]\nbase = "../x"', "upgrade: "),
+        ('upstream = "/x"\n[limits]\nrun = 999999', "limits.run: "),
+        ('upstream = "/x"\n[promote]\ndata = "keep"', "promote.data: "),
+        ('upstream = "/x"\nrecipe = "y"', "recipe: not a key here"),
+        ('upstream = "/x"\n[expected_na]\nbackups = "x"', "expected_na.backups"),
+        ("upstream = ", "is not TOML"),
+    ],
+)
+def test_a_wrong_key_is_told_with_its_file_and_what_is_allowed(text: str, said: str) -> None:
+    with pytest.raises(WrongConfiguration) as told:
+        enrol(text)
+    assert "tests/site/recipe.toml" in str(told.value)
+    assert said in str(told.value)
+
+
+@given(st.text(max_size=200))
+def test_no_text_crashes_a_reader(text: str) -> None:
+    for read in (
+        lambda: enrol(text),
+        lambda: resolve([("compose.yml", text)], {}),
+        lambda: parse_env(text),
+        lambda: parse_exports(text, {}),
+    ):
+        try:
+            read()
+        except CanonqError as error:
+            assert error.what  # noqa: PT017 - any of our errors will do; another kind would fail the test
