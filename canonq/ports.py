@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import IO, Any, Literal, Protocol, TypeAlias
 
 from canonq.core.convergence import Service, Task
 from canonq.core.deployable import Deployable
 from canonq.core.enrolment import Health
+
+_KEPT_LINES = 25
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,36 @@ class Repos(Protocol):
     def update(self, recipe: str, url: str, listing: Listing) -> bool:
         """Bring the clone in line with `listing`; whether anything changed. Calling twice changes nothing."""
 
+    def fetch_ref(self, recipe: str, url: str, ref: str) -> str:
+        """Fetch a branch, a full commit or a pull request's head (`pull/7/head`); its commit. It becomes no tag.
+
+        WrongUse when the upstream has no such ref, SyncFailed when it cannot be read.
+        """
+
     def checkout(self, recipe: str, commit: str, folder: Path) -> None:
         """Put the tree of `commit` into a new worktree and prove it is exactly that tree."""
 
+    def show(self, recipe: str, commit: str, path: str) -> str | None:
+        """One file of a commit; None when it is not there."""
+
+    def is_annotated(self, recipe: str, tag: str) -> bool:
+        """Whether a tag of the clone is an annotated one."""
+
     def drop_checkout(self, recipe: str, folder: Path) -> None:
         """Remove a worktree; not an error when it is gone."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A program that has ended."""
+
+    status: int
+    output: str  #: standard output and error as they came, undecodable bytes replaced
+
+    @property
+    def tail(self) -> str:
+        """The last lines, for a message."""
+        return "\n".join(self.output.splitlines()[-_KEPT_LINES:])
 
 
 @dataclass(frozen=True)
@@ -77,6 +104,18 @@ class Engine(Protocol):
     def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
         """Ask the app once, from inside the service's network namespace or by exec."""
 
+    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+        """Run a command in a service's container. TimedOut when it does not end; RecipeProblem when none runs."""
+
+    def process_of(self, stack: str, service: str) -> int:
+        """Process id, on this host, of a service's container: the way into its network. RecipeProblem when none runs."""
+
+    def read_archive(self, stack: str, service: str, path: str) -> Iterator[bytes]:
+        """A file or folder of a running service as a tar stream. RecipeProblem when it is not there."""
+
+    def write_archive(self, stack: str, service: str, folder: str, archive: IO[bytes]) -> None:
+        """Unpack a tar stream into a folder of a running service, over what is there."""
+
     def logs(self, stack: str, lines: int) -> dict[str, str]:
         """The last log lines of each service."""
 
@@ -85,6 +124,9 @@ class Engine(Protocol):
 
     def mark_volumes(self, stack: str, marker: str) -> list[str]:
         """Write a marker file into each named volume of the running stack; the volumes marked."""
+
+    def unmark_volumes(self, stack: str, volumes: Sequence[str]) -> None:
+        """Remove the markers of some of the volumes."""
 
     def find_markers(self, stack: str) -> dict[str, str]:
         """Volume -> marker found in it."""
@@ -98,8 +140,8 @@ class Engine(Protocol):
     def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
         """Remove everything that carries these labels, volumes too; what was removed."""
 
-    def make_volume(self, name: str, labels: Mapping[str, str]) -> Path:
-        """Have the volume; where its data lies on this host."""
+    def make_volume(self, name: str, labels: Mapping[str, str], stack: str) -> Path:
+        """Have the volume, as if `stack` had made it; where its data lies on this host."""
 
     def volume_path(self, name: str) -> Path | None:
         """Where a volume's data lies on this host; None when there is no such volume."""

@@ -12,6 +12,7 @@ from canonq.adapters.checkout import Checkout
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.files import told, write_durably
 from canonq.adapters.git import GitRepos
+from canonq.adapters.host import Host
 from canonq.adapters.ingress import HttpIngress
 from canonq.adapters.locks import RedisLocks, redis_client
 from canonq.adapters.registry import Registry
@@ -47,6 +48,7 @@ def live(settings: Settings | None = None) -> World:
         registry=Registry(state / "warm"),
         runs=Runs(state / "runs"),
         sweeps=Sweeps(state / "sweeps"),
+        host=Host(state / "work"),
         instance=instance,
         ingress=HttpIngress(settings.ingress) if settings.ingress else None,
         disk=lambda need: _disk(settings, state, engine, need),

@@ -15,7 +15,7 @@ from canonq.flows.decide import decide_recipe, expected_seconds
 from canonq.flows.promote import promote as promote_recipe
 from canonq.flows.sweep import open_failed, open_sweep
 from canonq.flows.sync import sync as sync_recipe
-from canonq.flows.test import test_decided, test_tag
+from canonq.flows.test import test_decided, test_ref, test_tag
 from canonq.wiring import live
 from workers.app import app
 from workers.factory import LIGHT
@@ -67,12 +67,17 @@ def decide(self: Task[Any, Any], synced: Any) -> dict[str, Any]:
 
 
 @app.task(bind=True, throws=(StepFailed,), name="canonq.test")
-def test(self: Task[Any, Any], decided: Any, tag: str | None = None) -> dict[str, Any]:
-    """Decision -> Verdict; a recipe's name or Synced -> Verdict of its release `tag`, the newest by default."""
+def test(
+    self: Task[Any, Any], decided: Any, tag: str | None = None, ref: str | None = None, quick: bool = False
+) -> dict[str, Any]:
+    """Decision -> Verdict; a recipe's name or Synced -> Verdict of its release `tag` (the newest) or of a `ref`."""
     if isinstance(decided, dict) and "action" in decided:
         value = _read(decided, Decision)
         return take(self, "test", decided, _sweep_of(value), lambda world: test_decided(world, value))
-    return take(self, "test", decided, None, lambda world: test_tag(world, recipe_of(decided), tag))
+    recipe = recipe_of(decided)
+    if ref is not None:
+        return take(self, "test", decided, None, lambda world: test_ref(world, recipe, ref, quick=quick))
+    return take(self, "test", decided, None, lambda world: test_tag(world, recipe, tag, quick=quick))
 
 
 @app.task(bind=True, throws=(StepFailed,), name="canonq.promote")

@@ -9,7 +9,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import docker
 import docker.errors
@@ -22,7 +22,7 @@ from canonq.core.convergence import Service, Task, same_spec
 from canonq.core.deployable import LABEL_KIND, LABEL_OWNER, Deployable
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem, TimedOut
-from canonq.ports import Answer
+from canonq.ports import Answer, Ended
 
 NAMESPACE = "com.docker.stack.namespace"
 MARKER = ".canonq-marker"
@@ -171,23 +171,60 @@ class SwarmEngine:
         if container is None:
             return Answer(False, f"the service '{health.service}' has no running container", reached=False)
         if health.kind == "exec":
-            return self._probe_exec(container, health)
-        with _translated("look at a container"):
-            pid = int(self._api.inspect_container(container)["State"]["Pid"])
+            return self._probe_exec(container, health, timeout)
+        pid = self._pid(container)
         if health.kind == "tcp":
             return netns.probe_tcp(pid, health.port, timeout, times=_TCP_IN_A_ROW)
         return netns.probe_http(pid, health, domain, timeout)
 
-    def _probe_exec(self, container: str, health: Health) -> Answer:
-        status, output = self._exec(container, health.command)
-        return Answer(status == 0, f"`{health.command[0]}` exited with {status}: {output[-300:]}")
+    def _pid(self, container: str) -> int:
+        with _translated("look at a container"):
+            return int(self._api.inspect_container(container)["State"]["Pid"])
 
-    def _exec(self, container: str, command: Sequence[str]) -> tuple[int, str]:
-        with _translated("run a command in a container"):
-            made = self._api.exec_create(container, list(command))
-            output = self._api.exec_start(made["Id"])
-            status = self._api.exec_inspect(made["Id"])["ExitCode"]
-        return int(status if status is not None else -1), output.decode(errors="replace")
+    def process_of(self, stack: str, service: str) -> int:
+        """See ports.Engine.process_of."""
+        return self._pid(self._running_container(stack, service))
+
+    def _probe_exec(self, container: str, health: Health, timeout: float) -> Answer:
+        try:
+            ended = self._exec(container, health.command, timeout)
+        except TimedOut as error:
+            return Answer(False, error.what)
+        return Answer(ended.status == 0, f"`{health.command[0]}` exited with {ended.status}: {ended.output[-300:]}")
+
+    @staticmethod
+    def _exec(container: str, command: Sequence[str], timeout: float) -> Ended:
+        # Docker's command and not its API: it can be ended, and its time limited.
+        return run(["docker", "exec", container, *command], timeout=timeout, env=plain_environment())
+
+    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+        """See ports.Engine.execute."""
+        return self._exec(self._running_container(stack, service), command, timeout)
+
+    def read_archive(self, stack: str, service: str, path: str) -> Iterator[bytes]:
+        """See ports.Engine.read_archive."""
+        container = self._running_container(stack, service)
+        with _translated(f"read {path} of '{service}'"):
+            try:
+                stream, _ = self._api.get_archive(container, path, chunk_size=1 << 20)
+            except docker.errors.NotFound as error:
+                raise RecipeProblem(f"'{service}' has no {path}.", code="path-missing") from error
+            yield from stream
+
+    def write_archive(self, stack: str, service: str, folder: str, archive: IO[bytes]) -> None:
+        """See ports.Engine.write_archive."""
+        container = self._running_container(stack, service)
+        with _translated(f"write into {folder} of '{service}'"):
+            try:
+                self._api.put_archive(container, folder, archive)
+            except docker.errors.NotFound as error:
+                raise RecipeProblem(f"'{service}' has no folder {folder}.", code="path-missing") from error
+
+    def _running_container(self, stack: str, service: str) -> str:
+        container = self._container(stack, service)
+        if container is None:
+            raise RecipeProblem(f"The service '{service}' has no running container.", code="not-running")
+        return container
 
     def _container(self, stack: str, service: str) -> str | None:
         _, tasks = self.observe(stack)
@@ -223,6 +260,13 @@ class SwarmEngine:
             marked.append(volume)
         return marked
 
+    def unmark_volumes(self, stack: str, volumes: Sequence[str]) -> None:
+        """See ports.Engine.unmark_volumes. On the host, since the image may have no program that removes a file."""
+        for volume in volumes:
+            folder = self.volume_path(volume)
+            if folder is not None:
+                (folder / MARKER).unlink(missing_ok=True)
+
     def find_markers(self, stack: str) -> dict[str, str]:
         """See ports.Engine.find_markers."""
         found = {}
@@ -238,20 +282,30 @@ class SwarmEngine:
                 found[volume] = member.read(4096).decode(errors="replace") if member else ""
         return found
 
+    def mounted(self, stack: str) -> list[tuple[str, str, str]]:
+        """(volume, service, path in its container) of each volume of the running stack's own, each volume once."""
+        services = {container: task.service for container, task in self._running_tasks(stack)}
+        return [(volume, services[container], target) for volume, container, target in self._mounted(stack)]
+
+    def _running_tasks(self, stack: str) -> list[tuple[str, Task]]:
+        _, tasks = self.observe(stack)
+        return [
+            (task.container, task)
+            for task in tasks
+            if task.state == "running" and task.desired == "running" and task.current and task.container
+        ]
+
     def _mounted(self, stack: str) -> list[tuple[str, str, str]]:
         """(volume, container, target) of each named writable volume of the running stack, each volume once."""
         seen: dict[str, tuple[str, str, str]] = {}
-        _, tasks = self.observe(stack)
-        for task in tasks:
-            if task.state != "running" or task.desired != "running" or not task.current or not task.container:
-                continue
+        for container, _ in self._running_tasks(stack):
             with _translated("look at a container"):
-                mounts = self._api.inspect_container(task.container)["Mounts"]
+                mounts = self._api.inspect_container(container)["Mounts"]
             for mount in mounts:
                 if mount["Type"] != "volume" or not mount.get("RW") or mount["Name"] in seen:
                     continue
                 if self._labels_of(mount["Name"]).get(NAMESPACE) == stack:
-                    seen[mount["Name"]] = (mount["Name"], task.container, mount["Destination"])
+                    seen[mount["Name"]] = (mount["Name"], container, mount["Destination"])
         return list(seen.values())
 
     def _labels_of(self, volume: str) -> dict[str, str]:
@@ -363,10 +417,10 @@ class SwarmEngine:
 
     # -- volumes ---------------------------------------------------------------------------------------
 
-    def make_volume(self, name: str, labels: Mapping[str, str]) -> Path:
+    def make_volume(self, name: str, labels: Mapping[str, str], stack: str) -> Path:
         """See ports.Engine.make_volume."""
         with _translated(f"make the volume {name}"):
-            made = self._api.create_volume(name, labels=dict(labels))
+            made = self._api.create_volume(name, labels={**labels, NAMESPACE: stack})
         return Path(made["Mountpoint"])
 
     def volume_path(self, name: str) -> Path | None:
@@ -410,6 +464,7 @@ def _service(service: Mapping[str, Any], name: str) -> Service:
     mode = spec.get("Mode", {})
     restart = spec["TaskTemplate"].get("RestartPolicy", {}).get("Condition", "any")
     update = service.get("UpdateStatus") or {}
+    container = spec["TaskTemplate"].get("ContainerSpec", {})
     return Service(
         name=name,
         replicas=None if "Global" in mode else int(mode.get("Replicated", {}).get("Replicas", 1)),
@@ -417,6 +472,8 @@ def _service(service: Mapping[str, Any], name: str) -> Service:
         update_message=update.get("Message", ""),
         one_shot=restart in ("none", "on-failure"),
         labels=spec.get("Labels", {}),
+        image=container.get("Image", ""),
+        healthcheck=bool((container.get("Healthcheck") or {}).get("Test")),
     )
 
 

@@ -20,8 +20,8 @@ from git.cmd import Git
 from git.exc import GitCommandNotFound
 
 from canonq.adapters.files import told, write_json
-from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, WrongConfiguration
-from canonq.core.names import ref_problem, shown
+from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, WrongConfiguration, WrongUse
+from canonq.core.names import COMMIT, ref_name, ref_problem, shown
 from canonq.ports import Listing
 
 _URL = re.compile(r"(?:https?|ssh|git|file)://[^\s]+|/[^\s]*|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s]+")
@@ -155,6 +155,37 @@ class GitRepos:
             write_json(self._root / recipe / "seen.json", {**self.known(recipe), **self.tags(recipe)})
             return True
 
+    def fetch_ref(self, recipe: str, url: str, ref: str) -> str:
+        """See ports.Repos.fetch_ref. Kept below refs/canonq/, where no release is looked for."""
+        clone = self._clone(recipe)
+        wanted = self._full_ref(url, ref_name(ref))
+        kept = f"refs/canonq/{wanted.removeprefix('refs/')}"
+        with self._alone(recipe):
+            self._make_whole(recipe)
+            arguments = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", url, f"+{wanted}:{kept}")
+            status, out, err = _git(clone, self._timeout * 5, *arguments)
+            if status != 0:
+                raise _unreachable(url, err or out)
+            return self._must(clone, "rev-parse", "--verify", f"{kept}^{{commit}}")
+
+    def _full_ref(self, url: str, ref: str) -> str:
+        """What a remote calls the ref; a commit stands for itself."""
+        if COMMIT.fullmatch(ref):
+            return ref
+        names = [ref] if ref.startswith("refs/") else [f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/{ref}"]
+        status, out, err = _git(None, self._timeout, "ls-remote", "--", url, *names)
+        if status != 0:
+            raise _unreachable(url, err)
+        there = {line.partition("\t")[2] for line in out.splitlines()}
+        found = next((name for name in names if name in there), None)
+        if found is None:
+            raise WrongUse(
+                f"{masked(url)} has no ref {shown(ref)}.",
+                mend="name a branch, a full commit, or a pull request's head such as pull/7/head.",
+                code="no-such-ref",
+            )
+        return found
+
     def checkout(self, recipe: str, commit: str, folder: Path) -> None:
         """Make a worktree of `commit` and prove that it is exactly the commit's tree."""
         clone = self._clone(recipe)
@@ -179,6 +210,11 @@ class GitRepos:
             shutil.rmtree(folder)
         if clone.is_dir():
             self._must(clone, "worktree", "prune", "--expire=now")
+
+    def is_annotated(self, recipe: str, tag: str) -> bool:
+        """Whether the tag is an object of its own, with an author and a message."""
+        status, out, _ = _git(self._clone(recipe), self._timeout, "cat-file", "-t", f"refs/tags/{tag}")
+        return status == 0 and out == "tag"
 
     def show(self, recipe: str, commit: str, path: str) -> str | None:
         """One file of a commit, or None when it is not there."""

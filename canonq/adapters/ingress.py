@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import urllib3
 
 from canonq.settings import IngressSettings
 
-_BODY = 65536  #: bytes of an answer that are read
+_BODY = 65536  #: bytes of an answer to a probe that are read
+MOST_BODY = 64 << 20  #: bytes of any answer that are read
 
 
 class HttpIngress:
@@ -17,6 +20,13 @@ class HttpIngress:
 
     def get(self, domain: str, path: str, timeout: float) -> tuple[int, bytes]:
         """One GET for `domain`; status and the beginning of the body. OSError when nothing answers."""
+        status, _, body = self.request("GET", domain, path, headers={}, body=None, timeout=timeout)
+        return status, body[:_BODY]
+
+    def request(
+        self, method: str, domain: str, path: str, *, headers: Mapping[str, str], body: bytes | None, timeout: float
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """One request for `domain`, no redirect followed; status, headers and body. OSError when nothing answers."""
         host, _, port = self._settings.address.partition(":")
         limit = urllib3.Timeout(total=timeout)
         pool: urllib3.HTTPConnectionPool
@@ -33,17 +43,11 @@ class HttpIngress:
         else:
             pool = urllib3.HTTPConnectionPool(host, int(port or 80), timeout=limit)
         try:
-            answer = pool.request(
-                "GET",
-                path,
-                headers={"Host": domain, "User-Agent": "canonq"},
-                retries=False,
-                redirect=False,
-                preload_content=False,
-            )
-            body = answer.read(_BODY)
+            whole = {"User-Agent": "canonq", **headers, "Host": domain}
+            answer = pool.request(method, path, headers=whole, body=body, retries=False, redirect=False, preload_content=False)
+            got = answer.read(MOST_BODY)
             answer.release_conn()
-            return answer.status, body
+            return answer.status, answer.headers, got
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise OSError(f"{self._settings.scheme}://{self._settings.address}: {error}") from error
         finally:

@@ -77,18 +77,25 @@ class RedisLocks:
             if lock is None:
                 yield None
                 return
-            fence_file = folder / f"{lane}.fence"
-            held = HeldRecipe(recipe, self._next_fence(_key(lane, recipe), fence_file), fence_file)
-            over = threading.Event()
-            renewal = threading.Thread(target=self._renew, args=(lock, held, over), daemon=True, name=f"lease-{recipe}")
-            renewal.start()
             try:
-                yield held
+                with self._held(recipe, lane, lock, folder / f"{lane}.fence") as held:
+                    yield held
             finally:
-                over.set()
-                renewal.join()
                 with contextlib.suppress(LockError, RedisError):
                     lock.release()
+
+    @contextlib.contextmanager
+    def _held(self, recipe: str, lane: Lane, lock: Lock, fence_file: Path) -> Iterator[HeldRecipe]:
+        held = HeldRecipe(recipe, self._next_fence(_key(lane, recipe), fence_file), fence_file)
+        over = threading.Event()
+        renewal = threading.Thread(target=self._renew, args=(lock, held, over), daemon=True, name=f"lease-{recipe}")
+        renewal.start()
+        try:
+            yield held
+        finally:
+            over.set()
+            renewal.join()
+            held.lose()
 
     def holder(self, recipe: str) -> dict[str, Any] | None:
         """Who holds the recipe's registry, or runs it, since when."""

@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem
@@ -19,11 +20,26 @@ from canonq.ports import Answer
 
 _CLONE_NEWNET = 0x40000000
 _BODY = 65536  #: bytes of an answer that are read
+_BODILESS = (204, 301, 302, 303, 304, 307, 308)  #: statuses whose answers need no body
 
 
-def inside(pid: int, action: Callable[[], Answer]) -> Answer:
-    """Run `action` in the network namespace of process `pid`. HostProblem when that is not permitted."""
-    results: list[Answer] = []
+_T = TypeVar("_T")
+
+
+def probe(pid: int, action: Callable[[], Answer]) -> Answer:
+    """Run one probe in the network namespace of process `pid`; a container that has ended gives no answer."""
+    try:
+        return inside(pid, action)
+    except FileNotFoundError:
+        return Answer(False, "the container ended while it was asked", reached=False)
+
+
+def inside(pid: int, action: Callable[[], _T]) -> _T:
+    """Run `action` in the network namespace of process `pid`: sockets made there stay there.
+
+    HostProblem when that is not permitted, FileNotFoundError when there is no such process.
+    """
+    results: list[_T] = []
     problems: list[BaseException] = []
 
     def enter_and_act() -> None:
@@ -45,8 +61,6 @@ def inside(pid: int, action: Callable[[], Answer]) -> Answer:
     if results:
         return results[0]
     match problems[0]:
-        case FileNotFoundError():
-            return Answer(False, "the container ended while it was asked", reached=False)
         case PermissionError() as error:
             raise HostProblem(
                 f"The network of a container cannot be entered: {error.strerror}.",
@@ -71,13 +85,15 @@ def probe_http(pid: int, health: Health, domain: str, timeout: float) -> Answer:
         finally:
             connection.close()
 
-    return inside(pid, ask)
+    return probe(pid, ask)
 
 
 def judged(health: Health, status: int, body: bytes) -> Answer:
     """Whether a status is one of the allowed; the detail quotes it with the beginning of the body."""
     said = " ".join(body[:200].decode(errors="replace").split())
     allowed = ", ".join(str(code) for code in health.status)
+    if status in health.status and not body and status not in _BODILESS and not health.allow_empty:
+        return Answer(False, f"{health.path} answered {status} with an empty page")
     if status in health.status:
         return Answer(True, f"{health.path} answered {status}")
     return Answer(False, f"{health.path} answered {status}, allowed is {allowed}; body begins {said[:120]!r}")
@@ -94,4 +110,4 @@ def probe_tcp(pid: int, port: int, timeout: float, *, times: int) -> Answer:
                 return Answer(False, f"port {port}, connect {attempt + 1} of {times}: {error}", reached=False)
         return Answer(True, f"port {port} took {times} connects in a row")
 
-    return inside(pid, ask)
+    return probe(pid, ask)

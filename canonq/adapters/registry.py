@@ -37,12 +37,9 @@ class Registry:
         """The record, or None when the recipe has none. RecordUnreadable names the file and what is wrong."""
         path = self.folder(recipe) / RECORD
         try:
-            text = path.read_text()
+            return _parse(path, _text(path), recipe)
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unreadable(path, str(error)) from error
-        return _parse(path, text, recipe)
 
     def write(self, record: Canonical, held: Held) -> None:
         """Replace the record in one durable step. LockLost when `held` is not the newest holder any more."""
@@ -59,7 +56,7 @@ class Registry:
         """Kept canonicals, oldest promotion first; half-built ones (no record yet) are left out."""
         found = []
         for path in sorted((self.folder(recipe) / "canonicals").glob("*/record.json")):
-            found.append(_parse(path, path.read_text(), recipe))
+            found.append(_parse(path, _text(path), recipe))
         return sorted(found, key=lambda record: record.promoted_at or "")
 
     def half_built(self, recipe: str) -> list[Path]:
@@ -87,6 +84,15 @@ class Registry:
         with told(folder):
             (folder / "record.json").unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, str(error)) from error
 
 
 def _parse(path: Path, text: str, recipe: str) -> Canonical:

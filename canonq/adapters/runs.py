@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -17,6 +20,7 @@ from canonq.core.outcomes import Outcome
 from canonq.core.records import Verdict
 
 RUN_FILE = "run.json"
+_LONGEST_NAME = 120  #: characters of a file's name
 _TASK_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -52,11 +56,12 @@ class Runs:
         verdicts = self.verdicts(recipe)
         return verdicts[-1] if verdicts else None
 
-    def retain(self, recipe: str, keep: int) -> None:
-        """Drop all but the newest `keep` run folders."""
-        folders = sorted(path for path in (self._root / recipe).glob("*") if path.is_dir())
+    def retain(self, recipe: str, keep: int, always: Collection[str] = ()) -> None:
+        """Drop all but the newest `keep` run folders, and those of the runs in `always`."""
+        folders = sorted(path for path in (self._root / recipe_name(recipe)).glob("*") if path.is_dir())
         for folder in folders[:-keep]:
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.name not in always:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 class Journal:
@@ -176,13 +181,18 @@ class Sweeps:
 
     def _outcome(self, sweep: str, recipe: str) -> Path:
         # Broken enrolments may have any folder name, so the file's name is an escaped form of it.
-        safe = "".join(c if (c.isalnum() and c.isascii()) or c in "-_" else f"%{ord(c):x}" for c in recipe)
-        return self.folder(sweep) / "outcomes" / f"{safe[:120]}.json"
+        safe = quote(recipe, safe="", errors="surrogateescape")
+        if len(safe) > _LONGEST_NAME:
+            safe = f"{safe[:_LONGEST_NAME]}-{hashlib.sha256(recipe.encode(errors='surrogateescape')).hexdigest()}"
+        return self.folder(sweep) / "outcomes" / f"{safe}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
+        value = json.loads(path.read_text())
+        if not isinstance(value, dict):
+            raise ValueError("it is not a JSON object")
+        return value
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -6,10 +6,12 @@ made durable by one fsync, and never held in memory.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -45,8 +47,7 @@ def snapshot(volumes: Mapping[str, Path], path: Path) -> Snapshot:
     command = ["tar", "--create", "--numeric-owner", "--xattrs", "--acls", "--sparse", "--directory=/"]
     for key, folder in volumes.items():
         _can_read(folder)
-        pattern = re.sub(r"([^A-Za-z0-9/_-])", r"\\\1", str(folder).lstrip("/"))
-        command.append(f"--transform=flags=rhS;s,^{pattern},{key},")
+        command.append(_renamed(str(folder).lstrip("/"), key))
     command += ["--files-from=/dev/null"] if not volumes else ["--", *(str(folder).lstrip("/") for folder in volumes.values())]
     with told(path), path.open("xb") as file:
         checksum = _compress(command, file)
@@ -56,30 +57,41 @@ def snapshot(volumes: Mapping[str, Path], path: Path) -> Snapshot:
     return Snapshot(path=str(path), bytes=path.stat().st_size, checksum=f"sha256:{checksum}")
 
 
+def _renamed(old: str, new: str) -> str:
+    """tar's option that calls the member `old`, and all below it, `new`; targets of symbolic links stay as they are."""
+    pattern = re.sub(r"([][\\.*^$,])", r"\\\1", old)
+    replacement = re.sub(r"([\\&,])", r"\\\1", new)
+    return f"--transform=flags=rhS;s,^{pattern}\\(/\\|$\\),{replacement}\\1,"
+
+
 def _compress(command: list[str], file: IO[bytes]) -> str:
     summed = hashlib.sha256()
     compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=2).compressobj()
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=plain_environment(), start_new_session=True
-    )
-    assert process.stdout and process.stderr  # both are pipes
-    try:
-        while chunk := process.stdout.read(_CHUNK):
-            packed = compressor.compress(chunk)
+    # Its complaints go to a file: through a pipe that nobody reads meanwhile, many of them would stop it.
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=plain_environment(), start_new_session=True)
+        assert process.stdout  # a pipe
+        try:
+            while chunk := process.stdout.read(_CHUNK):
+                packed = compressor.compress(chunk)
+                summed.update(packed)
+                file.write(packed)
+            packed = compressor.flush()
             summed.update(packed)
             file.write(packed)
-        packed = compressor.flush()
-        summed.update(packed)
-        file.write(packed)
-        said = process.stderr.read().decode(errors="replace")
-        if process.wait() != 0:
-            raise HostProblem(f"tar could not read the volumes: {said[-400:]}", code="snapshot-failed")
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
+            if process.wait() != 0:
+                raise HostProblem(f"tar could not read the volumes: {_tail(said)}", code="snapshot-failed")
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
     return summed.hexdigest()
+
+
+def _tail(said: IO[bytes]) -> str:
+    said.seek(0, os.SEEK_END)
+    said.seek(max(0, said.tell() - 400))
+    return said.read().decode(errors="replace").strip()
 
 
 def verify_snapshot(kept: Snapshot) -> str | None:
@@ -103,16 +115,22 @@ def unpack_snapshot(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
         raise CanonqError(f"The snapshot cannot be used: {problem}.", code="snapshot-damaged")
     for key, folder in volumes.items():
         run_checked(["find", str(folder), "-mindepth", "1", "-delete"], f"empty {folder}")
+        # Into the folder above and under the folder's own name, so that its owner and mode come back as well.
         command = ["tar", "--extract", "--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*", "--acls",
-                   f"--directory={folder}", "--strip-components=1", "--", key]  # fmt: skip
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=plain_environment())
-        assert process.stdin and process.stderr  # both are pipes
-        with Path(kept.path).open("rb") as file, process.stdin as pipe:
-            zstandard.ZstdDecompressor().copy_stream(file, pipe)
-        said = process.stderr.read().decode(errors="replace")
-        process.stderr.close()
-        if process.wait() != 0:
-            raise HostProblem(f"tar could not unpack '{key}': {said[-400:]}", code="restore-failed")
+                   _renamed(key, folder.name), f"--directory={folder.parent}", "--", key]  # fmt: skip
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stderr=said, env=plain_environment(), start_new_session=True
+            )
+            assert process.stdin  # a pipe
+            try:
+                with Path(kept.path).open("rb") as file, contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+                    zstandard.ZstdDecompressor().copy_stream(file, pipe)
+                if process.wait() != 0:
+                    raise HostProblem(f"tar could not unpack '{key}': {_tail(said)}", code="restore-failed")
+            finally:
+                process.kill()
+                process.wait()
 
 
 def _can_read(folder: Path) -> None:

@@ -13,7 +13,7 @@ from canonq import __version__
 from canonq.cli.output import OUTCOME_COLUMNS, outcome_rows, print_json, print_table
 from canonq.cli.waiting import await_result, await_sweep, check_broker, require_workers, workers_for
 from canonq.core.enrolment import LONGEST_RUN
-from canonq.core.errors import ExitStatus, HostProblem
+from canonq.core.errors import ExitStatus, HostProblem, WrongUse
 from canonq.core.names import ref_name
 from canonq.flows import doctor as doctor_flow
 from canonq.flows import janitor as janitor_flow
@@ -133,20 +133,24 @@ def _status_row(row: dict[str, Any]) -> list[Any]:
 @canonq.command()
 @click.argument("recipe")
 @click.option("--tag", help="The release to prove; the newest when not given.")
+@click.option("--ref", help="A branch, commit or pull request (pull/7/head) to test instead; it can never be promoted.")
+@click.option("--quick", is_flag=True, help="On a copy of the canonical's data, few tiers; it can never be promoted.")
 @json_option
-def test(recipe: str, tag: str | None, as_json: bool) -> ExitStatus:
-    """Prove one release from a cold start, now."""
+def test(recipe: str, tag: str | None, ref: str | None, quick: bool, as_json: bool) -> ExitStatus:
+    """Prove one release from a cold start, now; or look at a ref, or at the canonical's data."""
     settings = load_settings()
     enrolment = live(settings).checkout.enrolment(recipe)
-    if tag is not None:
-        ref_name(tag)
+    if tag is not None and ref is not None:
+        raise WrongUse("--tag and --ref exclude each other.", mend="give one of them.")
+    for name in filter(None, (tag, ref)):
+        ref_name(name)
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())
         if tree is None:
             require_workers(app, {enrolment.queue, LIGHT})
         links = chain(
             app.signature("canonq.sync", args=[recipe], options={"queue": "light"}),
-            app.signature("canonq.test", kwargs={"tag": tag}, options={"queue": enrolment.queue}),
+            app.signature("canonq.test", kwargs={"tag": tag, "ref": ref, "quick": quick}, options={"queue": enrolment.queue}),
             app=app,
         )
         verdict = await_result(_enqueue(app, links), tree, LONGEST_RUN * 2)
@@ -157,7 +161,12 @@ def test(recipe: str, tag: str | None, as_json: bool) -> ExitStatus:
         print_table(
             f"{recipe} {verdict['version']}: {verdict['verdict']}, level {verdict['level']}", ("rung", "status", "reason"), rungs
         )
-        click.echo(f"{verdict['detail']}\nEverything about this run is in {verdict['directory']}.")
+        click.echo(verdict["detail"])
+        for line in verdict["log_tail"]:
+            click.echo(f"  {verdict['service']}: {line}")
+        for line in [*verdict["gaps"], *verdict["stale"]]:
+            click.echo(f"note: {line}")
+        click.echo(f"Everything about this run is in {verdict['directory']}.")
     return {"green": ExitStatus.DONE, "red": ExitStatus.ATTENTION}.get(verdict["verdict"], ExitStatus.MACHINERY)
 
 

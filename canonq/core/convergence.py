@@ -10,22 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from canonq.core.blame import known
+
 #: So many dead tasks of the current spec in one service are a crash loop. Apps that wait for their database
 #: die a few times on a cold start, so it is not two.
 CRASHES = 8
 _DEAD = ("failed", "rejected")
 _PENDING_UPDATE = ("updating", "rollback_started")
-_CERTAIN = (
-    ("no such image", "image-unavailable"),
-    ("manifest unknown", "image-unavailable"),
-    ("pull access denied", "image-unavailable"),
-    ("toomanyrequests", "registry-rate-limit"),
-    ("host-mode port already in use", "port-taken"),
-    ("port is already allocated", "port-taken"),
-    ("invalid mount config", "mount-invalid"),
-    ("executable file not found", "cannot-start"),
-    ("oci runtime create failed", "cannot-start"),
-)
 
 
 @dataclass(frozen=True)
@@ -52,8 +43,10 @@ class Service:
     replicas: int | None  #: None: one on each node
     update: str | None  #: UpdateStatus.State
     update_message: str = ""
-    one_shot: bool = False  #: not restarted after it exited with 0
+    one_shot: bool = False  #: not started again after it exited with 0
     labels: Mapping[str, str] | None = None
+    image: str = ""  #: reference in the present spec
+    healthcheck: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,16 +60,27 @@ class Convergence:
 
 
 def judge(
-    services: Sequence[Service], tasks: Sequence[Task], died: Mapping[str, int] | None = None, nodes: int = 1
+    services: Sequence[Service],
+    tasks: Sequence[Task],
+    died: Mapping[str, int] | None = None,
+    nodes: int = 1,
+    answering: str = "",
 ) -> Convergence:
     """Judge one look at a stack; the worst service decides.
 
     `died` counts dead tasks over all looks (see `deaths`): Swarm itself remembers only the last few.
+    `answering` is the service that has to answer, so it is no one-shot, whatever its restart condition.
     """
     if not services:
         return Convergence("failed", "no-services", "the stack has no services any more")
     looks = [
-        _judge_service(service, [t for t in tasks if t.service == service.name], (died or {}).get(service.name, 0), nodes)
+        _judge_service(
+            service,
+            [task for task in tasks if task.service == service.name],
+            died=(died or {}).get(service.name, 0),
+            nodes=nodes,
+            may_end=service.one_shot and service.name != answering and not service.healthcheck,
+        )
         for service in services
     ]
     order = ("failed", "waiting", "converged")
@@ -88,7 +92,7 @@ def deaths(tasks: Iterable[Task]) -> set[tuple[str, str]]:
     return {(task.service, task.id) for task in tasks if task.current and task.state in _DEAD}
 
 
-def _judge_service(service: Service, tasks: Sequence[Task], died: int, nodes: int) -> Convergence:
+def _judge_service(service: Service, tasks: Sequence[Task], *, died: int, nodes: int, may_end: bool) -> Convergence:
     name = service.name
     if service.update is not None and service.update.startswith("rollback_") and service.update not in _PENDING_UPDATE:
         return Convergence(
@@ -103,14 +107,21 @@ def _judge_service(service: Service, tasks: Sequence[Task], died: int, nodes: in
     if certain := _certain(dead):
         return Convergence("failed", certain[0], f"'{name}': {certain[1]}", name)
     running = [task for task in current if task.state == "running" and task.desired == "running"]
+    stale = [task for task in tasks if not task.current and task.state == "running" and task.desired == "running"]
+    if not running and not stale and service.update not in _PENDING_UPDATE and (waits := _certain(_unplaced(current))):
+        return Convergence("failed", waits[0], f"'{name}': {waits[1]}", name)
     wanted = nodes if service.replicas is None else service.replicas
-    if service.one_shot and any(task.state == "complete" for task in current):
+    ended = service.one_shot and not running and any(task.state == "complete" for task in current)
+    if ended and may_end:
         return Convergence("converged", service=name)
+    if ended:
+        return Convergence(
+            "failed", "exited", f"'{name}' ended with exit status 0, and its restart policy does not start it again", name
+        )
     if max(died, len(dead)) >= CRASHES:
         return Convergence("failed", "crash-loop", f"'{name}' died {max(died, len(dead))} times; {_last_error(tasks)}", name)
     if service.update in _PENDING_UPDATE:
         return Convergence("waiting", "updating", f"'{name}' is {service.update}; {_last_error(tasks)}", name)
-    stale = [task for task in tasks if not task.current and task.state == "running" and task.desired == "running"]
     if service.update == "paused" and (stale or len(running) < wanted):
         return Convergence("failed", "update-paused", f"Swarm stopped the update of '{name}' ({service.update_message})", name)
     if len(running) != wanted or stale:
@@ -120,11 +131,16 @@ def _judge_service(service: Service, tasks: Sequence[Task], died: int, nodes: in
     return Convergence("converged", service=name)
 
 
+def _unplaced(current: Sequence[Task]) -> list[Task]:
+    """Tasks that Swarm has no node for, with nothing of the service itself in their way."""
+    return [task for task in current if task.state == "pending" and task.desired == "running"]
+
+
 def _certain(dead: Sequence[Task]) -> tuple[str, str] | None:
     for task in dead:
-        for text, reason in _CERTAIN:
-            if text in task.error.lower():
-                return reason, task.error
+        pattern = known(task.error)
+        if pattern is not None and pattern.final:
+            return pattern.code, task.error
     return None
 
 

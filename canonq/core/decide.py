@@ -33,7 +33,7 @@ class Facts:
     canonical: Canonical | None
     disk: Disk
     record_problem: str | None = None  #: why canonical.json cannot be read
-    reds: int = 0  #: consecutive reds on the newest release's very commit and this enrolment
+    reds: int = 0  #: red runs of the newest release's very commit with this enrolment
     hold_reds: int = 3  #: 0 never holds
     named: bool = False
     sweep: str | None = None

@@ -21,6 +21,7 @@ LABEL_KIND = "canonq.kind"
 LABEL_RECIPE = "canonq.recipe"
 LABEL_OWNER = "canonq.owner"
 LABEL_VOLUME = "canonq.volume"
+LABEL_COMMIT = "canonq.commit"
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def _service(name: str, body: Mapping[str, Any], identity: Identity, env: Mappin
             version_label(identity.stack): identity.version,
             f"{prefix}.recipe": identity.recipe,
             f"{prefix}.chaos": "false",
+            LABEL_COMMIT: identity.commit,
         }
     if environment := _environment(service.get("environment") or {}, env, expose_all=name == "app"):
         service["environment"] = environment

@@ -8,9 +8,10 @@ from __future__ import annotations
 import tomllib
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from canonq.core.errors import WrongConfiguration
+from canonq.core.ladder import TierName
 from canonq.core.names import RECIPE_NAME, ref_problem
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -18,7 +19,6 @@ RecipeName = Annotated[str, StringConstraints(pattern=f"^{RECIPE_NAME.pattern}$"
 ServiceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=63)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Status = Annotated[int, Field(ge=100, le=599)]
-Tier = Literal["install", "upgrade", "backup", "restore", "functional", "lint"]
 
 #: Seconds. Every run must end well below the broker's visibility timeout, or it would be delivered twice.
 LONGEST_RUN = 3 * 3600
@@ -36,6 +36,7 @@ class Health(_Strict):
     port: Annotated[int, Field(ge=1, le=65535)] = 80  #: container port
     path: Annotated[str, StringConstraints(pattern=r"^/[^\s]*$")] = "/"
     status: Annotated[list[Status], Field(min_length=1)] = [200]
+    allow_empty: bool = False  #: whether an answer without a body counts
     timeout: Annotated[int, Field(ge=1, le=LONGEST_RUN)] = 300  #: seconds, from deploy to healthy
     command: list[str] = []  #: for kind "exec"
 
@@ -76,6 +77,14 @@ class Limits(_Strict):
     """Limits of one run."""
 
     run: Annotated[int, Field(ge=10, le=LONGEST_RUN)] = 2400  #: seconds for the whole test
+    tests: Annotated[int, Field(ge=1, le=LONGEST_RUN)] = 600  #: seconds for the tests of one tier
+    hook: Annotated[int, Field(ge=1, le=LONGEST_RUN)] = 300  #: seconds for one hook, of canonq's or of a backup label
+
+
+class Refs(_Strict):
+    """What the code of branches and pull requests may ask of this host (core/policy.py)."""
+
+    allow: list[Text] = []
 
 
 class Promote(_Strict):
@@ -97,10 +106,18 @@ class Enrolment(_Strict):
     health: Health = Health()
     env: dict[EnvName, str] = {}
     secrets: dict[ServiceName, SecretSource] = {}
-    expected_na: dict[Tier, Text] = {}
+    expected_na: dict[TierName, Text] = {}
     upgrade: Upgrade = Upgrade()
     limits: Limits = Limits()
+    refs: Refs = Refs()
     promote: Promote = Promote()
+
+    @field_validator("expected_na")
+    @classmethod
+    def _install_always_applies(cls, declared: dict[TierName, str]) -> dict[TierName, str]:
+        if "install" in declared:
+            raise ValueError("the install tier applies to every recipe")
+        return declared
 
     @property
     def queue(self) -> str:

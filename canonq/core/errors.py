@@ -35,22 +35,23 @@ class CanonqError(Exception):
     code = "canonq-failed"
     exit_status = ExitStatus.MACHINERY
 
-    def __init__(self, what: str, *, mend: str = "", code: str = "") -> None:
+    def __init__(self, what: str, *, mend: str = "", code: str = "", service: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.mend = mend
         self.code = code or type(self).code
+        self.service = service  #: the recipe's service it is about, where it is about one
 
     def __str__(self) -> str:
         return f"{self.what} Mend: {self.mend}" if self.mend else self.what
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Celery's pool hands exceptions from child to parent by pickle, which calls cls(*args).
-        return _rebuild, (type(self), self.what, self.mend, self.code)
+        return _rebuild, (type(self), self.what, self.mend, self.code, self.service)
 
 
-def _rebuild(cls: type[CanonqError], what: str, mend: str, code: str) -> CanonqError:
-    return cls(what, mend=mend, code=code)
+def _rebuild(cls: type[CanonqError], what: str, mend: str, code: str, service: str) -> CanonqError:
+    return cls(what, mend=mend, code=code, service=service)
 
 
 class WrongUse(CanonqError):

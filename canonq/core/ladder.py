@@ -16,8 +16,10 @@ RungStatus: TypeAlias = Literal["pass", "fail", "skip", "unverified"]
 
 #: The order in which a run goes up one deployment.
 TIERS: tuple[TierName, ...] = ("install", "upgrade", "backup", "restore", "functional", "lint")
-#: The tiers this canonq proves. What is not here is reported as unverified, never as passed.
-PROVEN_TIERS: tuple[TierName, ...] = ("install", "upgrade")
+#: The tiers that decide a verdict; lint never does.
+PROVEN_TIERS: tuple[TierName, ...] = ("install", "upgrade", "backup", "restore", "functional")
+#: The tiers whose undeclared absence is a gap in what is known of a recipe.
+_MISSED: tuple[TierName, ...] = ("backup", "functional")
 RUNGS: tuple[tuple[RungName, tuple[TierName, ...]], ...] = (
     ("install", ("install",)),
     ("upgrade", ("upgrade",)),
@@ -46,20 +48,17 @@ class RungResult(_Result):
     """What one rung of the ladder gave."""
 
 
+_MISSING = TierResult(status="unverified", reason="should have run and did not")
+
+
 def rungs(tiers: Mapping[TierName, TierResult]) -> dict[RungName, RungResult]:
     """Fold tiers into rungs; the worst tier of a rung decides, a tier with no result is unverified."""
     folded: dict[RungName, RungResult] = {}
     for name, members in RUNGS:
-        results = [tiers.get(tier, _missing(tier)) for tier in members]
+        results = [tiers.get(tier, _MISSING) for tier in members]
         worst = min(results, key=lambda result: _WORST_FIRST.index(result.status))
         folded[name] = RungResult(status=worst.status, reason=worst.reason)
     return folded
-
-
-def _missing(tier: TierName) -> TierResult:
-    if tier not in PROVEN_TIERS:
-        return TierResult(status="unverified", reason=f"the {tier} tier is not built yet")
-    return TierResult(status="unverified", reason="should have run and did not")
 
 
 def level(of: Mapping[RungName, RungResult]) -> int:
@@ -77,8 +76,31 @@ def level(of: Mapping[RungName, RungResult]) -> int:
 
 
 def is_green(tiers: Mapping[TierName, TierResult]) -> bool:
-    """Green: install passed, and every other proven tier passed or was skipped (lint aside)."""
+    """Green: install passed, and every other tier passed or was skipped (lint aside)."""
     install = tiers.get("install")
     if install is None or install.status != "pass":
         return False
-    return all(tier in tiers and tiers[tier].status in ("pass", "skip") for tier in PROVEN_TIERS if tier != "lint")
+    return all(tier in tiers and tiers[tier].status in ("pass", "skip") for tier in PROVEN_TIERS)
+
+
+def skipped(tier: TierName, why: str, declared: Mapping[TierName, str]) -> TierResult:
+    """The result of a tier that does not apply; `declared` is the enrolment's [expected_na]."""
+    return TierResult(status="skip", reason=f"{why} (declared: {declared[tier]})" if tier in declared else why)
+
+
+def gaps(tiers: Mapping[TierName, TierResult], declared: Mapping[TierName, str]) -> tuple[str, ...]:
+    """What nobody has declared not to apply, and yet was skipped: a sentence for each."""
+    return tuple(
+        f"{tier} was skipped and recipe.toml does not say why under [expected_na]: {tiers[tier].reason}"
+        for tier in _MISSED
+        if tier in tiers and tiers[tier].status == "skip" and tier not in declared
+    )
+
+
+def stale(tiers: Mapping[TierName, TierResult], declared: Mapping[TierName, str]) -> tuple[str, ...]:
+    """Declarations that no longer hold, since the tier did run: a sentence for each."""
+    return tuple(
+        f"[expected_na] {tier} = {why!r} no longer holds: the tier applies and was run"
+        for tier, why in declared.items()
+        if tier in tiers and tiers[tier].status in ("pass", "fail")
+    )

@@ -5,7 +5,7 @@ All are small JSON objects that a person can read in Flower. None holds a secret
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -72,6 +72,14 @@ class Verdict(_Value):
     base: str | None = None
     base_commit: Commit | None = None
     enrolment: str  #: digest of the enrolment folder that was in force
+    data: str = "empty volumes"  #: what the run began with
+    customisations: dict[str, Any] = {}  #: which of the enrolment's files and keys were in force
+    gaps: tuple[str, ...] = ()  #: tiers that were skipped and are not declared under [expected_na]
+    stale: tuple[str, ...] = ()  #: declarations under [expected_na] that no longer hold
+    service: str | None = None  #: the service that a red or an error is about
+    log_tail: tuple[str, ...] = ()  #: its last log lines
+    first_run: str | None = None  #: the red run that this one repeats, alone on the host
+    superseded_by: str | None = None  #: the run that repeated this one, and decides in its place
     tiers: dict[TierName, TierResult] = {}
     rungs: dict[RungName, RungResult] = {}
     level: int = 0

@@ -43,9 +43,14 @@ def gather(world: World, enrolment: Enrolment, tags: dict[str, str], *, sweep: s
 
 
 def reds_of(verdicts: list[Verdict], commit: str, enrolment: str) -> int:
-    """How many cold runs of this very commit and enrolment were red."""
+    """How many cold runs of this very commit and enrolment were red; one that was repeated does not count."""
     return sum(
-        verdict.verdict == "red" and verdict.commit == commit and verdict.enrolment == enrolment and verdict.ref is None
+        verdict.verdict == "red"
+        and verdict.commit == commit
+        and verdict.enrolment == enrolment
+        and verdict.ref is None
+        and not verdict.quick
+        and verdict.superseded_by is None
         for verdict in verdicts
     )
 

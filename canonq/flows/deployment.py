@@ -10,22 +10,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from canonq.adapters.asking import ask
 from canonq.adapters.programs import plain_environment, run
+from canonq.core.blame import PATTERNS
 from canonq.core.compose import resolve
 from canonq.core.convergence import Convergence, deaths, judge
 from canonq.core.deployable import Deployable, Identity, deployable
 from canonq.core.enrolment import Enrolment, SecretSource
 from canonq.core.envfile import SecretRule, generate_secret, parse_env, parse_exports, render_env, secret_rules
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
+from canonq.core.policy import SHARED_NETWORK, refusals
 from canonq.core.yamlfile import load_yaml
 from canonq.flows.world import World
 from canonq.ports import Answer
 
 TEST_OVERLAY = "compose.canonq.yml"
 INSTALL_STEPS = "install_steps.sh"
-SHARED_NETWORK = "proxy"
 _LOOK_EVERY = 0.2  #: seconds between two looks at a stack
 _LOOKS_IN_A_ROW = 3  #: good looks, so that a stack between two states is not taken for settled
 _PROBE_TIMEOUT = 10.0
@@ -47,10 +49,20 @@ class App:
     work: Path  #: scratch folder, readable by canonq alone
     secrets: dict[str, str] = field(default_factory=dict)  #: name in the recipe -> value; grows as they are made
     volume_suffix: str = ""  #: tells the volumes of one promotion from those of another
+    allow: tuple[str, ...] | None = None  #: for code that is not trusted: what it may ask of this host; None: trusted
+    sample: str = ""  #: the recipe's .env.sample
     env: dict[str, str] = field(default_factory=dict)
+    exports: dict[str, str] = field(default_factory=dict)  #: of the recipe's abra.sh
     images: dict[str, str] = field(default_factory=dict)  #: service -> digest
     timings: dict[str, float] = field(default_factory=dict)  #: phase -> seconds
     deployed: Deployable | None = None
+    resolved: dict[str, Any] = field(default_factory=dict)  #: the stack of the tree, merged and filled in
+    neighbours: dict[str, str] = field(default_factory=dict)  #: DEP_<NAME>_DOMAIN and _STACK of what runs beside it
+
+    @property
+    def secrets_file(self) -> Path:
+        """Where this deployment's secrets are for those who may read them; gone with its scratch folder."""
+        return self.work / "secrets.json"
 
     def volume_name(self, key: str) -> str:
         """The name in Docker of the recipe's volume `key`."""
@@ -76,29 +88,45 @@ def bring_up(world: World, app: App, phase: str, deadline: float) -> Answer:
 
 def prepare(world: World, app: App, deadline: float) -> Deployable:
     """Build env, overlays and the resolved stack of the tree, without touching Docker."""
-    sample = _read(app.tree / ".env.sample")
-    app.env = build_env(sample, app)
+    app.sample = _read(app.tree / ".env.sample")
+    app.env = build_env(app.sample, app)
     env_file = app.work / "app.env"
     _write_private(env_file, render_env(app.env))
     folder = world.checkout.folder(app.identity.recipe)
     if (folder / INSTALL_STEPS).is_file():
         _install_steps(folder / INSTALL_STEPS, app, env_file, left(deadline))
         app.env = parse_env(env_file.read_text(), where=str(env_file))
-    exports = parse_exports(_read(app.tree / "abra.sh"), app.env)
-    env = {**app.env, **exports}
+    app.exports = parse_exports(_read(app.tree / "abra.sh"), app.env)
+    env = {**app.env, **app.exports}
     files = _compose_files(app.tree, env.get("COMPOSE_FILE") or "compose.yml")
     resolved = resolve([*files, *_test_overlay(folder, files)], env)
+    app.resolved = resolved
     (app.work / "resolved.json").write_text(json.dumps(resolved, indent=1))
+    _ask_policy(app)
     names = {key: app.volume_name(key) for key in resolved["volumes"]}
     stack = deployable(resolved, app.identity, env, folder=str(app.tree), volume_names=names)
-    make_secrets(app, stack, secret_rules(sample, app.env))
+    make_secrets(app, stack, secret_rules(app.sample, app.env))
+    _write_private(app.secrets_file, json.dumps(app.secrets))
     return stack
+
+
+def _ask_policy(app: App) -> None:
+    """Refuse what untrusted code asks of this host and is not allowed by name."""
+    if app.allow is None:
+        return
+    denied = refusals(app.resolved, allow=app.allow, stack=app.identity.stack)
+    if denied:
+        raise RecipeProblem(
+            "The policy for refs refuses it: " + "; ".join(f"{no.where}: {no.why}" for no in denied) + ".",
+            mend=f"if this is meant, allow it in recipe.toml: [refs] allow = {json.dumps([no.what for no in denied])}.",
+            code="policy-refused",
+        )
 
 
 def build_env(sample: str, app: App) -> dict[str, str]:
     """The app's `.env`: the sample, with what canonq sets and then the enrolment's [env] on top."""
     identity = app.identity
-    given = {"DOMAIN": identity.domain, "STACK_NAME": identity.stack, "LETS_ENCRYPT_ENV": ""}
+    given = {"DOMAIN": identity.domain, "STACK_NAME": identity.stack, "LETS_ENCRYPT_ENV": "", **app.neighbours}
     named = f"{identity.recipe}:{identity.version}"
     return parse_env(sample, given, forced={"TYPE": named, "RECIPE": named, **app.enrolment.env})
 
@@ -155,7 +183,16 @@ def _install_steps(script: Path, app: App, env_file: Path, timeout: float) -> No
         "STACK_NAME": app.identity.stack,
         "DOMAIN": app.identity.domain,
     }
-    ended = run(["bash", str(script)], timeout=timeout, cwd=app.tree, env=env, log=app.work / "install_steps.log")
+    limit = min(timeout, app.enrolment.limits.hook)
+    try:
+        log = app.work / "install_steps.log"
+        ended = run(["bash", str(script)], timeout=limit, cwd=app.tree, env=env, log=log, strangers=True)
+    except TimedOut as error:
+        raise WrongConfiguration(
+            f"{script} did not end within {limit:.0f} s and was killed.",
+            mend="mend the script, or raise [limits] hook in recipe.toml.",
+            code="install-steps-failed",
+        ) from error
     if ended.status != 0:
         raise WrongConfiguration(
             f"{script} ended with status {ended.status}: {ended.tail[-300:]}",
@@ -206,12 +243,19 @@ def await_answer(world: World, app: App, ends: float, deadline: float) -> Answer
     while True:
         services, tasks = world.engine.observe(stack)
         dead |= deaths(tasks)
-        look = judge(services, tasks, Counter(service for service, _ in dead))
+        look = judge(services, tasks, Counter(service for service, _ in dead), answering=app.enrolment.health.service)
         if look.state == "failed":
-            raise NotHealthy(f"{app.identity.version} will not come up: {look.detail}.", code=look.reason)
+            raise _never(app, look)
         good = good + 1 if look.state == "converged" else 0
         if good >= _LOOKS_IN_A_ROW:
-            answer = ask(world, app, max(0.5, min(_PROBE_TIMEOUT, ends - time.monotonic())))
+            answer = ask(
+                world.engine,
+                world.ingress,
+                stack,
+                app.enrolment.health,
+                app.identity.domain,
+                max(0.5, min(_PROBE_TIMEOUT, ends - time.monotonic())),
+            )
             if answer.ok:
                 return answer
         if time.monotonic() > ends:
@@ -219,29 +263,12 @@ def await_answer(world: World, app: App, ends: float, deadline: float) -> Answer
         time.sleep(_LOOK_EVERY)
 
 
-def ask(world: World, app: App, timeout: float) -> Answer:
-    """Ask the app once: through the ingress when there is one (http only), else from inside."""
-    health, domain = app.enrolment.health, app.identity.domain
-    if world.ingress is None or health.kind != "http":
-        return world.engine.probe(app.identity.stack, health, domain, timeout)
-    try:
-        status, body = world.ingress.get(domain, health.path, timeout)
-    except OSError as error:
-        return Answer(False, f"the ingress gave no answer for {domain}: {error}", reached=False)
-    if status in health.status and (status, body) != _answer_for_nobody(world, app, timeout):
-        return Answer(True, f"https://{domain}{health.path} answered {status} through the ingress")
-    return Answer(False, f"{domain}{health.path} answered {status} through the ingress, allowed is {health.status}")
-
-
-def _answer_for_nobody(world: World, app: App, timeout: float) -> tuple[int, bytes] | None:
-    """What the ingress says for a domain that nobody has: its own 404, mostly."""
-    assert world.ingress is not None  # asked only behind an ingress
-    try:
-        return world.ingress.get(
-            f"canonq-nobody-{secrets.token_hex(3)}.{world.settings.zone}", app.enrolment.health.path, timeout
-        )
-    except OSError:
-        return None
+def _never(app: App, look: Convergence) -> CanonqError:
+    what = f"{app.identity.version} will not come up: {look.detail}."
+    known = next((pattern for pattern in PATTERNS if pattern.code == look.reason), None)
+    if known is not None and issubclass(known.kind, HostProblem):
+        return HostProblem(what, mend=known.mend, code=look.reason, service=look.service)
+    return NotHealthy(what, mend=known.mend if known else "", code=look.reason, service=look.service)
 
 
 def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline: float) -> CanonqError:
@@ -251,7 +278,7 @@ def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline
             f"The run's limit of {app.enrolment.limits.run} s was over while waiting: {look.detail or answer.detail}."
         )
     if look.state != "converged":
-        return NotHealthy(f"{what}: {look.detail}.", code="not-healthy")
+        return NotHealthy(f"{what}: {look.detail}.", code="not-healthy", service=look.service)
     if world.ingress is not None and app.enrolment.health.kind == "http":
         inside = world.engine.probe(app.identity.stack, app.enrolment.health, app.identity.domain, _PROBE_TIMEOUT)
         if inside.ok:
@@ -259,9 +286,10 @@ def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline
                 f"{what}: healthy inside but not routed: {answer.detail}; inside, {inside.detail}.",
                 mend="look at the recipe's traefik labels and at the ingress.",
                 code="not-routed",
+                service=app.enrolment.health.service,
             )
         answer = inside
-    return NotHealthy(f"{what}: all tasks run, but {answer.detail}.", code="not-answering")
+    return NotHealthy(f"{what}: all tasks run, but {answer.detail}.", code="not-answering", service=app.enrolment.health.service)
 
 
 def tear_down(world: World, app: App) -> None:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.files import write_json
-from canonq.adapters.volumes import copy_tree, snapshot
-from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_VOLUME, Identity
+from canonq.adapters.volumes import snapshot
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.gate import Refusal, gate
 from canonq.core.names import recipe_name, warm_stack
 from canonq.core.records import Canonical, Promotion, Verdict
+from canonq.flows.data import copy_canonical
 from canonq.flows.deployment import App, bring_up
 from canonq.flows.janitor import alive
 from canonq.flows.world import World
@@ -48,7 +49,7 @@ def promote(world: World, proven: Verdict | str) -> Promotion:
         seed = world.registry.read(recipe) is None
         owner = world.new_id(recipe)
         try:
-            with alive(world.work / owner):
+            with world.host.shared(), alive(world.work / owner):
                 detail = _transaction(world, enrolment, verdict, held, owner)
         except CanonqError as error:
             detail = f"{recipe} {verdict.version} was proven, but its promotion failed: {error} The old canonical is untouched."
@@ -196,20 +197,10 @@ def _warm_app(world: World, enrolment: Enrolment, verdict: Verdict, owner: str) 
 
 
 def _carry(world: World, app: App, old: Canonical | None, enrolment: Enrolment) -> str | None:
-    """Copy the canonical's retained volumes for the new version to start on, and its secrets with them."""
+    """Let the new version start on a copy of the canonical's data; the version whose data it is."""
     if old is None or enrolment.promote.data == "fresh":
         return None
-    app.secrets.update(world.registry.secrets(old))
-    for name in old.volumes:
-        source, key = world.engine.volume_path(name), world.engine.volume_label(name, LABEL_VOLUME)
-        if source is None or key is None:
-            raise CanonqError(
-                f"The retained volume {name} of the canonical {old.version} is gone.",
-                mend='restore it from its snapshot, or set [promote] data = "fresh".',
-                code="canonical-data-missing",
-            )
-        target = world.engine.make_volume(app.volume_name(key), {**app.identity.labels, LABEL_VOLUME: key})
-        copy_tree(source, target)
+    copy_canonical(world, app, old)
     return old.version
 
 

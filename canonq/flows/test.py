@@ -1,4 +1,4 @@
-"""test: one cold run. Deploys the upgrade base once, goes up in place, and tears down always (SPEC section 2)."""
+"""test: one run, from its first look at the target to its verdict; torn down always (SPEC section 2)."""
 
 from __future__ import annotations
 
@@ -6,51 +6,32 @@ import contextlib
 import json
 import shutil
 import time
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from canonq.core.decide import upgrade_base
+from canonq.core.blame import CERTAIN
+from canonq.core.decide import Base, upgrade_base
 from canonq.core.deployable import Identity
-from canonq.core.enrolment import Enrolment
-from canonq.core.errors import Busy, CanonqError, Fault, RecipeProblem, WrongUse
-from canonq.core.ladder import PROVEN_TIERS, TierName, TierResult, is_green, level, rungs
+from canonq.core.enrolment import LONGEST_RUN, Enrolment
+from canonq.core.errors import Busy, CanonqError, Fault, RecipeProblem, TimedOut, WrongUse
+from canonq.core.ladder import TIERS, gaps, is_green, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
-from canonq.core.records import Decision, Verdict
-from canonq.core.versions import read_tags
-from canonq.flows.deployment import App, bring_up, left, tear_down
+from canonq.core.records import Canonical, Decision, Verdict
+from canonq.core.versions import Release, parse, read_tags
+from canonq.flows.climb import Run, Target, climb, run_lint
+from canonq.flows.deployment import App, tear_down
+from canonq.flows.evidence import keep_logs, masked, tail, volume_bytes, write_manifest
+from canonq.flows.hooks import hook_names
 from canonq.flows.janitor import alive, clean
-from canonq.flows.tiers import run_tier
 from canonq.flows.world import World
-from canonq.tiers.plugin import TierFacts
 
 
 @dataclass(frozen=True)
-class Target:
-    """What is to be proven, and from where."""
+class Order:
+    """Who asked for a run."""
 
-    version: str
-    commit: str
-    base: str | None
-    base_commit: str | None
-    base_why: str
-
-
-@dataclass
-class Run:
-    """A run under way."""
-
-    world: World
-    enrolment: Enrolment
-    target: Target
-    id: str
-    folder: Path
-    app: App
-    deadline: float  #: monotonic
-    tiers: dict[TierName, TierResult] = field(default_factory=dict)
-    deployments: int = 0
-    disk_bytes: int = 0
-    images: dict[str, str] = field(default_factory=dict)
+    sweep: str | None = None
+    named: bool = True
 
 
 def test_decided(world: World, decision: Decision) -> Verdict:
@@ -61,14 +42,25 @@ def test_decided(world: World, decision: Decision) -> Verdict:
     why = (
         f"upgraded from {decision.base} ({decision.base_from})" if decision.base else "there is no older release to upgrade from"
     )
-    target = Target(decision.version, decision.commit, decision.base, decision.base_commit, why)
-    return prove(world, enrolment, target, sweep=decision.sweep, named=decision.named)
+    record = world.registry.read(decision.recipe)
+    if decision.base_from == "canonical" and (record is None or record.version != decision.base):
+        record = None  # promoted anew or rolled back since: its data is not the base's
+    data = _data(enrolment, record) if decision.base_from == "canonical" else None
+    target = Target(decision.version, decision.commit, decision.base, decision.base_commit, why, data=data)
+    return prove(world, enrolment, target, Order(decision.sweep, decision.named))
 
 
-def test_tag(world: World, recipe: object, tag: str | None) -> Verdict:
-    """Prove a release by its exact tag, the newest one when `tag` is None. WrongUse when it is not released."""
+def test_tag(world: World, recipe: object, tag: str | None, *, quick: bool = False) -> Verdict:
+    """Prove a release by its exact tag. Without one: the newest, or with `quick` the canonical's own.
+
+    WrongUse when it is not released, or when `quick` has no canonical to work on.
+    """
     enrolment = world.checkout.enrolment(recipe)
+    record = world.registry.read(enrolment.recipe)
     releases, refused = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)
+    if quick and tag is None:
+        record = _must_have(record, enrolment)
+        return prove(world, enrolment, _quick(Target(record.version, record.commit, None, None, ""), record), Order())
     wanted = releases[-1].tag if tag is None and releases else ref_name(tag or "?")
     found = next((release for release in releases if release.tag == wanted), None)
     if found is None:
@@ -79,52 +71,145 @@ def test_tag(world: World, recipe: object, tag: str | None) -> Verdict:
             mend=f"the newest releases are: {listed}.",
             code="not-a-release",
         )
-    base = upgrade_base(enrolment.upgrade.base, world.registry.read(enrolment.recipe), releases, found.tag)
+    if quick:
+        return prove(
+            world,
+            enrolment,
+            _quick(Target(found.tag, found.commit, None, None, ""), _must_have(record, enrolment)),
+            Order(),
+        )
+    base = _base(enrolment, record, releases, found.tag)
+    return prove(world, enrolment, _from_base(Target(found.tag, found.commit, None, None, ""), base, enrolment, record), Order())
+
+
+def test_ref(world: World, recipe: object, ref: str, *, quick: bool = False) -> Verdict:
+    """Prove a branch, a commit or a pull request's head. Its code is not trusted, and it can never be promoted."""
+    enrolment = world.checkout.enrolment(recipe)
+    record = world.registry.read(enrolment.recipe)
+    commit = world.repos.fetch_ref(enrolment.recipe, enrolment.upstream, ref_name(ref))
+    target = Target(f"ref-{commit[:12]}", commit, None, None, "", ref=ref)
+    if quick:
+        return prove(world, enrolment, _quick(target, _must_have(record, enrolment)), Order())
+    releases, _ = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)
+    # What the head calls itself decides whether the canonical is older; a head that says nothing comes after everything.
+    named = world.repos.show(enrolment.recipe, commit, "compose.yml")
+    version = _named_version(named, releases)
+    base = _base(enrolment, record, releases, version)
+    return prove(world, enrolment, _from_base(target, base, enrolment, record), Order())
+
+
+def _named_version(compose: str | None, releases: tuple[Release, ...]) -> str:
+    for line in (compose or "").splitlines():
+        _, found, text = line.partition(".version=")
+        named = text.strip().strip("\"'")
+        if found and isinstance(parse(named), Release):
+            return named
+    return f"{'9' * 9}.0.0+head"
+
+
+def _base(enrolment: Enrolment, record: Canonical | None, releases: tuple[Release, ...], version: str) -> Base:
+    base = upgrade_base(enrolment.upgrade.base, record, releases, version)
     if base.problem:
         raise WrongUse(base.problem, code="base-unusable")
-    target = Target(found.tag, found.commit, base.version, base.commit, base.why)
-    return prove(world, enrolment, target, sweep=None, named=True)
+    return base
 
 
-def prove(world: World, enrolment: Enrolment, target: Target, *, sweep: str | None, named: bool) -> Verdict:
-    """One cold run of one version: exactly one verdict, kept in the run's folder; nothing left in Docker.
+def _from_base(target: Target, base: Base, enrolment: Enrolment, record: Canonical | None) -> Target:
+    data = _data(enrolment, record) if base.source == "canonical" else None
+    return replace(target, base=base.version, base_commit=base.commit, base_why=base.why, data=data)
 
+
+def _quick(target: Target, record: Canonical) -> Target:
+    return replace(target, quick=True, data=record, base_why=f"on a copy of the data of the canonical {record.version}")
+
+
+def _data(enrolment: Enrolment, record: Canonical | None) -> Canonical | None:
+    return None if enrolment.promote.data == "fresh" else record
+
+
+def _must_have(record: Canonical | None, enrolment: Enrolment) -> Canonical:
+    if record is None:
+        raise WrongUse(
+            f"{enrolment.recipe} has no canonical, so there is no data for a quick run.",
+            mend=f"`canonq sweep {enrolment.recipe}` first.",
+            code="no-canonical",
+        )
+    return record
+
+
+# -- one run ------------------------------------------------------------------------------------------------
+
+
+def prove(world: World, enrolment: Enrolment, target: Target, order: Order) -> Verdict:
+    """One run of one version: exactly one verdict, kept in the run's folder; nothing left in Docker.
+
+    A red seen while the host was loaded is tried once more, alone; both are kept and the second decides.
     Busy when another run of the recipe is under way.
     """
     with world.locks.hold(enrolment.recipe, f"test {target.version}", lane="run") as held:
         if held is None:
             raise Busy(f"Another run of {enrolment.recipe} is under way: {world.locks.holder(enrolment.recipe)}.")
         clean(world, recipe=enrolment.recipe)
-        return _prove(world, enrolment, target, sweep=sweep, named=named)
+        with world.host.shared():
+            first = _once(world, enrolment, target, order)
+            load = world.host.load()
+        limit = LONGEST_RUN - 2 * enrolment.limits.run
+        if not _may_be_load(first, load, world.settings.loaded_above) or limit < 0:
+            return first
+        with world.host.alone(limit) as alone:
+            if not alone:
+                return first
+            second = _once(world, enrolment, target, order, first=first)
+    world.runs.record(first.model_copy(update={"superseded_by": second.run}))
+    return second
 
 
-def _prove(world: World, enrolment: Enrolment, target: Target, *, sweep: str | None, named: bool) -> Verdict:
+def _may_be_load(verdict: Verdict, load: float, above: float) -> bool:
+    return verdict.verdict == "red" and verdict.reason not in CERTAIN and 0 < above <= load
+
+
+def _once(world: World, enrolment: Enrolment, target: Target, order: Order, *, first: Verdict | None = None) -> Verdict:
     began, stamp = time.monotonic(), world.stamp()
     run = _begin(world, enrolment, target, began)
     problem: CanonqError | None = None
+    logs: dict[str, str] = {}
     with alive(world.work / run.id):
         try:
-            _climb(run)
-        except CanonqError as error:
-            problem = error
+            run.app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
+            problem = _climb(run)
         finally:
-            problem = _end(run) or problem
-    kind, reason, detail, fault = _judge(run, problem)
+            run.processes.end()
+            logs, left_over = _end(run)
+            problem = left_over or problem
+    judged = _judge(run, problem)
     climbed = rungs(run.tiers)
+    declared = dict(enrolment.expected_na)
+    manifest = customisations(world, enrolment)
+    write_manifest(run.folder, manifest)
     verdict = Verdict(
         recipe=enrolment.recipe,
-        sweep=sweep,
-        named=named,
+        sweep=order.sweep,
+        named=order.named,
         run=run.id,
-        verdict=kind,
-        reason=reason,
-        detail=detail,
-        fault=fault,
+        verdict=judged.kind,
+        reason=judged.reason,
+        detail=masked(judged.detail, run.app.secrets)
+        + (f" (again, alone on the host, after the red run {first.run})" if first else ""),
+        fault=judged.fault,
         version=target.version,
         commit=target.commit,
+        ref=target.ref,
+        quick=target.quick,
         base=target.base,
         base_commit=target.base_commit,
         enrolment=world.checkout.digest(enrolment.recipe),
+        data=f"a copy of the data of the canonical {target.data.version}" if target.data else "empty volumes",
+        customisations=manifest,
+        gaps=gaps(run.tiers, declared),
+        stale=stale(run.tiers, declared),
+        service=(problem.service or None) if problem else None,
+        log_tail=tuple(tail(logs.get(problem.service, ""))) if problem and problem.service else (),
+        first_run=first.run if first else None,
         tiers=run.tiers,
         rungs=climbed,
         level=level(climbed),
@@ -139,15 +224,29 @@ def _prove(world: World, enrolment: Enrolment, target: Target, *, sweep: str | N
         directory=str(run.folder),
     )
     world.runs.record(verdict)
-    world.runs.retain(enrolment.recipe, world.settings.keep_runs)
+    record = world.registry.read(enrolment.recipe)
+    world.runs.retain(enrolment.recipe, world.settings.keep_runs, [record.run] if record and record.run else [])
     return verdict
+
+
+def _climb(run: Run) -> CanonqError | None:
+    """Climb, then lint beside it, also beside a red one."""
+    problem: CanonqError | None = None
+    try:
+        climb(run)
+    except CanonqError as error:
+        problem = error
+    try:
+        run_lint(run)
+    except CanonqError as error:
+        problem = problem or error
+    return problem
 
 
 def _begin(world: World, enrolment: Enrolment, target: Target, began: float) -> Run:
     run_id = world.new_id(enrolment.recipe)
     folder = world.runs.make(enrolment.recipe, run_id)
-    token = run_id[-6:]
-    stack = cold_stack(enrolment.recipe, token)
+    stack = cold_stack(enrolment.recipe, run_id[-6:])
     work = world.work / run_id
     identity = Identity(
         instance=world.instance,
@@ -159,131 +258,76 @@ def _begin(world: World, enrolment: Enrolment, target: Target, began: float) -> 
         version=target.version,
         commit=target.commit,
     )
-    app = App(identity, enrolment, tree=work / "tree", work=work / "app")
+    allow = None if target.ref is None else tuple(enrolment.refs.allow)
+    app = App(identity, enrolment, tree=work / "tree", work=work / "app", allow=allow)
     return Run(world, enrolment, target, run_id, folder, app, began + enrolment.limits.run)
 
 
-def _climb(run: Run) -> None:
-    world, target = run.world, run.target
-    world.engine.preflight()
-    if target.base is not None and target.base_commit is not None:
-        _deploy(run, "install", target.base, target.base_commit)
-        _tier(run, "install", target.base)
-        markers = dict.fromkeys(world.engine.mark_volumes(run.app.identity.stack, run.id), run.id)
-        _deploy(run, "upgrade", target.version, target.commit)
-        _tier(run, "upgrade", target.version, base=target.base, markers=markers)
-    else:
-        _deploy(run, "install", target.version, target.commit)
-        _tier(run, "install", target.version)
-        run.tiers["upgrade"] = TierResult(status="skip", reason="there is no older release to upgrade from")
+def customisations(world: World, enrolment: Enrolment) -> dict[str, Any]:
+    """Which of the enrolment's files and keys change how this recipe is tested."""
+    folder = world.checkout.folder(enrolment.recipe)
+    kept = enrolment.model_dump(mode="json", exclude_defaults=True, exclude={"recipe", "upstream", "env", "secrets"})
+    with contextlib.suppress(CanonqError):  # the run itself says what is wrong with it
+        kept["hooks.py"] = sorted(hook_names(folder))
+    return {
+        **{key: value for key, value in kept.items() if value},
+        **({"env": sorted(enrolment.env)} if enrolment.env else {}),
+        **({"secrets": sorted(enrolment.secrets)} if enrolment.secrets else {}),
+        **{name: True for name in ("install_steps.sh", "compose.canonq.yml") if (folder / name).is_file()},
+        **({"tests": tests} if (tests := sorted(path.name for path in folder.glob("test_*.py"))) else {}),
+    }
 
 
-def _deploy(run: Run, tier: TierName, version: str, commit: str) -> None:
-    """Bring a version up; a recipe that does not come up fails the tier."""
-    world, app = run.world, run.app
-    app.tree = world.work / run.id / f"tree-{tier}"
-    world.repos.checkout(run.enrolment.recipe, commit, app.tree)
-    app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    app.identity = replace(app.identity, version=version, commit=commit)
-    if run.deployments == 0 and world.engine.observe(app.identity.stack)[0]:
-        raise CanonqError(f"The stack {app.identity.stack} is there already.", code="leftovers")
-    run.deployments = max(run.deployments, 1)
-    began = time.monotonic()
-    try:
-        bring_up(world, app, tier, run.deadline)
-    except RecipeProblem as error:
-        of_base = "(the upgrade base, not the release under test) " if version != run.target.version else ""
-        run.tiers[tier] = TierResult(status="fail", reason=of_base + str(error), seconds=round(time.monotonic() - began, 3))
-        raise
-    finally:
-        run.images = dict(app.images)
-        _keep_evidence(run, tier)
-
-
-def _tier(run: Run, tier: TierName, version: str, *, base: str | None = None, markers: dict[str, str] | None = None) -> None:
-    facts = TierFacts(
-        recipe=run.enrolment.recipe,
-        stack=run.app.identity.stack,
-        domain=run.app.identity.domain,
-        version=version,
-        base=base,
-        health=run.enrolment.health,
-        ingress=run.world.settings.ingress,
-        markers=markers or {},
-    )
-    run.tiers[tier] = result = run_tier(tier, facts, run.folder, left(run.deadline))
-    run.app.timings[f"{tier}.tests"] = result.seconds
-    if result.status == "fail":
-        raise RecipeProblem(f"The {tier} tier failed: {result.reason}.", code=f"{tier}-failed")
-
-
-def _keep_evidence(run: Run, tier: TierName) -> None:
-    """What was deployed, with secrets' values nowhere in it (they are files in Docker, never in the compose file)."""
-    kept = run.folder / tier
-    kept.mkdir(parents=True, exist_ok=True)
-    for name in ("resolved.json", "deploy.log", "install_steps.log"):
-        if (run.app.work / name).is_file():
-            shutil.copyfile(run.app.work / name, kept / name)
-    (kept / "images.json").write_text(json.dumps(run.app.images, indent=1))
-
-
-def _end(run: Run) -> CanonqError | None:
-    """Keep the logs, then remove everything of this run; the problem when that could not be done."""
+def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
+    """Keep the logs, then remove everything of this run; the logs, and the problem when that could not be done."""
     world, began = run.world, time.monotonic()
     problem: CanonqError | None = None
+    logs: dict[str, str] = {}
     try:
-        logs = world.engine.logs(run.app.identity.stack, world.settings.log_lines)
-        (run.folder / "logs").mkdir(exist_ok=True)
-        for service, text in logs.items():
-            (run.folder / "logs" / f"{service}.log").write_text(_without_secrets(text, run.app.secrets))
-        run.disk_bytes = _volume_bytes(run)
+        logs = keep_logs(world, run.app, run.folder / "logs")
+        for neighbour in run.neighbours:
+            keep_logs(world, neighbour, run.folder / f"dependency-{neighbour.identity.recipe}" / "logs")
+        run.disk_bytes = volume_bytes(world, run.app)
     except (CanonqError, OSError) as error:
         problem = error if isinstance(error, CanonqError) else CanonqError(f"The logs could not be kept: {error}.")
     try:
-        tear_down(world, run.app)
+        tear_down(world, run.app)  # what runs beside it has the same owner
     except CanonqError as error:
         problem = error
-    for tier in ("install", "upgrade"):
+    for tree in sorted((world.work / run.id).glob("**/tree*")):
         with contextlib.suppress(CanonqError, OSError):  # the janitor takes what is left of worktrees
-            world.repos.drop_checkout(run.enrolment.recipe, world.work / run.id / f"tree-{tier}")
+            world.repos.drop_checkout(run.enrolment.recipe, tree)
     shutil.rmtree(world.work / run.id, ignore_errors=True)
     run.app.timings["teardown"] = round(time.monotonic() - began, 3)
-    return problem
+    (run.folder / "timings.json").write_text(json.dumps(run.app.timings, indent=1))
+    return logs, problem
 
 
-def _without_secrets(text: str, secrets: dict[str, str]) -> str:
-    for name, value in secrets.items():
-        if len(value) >= 4:
-            text = text.replace(value, f"***{name}***")
-    return text
-
-
-def _volume_bytes(run: Run) -> int:
-    total = 0
-    for name in run.world.engine.owned(run.app.identity.labels).get("volumes", []):
-        folder = run.world.engine.volume_path(name)
-        if folder is not None:
-            total += sum(path.lstat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
-    return total
-
-
-_Judged = tuple[Literal["green", "red", "error"], str, str, Literal["recipe", "host", "canonq"] | None]
+@dataclass(frozen=True)
+class _Judged:
+    kind: Literal["green", "red", "error"]
+    reason: str
+    detail: str
+    fault: Literal["recipe", "host", "canonq"] | None
 
 
 def _judge(run: Run, problem: CanonqError | None) -> _Judged:
     """Red is the recipe's; anything else that stopped the run is an error. Never the other way round."""
     version = run.target.version
-    failed = next((tier for tier in PROVEN_TIERS if tier in run.tiers and run.tiers[tier].status == "fail"), None)
+    failed = next((tier for tier in TIERS if tier != "lint" and tier in run.tiers and run.tiers[tier].status == "fail"), None)
     if isinstance(problem, RecipeProblem) or (failed and problem is None):
         where = failed or "install"
         reason = problem.code if problem else f"{where}-failed"
         if where == "install" and run.target.base is not None:
             reason = "base-not-healthy"
         detail = run.tiers[where].reason if failed else str(problem)
-        return "red", reason, f"{run.enrolment.recipe} {version}, {where}: {detail}", "recipe"
+        return _Judged("red", reason, f"{run.enrolment.recipe} {version}, {where}: {detail}", "recipe")
     if problem is not None:
         fault: Literal["host", "canonq"] = "canonq" if problem.fault is Fault.CANONQ else "host"
-        return "error", problem.code, f"{run.enrolment.recipe} {version}: {problem}", fault
+        at = f", while in '{run.phase}'" if isinstance(problem, TimedOut) else ""
+        return _Judged("error", problem.code, f"{run.enrolment.recipe} {version}{at}: {problem}", fault)
+    if run.target.quick:
+        return _Judged("green", "quick", f"{version} answers {run.target.base_why}; a quick run proves no more", None)
     if not is_green(run.tiers):
-        return "error", "unverified", f"{version}: not every tier that applies gave a result", "canonq"
-    return "green", "proven", f"{version} was proven; {run.target.base_why}", None
+        return _Judged("error", "unverified", f"{version}: not every tier that applies gave a result", "canonq")
+    return _Judged("green", "proven", f"{version} was proven; {run.target.base_why}", None)

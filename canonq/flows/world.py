@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from canonq.adapters.checkout import Checkout
+from canonq.adapters.host import Host
 from canonq.adapters.registry import Registry
 from canonq.adapters.runs import Runs, Sweeps
 from canonq.core.decide import Disk
@@ -29,6 +30,7 @@ class World:
     registry: Registry
     runs: Runs
     sweeps: Sweeps
+    host: Host
     instance: str  #: id of this state folder, carried by everything canonq makes in Docker
     ingress: Ingress | None
     disk: Callable[[int], Disk]  #: bytes needed -> room

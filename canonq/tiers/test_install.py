@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from canonq.tiers.plugin import DeployedApp
-
-Steadily = Callable[[Callable[[], object]], None]
+from canonq.tiers.app import DeployedApp, Steadily
 
 
 def test_all_services_run_at_their_replica_counts(app: DeployedApp, steadily: Steadily) -> None:
@@ -19,6 +15,15 @@ def test_all_services_run_at_their_replica_counts(app: DeployedApp, steadily: St
 
 def test_the_version_label_names_the_deployed_version(app: DeployedApp) -> None:
     assert app.deployed_version() == app.facts.version
+
+
+def test_the_commit_label_names_the_deployed_commit(app: DeployedApp) -> None:
+    assert app.deployed_commit() == app.facts.commit
+
+
+def test_every_service_runs_the_image_of_its_release(app: DeployedApp) -> None:
+    services, _ = app.observe()
+    assert {service.name: service.image for service in services} == app.facts.images
 
 
 def test_the_app_answers(app: DeployedApp, steadily: Steadily) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from canonq.tiers.plugin import DeployedApp
-
-Steadily = Callable[[Callable[[], object]], None]
+from canonq.tiers import markers
+from canonq.tiers.app import DeployedApp, Steadily
 
 
 def test_the_version_label_moved_to_the_target(app: DeployedApp) -> None:
     assert app.facts.base != app.facts.version
     assert app.deployed_version() == app.facts.version
+
+
+def test_the_commit_label_moved_to_the_target(app: DeployedApp) -> None:
+    assert app.deployed_commit() == app.facts.commit
+
+
+def test_every_service_runs_the_image_of_the_target(app: DeployedApp) -> None:
+    services, _ = app.observe()
+    assert {service.name: service.image for service in services} == app.facts.images
 
 
 def test_no_update_was_rolled_back(app: DeployedApp) -> None:
@@ -40,6 +46,5 @@ def test_the_app_answers_after_the_upgrade(app: DeployedApp, steadily: Steadily)
 
 
 def test_data_written_before_the_upgrade_is_there(app: DeployedApp) -> None:
-    found = app.found_markers()
-    lost = {volume for volume, marker in app.facts.markers.items() if found.get(volume) != marker}
-    assert not lost, f"the marker is gone from {', '.join(sorted(lost))}"
+    lost = markers.missing(app.engine, app.facts.stack, app.facts.markers, app.facts.own_marker)
+    assert not lost, f"what was written before the upgrade is gone: {', '.join(lost)}"

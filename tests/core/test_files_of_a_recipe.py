@@ -192,7 +192,7 @@ def test_the_whole_example_of_the_spec_is_read() -> None:
         ('upstream = "/x"\n[health]\nport = "80"', "health.port: "),
         ('upstream = "/x"\n[health]\ntimeout = 0', "health.timeout: "),
         ('upstream = "/x"\n[health]\nkind = "exec"', "command = [...]"),
-        ('upstream = "/x"\n[health]\npaths = "/"', "health.paths: unknown key (allowed: command, kind, path"),
+        ('upstream = "/x"\n[health]\npaths = "/"', "health.paths: unknown key (allowed: allow_empty, command, kind"),
         ('upstream = "/x"\n[secrets]\nx = {}', "exactly one of hex"),
         ('upstream = "/x"\n[secrets]\nx = { hexa = 1 }', "unknown key (allowed: env, file, hex)"),
         ('upstream = "/x"\n[upgrade]\nbase = "../x"', "upgrade: "),

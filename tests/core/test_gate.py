@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from canonq.core.gate import gate
+from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.records import Canonical, Verdict
 from tests.core.test_decide import canonical
 
@@ -19,7 +20,7 @@ def verdict(**changes: Any) -> Verdict:
     passed: dict[str, Any] = {"status": "pass"}
     plain: dict[str, Any] = {
         "recipe": "site", "run": "20260617T050314Z-site-aaaaaa", "verdict": "green", "reason": "proven", "detail": "",
-        "version": "1.1.0+1.1", "commit": COMMIT, "enrolment": "", "tiers": {"install": passed, "upgrade": passed},
+        "version": "1.1.0+1.1", "commit": COMMIT, "enrolment": "", "tiers": dict.fromkeys(PROVEN_TIERS, passed),
         "ts": "20260617T050314Z",
     }  # fmt: skip
     return Verdict.model_validate({**plain, **changes})
@@ -64,7 +65,9 @@ def test_released_means_an_exact_tag_never_a_prefix_or_an_order(version: str) ->
 
 
 def test_a_run_over_a_subset_of_the_tiers_is_not_enough() -> None:
-    assert codes(tiers={"install": {"status": "pass"}}) == ["not-all-tiers"]
+    passed = {"status": "pass"}
+    for left_out in PROVEN_TIERS:
+        assert codes(tiers={tier: passed for tier in PROVEN_TIERS if tier != left_out}) == ["not-all-tiers"]
 
 
 def test_an_error_is_not_green_either() -> None:

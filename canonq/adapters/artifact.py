@@ -1,0 +1,101 @@
+"""The artifact of a backup: tar files as Docker streams them, kept with a checksum and looked through, never unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from canonq.adapters.files import told
+from canonq.core.dumps import ENDS, dump_problem
+
+_CHUNK = 1 << 20
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass
+class Contents:
+    """What a look through one tar file found."""
+
+    files: int = 0
+    bytes: int = 0  #: of the files' contents, as they lie in the archive
+    found: set[str] = field(default_factory=set)  #: the marks that were in it
+    problems: list[str] = field(default_factory=list)
+
+
+def keep(stream: Iterable[bytes], path: Path) -> str:
+    """Write a stream to `path`, durably; its sha256 as hex."""
+    summed = hashlib.sha256()
+    with told(path), path.open("xb") as file:
+        for chunk in stream:
+            summed.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return summed.hexdigest()
+
+
+def look_through(path: Path, marks: Sequence[str], *, dumps: bool) -> Contents:
+    """Look for `marks` in the files of a tar; with `dumps`, judge each file as a database dump too."""
+    contents = Contents()
+    try:
+        with tarfile.open(path, mode="r:") as archive:
+            for member in archive:
+                if member.isreg():
+                    contents.files += 1
+                    contents.bytes += member.size
+                    file = archive.extractfile(member)
+                    assert file is not None  # a regular file
+                    _look(member.name, file, marks, contents, dumps)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        contents.problems.append(f"the archive cannot be read to its end: {error}")
+    return contents
+
+
+def _look(name: str, file: IO[bytes], marks: Sequence[str], contents: Contents, dumps: bool) -> None:
+    head, tail, size, last = b"", b"", 0, b""
+    wanted = [mark.encode() for mark in marks if mark not in contents.found]
+    longest = max((len(mark) for mark in wanted), default=1)
+    try:
+        for chunk in _unpacked(file):
+            size += len(chunk)
+            head = head if len(head) >= ENDS else (head + chunk)[:ENDS]
+            tail = (tail + chunk)[-ENDS:]
+            window = last + chunk
+            contents.found |= {mark.decode() for mark in wanted if mark in window}
+            last = window[-longest:]
+    except (zlib.error, EOFError) as error:
+        if dumps:
+            contents.problems.append(f"{name} is packed and breaks off: {error}")
+        return
+    if dumps and (problem := dump_problem(head, tail, size)):
+        contents.problems.append(f"{name} {problem}")
+
+
+def _unpacked(file: IO[bytes]) -> Iterator[bytes]:
+    """The file's bytes, gzip taken off. EOFError when the gzip stream has no end."""
+    first = file.read(_CHUNK)
+    if not first.startswith(_GZIP):
+        while first:
+            yield first
+            first = file.read(_CHUNK)
+        return
+    unpacker = zlib.decompressobj(wbits=31)
+    while first:
+        data = first
+        while data:
+            yield unpacker.decompress(data, _CHUNK)
+            data = unpacker.unconsumed_tail or b""
+            if unpacker.eof:
+                data = unpacker.unused_data
+                if not data.startswith(_GZIP):
+                    break
+                unpacker = zlib.decompressobj(wbits=31)  # gzip files may be strung together
+        first = file.read(_CHUNK)
+    if not unpacker.eof:
+        raise EOFError("its gzip stream has no end")

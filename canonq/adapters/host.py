@@ -1,0 +1,59 @@
+"""This host as something runs share: how loaded it is, and a way to have it for oneself."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from canonq.adapters.files import told
+
+_LOOK_EVERY = 0.5  #: seconds
+
+
+class Host:
+    """File locks in the state folder: they end with whoever holds them, however that ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self) -> float:
+        """Load of the last minute for each processor; 1.0 is a host with nothing to spare."""
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Work beside others; waits while somebody has, or waits for, the host alone."""
+        with self._open("turnstile") as turnstile, self._open("host") as host:
+            fcntl.flock(turnstile, fcntl.LOCK_EX)
+            fcntl.flock(host, fcntl.LOCK_SH)
+            fcntl.flock(turnstile, fcntl.LOCK_UN)
+            yield
+
+    @contextlib.contextmanager
+    def alone(self, timeout: float) -> Iterator[bool]:
+        """Work alone: new work waits, what is under way is waited for; False when that took longer than `timeout` seconds."""
+        ends = time.monotonic() + timeout
+        with self._open("turnstile") as turnstile, self._open("host") as host:
+            yield _taken(turnstile, ends) and _taken(host, ends)
+
+    def _open(self, name: str) -> IO[str]:
+        path = self._folder / f"{name}.lock"
+        with told(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return path.open("a")
+
+
+def _taken(file: IO[str], ends: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > ends:
+                return False
+            time.sleep(_LOOK_EVERY)

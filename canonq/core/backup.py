@@ -1,0 +1,144 @@
+"""What a release's backup consists of, read from the backupbot labels of its resolved compose. Pure.
+
+Both generations of labels are read, as recipes in the wild mix them (SPEC section 3, backup): version 2 names
+volumes, version 1 paths in the container. Asked anew of every tag.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from canonq.core.compose import as_map, is_external, mount_source, mount_target
+
+_PREFIX = "backupbot."
+_VOLUMES = "backupbot.backup.volumes."
+_HOOKS = {
+    "backupbot.backup.pre-hook": "before",
+    "backupbot.backup.post-hook": "after",
+    "backupbot.restore.pre-hook": "restore_before",
+    "backupbot.restore.post-hook": "restore_after",
+}
+_YES = ("true", "1", "yes", "on")
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A command that a label asks to be run in a service's container."""
+
+    label: str
+    service: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that is captured."""
+
+    service: str
+    path: str  #: in the service's container
+    volume: str | None  #: key of the volume it lies in; None: in the container's own layer
+    whole: bool  #: the volume's root, so everything in it
+
+
+@dataclass(frozen=True)
+class BackupPlan:
+    """What the labels ask for."""
+
+    capable: bool
+    why_not: str = ""
+    before: tuple[Hook, ...] = ()
+    parts: tuple[Part, ...] = ()
+    after: tuple[Hook, ...] = ()
+    restore_before: tuple[Hook, ...] = ()
+    restore_after: tuple[Hook, ...] = ()
+    problems: tuple[str, ...] = ()  #: labels that cannot mean what they say
+
+
+def backup_plan(resolved: Mapping[str, Any]) -> BackupPlan:
+    """Read the labels of every service of a resolved stack."""
+    services = resolved.get("services") or {}
+    labels = {name: _labels(body) for name, body in services.items()}
+    wanted = [name for name, found in labels.items() if _is_on(found.get("backupbot.backup"))]
+    if not wanted:
+        switched = [name for name, found in labels.items() if any(key.startswith(_PREFIX) for key in found)]
+        why = f"backupbot.backup is not true on {', '.join(switched)}" if switched else "no service has a backupbot.backup label"
+        return BackupPlan(False, why)
+    hooks: dict[str, list[Hook]] = {phase: [] for phase in _HOOKS.values()}
+    parts: list[Part] = []
+    problems: list[str] = []
+    for name in wanted:
+        for label, phase in _HOOKS.items():
+            if labels[name].get(label):
+                hooks[phase].append(Hook(label, name, labels[name][label]))
+        parts += _parts(name, labels[name], resolved, problems)
+    return BackupPlan(
+        True,
+        before=tuple(hooks["before"]),
+        parts=tuple(dict.fromkeys(parts)),
+        after=tuple(hooks["after"]),
+        restore_before=tuple(hooks["restore_before"]),
+        restore_after=tuple(hooks["restore_after"]),
+        problems=tuple(problems),
+    )
+
+
+def _labels(body: Any) -> dict[str, str]:
+    deploy = body.get("deploy") if isinstance(body, Mapping) else None
+    found = as_map(deploy.get("labels")) if isinstance(deploy, Mapping) else {}
+    return {str(key): str(value) for key, value in found.items() if value is not None}
+
+
+def _is_on(value: str | None) -> bool:
+    return value is not None and value.strip().lower() in _YES
+
+
+def _parts(service: str, labels: Mapping[str, str], resolved: Mapping[str, Any], problems: list[str]) -> Iterator[Part]:
+    mounts = dict(_mounts(resolved, service))
+    second = {key: value for key, value in labels.items() if key.startswith(_VOLUMES)}
+    if "backupbot.backup.path" in labels and not second:
+        for path in _listed(labels["backupbot.backup.path"]):
+            if not path.startswith("/"):
+                problems.append(f"backupbot.backup.path of '{service}' names {path!r}, which is no absolute path")
+                continue
+            plain = posixpath.normpath(path)
+            volume = next((key for key, target in mounts.items() if f"{plain}/".startswith(f"{target}/")), None)
+            yield Part(service, plain, volume, whole=volume is not None and mounts[volume] == plain)
+        return
+    chosen: dict[str, list[str]] = {key: [] for key in mounts}
+    for label, value in second.items():
+        key = label.removeprefix(_VOLUMES).removesuffix(".path")
+        if is_external((resolved.get("volumes") or {}).get(key) or {}):
+            continue  # another app's, so never in this one's backup
+        if key not in (resolved.get("volumes") or {}):
+            problems.append(f"{label} of '{service}' names a volume that the recipe does not have")
+        elif key not in mounts:
+            problems.append(f"{label}: '{service}' does not mount the volume '{key}'")
+        elif label.endswith(".path"):
+            chosen[key] = _listed(value)
+        elif not _is_on(value):
+            chosen.pop(key, None)
+    for key, paths in chosen.items():
+        if not paths:
+            yield Part(service, mounts[key], key, whole=True)
+        for path in paths:
+            whole = posixpath.normpath(posixpath.join(mounts[key], path.lstrip("/")))
+            if not f"{whole}/".startswith(f"{mounts[key]}/"):
+                problems.append(f"{_VOLUMES}{key}.path of '{service}' names {path!r}, outside the volume")
+            else:
+                yield Part(service, whole, key, whole=whole == mounts[key])
+
+
+def _mounts(resolved: Mapping[str, Any], service: str) -> Iterator[tuple[str, str]]:
+    """(volume key, path in the container) of the recipe's own volumes that a service mounts."""
+    own = {key for key, body in (resolved.get("volumes") or {}).items() if not is_external(body or {})}
+    for item in resolved["services"][service].get("volumes") or []:
+        source = mount_source(item)
+        if source in own:
+            yield str(source), posixpath.normpath(mount_target(item))
+
+
+def _listed(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]

@@ -1,0 +1,522 @@
+"""Static rules over one release of a recipe (SPEC section 3, lint). Pure.
+
+They read the resolved stack, as everything else does, and beside it what it does not show: the sample, the files of
+the configs, the tag. A finding never changes the verdict; it says what a maintainer would mend, and how.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+from canonq.core.backup import backup_plan
+from canonq.core.compose import SECTIONS, as_map, external_name, is_external, mount_source
+from canonq.core.deployable import version_label
+from canonq.core.names import DOCKER_NAME_LIMIT, shown
+
+_BACKUP = "backupbot."
+_BACKUP_VOLUMES = "backupbot.backup.volumes."
+#: First words of image tags that move on; `stable-alpine` is one too, `main-3f2a9c1` is not.
+_MOVING = ("latest", "stable", "main", "master", "edge", "nightly", "develop", "dev", "rolling", "next", "unstable", "testing")
+#: Image names (the last part of the path) of servers that own their data directory.
+_DATABASES = frozenset(
+    (
+        *("postgres", "postgresql", "postgis", "pgvector", "pgvecto-rs", "vchord-postgres", "timescaledb", "timescaledb-ha"),
+        *("mariadb", "mysql", "mysql-server", "percona", "percona-server", "mongo", "mongodb", "mongodb-community-server"),
+        *("couchdb", "clickhouse", "clickhouse-server", "influxdb", "neo4j", "cassandra", "cockroach", "arangodb", "rethinkdb"),
+    )
+)
+_TRAEFIK_NAME = re.compile(r"traefik\.(?:http|tcp|udp)\.(routers|services|middlewares|serverstransports)\.([^.]+)", re.I)
+_SAMPLE_LINE = re.compile(r"^[ \t]*(#*)[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=", re.M)
+_DURATION = re.compile(r"0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")  # both signs for micro
+_DURATIONS = (
+    ("healthcheck", ("interval", "timeout", "start_period", "start_interval")),
+    ("deploy.update_config", ("delay", "monitor")),
+    ("deploy.rollback_config", ("delay", "monitor")),
+    ("deploy.restart_policy", ("delay", "window")),
+)
+_NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+
+
+@dataclass(frozen=True)
+class LintFacts:
+    """All that the rules look at."""
+
+    version: str  #: the release tag
+    resolved: Mapping[str, Any]  #: compose.resolve of the tag; brought into one shape here, so that no rule need ask
+    stack: str  #: the STACK_NAME it was resolved with
+    env: Mapping[str, str]  #: the app's env, exports of abra.sh included
+    sample: str  #: text of .env.sample
+    files: Mapping[str, str]  #: path in the recipe -> SHA-256 of the content
+    base_resolved: Mapping[str, Any] | None  #: the upgrade base, resolved with the same STACK_NAME; None: there is none
+    base_files: Mapping[str, str]
+    annotated: bool  #: whether the tag is an annotated one
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "resolved", _regular(self.resolved))
+        if self.base_resolved is not None:
+            object.__setattr__(self, "base_resolved", _regular(self.base_resolved))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to mend."""
+
+    rule: str  #: stable code
+    where: str  #: such as services.app.image
+    what: str  #: a sentence, the mend included
+
+
+_Check: TypeAlias = Callable[[LintFacts], Iterator[tuple[str, str]]]  #: yields (where, what)
+Rule: TypeAlias = Callable[[LintFacts], tuple[Finding, ...]]
+
+
+def lint(facts: LintFacts) -> dict[str, tuple[Finding, ...]]:
+    """Apply every rule; those that found nothing are named too."""
+    return {code: rule(facts) for code, rule in RULES}
+
+
+def _findings(code: str, check: _Check, facts: LintFacts) -> tuple[Finding, ...]:
+    return tuple(Finding(code, where, what) for where, what in dict.fromkeys(check(facts)))
+
+
+# Shapes
+
+
+def _regular(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which whatever a rule reads is there and has its type; what Docker would refuse is left out."""
+    stack = {section: {str(key): _mapping(body) for key, body in _mapping(resolved.get(section)).items()} for section in SECTIONS}
+    stack["services"] = {name: _regular_service(body) for name, body in stack["services"].items()}
+    return stack
+
+
+def _regular_service(body: Mapping[str, Any]) -> dict[str, Any]:
+    deploy = _mapping(body.get("deploy"))
+    policies = {key: _mapping(deploy.get(key)) for key in ("update_config", "rollback_config", "restart_policy")}
+    return {
+        **body,
+        "image": body.get("image") if isinstance(body.get("image"), str) else "",
+        "healthcheck": _mapping(body.get("healthcheck")),
+        "labels": _label_map(body.get("labels")),
+        "deploy": {**deploy, **policies, "labels": _label_map(deploy.get("labels"))},
+        "volumes": [_mount(item) for item in _list(body.get("volumes"))],
+        "ports": [_mapping(item) for item in _list(body.get("ports"))],  # short forms are never host-mode
+        "depends_on": [str(name) for name in _names(body.get("depends_on"))],
+    }
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return {str(key): inner for key, inner in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _names(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list | Mapping) else ()
+
+
+def _label_map(value: Any) -> dict[str, str | None]:
+    labels = as_map(value) if isinstance(value, list) else _mapping(value)
+    return {key: None if text is None else str(text) for key, text in labels.items()}
+
+
+def _mount(item: Any) -> Any:
+    if isinstance(item, Mapping):
+        return {key: str(value) if key in ("source", "target", "type") else value for key, value in item.items() if value}
+    return str(item)
+
+
+def _services(facts: LintFacts) -> Mapping[str, Mapping[str, Any]]:
+    services: Mapping[str, Mapping[str, Any]] = facts.resolved["services"]
+    return services
+
+
+def _app(facts: LintFacts) -> Mapping[str, Any] | None:
+    return _services(facts).get("app")
+
+
+# Images
+
+
+def _image_parts(image: str) -> tuple[str, str, str]:
+    """(last part of the path, tag, digest) of a reference; empty when not there."""
+    plain, _, digest = image.partition("@")
+    name, _, tag = plain.rpartition("/")[2].partition(":")
+    return name, tag, digest
+
+
+def _image_missing(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for name, body in _services(facts).items():
+        if not body["image"]:
+            yield f"services.{name}", f"The service '{name}' has no image: give it one, or remove what an overlay left of it."
+
+
+def _image_not_pinned(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for name, body in _services(facts).items():
+        _, tag, digest = _image_parts(body["image"])
+        if digest or not body["image"]:
+            continue
+        if not tag:
+            yield f"services.{name}.image", f"{shown(body['image'])} has no tag, so it means 'latest': name a version."
+        elif tag.lower().split("-")[0] in _MOVING and not any(letter.isdigit() for letter in tag):
+            yield (
+                f"services.{name}.image",
+                f"The tag of {shown(body['image'])} moves on, and with it what this release is: name a version.",
+            )
+
+
+def _app_version_differs(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    app, part = _app(facts), facts.version.partition("+")[2]
+    tag = _image_parts(app["image"])[1] if app else ""
+    if part and tag and not _same_version(part, tag):
+        yield (
+            "services.app.image",
+            f"The release says {shown(part)} after its '+', and the image's tag is {shown(tag)}: "
+            "name the release after the image that it brings.",
+        )
+
+
+def _same_version(part: str, tag: str) -> bool:
+    """Whether an app part and an image's tag mean one version: same numbers, and no two contrary suffixes."""
+    numbers = _NUMBERS.match(_without_v(part))
+    if numbers is None:
+        return part.lower() in tag.lower() or tag.lower() in part.lower()
+    suffix = _without_v(part)[numbers.end() :]
+    for found in _NUMBERS.finditer(tag):
+        rest = tag[found.end() :]
+        if found.group() == numbers.group() and (rest.startswith(suffix) or suffix.startswith(rest)):
+            return True
+    return False
+
+
+def _without_v(text: str) -> str:
+    return text[1:] if re.match(r"[vV][0-9]", text) else text
+
+
+# Names
+
+
+def _name_too_long(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for section in ("configs", "secrets"):
+        for key, body in facts.resolved[section].items():
+            name = _docker_name(facts.stack, key, body)
+            if len(name) > DOCKER_NAME_LIMIT:
+                yield (
+                    f"{section}.{key}",
+                    f"The {section.removesuffix('s')} would be called {shown(name, 100)}, which has {len(name)} characters; "
+                    f"Docker allows {DOCKER_NAME_LIMIT}: shorten its name.",
+                )
+
+
+def _docker_name(stack: str, key: str, body: Mapping[str, Any]) -> str:
+    """The name a config or secret gets, as core.deployable makes it."""
+    if is_external(body):
+        return external_name(key, body)
+    name = str(body.get("name") or key)
+    return name if name.startswith(f"{stack}_") else f"{stack}_{name}"
+
+
+def _config_not_bumped(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    if facts.base_resolved is None:
+        return
+    for section in ("configs", "secrets"):
+        before = dict(_contents(facts.base_resolved, section, facts.stack, facts.base_files))
+        for key, body in facts.resolved[section].items():
+            for name, content in _contents({section: {key: body}}, section, facts.stack, facts.files):
+                if name in before and before[name] != content:
+                    yield (
+                        f"{section}.{key}",
+                        f"{shown(body['file'])} changed since the base and is still called "
+                        f"{shown(name.removeprefix(f'{facts.stack}_'))}; Docker refuses that at every upgrade: "
+                        "raise its *_VERSION in abra.sh.",
+                    )
+
+
+def _contents(stack: Mapping[str, Any], section: str, name: str, files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(name in Docker, hash) of each config or secret that is made from a file whose hash is known."""
+    hashes = {posixpath.normpath(path): content for path, content in files.items()}
+    for key, body in stack[section].items():
+        path = body.get("file")
+        if isinstance(path, str) and not is_external(body) and posixpath.normpath(path) in hashes:
+            yield _docker_name(name, key, body), hashes[posixpath.normpath(path)]
+
+
+def _container_name(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for name, body in _services(facts).items():
+        if body.get("container_name") is not None:
+            yield f"services.{name}.container_name", "A fixed container_name has no place in a Swarm stack: remove it."
+
+
+def _build(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for name, body in _services(facts).items():
+        if body.get("build") is not None:
+            yield f"services.{name}.build", "Swarm builds no images: publish the image, name it with its tag and remove 'build'."
+
+
+def _traefik_name_shared(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for name, body in _services(facts).items():
+        for label in body["deploy"]["labels"]:
+            found = _TRAEFIK_NAME.match(label)
+            if found and facts.stack not in found[2]:
+                yield (
+                    f"services.{name}.deploy.labels",
+                    f"The name {shown(found[2])} under {found[1].lower()} is the same in every stack, so a second one "
+                    f"clashes with the first: begin it with ${{STACK_NAME}}{_as_a_list([label])}.",
+                )
+
+
+def _as_a_list(labels: Iterable[str]) -> str:
+    unfilled = any("$" in label for label in labels)
+    return ", and write the labels as a list, since Docker fills no variable into a mapping's keys" if unfilled else ""
+
+
+# The conventions of Co-op Cloud
+
+
+def _no_app_service(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    if _app(facts) is None:
+        yield "services", "There is no service called 'app': call the main service so."
+
+
+def _version_label(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    app, label = _app(facts), version_label(facts.stack)
+    if app is None:
+        return
+    labels = app["deploy"]["labels"]
+    if labels.get(label) is None:
+        moved = " instead of labels" if label in app["labels"] else ""
+        yield (
+            "services.app.deploy.labels",
+            f"The service 'app' lacks the version label: add coop-cloud.${{STACK_NAME}}.version={facts.version} under "
+            f"deploy.labels{moved}{_as_a_list(labels)}.",
+        )
+    elif labels[label] != facts.version:
+        yield (
+            "services.app.deploy.labels",
+            f"The version label says {shown(labels[label])}, and the tag is {shown(facts.version)}: "
+            "run 'abra recipe sync' before the release is tagged.",
+        )
+
+
+def _sample_incomplete(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    active, _ = _sample_keys(facts.sample)
+    if "DOMAIN" not in active:
+        yield ".env.sample", "There is no DOMAIN: add a line DOMAIN=<recipe>.example.com."
+    if not active & {"TYPE", "RECIPE"}:
+        yield ".env.sample", "There is neither TYPE nor RECIPE: add a line TYPE=<recipe>."
+
+
+def _secret_not_in_sample(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    active, commented = _sample_keys(facts.sample)
+    for key, body in facts.resolved["secrets"].items():
+        if not is_external(body):
+            continue  # made from a file of the recipe
+        inner = external_name(key, body).removeprefix(f"{facts.stack}_")
+        name = inner.rpartition("_")[0] or key if inner != external_name(key, body) else key
+        wanted = f"SECRET_{name.upper().replace('-', '_')}_VERSION"
+        if wanted not in active and not (wanted in commented and facts.env.get(wanted)):
+            yield f"secrets.{key}", f"{wanted} is not in .env.sample, so abra does not make the secret: add {wanted}=v1."
+
+
+def _sample_keys(sample: str) -> tuple[set[str], set[str]]:
+    """(keys that are set, keys that are commented out)."""
+    keys: tuple[set[str], set[str]] = (set(), set())
+    for hashes, key in _SAMPLE_LINE.findall(sample):
+        keys[bool(hashes)].add(key)
+    return keys
+
+
+def _tag_not_annotated(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    if not facts.annotated:
+        yield (
+            f"tag {facts.version}",
+            "The tag is a lightweight one, which abra does not deploy: make the next by 'abra recipe release' or 'git tag -a'.",
+        )
+
+
+# Backup
+
+
+def _backup_labels_outside_deploy(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for name, body in _services(facts).items():
+        if misplaced := [label for label in body["labels"] if label.startswith(_BACKUP)]:
+            yield (
+                f"services.{name}.labels",
+                f"{shown(misplaced[0])} sits on the container, where backup-bot does not look: move it to deploy.labels.",
+            )
+
+
+def _backup_volume_unknown(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for name, body in _services(facts).items():
+        mounted = _volumes_of(body)
+        for label in body["deploy"]["labels"]:
+            if not label.startswith(_BACKUP_VOLUMES):
+                continue
+            volume = label.removeprefix(_BACKUP_VOLUMES).removesuffix(".path")
+            if volume not in facts.resolved["volumes"]:
+                yield (
+                    f"services.{name}.deploy.labels",
+                    f"{shown(label, 100)} names a volume that the recipe does not have: correct its name.",
+                )
+            elif volume not in mounted:
+                yield (
+                    f"services.{name}.deploy.labels",
+                    f"'{name}' does not mount the volume of {shown(label, 100)}: move the label to the service that does.",
+                )
+
+
+def _database_not_backed_up(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    plan = backup_plan(facts.resolved)
+    if not plan.capable:
+        return
+    captured = {part.volume for part in plan.parts}
+    excluded = {
+        label.removeprefix(_BACKUP_VOLUMES)
+        for body in _services(facts).values()
+        for label, value in body["deploy"]["labels"].items()
+        if label.startswith(_BACKUP_VOLUMES) and str(value).lower() == "false"
+    }
+    for name, body in _services(facts).items():
+        left = _volumes_of(body) - captured - excluded
+        labelled = any(label.startswith(_BACKUP) for label in body["deploy"]["labels"])
+        dumped = any(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", hook.command) for hook in plan.before)
+        if _is_database(body) and left and not labelled and not dumped:
+            yield (
+                f"services.{name}.deploy.labels",
+                f"The stack is backed up, but the database '{name}' is not: label it with backupbot.backup=true and a "
+                "pre-hook that dumps it, or with backupbot.backup=false if that is meant.",
+            )
+
+
+def _dump_not_restored(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    plan = backup_plan(facts.resolved)
+    if plan.before and not plan.restore_after:
+        hook = plan.before[0]
+        yield (
+            f"services.{hook.service}.deploy.labels",
+            f"{hook.label} prepares a backup, and nothing loads it back: add a backupbot.restore.post-hook.",
+        )
+
+
+def _is_database(body: Mapping[str, Any]) -> bool:
+    return _image_parts(body["image"])[0].lower() in _DATABASES
+
+
+def _volumes_of(body: Mapping[str, Any]) -> set[str]:
+    return {source for item in body["volumes"] if (source := mount_source(item))}
+
+
+# Updates
+
+
+def _healthcheck_missing(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    app = _app(facts)
+    if app is None:
+        return
+    check = app["healthcheck"]
+    test = check.get("test")
+    none = test == "NONE" or (isinstance(test, list) and test[:1] == ["NONE"])
+    if not check or none or str(check.get("disable")).lower() == "true":
+        yield (
+            "services.app.healthcheck",
+            "Without a healthcheck Swarm takes every process that has started for a healthy one: "
+            "add one that asks the app itself.",
+        )
+
+
+def _failure_action_missing(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    app = _app(facts)
+    if app is None:
+        return
+    action = app["deploy"]["update_config"].get("failure_action")
+    if action not in ("rollback", "pause"):
+        said = "is not stated" if action is None else f"is {shown(action)}"
+        yield (
+            "services.app.deploy.update_config",
+            f"What becomes of a failed update {said}: write failure_action: rollback (or pause).",
+        )
+
+
+def _host_port_start_first(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for name, body in _services(facts).items():
+        if any(port.get("mode") == "host" for port in body["ports"]):
+            for key in _start_first(body):
+                yield (
+                    f"services.{name}.deploy.{key}",
+                    f"'{name}' holds a port of the host, so its next task cannot start before the old one is gone: "
+                    "write order: stop-first.",
+                )
+
+
+def _database_start_first(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for name, body in _services(facts).items():
+        if _is_database(body) and _volumes_of(body):
+            for key in _start_first(body):
+                yield (
+                    f"services.{name}.deploy.{key}",
+                    f"The database '{name}' has two servers on one data directory while it is replaced: write order: stop-first.",
+                )
+
+
+def _start_first(body: Mapping[str, Any]) -> list[str]:
+    return [key for key in ("update_config", "rollback_config") if body["deploy"][key].get("order") == "start-first"]
+
+
+def _depends_on_unknown(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for name, body in _services(facts).items():
+        for other in body["depends_on"]:
+            if other not in _services(facts):
+                yield (
+                    f"services.{name}.depends_on",
+                    f"There is no service {shown(other)}: correct the name or remove it (Swarm keeps no such order).",
+                )
+
+
+def _duration_unreadable(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for name, body in _services(facts).items():
+        durations = {"stop_grace_period": body.get("stop_grace_period")}
+        for place, keys in _DURATIONS:
+            outer, _, inner = place.partition(".")
+            block = body[outer][inner] if inner else body[outer]
+            durations |= {f"{place}.{key}": block.get(key) for key in keys}
+        for key, value in durations.items():
+            if value is not None and not (isinstance(value, str) and _DURATION.fullmatch(value)):
+                yield (
+                    f"services.{name}.{key}",
+                    f"{shown(value)} is no duration that Docker reads: write a literal one with its unit, such as 30s or 1m30s.",
+                )
+
+
+_CHECKS: tuple[tuple[str, _Check], ...] = (
+    ("image-missing", _image_missing),
+    ("image-not-pinned", _image_not_pinned),
+    ("app-version-differs", _app_version_differs),
+    ("no-app-service", _no_app_service),
+    ("version-label", _version_label),
+    ("tag-not-annotated", _tag_not_annotated),
+    ("sample-incomplete", _sample_incomplete),
+    ("secret-not-in-sample", _secret_not_in_sample),
+    ("name-too-long", _name_too_long),
+    ("config-not-bumped", _config_not_bumped),
+    ("container-name", _container_name),
+    ("build", _build),
+    ("traefik-name-shared", _traefik_name_shared),
+    ("backup-labels-outside-deploy", _backup_labels_outside_deploy),
+    ("backup-volume-unknown", _backup_volume_unknown),
+    ("database-not-backed-up", _database_not_backed_up),
+    ("dump-not-restored", _dump_not_restored),
+    ("healthcheck-missing", _healthcheck_missing),
+    ("failure-action-missing", _failure_action_missing),
+    ("host-port-start-first", _host_port_start_first),
+    ("database-start-first", _database_start_first),
+    ("depends-on-unknown", _depends_on_unknown),
+    ("duration-unreadable", _duration_unreadable),
+)
+#: Every rule with its stable code, in the order in which they are told.
+RULES: tuple[tuple[str, Rule], ...] = tuple((code, partial(_findings, code, check)) for code, check in _CHECKS)

@@ -1,0 +1,126 @@
+"""Backup and restore of a running app, as its backupbot labels ask for it (SPEC section 3).
+
+canonq stands in for the backup bot: it runs the hooks in the containers, captures what the labels name, and puts it
+back. What it found goes as facts to the tests of the two tiers, which judge it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from canonq.adapters.artifact import keep, look_through
+from canonq.core.backup import BackupPlan, Hook, Part
+from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
+from canonq.ports import Engine
+from canonq.tiers import markers as marks
+from canonq.tiers.facts import BackupFacts, Captured, HookRan, Marker
+
+_NOT_THERE = (126, 127)  #: exit statuses: the command cannot be run, is not there
+# A dump that fails in the middle of a pipe must not count as one that worked.
+_PIPEFAIL = '(set -o pipefail) 2>/dev/null && set -o pipefail; eval "$0"'
+
+
+@dataclass(frozen=True)
+class Backup:
+    """An app to be backed up, and where its artifact goes."""
+
+    engine: Engine
+    stack: str
+    plan: BackupPlan
+    volumes: Mapping[str, str]  #: key in the recipe -> name in Docker
+    folder: Path  #: the artifact's
+    hook_timeout: float  #: seconds
+
+
+def take(backup: Backup, markers: Sequence[Marker]) -> BackupFacts:
+    """Run the pre-hooks, capture every part, run the post-hooks. `markers` were written before."""
+    shutil.rmtree(backup.folder, ignore_errors=True)
+    backup.folder.mkdir(parents=True, mode=0o700)
+    hooks = [_run(backup, hook) for hook in backup.plan.before]
+    captured = [_capture(backup, number, part, markers) for number, part in enumerate(backup.plan.parts)]
+    hooks += [_run(backup, hook) for hook in backup.plan.after]
+    return BackupFacts(problems=backup.plan.problems, hooks=tuple(hooks), captured=tuple(captured))
+
+
+def _run(backup: Backup, hook: Hook) -> HookRan:
+    command = ["sh", "-c", _PIPEFAIL, hook.command]
+    try:
+        ended = backup.engine.execute(backup.stack, hook.service, command, backup.hook_timeout)
+        if ended.status in _NOT_THERE and "executable file not found" in ended.output:  # an image without a shell
+            ended = backup.engine.execute(backup.stack, hook.service, hook.command.split(), backup.hook_timeout)
+    except TimedOut as error:
+        raise RecipeProblem(
+            f"{hook.label} of '{hook.service}' did not end within {backup.hook_timeout:.0f} s.",
+            mend="mend the hook, or raise [limits] hook in recipe.toml.",
+            code="hook-timed-out",
+        ) from error
+    return HookRan(label=hook.label, service=hook.service, status=ended.status, output=ended.tail[-1000:])
+
+
+def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker]) -> Captured:
+    expected = _expected(backup, part, markers)
+    path = backup.folder / f"{number}.tar"
+    problems: list[str] = []
+    checksum = ""
+    try:
+        checksum = keep(backup.engine.read_archive(backup.stack, part.service, part.path), path)
+    except RecipeProblem as error:
+        problems.append(error.what)
+    found = look_through(path, expected, dumps=not part.whole) if path.is_file() else None
+    return Captured(
+        service=part.service,
+        path=part.path,
+        volume=part.volume,
+        whole=part.whole,
+        file=path.name,
+        checksum=checksum,
+        archive_bytes=path.stat().st_size if path.is_file() else 0,
+        files=found.files if found else 0,
+        bytes=found.bytes if found else 0,
+        marks=tuple(sorted(found.found)) if found else (),
+        expected_marks=tuple(expected),
+        problems=tuple(problems + (found.problems if found else [])),
+    )
+
+
+def _expected(backup: Backup, part: Part, markers: Sequence[Marker]) -> list[str]:
+    """What must be found in a part: the file of a volume taken whole; of a dump, what is in its service's database."""
+    volume = backup.volumes.get(part.volume or "")
+    if part.whole:
+        return [marker.text for marker in markers if marker.kind == "file" and marker.place == volume]
+    return [marker.text for marker in markers if marker.kind == "database" and marker.place == part.service]
+
+
+def destroy(backup: Backup, markers: Sequence[Marker]) -> tuple[tuple[Marker, ...], tuple[Marker, ...]]:
+    """Destroy what the backup must bring back: (markers destroyed, markers still there all the same).
+
+    Only markers that the backup covers are destroyed. A captured dump is removed from its volume as well, so that
+    a restore hook which works on the old one is found out.
+    """
+    whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
+    services = {part.service for part in backup.plan.parts}
+    covered = [m for m in markers if (m.kind == "file" and m.place in whole) or (m.kind == "database" and m.place in services)]
+    backup.engine.unmark_volumes(backup.stack, [marker.place for marker in covered if marker.kind == "file"])
+    marks.drop_from_databases(backup.engine, backup.stack, covered)
+    for part in backup.plan.parts:
+        if not part.whole:
+            backup.engine.execute(backup.stack, part.service, ["rm", "-rf", "--", part.path], backup.hook_timeout)
+    return tuple(covered), tuple(marks.find(backup.engine, backup.stack, covered))
+
+
+def restore(backup: Backup) -> tuple[HookRan, ...]:
+    """Run the restore pre-hooks, put every part back, run the post-hooks."""
+    hooks = [_run(backup, hook) for hook in backup.plan.restore_before]
+    for number, part in enumerate(backup.plan.parts):
+        # Docker's archive of /a/b holds "b/...", so it goes into the folder above.
+        above = posixpath.dirname(part.path) or "/"
+        try:
+            with (backup.folder / f"{number}.tar").open("rb") as archive:
+                backup.engine.write_archive(backup.stack, part.service, above, archive)
+        except OSError as error:
+            raise CanonqError(f"The artifact of the backup cannot be read: {error}.", code="tier-machinery") from error
+    return (*hooks, *(_run(backup, hook) for hook in backup.plan.restore_after))

@@ -1,0 +1,343 @@
+"""The climb of one run: one deployment, from the upgrade base up through the tiers in place (SPEC sections 2 and 3)."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from canonq.core.backup import backup_plan
+from canonq.core.deployable import Identity
+from canonq.core.enrolment import Enrolment
+from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
+from canonq.core.ladder import TierName, TierResult, skipped
+from canonq.core.lint import LintFacts, lint
+from canonq.core.names import cold_stack
+from canonq.core.records import Canonical
+from canonq.flows import backup
+from canonq.flows.data import copy_canonical
+from canonq.flows.deployment import App, bring_up, left
+from canonq.flows.evidence import keep_deployment, mask, masked
+from canonq.flows.hooks import READ_MARKER, WRITE_MARKER, call_hook, hook_names
+from canonq.flows.tiers import TierProcesses, run_generic, run_own
+from canonq.flows.world import World
+from canonq.tiers import markers as marks
+from canonq.tiers.facts import BackupFacts, Marker, TierFacts
+
+_NO_BASE = "there is no older release to upgrade from"
+_OWN = "hooks.py"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be proven, and from where."""
+
+    version: str
+    commit: str
+    base: str | None
+    base_commit: str | None
+    base_why: str
+    ref: str | None = None  #: a branch, commit or pull request instead of a release: untrusted
+    quick: bool = False
+    data: Canonical | None = None  #: the canonical whose data the run begins with a copy of
+
+
+@dataclass
+class Run:
+    """A run under way."""
+
+    world: World
+    enrolment: Enrolment
+    target: Target
+    id: str
+    folder: Path
+    app: App
+    deadline: float  #: monotonic
+    tiers: dict[TierName, TierResult] = field(default_factory=dict)
+    markers: tuple[Marker, ...] = ()
+    hooks: frozenset[str] = frozenset()
+    base_resolved: Mapping[str, object] | None = None
+    base_files: Mapping[str, str] = field(default_factory=dict)
+    deployments: int = 0
+    disk_bytes: int = 0
+    images: dict[str, str] = field(default_factory=dict)  #: service -> digest
+    phase: str = ""  #: what is being done, for whoever asks why it took so long
+    neighbours: list[App] = field(default_factory=list)
+    processes: TierProcesses = field(default_factory=TierProcesses)
+
+    @property
+    def own(self) -> Path:
+        """The enrolment's folder."""
+        return self.world.checkout.folder(self.enrolment.recipe)
+
+    def own_tests(self) -> list[Path]:
+        """The recipe's own tests."""
+        return sorted(self.own.glob("test_*.py"))
+
+
+def climb(run: Run) -> None:
+    """Go up as far as the recipe gets: RecipeProblem at the first tier that fails, with its result on record."""
+    run.world.engine.preflight()
+    run.processes.prepare()
+    run.hooks = hook_names(run.own)
+    _neighbours(run)
+    if run.target.data is not None:
+        copy_canonical(run.world, run.app, run.target.data)
+    if run.target.quick:
+        _install(run, run.target.version, run.target.commit)
+        _functional(run)
+        return
+    if run.target.base is not None and run.target.base_commit is not None:
+        _install(run, run.target.base, run.target.base_commit)
+        run.base_resolved, run.base_files = run.app.resolved, _files(run.app)
+        _upgrade(run)
+    else:
+        _install(run, run.target.version, run.target.commit)
+        run.tiers["upgrade"] = skipped("upgrade", _NO_BASE, run.enrolment.expected_na)
+        _mark(run)
+    _backup_and_restore(run)
+    _functional(run)
+
+
+# -- the tiers ----------------------------------------------------------------------------------------------
+
+
+def _install(run: Run, version: str, commit: str) -> None:
+    with_hooks(run, "install", lambda: _deploy(run, "install", version, commit), lambda: _generic(run, "install"))
+
+
+def _upgrade(run: Run) -> None:
+    _mark(run)
+    target = run.target
+    with_hooks(
+        run,
+        "upgrade",
+        lambda: _deploy(run, "upgrade", target.version, target.commit),
+        lambda: _generic(run, "upgrade", base=target.base, markers=run.markers),
+    )
+
+
+def _backup_and_restore(run: Run) -> None:
+    plan = backup_plan(run.app.resolved)
+    if not plan.capable:
+        for tier in ("backup", "restore"):
+            run.tiers[tier] = skipped(tier, plan.why_not, run.enrolment.expected_na)
+        return
+    assert run.app.deployed is not None  # the tiers before this one have deployed it
+    stack = run.app.identity.stack
+    taken = backup.Backup(
+        run.world.engine, stack, plan, run.app.deployed.volumes, run.app.work / "backup", run.enrolment.limits.hook
+    )
+    facts: list[BackupFacts] = []
+    with_hooks(
+        run,
+        "backup",
+        lambda: facts.append(backup.take(taken, run.markers)),
+        lambda: _generic(run, "backup", markers=run.markers, of=facts[0]),
+    )
+    destroyed: list[BackupFacts] = []
+
+    def from_destroyed() -> None:
+        covered, still = backup.destroy(taken, run.markers)
+        own = tuple(marker for marker in run.markers if marker.kind == "own")
+        if own:
+            _call(run, "restore", WRITE_MARKER, "destroyed")
+        hooks = backup.restore(taken)
+        destroyed.append(BackupFacts(hooks=hooks, destroyed=(*covered, *own), still_there=still))
+
+    with_hooks(run, "restore", from_destroyed, lambda: _generic(run, "restore", markers=destroyed[0].destroyed, of=destroyed[0]))
+
+
+def _functional(run: Run) -> None:
+    files = run.own_tests()
+    if not files:
+        run.tiers["functional"] = skipped("functional", "the recipe has no tests of its own", run.enrolment.expected_na)
+        return
+    limit = min(left(run.deadline), run.enrolment.limits.tests)
+    with_hooks(
+        run, "functional", lambda: None, lambda: run_own(run.processes, _facts(run, "functional"), run.folder, files, limit)
+    )
+
+
+def run_lint(run: Run) -> None:
+    """The lint tier: rules over the resolved files, no deployment needed. It never changes the verdict."""
+    run.phase = "lint"
+    if run.app.deployed is None or run.app.identity.commit != run.target.commit:
+        return
+    found = lint(
+        LintFacts(
+            version=run.target.version,
+            resolved=run.app.resolved,
+            stack=run.app.identity.stack,
+            env={**run.app.env, **run.app.exports},
+            sample=run.app.sample,
+            files=_files(run.app),
+            base_resolved=run.base_resolved,
+            base_files=run.base_files,
+            annotated=run.world.repos.is_annotated(run.enrolment.recipe, run.target.version),
+        )
+    )
+    told = {rule: tuple(f"{finding.where}: {finding.what}" for finding in findings) for rule, findings in found.items()}
+    facts = _facts(run, "lint").model_copy(update={"lint": told})
+    run.tiers["lint"] = run_generic(run.processes, "lint", facts, run.folder, run.enrolment.limits.tests)
+
+
+def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Callable[[], TierResult]) -> None:
+    """One tier: before-hook, what it does, its tests, after-hook. RecipeProblem, and the result on record, when it fails."""
+    began = time.monotonic()
+    result: TierResult | None = None
+    try:
+        _hook(run, "before", tier)
+        run.phase = tier
+        act()
+        run.phase = f"{tier} tests"
+        result = prove()
+        result = result.model_copy(update={"reason": masked(result.reason, run.app.secrets)})
+        run.tiers[tier] = result
+        run.app.timings[f"{tier}.tests"] = result.seconds
+        if result.status == "fail":
+            raise RecipeProblem(f"The {tier} tier failed: {result.reason}.", code=f"{tier}-failed")
+        _hook(run, "after", tier)
+    except RecipeProblem as error:
+        tests = result.tests if result else ()
+        why = result.reason if result and result.status == "fail" else masked(str(error), run.app.secrets)
+        of_base = "(the upgrade base, not the release under test) " if run.app.identity.commit != run.target.commit else ""
+        run.tiers[tier] = TierResult(status="fail", reason=of_base + why, seconds=round(time.monotonic() - began, 3), tests=tests)
+        raise
+    finally:
+        run.app.timings[f"{tier}.whole"] = round(time.monotonic() - began, 3)
+        mask(run.folder / tier, run.app.secrets)
+
+
+# -- parts of a tier ----------------------------------------------------------------------------------------
+
+
+def _deploy(run: Run, tier: TierName, version: str, commit: str) -> None:
+    world, app = run.world, run.app
+    app.tree = world.work / run.id / f"tree-{tier}"
+    world.repos.checkout(run.enrolment.recipe, commit, app.tree)
+    app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    app.identity = replace(app.identity, version=version, commit=commit)
+    if run.deployments == 0 and world.engine.observe(app.identity.stack)[0]:
+        raise CanonqError(f"The stack {app.identity.stack} is there already.", code="leftovers")
+    run.deployments = max(run.deployments, 1)
+    try:
+        bring_up(world, app, tier, run.deadline)
+    finally:
+        run.images = dict(app.images)
+        keep_deployment(app, run.folder / tier)
+
+
+def _generic(
+    run: Run, tier: TierName, *, base: str | None = None, markers: tuple[Marker, ...] = (), of: BackupFacts | None = None
+) -> TierResult:
+    own = next((marker for marker in markers if marker.kind == "own"), None)
+    found = _call(run, tier, READ_MARKER) if own is not None and tier != "backup" else None
+    facts = _facts(run, tier).model_copy(
+        update={"base": base, "markers": markers, "backup": of, "own_marker": None if found is None else str(found)}
+    )
+    return run_generic(run.processes, tier, facts, run.folder, min(left(run.deadline), run.enrolment.limits.tests))
+
+
+def _facts(run: Run, tier: TierName) -> TierFacts:
+    app = run.app
+    return TierFacts(
+        recipe=run.enrolment.recipe,
+        tier=tier,
+        stack=app.identity.stack,
+        domain=app.identity.domain,
+        version=app.identity.version,
+        commit=app.identity.commit,
+        health=run.enrolment.health,
+        ingress=run.world.settings.ingress,
+        images=app.deployed.images if app.deployed else {},
+        volumes=app.deployed.volumes if app.deployed else {},
+        secrets_file=str(app.secrets_file),
+        own=str(run.own),
+    )
+
+
+def _mark(run: Run) -> None:
+    """Write the markers of this run into the running app."""
+    run.phase = "markers"
+    assert run.app.deployed is not None  # the install tier has deployed it
+    token = f"canonq-{run.id}"
+    made = marks.write(run.world.engine, run.app.identity.stack, run.app.deployed.images, token)
+    if {WRITE_MARKER, READ_MARKER} <= run.hooks:
+        _call(run, "install", WRITE_MARKER, token)
+        made.append(Marker(kind="own", place=_OWN, text=token))
+    run.markers = tuple(made)
+
+
+def _hook(run: Run, when: str, tier: TierName) -> None:
+    if f"{when}_{tier}" in run.hooks:
+        _call(run, tier, f"{when}_{tier}")
+
+
+def _call(run: Run, tier: TierName, function: str, *arguments: str) -> object:
+    run.phase = function
+    limit = min(left(run.deadline), run.enrolment.limits.hook)
+    try:
+        return call_hook(run.own, function, _facts(run, tier), run.folder / tier, limit, *arguments)
+    finally:
+        mask(run.folder / tier, run.app.secrets)
+
+
+def _files(app: App) -> dict[str, str]:
+    """Path in the recipe -> sha256 of each file that becomes a config of the stack."""
+    found = {}
+    for body in (app.resolved.get("configs") or {}).values():
+        name = body.get("file") if isinstance(body, dict) else None
+        path = app.tree / str(name)
+        if name is not None and path.is_file():
+            found[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+# -- what runs beside it ------------------------------------------------------------------------------------
+
+
+def _neighbours(run: Run) -> None:
+    """Deploy the recipes that this one depends on, each at its canonical, on a copy of its data."""
+    world, token = run.world, run.id[-6:]
+    for name in run.enrolment.deps:
+        run.phase = f"dependency {name}"
+        record = world.registry.read(name)
+        if record is None:
+            raise HostProblem(
+                f"{run.enrolment.recipe} depends on {name}, which has no canonical yet.",
+                mend=f"`canonq sweep {name}` first, and see why it is not promoted.",
+                code="dependency-missing",
+            )
+        stack = cold_stack(name, f"{token}d{len(run.neighbours)}")
+        identity = Identity(
+            instance=world.instance,
+            kind="run",
+            recipe=name,
+            owner=run.id,
+            stack=stack,
+            domain=f"{stack}.{world.settings.zone}",
+            version=record.version,
+            commit=record.commit,
+        )
+        work = world.work / run.id / f"dep-{name}"
+        app = App(identity, world.checkout.enrolment(name), tree=work / "tree", work=work / "app")
+        app.work.mkdir(parents=True, mode=0o700)
+        run.neighbours.append(app)
+        try:
+            copy_canonical(world, app, record)
+            world.repos.checkout(name, record.commit, app.tree)
+            bring_up(world, app, f"dependency.{name}", run.deadline)
+        except RecipeProblem as error:
+            raise HostProblem(
+                f"The dependency {name} {record.version} did not come up, so {run.enrolment.recipe} was not tested: {error}",
+                mend=f"`canonq test {name}` shows more.",
+                code="dependency-failed",
+            ) from error
+        finally:
+            keep_deployment(app, run.folder / f"dependency-{name}")
+        key = name.upper().replace("-", "_")
+        run.app.neighbours |= {f"DEP_{key}_DOMAIN": identity.domain, f"DEP_{key}_STACK": stack}
+        run.app.timings |= app.timings

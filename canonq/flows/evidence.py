@@ -1,0 +1,94 @@
+"""What is kept of a run: logs, the resolved compose file, the env. No secret's value is in any of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from canonq.flows.deployment import App
+from canonq.flows.world import World
+
+_SHORTEST_SECRET = 4  #: characters; what is shorter stands in every other text too
+_SECRET_NAME = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECASE)
+_TAIL = 15  #: log lines quoted with a red
+
+
+def keep_deployment(app: App, folder: Path) -> None:
+    """Keep what was deployed: the resolved compose file, the env, what Docker and the install steps said."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("resolved.json", "deploy.log", "install_steps.log"):
+        if (app.work / name).is_file():
+            shutil.copyfile(app.work / name, folder / name)
+    (folder / "images.json").write_text(json.dumps(app.images, indent=1))
+    (folder / "env.txt").write_text("".join(f"{key}={_shown(key, value)}\n" for key, value in sorted(app.env.items())))
+    mask(folder, app.secrets)
+
+
+def _shown(key: str, value: str) -> str:
+    return "***" if value and _SECRET_NAME.search(key) and not key.endswith("_VERSION") else value
+
+
+def keep_logs(world: World, app: App, folder: Path) -> dict[str, str]:
+    """Keep the last lines of every service's log; service -> text."""
+    found = {
+        service: masked(text, app.secrets)
+        for service, text in world.engine.logs(app.identity.stack, world.settings.log_lines).items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for service, text in found.items():
+        (folder / f"{service}.log").write_text(text)
+    return found
+
+
+def tail(text: str) -> list[str]:
+    """The last lines of a log, for a verdict."""
+    return [line[:400] for line in text.splitlines() if line.strip()][-_TAIL:]
+
+
+def masked(text: str, secrets: Mapping[str, str]) -> str:
+    """`text` with every secret's value replaced by its name; also as it stands in JSON."""
+    for name, value in sorted(secrets.items(), key=lambda item: -len(item[1])):
+        if len(value) >= _SHORTEST_SECRET:
+            for form in {value, json.dumps(value)[1:-1]}:
+                text = text.replace(form, f"***{name}***")
+    return text
+
+
+def mask(folder: Path, secrets: Mapping[str, str]) -> None:
+    """Mask secrets in every text file below a folder: tests print what they compare."""
+    for path in _texts(folder):
+        text = path.read_text(errors="replace")
+        clean = masked(text, secrets)
+        if clean != text:
+            path.write_text(clean)
+
+
+def _texts(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink() and path.suffix in (".log", ".xml", ".json", ".txt"):
+            yield path
+
+
+def volume_bytes(world: World, app: App) -> int:
+    """Bytes that the volumes of a deployment take on disk."""
+    total = 0
+    for name in world.engine.owned(app.identity.labels).get("volumes", []):
+        folder = world.engine.volume_path(name)
+        if folder is not None:
+            total += sum(_blocks(path) for path in folder.rglob("*"))
+    return total
+
+
+def _blocks(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * 512
+    except OSError:  # the app has just removed it
+        return 0
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, object]) -> None:
+    """Keep which customisations were in force."""
+    (folder / "customisations.json").write_text(json.dumps(manifest, indent=1))

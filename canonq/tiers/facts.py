@@ -1,0 +1,99 @@
+"""What a tier's process is told, handed over as one file. No secret is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from canonq.core.enrolment import Health
+from canonq.settings import IngressSettings
+
+VARIABLE = "CANONQ_TIER"  #: names the file
+
+
+class _Fact(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Marker(_Fact):
+    """Something written into the app's data, to be found again later."""
+
+    kind: Literal["file", "database", "own"]  #: in a volume, in a database's table, by the recipe's own hooks.py
+    place: str  #: the volume, the service, or hooks.py
+    text: str
+
+    def __str__(self) -> str:
+        where = {"file": "volume", "database": "database of the service", "own": "place of the recipe's own,"}[self.kind]
+        return f"the {where} {self.place}"
+
+
+class HookRan(_Fact):
+    """A hook of a backup label that was run."""
+
+    label: str
+    service: str
+    status: int
+    output: str  #: its last lines
+
+
+class Captured(_Fact):
+    """One part of a backup that was captured."""
+
+    service: str
+    path: str
+    volume: str | None
+    whole: bool
+    file: str  #: in the artifact's folder
+    checksum: str
+    archive_bytes: int
+    files: int
+    bytes: int
+    marks: tuple[str, ...]  #: the marks found in it
+    expected_marks: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+class BackupFacts(_Fact):
+    """How a backup, or a restore, went."""
+
+    problems: tuple[str, ...] = ()  #: of the labels
+    hooks: tuple[HookRan, ...] = ()
+    captured: tuple[Captured, ...] = ()
+    destroyed: tuple[Marker, ...] = ()
+    still_there: tuple[Marker, ...] = ()  #: what was to be destroyed and was not
+
+
+class TierFacts(_Fact):
+    """What a tier's tests are told."""
+
+    recipe: str
+    tier: str
+    stack: str
+    domain: str
+    version: str  #: the version that is deployed now
+    commit: str
+    base: str | None = None  #: the version that was deployed before it, in the upgrade tier
+    health: Health
+    ingress: IngressSettings | None = None
+    images: dict[str, str] = {}  #: service -> reference in the resolved compose of this version
+    volumes: dict[str, str] = {}  #: key in the recipe -> name in Docker
+    markers: tuple[Marker, ...] = ()  #: what was written before
+    own_marker: str | None = None  #: what the recipe's own read_marker found now
+    backup: BackupFacts | None = None
+    secrets_file: str = ""  #: readable by canonq alone, gone with the run
+    own: str = ""  #: the enrolment's folder
+    lint: dict[str, tuple[str, ...]] = {}  #: rule -> findings
+
+
+def read_facts() -> TierFacts:
+    """The facts of this process's tier."""
+    return TierFacts.model_validate_json(Path(os.environ[VARIABLE]).read_text())
+
+
+def write_facts(path: Path, facts: TierFacts) -> None:
+    """Hand facts to a tier's process."""
+    path.write_text(json.dumps(facts.model_dump(mode="json"), indent=1))

@@ -1,0 +1,30 @@
+"""The process of one tier: started ahead, so that its imports cost no time, it waits for its orders on standard input.
+
+Orders are one line of JSON: `facts` (the file of the tier's facts), `folder` (where to work), `arguments` (pytest's).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import pytest
+
+from canonq.tiers import app, markers, plugin  # noqa: F401 - imported now rather than when the tests begin
+from canonq.tiers.facts import VARIABLE
+
+
+def main() -> int:
+    """Take the orders and run pytest; its exit status. Without orders, end."""
+    line = sys.stdin.readline()
+    if not line:
+        return 0
+    orders = json.loads(line)
+    os.environ[VARIABLE] = orders["facts"]
+    os.chdir(orders["folder"])
+    return int(pytest.main(orders["arguments"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

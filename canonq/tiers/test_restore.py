@@ -1,0 +1,42 @@
+"""The restore tier: from destroyed data back to what was there (SPEC section 3)."""
+
+from __future__ import annotations
+
+from canonq.tiers import markers
+from canonq.tiers.app import DeployedApp, Steadily
+from canonq.tiers.facts import BackupFacts
+
+
+def restored(app: DeployedApp) -> BackupFacts:
+    assert app.facts.backup is not None
+    return app.facts.backup
+
+
+def test_the_restore_began_with_destroyed_data(app: DeployedApp) -> None:
+    assert not restored(app).still_there, "still there before the restore: " + ", ".join(map(str, restored(app).still_there))
+
+
+def test_every_restore_hook_succeeded(app: DeployedApp) -> None:
+    failed = [hook for hook in restored(app).hooks if hook.status != 0]
+    assert not failed, "; ".join(f"{hook.label} of '{hook.service}' exited with {hook.status}: {hook.output}" for hook in failed)
+
+
+def test_all_services_run_after_the_restore(app: DeployedApp, steadily: Steadily) -> None:
+    def check() -> None:
+        look = app.convergence()
+        assert look.state == "converged", look.detail
+
+    steadily(check)
+
+
+def test_the_app_answers_after_the_restore(app: DeployedApp, steadily: Steadily) -> None:
+    def check() -> None:
+        answer = app.answer()
+        assert answer.ok, answer.detail
+
+    steadily(check)
+
+
+def test_the_destroyed_data_is_back(app: DeployedApp) -> None:
+    lost = markers.missing(app.engine, app.facts.stack, restored(app).destroyed, app.facts.own_marker)
+    assert not lost, f"the restore did not bring back what was destroyed: {', '.join(lost)}"

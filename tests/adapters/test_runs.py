@@ -1,0 +1,264 @@
+"""What is kept about runs and sweeps, on a real disk: verdicts, journals and outcomes."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from canonq.adapters.runs import Journal, Runs, Sweeps
+from canonq.core.errors import CanonqError, HostProblem, WrongUse
+from canonq.core.outcomes import Outcome
+from canonq.core.records import Verdict
+from canonq.flows.decide import reds_of
+from tests.core.test_gate import verdict
+
+SWEEP = "20260617T050314Z-aaaaaa"
+
+
+def run_id(number: int) -> str:
+    return f"202606{number:02}T050314Z-site-aaaaaa"
+
+
+def keep(runs: Runs, *numbers: int, **changes: Any) -> None:
+    for number in numbers:
+        runs.make("site", run_id(number))
+        runs.record(verdict(run=run_id(number), **changes))
+
+
+def folders(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "site").iterdir())
+
+
+def outcome(recipe: str, **changes: Any) -> Outcome:
+    return Outcome(recipe=recipe, outcome=changes.pop("outcome", "red"), reason="x", **changes)
+
+
+def test_a_recipe_that_never_ran_has_no_verdict(tmp_path: Path) -> None:
+    assert Runs(tmp_path).verdicts("site") == []
+    assert Runs(tmp_path).newest("site") is None
+
+
+def test_the_newest_verdict_is_found_whatever_the_order_they_were_kept_in(tmp_path: Path) -> None:
+    keep(Runs(tmp_path), 2, 11, 9)
+    newest = Runs(tmp_path).newest("site")
+    assert newest == verdict(run=run_id(11))
+    assert [kept.run for kept in Runs(tmp_path).verdicts("site")] == [run_id(2), run_id(9), run_id(11)]
+
+
+def test_a_run_that_never_ended_has_no_verdict(tmp_path: Path) -> None:
+    keep(Runs(tmp_path), 1)
+    Runs(tmp_path).make("site", run_id(2))
+    assert (Runs(tmp_path).newest("site") or verdict()).run == run_id(1)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(verdict().model_dump_json()[:80].encode(), id="half-written"),
+        pytest.param(b"\0" * 64, id="zeroes"),
+        pytest.param(b"\xff\xfe", id="not UTF-8"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(b'{"of": "another version"}', id="of another version"),
+    ],
+)
+def test_a_verdict_that_cannot_be_read_is_passed_over(tmp_path: Path, raw: bytes) -> None:
+    keep(Runs(tmp_path), 1)
+    (Runs(tmp_path).make("site", run_id(2)) / "run.json").write_bytes(raw)
+    assert [kept.run for kept in Runs(tmp_path).verdicts("site")] == [run_id(1)]
+
+
+def test_a_run_is_made_once(tmp_path: Path) -> None:
+    Runs(tmp_path).make("site", run_id(1))
+    with pytest.raises(HostProblem):
+        Runs(tmp_path).make("site", run_id(1))
+
+
+def test_a_bad_name_makes_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(WrongUse):
+        Runs(tmp_path / "runs").make("../site", run_id(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_newest_runs_are_retained(tmp_path: Path) -> None:
+    keep(Runs(tmp_path), 3, 1, 4, 2)
+    (tmp_path / "site" / run_id(1) / "logs").mkdir()
+    (tmp_path / "site" / run_id(1) / "logs" / "app.log").write_text("x")
+    Runs(tmp_path).retain("site", 2)
+    assert folders(tmp_path) == [run_id(3), run_id(4)]
+
+
+@pytest.mark.parametrize("kept", [2, 20])
+def test_nothing_goes_when_there_are_no_more_than_are_kept(tmp_path: Path, kept: int) -> None:
+    keep(Runs(tmp_path), 1, 2)
+    Runs(tmp_path).retain("site", kept)
+    assert folders(tmp_path) == [run_id(1), run_id(2)]
+    Runs(tmp_path).retain("blog", kept)
+
+
+def test_the_run_that_the_canonical_names_is_always_retained(tmp_path: Path) -> None:
+    keep(Runs(tmp_path), 1, 2, 3, 4)
+    Runs(tmp_path).retain("site", 2, [run_id(1)])
+    assert folders(tmp_path) == [run_id(1), run_id(3), run_id(4)]
+
+
+def test_retaining_one_recipes_runs_leaves_the_others(tmp_path: Path) -> None:
+    keep(Runs(tmp_path), 1, 2)
+    Runs(tmp_path).make("blog", "20260101T000000Z-blog-aaaaaa")
+    Runs(tmp_path).retain("site", 1)
+    assert len(list((tmp_path / "blog").iterdir())) == 1
+
+
+def test_reds_count_on_the_very_commit_and_enrolment_only(tmp_path: Path) -> None:
+    commit, enrolment = "b" * 40, "sha256:now"
+    days = itertools.count(1)
+    for changes in (
+        {"verdict": "red"},
+        {"verdict": "red"},
+        {"verdict": "red", "commit": "c" * 40},
+        {"verdict": "red", "enrolment": "sha256:before"},
+        {"verdict": "red", "ref": "refs/pull/1/head"},
+        {"verdict": "red", "quick": True},
+        {"verdict": "red", "superseded_by": run_id(30)},
+        {"verdict": "error", "fault": "host"},
+        {"verdict": "green"},
+    ):
+        keep(Runs(tmp_path), next(days), **{"commit": commit, "enrolment": enrolment, **changes})
+    kept = Runs(tmp_path).verdicts("site")
+    assert reds_of(kept, commit, enrolment) == 2
+    assert reds_of(kept, "c" * 40, enrolment) == 1
+    assert reds_of(kept, commit, "sha256:tomorrow") == 0
+
+
+def test_a_verdict_comes_back_whole(tmp_path: Path) -> None:
+    one = verdict(run=run_id(1), sweep=SWEEP, detail="é\n€", images={"app": "sha256:1"}, timings={"pull": 0.5}, disk_bytes=7)
+    Runs(tmp_path).record(one)
+    assert Runs(tmp_path).newest("site") == one
+
+
+def test_a_step_recorded_once_is_returned(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    assert journal.result("site", "test") is None
+    assert journal.begin("site", "test", "20260617T050314Z") == 1
+    assert journal.result("site", "test") is None
+    journal.finish("site", "test", {"verdict": "green"})
+    assert Journal(tmp_path).result("site", "test") == {"verdict": "green"}
+    assert Journal(tmp_path).result("site", "promote") is None
+    assert Journal(tmp_path).result("blog", "test") is None
+
+
+def test_an_empty_result_is_a_result(tmp_path: Path) -> None:
+    Journal(tmp_path).finish("site", "sync", {})
+    assert Journal(tmp_path).result("site", "sync") == {}
+
+
+def test_attempts_are_counted_over_restarts(tmp_path: Path) -> None:
+    assert [Journal(tmp_path).begin("site", "test", "20260617T050314Z") for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_step_begun_again_keeps_its_result_and_the_others(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.finish("site", "sync", {"tags": 3})
+    journal.begin("site", "sync", "20260617T050314Z")
+    journal.begin("site", "decide", "20260617T050314Z")
+    assert journal.result("site", "sync") == {"tags": 3}
+    assert list(journal.steps("site")) == ["sync", "decide"]
+
+
+def test_a_forgotten_recipe_begins_anew(tmp_path: Path) -> None:
+    Journal(tmp_path).finish("site", "sync", {"tags": 3})
+    for _ in range(2):
+        Journal(tmp_path).forget("site")
+    assert Journal(tmp_path).result("site", "sync") is None
+    assert Journal(tmp_path).begin("site", "sync", "20260617T050314Z") == 1
+
+
+@pytest.mark.parametrize("raw", ["", '{"test": {"att', "[1]"])
+def test_a_journal_that_cannot_be_read_is_named(tmp_path: Path, raw: str) -> None:
+    path = tmp_path / "steps" / "site.json"
+    path.parent.mkdir()
+    path.write_text(raw)
+    with pytest.raises(CanonqError, match=str(path)):
+        Journal(tmp_path).result("site", "test")
+    assert path.read_text() == raw
+
+
+def test_outcomes_survive_being_read_again(tmp_path: Path) -> None:
+    settled = [outcome("site", version="1.0.0+1.0", level=2, seconds=1.5), outcome("blog", outcome="deferred")]
+    for each in settled:
+        Sweeps(tmp_path).settle(SWEEP, each)
+    for _ in range(2):
+        assert Sweeps(tmp_path).outcomes(SWEEP) == {each.recipe: each for each in settled}
+
+
+def test_settling_twice_keeps_the_last_outcome(tmp_path: Path) -> None:
+    Sweeps(tmp_path).settle(SWEEP, outcome("site", outcome="deferred"))
+    Sweeps(tmp_path).settle(SWEEP, outcome("site", outcome="promoted"))
+    assert [each.outcome for each in Sweeps(tmp_path).outcomes(SWEEP).values()] == ["promoted"]
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", ".", "", "UPPER case", "naïve", "new\nline", "x" * 255, "%41", "-rf"])
+def test_a_broken_enrolments_folder_name_cannot_lead_out_of_the_sweep(tmp_path: Path, name: str) -> None:
+    Sweeps(tmp_path / "sweeps").settle(SWEEP, outcome(name))
+    assert list(Sweeps(tmp_path / "sweeps").outcomes(SWEEP)) == [name]
+    assert [path.parent for path in tmp_path.rglob("*.json")] == [tmp_path / "sweeps" / SWEEP / "outcomes"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(" 0", "\u0200", id="escapes that run into each other"),
+        pytest.param("x" * 130 + "a", "x" * 130 + "b", id="long names"),
+        pytest.param("A", "%41", id="an escape spelled out"),
+    ],
+)
+def test_no_two_enrolments_share_an_outcome(tmp_path: Path, one: str, other: str) -> None:
+    for name in (one, other):
+        Sweeps(tmp_path).settle(SWEEP, outcome(name))
+    assert set(Sweeps(tmp_path).outcomes(SWEEP)) == {one, other}
+
+
+def test_an_outcome_is_taken_back_by_one_caller_only(tmp_path: Path) -> None:
+    Sweeps(tmp_path).settle(SWEEP, outcome("site", outcome="deferred"))
+    assert [Sweeps(tmp_path).unsettle(SWEEP, "site") for _ in range(3)] == [True, False, False]
+    assert Sweeps(tmp_path).outcomes(SWEEP) == {}
+
+
+def test_retries_are_counted_for_each_recipe(tmp_path: Path) -> None:
+    for _ in range(2):
+        Sweeps(tmp_path).count_retry(SWEEP, "site")
+    assert (Sweeps(tmp_path).retries(SWEEP, "site"), Sweeps(tmp_path).retries(SWEEP, "blog")) == (2, 0)
+
+
+def test_a_task_delivered_twice_opens_one_sweep(tmp_path: Path) -> None:
+    sweeps = tmp_path / "sweeps"
+    assert Sweeps(sweeps).id_for("task-1", SWEEP) == SWEEP
+    assert Sweeps(sweeps).id_for("task-1", "20260618T050314Z-bbbbbb") == SWEEP
+    assert Sweeps(sweeps).id_for("task-2", "20260618T050314Z-bbbbbb") == "20260618T050314Z-bbbbbb"
+
+
+def test_the_newest_sweep_is_found(tmp_path: Path) -> None:
+    assert Sweeps(tmp_path).newest() is None
+    for sweep in ("20260618T050314Z-000000", SWEEP):
+        Sweeps(tmp_path).open(sweep, {"enrolled": ["site"]})
+    assert Sweeps(tmp_path).newest() == "20260618T050314Z-000000"
+    assert Sweeps(tmp_path).read(SWEEP) == {"enrolled": ["site"]}
+
+
+@pytest.mark.parametrize("bad", ["../x", "", SWEEP + "\n", SWEEP + "/..", "*"])
+def test_what_is_no_sweep_id_or_task_id_touches_nothing(tmp_path: Path, bad: str) -> None:
+    sweeps = Sweeps(tmp_path / "sweeps")
+    with pytest.raises(WrongUse):
+        sweeps.open(bad, {})
+    with pytest.raises(WrongUse):
+        sweeps.id_for(bad + "/", SWEEP)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_verdict_of_a_hostile_recipe_name_is_no_verdict() -> None:
+    for name in ("../site", "site\n", ""):
+        with pytest.raises(ValueError, match="recipe"):
+            Verdict.model_validate({**verdict().model_dump(), "recipe": name})

@@ -1,0 +1,331 @@
+"""Volume data, with the real tar and cp: what goes in comes out, and damage is told."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from canonq.adapters.volumes import copy_tree, snapshot, unpack_snapshot, verify_snapshot
+from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.records import Snapshot
+
+ROOT = os.geteuid() == 0
+OWNER, GROUP = (4242, 4343) if ROOT else (os.geteuid(), os.getegid())
+MODES = (0o400, 0o644, 0o755, 0o4755, 0o2770, *([0o000] if ROOT else []))
+CODE = Path(__file__).parents[2]
+ODD_NAMES = [
+    b"new\nline", "naïve ✓".encode(), b"-rf", b"--checkpoint-action=exec=x", b" space ", b"*", b"back\\slash", b"\xff\xfe",
+    b"'quoted\"", b"x" * 200, b"data", b"key", b",s,a,b,",
+]  # fmt: skip
+
+
+def looks(path: bytes) -> tuple[object, ...]:
+    """Everything about one entry that must survive."""
+    found = os.lstat(path)
+    kind = stat.S_IFMT(found.st_mode)
+    content: object = None
+    if kind == stat.S_IFLNK:
+        content = os.readlink(path)
+    elif kind == stat.S_IFREG:
+        with open(path, "rb") as file:
+            content = file.read()
+    xattrs = {name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)}
+    return stat.filemode(found.st_mode), found.st_uid, found.st_gid, found.st_mtime_ns, found.st_nlink, content, xattrs
+
+
+def tree(folder: Path) -> dict[bytes, tuple[object, ...]]:
+    """Each entry below a folder, and how it looks."""
+    root = os.fsencode(folder)
+    return {
+        os.path.relpath(os.path.join(place, name), root): looks(os.path.join(place, name))
+        for place, folders, files in os.walk(root)
+        for name in [*folders, *files]
+    }
+
+
+def with_xattr(path: Path) -> None:
+    try:
+        os.setxattr(path, "user.canonq", b"\x00kept")
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+
+
+def furnish(folder: Path) -> Path:
+    """A volume with one of everything."""
+    folder.mkdir(parents=True)
+    (folder / "empty folder").mkdir(mode=0o700)
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "file").write_bytes(os.urandom(70_000))
+    (folder / "empty").touch()
+    (folder / ".hidden").write_text("x")
+    for bits in MODES:
+        path = folder / f"mode {bits:o}"
+        path.write_text("m")
+        os.chown(path, OWNER, GROUP)
+        path.chmod(bits)
+    with_xattr(folder / "deep" / "er" / "file")
+    with_xattr(folder / "empty folder")
+    os.link(folder / "deep" / "er" / "file", folder / "hard link")
+    os.symlink("deep/er/file", folder / "symlink")
+    os.symlink("/etc/passwd", folder / "absolute symlink")
+    os.symlink(f"{str(folder).lstrip('/')}/x", folder / "symlink like the volume's own path")
+    os.symlink("nowhere", folder / "dangling symlink")
+    os.mkfifo(folder / "fifo")
+    for name in ODD_NAMES:
+        with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+            file.write(name)
+    for path in (folder / "deep" / "er" / "file", folder / "empty folder", folder / "deep"):
+        os.utime(path, ns=(1_000_000_000_123_456_789, 1_100_000_000_987_654_321))
+    return folder
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.seek(20 << 20)
+        file.write(b"end")
+
+
+def made(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+def round_trip(source: Path, tmp_path: Path) -> Path:
+    target = made(tmp_path / "restored")
+    unpack_snapshot(snapshot({"data": source}, tmp_path / "archive"), {"data": target})
+    return target
+
+
+def snapshot_of_one_file(tmp_path: Path) -> Snapshot:
+    source = made(tmp_path / "one")
+    (source / "file").write_bytes(os.urandom(5000))
+    return snapshot({"data": source}, tmp_path / "archive")
+
+
+def in_a_process(code: str, *arguments: Path, timeout: float = 15) -> str:
+    """What a Python program prints; TimeoutExpired when it hangs."""
+    head = "import sys; from pathlib import Path; from canonq.adapters.volumes import snapshot, unpack_snapshot\n"
+    head += "from canonq.core.errors import CanonqError\n"
+    command = [sys.executable, "-c", head + code, *map(str, arguments)]
+    return subprocess.run(command, cwd=CODE, capture_output=True, text=True, timeout=timeout, check=False).stdout.strip()
+
+
+def test_a_snapshot_brings_back_everything(tmp_path: Path) -> None:
+    source = furnish(tmp_path / "volumes" / "run_data" / "_data")
+    before = tree(source)
+    kept = snapshot({"data": source}, tmp_path / "archive")
+    assert verify_snapshot(kept) is None
+    assert (kept.path, kept.bytes) == (str(tmp_path / "archive"), (tmp_path / "archive").stat().st_size)
+    target = made(tmp_path / "restored")
+    unpack_snapshot(kept, {"data": target})
+    assert tree(target) == before
+    assert tree(source) == before
+
+
+def test_hard_links_are_one_file_again(tmp_path: Path) -> None:
+    target = round_trip(furnish(tmp_path / "source"), tmp_path)
+    assert (target / "hard link").samefile(target / "deep" / "er" / "file")
+
+
+def test_a_sparse_file_stays_sparse(tmp_path: Path) -> None:
+    source = made(tmp_path / "source")
+    sparse(source / "file")
+    copy_tree(source, made(tmp_path / "copy"))
+    for found in (round_trip(source, tmp_path) / "file", tmp_path / "copy" / "file"):
+        assert found.read_bytes() == (source / "file").read_bytes()
+        assert found.stat().st_blocks * 512 < 1 << 20
+
+
+@pytest.mark.parametrize("way", ["snapshot", "copy"])
+def test_the_volumes_own_folder_keeps_its_owner_and_mode(tmp_path: Path, way: str) -> None:
+    source = made(tmp_path / "source")
+    os.chown(source, OWNER, GROUP)
+    source.chmod(0o700)
+    if way == "copy":
+        copy_tree(source, made(tmp_path / "restored"))
+    else:
+        round_trip(source, tmp_path)
+    found = (tmp_path / "restored").stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (OWNER, GROUP, 0o700)
+
+
+def test_volumes_do_not_mix(tmp_path: Path) -> None:
+    volumes = {"a": "a/_data", "ab": "ab/_data", "c.d": "a.b/_data", "_e": "a-b/_data"}
+    for key, place in volumes.items():
+        (made(tmp_path / place) / "key").write_text(key)
+    kept = snapshot({key: tmp_path / place for key, place in volumes.items()}, tmp_path / "archive")
+    targets = {key: made(tmp_path / "restored" / key) for key in volumes}
+    unpack_snapshot(kept, targets)
+    assert {key: {path.name: path.read_text() for path in folder.iterdir()} for key, folder in targets.items()} == {
+        key: {"key": key} for key in volumes
+    }
+
+
+def test_a_volume_whose_folders_name_begins_as_anothers_comes_back(tmp_path: Path) -> None:
+    for name in ("a", "ab"):
+        (made(tmp_path / name) / "file").write_text(name)
+    kept = snapshot({"one": tmp_path / "a", "two": tmp_path / "ab"}, tmp_path / "archive")
+    target = made(tmp_path / "restored")
+    unpack_snapshot(kept, {"two": target})
+    assert (target / "file").read_text() == "ab"
+
+
+@pytest.mark.parametrize("place", ["a b", "a.b", "a,b", "a&b", "a[b", "a$b^", "a*b", "é", "a+b", "a?b", "a|b", "a{1}", "a(b"])
+def test_a_volume_below_an_odd_folder_comes_back(tmp_path: Path, place: str) -> None:
+    source = made(tmp_path / place / "_data")
+    (source / "file").write_text("x")
+    assert (round_trip(source, tmp_path) / "file").read_text() == "x"
+
+
+def test_a_restore_leaves_nothing_of_what_was_there(tmp_path: Path) -> None:
+    kept = snapshot_of_one_file(tmp_path)
+    target = furnish(tmp_path / "target")
+    unpack_snapshot(kept, {"data": target})
+    assert set(tree(target)) == {b"file"}
+
+
+def test_one_volume_can_be_restored_alone(tmp_path: Path) -> None:
+    for key in ("a", "b"):
+        (made(tmp_path / key / "_data") / key).touch()
+    kept = snapshot({key: tmp_path / key / "_data" for key in "ab"}, tmp_path / "archive")
+    target = made(tmp_path / "restored")
+    unpack_snapshot(kept, {"b": target})
+    assert set(tree(target)) == {b"b"}
+
+
+def test_an_empty_volume_and_no_volumes_at_all_work(tmp_path: Path) -> None:
+    empty = snapshot({"data": made(tmp_path / "empty")}, tmp_path / "archive of an empty one")
+    none = snapshot({}, tmp_path / "archive of none")
+    target = furnish(tmp_path / "target")
+    unpack_snapshot(none, {})
+    unpack_snapshot(empty, {"data": target})
+    assert [verify_snapshot(kept) for kept in (empty, none)] == [None, None]
+    assert tree(target) == {}
+
+
+def flip_a_byte(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def replace_by_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (flip_a_byte, "checksum"),
+        (truncate, "bytes instead of"),
+        (Path.unlink, "cannot be read"),
+        (replace_by_a_folder, ""),
+    ],
+)
+def test_damage_is_told_and_nothing_is_restored_from_it(tmp_path: Path, damage: Callable[[Path], None], told: str) -> None:
+    kept = snapshot_of_one_file(tmp_path)
+    damage(Path(kept.path))
+    problem = verify_snapshot(kept)
+    assert problem is not None
+    assert kept.path in problem
+    assert told in problem
+    target = furnish(tmp_path / "target")
+    before = tree(target)
+    with pytest.raises(CanonqError) as raised:
+        unpack_snapshot(kept, {"data": target})
+    assert raised.value.code == "snapshot-damaged"
+    assert tree(target) == before
+
+
+def test_a_volume_the_snapshot_does_not_have_is_told(tmp_path: Path) -> None:
+    with pytest.raises(HostProblem, match="could not unpack 'other'"):
+        unpack_snapshot(snapshot_of_one_file(tmp_path), {"other": made(tmp_path / "target")})
+
+
+def test_a_snapshot_is_never_written_over_another(tmp_path: Path) -> None:
+    kept = snapshot_of_one_file(tmp_path)
+    with pytest.raises(HostProblem):
+        snapshot({"data": tmp_path / "one"}, Path(kept.path))
+    assert verify_snapshot(kept) is None
+
+
+@pytest.mark.parametrize("what", ["snapshot", "copy"])
+def test_a_volume_that_is_not_there_is_told(tmp_path: Path, what: str) -> None:
+    target = furnish(tmp_path / "target")
+    before = tree(target)
+    with pytest.raises(HostProblem) as told:
+        snapshot({"data": tmp_path / "no"}, tmp_path / "archive") if what == "snapshot" else copy_tree(tmp_path / "no", target)
+    assert told.value.code == "volumes-not-readable"
+    assert tree(target) == before
+
+
+def test_a_copy_is_identical(tmp_path: Path) -> None:
+    source, target = furnish(tmp_path / "source"), made(tmp_path / "target")
+    before = tree(source)
+    copy_tree(source, target)
+    assert tree(target) == before
+    assert tree(source) == before
+    assert (target / "hard link").samefile(target / "deep" / "er" / "file")
+    assert not (target / "hard link").samefile(source / "hard link")
+
+
+def test_a_copy_leaves_nothing_of_what_was_there(tmp_path: Path) -> None:
+    source, target = made(tmp_path / "source"), furnish(tmp_path / "target")
+    for _ in range(2):
+        copy_tree(source, target)
+        assert tree(target) == {}
+        (source / "file").touch()
+        copy_tree(source, target)
+        assert set(tree(target)) == {b"file"}
+        (source / "file").unlink()
+
+
+def test_a_snapshot_of_a_volume_tar_has_much_to_say_about_does_not_hang(tmp_path: Path) -> None:
+    source = made(tmp_path / "source")
+    for number in range(800):
+        os.mknod(source / f"{number:0200}", stat.S_IFSOCK | 0o600)
+    said = in_a_process("snapshot({'data': Path(sys.argv[1])}, Path(sys.argv[2])); print('kept')", source, tmp_path / "archive")
+    assert said == "kept"
+
+
+def test_a_restore_tar_has_much_to_say_about_does_not_hang(tmp_path: Path) -> None:
+    source = made(tmp_path / "source")
+    for number in range(800):
+        path = source / f"{number:0200}"
+        path.write_bytes(os.urandom(500))
+        os.utime(path, (4_000_000_000, 4_000_000_000))
+    code = "kept = snapshot({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\n"
+    code += "unpack_snapshot(kept, {'data': Path(sys.argv[3])}); print('restored')"
+    assert in_a_process(code, source, tmp_path / "archive", made(tmp_path / "target")) == "restored"
+
+
+SMALL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+
+
+def test_a_snapshot_that_runs_out_of_room_is_the_hosts_problem(tmp_path: Path) -> None:
+    source = made(tmp_path / "source")
+    (source / "file").write_bytes(os.urandom(8 << 20))
+    code = SMALL + "try:\n  snapshot({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\nexcept CanonqError as e: print(e.fault)"
+    assert in_a_process(code, source, tmp_path / "archive") == "host"
+
+
+def test_a_restore_that_runs_out_of_room_is_the_hosts_problem(tmp_path: Path) -> None:
+    source = made(tmp_path / "source")
+    (source / "file").write_bytes(b"\0" * (8 << 20))
+    (source / "other").write_bytes(os.urandom(1) * (8 << 20))
+    code = "kept = snapshot({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\n" + SMALL
+    code += "try:\n  unpack_snapshot(kept, {'data': Path(sys.argv[3])})\nexcept CanonqError as e: print(e.fault)"
+    assert in_a_process(code, source, tmp_path / "archive", made(tmp_path / "target")) == "host"

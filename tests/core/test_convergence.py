@@ -1,0 +1,247 @@
+"""When a stack has converged: each rule by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from canonq.core.convergence import CRASHES, Convergence, Service, Task, deaths, judge, same_spec
+
+APP = Service("app", replicas=1, update=None)
+RUNNING = Task("t1", "app", state="running", desired="running", current=True, slot=1)
+OLD = replace(RUNNING, id="t0", current=False)
+DEAD = replace(RUNNING, id="d", state="failed", desired="shutdown", error="task: non-zero exit (1)", exit_code=1)
+
+
+def dead(count: int, **changes: Any) -> list[Task]:
+    return [replace(DEAD, id=f"d{number}", created=f"2026-06-17T05:03:{number:02}Z", **changes) for number in range(count)]
+
+
+def look(
+    service: Service = APP, *tasks: Task, died: dict[str, int] | None = None, nodes: int = 1, **changes: Any
+) -> tuple[str, str]:
+    found = judge([replace(service, **changes)], tasks, died, nodes)
+    assert found.service == service.name
+    return found.state, found.reason
+
+
+def test_all_tasks_running_the_current_spec_is_converged() -> None:
+    assert look(APP, RUNNING) == ("converged", "")
+    assert look(APP, RUNNING, replace(RUNNING, id="t2", slot=2), replicas=2) == ("converged", "")
+
+
+@pytest.mark.parametrize("state", ["new", "pending", "assigned", "preparing", "ready", "starting", "shutdown", "orphaned"])
+def test_a_task_that_does_not_run_yet_is_waiting(state: str) -> None:
+    assert look(APP, replace(RUNNING, state=state)) == ("waiting", "not-running")
+
+
+def test_no_tasks_yet_is_waiting() -> None:
+    assert look(APP) == ("waiting", "not-running")
+
+
+def test_fewer_than_all_running_is_waiting() -> None:
+    assert look(APP, RUNNING, replicas=2) == ("waiting", "not-running")
+
+
+def test_a_task_that_is_to_be_shut_down_does_not_count_as_running() -> None:
+    assert look(APP, replace(RUNNING, desired="shutdown")) == ("waiting", "not-running")
+
+
+def test_all_running_on_the_old_spec_is_waiting() -> None:
+    assert look(APP, OLD) == ("waiting", "not-running")
+    assert look(APP, OLD, replace(OLD, id="t2"), replicas=2, update="completed") == ("waiting", "not-running")
+
+
+def test_an_update_that_has_not_begun_is_waiting() -> None:
+    assert look(APP, OLD, replace(RUNNING, state="new", desired="ready"), update=None) == ("waiting", "not-running")
+
+
+def test_an_old_task_still_running_beside_the_new_one_is_waiting() -> None:
+    assert look(APP, OLD, RUNNING) == ("waiting", "not-running")
+
+
+def test_old_tasks_that_are_over_do_not_count() -> None:
+    assert look(APP, replace(OLD, state="shutdown", desired="shutdown"), RUNNING, update="completed") == ("converged", "")
+
+
+@pytest.mark.parametrize("update", ["updating", "rollback_started"])
+def test_an_update_under_way_is_waiting_though_all_run(update: str) -> None:
+    assert look(APP, RUNNING, update=update) == ("waiting", "updating")
+
+
+@pytest.mark.parametrize("update", ["rollback_completed", "rollback_paused"])
+def test_rolled_back_is_failed_though_all_run(update: str) -> None:
+    """Known failure: the old version ran on, N of N, and was taken for the new one."""
+    assert look(APP, RUNNING, update=update) == ("failed", "rolled-back")
+
+
+def test_what_swarm_says_of_a_rollback_and_the_last_error_are_told() -> None:
+    service = replace(APP, update="rollback_completed", update_message="update rolled back due to failure")
+    detail = judge([service], [OLD, *dead(2)]).detail
+    assert "update rolled back due to failure" in detail
+    assert "non-zero exit (1) (exit status 1)" in detail
+
+
+def test_a_paused_update_is_failed() -> None:
+    assert look(APP, OLD, update="paused") == ("failed", "update-paused")
+    assert look(APP, RUNNING, OLD, update="paused") == ("failed", "update-paused")
+    assert look(APP, update="paused") == ("failed", "update-paused")
+
+
+def test_a_paused_update_whose_tasks_are_all_current_is_converged() -> None:
+    assert look(APP, RUNNING, update="paused") == ("converged", "")
+
+
+@pytest.mark.parametrize("state", ["rejected", "failed"])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("No such image: nginx:none", "image-unavailable"),
+        ("manifest for nginx:none not found: manifest unknown", "image-unavailable"),
+        ("pull access denied for x, repository does not exist or may require 'docker login'", "image-unavailable"),
+        ("toomanyrequests: You have reached your pull rate limit", "registry-rate-limit"),
+        ("driver failed programming external connectivity: Bind for 0.0.0.0:80 failed: port is already allocated", "port-taken"),
+        ('invalid mount config for type "bind": bind source path does not exist: /no', "mount-invalid"),
+        ('starting container failed: exec: "no": executable file not found in $PATH', "cannot-start"),
+        ("OCI runtime create failed: runc create failed: unable to start container process", "cannot-start"),
+    ],
+)
+def test_what_can_never_become_good_is_failed_at_once(state: str, error: str, reason: str) -> None:
+    found = judge([APP], [replace(DEAD, state=state, error=error)])
+    assert (found.state, found.reason, found.service) == ("failed", reason, "app")
+    assert error in found.detail
+
+
+TAKEN = replace(RUNNING, id="p", state="pending", error="no suitable node (host-mode port already in use on 1 node)")
+
+
+@pytest.mark.parametrize("state", ["pending", "rejected"])
+def test_a_host_port_that_is_taken_is_failed_at_once(state: str) -> None:
+    """Swarm does not reject such a task: it stays pending for ever, with this error."""
+    assert look(APP, replace(TAKEN, state=state)) == ("failed", "port-taken")
+
+
+def test_a_host_port_that_the_old_task_still_has_is_waiting() -> None:
+    assert look(APP, OLD, TAKEN) == ("waiting", "not-running")
+    assert look(APP, TAKEN, update="updating") == ("waiting", "updating")
+    assert look(APP, replace(TAKEN, desired="ready")) == ("waiting", "not-running")
+
+
+def test_a_task_pending_for_another_reason_is_waiting() -> None:
+    assert look(APP, replace(TAKEN, error="no suitable node (insufficient resources on 1 node)")) == ("waiting", "not-running")
+
+
+def test_a_certain_failure_of_the_old_spec_is_none_of_the_new_one() -> None:
+    assert look(APP, RUNNING, replace(DEAD, current=False, error="No such image: x")) == ("converged", "")
+
+
+def test_eight_deaths_are_a_crash_loop_and_fewer_are_not() -> None:
+    assert CRASHES == 8
+    assert look(APP, *dead(8)) == ("failed", "crash-loop")
+    assert look(APP, *dead(7)) == ("waiting", "not-running")
+    assert look(APP, *dead(2)) == ("waiting", "not-running")
+
+
+def test_an_app_that_died_twice_and_then_ran_is_converged() -> None:
+    assert look(APP, RUNNING, *dead(2)) == ("converged", "")
+
+
+def test_deaths_of_the_old_spec_are_no_crash_loop() -> None:
+    assert look(APP, *dead(9, current=False)) == ("waiting", "not-running")
+
+
+def test_deaths_that_swarm_forgot_count() -> None:
+    """Swarm keeps the last five tasks of a slot."""
+    seen: set[tuple[str, str]] = set()
+    for newest in range(5, 9):
+        seen |= deaths(dead(newest)[-5:])
+    assert len(seen) == 8
+    assert look(APP, *dead(8)[-5:], died={"app": len(seen)}) == ("failed", "crash-loop")
+    assert look(APP, *dead(8)[-5:], died={"db": len(seen)}) == ("waiting", "not-running")
+
+
+def test_deaths_are_those_of_the_current_spec() -> None:
+    tasks = [RUNNING, DEAD, replace(DEAD, id="r", state="rejected"), replace(DEAD, id="old", current=False)]
+    assert deaths([*tasks, replace(DEAD, id="s", state="shutdown")]) == {("app", "d"), ("app", "r")}
+
+
+def test_a_global_service_wants_one_task_for_each_node() -> None:
+    assert look(APP, RUNNING, replicas=None) == ("converged", "")
+    assert look(APP, RUNNING, replicas=None, nodes=2) == ("waiting", "not-running")
+    assert look(APP, replicas=None) == ("waiting", "not-running")
+
+
+def test_a_service_of_no_replicas_is_converged() -> None:
+    assert look(APP, replicas=0) == ("converged", "")
+    assert look(APP, OLD, replicas=0) == ("waiting", "not-running")
+
+
+def test_a_one_shot_that_completed_is_converged() -> None:
+    assert look(APP, replace(RUNNING, state="complete", desired="shutdown"), one_shot=True) == ("converged", "")
+
+
+def test_a_one_shot_that_runs_again_is_judged_by_what_runs() -> None:
+    done = replace(RUNNING, id="c", state="complete", desired="shutdown")
+    assert look(APP, done, OLD, RUNNING, one_shot=True) == ("waiting", "not-running")
+    assert look(APP, done, RUNNING, one_shot=True) == ("converged", "")
+
+
+def test_what_has_to_answer_and_ended_for_good_is_failed() -> None:
+    done = replace(RUNNING, state="complete", desired="shutdown")
+    service = replace(APP, one_shot=True)
+    assert judge([service], [done], answering="app").reason == "exited"
+    assert judge([service], [done], answering="web").state == "converged"
+    assert look(service, done, healthcheck=True) == ("failed", "exited")
+
+
+def test_a_one_shot_that_completed_on_the_old_spec_only_is_waiting() -> None:
+    task = replace(RUNNING, state="complete", desired="shutdown", current=False)
+    assert look(APP, task, one_shot=True) == ("waiting", "not-running")
+
+
+def test_completed_but_restarting_is_not_converged() -> None:
+    tasks = replace(RUNNING, state="complete", desired="shutdown"), replace(RUNNING, id="t2", state="ready", desired="ready")
+    assert look(APP, *tasks, one_shot=False) == ("waiting", "not-running")
+
+
+def test_a_stack_without_services_is_failed() -> None:
+    assert (judge([], []).state, judge([], [RUNNING]).reason) == ("failed", "no-services")
+
+
+def test_the_worst_service_decides() -> None:
+    waiting, failed = replace(APP, name="waits"), replace(APP, name="fails", update="rollback_completed")
+    assert judge([APP, waiting], [RUNNING]).service == "waits"
+    assert judge([APP, waiting, failed], [RUNNING]).service == "fails"
+    assert judge([failed, waiting, APP], [RUNNING]).service == "fails"
+    assert judge([APP], [RUNNING]) == Convergence("converged", service="app")
+
+
+def test_tasks_of_another_service_do_not_count() -> None:
+    assert look(APP, replace(RUNNING, service="db")) == ("waiting", "not-running")
+
+
+def test_a_waiting_service_tells_its_newest_error() -> None:
+    told = judge([APP], [*dead(2), replace(DEAD, error="the newest", created="2026-06-17T06:00:00Z", exit_code=0)])
+    assert "last error: the newest" in told.detail
+    assert "0 of 1" in told.detail
+
+
+def test_a_waiting_service_without_errors_tells_what_its_tasks_do() -> None:
+    assert "preparing" in judge([APP], [replace(RUNNING, state="preparing")]).detail
+    assert "not there yet" in judge([APP], []).detail
+
+
+def test_the_same_spec_is_the_same_whatever_the_engine_adds() -> None:
+    spec = {"ContainerSpec": {"Image": "nginx:1.25"}, "ForceUpdate": 0}
+    assert same_spec(spec, {**spec, "Runtime": "container", "Networks": [], "Placement": {}, "Resources": None})
+    assert same_spec({**spec, "Runtime": "container"}, spec)
+
+
+@pytest.mark.parametrize(
+    "change", [{"ContainerSpec": {"Image": "nginx:1.26"}}, {"ForceUpdate": 1}, {"Networks": [{"Target": "x"}]}]
+)
+def test_another_image_or_setting_is_another_spec(change: dict[str, Any]) -> None:
+    spec = {"ContainerSpec": {"Image": "nginx:1.25"}, "ForceUpdate": 0}
+    assert not same_spec(spec, {**spec, **change})

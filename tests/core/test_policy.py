@@ -1,0 +1,106 @@
+"""The policy for refs: what an untrusted head may not have of this host, and what the enrolment may allow by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from canonq.core.policy import refusals
+
+
+def stack(service: dict[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
+    return {"services": {"app": {"image": "x:1", **(service or {})}}, **sections}
+
+
+def denied(resolved: dict[str, Any], *allow: str) -> set[str]:
+    return {no.what for no in refusals(resolved, allow=allow, stack="s-1")}
+
+
+@pytest.mark.parametrize(
+    ("service", "words"),
+    [
+        ({"privileged": True}, {"privileged"}),
+        ({"privileged": "true"}, {"privileged"}),
+        ({"volumes": ["/etc:/host"]}, {"bind:/etc"}),
+        ({"volumes": [{"type": "bind", "source": "/etc", "target": "/x"}]}, {"bind:/etc"}),
+        ({"volumes": ["./here:/x"]}, {"bind:here"}),
+        ({"volumes": ["../../up:/x:ro"]}, {"bind:../../up"}),
+        ({"volumes": ["~/home:/x"]}, {"bind:~/home"}),
+        ({"volumes": ["/var/run/docker.sock:/s"]}, {"bind:/var/run/docker.sock", "docker-socket"}),
+        ({"volumes": ["/var/lib/../run/docker.sock/:/s"]}, {"bind:/var/run/docker.sock", "docker-socket"}),
+        ({"volumes": ["//run/docker.sock:/s"]}, {"bind:/run/docker.sock", "docker-socket"}),
+        ({"volumes": ["/:/host"]}, {"bind:/", "docker-socket"}),
+        ({"volumes": [{"type": "npipe", "source": "/run/docker.sock"}]}, {"bind:/run/docker.sock", "docker-socket"}),
+        ({"volumes": [7]}, {"unreadable"}),
+        ({"network_mode": "host"}, {"network:host"}),
+        ({"pid": "host"}, {"pid:host"}),
+        ({"ipc": "host"}, {"ipc:host"}),
+        ({"userns_mode": "host"}, {"userns:host"}),
+        ({"cap_add": ["NET_ADMIN", "SYS_ADMIN"]}, {"cap:NET_ADMIN", "cap:SYS_ADMIN"}),
+        ({"devices": ["/dev/sda:/dev/sda"]}, {"device:/dev/sda:/dev/sda"}),
+        ({"security_opt": ["seccomp:unconfined"]}, {"security-opt:seccomp:unconfined"}),
+        ({"sysctls": {"net.core.somaxconn": 1}}, {"sysctl:net.core.somaxconn"}),
+        ({"ports": ["8080:80"]}, {"port:8080"}),
+        ({"ports": ["127.0.0.1:8080:80/tcp"]}, {"port:8080"}),
+        ({"ports": [{"target": 80, "published": 25, "mode": "host"}]}, {"port:25"}),
+        ({"credential_spec": {"file": "x"}}, {"credential-spec"}),
+        ({"a_key_of_next_year": 1}, {"a-key-of-next-year"}),
+    ],
+)  # fmt: skip
+def test_what_reaches_for_the_host_is_refused_by_the_word_that_would_allow_it(service: dict[str, Any], words: set[str]) -> None:
+    assert denied(stack(service)) == words
+    assert denied(stack(service), *words) == set()
+
+
+@pytest.mark.parametrize(
+    ("section", "body", "word"),
+    [
+        ("volumes", {"theirs": {"external": True}}, "volume:theirs"),
+        ("volumes", {"v": {"external": True, "name": "warm-other_data"}}, "volume:warm-other_data"),
+        ("volumes", {"v": {"driver_opts": {"type": "none", "o": "bind", "device": "/etc"}}}, "bind:/etc"),
+        ("volumes", {"v": {"driver": "sshfs"}}, "driver:sshfs"),
+        ("networks", {"n": {"external": True, "name": "admin"}}, "network:admin"),
+        ("networks", {"n": {"driver": "host"}}, "network:host"),
+        ("secrets", {"k": {"external": True, "name": "other_key_v1"}}, "secret:other_key_v1"),
+        ("configs", {"c": {"external": True, "name": "other_conf_v1"}}, "config:other_conf_v1"),
+    ],
+)
+def test_what_belongs_to_others_is_refused(section: str, body: dict[str, Any], word: str) -> None:
+    assert denied(stack(None, **{section: body})) == {word}
+    assert denied(stack(None, **{section: body}), word) == set()
+
+
+def test_what_recipes_usually_ask_for_passes() -> None:
+    service = {
+        "volumes": ["data:/srv", {"type": "tmpfs", "target": "/tmp"}, "/anonymous"], "networks": ["proxy", "internal"],
+        "secrets": ["key"], "environment": {"A": "b"}, "deploy": {"replicas": 1}, "ports": ["80"], "privileged": False,
+    }  # fmt: skip
+    resolved = stack(
+        service,
+        volumes={"data": {}},
+        networks={"proxy": {"external": True}, "internal": {}},
+        secrets={"key": {"external": True, "name": "s-1_key_v1"}},
+    )
+    assert denied(resolved) == set()
+
+
+PATHS = st.text(st.sampled_from("/.~$abdock:"), max_size=30)
+
+
+@given(PATHS.filter(lambda path: path[:1] in ("/", ".", "~") and ":" not in path))
+def test_no_spelling_of_a_bind_passes(path: str) -> None:
+    assert denied(stack({"volumes": [f"{path}:/x"]}))
+    assert denied(stack({"volumes": [{"type": "bind", "source": path, "target": "/x"}]}))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_odd_shapes_never_break_it(odd: Any) -> None:
+    for key in ("volumes", "ports", "cap_add", "sysctls", "privileged", "network_mode"):
+        refusals(stack({key: odd}), stack="s-1")
