@@ -127,7 +127,7 @@ def unpack_snapshot(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
                 with Path(kept.path).open("rb") as file, contextlib.suppress(BrokenPipeError), process.stdin as pipe:
                     zstandard.ZstdDecompressor().copy_stream(file, pipe)
                 if process.wait() != 0:
-                    raise HostProblem(f"tar could not unpack '{key}': {_tail(said)}", code="restore-failed")
+                    raise HostProblem(f"tar could not unpack '{key}': {_tail(said)}", code="unpack-failed")
             finally:
                 process.kill()
                 process.wait()

@@ -96,7 +96,6 @@ def climb(run: Run) -> None:
     else:
         _install(run, run.target.version, run.target.commit)
         run.tiers["upgrade"] = skipped("upgrade", _NO_BASE, run.enrolment.expected_na)
-        _mark(run)
     _backup_and_restore(run)
     _functional(run)
 
@@ -109,12 +108,16 @@ def _install(run: Run, version: str, commit: str) -> None:
 
 
 def _upgrade(run: Run) -> None:
-    _mark(run)
     target = run.target
+
+    def over_the_base() -> None:
+        _mark(run, "upgrade")
+        _deploy(run, "upgrade", target.version, target.commit)
+
     with_hooks(
         run,
         "upgrade",
-        lambda: _deploy(run, "upgrade", target.version, target.commit),
+        over_the_base,
         lambda: _generic(run, "upgrade", base=target.base, markers=run.markers),
     )
 
@@ -131,10 +134,16 @@ def _backup_and_restore(run: Run) -> None:
         run.world.engine, stack, plan, run.app.deployed.volumes, run.app.work / "backup", run.enrolment.limits.hook
     )
     facts: list[BackupFacts] = []
+
+    def with_a_marker() -> None:
+        if not run.markers:
+            _mark(run, "backup")
+        facts.append(backup.take(taken, run.markers))
+
     with_hooks(
         run,
         "backup",
-        lambda: facts.append(backup.take(taken, run.markers)),
+        with_a_marker,
         lambda: _generic(run, "backup", markers=run.markers, of=facts[0]),
     )
     destroyed: list[BackupFacts] = []
@@ -259,14 +268,14 @@ def _facts(run: Run, tier: TierName) -> TierFacts:
     )
 
 
-def _mark(run: Run) -> None:
+def _mark(run: Run, tier: TierName) -> None:
     """Write the markers of this run into the running app."""
     run.phase = "markers"
     assert run.app.deployed is not None  # the install tier has deployed it
     token = f"canonq-{run.id}"
     made = marks.write(run.world.engine, run.app.identity.stack, run.app.deployed.images, token)
     if {WRITE_MARKER, READ_MARKER} <= run.hooks:
-        _call(run, "install", WRITE_MARKER, token)
+        _call(run, tier, WRITE_MARKER, token)
         made.append(Marker(kind="own", place=_OWN, text=token))
     run.markers = tuple(made)
 

@@ -318,7 +318,7 @@ def _judge(run: Run, problem: CanonqError | None) -> _Judged:
     if isinstance(problem, RecipeProblem) or (failed and problem is None):
         where = failed or "install"
         reason = problem.code if problem else f"{where}-failed"
-        if where == "install" and run.target.base is not None:
+        if failed == "install" and run.target.base is not None:
             reason = "base-not-healthy"
         detail = run.tiers[where].reason if failed else str(problem)
         return _Judged("red", reason, f"{run.enrolment.recipe} {version}, {where}: {detail}", "recipe")

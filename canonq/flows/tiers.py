@@ -109,7 +109,7 @@ def _pytest(
     write_facts(kept / "facts.json", facts)
     junit = kept / "junit.xml"
     arguments = [
-        *map(str, modules), "-p", "canonq.tiers.plugin", "-p", "no:cacheprovider", "--rootdir", str(modules[0].parent),
+        *map(str, modules), "-p", "no:cacheprovider", "--rootdir", str(modules[0].parent),
         "--confcutdir", str(modules[0].parent), "-c", "/dev/null", "-q", "--tb=short", "--import-mode=importlib",
         f"--junitxml={junit}",
     ]  # fmt: skip

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from canonq.tiers import app, markers, plugin  # noqa: F401 - imported now rather than when the tests begin
+from canonq.tiers import markers, plugin  # noqa: F401 - imported now rather than when the tests begin
 from canonq.tiers.facts import VARIABLE
 
 
@@ -23,7 +23,7 @@ def main() -> int:
     orders = json.loads(line)
     os.environ[VARIABLE] = orders["facts"]
     os.chdir(orders["folder"])
-    return int(pytest.main(orders["arguments"]))
+    return int(pytest.main(orders["arguments"], plugins=[plugin]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ ENTRIES = "/cgi-bin/entries"
 def write_marker(app: DeployedApp, text: str) -> None:
     """Leave an entry."""
     answer = app.http.post(ENTRIES, form={"name": "canonq", "message": text})
-    assert answer.status == 200, answer.text
+    assert answer.status < 300, answer.text
 
 
 def read_marker(app: DeployedApp) -> str | None:
