@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,9 @@ class Engine(Protocol):
 
     def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
         """Services and tasks of the stack as they are now."""
+
+    def changes(self, stack: str) -> AbstractContextManager[Callable[[float], bool]]:
+        """Gives a function that waits so many seconds at most for something to happen in the stack; whether it did."""
 
     def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
         """Ask the app once, from inside the service's network namespace or by exec."""

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -164,6 +165,30 @@ class SwarmEngine:
             if task.get("ServiceID") in names
         ]
         return services, tasks
+
+    @contextlib.contextmanager
+    def changes(self, stack: str) -> Iterator[Callable[[float], bool]]:
+        """See ports.Engine.changes. Docker's own events; when their stream breaks, waiting is all that is left."""
+        happened = threading.Event()
+        with _translated("tell its events"):
+            stream = self._api.events(filters={"label": f"{NAMESPACE}={stack}"})
+
+        def listen() -> None:
+            with contextlib.suppress(Exception):  # closed below, or the Engine is gone: the next look tells
+                for _ in stream:
+                    happened.set()
+
+        def wait(seconds: float) -> bool:
+            found = happened.wait(seconds)
+            happened.clear()
+            return found
+
+        threading.Thread(target=listen, daemon=True, name=f"events-{stack}").start()
+        try:
+            yield wait
+        finally:
+            with contextlib.suppress(Exception):
+                stream.close()
 
     def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
         """See ports.Engine.probe."""

@@ -28,7 +28,9 @@ from canonq.ports import Answer
 
 TEST_OVERLAY = "compose.canonq.yml"
 INSTALL_STEPS = "install_steps.sh"
-_LOOK_EVERY = 0.2  #: seconds between two looks at a stack
+_LOOK_EVERY = 0.1  #: seconds between two looks at a stack in which something happens
+_LOOK_AT_LEAST_EVERY = 1.0  #: seconds between two looks at one that is quiet
+_BUSY = 2.0  #: seconds after an event of Docker's in which Swarm may still be about to follow
 _LOOKS_IN_A_ROW = 3  #: good looks, so that a stack between two states is not taken for settled
 _PROBE_TIMEOUT = 10.0
 
@@ -236,31 +238,34 @@ def _test_overlay(folder: Path, files: list[tuple[str, str]]) -> list[tuple[str,
 
 def await_answer(world: World, app: App, ends: float, deadline: float) -> Answer:
     """Wait until the stack has converged and the app answers, or until it is certain that it never will."""
-    stack, good = app.identity.stack, 0
-    look = Convergence("waiting", "not-running", "nothing was seen yet")
+    with world.engine.changes(app.identity.stack) as wait:
+        return _await_answer(world, app, ends, deadline, wait)
+
+
+def _await_answer(world: World, app: App, ends: float, deadline: float, wait: Callable[[float], bool]) -> Answer:
+    stack, health, good = app.identity.stack, app.enrolment.health, 0
     answer = Answer(False, "it was not asked yet", reached=False)
     dead: set[tuple[str, str]] = set()
+    busy_until = time.monotonic() + _BUSY
     while True:
         services, tasks = world.engine.observe(stack)
         dead |= deaths(tasks)
-        look = judge(services, tasks, Counter(service for service, _ in dead), answering=app.enrolment.health.service)
+        look = judge(services, tasks, Counter(service for service, _ in dead), answering=health.service)
         if look.state == "failed":
             raise _never(app, look)
         good = good + 1 if look.state == "converged" else 0
         if good >= _LOOKS_IN_A_ROW:
-            answer = ask(
-                world.engine,
-                world.ingress,
-                stack,
-                app.enrolment.health,
-                app.identity.domain,
-                max(0.5, min(_PROBE_TIMEOUT, ends - time.monotonic())),
-            )
+            left_to_answer = max(0.5, min(_PROBE_TIMEOUT, ends - time.monotonic()))
+            answer = ask(world.engine, world.ingress, stack, health, app.identity.domain, left_to_answer)
             if answer.ok:
                 return answer
-        if time.monotonic() > ends:
+        now = time.monotonic()
+        if now > ends:
             raise _gave_up(world, app, look, answer, deadline)
-        time.sleep(_LOOK_EVERY)
+        # Swarm's word about a task follows Docker's event about its container within moments.
+        if wait(_LOOK_EVERY if good or now < busy_until else min(_LOOK_AT_LEAST_EVERY, ends - now)):
+            busy_until = time.monotonic() + _BUSY
+            time.sleep(_LOOK_EVERY)
 
 
 def _never(app: App, look: Convergence) -> CanonqError:
