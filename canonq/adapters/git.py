@@ -86,12 +86,7 @@ class GitRepos:
             branch = _guess_branch(refs) or branch
         if branch and ref_problem(branch):
             raise SyncFailed(f"The default branch {shown(branch)} of {masked(url)} {ref_problem(branch)}.")
-        peeled = {name.removesuffix("^{}"): commit for name, commit in refs.items() if name.endswith("^{}")}
-        tags = {
-            name.removeprefix("refs/tags/"): peeled.get(name, commit)
-            for name, commit in refs.items()
-            if name.startswith("refs/tags/") and not name.endswith("^{}")
-        }
+        tags = _peeled({name: commit for name, commit in refs.items() if name.startswith("refs/tags/")})
         return Listing(branch or "main", refs.get(f"refs/heads/{branch}"), tags)
 
     def tags(self, recipe: str) -> dict[str, str]:
@@ -99,19 +94,15 @@ class GitRepos:
         clone = self._clone(recipe)
         if not clone.is_dir():
             return {}
-        out = self._must(
-            clone,
-            "for-each-ref",
-            "--format=%(refname:strip=2)%09%(objectname)%09%(objecttype)%09%(*objectname)%09%(*objecttype)",
-            "refs/tags",
-        )
-        found = {}
-        for line in out.splitlines():
-            name, commit, kind, peeled, peeled_kind = line.split("\t")
+        kinds = self._must(clone, "for-each-ref", "--format=%(refname:strip=2)%09%(objecttype)%09%(*objecttype)", "refs/tags")
+        listed, found = self._listed(clone), {}
+        for line in kinds.splitlines():
+            name, own, inner = line.split("\t")
+            kind = inner or own
+            if kind == "tag":  # a tag of a tag
+                kind = self._must(clone, "cat-file", "-t", listed[name])
             if kind == "commit":
-                found[name] = commit
-            elif peeled_kind == "commit":
-                found[name] = peeled
+                found[name] = listed[name]
         return found
 
     def known(self, recipe: str) -> dict[str, str]:
@@ -132,7 +123,7 @@ class GitRepos:
         clone = self._clone(recipe)
         with self._alone(recipe):
             self._make_whole(recipe)
-            if self.tags(recipe) == listing.tags and self._head(clone, listing.branch) == listing.head:
+            if self._listed(clone) == listing.tags and self._head(clone, listing.branch) == listing.head:
                 return False
             refspecs = ["refs/tags/*:refs/tags/*"]
             if listing.head is not None:
@@ -235,6 +226,12 @@ class GitRepos:
         self._must(half, "init", "--quiet", "--bare")
         half.rename(clone)
 
+    def _listed(self, clone: Path) -> dict[str, str]:
+        """All tags of the clone as a remote would list them: those on trees and blobs too."""
+        status, out, _ = _git(clone, self._timeout, "show-ref", "--tags", "--dereference")
+        lines = [line.split(" ", 1) for line in out.splitlines()] if status == 0 else []
+        return _peeled({name: commit for commit, name in lines})
+
     def _head(self, clone: Path, branch: str) -> str | None:
         status, out, _ = _git(clone, self._timeout, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}")
         return out if status == 0 else None
@@ -282,6 +279,12 @@ def _git(folder: Path | None, timeout: float, *arguments: str) -> tuple[int, str
     except GitCommandNotFound as error:
         raise HostProblem("The program 'git' is not there.", mend="install git.", code="program-missing") from error
     return int(status), str(out), str(err)
+
+
+def _peeled(refs: dict[str, str]) -> dict[str, str]:
+    """refs/tags/... (and refs/tags/...^{} beside the annotated ones) -> tag: what it points to in the end."""
+    inner = {name.removesuffix("^{}"): commit for name, commit in refs.items() if name.endswith("^{}")}
+    return {name.removeprefix("refs/tags/"): inner.get(name, commit) for name, commit in refs.items() if not name.endswith("^{}")}
 
 
 def _guess_branch(refs: dict[str, str]) -> str | None:
