@@ -142,7 +142,7 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, as_json: bo
     enrolment = live(settings).checkout.enrolment(recipe)
     if tag is not None and ref is not None:
         raise WrongUse("--tag and --ref exclude each other.", mend="give one of them.")
-    for name in filter(None, (tag, ref)):
+    for name in (name for name in (tag, ref) if name is not None):
         ref_name(name)
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())

@@ -80,6 +80,14 @@ def test_a_hostile_tag_is_refused_before_git_sees_it(installed: Installation, ta
     assert not (installed.state / "repos").exists()
 
 
+@pytest.mark.parametrize("option", ["--tag", "--ref"])
+def test_a_ref_and_a_tag_are_refused_together_and_apart_when_they_are_no_names(installed: Installation, option: str) -> None:
+    assert installed.canonq("test", "good", option, "$(id)").status == 2
+    both = installed.canonq("test", "good", "--tag", "1.0.0+1", "--ref", "main")
+    assert both.status == 2
+    assert "exclude each other" in both.err
+
+
 def test_an_unknown_option_and_an_unknown_command_are_wrong_use(installed: Installation) -> None:
     assert installed.canonq("sweep", "--no-such").status == 2
     assert installed.canonq("no-such").status == 2
@@ -199,5 +207,6 @@ def test_a_folder_with_a_hostile_name_is_an_error_of_its_own(installed: Installa
 
 
 def test_the_environment_of_this_test_run_does_not_leak_into_the_commands(installed: Installation) -> None:
-    assert not {name for name in installed.environment if name.startswith("CANONQ_")} - {"CANONQ_REPO", "CANONQ_STATE"}
+    ours = {name for name in installed.environment if name.startswith("CANONQ_")}
+    assert ours == {"CANONQ_REPO", "CANONQ_STATE", "CANONQ_LOADED_ABOVE"}
     assert "PATH" in os.environ
