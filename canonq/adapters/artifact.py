@@ -16,6 +16,7 @@ from canonq.core.dumps import ENDS, dump_problem
 
 _CHUNK = 1 << 20
 _GZIP = b"\x1f\x8b"
+_END_OF_TAR = 1024  #: bytes
 
 
 @dataclass
@@ -43,6 +44,8 @@ def keep(stream: Iterable[bytes], path: Path) -> str:
 def look_through(path: Path, marks: Sequence[str], *, dumps: bool) -> Contents:
     """Look for `marks` in the files of a tar; with `dumps`, judge each file as a database dump too."""
     contents = Contents()
+    if not _has_its_end(path):
+        contents.problems.append("the archive breaks off: its end is not there")
     try:
         with tarfile.open(path, mode="r:") as archive:
             for member in archive:
@@ -55,6 +58,14 @@ def look_through(path: Path, marks: Sequence[str], *, dumps: bool) -> Contents:
     except (tarfile.TarError, OSError, EOFError) as error:
         contents.problems.append(f"the archive cannot be read to its end: {error}")
     return contents
+
+
+def _has_its_end(path: Path) -> bool:
+    """Whether a tar ends as tars do, with two empty blocks; a reader takes a cut-off header for the end."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _END_OF_TAR))
+        return size % 512 == 0 and file.read() == bytes(_END_OF_TAR)
 
 
 def _look(name: str, file: IO[bytes], marks: Sequence[str], contents: Contents, dumps: bool) -> None:

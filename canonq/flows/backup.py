@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import posixpath
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from canonq.adapters.artifact import keep, look_through
 from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
+from canonq.flows.deployment import left
 from canonq.ports import Engine
 from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Captured, HookRan, Marker
@@ -34,6 +35,17 @@ class Backup:
     volumes: Mapping[str, str]  #: key in the recipe -> name in Docker
     folder: Path  #: the artifact's
     hook_timeout: float  #: seconds
+    deadline: float  #: of the whole run, monotonic
+
+    def left(self) -> float:
+        """Seconds for the next hook."""
+        return min(left(self.deadline), self.hook_timeout)
+
+    def in_time(self, stream: Iterable[bytes]) -> Iterator[bytes]:
+        """The stream, as long as the run has time."""
+        for chunk in stream:
+            left(self.deadline)
+            yield chunk
 
 
 def take(backup: Backup, markers: Sequence[Marker]) -> BackupFacts:
@@ -49,9 +61,9 @@ def take(backup: Backup, markers: Sequence[Marker]) -> BackupFacts:
 def _run(backup: Backup, hook: Hook) -> HookRan:
     command = ["sh", "-c", _PIPEFAIL, hook.command]
     try:
-        ended = backup.engine.execute(backup.stack, hook.service, command, backup.hook_timeout)
+        ended = backup.engine.execute(backup.stack, hook.service, command, backup.left())
         if ended.status in _NOT_THERE and "executable file not found" in ended.output:  # an image without a shell
-            ended = backup.engine.execute(backup.stack, hook.service, hook.command.split(), backup.hook_timeout)
+            ended = backup.engine.execute(backup.stack, hook.service, hook.command.split(), backup.left())
     except TimedOut as error:
         raise RecipeProblem(
             f"{hook.label} of '{hook.service}' did not end within {backup.hook_timeout:.0f} s.",
@@ -67,7 +79,7 @@ def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker])
     problems: list[str] = []
     checksum = ""
     try:
-        checksum = keep(backup.engine.read_archive(backup.stack, part.service, part.path), path)
+        checksum = keep(backup.in_time(backup.engine.read_archive(backup.stack, part.service, part.path)), path)
     except RecipeProblem as error:
         problems.append(error.what)
     found = look_through(path, expected, dumps=not part.whole) if path.is_file() else None
@@ -108,7 +120,7 @@ def destroy(backup: Backup, markers: Sequence[Marker]) -> tuple[tuple[Marker, ..
     marks.drop_from_databases(backup.engine, backup.stack, covered)
     for part in backup.plan.parts:
         if not part.whole:
-            backup.engine.execute(backup.stack, part.service, ["rm", "-rf", "--", part.path], backup.hook_timeout)
+            backup.engine.execute(backup.stack, part.service, ["rm", "-rf", "--", part.path], backup.left())
     return tuple(covered), tuple(marks.find(backup.engine, backup.stack, covered))
 
 

@@ -19,7 +19,7 @@ from canonq.core.records import Canonical
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
 from canonq.flows.deployment import App, bring_up, left
-from canonq.flows.evidence import keep_deployment, mask, masked
+from canonq.flows.evidence import keep_deployment, mask, masked, volume_bytes
 from canonq.flows.hooks import READ_MARKER, WRITE_MARKER, call_hook, hook_names
 from canonq.flows.tiers import TierProcesses, run_generic, run_own
 from canonq.flows.world import World
@@ -131,11 +131,18 @@ def _backup_and_restore(run: Run) -> None:
     assert run.app.deployed is not None  # the tiers before this one have deployed it
     stack = run.app.identity.stack
     taken = backup.Backup(
-        run.world.engine, stack, plan, run.app.deployed.volumes, run.app.work / "backup", run.enrolment.limits.hook
+        run.world.engine,
+        stack,
+        plan,
+        run.app.deployed.volumes,
+        run.app.work / "backup",
+        run.enrolment.limits.hook,
+        run.deadline,
     )
     facts: list[BackupFacts] = []
 
     def with_a_marker() -> None:
+        _room_for(run)
         if not run.markers:
             _mark(run, "backup")
         facts.append(backup.take(taken, run.markers))
@@ -157,6 +164,18 @@ def _backup_and_restore(run: Run) -> None:
         destroyed.append(BackupFacts(hooks=hooks, destroyed=(*covered, *own), still_there=still))
 
     with_hooks(run, "restore", from_destroyed, lambda: _generic(run, "restore", markers=destroyed[0].destroyed, of=destroyed[0]))
+
+
+def _room_for(run: Run) -> None:
+    """HostProblem when the artifact, which may be as large as the volumes, would eat what is retained."""
+    run.disk_bytes = max(run.disk_bytes, 2 * volume_bytes(run.world, run.app))
+    short = run.world.disk(run.disk_bytes // 2).short
+    if short > 0:
+        raise HostProblem(
+            f"There is no room for the backup's artifact: {short / 2**20:.0f} MiB are short of the floor.",
+            mend="free some disk.",
+            code="disk-full",
+        )
 
 
 def _functional(run: Run) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,7 +15,7 @@ from canonq.core.blame import CERTAIN
 from canonq.core.decide import Base, upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
-from canonq.core.errors import Busy, CanonqError, Fault, RecipeProblem, TimedOut, WrongUse
+from canonq.core.errors import Busy, CanonqError, Fault, HostProblem, RecipeProblem, TimedOut, WrongUse
 from canonq.core.ladder import TIERS, gaps, is_green, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.records import Canonical, Decision, Verdict
@@ -24,6 +26,8 @@ from canonq.flows.evidence import keep_logs, masked, tail, volume_bytes, write_m
 from canonq.flows.hooks import hook_names
 from canonq.flows.janitor import alive, clean
 from canonq.flows.world import World
+
+log = logging.getLogger("canonq")
 
 
 @dataclass(frozen=True)
@@ -231,16 +235,19 @@ def _once(world: World, enrolment: Enrolment, target: Target, order: Order, *, f
 
 def _climb(run: Run) -> CanonqError | None:
     """Climb, then lint beside it, also beside a red one."""
-    problem: CanonqError | None = None
+    return _problem_of(climb, run) or _problem_of(run_lint, run)
+
+
+def _problem_of(action: Callable[[Run], None], run: Run) -> CanonqError | None:
+    """Every run ends in a verdict, so whatever stops it becomes a problem that can be told."""
     try:
-        climb(run)
+        action(run)
     except CanonqError as error:
-        problem = error
-    try:
-        run_lint(run)
-    except CanonqError as error:
-        problem = problem or error
-    return problem
+        return error
+    except Exception as error:
+        log.exception("%s: the run %s broke in '%s'", run.enrolment.recipe, run.id, run.phase)
+        return CanonqError(f"{type(error).__name__} in '{run.phase}': {error}", mend="report it with the worker's log.")
+    return None
 
 
 def _begin(world: World, enrolment: Enrolment, target: Target, began: float) -> Run:
@@ -287,9 +294,9 @@ def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
         logs = keep_logs(world, run.app, run.folder / "logs")
         for neighbour in run.neighbours:
             keep_logs(world, neighbour, run.folder / f"dependency-{neighbour.identity.recipe}" / "logs")
-        run.disk_bytes = volume_bytes(world, run.app)
+        run.disk_bytes = max(run.disk_bytes, volume_bytes(world, run.app))
     except (CanonqError, OSError) as error:
-        problem = error if isinstance(error, CanonqError) else CanonqError(f"The logs could not be kept: {error}.")
+        problem = error if isinstance(error, CanonqError) else HostProblem(f"The logs could not be kept: {error}.")
     try:
         tear_down(world, run.app)  # what runs beside it has the same owner
     except CanonqError as error:

@@ -1,0 +1,168 @@
+"""backupbot labels of both generations, and dumps that are not whole."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from canonq.adapters.artifact import keep, look_through
+from canonq.core.backup import Part, backup_plan
+from canonq.core.dumps import ENDS, dump_problem
+
+
+def plan(
+    labels: dict[str, str] | list[str] | None, *, app: list[Any] | None = None, volumes: dict[str, Any] | None = None
+) -> Any:
+    mounts = ["data:/srv/data", "more:/srv/more:ro"] if app is None else app
+    declared = {"data": {}, "more": {}, "unused": {}} if volumes is None else volumes
+    return backup_plan({"services": {"app": {"volumes": mounts, "deploy": {"labels": labels}}, "db": {}}, "volumes": declared})
+
+
+ON = {"backupbot.backup": "true"}
+WHOLE = [Part("app", "/srv/data", "data", whole=True), Part("app", "/srv/more", "more", whole=True)]
+
+
+def test_all_volumes_of_a_labelled_service_are_in() -> None:
+    assert list(plan(ON).parts) == WHOLE
+    assert list(plan(["backupbot.backup=true"]).parts) == WHOLE
+
+
+@pytest.mark.parametrize("labels", [None, {}, {"other": "x"}])
+def test_without_a_label_a_stack_is_not_backup_capable(labels: Any) -> None:
+    assert not plan(labels).capable
+    assert "no service has" in plan(labels).why_not
+
+
+def test_labels_outside_deploy_mean_nothing() -> None:
+    """The labels of bonfire once sat on the container, where no bot looks."""
+    stack = {"services": {"app": {"labels": ON, "volumes": ["data:/srv"]}}, "volumes": {"data": {}}}
+    assert not backup_plan(stack).capable
+
+
+def test_a_switched_off_backup_is_told_apart_from_none() -> None:
+    found = plan({"backupbot.backup": "false", "backupbot.backup.pre-hook": "x"})
+    assert not found.capable
+    assert "not true on app" in found.why_not
+
+
+def test_a_volume_may_be_left_out_or_narrowed_to_paths() -> None:
+    found = plan({**ON, "backupbot.backup.volumes.more": "false", "backupbot.backup.volumes.data.path": "d.sql, sub/x"})
+    assert list(found.parts) == [Part("app", "/srv/data/d.sql", "data", False), Part("app", "/srv/data/sub/x", "data", False)]
+
+
+def test_paths_of_the_first_generation_are_paths_in_the_container() -> None:
+    found = plan({**ON, "backupbot.backup.path": "/srv/data,/srv/more/x,/etc/y"})
+    assert list(found.parts) == [
+        Part("app", "/srv/data", "data", True), Part("app", "/srv/more/x", "more", False), Part("app", "/etc/y", None, False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "said"),
+    [
+        ("backupbot.backup.volumes.nothing", "false", "does not have"),
+        ("backupbot.backup.volumes.nothing.path", "x", "does not have"),
+        ("backupbot.backup.volumes.unused.path", "x", "does not mount"),
+        ("backupbot.backup.volumes.data.path", "../../etc", "outside the volume"),
+        ("backupbot.backup.path", "relative", "no absolute path"),
+    ],
+)
+def test_labels_that_cannot_mean_what_they_say_are_told(label: str, value: str, said: str) -> None:
+    assert said in plan({**ON, label: value}).problems[0]
+
+
+def test_hooks_of_all_four_kinds_are_found_on_labelled_services_only() -> None:
+    hooks = {
+        f"backupbot.{kind}": kind for kind in ("backup.pre-hook", "backup.post-hook", "restore.pre-hook", "restore.post-hook")
+    }
+    found = plan({**ON, **hooks})
+    told = [hook.command for hook in (*found.before, *found.after, *found.restore_before, *found.restore_after)]
+    assert told == list(hooks.values())
+    assert not plan(hooks).capable
+
+
+def test_a_stack_whose_every_volume_is_left_out_has_nothing_to_capture() -> None:
+    """immich labelled the app alone and left out all its volumes, so the database was never saved."""
+    found = plan({**ON, "backupbot.backup.volumes.data": "false", "backupbot.backup.volumes.more": "no"})
+    assert (found.capable, found.parts) == (True, ())
+
+
+def test_another_apps_volume_is_never_in() -> None:
+    assert plan(ON, volumes={"data": {"external": True}, "more": {}}).parts == (WHOLE[1],)
+
+
+# -- dumps ----------------------------------------------------------------------------------------------------
+
+PG = b"--\n-- PostgreSQL database dump\n--\n" + b"INSERT;\n" * 999
+SQLITE = b"SQLite format 3\0" + (4096).to_bytes(2, "big") + bytes(10) + (3).to_bytes(4, "big") + bytes(4096 * 3 - 32)
+WHOLE_DUMPS = [
+    PG + b"--\n-- PostgreSQL database dump complete\n--\n\n",
+    b"--\n-- PostgreSQL database cluster dump\n--\n" + b"-- PostgreSQL database cluster dump complete\n",
+    b"-- MySQL dump 10.13\n" + b"INSERT;\n" * 999 + b"-- Dump completed on 2026-11-23\n",
+    b"/*M!999999 sandbox */\n-- MariaDB dump 10.19\n" + b"INSERT;\n" * 99 + b"-- Dump completed\n",
+    b"PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n" + b"INSERT;\n" * 99 + b"COMMIT;\n",
+    SQLITE,
+]
+
+
+@pytest.mark.parametrize("dump", [*WHOLE_DUMPS, b"anything else\n"])
+def test_a_whole_dump_passes(dump: bytes) -> None:
+    assert dump_problem(dump[:ENDS], dump[-ENDS:], len(dump)) is None
+
+
+@pytest.mark.parametrize("dump", WHOLE_DUMPS)
+def test_a_dump_cut_in_half_is_found_out(dump: bytes) -> None:
+    """Known failure 31: a backup was "ok" with a truncated dump."""
+    half = dump[: len(dump) // 2]
+    assert dump_problem(half[:ENDS], half[-ENDS:], len(half)) is not None
+
+
+def test_an_empty_dump_is_found_out() -> None:
+    assert dump_problem(b"", b"", 0) == "is empty"
+
+
+def packed(files: dict[str, bytes]) -> list[bytes]:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return [out.getvalue()]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_mark_is_found_in_a_dump_plain_or_zipped_wherever_it_lies(tmp_path: Path, zipped: bool) -> None:
+    dump = PG + bytes(1 << 20)[:-4] + b"the-mark" + bytes(99) + b"\n-- PostgreSQL database dump complete\n"
+    keep(packed({"d.sql": gzip.compress(dump) if zipped else dump}), tmp_path / "a.tar")
+    found = look_through(tmp_path / "a.tar", ["the-mark", "another"], dumps=True)
+    assert (found.found, found.problems, found.files) == ({"the-mark"}, [], 1)
+
+
+@pytest.mark.parametrize("cut", [1, 9, 500])
+def test_a_zipped_dump_that_breaks_off_is_found_out(tmp_path: Path, cut: int) -> None:
+    whole = gzip.compress(PG + b"-- PostgreSQL database dump complete\n")
+    keep(packed({"d.sql.gz": whole[:-cut] if cut < len(whole) else whole[:9]}), tmp_path / "a.tar")
+    assert look_through(tmp_path / "a.tar", [], dumps=True).problems
+
+
+def test_an_archive_that_breaks_off_is_found_out(tmp_path: Path) -> None:
+    (whole,) = packed({"a": bytes(5000), "b": bytes(5000)})
+    keep([whole[:6000]], tmp_path / "a.tar")
+    assert look_through(tmp_path / "a.tar", [], dumps=False).problems
+
+
+@given(st.binary(max_size=3000))
+def test_no_bytes_break_the_look_through(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    folder = tmp_path_factory.mktemp("odd")
+    keep([content], folder / "a.tar")
+    look_through(folder / "a.tar", ["x"], dumps=True)
+    keep(packed({"z": b"\x1f\x8b" + content}), folder / "b.tar")
+    look_through(folder / "b.tar", ["x"], dumps=True)
