@@ -17,7 +17,7 @@ from canonq.adapters.programs import plain_environment, run
 from canonq.core.blame import PATTERNS
 from canonq.core.compose import resolve
 from canonq.core.convergence import Convergence, deaths, judge
-from canonq.core.deployable import Deployable, Identity, deployable
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Deployable, Identity, deployable
 from canonq.core.enrolment import Enrolment, SecretSource
 from canonq.core.envfile import SecretRule, generate_secret, parse_env, parse_exports, render_env, secret_rules
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
@@ -298,8 +298,9 @@ def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline
 
 
 def tear_down(world: World, app: App) -> None:
-    """Remove everything of this deployment that canonq owns, volumes too."""
-    world.engine.remove_owned(app.identity.labels, world.settings.teardown_timeout)
+    """Remove everything of this deployment's owner, volumes and what runs beside it too."""
+    mine = {key: app.identity.labels[key] for key in (LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER)}
+    world.engine.remove_owned(mine, world.settings.teardown_timeout)
 
 
 def left(deadline: float) -> float:

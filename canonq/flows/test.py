@@ -298,7 +298,7 @@ def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
     except (CanonqError, OSError) as error:
         problem = error if isinstance(error, CanonqError) else HostProblem(f"The logs could not be kept: {error}.")
     try:
-        tear_down(world, run.app)  # what runs beside it has the same owner
+        tear_down(world, run.app)
     except CanonqError as error:
         problem = error
     for tree in sorted((world.work / run.id).glob("**/tree*")):

@@ -10,6 +10,7 @@ import pytest
 from git.repo import Repo
 
 from canonq.adapters.engine import SwarmEngine
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
 from tests.real.conftest import compose, enrol_small, installed, tree
 from tests.real.test_upgrades import NEW, sweep
 from tests.real.test_workers import record_of
@@ -140,7 +141,13 @@ def test_a_pull_request_that_wants_the_host_is_refused_before_anything_is_deploy
     assert "install.deploy" not in verdict["timings"]
 
 
-def test_a_recipe_is_tested_beside_what_it_depends_on(host: Installation, quick_host: Repo) -> None:
+def left_of_runs(host: Installation, engine: SwarmEngine) -> dict[str, list[str]]:
+    """What is in Docker of runs that are over."""
+    found = engine.owned({LABEL_INSTANCE: (host.state / "instance").read_text(), LABEL_KIND: "run"})
+    return {kind: names for kind, names in found.items() if names}
+
+
+def test_a_recipe_is_tested_beside_what_it_depends_on(host: Installation, engine: SwarmEngine, quick_host: Repo) -> None:
     enrol_small(host, "depends", '[health]\ntimeout = 40\n[env]\nNEXT = "${DEP_LOOKED_AT_DOMAIN}"\n')
     folder = host.checkout / "tests" / "depends"
     toml = (folder / "recipe.toml").read_text()
@@ -151,6 +158,7 @@ def test_a_recipe_is_tested_beside_what_it_depends_on(host: Installation, quick_
     verdict = host.canonq("test", "depends", "--json").json
     assert verdict["verdict"] == "green", verdict["detail"]
     assert (Path(verdict["directory"]) / "dependency-looked-at" / "logs" / "app.log").is_file()
+    assert left_of_runs(host, engine) == {}
 
 
 def test_a_dependency_without_a_canonical_is_an_error_that_names_it(host: Installation, quick_host: Repo) -> None:
