@@ -126,6 +126,13 @@ def test_every_link_leads_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), target
 
 
+def test_every_test_that_is_named_for_a_known_failure_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "known-failures.md").read_text()))
+    sources = [path.read_text() for folder in ("tests", "canonq/tiers") for path in (ROOT / folder).rglob("test_*.py")]
+    there = set(re.findall(r"^def (test_\w+)\(", "\n".join(sources), re.MULTILINE))
+    assert named - there == set()
+
+
 def test_every_make_verb_of_the_readme_exists() -> None:
     verbs = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"`?make ([a-z][a-z-]*)", "\n".join(fences(ROOT / "README.md", "sh"))))

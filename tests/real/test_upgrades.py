@@ -59,7 +59,7 @@ def test_a_release_that_loses_the_volume_is_red(host: Installation) -> None:
     files["compose.yml"] = files["compose.yml"].replace("data:/srv", "moved:/srv").replace("  data: {}", "  moved: {}")
     outcome = sweep_new(host, "loses-data", files)
     assert (outcome["outcome"], outcome["reason"]) == ("red", "upgrade-failed")
-    assert "the marker is gone" in outcome["detail"]
+    assert "written before the upgrade is gone" in outcome["detail"]
 
 
 def test_a_compose_file_that_does_not_parse_is_red_and_named(host: Installation) -> None:
