@@ -33,6 +33,7 @@ _LOOK_AT_LEAST_EVERY = 1.0  #: seconds between two looks at one that is quiet
 _BUSY = 2.0  #: seconds after an event of Docker's in which Swarm may still be about to follow
 _LOOKS_IN_A_ROW = 3  #: good looks, so that a stack between two states is not taken for settled
 _PROBE_TIMEOUT = 10.0
+_DEPLOY_TIMEOUT = 300.0  #: seconds that `docker stack deploy` may take to be taken in
 
 
 class NotHealthy(RecipeProblem):
@@ -83,7 +84,7 @@ def bring_up(world: World, app: App, phase: str, deadline: float) -> Answer:
     app.images = {service: digests[reference] for service, reference in stack.images.items()}
     _put_in_place(world, app, stack)
     health_ends = min(deadline, time.monotonic() + app.enrolment.health.timeout)
-    _timed(app, f"{phase}.deploy", lambda: world.engine.deploy(stack, app.work, left(deadline)))
+    _timed(app, f"{phase}.deploy", lambda: world.engine.deploy(stack, app.work, min(_DEPLOY_TIMEOUT, left(deadline))))
     app.deployed = stack
     return _timed(app, f"{phase}.healthy", lambda: await_answer(world, app, health_ends, deadline))
 

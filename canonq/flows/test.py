@@ -186,6 +186,7 @@ def _once(world: World, enrolment: Enrolment, target: Target, order: Order, *, f
             logs, left_over = _end(run)
             problem = left_over or problem
     judged = _judge(run, problem)
+    service = problem.service or (enrolment.health.service if judged.kind == "red" else "") if problem else ""
     climbed = rungs(run.tiers)
     declared = dict(enrolment.expected_na)
     manifest = customisations(world, enrolment)
@@ -211,8 +212,8 @@ def _once(world: World, enrolment: Enrolment, target: Target, order: Order, *, f
         customisations=manifest,
         gaps=gaps(run.tiers, declared),
         stale=stale(run.tiers, declared),
-        service=(problem.service or None) if problem else None,
-        log_tail=tuple(tail(logs.get(problem.service, ""))) if problem and problem.service else (),
+        service=service or None,
+        log_tail=tuple(tail(logs.get(service, ""))),
         first_run=first.run if first else None,
         tiers=run.tiers,
         rungs=climbed,
