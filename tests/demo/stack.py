@@ -123,7 +123,9 @@ class Stack:
         _run("docker", "stack", "rm", "--detach=true", self.name)
         mine: dict[str, str | list[str] | bool] = {"label": f"{_NAMESPACE}={self.name}"}
         deadline = time.monotonic() + 60
-        while self._engine.containers.list(all=True, filters=mine) or self._engine.networks.list(filters=mine):
+        while self._engine.containers.list(all=True, ignore_removed=True, filters=mine) or self._engine.networks.list(
+            filters=mine
+        ):
             assert time.monotonic() < deadline, f"{self.name} does not go away"
             time.sleep(0.3)
         for volume in self._engine.volumes.list(filters=mine):
