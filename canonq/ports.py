@@ -152,6 +152,9 @@ class Engine(Protocol):
     def volume_label(self, name: str, label: str) -> str | None:
         """A volume's label; None when there is no such volume or label."""
 
+    def volumes_of(self, stack: str) -> list[str]:
+        """Names of the volumes that Docker has for a stack, running or not."""
+
     def remove_secrets(self, labels: Mapping[str, str]) -> None:
         """Remove the secrets that carry these labels."""
 

@@ -464,6 +464,12 @@ class SwarmEngine:
             except docker.errors.NotFound:
                 return None
 
+    def volumes_of(self, stack: str) -> list[str]:
+        """See ports.Engine.volumes_of."""
+        with _translated("list volumes"):
+            found = self._api.volumes(filters={"label": f"{NAMESPACE}={stack}"})["Volumes"] or []
+        return sorted(volume["Name"] for volume in found)
+
     def remove_secrets(self, labels: Mapping[str, str]) -> None:
         """See ports.Engine.remove_secrets."""
         for name in self.owned(labels)["secrets"]:

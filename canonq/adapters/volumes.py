@@ -42,6 +42,11 @@ def run_checked(command: list[str], what: str) -> None:
         raise HostProblem(f"Could not {what}: {ended.tail[-400:]}", mend="look at the disk and its room.", code="copy-failed")
 
 
+def sync_tree(folder: Path) -> None:
+    """Make everything on the folder's file system durable."""
+    run_checked(["sync", "--file-system", str(folder)], f"make {folder} durable")
+
+
 def snapshot(volumes: Mapping[str, Path], path: Path) -> Snapshot:
     """Archive volumes (key -> folder) into `path`, durably. The app must be stopped."""
     command = ["tar", "--create", "--numeric-owner", "--xattrs", "--acls", "--sparse", "--directory=/"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import signal
 import time
 from typing import Any
@@ -11,13 +13,15 @@ from celery import Celery, Signature, chain
 
 from canonq import __version__
 from canonq.cli.output import OUTCOME_COLUMNS, outcome_rows, print_json, print_table
-from canonq.cli.waiting import await_result, await_sweep, check_broker, require_workers, workers_for
+from canonq.cli.waiting import await_result, await_sweep, check_broker, locks_for, require_workers, workers_for
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus, HostProblem, WrongUse
 from canonq.core.names import ref_name
 from canonq.flows import doctor as doctor_flow
 from canonq.flows import janitor as janitor_flow
 from canonq.flows import plan as plan_flow
+from canonq.flows import restore as restore_flow
+from canonq.flows import rollback as rollback_flow
 from canonq.flows import status as status_flow
 from canonq.flows.sweep import open_sweep
 from canonq.settings import load_settings
@@ -210,6 +214,50 @@ def verify(recipe: str | None, as_json: bool) -> ExitStatus:
             [[r["recipe"], r["version"], "ok" if r["ok"] else "broken", "; ".join(r["problems"])] for r in rows],
         )  # fmt: skip
     return ExitStatus.DONE if all(row["ok"] for row in rows) else ExitStatus.MACHINERY
+
+
+@canonq.command()
+@click.argument("recipe")
+@click.option("--to", metavar="VERSION", help="The kept version to go back to; the one before when not given.")
+@click.option("--reason", required=True, help="Why; it is kept with the record.")
+@json_option
+def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitStatus:
+    """Go back to a kept canonical, with its data."""
+    with locks_for(load_settings()) as world:
+        record = rollback_flow.rollback(world, world.checkout.enrolment(recipe).recipe, to=to, reason=reason, who=_who())
+    if as_json:
+        print_json(record.model_dump(mode="json", by_alias=True))
+    else:
+        back = record.rolled_back
+        click.echo(f"The canonical of {recipe} is {record.version} again, as promoted at {record.promoted_at}.")
+        click.echo(f"{back.version if back else ''} is held until a newer release, or `canonq sweep {recipe}`.")
+    return ExitStatus.DONE
+
+
+def _who() -> str:
+    return os.environ.get("SUDO_USER") or getpass.getuser()
+
+
+@canonq.command()
+@click.argument("recipe")
+@click.option("--stack", required=True, metavar="NAME", help="The name of the new stack.")
+@click.option("--to", metavar="VERSION", help="A kept version; the canonical when not given.")
+@click.option("--remove", is_flag=True, help="Remove the stack again, with its copy of the data.")
+@json_option
+def restore(recipe: str, stack: str, to: str | None, remove: bool, as_json: bool) -> ExitStatus:
+    """Bring a canonical's data up as a live stack under another name, to look at; the canonical stays as it is."""
+    world = live()
+    if remove:
+        removed = restore_flow.remove(world, recipe, stack)
+        print_json({"removed": removed}) if as_json else click.echo(f"Removed the stack {stack} and its data.")
+        return ExitStatus.DONE
+    made = restore_flow.restore(world, recipe, stack, to=to)
+    if as_json:
+        print_json(made)
+    else:
+        click.echo(f"{recipe} {made['version']} runs as the stack {stack}, at {made['domain']}, on a copy of the data.")
+        click.echo(f"`canonq restore {recipe} --stack {stack} --remove` takes it away again.")
+    return ExitStatus.DONE
 
 
 @canonq.command()

@@ -11,7 +11,9 @@ import click
 from celery import Celery
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
+from pydantic import SecretStr
 
+from canonq.adapters.redis_server import embedded_redis
 from canonq.core.errors import Busy, CanonqError, HostProblem, TimedOut, WrongUse
 from canonq.flows.janitor import clean
 from canonq.flows.sweep import give_up, summary
@@ -40,6 +42,16 @@ def workers_for(settings: Settings, *, quiet: bool) -> Iterator[process_tree.Tre
         with contextlib.suppress(CanonqError):
             clean(live(settings))
         raise
+
+
+@contextlib.contextmanager
+def locks_for(settings: Settings) -> Iterator[World]:
+    """The world with a Redis for its locks: the configured one, else one for as long as needed."""
+    if settings.broker_url() is not None:
+        yield live(settings)
+        return
+    with embedded_redis() as url:
+        yield live(settings.model_copy(update={"redis_url": SecretStr(url)}))
 
 
 def check_broker(app: Celery) -> None:

@@ -65,6 +65,17 @@ def decide(facts: Facts) -> Decision:
             detail=f"The newest release {latest.tag} is not newer than the canonical {facts.canonical.version}.",
             **common,
         )
+    back = facts.canonical.rolled_back if facts.canonical else None
+    if back is not None and (back.version, back.commit) == (latest.tag, latest.commit) and not facts.named:
+        return Decision(
+            action="skip",
+            reason="held-rollback",
+            detail=(
+                f"{latest.tag} is held: {back.by} rolled it back at {back.at} ({back.reason}). "
+                f"A newer release, or `canonq sweep {facts.enrolment.recipe}`, releases it."
+            ),
+            **common,
+        )
     return _decide_new(facts, releases, latest, common)
 
 

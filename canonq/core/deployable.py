@@ -22,6 +22,7 @@ LABEL_RECIPE = "canonq.recipe"
 LABEL_OWNER = "canonq.owner"
 LABEL_VOLUME = "canonq.volume"
 LABEL_COMMIT = "canonq.commit"
+LABEL_STACK = "canonq.stack"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Identity:
             LABEL_KIND: self.kind,
             LABEL_RECIPE: self.recipe,
             LABEL_OWNER: self.owner,
+            LABEL_STACK: self.stack,
         }
 
 

@@ -83,6 +83,16 @@ def warm_stack(recipe: str) -> str:
     return f"warm-{recipe}"
 
 
+def kept_volume(recipe: str, key: str, owner: str) -> str:
+    """Name in Docker of a canonical's volume: the warm stack's, told apart by the promotion that made it."""
+    return f"{warm_stack(recipe)}_{key}.{owner.rpartition('-')[2]}"
+
+
+def volume_key(recipe: str, name: str) -> str:
+    """The recipe's own name of a volume that `kept_volume` named."""
+    return name.removeprefix(f"{warm_stack(recipe)}_").rpartition(".")[0]
+
+
 def check_docker_name(kind: str, name: str) -> None:
     """Raise RecipeProblem when `name` is longer than Docker allows for configs and secrets."""
     if len(name) > DOCKER_NAME_LIMIT:

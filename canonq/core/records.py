@@ -119,6 +119,18 @@ class Snapshot(BaseModel):
     checksum: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
+class RolledBack(BaseModel):
+    """Who went back to this canonical, and from what."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    by: str
+    at: Stamp
+    reason: str
+    version: str  #: the canonical it replaced
+    commit: Commit
+
+
 class Canonical(BaseModel):
     """The registry's record, `canonical.json` (SPEC section 4). Unknown keys survive a rewrite."""
 
@@ -138,6 +150,7 @@ class Canonical(BaseModel):
     snapshot: Snapshot | None = None
     fence: int = 0
     previous: dict[str, object] | None = None
+    rolled_back: RolledBack | None = None  #: set while the canonical is one that somebody went back to
 
 
 SCHEMA = 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.files import write_json
-from canonq.adapters.volumes import snapshot
+from canonq.adapters.volumes import snapshot, sync_tree
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, WrongUse
@@ -166,6 +166,10 @@ def reclaim(world: World, recipe: str, record: Canonical | None) -> None:
     world.engine.remove_secrets(warm)
     for folder in world.registry.half_built(recipe):
         shutil.rmtree(folder, ignore_errors=True)
+    for never in world.registry.generations(recipe) if record else []:
+        # Whole, but its promotion died before the switch: fences only grow, so it is told by its fence.
+        if record and never.fence > record.fence and never.snapshot is not None:
+            world.registry.drop_generation(recipe, Path(never.snapshot.path).parent.name)
 
 
 def _refuse_foreign(world: World, recipe: str) -> None:
@@ -219,12 +223,14 @@ def _keep(world: World, app: App, verdict: Verdict, old: Canonical | None, folde
     assert app.deployed is not None and verdict.version and verdict.commit  # bring_up has set it, the gate has asked
     volumes = {key: world.engine.volume_path(name) for key, name in app.deployed.volumes.items()}
     there = {key: path for key, path in volumes.items() if path is not None}
+    for path in there.values():
+        sync_tree(path)
     folder.mkdir(parents=True, mode=0o700)
     kept = snapshot(there, folder / "volumes.tar.zst")
     world.registry.keep_secrets(folder, app.secrets)
     shutil.copyfile(app.work / "resolved.json", folder / "resolved.json")
     stamp = world.stamp()
-    extras = dict(old.model_extra or {}) if old else {}
+    extras = dict(old.model_extra or {}) if old else {}  # what others have written beside our keys
     record = Canonical(
         **{
             **extras,

@@ -67,6 +67,11 @@ def verify(world: World, recipe: str | None = None) -> list[dict[str, Any]]:
                 version = record.version
                 problems += [p for p in [verify_snapshot(record.snapshot)] if p] if record.snapshot else ["no snapshot is named"]
                 problems += [f"the volume {v} is gone" for v in record.volumes if world.engine.volume_path(v) is None]
+                problems += [
+                    f"kept {kept.version}: {problem}"
+                    for kept in world.registry.generations(name)
+                    if kept.run != record.run and kept.snapshot and (problem := verify_snapshot(kept.snapshot))
+                ]
         except CanonqError as error:
             problems.append(str(error))
         rows.append({"recipe": name, "version": version, "ok": not problems, "problems": problems})

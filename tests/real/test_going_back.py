@@ -1,0 +1,128 @@
+"""Rollback and restore: back to a kept canonical with its data, and a look at that data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from canonq.adapters.engine import SwarmEngine
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
+from tests.real.conftest import enrol_small, tree
+from tests.real.test_data_and_refs import retained
+from tests.real.test_upgrades import NEW, sweep
+from tests.real.test_workers import record_of
+from tests.support import Installation, release
+
+pytestmark = pytest.mark.real
+
+OLD = "1.0.0+1.29.0"
+
+
+@pytest.fixture(scope="module")
+def back(host: Installation, engine: SwarmEngine) -> Installation:
+    """A recipe with two canonicals; the data of the second has gathered something since."""
+    repo = enrol_small(host, "back")
+    assert sweep(host, "back")["outcome"] == "promoted"
+    release(repo, NEW, tree(NEW))
+    assert sweep(host, "back")["outcome"] == "promoted"
+    (retained(host, "back", engine) / "index.html").write_text("gathered since\n")
+    return host
+
+
+def volumes(host: Installation, engine: SwarmEngine, kind: str) -> list[str]:
+    found = engine.owned({LABEL_INSTANCE: (host.state / "instance").read_text(), LABEL_KIND: kind, "canonq.recipe": "back"})
+    return found["volumes"]
+
+
+def test_the_canonicals_data_can_be_looked_at_as_a_live_stack(back: Installation, engine: SwarmEngine) -> None:
+    record = record_of(back, "back")
+    made = back.canonq("restore", "back", "--stack", "look-at-it", "--json")
+    assert made.status == 0, made.err
+    assert made.json == {"recipe": "back", "version": NEW, "stack": "look-at-it", "domain": "look-at-it.canonq.test"}
+    assert engine.read_archive("look-at-it", "app", "/srv/index.html") is not None
+    assert engine.execute("look-at-it", "app", ["cat", "/srv/index.html"], 20).output == "gathered since\n"
+    assert back.canonq("restore", "back", "--stack", "look-at-it").status == 2, "the name is taken"
+    assert back.canonq("janitor").status == 0
+    assert engine.observe("look-at-it")[0], "the janitor leaves it alone"
+    assert back.canonq("restore", "back", "--stack", "look-at-it", "--remove").status == 0
+    assert volumes(back, engine, "restored") == []
+    assert record_of(back, "back") == record
+
+
+def test_an_older_canonicals_data_can_be_looked_at_too(back: Installation, engine: SwarmEngine) -> None:
+    made = back.canonq("restore", "back", "--stack", "look-back", "--to", OLD, "--json")
+    assert made.json["version"] == OLD
+    assert engine.execute("look-back", "app", ["cat", "/srv/index.html"], 20).output.strip() == OLD
+    assert back.canonq("restore", "back", "--stack", "look-back", "--remove").status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--to", "9.9.9+9", "--reason", "x"], "not-kept"),
+        (["--to", NEW, "--reason", "x"], "not-kept"),
+        (["--reason", " "], "wrong-use"),
+    ],
+)
+def test_a_rollback_that_cannot_be_changes_nothing(back: Installation, arguments: list[str], code: str) -> None:
+    before = (back.state / "warm" / "back" / "canonical.json").read_bytes()
+    ended = back.canonq("rollback", "back", *arguments, "--json")
+    assert (ended.status, ended.json["error"]["code"]) == (2, code)
+    assert (back.state / "warm" / "back" / "canonical.json").read_bytes() == before
+
+
+def test_a_damaged_snapshot_is_told_by_verify_and_refused_by_rollback(back: Installation) -> None:
+    before = (back.state / "warm" / "back" / "canonical.json").read_bytes()
+    (kept,) = [
+        json.loads(path.read_text())["snapshot"]["path"]
+        for path in (back.state / "warm" / "back" / "canonicals").glob("*/record.json")
+        if json.loads(path.read_text())["version"] == OLD
+    ]
+    whole = Path(kept).read_bytes()
+    Path(kept).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    told = back.canonq("verify", "back", "--json")
+    assert told.status == 3
+    assert f"kept {OLD}" in told.json["recipes"][0]["problems"][0]
+    ended = back.canonq("rollback", "back", "--reason", "x", "--json")
+    assert (ended.status, ended.json["error"]["code"]) == (3, "snapshot-damaged")
+    assert (back.state / "warm" / "back" / "canonical.json").read_bytes() == before
+    Path(kept).write_bytes(whole)
+    assert back.canonq("verify", "back").status == 0
+
+
+def test_a_rollback_brings_the_old_data_back_says_who_and_why_and_holds_what_it_left(
+    back: Installation, engine: SwarmEngine
+) -> None:
+    before = record_of(back, "back")
+    ended = back.canonq("rollback", "back", "--reason", "it lost mail", "--json")
+    assert ended.status == 0, ended.err
+    record = record_of(back, "back")
+    assert ended.json == record
+    assert record["version"] == OLD
+    assert record["fence"] > before["fence"]
+    assert record["promoted_at"] < before["promoted_at"] <= record["ts"]
+    assert (record["rolled_back"]["reason"], record["rolled_back"]["version"]) == ("it lost mail", NEW)
+    assert record["rolled_back"]["by"]
+    assert (retained(back, "back", engine) / "index.html").read_text().strip() == OLD
+    assert volumes(back, engine, "warm") == record["volumes"]
+    assert back.canonq("verify", "back").status == 0
+
+    rows = {row["recipe"]: row for row in back.canonq("plan", "--json").json["recipes"]}
+    assert (rows["back"]["action"], rows["back"]["reason"]) == ("skip", "held-rollback")
+    assert back.canonq("test", "back", "--quick", "--json").json["verdict"] == "green"
+
+
+def test_what_was_rolled_back_can_be_gone_forward_to(back: Installation) -> None:
+    assert record_of(back, "back")["version"] == OLD
+    assert back.canonq("rollback", "back", "--to", NEW, "--reason", "it was the proxy").status == 0
+    assert record_of(back, "back")["version"] == NEW
+    assert back.canonq("verify", "back").status == 0
+
+
+def test_naming_the_recipe_promotes_again_what_was_rolled_back(back: Installation) -> None:
+    assert back.canonq("rollback", "back", "--to", OLD, "--reason", "again").status == 0
+    assert sweep(back, "back")["outcome"] == "promoted"
+    record = record_of(back, "back")
+    assert (record["version"], record["rolled_back"]) == (NEW, None)
