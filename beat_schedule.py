@@ -14,6 +14,7 @@ def beat_schedule(nightly: str | None = None) -> dict[str, dict[str, Any]]:
     return {
         "nightly-sweep": {
             "task": "canonq.sweep",
+            "kwargs": {"nightly": True},
             "schedule": crontab.from_string(nightly or NIGHTLY),
             # A sweep that nobody took for six hours belongs to a night that is over.
             "options": {"queue": "light", "expires": 6 * 3600},

@@ -13,6 +13,7 @@ from canonq.flows.janitor import clean
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers.factory import make_app
+from workers.upkeep import start as start_upkeep
 
 log = logging.getLogger("canonq")
 
@@ -33,9 +34,10 @@ def _say_what_runs(**_: Any) -> None:
 
 @worker_ready.connect
 def _clean_up(**_: Any) -> None:
-    """What dead runs left behind goes when a worker starts."""
+    """What dead runs left behind goes when a worker starts; upkeep begins beside it."""
     try:
         for line in clean(live()):
             log.warning("Janitor: %s", line)
     except CanonqError as error:
         log.error("The janitor could not work: %s", error)
+    start_upkeep()

@@ -41,6 +41,24 @@ def take(task: Task[Any, Any], step: str, given: object, sweep: str | None, acti
     except CanonqError as error:
         raise StepFailed(str(error)) from None
     journal = world.sweeps.journal(sweep) if sweep else world.sweeps.call_journal(task.request.root_id or task.request.id)
+    with journal.executing(recipe) as free:
+        if not free:
+            # Delivered twice: the one that was here first goes on, and hands on the chain.
+            log.warning("%s: %s is being done by another worker already", recipe, step)
+            task.request.chain = None
+            return {"recipe": recipe, "sweep": sweep, "outcome": "busy", "detail": f"{step} is being done already"}
+        return _take(task, step, world, journal, recipe, sweep, action)
+
+
+def _take(
+    task: Task[Any, Any],
+    step: str,
+    world: World,
+    journal: Journal,
+    recipe: str,
+    sweep: str | None,
+    action: Callable[[World], Step],
+) -> dict[str, Any]:
     try:
         value = _once(world, journal, recipe, step, action)
         outcome = settle(world, value)

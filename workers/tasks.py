@@ -23,24 +23,37 @@ from workers.steps import StepFailed, recipe_of, take
 
 log = logging.getLogger("canonq")
 
+ONE_NIGHT = 1800.0  #: seconds within which two nightly sweeps are one that two beats asked for
 
-def start_chain(enrolment: Enrolment, sweep: str, named: bool) -> None:
-    """Enqueue a recipe's chain. Each link names its queue: an option of the whole chain reaches the first only."""
+
+def start_chain(enrolment: Enrolment, sweep: str, named: bool, *, step: str = "sync", given: Any = None) -> None:
+    """Enqueue a recipe's chain, or what is left of it from `step` on, which gets `given`, the value before it."""
     heavy_or_light = enrolment.queue
-    chain(
-        sync.s(enrolment.recipe, sweep=sweep, named=named).set(queue=LIGHT),
-        decide.s().set(queue=LIGHT),
-        test.s().set(queue=heavy_or_light),
-        promote.s().set(queue=heavy_or_light),
-    ).apply_async()
+    # Each link names its queue: an option of the whole chain reaches the first only.
+    links = {
+        "sync": (sync.s(enrolment.recipe, sweep=sweep, named=named), LIGHT),
+        "decide": (decide.s(), LIGHT),
+        "test": (test.s(), heavy_or_light),
+        "promote": (promote.s(), heavy_or_light),
+    }
+    left = list(links)[list(links).index(step) :]
+    signatures = [links[name][0].set(queue=links[name][1]) for name in left]
+    if given is not None:
+        signatures[0] = signatures[0].clone(args=(dict(given),))
+    chain(*signatures).apply_async()
 
 
 @app.task(bind=True, throws=(StepFailed,), name="canonq.sweep")
-def sweep(self: Task[Any, Any], recipes: list[str] | None = None, sweep: str | None = None) -> dict[str, Any]:
-    """Open a sweep and enqueue every enrolled recipe's chain, the longest first."""
+def sweep(
+    self: Task[Any, Any], recipes: list[str] | None = None, sweep: str | None = None, nightly: bool = False
+) -> dict[str, Any]:
+    """Open a sweep and enqueue every enrolled recipe's chain, the longest first. `nightly`: once, however many beats ask."""
     world = None
     try:
         world = live()
+        if nightly and not world.sweeps.claim_night(self.request.id, ONE_NIGHT):
+            log.warning("Another beat has started tonight's sweep already.")
+            return {"sweep": None, "started": []}
         sweep = sweep or world.sweeps.id_for(self.request.id, world.new_id())
         opened = open_sweep(world, recipes or (), sweep)
         for enrolment in sorted(opened.chains, key=lambda e: -(expected_seconds(world.runs.verdicts(e.recipe)) or 0)):

@@ -41,6 +41,13 @@ class Host:
         with self._open("turnstile") as turnstile, self._open("host") as host:
             yield _taken(turnstile, ends) and _taken(host, ends)
 
+    @contextlib.contextmanager
+    def sole(self, name: str) -> Iterator[None]:
+        """Be the only one on this host that does `name`; waits for it."""
+        with self._open(name) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def _open(self, name: str) -> IO[str]:
         path = self._folder / f"{name}.lock"
         with told(path):

@@ -65,6 +65,8 @@ class Program:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # What a killed worker has started must not work on without it.
+                preexec_fn=with_parent(signal.SIGKILL),
             )
         except FileNotFoundError as error:
             raise HostProblem(

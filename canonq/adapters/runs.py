@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -97,6 +100,42 @@ class Journal:
         steps.setdefault(step, {"attempts": 1})["result"] = result
         write_json(self._path(recipe), steps)
 
+    @contextlib.contextmanager
+    def executing(self, recipe: str) -> Iterator[bool]:
+        """Show, as long as the block lasts or this process lives, that the recipe is worked on; False: another does."""
+        path = self._path(recipe).with_suffix(".lock")
+        with told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def is_executing(self, recipe: str) -> bool:
+        """Whether a living process works on the recipe."""
+        with self.executing(recipe) as free:
+            return not free
+
+    def touched(self, recipe: str) -> float | None:
+        """When anything was last written about the recipe, in seconds since 1970; None when nothing was."""
+        times = [path.stat().st_mtime for path in (self._path(recipe), self._resends(recipe)) if path.is_file()]
+        return max(times, default=None)
+
+    def resent(self, recipe: str) -> int:
+        """How often its chain was lost and sent again."""
+        return int(_read(self._resends(recipe)).get("resent", 0))
+
+    def count_resend(self, recipe: str) -> None:
+        """Count one more."""
+        write_json(self._resends(recipe), {"resent": self.resent(recipe) + 1})
+
+    def _resends(self, recipe: str) -> Path:
+        return self._folder / "resent" / f"{recipe_name(recipe)}.json"
+
     def forget(self, recipe: str) -> None:
         """Begin anew for a recipe (a deferred one that is tried again)."""
         self._path(recipe).unlink(missing_ok=True)
@@ -130,6 +169,22 @@ class Sweeps:
         if kept is None:
             write_json(path, {"sweep": new})
         return str(kept or new)
+
+    def claim_night(self, task: str, span: float) -> bool:
+        """Whether `task` is the first to claim a night within `span` seconds; asked again, it gets the same answer."""
+        path = self._root / "night.json"
+        with told(path):
+            self._root.mkdir(parents=True, exist_ok=True)
+            lock = (self._root / "night.lock").open("a")
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            last = _read(path)
+            if last.get("task") == task:
+                return True
+            if time.time() - float(last.get("at", 0)) < span:
+                return False
+            write_json(path, {"task": task, "at": time.time()})
+            return True
 
     def open(self, sweep: str, record: dict[str, Any]) -> None:
         """Put a new sweep on record."""
@@ -173,6 +228,16 @@ class Sweeps:
     def report(self, sweep: str, summary: dict[str, Any]) -> None:
         """Keep the whole sweep as one file, `report.json`; written anew it is the same."""
         write_json(self.folder(sweep) / "report.json", summary)
+
+    def open_sweeps(self, youngest: float) -> list[str]:
+        """Sweeps without a report, opened less than `youngest` seconds ago."""
+        since = time.time() - youngest
+        folders = [path.parent for path in sorted(self._root.glob("*/sweep.json")) if path.stat().st_mtime > since]
+        return [folder.name for folder in folders if not (folder / "report.json").is_file()]
+
+    def opened_at(self, sweep: str) -> float:
+        """When a sweep was opened, in seconds since 1970."""
+        return (self.folder(sweep) / "sweep.json").stat().st_mtime
 
     def newest(self) -> str | None:
         """Id of the newest sweep."""

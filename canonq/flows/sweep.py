@@ -137,9 +137,13 @@ def summary(world: World, sweep: str) -> dict[str, Any]:
     }
 
 
-def give_up(world: World, sweep: str, why: str) -> None:
-    """Account for recipes whose chain never ended: an error each, so that the sums add up."""
+def give_up(world: World, sweep: str, why: str, *, only: str | None = None) -> None:
+    """Account for recipes (or `only` one) whose chain never ended: an error each, so that the sums add up."""
     for name in summary(world, sweep)["pending"]:
+        if only not in (None, name):
+            continue
         error = CanonqError(f"{name}: {why}", mend="look at the workers' logs; the next sweep tries again.", code="lost")
         settle_error(world, sweep, name, "chain", error)
-    world.sweeps.report(sweep, summary(world, sweep))
+    whole = summary(world, sweep)
+    if not whole["pending"]:
+        world.sweeps.report(sweep, whole)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import time
 import urllib.request
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 from git.repo import Repo
 
 from canonq.adapters.engine import SwarmEngine
+from canonq.adapters.locks import redis_client
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
-from tests.real.conftest import Processes, tree, until
+from tests.real.conftest import Processes, enrol_small, tree, until
 from tests.support import Installation, release
 
 pytestmark = pytest.mark.real
@@ -123,6 +125,49 @@ def test_an_interrupted_promotion_leaves_the_old_canonical_whole_and_is_done_aga
     assert engine.owned({LABEL_INSTANCE: instance})["volumes"] == record_of(small)["volumes"]
     assert record_of(small)["previous"]["version"] == before["version"]
     assert record_of(small)["fence"] > before["fence"]
+
+
+def test_a_whole_worker_that_is_killed_costs_two_minutes_not_the_visibility_timeout(
+    small: Installation, workers: Processes, engine: SwarmEngine
+) -> None:
+    """kill -9 of the worker with its children: nobody gives its message back, so the chain is sent again."""
+    sweep = small.canonq("sweep", "--json").json["sweep"]
+    until("the run", lambda: left_of_runs(small, engine), 60, workers)
+    (run,) = small.canonq("status", "--json").json["running"]
+    child = owner_of(small, run)
+    name = next(name for name in ("light", "heavy") if workers.running[name].pid == os.getpgid(child))
+    killed = time.monotonic()
+    os.killpg(workers.running[name].pid, signal.SIGKILL)
+    until("the promotion", lambda: record_of(small), 180, workers)
+    assert time.monotonic() - killed < 150
+    until("the report", (small.state / "sweeps" / sweep / "report.json").is_file, 60, workers)
+    report = json.loads((small.state / "sweeps" / sweep / "report.json").read_text())
+    assert report["counts"]["promoted"] == report["enrolled"] == 1
+    assert left_of_runs(small, engine) == {}
+    assert "was lost at test, and is sent again" in "".join(workers.log(other) for other in ("light", "heavy"))
+
+
+def test_a_redis_that_lost_everything_loses_no_recipe(small: Installation, workers: Processes, engine: SwarmEngine) -> None:
+    """With one recipe under way and another waiting in the queue, Redis forgets both."""
+    for number in range(3):
+        enrol_small(small, f"more-{number}")
+    sweep = small.canonq("sweep", "--json").json["sweep"]
+    until("a run", lambda: left_of_runs(small, engine), 60, workers)
+    redis_client(small.settings["CANONQ_REDIS_URL"]).flushall()
+    until("the report", (small.state / "sweeps" / sweep / "report.json").is_file, 400, workers)
+    report = json.loads((small.state / "sweeps" / sweep / "report.json").read_text())
+    assert sum(report["counts"].values()) == report["enrolled"] == 4
+    assert report["counts"]["promoted"] == 4, report["outcomes"]
+    assert left_of_runs(small, engine) == {}
+    assert small.canonq("verify").status == 0
+
+
+def test_two_beats_start_one_sweep(small: Installation, workers: Processes) -> None:
+    for _ in range(2):
+        small.celery("call", "canonq.sweep", "--kwargs", '{"nightly": true}')
+    until("the second", lambda: "Another beat" in workers.log("light") + workers.log("heavy"), 30, workers)
+    until("the promotion", lambda: record_of(small), 120, workers)
+    assert len(list((small.state / "sweeps").glob("*/sweep.json"))) == 1
 
 
 def test_beat_starts_the_sweep(small: Installation, workers: Processes) -> None:
