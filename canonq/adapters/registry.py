@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from canonq.adapters.files import told, write_json
 from canonq.core.errors import RecordUnreadable
-from canonq.core.names import recipe_name
+from canonq.core.names import RECIPE_NAME, recipe_name
 from canonq.core.records import SCHEMA, Canonical
 from canonq.ports import Held
 
@@ -51,6 +51,10 @@ class Registry:
     def recipes(self) -> list[str]:
         """Recipes that have a record."""
         return sorted(path.parent.name for path in self._warm.glob(f"*/{RECORD}"))
+
+    def begun(self) -> list[str]:
+        """Recipes that have a record, or whose first promotion was begun."""
+        return sorted(path.name for path in self._warm.glob("*") if path.is_dir() and RECIPE_NAME.fullmatch(path.name))
 
     def generations(self, recipe: str) -> list[Canonical]:
         """Kept canonicals, oldest promotion first; half-built ones (no record yet) are left out."""

@@ -280,7 +280,8 @@ def doctor(as_json: bool) -> ExitStatus:
 @json_option
 def janitor(dry_run: bool, as_json: bool) -> ExitStatus:
     """Remove what dead runs left behind; never what is warm, canonical, alive or not canonq's own."""
-    lines = janitor_flow.clean(live(), dry_run=dry_run)
+    with locks_for(load_settings()) as world:
+        lines = janitor_flow.clean(world, dry_run=dry_run)
     if as_json:
         print_json({"dry_run": dry_run, "removed": lines})
     else:

@@ -86,6 +86,8 @@ def climb(run: Run) -> None:
     if run.target.data is not None:
         copy_canonical(run.world, run.app, run.target.data)
     if run.target.quick:
+        for tier in ("upgrade", "backup", "restore"):
+            run.tiers[tier] = TierResult(status="unverified", reason="not part of a quick run")
         _install(run, run.target.version, run.target.commit)
         _functional(run)
         return

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from canonq.adapters.files import told
-from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
+from canonq.core.errors import HostProblem, RecordUnreadable
+from canonq.core.records import Canonical
 from canonq.flows.world import World
 
 _ALIVE = "alive"
@@ -41,6 +43,54 @@ def is_alive(work: Path) -> bool:
         return False
 
 
+def warm_leftovers(world: World, recipe: str, record: Canonical | None) -> dict[str, list[str]]:
+    """Everything warm of a recipe that its record does not name: what an interrupted promotion or rollback built."""
+    warm = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe}
+    found = world.engine.owned(warm)
+    kept = set(record.volumes) if record else set()
+    # Whole, but its promotion died before the switch: fences only grow, so it is told by its fence.
+    never = [one for one in world.registry.generations(recipe) if record and one.snapshot and one.fence > record.fence]
+    return {
+        "stacks": found["stacks"],
+        "volumes": [name for name in found["volumes"] if name not in kept],
+        "secrets": found["secrets"],
+        "folders": [str(folder) for folder in world.registry.half_built(recipe)]
+        + [str(Path(one.snapshot.path).parent) for one in never if one.snapshot],
+    }
+
+
+def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, list[str]]:
+    """Remove the warm leftovers of a recipe; what was removed. The caller holds the recipe's registry."""
+    left = warm_leftovers(world, recipe, record)
+    for stack in left["stacks"]:
+        world.engine.undeploy(stack, world.settings.teardown_timeout)
+    for name in left["volumes"]:
+        world.engine.remove_volume(name)
+    world.engine.remove_secrets({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe})
+    for folder in left["folders"]:
+        world.registry.drop_generation(recipe, Path(folder).name)
+    return left
+
+
+def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
+    """Warm leftovers of every recipe that nobody holds; one whose record cannot be read is left as it is."""
+    done = []
+    for recipe in world.registry.begun():
+        with contextlib.suppress(HostProblem, RecordUnreadable), world.locks.hold(recipe, "janitor") as held:
+            if held is None:
+                continue
+            record = world.registry.read(recipe)
+            if record is None and world.registry.generations(recipe):
+                continue  # the record is gone and canonicals are not: a person has to look
+            left = (warm_leftovers if dry_run else reclaim)(world, recipe, record)
+            listed = [f"{kind} {', '.join(names)}" for kind, names in left.items() if names]
+            if listed:
+                done.append(
+                    f"{'would remove' if dry_run else 'removed'} what {recipe}'s record does not name: {'; '.join(listed)}"
+                )
+    return done
+
+
 def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> list[str]:
     """Remove everything of runs whose owner is dead; a sentence for each."""
     done = []
@@ -60,4 +110,6 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
         done.append(
             f"{'would remove' if dry_run else 'removed'} what the dead run {owner} left: {'; '.join(listed) or 'nothing'}"
         )
+    if recipe is None:
+        done += _clean_warm(world, dry_run=dry_run)
     return done

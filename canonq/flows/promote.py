@@ -14,7 +14,7 @@ from typing import Any
 
 from canonq.adapters.files import write_json
 from canonq.adapters.volumes import snapshot, sync_tree
-from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, Identity
+from canonq.core.deployable import LABEL_OWNER, Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.gate import Refusal, gate
@@ -22,7 +22,7 @@ from canonq.core.names import recipe_name, warm_stack
 from canonq.core.records import Canonical, Promotion, Verdict
 from canonq.flows.data import copy_canonical
 from canonq.flows.deployment import App, bring_up
-from canonq.flows.janitor import alive
+from canonq.flows.janitor import alive, reclaim
 from canonq.flows.world import World
 from canonq.ports import Held
 
@@ -152,24 +152,6 @@ def _transaction(world: World, enrolment: Enrolment, verdict: Verdict, held: Hel
         shutil.rmtree(world.work / owner, ignore_errors=True)
     _retire(world, recipe, record)
     return f"{verdict.version} is the canonical; its data is {'carried from ' + carried if carried else 'a clean install'}."
-
-
-def reclaim(world: World, recipe: str, record: Canonical | None) -> None:
-    """Remove what an interrupted promotion of this recipe left: everything warm that the record does not name."""
-    warm = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe}
-    kept = set(record.volumes) if record else set()
-    for stack in world.engine.owned(warm)["stacks"]:
-        world.engine.undeploy(stack, world.settings.teardown_timeout)
-    for name in world.engine.owned(warm)["volumes"]:
-        if name not in kept:
-            world.engine.remove_volume(name)
-    world.engine.remove_secrets(warm)
-    for folder in world.registry.half_built(recipe):
-        shutil.rmtree(folder, ignore_errors=True)
-    for never in world.registry.generations(recipe) if record else []:
-        # Whole, but its promotion died before the switch: fences only grow, so it is told by its fence.
-        if record and never.fence > record.fence and never.snapshot is not None:
-            world.registry.drop_generation(recipe, Path(never.snapshot.path).parent.name)
 
 
 def _refuse_foreign(world: World, recipe: str) -> None:

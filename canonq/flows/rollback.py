@@ -9,8 +9,7 @@ from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABE
 from canonq.core.errors import Busy, CanonqError, WrongUse
 from canonq.core.names import kept_volume, recipe_name, shown, volume_key, warm_stack
 from canonq.core.records import Canonical, RolledBack
-from canonq.flows.janitor import alive
-from canonq.flows.promote import reclaim
+from canonq.flows.janitor import alive, reclaim
 from canonq.flows.world import World
 from canonq.ports import Held
 

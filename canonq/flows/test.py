@@ -210,7 +210,7 @@ def _once(world: World, enrolment: Enrolment, target: Target, order: Order, *, f
         enrolment=world.checkout.digest(enrolment.recipe),
         data=f"a copy of the data of the canonical {target.data.version}" if target.data else "empty volumes",
         customisations=manifest,
-        gaps=gaps(run.tiers, declared),
+        gaps=() if target.quick else gaps(run.tiers, declared),
         stale=stale(run.tiers, declared),
         service=service or None,
         log_tail=tuple(tail(logs.get(service, ""))),

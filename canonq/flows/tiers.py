@@ -142,5 +142,7 @@ def _problem(case: ET.Element) -> str:
             message, text = found.get("message") or "", found.text or ""
             if message == "collection failure":  # says nothing; the last line of the traceback does
                 message = next((line for line in reversed(text.splitlines()) if line.strip()), message).removeprefix("E ")
-            return " ".join((message or text or kind).split())[:400]
+            # pytest shows the assertion itself below what it was told to say.
+            said = (message or text or kind).partition("\nassert ")[0].removeprefix("AssertionError: ")
+            return " ".join(said.split())[:400]
     return ""

@@ -126,3 +126,28 @@ def test_naming_the_recipe_promotes_again_what_was_rolled_back(back: Installatio
     assert sweep(back, "back")["outcome"] == "promoted"
     record = record_of(back, "back")
     assert (record["version"], record["rolled_back"]) == (NEW, None)
+
+
+def test_the_janitor_takes_what_an_interrupted_promotion_built_and_nothing_else(back: Installation, engine: SwarmEngine) -> None:
+    record = record_of(back, "back")
+    labels = {
+        LABEL_INSTANCE: (back.state / "instance").read_text(),
+        LABEL_KIND: "warm",
+        "canonq.recipe": "back",
+        "canonq.owner": "dead",
+    }
+    engine.make_volume("warm-back_data.dead00", {**labels, "canonq.volume": "data"}, "warm-back")
+    half = back.state / "warm" / "back" / "canonicals" / "20260101T000000Z-back-dead00"
+    half.mkdir()
+    (half / "volumes.tar.zst").write_bytes(b"half")
+
+    told = back.canonq("janitor", "--dry-run").out
+    assert "would remove what back's record does not name" in told
+    assert engine.volume_path("warm-back_data.dead00") is not None
+    assert "removed what back's record does not name" in back.canonq("janitor").out
+
+    assert volumes(back, engine, "warm") == record["volumes"]
+    assert not half.exists()
+    assert record_of(back, "back") == record
+    assert back.canonq("verify", "back").status == 0
+    assert "nothing to remove" in back.canonq("janitor").out
