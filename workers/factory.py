@@ -14,9 +14,9 @@ from canonq.core.errors import CanonqError
 from canonq.settings import Settings, load_settings
 
 LIGHT, HEAVY = "light", "heavy"
-#: Seconds. The longest run, a promotion as long, and their teardowns must end before a message counts as lost:
+#: Seconds. The longest run, its wait for the host and its teardowns must end before a message counts as lost:
 #: Redis delivers again what was not acknowledged by then, even if it is still being worked on.
-HARD_LIMIT = LONGEST_RUN + 1800
+HARD_LIMIT = LONGEST_RUN + 3600
 VISIBILITY_TIMEOUT = HARD_LIMIT + 1800
 
 

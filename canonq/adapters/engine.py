@@ -43,6 +43,16 @@ def _translated(what: str) -> Iterator[None]:
         raise _no_engine(error) from error
 
 
+@contextlib.contextmanager
+def _in_container(what: str) -> Iterator[None]:
+    """As _translated, for a container of the app's that may end at any time: then it is the app's fault."""
+    try:
+        with _translated(what):
+            yield
+    except docker.errors.NotFound as error:
+        raise RecipeProblem(f"A container ended while canonq was about to {what}.", code="not-running") from error
+
+
 def _no_engine(error: Exception) -> HostProblem:
     return HostProblem(
         f"The Docker Engine does not answer: {str(error)[:200]}.",
@@ -203,7 +213,7 @@ class SwarmEngine:
         return netns.probe_http(pid, health, domain, timeout)
 
     def _pid(self, container: str) -> int:
-        with _translated("look at a container"):
+        with _in_container("look at its process"):
             return int(self._api.inspect_container(container)["State"]["Pid"])
 
     def process_of(self, stack: str, service: str) -> int:
@@ -280,7 +290,7 @@ class SwarmEngine:
                 entry = tarfile.TarInfo(MARKER)
                 entry.size, entry.mtime, entry.mode = len(marker), int(time.time()), 0o444
                 archive.addfile(entry, io.BytesIO(marker.encode()))
-            with _translated(f"write a marker into {volume}"):
+            with _in_container(f"write a marker into {volume}"):
                 self._api.put_archive(container, target, packed.getvalue())
             marked.append(volume)
         return marked
@@ -324,7 +334,7 @@ class SwarmEngine:
         """(volume, container, target) of each named writable volume of the running stack, each volume once."""
         seen: dict[str, tuple[str, str, str]] = {}
         for container, _ in self._running_tasks(stack):
-            with _translated("look at a container"):
+            with _in_container("look at its mounts"):
                 mounts = self._api.inspect_container(container)["Mounts"]
             for mount in mounts:
                 if mount["Type"] != "volume" or not mount.get("RW") or mount["Name"] in seen:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import IO
 
 from canonq.adapters.files import told
+from canonq.core.errors import Busy
 
-_LOOK_EVERY = 0.5  #: seconds
+MOST_WAIT = 900.0  #: seconds that work waits for a red which is tried again alone; then it is deferred
+_LOOK_EVERY = 0.2  #: seconds
 
 
 class Host:
@@ -26,11 +28,12 @@ class Host:
         return os.getloadavg()[0] / (os.cpu_count() or 1)
 
     @contextlib.contextmanager
-    def shared(self) -> Iterator[None]:
-        """Work beside others; waits while somebody has, or waits for, the host alone."""
+    def shared(self, timeout: float = MOST_WAIT) -> Iterator[None]:
+        """Work beside others. Busy when somebody has, or waits for, the host alone for more than `timeout` seconds."""
+        ends = time.monotonic() + timeout
         with self._open("turnstile") as turnstile, self._open("host") as host:
-            fcntl.flock(turnstile, fcntl.LOCK_EX)
-            fcntl.flock(host, fcntl.LOCK_SH)
+            if not (_taken(turnstile, ends) and _taken(host, ends, fcntl.LOCK_SH)):
+                raise Busy("A red is tried again alone on this host.", mend="wait until it is over.")
             fcntl.flock(turnstile, fcntl.LOCK_UN)
             yield
 
@@ -55,10 +58,10 @@ class Host:
             return path.open("a")
 
 
-def _taken(file: IO[str], ends: float) -> bool:
+def _taken(file: IO[str], ends: float, kind: int = fcntl.LOCK_EX) -> bool:
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
             if time.monotonic() > ends:

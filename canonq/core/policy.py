@@ -7,11 +7,12 @@ this file has never heard of, unless the enrolment allows it by name under `[ref
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from canonq.core.compose import external_name, is_external
+from canonq.core.compose import as_map, external_name, is_external
 
 SHARED_NETWORK = "proxy"
 _SOCKET = "docker.sock"
@@ -19,9 +20,11 @@ _SOCKET_FOLDERS = ("/", "/var", "/var/run", "/run")
 _HARMLESS = frozenset({
     "build", "cap_drop", "command", "configs", "container_name", "depends_on", "deploy", "dns", "dns_opt", "dns_search",
     "domainname", "entrypoint", "env_file", "environment", "expose", "extra_hosts", "healthcheck", "hostname", "image", "init",
-    "labels", "links", "logging", "networks", "oom_score_adj", "platform", "ports", "read_only", "restart", "secrets", "shm_size",
+    "labels", "links", "networks", "oom_score_adj", "platform", "ports", "read_only", "restart", "secrets", "shm_size",
     "stdin_open", "stop_grace_period", "stop_signal", "tmpfs", "tty", "ulimits", "user", "volumes", "working_dir",
 })  # fmt: skip
+_LOGGING = ("json-file", "local", "none", "journald")
+_HOSTS = re.compile(r"[`\"']([^`\"']+)[`\"']")
 _NAMESPACES = {"network_mode": "network", "pid": "pid", "ipc": "ipc", "userns_mode": "userns", "uts": "uts", "cgroup": "cgroup"}
 _LISTS = {
     "cap_add": "cap",
@@ -41,13 +44,13 @@ class Denied:
     why: str
 
 
-def refusals(resolved: Mapping[str, Any], *, allow: Sequence[str] = (), stack: str) -> tuple[Denied, ...]:
+def refusals(resolved: Mapping[str, Any], *, allow: Sequence[str] = (), stack: str, domain: str) -> tuple[Denied, ...]:
     """Everything in a resolved stack that untrusted code may not have and `allow` does not name."""
-    found = [denied for denied in _all(resolved, stack) if denied.what not in allow]
+    found = [denied for denied in _all(resolved, stack, domain) if denied.what not in allow]
     return tuple(dict.fromkeys(found))
 
 
-def _all(resolved: Mapping[str, Any], stack: str) -> Iterator[Denied]:
+def _all(resolved: Mapping[str, Any], stack: str, domain: str) -> Iterator[Denied]:
     for name, body in (resolved.get("services") or {}).items():
         where = f"services.{name}"
         if not isinstance(body, Mapping):
@@ -55,6 +58,7 @@ def _all(resolved: Mapping[str, Any], stack: str) -> Iterator[Denied]:
             continue
         for key, value in body.items():
             yield from _service_key(f"{where}.{key}", str(key), value)
+        yield from _routes(f"{where}.deploy.labels", body.get("deploy"), stack, domain)
     for section in ("networks", "volumes", "configs", "secrets"):
         for key, body in (resolved.get(section) or {}).items():
             yield from _declared(section, str(key), body, stack)
@@ -67,6 +71,10 @@ def _service_key(where: str, key: str, value: Any) -> Iterator[Denied]:
     elif key == "ports":
         for item in _items(value):
             yield from _port(where, item)
+    elif key == "logging":
+        driver = value.get("driver", "json-file") if isinstance(value, Mapping) else value
+        if driver not in _LOGGING:
+            yield Denied(f"logging:{driver}", where, f"has the Engine itself send its logs elsewhere ({driver})")
     elif key == "privileged":
         if value not in (False, None, "false"):
             yield Denied("privileged", where, "asks for all the rights of the host")
@@ -79,6 +87,23 @@ def _service_key(where: str, key: str, value: Any) -> Iterator[Denied]:
             yield Denied(f"{_LISTS[key]}:{name}", where, f"asks for {name}")
     elif not key.startswith("x-") and key not in _HARMLESS:
         yield Denied(key.replace("_", "-"), where, "is nothing that is known to be harmless")
+
+
+def _routes(where: str, deploy: Any, stack: str, domain: str) -> Iterator[Denied]:
+    """Routers, services and middlewares are global in traefik: a label could take over another app's address."""
+    labels = as_map(deploy.get("labels")) if isinstance(deploy, Mapping) else {}
+    for label, value in labels.items():
+        parts = str(label).split(".")
+        if len(parts) < 4 or parts[0] != "traefik":
+            continue
+        if stack not in parts[3]:
+            yield Denied(f"{parts[2]}:{parts[3]}", where, f"takes the name {parts[3]} among all routes ({parts[2]}:{parts[3]})")
+        if parts[-1] == "rule":
+            hosts = _HOSTS.findall(str(value))
+            foreign = [host for host in hosts if host != domain and not host.endswith(f".{domain}")]
+            if foreign or not hosts or "HostRegexp" in str(value) or "HostSNI" in str(value):
+                host = foreign[0] if foreign else "*"
+                yield Denied(f"route:{host}", where, f"takes requests for {host} (route:{host})")
 
 
 def _mount(where: str, item: Any) -> Iterator[Denied]:

@@ -19,7 +19,7 @@ from canonq.core.records import Canonical
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
 from canonq.flows.deployment import App, bring_up, left
-from canonq.flows.evidence import keep_deployment, mask, masked, volume_bytes
+from canonq.flows.evidence import confidential, keep_deployment, mask, masked, volume_bytes
 from canonq.flows.hooks import READ_MARKER, WRITE_MARKER, call_hook, hook_names
 from canonq.flows.tiers import TierProcesses, run_generic, run_own
 from canonq.flows.world import World
@@ -224,7 +224,7 @@ def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Calla
         act()
         run.phase = f"{tier} tests"
         result = prove()
-        result = result.model_copy(update={"reason": masked(result.reason, run.app.secrets)})
+        result = result.model_copy(update={"reason": masked(result.reason, confidential(run.app))})
         run.tiers[tier] = result
         run.app.timings[f"{tier}.tests"] = result.seconds
         if result.status == "fail":
@@ -232,13 +232,13 @@ def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Calla
         _hook(run, "after", tier)
     except RecipeProblem as error:
         tests = result.tests if result else ()
-        why = result.reason if result and result.status == "fail" else masked(str(error), run.app.secrets)
+        why = result.reason if result and result.status == "fail" else masked(str(error), confidential(run.app))
         of_base = "(the upgrade base, not the release under test) " if run.app.identity.commit != run.target.commit else ""
         run.tiers[tier] = TierResult(status="fail", reason=of_base + why, seconds=round(time.monotonic() - began, 3), tests=tests)
         raise
     finally:
         run.app.timings[f"{tier}.whole"] = round(time.monotonic() - began, 3)
-        mask(run.folder / tier, run.app.secrets)
+        mask(run.folder / tier, confidential(run.app))
 
 
 # -- parts of a tier ----------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def _call(run: Run, tier: TierName, function: str, *arguments: str) -> object:
     try:
         return call_hook(run.own, function, _facts(run, tier), run.folder / tier, limit, *arguments)
     finally:
-        mask(run.folder / tier, run.app.secrets)
+        mask(run.folder / tier, confidential(run.app))
 
 
 def _files(app: App) -> dict[str, str]:

@@ -117,7 +117,7 @@ def _ask_policy(app: App) -> None:
     """Refuse what untrusted code asks of this host and is not allowed by name."""
     if app.allow is None:
         return
-    denied = refusals(app.resolved, allow=app.allow, stack=app.identity.stack)
+    denied = refusals(app.resolved, allow=app.allow, stack=app.identity.stack, domain=app.identity.domain)
     if denied:
         raise RecipeProblem(
             "The policy for refs refuses it: " + "; ".join(f"{no.where}: {no.why}" for no in denied) + ".",

@@ -12,8 +12,19 @@ from canonq.flows.deployment import App
 from canonq.flows.world import World
 
 _SHORTEST_SECRET = 4  #: characters; what is shorter stands in every other text too
+_SHORTEST_IN_ENV = 8  #: characters; PASSWORD_LOGIN=true is no secret
 _SECRET_NAME = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECASE)
 _TAIL = 15  #: log lines quoted with a red
+
+
+def confidential(app: App) -> dict[str, str]:
+    """Name -> value of all that must not be kept: the secrets, and what the env gives names like theirs."""
+    named = {
+        key: value
+        for key, value in app.env.items()
+        if _SECRET_NAME.search(key) and not key.endswith("_VERSION") and len(value) >= _SHORTEST_IN_ENV
+    }
+    return {**named, **app.secrets}
 
 
 def keep_deployment(app: App, folder: Path) -> None:
@@ -24,7 +35,7 @@ def keep_deployment(app: App, folder: Path) -> None:
             shutil.copyfile(app.work / name, folder / name)
     (folder / "images.json").write_text(json.dumps(app.images, indent=1))
     (folder / "env.txt").write_text("".join(f"{key}={_shown(key, value)}\n" for key, value in sorted(app.env.items())))
-    mask(folder, app.secrets)
+    mask(folder, confidential(app))
 
 
 def _shown(key: str, value: str) -> str:
@@ -34,7 +45,7 @@ def _shown(key: str, value: str) -> str:
 def keep_logs(world: World, app: App, folder: Path) -> dict[str, str]:
     """Keep the last lines of every service's log; service -> text."""
     found = {
-        service: masked(text, app.secrets)
+        service: masked(text, confidential(app))
         for service, text in world.engine.logs(app.identity.stack, world.settings.log_lines).items()
     }
     folder.mkdir(parents=True, exist_ok=True)

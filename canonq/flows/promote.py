@@ -16,7 +16,7 @@ from canonq.adapters.files import write_json
 from canonq.adapters.volumes import snapshot, sync_tree
 from canonq.core.deployable import LABEL_OWNER, Identity
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, WrongUse
+from canonq.core.errors import Busy, CanonqError, WrongUse
 from canonq.core.gate import Refusal, gate
 from canonq.core.names import recipe_name, warm_stack
 from canonq.core.records import Canonical, Promotion, Verdict
@@ -51,6 +51,8 @@ def promote(world: World, proven: Verdict | str) -> Promotion:
         try:
             with world.host.shared(), alive(world.work / owner):
                 detail = _transaction(world, enrolment, verdict, held, owner)
+        except Busy as error:
+            return _answer(verdict, "busy", "busy", str(error))
         except CanonqError as error:
             detail = f"{recipe} {verdict.version} was proven, but its promotion failed: {error} The old canonical is untouched."
             return _answer(verdict, "failed", "promote-failed", detail, began)

@@ -22,7 +22,7 @@ from canonq.core.records import Canonical, Decision, Verdict
 from canonq.core.versions import Release, parse, read_tags
 from canonq.flows.climb import Run, Target, climb, run_lint
 from canonq.flows.deployment import App, tear_down
-from canonq.flows.evidence import keep_logs, masked, tail, volume_bytes, write_manifest
+from canonq.flows.evidence import confidential, keep_logs, masked, tail, volume_bytes, write_manifest
 from canonq.flows.hooks import hook_names
 from canonq.flows.janitor import alive, clean
 from canonq.flows.world import World
@@ -198,7 +198,7 @@ def _once(world: World, enrolment: Enrolment, target: Target, order: Order, *, f
         run=run.id,
         verdict=judged.kind,
         reason=judged.reason,
-        detail=masked(judged.detail, run.app.secrets)
+        detail=masked(judged.detail, confidential(run.app))
         + (f" (again, alone on the host, after the red run {first.run})" if first else ""),
         fault=judged.fault,
         version=target.version,

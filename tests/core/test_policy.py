@@ -16,7 +16,7 @@ def stack(service: dict[str, Any] | None = None, **sections: Any) -> dict[str, A
 
 
 def denied(resolved: dict[str, Any], *allow: str) -> set[str]:
-    return {no.what for no in refusals(resolved, allow=allow, stack="s-1")}
+    return {no.what for no in refusals(resolved, allow=allow, stack="s-1", domain="s-1.test")}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,7 @@ def denied(resolved: dict[str, Any], *allow: str) -> set[str]:
         ({"ports": ["127.0.0.1:8080:80/tcp"]}, {"port:8080"}),
         ({"ports": [{"target": 80, "published": 25, "mode": "host"}]}, {"port:25"}),
         ({"credential_spec": {"file": "x"}}, {"credential-spec"}),
+        ({"logging": {"driver": "gelf", "options": {"gelf-address": "udp://127.0.0.1:1"}}}, {"logging:gelf"}),
         ({"a_key_of_next_year": 1}, {"a-key-of-next-year"}),
     ],
 )  # fmt: skip
@@ -87,6 +88,34 @@ def test_what_recipes_usually_ask_for_passes() -> None:
     assert denied(resolved) == set()
 
 
+def routed(rule: str, name: str = "s-1") -> set[str]:
+    return denied(stack({"deploy": {"labels": {f"traefik.http.routers.{name}.rule": rule}}}))
+
+
+def test_its_own_domain_may_be_routed() -> None:
+    assert routed("Host(`s-1.test`)") == routed("Host(`s-1.test`, `www.s-1.test`) && PathPrefix(`.s-1.test`)") == set()
+    assert denied(stack({"deploy": {"labels": ["traefik.http.services.s-1.loadbalancer.server.port=80"]}})) == set()
+
+
+@pytest.mark.parametrize(
+    ("rule", "word"),
+    [
+        ("Host(`live.example.org`)", "route:live.example.org"),
+        ("Host(`s-1.test`) || Host(`live.example.org`)", "route:live.example.org"),
+        ("Host(`evil-s-1.test`)", "route:evil-s-1.test"),
+        ("PathPrefix(`/`)", "route:/"),
+        ("HostRegexp(`s-1.test`)", "route:*"),
+        ("ClientIP(1)", "route:*"),
+    ],
+)
+def test_another_apps_address_cannot_be_taken_over(rule: str, word: str) -> None:
+    assert routed(rule) == {word}
+
+
+def test_another_apps_router_cannot_be_taken_over() -> None:
+    assert routed("Host(`s-1.test`)", "live_app") == {"routers:live_app"}
+
+
 PATHS = st.text(st.sampled_from("/.~$abdock:"), max_size=30)
 
 
@@ -103,4 +132,4 @@ def test_no_spelling_of_a_bind_passes(path: str) -> None:
 )
 def test_odd_shapes_never_break_it(odd: Any) -> None:
     for key in ("volumes", "ports", "cap_add", "sysctls", "privileged", "network_mode"):
-        refusals(stack({key: odd}), stack="s-1")
+        refusals(stack({key: odd}), stack="s-1", domain="s-1.test")
