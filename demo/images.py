@@ -35,6 +35,9 @@ _STATIC_TAGS: Final = (
 _GUESTBOOK_TAGS: Final = ("6.41.0-alpine", "6.42.0-alpine")
 _PACKAGES: Final = ("postgresql-15", "postgresql-client-15", "tzdata")
 _VERSIONED: Final = "postgresql/15"
+_PROXY_PACKAGES: Final = ("nginx",)
+#: Groups that are built only when they are asked for: no recipe of the demonstration needs them.
+_EXTRA: Final = ("proxy",)
 _CLIENT_PROGRAMS: Final = ("psql", "pg_isready")
 _SERVER_PROGRAMS: Final = (*_CLIENT_PROGRAMS, "postgres", "initdb", "pg_ctl", "pg_dump")
 _MODULES: Final = ("plpgsql.so", "dict_snowball.so", "libpqwalreceiver.so", "pgoutput.so")
@@ -127,7 +130,7 @@ class Image:
 def build(names: Iterable[str] | None = None) -> dict[str, str]:
     """Build what is missing or out of date; return image reference -> id.
 
-    `names` are groups (`static`, `guestbook`) or image references; None means all. An image that is there
+    `names` are groups (`static`, `guestbook`, `proxy`) or image references; None means all but the proxy. An image that is there
     already, made from the same inputs, is left alone. HostProblem says what is missing and how to get it.
     """
     wanted = _chosen(names)
@@ -147,9 +150,9 @@ def build(names: Iterable[str] | None = None) -> dict[str, str]:
 def _chosen(names: Iterable[str] | None) -> list[Image]:
     images = _images()
     if names is None:
-        return images
+        return [image for image in images if image.group not in _EXTRA]
     asked = list(names)
-    known = {"static", "guestbook"} | {image.reference for image in images}
+    known = {"static", "guestbook", "proxy"} | {image.reference for image in images}
     for name in asked:
         if name not in known:
             raise WrongUse(f"There is no demo image '{name}'.", mend=f"take one of: {', '.join(sorted(known))}.")
@@ -187,6 +190,7 @@ def _images() -> list[Image]:
         *(Image("static", tag, "static", _fill_static) for tag in _STATIC_TAGS),
         Image("postgres", "15", "guestbook", _fill_postgres, _PACKAGES),
         *(Image("guestbook", tag, "guestbook", _fill_guestbook, _PACKAGES) for tag in _GUESTBOOK_TAGS),
+        Image("nginx", "1", "proxy", _fill_proxy, _PROXY_PACKAGES),
     ]
 
 
@@ -198,8 +202,8 @@ def _fill_static(root: Root, tag: str, scratch: Path) -> None:
 def _fill_postgres(root: Root, tag: str, scratch: Path) -> None:
     del tag
     _base(root)
-    unpacked = _unpacked(scratch)
-    _programs(root, unpacked, [f"bin/{name}" for name in _SERVER_PROGRAMS] + [f"lib/{name}" for name in _MODULES])
+    unpacked = _unpacked(scratch, _PACKAGES)
+    _programs(root, unpacked, _of_postgres([f"bin/{name}" for name in _SERVER_PROGRAMS] + [f"lib/{name}" for name in _MODULES]))
     root.copy(unpacked / f"usr/share/{_VERSIONED}", f"usr/share/{_VERSIONED}")
     for zone in ("UTC", "GMT", "Etc"):
         root.copy(unpacked / "usr/share/zoneinfo" / zone, f"usr/share/zoneinfo/{zone}")
@@ -213,7 +217,7 @@ def _fill_postgres(root: Root, tag: str, scratch: Path) -> None:
 
 def _fill_guestbook(root: Root, tag: str, scratch: Path) -> None:
     _base(root)
-    _programs(root, _unpacked(scratch), [f"bin/{name}" for name in _CLIENT_PROGRAMS])
+    _programs(root, _unpacked(scratch, _PACKAGES), _of_postgres([f"bin/{name}" for name in _CLIENT_PROGRAMS]))
     common, release = _SOURCES / "guestbook/common", _SOURCES / "guestbook" / tag
     root.copy(common / "guestbook", "usr/bin/guestbook")
     root.copy(common / "answer.sh", "usr/share/guestbook/answer.sh")
@@ -223,21 +227,33 @@ def _fill_guestbook(root: Root, tag: str, scratch: Path) -> None:
             root.copy(source / "migrations", "usr/share/guestbook/migrations")
 
 
-def _unpacked(scratch: Path) -> Path:
-    """PostgreSQL's packages and their libraries as one tree; nothing is installed and no cluster is made."""
-    unpacked = scratch / "unpacked"
+def _fill_proxy(root: Root, tag: str, scratch: Path) -> None:
+    del tag
+    _base(root)
+    _programs(root, _unpacked(scratch, _PROXY_PACKAGES), ["usr/sbin/nginx"])
+    for folder in ("var/log/nginx", "var/lib/nginx", "run", "etc/nginx"):
+        root.folder(folder)
+
+
+def _of_postgres(names: list[str]) -> list[str]:
+    return [f"usr/lib/{_VERSIONED}/{name}" for name in names]
+
+
+def _unpacked(scratch: Path, packages: tuple[str, ...]) -> Path:
+    """Packages and their libraries as one tree; nothing is installed and no service is started."""
+    unpacked = scratch / f"unpacked-{packages[0]}"
     if unpacked.is_dir():
         return unpacked
     for needed in ("apt-get", "apt-cache", "dpkg-deb", "ldd"):
         if shutil.which(needed) is None:
             raise HostProblem(
-                f"The PostgreSQL image is put together from Debian's packages, and '{needed}' is not there.",
-                mend=f"run this on Debian 12, or where apt offers {_PACKAGES[0]}.",
+                f"An image is put together from Debian's packages, and '{needed}' is not there.",
+                mend=f"run this on Debian 12, or where apt offers {packages[0]}.",
                 code="program-missing",
             )
-    downloads = scratch / "packages"
+    downloads = scratch / f"packages-{packages[0]}"
     downloads.mkdir()
-    _apt("download", *_PACKAGES, *_libraries_of(_PACKAGES[0]), cwd=downloads)
+    _apt("download", *packages, *_libraries_of(packages[0]), cwd=downloads)
     for package in sorted(downloads.glob("*.deb")):
         ended = programs.run(["dpkg-deb", "-x", str(package), str(unpacked)], timeout=120)
         if ended.status != 0:
@@ -250,17 +266,17 @@ def _libraries_of(package: str) -> list[str]:
     options = [f"--no-{kind}" for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")]
     ended = programs.run(["apt-cache", "depends", "--recurse", *options, package], timeout=60)
     names = {line for line in ended.output.splitlines() if line.startswith("lib")}
-    return sorted(name for name in names if not name.startswith(("libc6", "libc-", "libllvm", "libz3", "libperl")))
+    return sorted(name for name in names if not name.startswith(("libc6", "libc-", "libllvm", "libz3", "libperl", "libnginx")))
 
 
 def _programs(root: Root, unpacked: Path, names: list[str]) -> None:
-    """Add programs of PostgreSQL and every shared library that they load."""
+    """Add programs, under the path they have in their package, and every shared library that they load."""
     places = [unpacked / "usr/lib" / folder for folder in os.listdir(unpacked / "usr/lib") if "-linux-" in folder]
     places += [unpacked / "lib" / place.name for place in places]
     environment = programs.plain_environment(LD_LIBRARY_PATH=":".join(map(str, places)))
     for name in names:
-        source = unpacked / "usr/lib" / _VERSIONED / name
-        root.copy(source, f"usr/lib/{_VERSIONED}/{name}")
+        source = unpacked / name
+        root.copy(source, name)
         ended = programs.run(["ldd", str(source)], timeout=30, env=environment)
         for line in ended.output.splitlines():
             library, _, found = line.strip().rpartition(" (")[0].partition(" => ")
