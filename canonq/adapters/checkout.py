@@ -87,7 +87,7 @@ class Checkout:
         return Enrolled(found, broken, tuple(off))
 
     def enrolment(self, recipe: object) -> Enrolment:
-        """One recipe's enrolment. WrongUse naming the enrolled ones when it is not there or switched off."""
+        """One recipe's enrolment, switched off or not. WrongUse, naming the enrolled ones, when there is none."""
         name = recipe_name(recipe)
         path = self.tests / name / ENROLMENT_FILE
         if not path.is_file():

@@ -6,7 +6,7 @@ An unknown key or a wrong type is an error that names the file, the key and what
 from __future__ import annotations
 
 import tomllib
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
@@ -165,8 +165,9 @@ def faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
         field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if inner is None:
             return sorted(SecretSource.model_fields)  # the one model that sits inside a mapping
         model = inner
     return sorted(name for name in model.model_fields if name != "recipe")

@@ -51,14 +51,15 @@ def parse_env(
 ) -> dict[str, str]:
     """Read KEY=value lines, later ones building on earlier ones with `$KEY` or `${KEY}`.
 
-    `given` is known beforehand (DOMAIN, STACK_NAME). `forced` stands in place of what a line assigns, as if a
-    person had edited it, so that later lines build on it; its values are read like double-quoted ones.
+    `given` is known beforehand (DOMAIN, STACK_NAME), and lines for it are passed over. `forced` stands in place
+    of what a line assigns, as if a person had edited it, so that later lines build on it; its values are read like
+    double-quoted ones, once, and a value that names its own key builds on what the line would have given.
     RecipeProblem for an unclosed quote or a line that is neither a comment nor an assignment.
     """
-    found: dict[str, str] = dict(given or {})
-    over = dict(forced or {})
-    lines = text.splitlines()
-    for number, line in enumerate(lines, start=1):
+    over, before = dict(forced or {}), dict(given or {})
+    found = before | {key: _in_quotes(over[key], before) for key in before if key in over}
+    plain: dict[str, str] = {}  # what the lines of overridden keys would have given
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = _LINE.match(line)
@@ -69,13 +70,16 @@ def parse_env(
                 code="env-unreadable",
             )
         key = match[1]
+        if key in before:
+            continue
+        value = _value(match[2], {**found, key: plain[key]} if key in plain else found, f"{where} line {number}")
         if key in over:
+            plain[key] = value
+            value = _in_quotes(over[key], {**found, key: value})
+        found[key] = value
+    for key in over:
+        if key not in found:
             found[key] = _in_quotes(over[key], found)
-        elif key not in (given or {}):
-            found[key] = _value(match[2], found, f"{where} line {number}")
-    for key, value in over.items():
-        if key not in found or key in (given or {}):
-            found[key] = _in_quotes(value, found)
     return found
 
 

@@ -9,18 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from canonq.core.backup import backup_plan
-from canonq.core.deployable import Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped
 from canonq.core.lint import LintFacts, lint
-from canonq.core.names import cold_stack
 from canonq.core.records import Canonical
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
-from canonq.flows.deployment import App, bring_up, left
+from canonq.flows.deployment import App, bring_up, ingress_problem, left
 from canonq.flows.evidence import confidential, keep_deployment, mask, masked, volume_bytes
 from canonq.flows.hooks import READ_MARKER, WRITE_MARKER, call_hook, hook_names
+from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
 from canonq.flows.tiers import TierProcesses, run_generic, run_own
 from canonq.flows.world import World
 from canonq.tiers import markers as marks
@@ -103,6 +102,17 @@ def climb(run: Run) -> None:
 
 
 # -- the tiers ----------------------------------------------------------------------------------------------
+
+
+def _neighbours(run: Run) -> None:
+    for name in run.enrolment.deps:
+        run.phase = f"dependency {name}"
+        neighbour = plan_neighbour(run.world, run.app, name)
+        run.neighbours.append(neighbour)
+        try:
+            bring_up_neighbour(run.world, run.app, neighbour, run.deadline)
+        finally:
+            keep_deployment(neighbour, run.folder / f"dependency-{name}")
 
 
 def _install(run: Run, version: str, commit: str) -> None:
@@ -228,6 +238,8 @@ def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Calla
         run.tiers[tier] = result
         run.app.timings[f"{tier}.tests"] = result.seconds
         if result.status == "fail":
+            if problem := ingress_problem(run.world, run.app):
+                raise problem
             raise RecipeProblem(f"The {tier} tier failed: {result.reason}.", code=f"{tier}-failed")
         _hook(run, "after", tier)
     except RecipeProblem as error:
@@ -324,50 +336,3 @@ def _files(app: App) -> dict[str, str]:
         if name is not None and path.is_file():
             found[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
-
-
-# -- what runs beside it ------------------------------------------------------------------------------------
-
-
-def _neighbours(run: Run) -> None:
-    """Deploy the recipes that this one depends on, each at its canonical, on a copy of its data."""
-    world, token = run.world, run.id[-6:]
-    for name in run.enrolment.deps:
-        run.phase = f"dependency {name}"
-        record = world.registry.read(name)
-        if record is None:
-            raise HostProblem(
-                f"{run.enrolment.recipe} depends on {name}, which has no canonical yet.",
-                mend=f"`canonq sweep {name}` first, and see why it is not promoted.",
-                code="dependency-missing",
-            )
-        stack = cold_stack(name, f"{token}d{len(run.neighbours)}")
-        identity = Identity(
-            instance=world.instance,
-            kind="run",
-            recipe=name,
-            owner=run.id,
-            stack=stack,
-            domain=f"{stack}.{world.settings.zone}",
-            version=record.version,
-            commit=record.commit,
-        )
-        work = world.work / run.id / f"dep-{name}"
-        app = App(identity, world.checkout.enrolment(name), tree=work / "tree", work=work / "app")
-        app.work.mkdir(parents=True, mode=0o700)
-        run.neighbours.append(app)
-        try:
-            copy_canonical(world, app, record)
-            world.repos.checkout(name, record.commit, app.tree)
-            bring_up(world, app, f"dependency.{name}", run.deadline)
-        except RecipeProblem as error:
-            raise HostProblem(
-                f"The dependency {name} {record.version} did not come up, so {run.enrolment.recipe} was not tested: {error}",
-                mend=f"`canonq test {name}` shows more.",
-                code="dependency-failed",
-            ) from error
-        finally:
-            keep_deployment(app, run.folder / f"dependency-{name}")
-        key = name.upper().replace("-", "_")
-        run.app.neighbours |= {f"DEP_{key}_DOMAIN": identity.domain, f"DEP_{key}_STACK": stack}
-        run.app.timings |= app.timings

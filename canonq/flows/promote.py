@@ -21,8 +21,9 @@ from canonq.core.gate import Refusal, gate
 from canonq.core.names import recipe_name, warm_stack
 from canonq.core.records import Canonical, Promotion, Verdict
 from canonq.flows.data import copy_canonical
-from canonq.flows.deployment import App, bring_up
+from canonq.flows.deployment import App, bring_up, tear_down
 from canonq.flows.janitor import alive, reclaim
+from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
 from canonq.flows.world import World
 from canonq.ports import Held
 
@@ -132,10 +133,15 @@ def _transaction(world: World, enrolment: Enrolment, verdict: Verdict, held: Hel
     _refuse_foreign(world, recipe)
     app = _warm_app(world, enrolment, verdict, owner)
     folder = world.registry.generation(recipe, owner)
+    neighbours: list[App] = []
     try:
         carried = _carry(world, app, old, enrolment)
         world.repos.checkout(recipe, app.identity.commit, app.tree)
-        bring_up(world, app, "promote", time.monotonic() + enrolment.limits.run)
+        deadline = time.monotonic() + enrolment.limits.run
+        for name in enrolment.deps:
+            neighbours.append(plan_neighbour(world, app, name))
+            bring_up_neighbour(world, app, neighbours[-1], deadline)
+        bring_up(world, app, "promote", deadline)
         _same_images(app, verdict)
         held.check()
         world.engine.undeploy(app.identity.stack, world.settings.teardown_timeout)
@@ -150,7 +156,11 @@ def _transaction(world: World, enrolment: Enrolment, verdict: Verdict, held: Hel
                 shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
-        world.repos.drop_checkout(recipe, app.tree)
+        for neighbour in neighbours:
+            with contextlib.suppress(CanonqError):  # what cannot be removed now, the janitor takes
+                tear_down(world, neighbour)
+        for each in (app, *neighbours):
+            world.repos.drop_checkout(each.identity.recipe, each.tree)
         shutil.rmtree(world.work / owner, ignore_errors=True)
     _retire(world, recipe, record)
     return f"{verdict.version} is the canonical; its data is {'carried from ' + carried if carried else 'a clean install'}."

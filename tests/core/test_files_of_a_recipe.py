@@ -27,6 +27,21 @@ def test_later_lines_build_on_earlier_ones() -> None:
     assert parse_env(sample)["COMPOSE_FILE"] == "compose.yml:compose.db.yml"
 
 
+def test_an_override_that_names_its_own_key_builds_on_the_samples_value() -> None:
+    sample = "COMPOSE_FILE=compose.yml\nCOMPOSE_FILE=$COMPOSE_FILE:compose.db.yml\nAFTER=$COMPOSE_FILE\n"
+    env = parse_env(sample, forced={"COMPOSE_FILE": "$COMPOSE_FILE:compose.smtp.yml"})
+    assert env["COMPOSE_FILE"] == env["AFTER"] == "compose.yml:compose.db.yml:compose.smtp.yml"
+
+
+def test_an_override_of_what_is_given_is_expanded_once() -> None:
+    env = parse_env("A=1\n", {"DOMAIN": "x.test"}, forced={"DOMAIN": "www.${DOMAIN}"})
+    assert env == {"DOMAIN": "www.x.test", "A": "1"}
+
+
+def test_dollars_in_a_given_value_stay_as_they_are() -> None:
+    assert parse_env("A=$DOMAIN\n", {"DOMAIN": "$A"})["A"] == "$A"
+
+
 def test_what_is_forced_stands_in_place_so_that_derived_values_follow() -> None:
     sample = "SUB=a\nDOMAIN=x.example.com\nURL=https://$SUB.$DOMAIN/\n"
     env = parse_env(sample, {"DOMAIN": "ch-1.canonq.test"}, forced={"SUB": "b", "EXTRA": "${SUB}!"})

@@ -155,9 +155,18 @@ def test_a_recipe_is_tested_beside_what_it_depends_on(host: Installation, engine
     (folder / "test_next.py").write_text(
         "def test_next(app):\n    env = app.exec('app', 'env').output\n    assert 'NEXT=la-' in env, env\n"
     )
+    overlay = "services: {app: {environment: {BESIDE: '${DEP_LOOKED_AT_STACK:?no neighbour}'}}}\n"
+    (folder / "compose.canonq.yml").write_text(overlay)
     verdict = host.canonq("test", "depends", "--json").json
     assert verdict["verdict"] == "green", verdict["detail"]
     assert (Path(verdict["directory"]) / "dependency-looked-at" / "logs" / "app.log").is_file()
+    assert left_of_runs(host, engine) == {}
+
+    promoted = host.canonq("promote", "depends", "--json").json
+
+    assert promoted["outcome"] == "promoted", promoted["detail"]
+    kept = Path(record_of(host, "depends")["snapshot"]["path"]).parent / "resolved.json"
+    assert json.loads(kept.read_text())["services"]["app"]["environment"]["BESIDE"].startswith("la-")
     assert left_of_runs(host, engine) == {}
 
 

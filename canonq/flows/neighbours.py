@@ -1,0 +1,61 @@
+"""What runs beside an app: the recipes it depends on, each at its canonical, on a copy of its data (SPEC section 3, deps)."""
+
+from __future__ import annotations
+
+from canonq.core.deployable import Identity
+from canonq.core.errors import HostProblem, RecipeProblem
+from canonq.core.names import cold_stack
+from canonq.core.records import Canonical
+from canonq.flows.data import copy_canonical
+from canonq.flows.deployment import App, bring_up
+from canonq.flows.world import World
+
+
+def plan_neighbour(world: World, app: App, name: str) -> App:
+    """The dependency `name` of `app`, not deployed yet: the same owner, so that it ends with it. Its scratch folder is made."""
+    record = _canonical(world, app, name)
+    stack = cold_stack(name, f"{app.identity.owner[-6:]}d{app.enrolment.deps.index(name)}")
+    identity = Identity(
+        instance=world.instance,
+        kind="run",
+        recipe=name,
+        owner=app.identity.owner,
+        stack=stack,
+        domain=f"{stack}.{world.settings.zone}",
+        version=record.version,
+        commit=record.commit,
+    )
+    work = world.work / app.identity.owner / f"dep-{name}"
+    neighbour = App(identity, world.checkout.enrolment(name), tree=work / "tree", work=work / "app")
+    neighbour.work.mkdir(parents=True, mode=0o700)
+    return neighbour
+
+
+def bring_up_neighbour(world: World, app: App, neighbour: App, deadline: float) -> None:
+    """Deploy it and tell `app` where it is: DEP_<NAME>_DOMAIN and DEP_<NAME>_STACK. HostProblem when it does not come up."""
+    name = neighbour.identity.recipe
+    try:
+        copy_canonical(world, neighbour, _canonical(world, app, name))
+        world.repos.checkout(name, neighbour.identity.commit, neighbour.tree)
+        bring_up(world, neighbour, f"dependency.{name}", deadline)
+    except RecipeProblem as error:
+        raise HostProblem(
+            f"The dependency {name} {neighbour.identity.version} did not come up, so nothing can be said of "
+            f"{app.identity.recipe}: {error}",
+            mend=f"`canonq test {name}` shows more.",
+            code="dependency-failed",
+        ) from error
+    key = name.upper().replace("-", "_")
+    app.neighbours |= {f"DEP_{key}_DOMAIN": neighbour.identity.domain, f"DEP_{key}_STACK": neighbour.identity.stack}
+    app.timings |= neighbour.timings
+
+
+def _canonical(world: World, app: App, name: str) -> Canonical:
+    record = world.registry.read(name)
+    if record is None:
+        raise HostProblem(
+            f"{app.identity.recipe} depends on {name}, which has no canonical yet.",
+            mend=f"`canonq sweep {name}` first, and see why it is not promoted.",
+            code="dependency-missing",
+        )
+    return record
