@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -39,7 +40,20 @@ Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
 Zone = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", max_length=120)
 ]
-Crontab = Annotated[str, StringConstraints(pattern=r"^\S+ \S+ \S+ \S+ \S+$")]
+
+
+def _crontab(value: str) -> str:
+    from celery.schedules import ParseException, crontab  # slow to import, and hardly ever needed
+
+    try:
+        crontab.from_string(value)
+    except (ValueError, ParseException) as error:
+        raise ValueError(f"is not a time in crontab's words: {error}") from error
+    return value
+
+
+#: minute, hour, day of month, month, day of week; UTC
+Crontab = Annotated[str, StringConstraints(pattern=r"^\S+ \S+ \S+ \S+ \S+$"), AfterValidator(_crontab)]
 
 
 def _default_state() -> Path:
@@ -62,7 +76,9 @@ class IngressSettings(BaseModel):
 class Settings(BaseSettings):
     """All settings; each may stand in canonq.toml, or as CANONQ_<NAME> in the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="CANONQ_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CANONQ_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
+    )
 
     repo: Path | None = None  #: the checkout that holds tests/<recipe>/recipe.toml
     state: Path = Field(default_factory=_default_state)
