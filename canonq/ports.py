@@ -171,6 +171,9 @@ class Ingress(Protocol):
     def get(self, domain: str, path: str, timeout: float) -> tuple[int, bytes]:
         """One GET through the ingress; OSError when nothing answers."""
 
+    def down(self) -> str | None:
+        """Why nobody can be connected to at its address, or None: then what fails is not the app's doing."""
+
 
 class Held(Protocol):
     """Proof that a recipe's registry is held, to be handed to whatever writes."""

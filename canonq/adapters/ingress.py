@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 
 import urllib3
 
 from canonq.settings import IngressSettings
 
+_CONNECT = 5.0  #: seconds to be let in, when only that is asked
 _BODY = 65536  #: bytes of an answer to a probe that are read
 MOST_BODY = 64 << 20  #: bytes of any answer that are read
 
@@ -23,17 +25,29 @@ class HttpIngress:
         status, _, body = self.request("GET", domain, path, headers={}, body=None, timeout=timeout)
         return status, body[:_BODY]
 
+    def down(self) -> str | None:
+        """Why nobody can be connected to at its address, or None when somebody listens there."""
+        try:
+            with socket.create_connection(self._place(), _CONNECT):
+                return None
+        except OSError as error:
+            return f"nobody can be reached at the ingress, {self._settings.address}: {error}"
+
+    def _place(self) -> tuple[str, int]:
+        host, _, port = self._settings.address.partition(":")
+        return host, int(port or (443 if self._settings.scheme == "https" else 80))
+
     def request(
         self, method: str, domain: str, path: str, *, headers: Mapping[str, str], body: bytes | None, timeout: float
     ) -> tuple[int, Mapping[str, str], bytes]:
         """One request for `domain`, no redirect followed; status, headers and body. OSError when nothing answers."""
-        host, _, port = self._settings.address.partition(":")
+        host, port = self._place()
         limit = urllib3.Timeout(total=timeout)
         pool: urllib3.HTTPConnectionPool
         if self._settings.scheme == "https":
             pool = urllib3.HTTPSConnectionPool(
                 host,
-                int(port or 443),
+                port,
                 timeout=limit,
                 server_hostname=domain,
                 assert_hostname=domain,
@@ -41,7 +55,7 @@ class HttpIngress:
                 ca_certs=str(self._settings.ca_file) if self._settings.ca_file else None,
             )
         else:
-            pool = urllib3.HTTPConnectionPool(host, int(port or 80), timeout=limit)
+            pool = urllib3.HTTPConnectionPool(host, port, timeout=limit)
         try:
             whole = {"User-Agent": "canonq", **headers, "Host": domain}
             answer = pool.request(method, path, headers=whole, body=body, retries=False, redirect=False, preload_content=False)

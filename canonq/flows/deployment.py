@@ -287,6 +287,8 @@ def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline
         return NotHealthy(f"{what}: {look.detail}.", code="not-healthy", service=look.service)
     if world.ingress is not None and app.enrolment.health.kind == "http":
         inside = world.engine.probe(app.identity.stack, app.enrolment.health, app.identity.domain, _PROBE_TIMEOUT)
+        if inside.ok and (problem := ingress_problem(world, app)):
+            return problem
         if inside.ok:
             return NotHealthy(
                 f"{what}: healthy inside but not routed: {answer.detail}; inside, {inside.detail}.",
@@ -296,6 +298,17 @@ def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline
             )
         answer = inside
     return NotHealthy(f"{what}: all tasks run, but {answer.detail}.", code="not-answering", service=app.enrolment.health.service)
+
+
+def ingress_problem(world: World, app: App) -> HostProblem | None:
+    """The problem when an app that is asked through the ingress failed, and nobody is there at all."""
+    if world.ingress is None or app.enrolment.health.kind != "http" or (down := world.ingress.down()) is None:
+        return None
+    return HostProblem(
+        f"{app.identity.version} cannot be asked: {down}.",
+        mend="start the reverse proxy, or correct [ingress]; `canonq doctor` shows whether it answers.",
+        code="ingress-down",
+    )
 
 
 def tear_down(world: World, app: App) -> None:
