@@ -89,6 +89,12 @@ class Engine(Protocol):
     def ensure_images(self, references: Sequence[str], timeout: float) -> dict[str, str]:
         """Have every image locally, pulling what is missing; reference -> digest or image id."""
 
+    def image_sizes(self, references: Sequence[str]) -> dict[str, int]:
+        """Reference -> bytes, of those that are here."""
+
+    def drop_image(self, reference: str) -> bool:
+        """Remove an image's name, and what nothing else needs of it; False when a container needs it. Gone is not an error."""
+
     def ensure_network(self, name: str) -> None:
         """Have the overlay network `name`; made attachable and labelled as infrastructure when missing."""
 

@@ -8,6 +8,7 @@ import secrets
 import shutil
 from pathlib import Path
 
+from canonq.adapters.budget import Budget, PulledImages
 from canonq.adapters.checkout import Checkout
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.files import told, write_durably
@@ -17,7 +18,6 @@ from canonq.adapters.ingress import HttpIngress
 from canonq.adapters.locks import RedisLocks, redis_client
 from canonq.adapters.registry import Registry
 from canonq.adapters.runs import Runs, Sweeps
-from canonq.core.decide import Disk
 from canonq.core.errors import CanonqError, WrongConfiguration
 from canonq.flows.world import World
 from canonq.settings import Settings, load_settings
@@ -51,17 +51,17 @@ def live(settings: Settings | None = None) -> World:
         host=Host(state / "locks"),
         instance=instance,
         ingress=HttpIngress(settings.ingress) if settings.ingress else None,
-        disk=lambda need: _disk(settings, state, engine, need),
+        budget=Budget(state / "locks" / "disk", lambda: _free(state, engine), settings.disk_floor),
+        pulled=PulledImages(state / "images"),
     )
 
 
-def _disk(settings: Settings, state: Path, engine: SwarmEngine, need: int) -> Disk:
-    """Room on the tighter of the state's and Docker's file systems."""
+def _free(state: Path, engine: SwarmEngine) -> int:
+    """Bytes free on the tighter of the state's and Docker's file systems."""
     places = [state]
     with contextlib.suppress(CanonqError):  # no Engine: the test will say so; disk is not what is missing
         places.append(engine.data_root())
-    free = min(shutil.disk_usage(place).free for place in places if place.exists())
-    return Disk(free=free, floor=settings.disk_floor, need=need)
+    return min(shutil.disk_usage(place).free for place in places if place.exists())
 
 
 def _instance(state: Path) -> str:

@@ -20,7 +20,7 @@ from celery import Celery
 from canonq.adapters.programs import with_parent
 from canonq.core.errors import CanonqError
 from canonq.core.reconcile import Chain, mend
-from canonq.flows.janitor import clean
+from canonq.flows.room import tidy
 from canonq.flows.sweep import give_up, summary
 from canonq.flows.world import World
 from canonq.settings import load_settings
@@ -56,7 +56,7 @@ def main() -> None:
             if time.monotonic() - cleaned > JANITOR_EVERY:
                 cleaned = time.monotonic()
                 with _told():
-                    for line in clean(live()):
+                    for line in tidy(live()):
                         log.warning("Janitor: %s", line)
 
 

@@ -122,6 +122,24 @@ class SwarmEngine:
         if ended.status != 0:
             raise deploy_problem(ended.tail, f"the pull of {reference}", default="image-unavailable")
 
+    def image_sizes(self, references: Sequence[str]) -> dict[str, int]:
+        """See ports.Engine.image_sizes."""
+        found = {reference: self._image(reference) for reference in references}
+        return {reference: int(image.get("Size") or 0) for reference, image in found.items() if image is not None}
+
+    def drop_image(self, reference: str) -> bool:
+        """See ports.Engine.drop_image. Never by force: Docker itself knows which containers need it."""
+        with _translated(f"remove the image {reference}"):
+            try:
+                self._api.remove_image(reference)
+            except docker.errors.ImageNotFound:
+                return True
+            except docker.errors.APIError as error:
+                if error.status_code == 409:
+                    return False
+                raise
+        return True
+
     def ensure_network(self, name: str) -> None:
         """See ports.Engine.ensure_network."""
         with _translated(f"make the network {name}"):

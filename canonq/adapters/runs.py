@@ -136,9 +136,11 @@ class Journal:
     def _resends(self, recipe: str) -> Path:
         return self._folder / "resent" / f"{recipe_name(recipe)}.json"
 
-    def forget(self, recipe: str) -> None:
-        """Begin anew for a recipe (a deferred one that is tried again)."""
-        self._path(recipe).unlink(missing_ok=True)
+    def forget(self, recipe: str, step: str | None) -> None:
+        """Take back a step that deferred its recipe, so that it is done again; without one, all steps."""
+        steps = self.steps(recipe) if step else {}
+        steps.pop(step or "", None)
+        write_json(self._path(recipe), steps)
 
     def _path(self, recipe: str) -> Path:
         return self._folder / "steps" / f"{recipe_name(recipe)}.json"

@@ -18,10 +18,10 @@ from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus, HostProblem, WrongUse
 from canonq.core.names import ref_name
 from canonq.flows import doctor as doctor_flow
-from canonq.flows import janitor as janitor_flow
 from canonq.flows import plan as plan_flow
 from canonq.flows import restore as restore_flow
 from canonq.flows import rollback as rollback_flow
+from canonq.flows import room as room_flow
 from canonq.flows import status as status_flow
 from canonq.flows.sweep import open_sweep
 from canonq.settings import load_settings
@@ -281,7 +281,7 @@ def doctor(as_json: bool) -> ExitStatus:
 def janitor(dry_run: bool, as_json: bool) -> ExitStatus:
     """Remove what dead runs left behind; never what is warm, canonical, alive or not canonq's own."""
     with locks_for(load_settings()) as world:
-        lines = janitor_flow.clean(world, dry_run=dry_run)
+        lines = room_flow.tidy(world, dry_run=dry_run)
     if as_json:
         print_json({"dry_run": dry_run, "removed": lines})
     else:

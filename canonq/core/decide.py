@@ -5,23 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from canonq.core.budget import Disk
 from canonq.core.enrolment import Enrolment
 from canonq.core.records import Canonical, Decision
 from canonq.core.versions import NotARelease, Release, newest_older, read_tags, tie_broken_by_app, version_key
-
-
-@dataclass(frozen=True)
-class Disk:
-    """Room on the tighter of the file systems a run writes to. All in bytes."""
-
-    free: int
-    floor: int  #: never to be used up
-    need: int  #: what this run is expected to take
-
-    @property
-    def short(self) -> int:
-        """Bytes missing; 0 or less when there is room."""
-        return self.floor + self.need - self.free
 
 
 @dataclass(frozen=True)
@@ -100,10 +87,7 @@ def _decide_new(facts: Facts, releases: tuple[Release, ...], latest: Release, co
         return Decision(
             action="defer",
             reason="disk-below-budget",
-            detail=(
-                f"{_gib(facts.disk.free)} free, but {_gib(facts.disk.need)} are needed above the floor of "
-                f"{_gib(facts.disk.floor)}: {_gib(facts.disk.short)} short."
-            ),
+            detail=facts.disk.why_short,
             **target,
             **common,
         )
@@ -181,7 +165,3 @@ def _notes(releases: tuple[Release, ...], refused: tuple[NotARelease, ...], late
     if latest and (tied := tie_broken_by_app(releases, latest.tag)):
         notes.append(f"{latest.tag} and {tied} share a recipe version; the app version decided")
     return tuple(notes)
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"

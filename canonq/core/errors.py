@@ -123,6 +123,12 @@ class Busy(CanonqError):
     exit_status = ExitStatus.ATTENTION
 
 
+class NoRoom(Busy):
+    """There is no room on disk for the work; it is deferred (SPEC section 5.6)."""
+
+    code = "disk-below-budget"
+
+
 class TimedOut(CanonqError):
     """A phase did not end within its limit."""
 

@@ -46,6 +46,8 @@ def ended_by(value: Step, canonical: Canonical | None) -> Outcome | None:
             return _of(value, "error", "decide")
         case Verdict(verdict="red"):
             return _of(value, "red", "test")
+        case Verdict(verdict="error", reason="disk-below-budget"):
+            return _of(value, "deferred", "test")
         case Verdict(verdict="error"):
             return _of(value, "error", "test")
         case Promotion():

@@ -117,6 +117,7 @@ class Snapshot(BaseModel):
     path: str
     bytes: Annotated[int, Field(ge=0)]
     checksum: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+    content_bytes: int | None = None  #: what the files in it take, unpacked; None in one of an older canonq
 
 
 class RolledBack(BaseModel):

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from canonq.adapters.budget import Reservation
 from canonq.core.backup import backup_plan
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
+from canonq.core.errors import CanonqError, NoRoom, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped
 from canonq.core.lint import LintFacts, lint
 from canonq.core.records import Canonical
@@ -62,6 +63,7 @@ class Run:
     deployments: int = 0
     disk_bytes: int = 0
     images: dict[str, str] = field(default_factory=dict)  #: service -> digest
+    room: Reservation | None = None  #: what is kept of the disk for it
     phase: str = ""  #: what is being done, for whoever asks why it took so long
     neighbours: list[App] = field(default_factory=list)
     processes: TierProcesses = field(default_factory=TierProcesses)
@@ -179,15 +181,21 @@ def _backup_and_restore(run: Run) -> None:
 
 
 def _room_for(run: Run) -> None:
-    """HostProblem when the artifact, which may be as large as the volumes, would eat what is retained."""
-    run.disk_bytes = max(run.disk_bytes, 2 * volume_bytes(run.world, run.app))
-    short = run.world.disk(run.disk_bytes // 2).short
-    if short > 0:
-        raise HostProblem(
-            f"There is no room for the backup's artifact: {short / 2**20:.0f} MiB are short of the floor.",
-            mend="free some disk.",
-            code="disk-full",
-        )
+    """NoRoom when the artifact, which may be as large as the volumes, would eat what is retained."""
+    artifact = took(run)
+    run.disk_bytes += artifact
+    room = run.world.budget.disk(max(0, artifact - run.room.left) if run.room else artifact)
+    if room.short > 0:
+        raise NoRoom(f"There is no room for the backup's artifact: {room.why_short}", mend="free some disk.")
+
+
+def took(run: Run) -> int:
+    """Measure what the run takes on disk by now, for its record and its reservation; bytes of its volumes."""
+    volumes = volume_bytes(run.world, run.app)
+    run.disk_bytes = max(run.disk_bytes, volumes + run.app.pulled_bytes)
+    if run.room:
+        run.room.took(volumes + run.app.pulled_bytes)
+    return volumes
 
 
 def _functional(run: Run) -> None:
@@ -270,6 +278,7 @@ def _deploy(run: Run, tier: TierName, version: str, commit: str) -> None:
     finally:
         run.images = dict(app.images)
         keep_deployment(app, run.folder / tier)
+    took(run)
 
 
 def _generic(

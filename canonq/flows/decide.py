@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
+from canonq.core.budget import need_of_run
 from canonq.core.decide import Facts, decide
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import RecordUnreadable
 from canonq.core.records import Decision, Synced, Verdict
 from canonq.core.versions import read_tags
+from canonq.flows.room import make_room, told_eaters
 from canonq.flows.world import World
 
 
@@ -16,7 +19,14 @@ def decide_recipe(world: World, synced: Synced | str) -> Decision:
     """Decide on the clone's tags as they are; called with a name alone it stands for itself."""
     recipe, sweep, named = (synced, None, True) if isinstance(synced, str) else (synced.recipe, synced.sweep, synced.named)
     enrolment = world.checkout.enrolment(recipe)
-    return decide(gather(world, enrolment, world.repos.tags(enrolment.recipe), sweep=sweep, named=named))
+    facts = gather(world, enrolment, world.repos.tags(enrolment.recipe), sweep=sweep, named=named)
+    decision = decide(facts)
+    if decision.action == "defer":
+        make_room(world)
+        decision = decide(replace(facts, disk=world.budget.disk(facts.disk.need)))
+    if decision.action == "defer":
+        decision = decision.model_copy(update={"detail": f"{decision.detail} {told_eaters(world)}".strip()})
+    return decision
 
 
 def gather(world: World, enrolment: Enrolment, tags: dict[str, str], *, sweep: str | None = None, named: bool = False) -> Facts:
@@ -34,7 +44,7 @@ def gather(world: World, enrolment: Enrolment, tags: dict[str, str], *, sweep: s
         tags=tags,
         canonical=canonical,
         record_problem=problem,
-        disk=world.disk(expected_disk(verdicts, world.settings.disk_need)),
+        disk=world.budget.disk(expected_disk(world, recipe)),
         reds=reds_of(verdicts, releases[-1].commit, world.checkout.digest(recipe)) if releases else 0,
         hold_reds=world.settings.hold_reds,
         named=named,
@@ -55,10 +65,9 @@ def reds_of(verdicts: list[Verdict], commit: str, enrolment: str) -> int:
     )
 
 
-def expected_disk(verdicts: list[Verdict], otherwise: int) -> int:
-    """Bytes the next run is expected to take: twice the largest of the last runs (run and snapshot)."""
-    seen = [verdict.disk_bytes for verdict in verdicts[-5:] if verdict.disk_bytes]
-    return max(2 * max(seen), 64 * 2**20) if seen else otherwise
+def expected_disk(world: World, recipe: str) -> int:
+    """Bytes the next run of a recipe is expected to take."""
+    return need_of_run([verdict.disk_bytes for verdict in world.runs.verdicts(recipe)], world.settings.disk_need)
 
 
 def expected_seconds(verdicts: list[Verdict]) -> float | None:

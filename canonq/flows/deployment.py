@@ -60,6 +60,7 @@ class App:
     timings: dict[str, float] = field(default_factory=dict)  #: phase -> seconds
     deployed: Deployable | None = None
     resolved: dict[str, Any] = field(default_factory=dict)  #: the stack of the tree, merged and filled in
+    pulled_bytes: int = 0  #: what the images take that were not here before
     neighbours: dict[str, str] = field(default_factory=dict)  #: DEP_<NAME>_DOMAIN and _STACK of what runs beside it
 
     @property
@@ -80,13 +81,25 @@ def bring_up(world: World, app: App, phase: str, deadline: float) -> Answer:
     HostProblem when the host is, TimedOut when the run's limit is over.
     """
     stack = _timed(app, f"{phase}.prepare", lambda: prepare(world, app, deadline))
-    digests = _timed(app, f"{phase}.pull", lambda: world.engine.ensure_images(list(stack.images.values()), left(deadline)))
+    digests = _timed(app, f"{phase}.pull", lambda: _have_images(world, app, sorted(set(stack.images.values())), left(deadline)))
     app.images = {service: digests[reference] for service, reference in stack.images.items()}
     _put_in_place(world, app, stack)
     health_ends = min(deadline, time.monotonic() + app.enrolment.health.timeout)
     _timed(app, f"{phase}.deploy", lambda: world.engine.deploy(stack, app.work, min(_DEPLOY_TIMEOUT, left(deadline))))
     app.deployed = stack
     return _timed(app, f"{phase}.healthy", lambda: await_answer(world, app, health_ends, deadline))
+
+
+def _have_images(world: World, app: App, references: list[str], timeout: float) -> dict[str, str]:
+    """Have every image, noting which of them canonq brought here: those alone it may remove some day."""
+    there = world.engine.image_sizes(references)
+    ours = {image.reference for image in world.pulled.all()}
+    if noted := [reference for reference in references if reference not in there or reference in ours]:
+        world.pulled.add(app.identity.recipe, app.identity.version, noted)
+    digests = world.engine.ensure_images(references, timeout)
+    new = [reference for reference in references if reference not in there]
+    app.pulled_bytes += sum(world.engine.image_sizes(new).values()) if new else 0
+    return digests
 
 
 def prepare(world: World, app: App, deadline: float) -> Deployable:

@@ -13,7 +13,9 @@ from git.repo import Repo
 from canonq.adapters.locks import redis_client
 from canonq.adapters.programs import plain_environment, run
 from canonq.adapters.redis_server import redis_server_program
+from canonq.core.budget import gib
 from canonq.core.errors import CanonqError
+from canonq.flows.room import told_eaters
 from canonq.flows.world import World
 
 
@@ -110,8 +112,8 @@ def _redis(world: World) -> Iterator[Check]:
 
 
 def _disk(world: World) -> Iterator[Check]:
-    room = world.disk(world.settings.disk_need)
-    free = f"{room.free / 2**30:.1f} GiB free, floor {room.floor / 2**30:.1f} GiB, {room.need / 2**30:.1f} GiB wanted for a run"
+    room = world.budget.disk(world.settings.disk_need)
+    free = f"{gib(room.free)} free, floor {gib(room.floor)}, {gib(room.need)} wanted for a run. {told_eaters(world, 5)}".strip()
     if room.short > 0:
         yield Check("disk", "broken", free, "free some disk, or lower disk_floor: every recipe would be deferred.")
     else:

@@ -14,6 +14,7 @@ from typing import Any
 
 from canonq.adapters.files import write_json
 from canonq.adapters.volumes import snapshot, sync_tree
+from canonq.core.budget import need_of_promotion
 from canonq.core.deployable import LABEL_OWNER, Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, WrongUse
@@ -24,6 +25,7 @@ from canonq.flows.data import copy_canonical
 from canonq.flows.deployment import App, bring_up, tear_down
 from canonq.flows.janitor import alive, reclaim
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
+from canonq.flows.room import room_for
 from canonq.flows.world import World
 from canonq.ports import Held
 
@@ -50,10 +52,12 @@ def promote(world: World, proven: Verdict | str) -> Promotion:
         seed = world.registry.read(recipe) is None
         owner = world.new_id(recipe)
         try:
-            with world.host.shared(), alive(world.work / owner):
+            need = need_of_promotion(verdict.disk_bytes, world.settings.disk_need)
+            what = f"the promotion of {recipe} {verdict.version}"
+            with room_for(world, what, need), world.host.shared(), alive(world.work / owner):
                 detail = _transaction(world, enrolment, verdict, held, owner)
         except Busy as error:
-            return _answer(verdict, "busy", "busy", str(error))
+            return _answer(verdict, "busy", error.code, str(error))
         except CanonqError as error:
             detail = f"{recipe} {verdict.version} was proven, but its promotion failed: {error} The old canonical is untouched."
             return _answer(verdict, "failed", "promote-failed", detail, began)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import Busy, CanonqError, RecordUnreadable, WrongUse
+from canonq.core.errors import Busy, CanonqError, NoRoom, RecordUnreadable, WrongUse
 from canonq.core.names import recipe_name
 from canonq.core.outcomes import Outcome, Step, counts, ended_by, exit_status
 from canonq.core.records import Promotion
@@ -16,7 +16,7 @@ from canonq.flows.decide import expected_disk
 from canonq.flows.world import World
 
 #: How often a deferred recipe is tried again within one sweep.
-MOST_RETRIES = 3
+MOST_RETRIES = 10
 
 
 @dataclass(frozen=True)
@@ -97,23 +97,21 @@ def settle_error(world: World, sweep: str, recipe: str, step: str, error: Canonq
 
 def retry_deferred(world: World, sweep: str, start: Callable[[Enrolment], None]) -> list[str]:
     """Start deferred recipes again for which there is room by now; called whenever another recipe has ended."""
-    again = []
+    again: list[str] = []
+    promised = 0  # bytes for those started here, which have not reserved them yet
     for outcome in world.sweeps.outcomes(sweep).values():
-        if outcome.outcome != "deferred" or not _worth_retrying(world, sweep, outcome):
+        need = expected_disk(world, outcome.recipe) if outcome.reason == NoRoom.code else 0
+        if outcome.outcome != "deferred" or world.sweeps.retries(sweep, outcome.recipe) >= MOST_RETRIES:
+            continue
+        if need and world.budget.disk(promised + need).short > 0:
             continue
         if world.sweeps.unsettle(sweep, outcome.recipe):
             world.sweeps.count_retry(sweep, outcome.recipe)
-            world.sweeps.journal(sweep).forget(outcome.recipe)
+            world.sweeps.journal(sweep).forget(outcome.recipe, outcome.step)
             start(world.checkout.enrolment(outcome.recipe))
+            promised += need
             again.append(outcome.recipe)
     return again
-
-
-def _worth_retrying(world: World, sweep: str, outcome: Outcome) -> bool:
-    if world.sweeps.retries(sweep, outcome.recipe) >= MOST_RETRIES:
-        return False
-    need = expected_disk(world.runs.verdicts(outcome.recipe), world.settings.disk_need)
-    return outcome.reason != "disk-below-budget" or world.disk(need).short <= 0
 
 
 def summary(world: World, sweep: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from canonq.adapters.budget import Reservation
 from canonq.core.blame import CERTAIN
 from canonq.core.decide import Base, upgrade_base
 from canonq.core.deployable import Identity
@@ -20,11 +21,13 @@ from canonq.core.ladder import TIERS, gaps, is_green, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.records import Canonical, Decision, Verdict
 from canonq.core.versions import Release, parse, read_tags
-from canonq.flows.climb import Run, Target, climb, run_lint
+from canonq.flows.climb import Run, Target, climb, run_lint, took
+from canonq.flows.decide import expected_disk
 from canonq.flows.deployment import App, tear_down
-from canonq.flows.evidence import confidential, keep_logs, masked, tail, volume_bytes, write_manifest
+from canonq.flows.evidence import confidential, keep_logs, masked, tail, write_manifest
 from canonq.flows.hooks import hook_names
 from canonq.flows.janitor import alive, clean
+from canonq.flows.room import room_for
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")
@@ -173,8 +176,17 @@ def _may_be_load(verdict: Verdict, load: float, above: float) -> bool:
 
 
 def _once(world: World, enrolment: Enrolment, target: Target, order: Order, *, first: Verdict | None = None) -> Verdict:
+    need = expected_disk(world, enrolment.recipe)
+    with room_for(world, f"the test of {enrolment.recipe} {target.version}", need) as room:
+        return _within(world, enrolment, target, order, first, room)
+
+
+def _within(
+    world: World, enrolment: Enrolment, target: Target, order: Order, first: Verdict | None, room: Reservation
+) -> Verdict:
     began, stamp = time.monotonic(), world.stamp()
     run = _begin(world, enrolment, target, began)
+    run.room = room
     problem: CanonqError | None = None
     logs: dict[str, str] = {}
     with alive(world.work / run.id):
@@ -295,7 +307,7 @@ def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
         logs = keep_logs(world, run.app, run.folder / "logs")
         for neighbour in run.neighbours:
             keep_logs(world, neighbour, run.folder / f"dependency-{neighbour.identity.recipe}" / "logs")
-        run.disk_bytes = max(run.disk_bytes, volume_bytes(world, run.app))
+        took(run)
     except (CanonqError, OSError) as error:
         problem = error if isinstance(error, CanonqError) else HostProblem(f"The logs could not be kept: {error}.")
     try:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from canonq.adapters.budget import Budget, PulledImages
 from canonq.adapters.checkout import Checkout
 from canonq.adapters.host import Host
 from canonq.adapters.registry import Registry
 from canonq.adapters.runs import Runs, Sweeps
-from canonq.core.decide import Disk
 from canonq.core.records import STAMP_FORMAT
 from canonq.ports import Engine, Ingress, Locks, Repos
 from canonq.settings import Settings
@@ -33,7 +33,8 @@ class World:
     host: Host
     instance: str  #: id of this state folder, carried by everything canonq makes in Docker
     ingress: Ingress | None
-    disk: Callable[[int], Disk]  #: bytes needed -> room
+    budget: Budget
+    pulled: PulledImages
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def stamp(self) -> str:

@@ -171,7 +171,7 @@ def test_a_step_begun_again_keeps_its_result_and_the_others(tmp_path: Path) -> N
 def test_a_forgotten_recipe_begins_anew(tmp_path: Path) -> None:
     Journal(tmp_path).finish("site", "sync", {"tags": 3})
     for _ in range(2):
-        Journal(tmp_path).forget("site")
+        Journal(tmp_path).forget("site", None)
     assert Journal(tmp_path).result("site", "sync") is None
     assert Journal(tmp_path).begin("site", "sync", "20260617T050314Z") == 1
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from canonq.core.decide import Disk, Facts, decide, upgrade_base
+from canonq.core.budget import Disk
+from canonq.core.decide import Facts, decide, upgrade_base
 from canonq.core.enrolment import Enrolment, Upgrade
 from canonq.core.records import Canonical
 from canonq.core.versions import read_tags

@@ -1,0 +1,95 @@
+"""Room on disk: reserved before a run and a promotion, made where that can be done, and who takes most (SPEC section 5.6)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from canonq.adapters.budget import Reservation
+from canonq.core.budget import gib, images_to_drop
+from canonq.core.errors import CanonqError, NoRoom, RecordUnreadable
+from canonq.flows.janitor import clean
+from canonq.flows.world import World
+
+#: No step takes so long, so an image that was not used since is used by nobody.
+_IN_USE = 6 * 3600.0  #: seconds
+
+
+@contextlib.contextmanager
+def room_for(world: World, what: str, need: int) -> Iterator[Reservation]:
+    """Reserve `need` bytes for the block; leftovers and images of dropped versions make way. NoRoom names who takes most."""
+    with contextlib.ExitStack() as stack:
+        try:
+            kept = stack.enter_context(world.budget.reserve(what, need))
+        except NoRoom:
+            make_room(world)
+            try:
+                kept = stack.enter_context(world.budget.reserve(what, need))
+            except NoRoom as error:
+                raise NoRoom(f"{error.what} {told_eaters(world)}".strip(), mend=error.mend) from None
+        yield kept
+
+
+def make_room(world: World) -> None:
+    """Tidy up, as far as that can be done."""
+    with contextlib.suppress(CanonqError):  # Docker or Redis away: the work itself will say so
+        tidy(world)
+
+
+def tidy(world: World, *, dry_run: bool = False) -> list[str]:
+    """All that the janitor does: what the dead left, and images of dropped versions; a sentence for each."""
+    return clean(world, dry_run=dry_run) + prune_images(world, dry_run=dry_run)
+
+
+def prune_images(world: World, *, dry_run: bool = False) -> list[str]:
+    """Remove images that canonq had pulled for versions which no canonical needs any more; a sentence for each."""
+    pulled = world.pulled.all()
+    found = images_to_drop(pulled, _wanted(world), world.now().timestamp() - _IN_USE)
+    done = []
+    for reference, why in sorted(found.items()):
+        if not dry_run:
+            if not world.engine.drop_image(reference):
+                continue  # a container still needs it
+            for image in pulled:
+                if image.reference == reference:
+                    world.pulled.forget(image)
+        done.append(f"{'would remove' if dry_run else 'removed'} the image {reference}: {why}")
+    return done
+
+
+def _wanted(world: World) -> dict[str, set[str]]:
+    """Recipe -> versions whose images stay; of a recipe whose records cannot be read, all do."""
+    wanted: dict[str, set[str]] = {}
+    for recipe in {image.recipe for image in world.pulled.all()}:
+        try:
+            kept = [world.registry.read(recipe), *world.registry.generations(recipe)]
+        except RecordUnreadable:
+            wanted[recipe] = {image.version for image in world.pulled.all() if image.recipe == recipe}
+            continue
+        newest = world.runs.newest(recipe)
+        versions = {record.version for record in kept if record}
+        wanted[recipe] = versions | ({str(newest.version), str(newest.base)} if newest else set())
+    return wanted
+
+
+def eaters(world: World) -> list[tuple[str, int]]:
+    """(what, bytes) of all that is kept or reserved, largest first; from what is on record, so that asking is cheap."""
+    found: list[tuple[str, int]] = [(f"reserved for {what}", count) for what, count in world.budget.reserved()]
+    for recipe in world.registry.begun():
+        with contextlib.suppress(RecordUnreadable):
+            record = world.registry.read(recipe)
+            kept = [one.snapshot.bytes for one in world.registry.generations(recipe) if one.snapshot]
+            if record and record.snapshot and record.snapshot.content_bytes:
+                found.append((f"the retained volumes of {recipe}", record.snapshot.content_bytes))
+            if kept:
+                found.append((f"{len(kept)} snapshot(s) of {recipe}", sum(kept)))
+    references = {image.reference for image in world.pulled.all()}
+    with contextlib.suppress(CanonqError):
+        found += [(f"the image {name}", count) for name, count in world.engine.image_sizes(sorted(references)).items()]
+    return sorted(found, key=lambda item: -item[1])
+
+
+def told_eaters(world: World, most: int = 3) -> str:
+    """The largest of them as a sentence; empty when nothing is kept."""
+    largest = [f"{what} ({gib(count)})" for what, count in eaters(world)[:most] if count]
+    return f"Most is taken by {', '.join(largest)}." if largest else ""

@@ -1,0 +1,94 @@
+"""Reservations of disk, over real files and processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from canonq.adapters.budget import Budget, PulledImages
+from canonq.core.errors import NoRoom
+
+
+def budget(folder: Path, free: int = 100, floor: int = 10) -> Budget:
+    return Budget(folder, lambda: free, floor)
+
+
+def test_what_is_reserved_is_not_given_twice(tmp_path: Path) -> None:
+    with budget(tmp_path).reserve("one", 60):
+        assert budget(tmp_path).disk(0).free == 40
+        with pytest.raises(NoRoom, match=r"two: .* short"), budget(tmp_path).reserve("two", 40):
+            pass
+    with budget(tmp_path).reserve("two", 40):
+        pass
+
+
+def test_the_floor_is_never_given(tmp_path: Path) -> None:
+    with pytest.raises(NoRoom), budget(tmp_path).reserve("all", 91):
+        pass
+    with budget(tmp_path).reserve("all but the floor", 90):
+        pass
+
+
+def test_what_was_taken_is_no_longer_reserved_as_it_is_no_longer_free(tmp_path: Path) -> None:
+    with budget(tmp_path).reserve("one", 60) as kept:
+        kept.took(45)
+        assert budget(tmp_path).reserved() == [("one", 15)]
+        kept.took(500)
+        assert budget(tmp_path).reserved() == [("one", 0)]
+
+
+def test_a_reservation_ends_with_its_process_even_when_that_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from canonq.adapters.budget import Budget\n"
+        "with Budget(Path(sys.argv[1]), lambda: 100, 10).reserve('dead', 60): print('kept', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdout.readline() == b"kept\n"
+    assert budget(tmp_path).reserved() == [("dead", 60)]
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert budget(tmp_path).reserved() == []
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_of_many_that_ask_at_once_only_so_many_get_room_as_there_is(tmp_path: Path) -> None:
+    asked = 12
+
+    def ask(number: int) -> bool:
+        try:
+            stack.enter_context(budget(tmp_path).reserve(str(number), 20))
+        except NoRoom:
+            return False
+        return True
+
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(asked) as pool:
+        assert sum(pool.map(ask, range(asked))) == 4  # 90 above the floor, 20 each
+
+
+def test_images_are_remembered_by_release_and_forgotten_one_by_one(tmp_path: Path) -> None:
+    images = PulledImages(tmp_path)
+    images.add("site", "1.0.0+1", ["nginx:1", "db:1"])
+    images.add("site", "1.0.0+1", ["cache:1"])
+    found = images.all()
+    assert [(image.reference, image.recipe, image.version) for image in found] == [
+        ("cache:1", "site", "1.0.0+1"), ("db:1", "site", "1.0.0+1"), ("nginx:1", "site", "1.0.0+1"),
+    ]  # fmt: skip
+    for image in found:
+        images.forget(image)
+    assert images.all() == []
+    assert json.loads((tmp_path / "site.json").read_text()) == {}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"1.0.0+1": 3}'])
+def test_a_list_of_images_that_cannot_be_read_names_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "site.json").write_text(text)
+    assert PulledImages(tmp_path).all() == []

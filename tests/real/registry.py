@@ -1,0 +1,101 @@
+"""A small image registry on 127.0.0.1, as far as `docker pull` asks: real pulls without the outside."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_CONFIG = "application/vnd.docker.container.image.v1+json"
+_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+
+
+@dataclass
+class Registry:
+    """What is served: blobs by digest, manifests by tag."""
+
+    address: str = ""
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    manifests: dict[str, bytes] = field(default_factory=dict)
+    refuse: bool = False  #: answer every pull as a registry does whose rate limit is used up
+
+    def push(self, image: str, tag: str) -> str:
+        """Serve a local image under a tag; its reference, which this host does not have yet."""
+        saved = subprocess.run(["docker", "save", image], check=True, capture_output=True).stdout
+        with tarfile.open(fileobj=io.BytesIO(saved)) as archive:
+
+            def member(name: str) -> bytes:
+                file = archive.extractfile(name)
+                assert file
+                return file.read()
+
+            (listed,) = json.loads(member("manifest.json"))
+            config = json.loads(member(listed["Config"]))
+            config.setdefault("config", {})["Labels"] = {"tag": tag}  # an image of its own for each tag
+            layers = [self._blob(member(name), _LAYER) for name in listed["Layers"]]
+        described = self._blob(json.dumps(config).encode(), _CONFIG)
+        manifest = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": described, "layers": layers}
+        body = json.dumps(manifest).encode()
+        self.manifests[tag] = self.manifests[_digest(body)] = body
+        return f"{self.address}/site:{tag}"
+
+    def _blob(self, body: bytes, kind: str) -> dict[str, object]:
+        self.blobs[_digest(body)] = body
+        return {"mediaType": kind, "size": len(body), "digest": _digest(body)}
+
+
+def _digest(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Registry]:
+    """A registry for as long as the block lasts."""
+    registry = Registry()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            kind, _, name = self.path.rpartition("/")
+            if registry.refuse and kind.endswith("/manifests"):
+                return self._send(
+                    429, json.dumps({"errors": [{"code": "TOOMANYREQUESTS", "message": "toomanyrequests"}]}).encode()
+                )
+            if self.path == "/v2/":
+                return self._send(200, b"{}")
+            found = (registry.manifests if kind.endswith("/manifests") else registry.blobs).get(name)
+            if found is None:
+                return self._send(
+                    404, json.dumps({"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}).encode()
+                )
+            return self._send(200, found, _MANIFEST if kind.endswith("/manifests") else "application/octet-stream")
+
+        do_HEAD = do_GET  # noqa: N815 - the name that the server looks for
+
+        def _send(self, status: int, body: bytes, kind: str = "application/json") -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Docker-Content-Digest", _digest(body))
+            self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        registry.address = f"127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield registry
+        finally:
+            server.shutdown()
