@@ -68,6 +68,12 @@ class Registry:
         folders = (self.folder(recipe) / "canonicals").glob("*")
         return [folder for folder in folders if not (folder / "record.json").is_file()]
 
+    def drop_half_written(self, recipe: str) -> None:
+        """Remove what a write of the record or of its fence left that was killed. The caller holds the recipe."""
+        for name in (RECORD, "registry.fence"):
+            for path in self.folder(recipe).glob(f".{name}.*"):
+                path.unlink(missing_ok=True)
+
     def keep_secrets(self, folder: Path, secrets: dict[str, str]) -> None:
         """Keep a canonical's secrets beside its snapshot, for its owner's eyes only: its data needs them."""
         write_json(folder / SECRETS, secrets, mode=0o600)

@@ -7,12 +7,15 @@ made durable by one fsync, and never held in memory.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +28,7 @@ from canonq.core.records import Snapshot
 
 _CHUNK = 1 << 20
 _LEVEL = 3
+_AHEAD = 16  #: chunks that may wait to be written
 _TAR_LIMIT = 6 * 3600.0  #: seconds
 
 
@@ -47,19 +51,22 @@ def sync_tree(folder: Path) -> None:
     run_checked(["sync", "--file-system", str(folder)], f"make {folder} durable")
 
 
-def snapshot(volumes: Mapping[str, Path], path: Path) -> Snapshot:
-    """Archive volumes (key -> folder) into `path`, durably. The app must be stopped."""
+def snapshot(volumes: Mapping[str, Path], path: Path, progress: Callable[[int], None] = lambda _: None) -> Snapshot:
+    """Archive volumes (key -> folder) into `path`, durably. The app must be stopped.
+
+    `progress` is told now and then how many bytes were read. Memory is bounded, whatever the size.
+    """
     command = ["tar", "--create", "--numeric-owner", "--xattrs", "--acls", "--sparse", "--directory=/"]
     for key, folder in volumes.items():
         _can_read(folder)
         command.append(_renamed(str(folder).lstrip("/"), key))
     command += ["--files-from=/dev/null"] if not volumes else ["--", *(str(folder).lstrip("/") for folder in volumes.values())]
     with told(path), path.open("xb") as file:
-        checksum = _compress(command, file)
+        checksum, read = _compress(command, file, progress)
         file.flush()
         os.fsync(file.fileno())
     sync_folder(path.parent)
-    return Snapshot(path=str(path), bytes=path.stat().st_size, checksum=f"sha256:{checksum}")
+    return Snapshot(path=str(path), bytes=path.stat().st_size, checksum=f"sha256:{checksum}", content_bytes=read)
 
 
 def _renamed(old: str, new: str) -> str:
@@ -69,28 +76,45 @@ def _renamed(old: str, new: str) -> str:
     return f"--transform=flags=rhS;s,^{pattern}\\(/\\|$\\),{replacement}\\1,"
 
 
-def _compress(command: list[str], file: IO[bytes]) -> str:
-    summed = hashlib.sha256()
+def _compress(command: list[str], file: IO[bytes], progress: Callable[[int], None]) -> tuple[str, int]:
+    """Compress what `command` prints into `file`; sha256 of what was written, and bytes read."""
+    summed, read = hashlib.sha256(), 0
     compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=2).compressobj()
     # Its complaints go to a file: through a pipe that nobody reads meanwhile, many of them would stop it.
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as said, ThreadPoolExecutor(1, "snapshot") as writer:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=plain_environment(), start_new_session=True)
         assert process.stdout  # a pipe
-        try:
-            while chunk := process.stdout.read(_CHUNK):
-                packed = compressor.compress(chunk)
-                summed.update(packed)
-                file.write(packed)
-            packed = compressor.flush()
+        _widen(process.stdout)
+
+        def write(packed: bytes) -> None:
             summed.update(packed)
             file.write(packed)
+
+        written: deque[Future[None]] = deque()
+        try:
+            while chunk := process.stdout.read(_CHUNK):
+                read += len(chunk)
+                progress(read)
+                if packed := compressor.compress(chunk):
+                    written.append(writer.submit(write, packed))
+                while len(written) > _AHEAD:
+                    written.popleft().result()
+            written.append(writer.submit(write, compressor.flush()))
+            for piece in written:
+                piece.result()
             if process.wait() != 0:
                 raise HostProblem(f"tar could not read the volumes: {_tail(said)}", code="snapshot-failed")
         finally:
             process.kill()
             process.wait()
             process.stdout.close()
-    return summed.hexdigest()
+    return summed.hexdigest(), read
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Let a pipe hold a whole chunk, so that both ends are woken less often."""
+    with contextlib.suppress(OSError):  # the host limits it
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
 
 
 def _tail(said: IO[bytes]) -> str:
@@ -115,27 +139,36 @@ def verify_snapshot(kept: Snapshot) -> str | None:
 
 
 def unpack_snapshot(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
-    """Put a snapshot's data into folders (key -> folder), each made to hold exactly that."""
+    """Put a snapshot's data into folders (key -> folder), each made to hold exactly that; all in one pass.
+
+    CanonqError (`snapshot-damaged`), and no folder touched, when it is not whole.
+    """
     if problem := verify_snapshot(kept):
-        raise CanonqError(f"The snapshot cannot be used: {problem}.", code="snapshot-damaged")
-    for key, folder in volumes.items():
+        raise CanonqError(
+            f"The snapshot cannot be used: {problem}.",
+            mend="choose another kept canonical; `canonq verify` looks at all of them.",
+            code="snapshot-damaged",
+        )
+    for folder in volumes.values():
         run_checked(["find", str(folder), "-mindepth", "1", "-delete"], f"empty {folder}")
-        # Into the folder above and under the folder's own name, so that its owner and mode come back as well.
-        command = ["tar", "--extract", "--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*", "--acls",
-                   _renamed(key, folder.name), f"--directory={folder.parent}", "--", key]  # fmt: skip
-        with tempfile.TemporaryFile() as said:
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stderr=said, env=plain_environment(), start_new_session=True
-            )
-            assert process.stdin  # a pipe
-            try:
-                with Path(kept.path).open("rb") as file, contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-                    zstandard.ZstdDecompressor().copy_stream(file, pipe)
-                if process.wait() != 0:
-                    raise HostProblem(f"tar could not unpack '{key}': {_tail(said)}", code="unpack-failed")
-            finally:
-                process.kill()
-                process.wait()
+    if not volumes:
+        return
+    # From the root, under each folder's own path, so that its owner and mode come back as well.
+    command = ["tar", "--extract", "--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*", "--acls",
+               "--directory=/", *(_renamed(key, str(folder).lstrip("/")) for key, folder in volumes.items()),
+               "--", *volumes]  # fmt: skip
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said, env=plain_environment(), start_new_session=True)
+        assert process.stdin  # a pipe
+        _widen(process.stdin)
+        try:
+            with Path(kept.path).open("rb") as file, contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+                zstandard.ZstdDecompressor().copy_stream(file, pipe, read_size=_CHUNK, write_size=_CHUNK)
+            if process.wait() != 0:
+                raise HostProblem(f"tar could not unpack {', '.join(volumes)}: {_tail(said)}", code="unpack-failed")
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _can_read(folder: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +17,16 @@ from canonq.core.records import Canonical
 from canonq.flows.world import World
 
 _ALIVE = "alive"
+_NEW = ".new-"
+_STILL_NEW = 3600.0  #: seconds
+JOURNAL = "promotion.json"  #: in the scratch folder of a promotion: of which recipe, and which step is under way
 
 
 @contextlib.contextmanager
 def alive(work: Path) -> Iterator[None]:
     """Show that the owner of this scratch folder lives. The file lock ends with the process, however it dies."""
     # Built under another name and renamed when locked, so that no janitor sees it without its lock.
-    half = work.with_name(f".new-{work.name}")
+    half = work.with_name(f"{_NEW}{work.name}")
     with told(work):
         half.mkdir(parents=True, mode=0o700)
         file = (half / _ALIVE).open("w")
@@ -43,6 +48,20 @@ def is_alive(work: Path) -> bool:
         return False
 
 
+def _is_promotion(work: Path, recipe: str | None = None) -> bool:
+    """Whether a scratch folder is that of a promotion, which the registry's holder has to look after."""
+    try:
+        named = json.loads((work / JOURNAL).read_text()).get("recipe")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return recipe in (None, named)
+
+
+def _interrupted(world: World, recipe: str) -> list[str]:
+    """Owners of promotions of a recipe that died before they ended."""
+    return [path.name for path in world.work.glob("[!.]*") if _is_promotion(path, recipe) and not is_alive(path)]
+
+
 def warm_leftovers(world: World, recipe: str, record: Canonical | None) -> dict[str, list[str]]:
     """Everything warm of a recipe that its record does not name: what an interrupted promotion or rollback built."""
     warm = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe}
@@ -54,9 +73,19 @@ def warm_leftovers(world: World, recipe: str, record: Canonical | None) -> dict[
         "stacks": found["stacks"],
         "volumes": [name for name in found["volumes"] if name not in kept],
         "secrets": found["secrets"],
-        "folders": [str(folder) for folder in world.registry.half_built(recipe)]
-        + [str(Path(one.snapshot.path).parent) for one in never if one.snapshot],
+        "folders": sorted(
+            {str(folder) for folder in world.registry.half_built(recipe)}
+            | {str(Path(one.snapshot.path).parent) for one in never if one.snapshot}
+            | {str(folder) for folder in _never_switched(world, recipe, record)}
+        ),
     }
+
+
+def _never_switched(world: World, recipe: str, record: Canonical | None) -> list[Path]:
+    """Folders of canonicals whose promotion died before the switch; without a record, their journals alone tell."""
+    folders = [world.registry.generation(recipe, owner) for owner in _interrupted(world, recipe)]
+    named = Path(record.snapshot.path).parent if record and record.snapshot else None
+    return [folder for folder in folders if folder.is_dir() and folder != named]
 
 
 def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, list[str]]:
@@ -69,7 +98,28 @@ def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, li
     world.engine.remove_secrets({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe})
     for folder in left["folders"]:
         world.registry.drop_generation(recipe, Path(folder).name)
+    world.registry.drop_half_written(recipe)
+    for owner in _interrupted(world, recipe):  # last: the journal tells what else there is to remove
+        world.engine.remove_owned({**_runs(world), LABEL_OWNER: owner}, world.settings.teardown_timeout)
+        shutil.rmtree(world.work / owner, ignore_errors=True)
     return left
+
+
+def _runs(world: World) -> dict[str, str]:
+    """Labels of all that belongs to runs, and to what runs beside a promotion."""
+    return {LABEL_INSTANCE: world.instance, LABEL_KIND: "run"}
+
+
+def retire(world: World, recipe: str, record: Canonical, *, dry_run: bool = False) -> list[str]:
+    """Drop canonicals beyond the newest `keep`, never the present one; a sentence for each. The caller holds the recipe."""
+    done = []
+    for old in world.registry.generations(recipe)[: -world.settings.keep]:
+        if old.snapshot is None or old.snapshot == record.snapshot:
+            continue
+        if not dry_run:
+            world.registry.drop_generation(recipe, Path(old.snapshot.path).parent.name)
+        done.append(f"the canonical {old.version} of {old.promoted_at}, as the newest {world.settings.keep} are kept")
+    return done
 
 
 def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
@@ -80,25 +130,27 @@ def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
             if held is None:
                 continue
             record = world.registry.read(recipe)
-            if record is None and world.registry.generations(recipe):
+            whole = {str(Path(one.snapshot.path).parent) for one in world.registry.generations(recipe) if one.snapshot}
+            if record is None and whole - set(warm_leftovers(world, recipe, record)["folders"]):
                 continue  # the record is gone and canonicals are not: a person has to look
             left = (warm_leftovers if dry_run else reclaim)(world, recipe, record)
+            said = "would remove" if dry_run else "removed"
             listed = [f"{kind} {', '.join(names)}" for kind, names in left.items() if names]
             if listed:
-                done.append(
-                    f"{'would remove' if dry_run else 'removed'} what {recipe}'s record does not name: {'; '.join(listed)}"
-                )
+                done.append(f"{said} what {recipe}'s record does not name: {'; '.join(listed)}")
+            if record is not None:
+                done += [f"{recipe}: {said} {line}" for line in retire(world, recipe, record, dry_run=dry_run)]
     return done
 
 
 def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> list[str]:
     """Remove everything of runs whose owner is dead; a sentence for each."""
     done = []
-    ours = {LABEL_INSTANCE: world.instance, LABEL_KIND: "run"}
+    ours = _runs(world)
     owners = set(world.engine.owners(ours)) | {path.name for path in world.work.glob("[!.]*") if path.is_dir()}
     for owner in sorted(owners):
         folder = world.work / owner
-        if is_alive(folder) or (recipe is not None and f"-{recipe}-" not in owner):
+        if is_alive(folder) or _is_promotion(folder) or (recipe is not None and f"-{recipe}-" not in owner):
             continue
         left = world.engine.owned({**ours, LABEL_OWNER: owner})
         listed = [f"{kind} {', '.join(names)}" for kind, names in left.items() if names]
@@ -112,4 +164,7 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
         )
     if recipe is None:
         done += _clean_warm(world, dry_run=dry_run)
+        for half in world.work.glob(f"{_NEW}*"):  # killed between making its folder and showing that it lives
+            if not is_alive(half) and time.time() - half.stat().st_mtime > _STILL_NEW and not dry_run:
+                shutil.rmtree(half, ignore_errors=True)
     return done

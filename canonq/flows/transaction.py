@@ -1,0 +1,245 @@
+"""A promotion as a list of steps (SPEC section 5.1): killed before, in or after any of them, it is begun again from the first.
+
+New data is built beside the old, under names of its own; the switch is the one durable write of canonical.json.
+Until then the old canonical is whole, after it the new one is. The first step removes what a killed promotion
+built, so that doing all of them again is the same as doing them once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from canonq.adapters.files import write_json
+from canonq.adapters.volumes import snapshot, sync_tree
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
+from canonq.core.enrolment import Enrolment
+from canonq.core.errors import CanonqError
+from canonq.core.names import warm_stack
+from canonq.core.records import Canonical, Verdict
+from canonq.core.records import Snapshot as Kept
+from canonq.flows.data import copy_canonical
+from canonq.flows.deployment import App, bring_up, tear_down
+from canonq.flows.janitor import JOURNAL, clean, reclaim, retire
+from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
+from canonq.flows.world import World
+from canonq.ports import Held
+
+log = logging.getLogger("canonq")
+
+_TELL_EVERY = 10.0  #: seconds between two words about a long snapshot
+
+
+@dataclass
+class Transaction:
+    """One promotion of one proven version, under way."""
+
+    world: World
+    enrolment: Enrolment
+    verdict: Verdict  #: has passed the gate
+    held: Held
+    owner: str
+    old: Canonical | None = None
+    neighbours: list[App] = field(default_factory=list)
+    kept: Kept | None = None
+    record: Canonical | None = None
+
+    def __post_init__(self) -> None:
+        """Plan the app at the warm domain; nothing is made yet but its scratch folder."""
+        recipe, version, commit = self.enrolment.recipe, self.verdict.version, self.verdict.commit
+        assert version and commit  # the gate has asked
+        self.old = self.world.registry.read(recipe)
+        stack = warm_stack(recipe)
+        identity = Identity(
+            instance=self.world.instance,
+            kind="warm",
+            recipe=recipe,
+            owner=self.owner,
+            stack=stack,
+            domain=f"{stack}.{self.world.settings.zone}",
+            version=version,
+            commit=commit,
+        )
+        work, suffix = self.world.work / self.owner, self.owner.rpartition("-")[2]
+        self.app = App(identity, self.enrolment, tree=work / "tree", work=work / "app", volume_suffix=suffix)
+        self.folder = self.world.registry.generation(recipe, self.owner)
+
+    @property
+    def carries(self) -> bool:
+        """Whether the new version starts on a copy of the canonical's data."""
+        return self.old is not None and self.enrolment.promote.data == "carry"
+
+
+def carry_out(tx: Transaction) -> str:
+    """Do all steps; a sentence for the answer. Whatever stops it, the old canonical is whole and nothing runs."""
+    world, recipe = tx.world, tx.enrolment.recipe
+    world.engine.preflight()
+    try:
+        for name, act in STEPS:
+            write_json(world.work / tx.owner / JOURNAL, {"recipe": recipe, "version": tx.verdict.version, "step": name})
+            act(tx)
+    except BaseException:
+        # Whatever ends us, a time limit too: an idle canonical has no running service. But what the record
+        # names by now is not ours to remove, even if the write was reported as failed.
+        with contextlib.suppress(CanonqError):
+            if not _is_recorded(tx):
+                world.engine.remove_owned(_mine(tx), world.settings.teardown_timeout)
+                shutil.rmtree(tx.folder, ignore_errors=True)
+        raise
+    finally:
+        for neighbour in tx.neighbours:
+            with contextlib.suppress(CanonqError):  # what cannot be removed now, the janitor takes
+                tear_down(world, neighbour)
+        for each in (tx.app, *tx.neighbours):
+            world.repos.drop_checkout(each.identity.recipe, each.tree)
+        shutil.rmtree(world.work / tx.owner, ignore_errors=True)
+    data = f"carried from {tx.old.version}" if tx.carries and tx.old else "a clean install"
+    return f"{tx.verdict.version} is the canonical; its data is {data}."
+
+
+def _mine(tx: Transaction) -> dict[str, str]:
+    return {LABEL_INSTANCE: tx.world.instance, LABEL_OWNER: tx.owner}
+
+
+def _is_recorded(tx: Transaction) -> bool:
+    found = tx.world.registry.read(tx.enrolment.recipe)
+    return found is not None and found.fence == tx.held.fence
+
+
+# -- the steps ----------------------------------------------------------------------------------------------
+
+
+def _reclaim(tx: Transaction) -> None:
+    """Remove what a killed promotion left, and see that nobody else's stack has the name."""
+    world, recipe = tx.world, tx.enrolment.recipe
+    clean(world, recipe=recipe)
+    left = reclaim(world, recipe, tx.old)
+    if any(left.values()):
+        log.warning("%s: an interrupted promotion had left %s", recipe, ", ".join(kind for kind in left if left[kind]))
+    services, _ = world.engine.observe(tx.app.identity.stack)
+    if services:
+        raise CanonqError(
+            f"A stack '{tx.app.identity.stack}' runs that is not canonq's own.",
+            mend="give that stack another name.",
+            code="foreign-stack",
+        )
+
+
+def _carry(tx: Transaction) -> None:
+    """Copy the canonical's volumes, for the new version to start on."""
+    tx.app.work.mkdir(mode=0o700)
+    if tx.carries and tx.old is not None:
+        copy_canonical(tx.world, tx.app, tx.old)
+
+
+def _deploy(tx: Transaction) -> None:
+    """Bring it up at the warm domain, with what it depends on beside it, until it answers."""
+    tx.world.repos.checkout(tx.enrolment.recipe, tx.app.identity.commit, tx.app.tree)
+    deadline = time.monotonic() + tx.enrolment.limits.run
+    for name in tx.enrolment.deps:
+        tx.neighbours.append(plan_neighbour(tx.world, tx.app, name))
+        bring_up_neighbour(tx.world, tx.app, tx.neighbours[-1], deadline)
+    bring_up(tx.world, tx.app, "promote", deadline)
+    moved = [service for service, digest in tx.app.images.items() if tx.verdict.images.get(service) != digest]
+    if moved:
+        raise CanonqError(
+            f"The image of '{moved[0]}' is not the one that was tested (a moving tag?).",
+            mend="test again; ask the recipe to name a fixed image.",
+            code="image-moved",
+        )
+    tx.held.check()
+
+
+def _stop(tx: Transaction) -> None:
+    """Take it down again: an idle canonical runs nothing, and stopped data is consistent."""
+    tx.world.engine.undeploy(tx.app.identity.stack, tx.world.settings.teardown_timeout)
+
+
+def _keep(tx: Transaction) -> None:
+    """Make the volumes durable, and keep snapshot, secrets and resolved stack beside the old canonical."""
+    volumes = _volumes(tx)
+    for path in volumes.values():
+        sync_tree(path)
+    tx.folder.mkdir(parents=True, mode=0o700)
+    tx.kept = snapshot(volumes, tx.folder / "volumes.tar.zst", progress=_progress(tx))
+    tx.world.registry.keep_secrets(tx.folder, tx.app.secrets)
+    shutil.copyfile(tx.app.work / "resolved.json", tx.folder / "resolved.json")
+
+
+def _record(tx: Transaction) -> None:
+    """Write the new canonical's record beside its snapshot; it is whole now, and not in force yet."""
+    assert tx.app.deployed is not None  # _deploy has set it
+    stamp = tx.world.stamp()
+    names = tx.app.deployed.volumes
+    tx.record = Canonical(
+        **{
+            **(dict(tx.old.model_extra or {}) if tx.old else {}),  # what others have written beside our keys
+            "recipe": tx.enrolment.recipe,
+            "version": tx.verdict.version,
+            "commit": tx.verdict.commit,
+            "status": "idle",
+            "ts": stamp,
+            "schema": 1,
+            "promoted_at": stamp,
+            "run": tx.verdict.run,
+            "level": tx.verdict.level,
+            "images": tx.app.images,
+            "volumes": sorted(names[key] for key in _volumes(tx)),
+            "snapshot": tx.kept,
+            "fence": tx.held.fence,
+            "previous": tx.old.model_dump(mode="json", by_alias=True, exclude={"previous"}) if tx.old else None,
+        }
+    )
+    write_json(tx.folder / "record.json", tx.record.model_dump(mode="json", by_alias=True))
+
+
+def _switch(tx: Transaction) -> None:
+    """The one write that makes it the canonical."""
+    assert tx.record is not None  # _record has made it
+    tx.world.registry.write(tx.record, tx.held)
+
+
+def _retire(tx: Transaction) -> None:
+    """Let go of the old canonical's volumes, and of canonicals beyond `keep`: the new one is durable."""
+    assert tx.record is not None  # _record has made it
+    try:
+        reclaim(tx.world, tx.enrolment.recipe, tx.record)
+        for line in retire(tx.world, tx.enrolment.recipe, tx.record):
+            log.warning("%s: %s", tx.enrolment.recipe, line)
+    except (CanonqError, OSError) as error:  # it is the canonical all the same
+        log.warning("%s: the janitor will remove what the old canonical has left: %s", tx.enrolment.recipe, error)
+
+
+STEPS: tuple[tuple[str, Callable[[Transaction], None]], ...] = (
+    ("reclaim", _reclaim),
+    ("carry", _carry),
+    ("deploy", _deploy),
+    ("stop", _stop),
+    ("keep", _keep),
+    ("record", _record),
+    ("switch", _switch),
+    ("retire", _retire),
+)
+
+
+def _volumes(tx: Transaction) -> dict[str, Path]:
+    assert tx.app.deployed is not None  # _deploy has set it
+    found = {key: tx.world.engine.volume_path(name) for key, name in tx.app.deployed.volumes.items()}
+    return {key: path for key, path in found.items() if path is not None}
+
+
+def _progress(tx: Transaction) -> Callable[[int], None]:
+    told = time.monotonic()
+
+    def tell(count: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > _TELL_EVERY:
+            told = time.monotonic()
+            log.warning("%s: snapshot of %s, %d MiB read", tx.enrolment.recipe, tx.verdict.version, count >> 20)
+
+    return tell

@@ -1,0 +1,234 @@
+"""A Docker Engine of files, for faults that cannot be staged on a real one. Both keep `test_engine_contract.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from canonq.adapters.engine import NAMESPACE
+from canonq.core.convergence import Service, Task
+from canonq.core.deployable import LABEL_OWNER, Deployable
+from canonq.core.enrolment import Health
+from canonq.core.errors import HostProblem
+from canonq.ports import Answer, Ended
+
+LINEAGE = "lineage"  #: the file in which each deployment adds its version to the volume
+
+
+class FakeEngine:
+    """Stacks and secrets are JSON files, volumes are folders: a process that is killed leaves them as they are."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        for kind in ("stacks", "secrets", "volumes"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+
+    def preflight(self) -> None:
+        """Always there."""
+
+    def data_root(self) -> Path:
+        """The folder of it all."""
+        return self._folder
+
+    # -- images, networks, secrets -------------------------------------------------------------------------
+
+    def ensure_images(self, references: Sequence[str], timeout: float) -> dict[str, str]:
+        """Every image is there."""
+        del timeout
+        return {reference: f"sha256:{hashlib.sha256(reference.encode()).hexdigest()}" for reference in references}
+
+    def image_sizes(self, references: Sequence[str]) -> dict[str, int]:
+        """Every image is there and takes nothing."""
+        return dict.fromkeys(references, 0)
+
+    def drop_image(self, reference: str) -> bool:
+        """Nothing was pulled."""
+        del reference
+        return True
+
+    def ensure_network(self, name: str) -> None:
+        """Networks cost nothing here."""
+
+    def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
+        """See ports.Engine.put_secret."""
+        path = self._folder / "secrets" / name
+        if path.is_file():
+            if any(_read(path)["labels"].get(key) != text for key, text in labels.items()):
+                raise HostProblem(f"Docker has a secret '{name}' that is not of this run.", code="foreign-secret")
+            return
+        _write(path, {"labels": dict(labels), "value": value})
+
+    def remove_secrets(self, labels: Mapping[str, str]) -> None:
+        """See ports.Engine.remove_secrets."""
+        for name in self.owned(labels)["secrets"]:
+            (self._folder / "secrets" / name).unlink()
+
+    # -- stacks --------------------------------------------------------------------------------------------
+
+    def deploy(self, stack: Deployable, folder: Path, timeout: float) -> None:
+        """The app adds its version to what is in its volumes, as a real one migrates its data."""
+        del folder, timeout
+        services = {
+            name: {"labels": body["deploy"]["labels"], "image": stack.images[name]}
+            for name, body in stack.file["services"].items()
+        }
+        _write(self._folder / "stacks" / stack.stack, services)
+        for key, name in stack.volumes.items():
+            self.make_volume(name, stack.file["volumes"][key]["labels"], stack.stack)
+            with (self._data(name) / LINEAGE).open("a") as file:
+                file.write(f"{services['app']['labels'][f'coop-cloud.{stack.stack}.version']}\n")
+
+    def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
+        """What is deployed runs."""
+        services = _read(self._folder / "stacks" / stack)
+        found = [
+            Service(name=name, replicas=1, update=None, labels=it["labels"], image=it["image"]) for name, it in services.items()
+        ]
+        tasks = [
+            Task(id=name, service=name, state="running", desired="running", current=True, slot=1, container=name)
+            for name in services
+        ]
+        return found, tasks
+
+    @contextlib.contextmanager
+    def changes(self, stack: str) -> Iterator[Callable[[float], bool]]:
+        """Nothing ever happens, and time is not waited for."""
+        del stack
+        yield lambda seconds: False
+
+    def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
+        """What is deployed answers."""
+        del health, domain, timeout
+        return Answer(bool(_read(self._folder / "stacks" / stack)), "the fake answers")
+
+    def logs(self, stack: str, lines: int) -> dict[str, str]:
+        """Nothing is said."""
+        del lines
+        return dict.fromkeys(_read(self._folder / "stacks" / stack), "")
+
+    def undeploy(self, stack: str, timeout: float) -> None:
+        """See ports.Engine.undeploy."""
+        del timeout
+        (self._folder / "stacks" / stack).unlink(missing_ok=True)
+
+    # -- ownership -----------------------------------------------------------------------------------------
+
+    def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
+        """See ports.Engine.owned."""
+        stacks = {
+            path.name: [service["labels"] for service in _read(path).values()] for path in (self._folder / "stacks").glob("[!.]*")
+        }
+        secrets = {path.name: [_read(path)["labels"]] for path in (self._folder / "secrets").glob("[!.]*")}
+        volumes = {path.name: [_read(path / "labels")] for path in (self._folder / "volumes").glob("[!.]*")}
+        kinds = {"stacks": stacks, "containers": {}, "networks": {}, "configs": {}, "secrets": secrets, "volumes": volumes}
+        return {kind: sorted(name for name, of in found.items() if _any_has(of, labels)) for kind, found in kinds.items()}
+
+    def owners(self, labels: Mapping[str, str]) -> list[str]:
+        """See ports.Engine.owners."""
+        found = set()
+        for kind, names in self.owned(labels).items():
+            for name in names:
+                kept = _read(self._folder / kind / name / "labels" if kind == "volumes" else self._folder / kind / name)
+                every = (
+                    kept if kind == "volumes" else kept["labels"] if kind == "secrets" else next(iter(kept.values()))["labels"]
+                )
+                found.add(every.get(LABEL_OWNER, ""))
+        return sorted(found - {""})
+
+    def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
+        """See ports.Engine.remove_owned."""
+        removed = self.owned(labels)
+        for stack in removed["stacks"]:
+            self.undeploy(stack, timeout)
+        self.remove_secrets(labels)
+        for name in removed["volumes"]:
+            self.remove_volume(name)
+        return {kind: names for kind, names in removed.items() if names}
+
+    # -- volumes -------------------------------------------------------------------------------------------
+
+    def make_volume(self, name: str, labels: Mapping[str, str], stack: str) -> Path:
+        """See ports.Engine.make_volume. As with Docker, one that is there keeps its labels."""
+        folder = self._folder / "volumes" / name
+        if not folder.is_dir():
+            half = folder.with_name(f".new-{name}")
+            shutil.rmtree(half, ignore_errors=True)
+            (half / "_data").mkdir(parents=True)
+            (half / "labels").write_text(json.dumps({**labels, NAMESPACE: stack}))
+            half.rename(folder)
+        return folder / "_data"
+
+    def _data(self, name: str) -> Path:
+        return self._folder / "volumes" / name / "_data"
+
+    def volume_path(self, name: str) -> Path | None:
+        """See ports.Engine.volume_path."""
+        return self._data(name) if self._data(name).is_dir() else None
+
+    def volume_label(self, name: str, label: str) -> str | None:
+        """See ports.Engine.volume_label."""
+        found = _read(self._folder / "volumes" / name / "labels").get(label)
+        return None if found is None else str(found)
+
+    def volumes_of(self, stack: str) -> list[str]:
+        """See ports.Engine.volumes_of."""
+        return self.owned({NAMESPACE: stack})["volumes"]
+
+    def remove_volume(self, name: str) -> None:
+        """See ports.Engine.remove_volume."""
+        folder = self._folder / "volumes" / name
+        if folder.is_dir():
+            gone = folder.with_name(f".gone-{name}")
+            shutil.rmtree(gone, ignore_errors=True)
+            folder.rename(gone)
+            shutil.rmtree(gone)
+
+    # -- what no promotion asks for ------------------------------------------------------------------------
+
+    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+        """Not in this fake."""
+        raise NotImplementedError
+
+    def process_of(self, stack: str, service: str) -> int:
+        """Not in this fake."""
+        raise NotImplementedError
+
+    def read_archive(self, stack: str, service: str, path: str) -> Iterator[bytes]:
+        """Not in this fake."""
+        raise NotImplementedError
+
+    def write_archive(self, stack: str, service: str, folder: str, archive: IO[bytes]) -> None:
+        """Not in this fake."""
+        raise NotImplementedError
+
+    def mark_volumes(self, stack: str, marker: str) -> list[str]:
+        """Not in this fake."""
+        raise NotImplementedError
+
+    def unmark_volumes(self, stack: str, volumes: Sequence[str]) -> None:
+        """Not in this fake."""
+        raise NotImplementedError
+
+    def find_markers(self, stack: str) -> dict[str, str]:
+        """Not in this fake."""
+        raise NotImplementedError
+
+
+def _any_has(carried: list[dict[str, str]], labels: Mapping[str, str]) -> bool:
+    return any(all(it.get(key) == text for key, text in labels.items()) for it in carried)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def _write(path: Path, value: object) -> None:
+    half = path.with_name(f".half-{path.name}")
+    half.write_text(json.dumps(value))
+    os.replace(half, path)

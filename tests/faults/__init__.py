@@ -1,0 +1,1 @@
+"""Promotion, rollback and janitor under violence: killed at every point, on a full disk, without Docker."""

@@ -1,0 +1,234 @@
+"""A recipe with many releases on a fake Engine, and a way to break what is done to it at any point."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import multiprocessing
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from canonq.adapters.budget import Budget
+from canonq.adapters.volumes import verify_snapshot
+from canonq.core.deployable import LABEL_INSTANCE
+from canonq.core.errors import HostProblem
+from canonq.core.ladder import PROVEN_TIERS, TierResult
+from canonq.core.records import Canonical, Promotion, Verdict
+from canonq.flows.promote import promote
+from canonq.flows.rollback import rollback
+from canonq.flows.room import tidy
+from canonq.flows.sync import sync
+from canonq.flows.world import World
+from canonq.settings import Settings
+from canonq.wiring import live
+from tests.fakes import LINEAGE, FakeEngine
+from tests.support import make_recipe
+
+RECIPE = "site"
+IMAGE = "site:1"
+FILES = {
+    "compose.yml": f"""
+services:
+  app:
+    image: {IMAGE}
+    volumes: ["data:/srv", "more:/more"]
+    secrets: [password]
+volumes: {{data: {{}}, more: {{}}}}
+secrets:
+  password: {{external: true, name: "${{STACK_NAME}}_password_${{SECRET_PASSWORD_VERSION}}"}}
+""",
+    ".env.sample": "TYPE=site\nDOMAIN=site.example.com\nSECRET_PASSWORD_VERSION=v1\n",
+}
+ENROLMENT = "[health]\nkind = 'exec'\ncommand = ['true']\n"
+MOST_RELEASES = 600
+
+Mode = Literal["kill", "disk-full", "docker-away"]
+FILE_CALLS = ("replace", "rename", "fsync", "unlink", "mkdir", "rmdir")
+ENGINE_CALLS = ("put_secret", "deploy", "undeploy", "make_volume", "remove_volume", "remove_owned", "remove_secrets", "observe")
+
+
+def version(number: int) -> str:
+    """The tag of the release with this number."""
+    return f"1.{number}.0+{number}"
+
+
+@dataclass
+class Scenario:
+    """One state folder, from one fault to the next."""
+
+    root: Path
+    redis_url: str
+    released: int = 0
+    lineages: dict[str, list[str]] = field(default_factory=dict)  #: version -> what its data has lived through
+
+    def prepare(self) -> Scenario:
+        """Make the recipe with its many tags, the checkout and the clone."""
+        repo = make_recipe(self.root / RECIPE, {version(1): FILES})
+        head = repo.head.commit.hexsha
+        subprocess.run(
+            ["git", "update-ref", "--stdin"], cwd=self.root / RECIPE, text=True, check=True,
+            input="".join(f"create refs/tags/{version(number)} {head}\n" for number in range(2, MOST_RELEASES)),
+        )  # fmt: skip
+        folder = self.root / "checkout" / "tests" / RECIPE
+        folder.mkdir(parents=True)
+        (folder / "recipe.toml").write_text(f'upstream = "{self.root / RECIPE}"\n{ENROLMENT}')
+        sync(self.world(), RECIPE)
+        return self
+
+    def world(self) -> World:
+        """The world as a new process sees it."""
+        settings = Settings(repo=self.root / "checkout", state=self.root / "state", redis_url=self.redis_url, disk_need=1)
+        real = live(settings)
+        budget = Budget(settings.state / "locks" / "disk", lambda: 10**12, 0)
+        later = timedelta(minutes=self.released)  # ids sort by the second, and these releases follow each other faster
+        engine = FakeEngine(self.root / "docker")
+        return replace(real, engine=engine, budget=budget, now=lambda: datetime.now(UTC) + later)
+
+    def prove(self) -> str:
+        """Put the green verdict of the next release on record; its version."""
+        self.released += 1
+        world, tag = self.world(), version(self.released)
+        run = world.new_id(RECIPE)
+        world.runs.make(RECIPE, run)
+        digests = world.engine.ensure_images([IMAGE], 1)
+        verdict = Verdict(
+            recipe=RECIPE, run=run, verdict="green", reason="proven", detail="", version=tag,
+            commit=world.repos.tags(RECIPE)[tag], enrolment="", level=5,
+            tiers={tier: TierResult(status="pass") for tier in PROVEN_TIERS},
+            images={"app": digests[IMAGE]}, ts=world.stamp(), disk_bytes=1,
+        )  # fmt: skip
+        world.runs.record(verdict)
+        return tag
+
+    def promote(self) -> Promotion:
+        """Promote the newest verdict, as a redelivered task does."""
+        return promote(self.world(), RECIPE)
+
+    def canonical(self) -> Canonical | None:
+        """What the registry says."""
+        return self.world().registry.read(RECIPE)
+
+    # -- what must hold ------------------------------------------------------------------------------------
+
+    def is_whole(self, where: str, *allowed: str | None) -> Canonical | None:
+        """Invariants 1 and 2: the record is absent or complete, its snapshot and volumes are there, its version was proven."""
+        record = self.canonical()
+        assert (record.version if record else None) in allowed, f"{where}: {record}"
+        if record is None:
+            return None
+        assert record.snapshot is not None, where
+        assert verify_snapshot(record.snapshot) is None, where
+        engine = self.world().engine
+        assert len(record.volumes) == 2, where
+        for name in record.volumes:
+            folder = engine.volume_path(name)
+            assert folder is not None, f"{where}: {name} is gone"
+            lived = (folder / LINEAGE).read_text().split()
+            assert lived == self.lineages.setdefault(record.version, lived), f"{where}: the data of {record.version} changed"
+        return record
+
+    def is_clean(self, where: str) -> None:
+        """Invariant 4: after the janitor, nothing is there but what the record and the kept canonicals name."""
+        world = self.world()
+        tidy(world)
+        record = world.registry.read(RECIPE)
+        owned = {kind: names for kind, names in world.engine.owned({LABEL_INSTANCE: world.instance}).items() if names}
+        assert owned == ({"volumes": sorted(record.volumes)} if record else {}), where
+        assert not [path for path in world.work.glob("[!.]*") if path.is_dir()], where
+        assert not world.registry.half_built(RECIPE), where
+        assert {path.name for path in world.registry.folder(RECIPE).glob("*")} <= {
+            "canonical.json", "canonicals", "registry.lock", "registry.fence",
+        }, where  # fmt: skip
+        kept = world.registry.generations(RECIPE)
+        assert len(kept) <= world.settings.keep + 1, where
+        assert all(one.snapshot and verify_snapshot(one.snapshot) is None for one in kept), where
+
+
+# -- breaking it --------------------------------------------------------------------------------------------
+
+
+class Faults:
+    """Counts the points that are reached, and breaks one of them."""
+
+    def __init__(self, mode: Mode, at: int, names: Path | None = None) -> None:
+        self._mode, self._at, self._names = mode, at, names
+        self.reached: list[str] = []
+
+    def __call__(self, name: str) -> None:
+        """A point is reached."""
+        self.reached.append(name)
+        if self._names:
+            with self._names.open("a") as file:
+                file.write(f"{name}\n")
+        if len(self.reached) == self._at:
+            if self._mode == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif self._mode == "disk-full":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            else:
+                raise HostProblem("The Docker Engine does not answer.", code="docker-unreachable")
+
+
+@contextlib.contextmanager
+def breaking(faults: Faults, mode: Mode) -> Iterator[None]:
+    """Make every call that changes something outside a point; killed, there is one before it and one after it."""
+    with pytest.MonkeyPatch.context() as patched:
+        both = mode == "kill"
+        if mode != "docker-away":
+            for name in FILE_CALLS:
+                patched.setattr(os, name, _pointed(getattr(os, name), name, faults, both))
+            if both:
+                patched.setattr(subprocess.Popen, "__init__", _pointed(subprocess.Popen.__init__, "spawn", faults, both))
+        if mode != "disk-full":
+            for name in ENGINE_CALLS:
+                patched.setattr(FakeEngine, name, _pointed(getattr(FakeEngine, name), f"engine.{name}", faults, both))
+        yield
+
+
+def _pointed(call: Callable[..., Any], name: str, faults: Faults, both: bool) -> Callable[..., Any]:
+    def pointed(*arguments: Any, **options: Any) -> Any:
+        faults(f"before {name} {_told(arguments)}")
+        result = call(*arguments, **options)
+        if both:
+            faults(f"after {name} {_told(arguments)}")
+        return result
+
+    return pointed
+
+
+def _told(arguments: tuple[Any, ...]) -> str:
+    named = [str(it) for it in arguments if isinstance(it, str | Path)] or [
+        str(it[0]) for it in arguments if isinstance(it, list)
+    ]
+    return Path(named[0]).name if named else ""
+
+
+def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | None:
+    """Do it in a process of its own that is killed at point `at`; the point's name, or None when it ended before."""
+    names = scenario.root / "points"
+    names.unlink(missing_ok=True)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=_child, args=(scenario, at, action, names))
+    process.start()
+    process.join(60)
+    if process.exitcode == -signal.SIGKILL:
+        return names.read_text().splitlines()[-1]
+    assert process.exitcode == 0, f"it ended with {process.exitcode} at {names.read_text().splitlines()[-1:]}"
+    return None
+
+
+def _child(scenario: Scenario, at: int, action: str, names: Path) -> None:
+    with breaking(Faults("kill", at, names), "kill"):
+        if action == "promote":
+            scenario.promote()
+        else:
+            rollback(scenario.world(), RECIPE, to=None, reason="a test", who="a test")

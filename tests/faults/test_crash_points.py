@@ -1,0 +1,191 @@
+"""Every point at which a promotion or a rollback can be killed, or its disk be full, or its Engine be gone (SPEC section 5).
+
+In process order: what is left is whole, the janitor leaves nothing behind, and done again it ends complete.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from canonq.adapters.redis_server import embedded_redis
+from canonq.core.errors import CanonqError
+from canonq.flows import transaction
+from canonq.flows.transaction import Transaction
+from tests.faults.scenario import Faults, Mode, Scenario, breaking, killed_at
+
+#: A promotion passes more points than this; a scenario that passes fewer has become hollow.
+FEWEST_POINTS = 60
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with embedded_redis() as url:
+        yield url
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: these tests make thousands of files durable."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def scenario(memory: Path, redis_url: str) -> Scenario:
+    """One canonical, and a proven release after it."""
+    made = Scenario(memory, redis_url).prepare()
+    made.prove()
+    assert made.promote().outcome == "promoted"
+    return made
+
+
+def test_without_a_fault_the_scenario_promotes_and_carries_the_data_on(scenario: Scenario) -> None:
+    old = scenario.is_whole("before", "1.1.0+1")
+    assert scenario.prove() == "1.2.0+2"
+    assert scenario.promote().outcome == "promoted"
+    new = scenario.is_whole("after", "1.2.0+2")
+    assert old is not None
+    assert new is not None
+    assert not set(old.volumes) & set(new.volumes)
+    assert scenario.lineages["1.2.0+2"] == ["1.1.0+1", "1.2.0+2"]
+    scenario.is_clean("after")
+
+
+def test_killed_at_any_point_a_promotion_is_whole_and_complete_when_done_again(
+    scenario: Scenario, request: pytest.FixtureRequest
+) -> None:
+    stride = int(request.config.getoption("--crash-stride"))
+    at, passed = 1, 0
+    while True:
+        before = scenario.canonical()
+        assert before is not None
+        tag = scenario.prove()
+        point = killed_at(scenario, at)
+        where = f"killed at point {at}, {point}"
+        scenario.is_whole(where, before.version, tag)
+        if at % 2:
+            scenario.is_clean(f"the janitor after it was {where}")
+            scenario.is_whole(f"after the janitor, {where}", before.version, tag)
+        again = scenario.promote()
+        assert again.outcome in ("promoted", "already"), f"{where}: {again}"
+        scenario.is_whole(f"done again, {where}", tag)
+        scenario.is_clean(f"done again, {where}")
+        if point is None:
+            break
+        passed, at = at, at + stride
+    assert passed >= FEWEST_POINTS
+
+
+def test_killed_at_any_point_a_seed_is_whole_or_absent(memory: Path, redis_url: str, request: pytest.FixtureRequest) -> None:
+    stride = 3 * int(request.config.getoption("--crash-stride"))
+    at, point = 1, "begun"
+    while point is not None:
+        fresh = Scenario(memory / str(at), redis_url)
+        fresh.root.mkdir()
+        fresh.prepare()
+        tag = fresh.prove()
+        point = killed_at(fresh, at) or ""
+        where = f"killed at point {at}, {point}"
+        fresh.is_whole(where, None, tag)
+        fresh.is_clean(where)
+        assert fresh.promote().outcome in ("promoted", "already"), where
+        fresh.is_whole(where, tag)
+        at += stride
+        if not point:
+            break
+    assert at > FEWEST_POINTS
+
+
+def test_killed_at_any_point_a_rollback_is_whole_and_goes_back_when_done_again(
+    scenario: Scenario, request: pytest.FixtureRequest
+) -> None:
+    stride = int(request.config.getoption("--crash-stride"))
+    scenario.prove()
+    assert scenario.promote().outcome == "promoted"
+    at, point = 1, "begun"
+    while point:
+        before = scenario.canonical()
+        assert before is not None
+        point = killed_at(scenario, at, "rollback") or ""
+        where = f"rollback killed at point {at}, {point}"
+        kept = {"1.1.0+1", "1.2.0+2"}
+        now = scenario.is_whole(where, *kept)
+        assert now is not None
+        scenario.is_clean(where)
+        assert killed_at(scenario, 10**6, "rollback") is None
+        after = scenario.is_whole(f"done again, {where}", *(kept - {now.version}))
+        assert after is not None
+        assert after.rolled_back is not None
+        at += stride
+    assert at > FEWEST_POINTS // 2
+
+
+@pytest.mark.parametrize("mode", ["disk-full", "docker-away"])
+def test_a_fault_at_any_point_is_told_and_harms_nothing(mode: Mode, scenario: Scenario) -> None:
+    """A full disk at every write, an Engine that is gone at every call."""
+    at = 0
+    while True:
+        at += 1
+        before = scenario.canonical()
+        assert before is not None
+        tag = scenario.prove()
+        faults = Faults(mode, at)
+        try:
+            with breaking(faults, mode):
+                answer = scenario.promote()
+            told = answer.detail
+        except CanonqError as error:
+            told, answer = str(error), None
+        where = f"{mode} at point {at}, {(faults.reached[at - 1 :] or ['none'])[0]}"
+        if len(faults.reached) < at:
+            break
+        if answer is not None and answer.outcome == "failed":
+            assert "promotion failed" in told, where
+            assert "Docker" in told or "No space left" in told, f"{where}: {told}"
+        scenario.is_whole(where, before.version, tag)
+        assert not scenario.world().engine.observe("warm-site")[0], f"{where}: an idle canonical has no running service"
+        again = scenario.promote()
+        assert again.outcome in ("promoted", "already"), f"{where}: {again}"
+        scenario.is_whole(f"done again, {where}", tag)
+        scenario.is_clean(f"done again, {where}")
+    assert at > 10
+
+
+@pytest.mark.parametrize("step", [name for name, _ in transaction.STEPS])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_lease_lost_around_any_step_never_makes_a_second_writer(
+    step: str, moment: str, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A paused holder that wakes late: somebody else has held the recipe meanwhile."""
+    old = scenario.canonical()
+    assert old is not None
+    tag = scenario.prove()
+
+    def lose(tx: Transaction) -> None:
+        fence = scenario.root / "state" / "warm" / "site" / "registry.fence"
+        fence.write_text(str(int(fence.read_text()) + 1))
+
+    steps: list[tuple[str, Callable[[Transaction], None]]] = []
+    for name, act in transaction.STEPS:
+        if name == step and moment == "before":
+            steps.append((f"lose before {name}", lose))
+        steps.append((name, act))
+        if name == step and moment == "after":
+            steps.append((f"lose after {name}", lose))
+    monkeypatch.setattr(transaction, "STEPS", tuple(steps))
+    answer = scenario.promote()
+    monkeypatch.undo()
+    switched = (step, moment) in (("switch", "after"), ("retire", "before"), ("retire", "after"))
+    assert answer.outcome == ("promoted" if switched else "failed"), answer
+    scenario.is_whole(f"lost {moment} {step}", tag if switched else old.version)
+    assert scenario.promote().outcome == ("already" if switched else "promoted")
+    scenario.is_whole("done again", tag)
+    scenario.is_clean("done again")

@@ -1,0 +1,110 @@
+"""One contract, kept by the real Docker Engine and by the fake of the fault suite."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from canonq.adapters.engine import SwarmEngine, pause_until
+from canonq.core.compose import resolve
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_VOLUME, Deployable, Identity, deployable
+from canonq.core.enrolment import Health
+from canonq.core.errors import HostProblem
+from canonq.ports import Engine
+from tests.fakes import FakeEngine
+from tests.real.conftest import compose
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def whose() -> str:
+    """An instance of its own, so that nothing else is touched."""
+    return secrets.token_hex(8)
+
+
+@pytest.fixture(params=["real", "fake"])
+def contracted(request: pytest.FixtureRequest, engine: SwarmEngine, whose: str, tmp_path: Path) -> Iterator[Engine]:
+    """Either engine."""
+    engine.ensure_network("proxy")
+    either: Engine = engine if request.param == "real" else FakeEngine(tmp_path / "fake")
+    yield either
+    engine.remove_owned({LABEL_INSTANCE: whose}, 60)
+
+
+def identity(whose: str, owner: str = "one", kind: str = "run") -> Identity:
+    stack = f"contract-{whose[:6]}-{owner}"
+    return Identity(whose, kind, "site", owner, stack, f"{stack}.test", "1.0.0+1", "a" * 40)
+
+
+def stack_of(mine: Identity) -> Deployable:
+    body = compose(mine.version).replace("${STACK_NAME}", mine.stack)
+    resolved = resolve([("compose.yml", body)], {"STACK_NAME": mine.stack})
+    return deployable(resolved, mine, {}, folder="/nowhere", volume_names={"data": f"{mine.stack}_data"})
+
+
+def test_volumes_are_made_once_found_by_label_and_removed_twice_without_complaint(contracted: Engine, whose: str) -> None:
+    mine = identity(whose)
+    name = f"{mine.stack}_data"
+    assert contracted.volume_path(name) is None
+    assert contracted.volume_label(name, LABEL_OWNER) is None
+    folder = contracted.make_volume(name, {**mine.labels, LABEL_VOLUME: "data"}, mine.stack)
+    (folder / "file").write_text("kept")
+    assert contracted.make_volume(name, {LABEL_VOLUME: "other"}, mine.stack) == folder
+    assert (folder / "file").read_text() == "kept"
+    assert contracted.volume_label(name, LABEL_VOLUME) == "data"
+    assert contracted.volume_label(name, "no-such-label") is None
+    assert contracted.volumes_of(mine.stack) == [name]
+    for _ in range(2):
+        contracted.remove_volume(name)
+        assert contracted.volume_path(name) is None
+
+
+def test_a_secret_of_another_owner_is_not_taken_over(contracted: Engine, whose: str) -> None:
+    name = f"{whose[:6]}-password"
+    contracted.put_secret(name, "hunter2", identity(whose).labels)
+    contracted.put_secret(name, "hunter2", identity(whose).labels)
+    with pytest.raises(HostProblem) as raised:
+        contracted.put_secret(name, "other", identity(whose, "two").labels)
+    assert raised.value.code == "foreign-secret"
+    contracted.remove_secrets(identity(whose).labels)
+    contracted.remove_secrets(identity(whose).labels)
+    assert contracted.owned({LABEL_INSTANCE: whose})["secrets"] == []
+
+
+def test_what_is_deployed_runs_answers_and_is_gone_after_undeploy_but_for_its_volumes(
+    contracted: Engine, whose: str, tmp_path: Path
+) -> None:
+    mine = identity(whose)
+    stack = stack_of(mine)
+    images = contracted.ensure_images(sorted(stack.images.values()), 60)
+    assert set(images) == set(stack.images.values())
+    assert contracted.observe(mine.stack) == ([], [])
+    contracted.deploy(stack, tmp_path, 60)
+    assert pause_until(lambda: any(task.state == "running" for task in contracted.observe(mine.stack)[1]), 60)
+    (service,) = contracted.observe(mine.stack)[0]
+    assert (service.name, service.replicas, service.image) == ("app", 1, stack.images["app"])
+    assert (service.labels or {})[LABEL_OWNER] == "one"
+    assert pause_until(lambda: contracted.probe(mine.stack, Health(), mine.domain, 5).ok, 30)
+    for _ in range(2):
+        contracted.undeploy(mine.stack, 60)
+        assert contracted.observe(mine.stack) == ([], [])
+    assert contracted.volumes_of(mine.stack) == [f"{mine.stack}_data"]
+
+
+def test_only_what_carries_every_label_is_removed(contracted: Engine, whose: str) -> None:
+    one, two = identity(whose, "one"), identity(whose, "two", kind="warm")
+    for mine in (one, two):
+        contracted.make_volume(f"{mine.stack}_data", mine.labels, mine.stack)
+        contracted.put_secret(f"{mine.stack}_secret", "hunter2", mine.labels)
+    assert contracted.owners({LABEL_INSTANCE: whose}) == ["one", "two"]
+    assert contracted.owners({LABEL_INSTANCE: whose, LABEL_KIND: "warm"}) == ["two"]
+    removed = contracted.remove_owned({LABEL_INSTANCE: whose, LABEL_OWNER: "one"}, 60)
+    assert removed == {"volumes": [f"{one.stack}_data"], "secrets": [f"{one.stack}_secret"]}
+    assert contracted.owners({LABEL_INSTANCE: whose}) == ["two"]
+    assert contracted.remove_owned({LABEL_INSTANCE: whose, LABEL_OWNER: "one"}, 60) == {}
+    contracted.remove_owned({LABEL_INSTANCE: whose}, 60)
+    assert not any(contracted.owned({LABEL_INSTANCE: whose}).values())
