@@ -22,7 +22,7 @@ from packaging.version import Version
 from canonq.adapters.engine import SwarmEngine, pause_until
 from canonq.adapters.git import GitRepos
 from canonq.adapters.redis_server import embedded_redis
-from canonq.adapters.volumes import snapshot
+from canonq.adapters.volumes import copy_tree, snapshot, sync_tree, unpack_snapshot
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.versions import read_tags
 from canonq.flows.sync import sync
@@ -95,20 +95,36 @@ def bench_listing(folder: Path) -> None:
 
 
 def bench_snapshot(folder: Path) -> None:
-    """A snapshot of 200 MB, made durable and with its checksum, beside `tar | zstd` and a sync of the archive."""
+    """A snapshot of 400 MB, and back, durable and with its checksum, beside tar and zstd and a sync of what they wrote."""
     if shutil.which("zstd") is None:
         print("zstd is not installed: the snapshot was not measured", file=sys.stderr)
         return
-    data = folder / "data"
-    data.mkdir()
-    for number in range(20):
+    data, bare, back = folder / "data", folder / "bare", folder / "back"
+    for each in (data, bare, back):
+        each.mkdir()
+    for number in range(40):
         (data / f"large-{number}").write_bytes(os.urandom(5 << 20) + bytes(5 << 20))
     counter = iter(range(10**6))
-    shell = f"tar -C {data} -c . | zstd -q -3 -T2 -f -o {folder}/bare.tar.zst && sync {folder}/bare.tar.zst"
+    archive = folder / "bare.tar.zst"
+    pack = f"tar -C {data} -c . | zstd -q -3 -T2 -f -o {archive} && sync {archive}"
     ratio(
-        "snapshot of 200 MB / tar | zstd -3 -T2, synced",
+        "snapshot of 400 MB / tar | zstd -3 -T2, synced",
         lambda: snapshot({"data": data}, folder / f"{next(counter)}.tar.zst"),
-        lambda: subprocess.run(["sh", "-c", shell], check=True),
+        lambda: subprocess.run(["sh", "-c", pack], check=True),
+        5,
+    )
+    kept = snapshot({"data": data}, folder / "kept.tar.zst")
+    unpack = f"find {bare} -mindepth 1 -delete; zstd -q -d -c {archive} | tar -C {bare} -x && sync -f {bare}"
+
+    def restore() -> None:
+        unpack_snapshot(kept, {"data": back})
+        sync_tree(back)
+
+    ratio("restore of 400 MB / zstd -d | tar -x, synced", restore, lambda: subprocess.run(["sh", "-c", unpack], check=True), 5)
+    ratio(
+        "copy of 400 MB, for a test to work on / cp -a",
+        lambda: copy_tree(data, back),
+        lambda: subprocess.run(["sh", "-c", f"find {bare} -mindepth 1 -delete; cp -a {data}/. {bare}"], check=True),
         5,
     )
 

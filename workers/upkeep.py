@@ -12,6 +12,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -35,11 +36,17 @@ START_AFTER = 10  #: seconds
 _OLD_SWEEP = 48 * 3600.0  #: seconds
 
 
-def start() -> subprocess.Popen[bytes]:
-    """Start the upkeep of this worker; it is killed when the worker ends, however it ends."""
+def start() -> None:
+    """Start the upkeep of this worker, and again whenever it ends; it is killed when the worker ends, however it ends."""
+    threading.Thread(target=_keep_running, daemon=True, name="upkeep").start()
+
+
+def _keep_running() -> None:
     # A while later: the workers of one short command are gone before there is anything to keep up.
     command = ["sh", "-c", f'sleep {START_AFTER}; exec "$0" -m workers.upkeep', sys.executable]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=with_parent(signal.SIGKILL))
+    while True:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=with_parent(signal.SIGKILL))
+        log.warning("The upkeep ended with %s and is started again.", process.wait())
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ def copy_canonical(world: World, app: App, record: Canonical) -> None:
         if source is None or key is None:
             raise CanonqError(
                 f"The retained volume {name} of the canonical {record.version} is gone.",
-                mend='restore it from its snapshot, or set [promote] data = "fresh".',
+                mend=f"`canonq rollback {record.recipe} --to '{record.version}' --reason ...` unpacks its snapshot again.",
                 code="canonical-data-missing",
             )
         labels = {**app.identity.labels, LABEL_VOLUME: key}

@@ -38,7 +38,12 @@ def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str
 
 
 def choose(world: World, now: Canonical, to: str | None) -> Canonical:
-    """The kept canonical of that version, or the one promoted before the present one. WrongUse names what is kept."""
+    """The kept canonical of that version, or the one promoted before the present one. WrongUse names what is kept.
+
+    The present version may be named too: then its own snapshot is unpacked again, as when its volumes were lost.
+    """
+    if to == now.version and now.snapshot is not None:
+        return now
     others = [kept for kept in world.registry.generations(now.recipe) if kept.run != now.run and kept.snapshot is not None]
     wanted = [kept for kept in others if kept.version == to] if to is not None else others
     if not wanted:

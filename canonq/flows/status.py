@@ -67,6 +67,7 @@ def verify(world: World, recipe: str | None = None) -> list[dict[str, Any]]:
                 version = record.version
                 problems += [p for p in [verify_snapshot(record.snapshot)] if p] if record.snapshot else ["no snapshot is named"]
                 problems += [f"the volume {v} is gone" for v in record.volumes if world.engine.volume_path(v) is None]
+                world.registry.secrets(record)  # without them its data is of no use
                 problems += [
                     f"kept {kept.version}: {problem}"
                     for kept in world.registry.generations(name)

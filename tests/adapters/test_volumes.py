@@ -329,3 +329,32 @@ def test_a_restore_that_runs_out_of_room_is_the_hosts_problem(tmp_path: Path) ->
     code = "kept = snapshot({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\n" + SMALL
     code += "try:\n  unpack_snapshot(kept, {'data': Path(sys.argv[3])})\nexcept CanonqError as e: print(e.fault)"
     assert in_a_process(code, source, tmp_path / "archive", made(tmp_path / "target")) == "host"
+
+
+@pytest.mark.parametrize("way", ["snapshot", "restore"])
+def test_memory_is_bounded_whatever_the_size(way: str, tmp_path: Path) -> None:
+    """A gigabyte goes through a process that peaks below 200 MB."""
+    source, target = made(tmp_path / "source"), made(tmp_path / "target")
+    with (source / "large").open("wb") as file:
+        for number in range(1024):
+            file.write(bytes([number % 251]) * (1 << 20))
+    code = (
+        "import resource, sys; from pathlib import Path; from canonq.adapters.volumes import snapshot, unpack_snapshot\n"
+        "kept = snapshot({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\n"
+        f"if {way == 'restore'}: unpack_snapshot(kept, {{'data': Path(sys.argv[3])}})\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code, str(source), str(tmp_path / "archive"), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 200 * 1024, "kilobytes"
+
+
+def test_progress_is_told_while_a_snapshot_is_taken(tmp_path: Path) -> None:
+    source = made(tmp_path / "source")
+    (source / "large").write_bytes(os.urandom(8 << 20))
+    told: list[int] = []
+    kept = snapshot({"data": source}, tmp_path / "archive", told.append)
+    assert len(told) > 4
+    assert told == sorted(told)
+    assert told[-1] == kept.content_bytes
+    assert told[-1] >= 8 << 20

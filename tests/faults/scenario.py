@@ -226,6 +226,25 @@ def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | Non
     return None
 
 
+def promote_at_once(scenario: Scenario, callers: int) -> list[str]:
+    """Have so many processes ask for the promotion of the newest verdict at the same moment; what each was answered."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with context.Manager() as manager:
+        barrier, answers = manager.Barrier(callers), manager.list()
+        processes = [context.Process(target=_ask, args=(scenario, barrier, answers)) for _ in range(callers)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+        return list(answers)
+
+
+def _ask(scenario: Scenario, barrier: Any, answers: Any) -> None:
+    barrier.wait()
+    answers.append(scenario.promote().outcome)
+
+
 def _child(scenario: Scenario, at: int, action: str, names: Path) -> None:
     with breaking(Faults("kill", at, names), "kill"):
         if action == "promote":

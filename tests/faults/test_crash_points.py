@@ -16,7 +16,7 @@ from canonq.adapters.redis_server import embedded_redis
 from canonq.core.errors import CanonqError
 from canonq.flows import transaction
 from canonq.flows.transaction import Transaction
-from tests.faults.scenario import Faults, Mode, Scenario, breaking, killed_at
+from tests.faults.scenario import Faults, Mode, Scenario, breaking, killed_at, promote_at_once
 
 #: A promotion passes more points than this; a scenario that passes fewer has become hollow.
 FEWEST_POINTS = 60
@@ -189,3 +189,14 @@ def test_a_lease_lost_around_any_step_never_makes_a_second_writer(
     assert scenario.promote().outcome == ("already" if switched else "promoted")
     scenario.is_whole("done again", tag)
     scenario.is_clean("done again")
+
+
+def test_of_fifty_processes_that_promote_at_once_one_does_and_the_others_are_told(scenario: Scenario) -> None:
+    tag = scenario.prove()
+    answers = promote_at_once(scenario, 50)
+    assert len(answers) == 50
+    assert answers.count("promoted") == 1, answers
+    assert set(answers) <= {"promoted", "busy", "already"}, answers
+    scenario.is_whole("after the crowd", tag)
+    assert scenario.lineages[tag] == ["1.1.0+1", tag], "it was deployed once"
+    scenario.is_clean("after the crowd")

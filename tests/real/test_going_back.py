@@ -62,7 +62,6 @@ def test_an_older_canonicals_data_can_be_looked_at_too(back: Installation, engin
     ("arguments", "code"),
     [
         (["--to", "9.9.9+9", "--reason", "x"], "not-kept"),
-        (["--to", NEW, "--reason", "x"], "not-kept"),
         (["--reason", " "], "wrong-use"),
     ],
 )
@@ -151,3 +150,17 @@ def test_the_janitor_takes_what_an_interrupted_promotion_built_and_nothing_else(
     assert record_of(back, "back") == record
     assert back.canonq("verify", "back").status == 0
     assert "nothing to remove" in back.canonq("janitor").out
+
+
+def test_a_lost_volume_is_told_by_verify_and_comes_back_from_the_snapshot(back: Installation, engine: SwarmEngine) -> None:
+    record = record_of(back, "back")
+    (lost,) = record["volumes"]
+    engine.remove_volume(lost)
+    told = back.canonq("verify", "back", "--json")
+    assert told.status != 0
+    assert f"the volume {lost} is gone" in str(told.json)
+    ended = back.canonq("rollback", "back", "--to", record["version"], "--reason", "its volume was lost", "--json")
+    assert ended.status == 0, ended.err
+    assert record_of(back, "back")["version"] == record["version"]
+    assert (retained(back, "back", engine) / "index.html").is_file()
+    assert back.canonq("verify", "back").status == 0

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from typing import Any
@@ -85,6 +87,34 @@ def test_a_heavy_recipe_is_tested_by_the_heavy_worker_only(small: Installation, 
     assert "small: test ->" in workers.log("heavy")
     assert "small: promote ->" in workers.log("heavy")
     assert "small: test ->" not in workers.log("light")
+
+
+def test_of_many_promotions_on_many_workers_one_is_done_and_every_other_call_is_answered(
+    small: Installation, workers: Processes
+) -> None:
+    """Fifty calls by hand for one recipe, on a pool of twenty: every call has its answer, the recipe is promoted once."""
+    assert small.canonq("test", "small", "--json").json["verdict"] == "green"
+    workers.celery("crowd", "worker", "-n", "crowd@%h", "-Q", "light", "-c", "20", "--loglevel=INFO")
+    until("the crowd", lambda: "ready." in workers.log("crowd"), 60, workers)
+    program = (
+        "import json; from workers.app import app\n"
+        "asked = [app.signature('canonq.promote', args=['small'], queue='light').apply_async() for _ in range(50)]\n"
+        "print(json.dumps([one.get(timeout=240)['outcome'] for one in asked]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=small.environment,
+        cwd=small.root,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers = json.loads(done.stdout)
+    assert answers.count("promoted") == 1, answers
+    assert set(answers) <= {"promoted", "busy", "already"}, answers
+    assert len(list((small.state / "warm" / "small" / "canonicals").iterdir())) == 1
 
 
 def test_a_killed_pool_child_costs_nothing_but_time(small: Installation, workers: Processes, engine: SwarmEngine) -> None:
