@@ -35,7 +35,7 @@ log = logging.getLogger("canonq.tests")
 
 RECIPES = ("first", "second", "third")
 FIRST_TAG = "1.0.0+1.29.0"
-LONGEST_PAUSE = 5.0  #: seconds between two kills
+LONGEST_PAUSE = 8.0  #: seconds between two kills
 
 
 def children(pid: int) -> list[int]:
