@@ -89,8 +89,8 @@ def running(settings: Settings, *, beat: bool = False, keep_redis: bool = False)
             )
             tree.start("worker-heavy", "worker", "-n", f"heavy-{suffix}", "-Q", "heavy,light", "-c", "1", *unheard)
             if beat:
-                pidfile = settings.state / "beat.pid"
-                tree.start("beat", "beat", "--pidfile", str(pidfile), "--loglevel=INFO")
+                # No pidfile: after a power cut its number may be another process's. A second beat would do no harm.
+                tree.start("beat", "beat", "--pidfile=", "--loglevel=INFO")
             _await_workers(tree, 2, os.getpid())
             yield tree
             interrupted = False

@@ -106,7 +106,7 @@ def _read_to_end(process: subprocess.Popen[bytes], stdin: bytes | None, ends: fl
     os.set_blocking(pipe, False)
     kept, dropped, open_ = bytearray(), False, True
     while True:
-        over = process.poll() is not None
+        over = _has_ended(process)
         if open_ and select.select([pipe], [], [], 0 if over else 0.05)[0]:
             chunk = os.read(pipe, 1 << 16)
             open_ = bool(chunk)
@@ -117,12 +117,18 @@ def _read_to_end(process: subprocess.Popen[bytes], stdin: bytes | None, ends: fl
             if chunk and time.monotonic() <= ends:
                 continue
         elif not open_ and not over:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.05)
+            time.sleep(0.02)
         if over:
             return _CUT + bytes(kept) if dropped else bytes(kept)
         if time.monotonic() > ends:
             raise subprocess.TimeoutExpired(process.args, 0, output=bytes(kept))
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended. It is not reaped: until it is, no other process can have its number."""
+    if process.returncode is not None:
+        return True
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _kill_daemons(cookie: bytes) -> None:
@@ -138,6 +144,8 @@ def _kill_daemons(cookie: bytes) -> None:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is not None:
+        return  # reaped: by now its number may be another group's
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shelve
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -205,6 +207,27 @@ def test_beat_starts_the_sweep(small: Installation, workers: Processes) -> None:
     workers.celery("beat", "beat", "--pidfile", str(small.root / "beat.pid"), "--loglevel=INFO")
     until("the promotion", lambda: record_of(small), 150, workers)
     assert "Sending due task nightly-sweep" in workers.log("beat")
+
+
+def test_nights_that_were_missed_are_caught_up_once(small: Installation, workers: Processes) -> None:
+    in_half_a_day = (time.gmtime().tm_hour + 12) % 24
+    small.settings["CANONQ_NIGHTLY"] = f"0 {in_half_a_day} * * *"
+    first = workers.celery("beat", "beat", "--pidfile=", "--loglevel=INFO")
+    schedule = small.state / "beat-schedule"
+    until("beat's schedule", lambda: list(small.state.glob("beat-schedule*")) and "beat: Starting" in workers.log("beat"), 30)
+    time.sleep(1)
+    first.terminate()
+    first.wait(20)
+    with shelve.open(str(schedule)) as kept:
+        entries = kept["entries"]
+        entries["nightly-sweep"].last_run_at -= timedelta(days=3)
+        kept["entries"] = entries
+    assert "Sending due task" not in workers.log("beat")
+    workers.celery("late", "beat", "--pidfile=", "--loglevel=INFO")
+    until("the sweep", lambda: "Sending due task nightly-sweep" in workers.log("late"), 30, workers)
+    until("the promotion", lambda: record_of(small), 120, workers)
+    assert workers.log("late").count("Sending due task") == 1
+    assert len(list((small.state / "sweeps").glob("*/sweep.json"))) == 1
 
 
 def owner_of(installation: Installation, run: str) -> int:

@@ -1,0 +1,115 @@
+"""Programs that canonq starts: they end, with all that they started, and nobody else does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from canonq.adapters.programs import Program, plain_environment, run
+from canonq.core.errors import HostProblem, TimedOut
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def dies(pid: int) -> bool:
+    ends = time.monotonic() + 5
+    while lives(pid) and time.monotonic() < ends:
+        time.sleep(0.02)
+    return not lives(pid)
+
+
+def test_status_and_output_are_given_back() -> None:
+    ended = run(["sh", "-c", "echo out; echo err >&2; exit 3"], timeout=10)
+    assert (ended.status, sorted(ended.output.split())) == (3, ["err", "out"])
+
+
+def test_a_program_reads_what_it_is_given_and_one_that_does_not_want_it_is_no_problem() -> None:
+    assert run(["cat"], timeout=10, stdin=b"hello").output == "hello"
+    assert run(["true"], timeout=10, stdin=b"x" * (1 << 20)).status == 0
+
+
+def test_a_program_that_is_not_there_is_the_hosts_problem() -> None:
+    with pytest.raises(HostProblem, match="no-such-program"):
+        run(["no-such-program"], timeout=10)
+
+
+def test_what_a_program_leaves_in_its_group_is_killed_when_it_ends() -> None:
+    ended = run(["sh", "-c", "sleep 60 & echo $!"], timeout=10)
+    assert dies(int(ended.output))
+
+
+def test_a_program_that_takes_too_long_is_killed_with_its_group() -> None:
+    began = time.monotonic()
+    with pytest.raises(TimedOut, match="did not end within 1 s"):
+        run(["sh", "-c", "sleep 60 & sleep 60"], timeout=1)
+    assert time.monotonic() - began < 10
+
+
+def test_a_strangers_daemon_that_left_the_group_is_hunted_down(tmp_path: Path) -> None:
+    command = (
+        f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 60' >/dev/null 2>&1 & while ! test -s {tmp_path}/pid; do sleep 0.05; done"
+    )
+    run(["sh", "-c", command], timeout=10, strangers=True)
+    assert dies(int((tmp_path / "pid").read_text()))
+
+
+def test_once_it_has_ended_its_number_is_nobodys_and_no_signal_is_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are given out again: a signal sent late would end somebody else's group."""
+    program = Program(["true"])
+    program.finish(timeout=10)
+    sent: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda pid, number: sent.append(pid))
+    program.end()
+    program.end()
+    assert sent == []
+
+
+def test_its_number_is_kept_until_its_group_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    killpg = os.killpg
+
+    def look_first(pid: int, number: int) -> None:
+        seen.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
+        killpg(pid, number)
+
+    monkeypatch.setattr(os, "killpg", look_first)
+    assert run(["true"], timeout=10).status == 0
+    assert seen == ["Z"], "it had ended, and was not reaped"
+
+
+def test_of_a_long_output_the_end_is_kept_and_the_cut_is_told() -> None:
+    ended = run([sys.executable, "-c", "print('x' * 30_000_000); print('the end')"], timeout=60)
+    assert ended.output.startswith("(the beginning was cut off)")
+    assert ended.output.endswith("the end\n")
+    assert len(ended.output) < 9 << 20
+
+
+def test_a_program_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; from canonq.adapters.programs import run\n"
+        f"run(['sh', '-c', 'echo $$ > {tmp_path}/pid; sleep 60'], timeout=60)"
+    )
+    parent = Program([sys.executable, "-c", code])
+    ends = time.monotonic() + 20
+    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    os.kill(parent._process.pid, signal.SIGKILL)
+    assert dies(int((tmp_path / "pid").read_text()))
+    parent.end()
+
+
+def test_nothing_of_canonqs_settings_reaches_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANONQ_REDIS_URL", "redis://:hunter2@127.0.0.1/0")
+    assert "hunter2" not in run(["env"], timeout=10, env=plain_environment()).output
