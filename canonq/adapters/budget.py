@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import told, write_json
+from canonq.adapters.files import is_held, told, write_json
 from canonq.core.budget import Disk, PulledImage
 from canonq.core.errors import NoRoom
 from canonq.core.names import recipe_name
@@ -69,24 +69,13 @@ class Budget:
         """(what, bytes still to be taken) of all living work."""
         found = []
         for path in sorted(self._folder.glob("*.json")):
-            if not _lives(path.with_suffix(".lock")):
+            if not is_held(path.with_suffix(".lock")):
                 _forget(path)
                 continue
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it ended at this moment
                 kept = json.loads(path.read_text())
                 found.append((str(kept["what"]), int(kept["bytes"])))
         return found
-
-
-def _lives(lock: Path) -> bool:
-    try:
-        with lock.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
 
 
 def _forget(path: Path) -> None:

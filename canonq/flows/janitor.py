@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from canonq.adapters.files import told
+from canonq.adapters.files import is_held, told
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
 from canonq.core.errors import HostProblem, RecordUnreadable
 from canonq.core.records import Canonical
@@ -38,14 +38,7 @@ def alive(work: Path) -> Iterator[None]:
 
 def is_alive(work: Path) -> bool:
     """Whether the owner of this scratch folder lives."""
-    try:
-        with (work / _ALIVE).open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
+    return is_held(work / _ALIVE)
 
 
 def _is_promotion(work: Path, recipe: str | None = None) -> bool:
