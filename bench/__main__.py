@@ -22,7 +22,7 @@ from packaging.version import Version
 from canonq.adapters.engine import SwarmEngine, pause_until
 from canonq.adapters.git import GitRepos
 from canonq.adapters.redis_server import embedded_redis
-from canonq.adapters.volumes import copy_tree, snapshot, sync_tree, unpack_snapshot
+from canonq.adapters.volumes import archive, copy_tree, sync_tree, unpack_archive
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.versions import read_tags
 from canonq.flows.sync import sync
@@ -105,19 +105,19 @@ def bench_snapshot(folder: Path) -> None:
     for number in range(40):
         (data / f"large-{number}").write_bytes(os.urandom(5 << 20) + bytes(5 << 20))
     counter = iter(range(10**6))
-    archive = folder / "bare.tar.zst"
-    pack = f"tar -C {data} -c . | zstd -q -3 -T2 -f -o {archive} && sync {archive}"
+    packed = folder / "bare.tar.zst"
+    pack = f"tar -C {data} -c . | zstd -q -3 -T2 -f -o {packed} && sync {packed}"
     ratio(
         "snapshot of 400 MB / tar | zstd -3 -T2, synced",
-        lambda: snapshot({"data": data}, folder / f"{next(counter)}.tar.zst"),
+        lambda: archive({"data": data}, folder / f"{next(counter)}.tar.zst"),
         lambda: subprocess.run(["sh", "-c", pack], check=True),
         5,
     )
-    kept = snapshot({"data": data}, folder / "kept.tar.zst")
-    unpack = f"find {bare} -mindepth 1 -delete; zstd -q -d -c {archive} | tar -C {bare} -x && sync -f {bare}"
+    kept = archive({"data": data}, folder / "kept.tar.zst")
+    unpack = f"find {bare} -mindepth 1 -delete; zstd -q -d -c {packed} | tar -C {bare} -x && sync -f {bare}"
 
     def restore() -> None:
-        unpack_snapshot(kept, {"data": back})
+        unpack_archive(kept, {"data": back})
         sync_tree(back)
 
     ratio("restore of 400 MB / zstd -d | tar -x, synced", restore, lambda: subprocess.run(["sh", "-c", unpack], check=True), 5)

@@ -1,4 +1,4 @@
-"""Volume data on the host: copies, and snapshots as one zstd-compressed tar archive.
+"""Volume data on the host: copies, and archives of it (zstd-compressed tar).
 
 GNU tar keeps owners, modes, times, xattrs, ACLs, hard links and holes; the archive is hashed as it is written,
 made durable by one fsync, and never held in memory.
@@ -23,7 +23,7 @@ import zstandard
 
 from canonq.adapters.files import sync_folder, told
 from canonq.adapters.programs import plain_environment, run
-from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.errors import HostProblem
 from canonq.core.records import Snapshot
 
 _CHUNK = 1 << 20
@@ -51,7 +51,7 @@ def sync_tree(folder: Path) -> None:
     run_checked(["sync", "--file-system", str(folder)], f"make {folder} durable")
 
 
-def snapshot(volumes: Mapping[str, Path], path: Path, progress: Callable[[int], None] = lambda _: None) -> Snapshot:
+def archive(volumes: Mapping[str, Path], path: Path, progress: Callable[[int], None] = lambda _: None) -> Snapshot:
     """Archive volumes (key -> folder) into `path`, durably. The app must be stopped.
 
     `progress` is told now and then how many bytes were read. Memory is bounded, whatever the size.
@@ -123,8 +123,8 @@ def _tail(said: IO[bytes]) -> str:
     return said.read().decode(errors="replace").strip()
 
 
-def verify_snapshot(kept: Snapshot) -> str | None:
-    """Why a snapshot is not whole, or None: it is there, has its size, its checksum, and unpacks to its end."""
+def archive_problem(kept: Snapshot) -> str | None:
+    """Why an archive is not whole, or None: it is there, has its size and its checksum."""
     path = Path(kept.path)
     try:
         if path.stat().st_size != kept.bytes:
@@ -138,17 +138,8 @@ def verify_snapshot(kept: Snapshot) -> str | None:
     return None
 
 
-def unpack_snapshot(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
-    """Put a snapshot's data into folders (key -> folder), each made to hold exactly that; all in one pass.
-
-    CanonqError (`snapshot-damaged`), and no folder touched, when it is not whole.
-    """
-    if problem := verify_snapshot(kept):
-        raise CanonqError(
-            f"The snapshot cannot be used: {problem}.",
-            mend="choose another kept canonical; `canonq verify` looks at all of them.",
-            code="snapshot-damaged",
-        )
+def unpack_archive(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
+    """Put an archive's data into folders (key -> folder), each made to hold exactly that; all in one pass."""
     for folder in volumes.values():
         run_checked(["find", str(folder), "-mindepth", "1", "-delete"], f"empty {folder}")
     if not volumes:

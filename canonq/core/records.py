@@ -117,6 +117,8 @@ class Snapshot(BaseModel):
     path: str
     bytes: Annotated[int, Field(ge=0)]
     checksum: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+    kind: Literal["archive", "tree"] = "archive"  #: a tree where the file system shares blocks
+    manifest: str | None = None  #: checksum of the manifest beside it; None in one of an older canonq
     content_bytes: int | None = None  #: what the files in it take, unpacked; None in one of an older canonq
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABE
 from canonq.core.errors import HostProblem, RecordUnreadable
 from canonq.core.records import Canonical
 from canonq.flows.world import World
+
+log = logging.getLogger("canonq")
 
 _ALIVE = "alive"
 _NEW = ".new-"
@@ -86,8 +89,14 @@ def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, li
     left = warm_leftovers(world, recipe, record)
     for stack in left["stacks"]:
         world.engine.undeploy(stack, world.settings.teardown_timeout)
+    used = []
     for name in left["volumes"]:
-        world.engine.remove_volume(name)
+        try:
+            world.engine.remove_volume(name)
+        except HostProblem as error:  # somebody looks at it; its name is its own, so it is in nobody's way
+            log.warning("%s: the volume %s stays for now: %s", recipe, name, error)
+            used.append(name)
+    left["volumes"] = [name for name in left["volumes"] if name not in used]
     world.engine.remove_secrets({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe})
     for folder in left["folders"]:
         world.registry.drop_generation(recipe, Path(folder).name)

@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 
-from canonq.adapters.volumes import unpack_snapshot
+from canonq.adapters import snapshots
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_RECIPE, LABEL_STACK, LABEL_VOLUME, Identity
 from canonq.core.errors import WrongUse
 from canonq.core.names import shown, volume_key
@@ -89,4 +89,4 @@ def _data(world: World, app: App, record: Canonical, *, present: bool) -> None:
     for key in (volume_key(record.recipe, name) for name in record.volumes):
         labels = {**app.identity.labels, LABEL_VOLUME: key}
         folders[key] = world.engine.make_volume(app.volume_name(key), labels, app.identity.stack)
-    unpack_snapshot(record.snapshot, folders)
+    snapshots.unpack(record.snapshot, folders)

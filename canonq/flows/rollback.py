@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from canonq.adapters.volumes import sync_tree, unpack_snapshot
+from canonq.adapters import snapshots
+from canonq.adapters.volumes import sync_tree
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_VOLUME
 from canonq.core.errors import Busy, CanonqError, WrongUse
 from canonq.core.names import kept_volume, recipe_name, shown, volume_key, warm_stack
@@ -65,7 +66,7 @@ def _switch(world: World, now: Canonical, target: Canonical, held: Held, owner: 
     names = {key: kept_volume(now.recipe, key, owner) for key in keys}
     try:
         folders = {key: world.engine.make_volume(name, {**labels, LABEL_VOLUME: key}, stack) for key, name in names.items()}
-        unpack_snapshot(target.snapshot, folders)
+        snapshots.unpack(target.snapshot, folders)
         for folder in folders.values():
             sync_tree(folder)
         stamp = world.stamp()

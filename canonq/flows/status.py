@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from canonq.adapters.volumes import verify_snapshot
+from canonq.adapters import snapshots
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
 from canonq.flows.janitor import is_alive
 from canonq.flows.world import World
@@ -65,13 +65,15 @@ def verify(world: World, recipe: str | None = None) -> list[dict[str, Any]]:
                 problems.append("there is no canonical")
             else:
                 version = record.version
-                problems += [p for p in [verify_snapshot(record.snapshot)] if p] if record.snapshot else ["no snapshot is named"]
+                problems += (
+                    [p for p in [snapshots.problem_of(record.snapshot)] if p] if record.snapshot else ["no snapshot is named"]
+                )
                 problems += [f"the volume {v} is gone" for v in record.volumes if world.engine.volume_path(v) is None]
                 world.registry.secrets(record)  # without them its data is of no use
                 problems += [
                     f"kept {kept.version}: {problem}"
                     for kept in world.registry.generations(name)
-                    if kept.run != record.run and kept.snapshot and (problem := verify_snapshot(kept.snapshot))
+                    if kept.run != record.run and kept.snapshot and (problem := snapshots.problem_of(kept.snapshot))
                 ]
         except CanonqError as error:
             problems.append(str(error))

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from canonq.adapters.files import write_json
-from canonq.adapters.volumes import snapshot, sync_tree
+from canonq.adapters import snapshots
+from canonq.adapters.files import write_durably, write_json
+from canonq.adapters.volumes import sync_tree
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
@@ -166,9 +167,10 @@ def _keep(tx: Transaction) -> None:
     for path in volumes.values():
         sync_tree(path)
     tx.folder.mkdir(parents=True, mode=0o700)
-    tx.kept = snapshot(volumes, tx.folder / "volumes.tar.zst", progress=_progress(tx))
+    kept = snapshots.take(volumes, tx.folder, _progress(tx))
     tx.world.registry.keep_secrets(tx.folder, tx.app.secrets)
-    shutil.copyfile(tx.app.work / "resolved.json", tx.folder / "resolved.json")
+    write_durably(tx.folder / "resolved.json", (tx.app.work / "resolved.json").read_bytes())
+    tx.kept = snapshots.seal(kept, tx.folder)
 
 
 def _record(tx: Transaction) -> None:

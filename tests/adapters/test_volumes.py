@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters.volumes import copy_tree, snapshot, unpack_snapshot, verify_snapshot
+from canonq.adapters import snapshots
+from canonq.adapters.volumes import archive, archive_problem, copy_tree, unpack_archive
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.records import Snapshot
 
@@ -100,19 +101,19 @@ def made(path: Path) -> Path:
 
 def round_trip(source: Path, tmp_path: Path) -> Path:
     target = made(tmp_path / "restored")
-    unpack_snapshot(snapshot({"data": source}, tmp_path / "archive"), {"data": target})
+    unpack_archive(archive({"data": source}, tmp_path / "archive"), {"data": target})
     return target
 
 
 def snapshot_of_one_file(tmp_path: Path) -> Snapshot:
     source = made(tmp_path / "one")
     (source / "file").write_bytes(os.urandom(5000))
-    return snapshot({"data": source}, tmp_path / "archive")
+    return archive({"data": source}, tmp_path / "archive")
 
 
 def in_a_process(code: str, *arguments: Path, timeout: float = 15) -> str:
     """What a Python program prints; TimeoutExpired when it hangs."""
-    head = "import sys; from pathlib import Path; from canonq.adapters.volumes import snapshot, unpack_snapshot\n"
+    head = "import sys; from pathlib import Path; from canonq.adapters.volumes import archive, unpack_archive\n"
     head += "from canonq.core.errors import CanonqError\n"
     command = [sys.executable, "-c", head + code, *map(str, arguments)]
     return subprocess.run(command, cwd=CODE, capture_output=True, text=True, timeout=timeout, check=False).stdout.strip()
@@ -121,11 +122,11 @@ def in_a_process(code: str, *arguments: Path, timeout: float = 15) -> str:
 def test_a_snapshot_brings_back_everything(tmp_path: Path) -> None:
     source = furnish(tmp_path / "volumes" / "run_data" / "_data")
     before = tree(source)
-    kept = snapshot({"data": source}, tmp_path / "archive")
-    assert verify_snapshot(kept) is None
+    kept = archive({"data": source}, tmp_path / "archive")
+    assert archive_problem(kept) is None
     assert (kept.path, kept.bytes) == (str(tmp_path / "archive"), (tmp_path / "archive").stat().st_size)
     target = made(tmp_path / "restored")
-    unpack_snapshot(kept, {"data": target})
+    unpack_archive(kept, {"data": target})
     assert tree(target) == before
     assert tree(source) == before
 
@@ -161,9 +162,9 @@ def test_volumes_do_not_mix(tmp_path: Path) -> None:
     volumes = {"a": "a/_data", "ab": "ab/_data", "c.d": "a.b/_data", "_e": "a-b/_data"}
     for key, place in volumes.items():
         (made(tmp_path / place) / "key").write_text(key)
-    kept = snapshot({key: tmp_path / place for key, place in volumes.items()}, tmp_path / "archive")
+    kept = archive({key: tmp_path / place for key, place in volumes.items()}, tmp_path / "archive")
     targets = {key: made(tmp_path / "restored" / key) for key in volumes}
-    unpack_snapshot(kept, targets)
+    unpack_archive(kept, targets)
     assert {key: {path.name: path.read_text() for path in folder.iterdir()} for key, folder in targets.items()} == {
         key: {"key": key} for key in volumes
     }
@@ -172,9 +173,9 @@ def test_volumes_do_not_mix(tmp_path: Path) -> None:
 def test_a_volume_whose_folders_name_begins_as_anothers_comes_back(tmp_path: Path) -> None:
     for name in ("a", "ab"):
         (made(tmp_path / name) / "file").write_text(name)
-    kept = snapshot({"one": tmp_path / "a", "two": tmp_path / "ab"}, tmp_path / "archive")
+    kept = archive({"one": tmp_path / "a", "two": tmp_path / "ab"}, tmp_path / "archive")
     target = made(tmp_path / "restored")
-    unpack_snapshot(kept, {"two": target})
+    unpack_archive(kept, {"two": target})
     assert (target / "file").read_text() == "ab"
 
 
@@ -188,26 +189,26 @@ def test_a_volume_below_an_odd_folder_comes_back(tmp_path: Path, place: str) -> 
 def test_a_restore_leaves_nothing_of_what_was_there(tmp_path: Path) -> None:
     kept = snapshot_of_one_file(tmp_path)
     target = furnish(tmp_path / "target")
-    unpack_snapshot(kept, {"data": target})
+    unpack_archive(kept, {"data": target})
     assert set(tree(target)) == {b"file"}
 
 
 def test_one_volume_can_be_restored_alone(tmp_path: Path) -> None:
     for key in ("a", "b"):
         (made(tmp_path / key / "_data") / key).touch()
-    kept = snapshot({key: tmp_path / key / "_data" for key in "ab"}, tmp_path / "archive")
+    kept = archive({key: tmp_path / key / "_data" for key in "ab"}, tmp_path / "archive")
     target = made(tmp_path / "restored")
-    unpack_snapshot(kept, {"b": target})
+    unpack_archive(kept, {"b": target})
     assert set(tree(target)) == {b"b"}
 
 
 def test_an_empty_volume_and_no_volumes_at_all_work(tmp_path: Path) -> None:
-    empty = snapshot({"data": made(tmp_path / "empty")}, tmp_path / "archive of an empty one")
-    none = snapshot({}, tmp_path / "archive of none")
+    empty = archive({"data": made(tmp_path / "empty")}, tmp_path / "archive of an empty one")
+    none = archive({}, tmp_path / "archive of none")
     target = furnish(tmp_path / "target")
-    unpack_snapshot(none, {})
-    unpack_snapshot(empty, {"data": target})
-    assert [verify_snapshot(kept) for kept in (empty, none)] == [None, None]
+    unpack_archive(none, {})
+    unpack_archive(empty, {"data": target})
+    assert [archive_problem(kept) for kept in (empty, none)] == [None, None]
     assert tree(target) == {}
 
 
@@ -238,28 +239,28 @@ def replace_by_a_folder(path: Path) -> None:
 def test_damage_is_told_and_nothing_is_restored_from_it(tmp_path: Path, damage: Callable[[Path], None], told: str) -> None:
     kept = snapshot_of_one_file(tmp_path)
     damage(Path(kept.path))
-    problem = verify_snapshot(kept)
+    problem = archive_problem(kept)
     assert problem is not None
     assert kept.path in problem
     assert told in problem
     target = furnish(tmp_path / "target")
     before = tree(target)
     with pytest.raises(CanonqError) as raised:
-        unpack_snapshot(kept, {"data": target})
+        snapshots.unpack(kept, {"data": target})
     assert raised.value.code == "snapshot-damaged"
     assert tree(target) == before
 
 
 def test_a_volume_the_snapshot_does_not_have_is_told(tmp_path: Path) -> None:
     with pytest.raises(HostProblem, match="could not unpack other"):
-        unpack_snapshot(snapshot_of_one_file(tmp_path), {"other": made(tmp_path / "target")})
+        unpack_archive(snapshot_of_one_file(tmp_path), {"other": made(tmp_path / "target")})
 
 
 def test_a_snapshot_is_never_written_over_another(tmp_path: Path) -> None:
     kept = snapshot_of_one_file(tmp_path)
     with pytest.raises(HostProblem):
-        snapshot({"data": tmp_path / "one"}, Path(kept.path))
-    assert verify_snapshot(kept) is None
+        archive({"data": tmp_path / "one"}, Path(kept.path))
+    assert archive_problem(kept) is None
 
 
 @pytest.mark.parametrize("what", ["snapshot", "copy"])
@@ -267,7 +268,7 @@ def test_a_volume_that_is_not_there_is_told(tmp_path: Path, what: str) -> None:
     target = furnish(tmp_path / "target")
     before = tree(target)
     with pytest.raises(HostProblem) as told:
-        snapshot({"data": tmp_path / "no"}, tmp_path / "archive") if what == "snapshot" else copy_tree(tmp_path / "no", target)
+        archive({"data": tmp_path / "no"}, tmp_path / "archive") if what == "snapshot" else copy_tree(tmp_path / "no", target)
     assert told.value.code == "volumes-not-readable"
     assert tree(target) == before
 
@@ -297,7 +298,7 @@ def test_a_snapshot_of_a_volume_tar_has_much_to_say_about_does_not_hang(tmp_path
     source = made(tmp_path / "source")
     for number in range(800):
         os.mknod(source / f"{number:0200}", stat.S_IFSOCK | 0o600)
-    said = in_a_process("snapshot({'data': Path(sys.argv[1])}, Path(sys.argv[2])); print('kept')", source, tmp_path / "archive")
+    said = in_a_process("archive({'data': Path(sys.argv[1])}, Path(sys.argv[2])); print('kept')", source, tmp_path / "archive")
     assert said == "kept"
 
 
@@ -307,8 +308,8 @@ def test_a_restore_tar_has_much_to_say_about_does_not_hang(tmp_path: Path) -> No
         path = source / f"{number:0200}"
         path.write_bytes(os.urandom(500))
         os.utime(path, (4_000_000_000, 4_000_000_000))
-    code = "kept = snapshot({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\n"
-    code += "unpack_snapshot(kept, {'data': Path(sys.argv[3])}); print('restored')"
+    code = "kept = archive({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\n"
+    code += "unpack_archive(kept, {'data': Path(sys.argv[3])}); print('restored')"
     assert in_a_process(code, source, tmp_path / "archive", made(tmp_path / "target")) == "restored"
 
 
@@ -318,7 +319,7 @@ SMALL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 
 def test_a_snapshot_that_runs_out_of_room_is_the_hosts_problem(tmp_path: Path) -> None:
     source = made(tmp_path / "source")
     (source / "file").write_bytes(os.urandom(8 << 20))
-    code = SMALL + "try:\n  snapshot({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\nexcept CanonqError as e: print(e.fault)"
+    code = SMALL + "try:\n  archive({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\nexcept CanonqError as e: print(e.fault)"
     assert in_a_process(code, source, tmp_path / "archive") == "host"
 
 
@@ -326,8 +327,8 @@ def test_a_restore_that_runs_out_of_room_is_the_hosts_problem(tmp_path: Path) ->
     source = made(tmp_path / "source")
     (source / "file").write_bytes(b"\0" * (8 << 20))
     (source / "other").write_bytes(os.urandom(1) * (8 << 20))
-    code = "kept = snapshot({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\n" + SMALL
-    code += "try:\n  unpack_snapshot(kept, {'data': Path(sys.argv[3])})\nexcept CanonqError as e: print(e.fault)"
+    code = "kept = archive({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\n" + SMALL
+    code += "try:\n  unpack_archive(kept, {'data': Path(sys.argv[3])})\nexcept CanonqError as e: print(e.fault)"
     assert in_a_process(code, source, tmp_path / "archive", made(tmp_path / "target")) == "host"
 
 
@@ -339,9 +340,9 @@ def test_memory_is_bounded_whatever_the_size(way: str, tmp_path: Path) -> None:
         for number in range(1024):
             file.write(bytes([number % 251]) * (1 << 20))
     code = (
-        "import resource, sys; from pathlib import Path; from canonq.adapters.volumes import snapshot, unpack_snapshot\n"
-        "kept = snapshot({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\n"
-        f"if {way == 'restore'}: unpack_snapshot(kept, {{'data': Path(sys.argv[3])}})\n"
+        "import resource, sys; from pathlib import Path; from canonq.adapters.volumes import archive, unpack_archive\n"
+        "kept = archive({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\n"
+        f"if {way == 'restore'}: unpack_archive(kept, {{'data': Path(sys.argv[3])}})\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     command = [sys.executable, "-c", code, str(source), str(tmp_path / "archive"), str(target)]
@@ -353,7 +354,7 @@ def test_progress_is_told_while_a_snapshot_is_taken(tmp_path: Path) -> None:
     source = made(tmp_path / "source")
     (source / "large").write_bytes(os.urandom(8 << 20))
     told: list[int] = []
-    kept = snapshot({"data": source}, tmp_path / "archive", told.append)
+    kept = archive({"data": source}, tmp_path / "archive", told.append)
     assert len(told) > 4
     assert told == sorted(told)
     assert told[-1] == kept.content_bytes

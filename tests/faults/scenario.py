@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pytest
 
 from canonq.adapters.budget import Budget
-from canonq.adapters.volumes import verify_snapshot
+from canonq.adapters.snapshots import problem_of
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import HostProblem
 from canonq.core.ladder import PROVEN_TIERS, TierResult
@@ -125,7 +125,7 @@ class Scenario:
         if record is None:
             return None
         assert record.snapshot is not None, where
-        assert verify_snapshot(record.snapshot) is None, where
+        assert problem_of(record.snapshot) is None, where
         engine = self.world().engine
         assert len(record.volumes) == 2, where
         for name in record.volumes:
@@ -149,7 +149,7 @@ class Scenario:
         }, where  # fmt: skip
         kept = world.registry.generations(RECIPE)
         assert len(kept) <= world.settings.keep + 1, where
-        assert all(one.snapshot and verify_snapshot(one.snapshot) is None for one in kept), where
+        assert all(one.snapshot and problem_of(one.snapshot) is None for one in kept), where
 
 
 # -- breaking it --------------------------------------------------------------------------------------------

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
+from git.repo import Repo
 
 from canonq.adapters.engine import SwarmEngine
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
-from tests.real.conftest import enrol_small, tree
+from tests.real.conftest import IMAGE, enrol_small, tree
 from tests.real.test_data_and_refs import retained
 from tests.real.test_upgrades import NEW, sweep
 from tests.real.test_workers import record_of
@@ -164,3 +166,19 @@ def test_a_lost_volume_is_told_by_verify_and_comes_back_from_the_snapshot(back: 
     assert record_of(back, "back")["version"] == record["version"]
     assert (retained(back, "back", engine) / "index.html").is_file()
     assert back.canonq("verify", "back").status == 0
+
+
+def test_a_retained_volume_that_somebody_uses_stays_until_they_are_done_and_stops_nothing(
+    back: Installation, engine: SwarmEngine
+) -> None:
+    (looked_at,) = record_of(back, "back")["volumes"]
+    command = ["docker", "run", "--detach", "--rm", "--volume", f"{looked_at}:/look", IMAGE, "sleep", "600"]
+    container = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        release(Repo(back.root / "back"), "3.0.0+1.30.0", tree("3.0.0+1.30.0"))
+        assert sweep(back, "back")["outcome"] == "promoted"
+        assert engine.volume_path(looked_at) is not None
+    finally:
+        subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=True)
+    assert looked_at in back.canonq("janitor", "--json").out
+    assert engine.volume_path(looked_at) is None

@@ -24,7 +24,7 @@ from git.repo import Repo
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.redis_server import redis_server_program
 from canonq.adapters.registry import Registry
-from canonq.adapters.volumes import verify_snapshot
+from canonq.adapters.snapshots import problem_of
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
 from tests.real.conftest import Processes, enrol_small, installed, tree, until
 from tests.support import Installation, release
@@ -115,7 +115,7 @@ class Host:
             if record is None:
                 continue
             assert record.version in self.released[recipe], where
-            if record.snapshot is None or (problem := verify_snapshot(record.snapshot)):
+            if record.snapshot is None or (problem := problem_of(record.snapshot)):
                 # Replaced meanwhile, it is the newer one that has to be whole.
                 assert registry.read(recipe) != record, f"{where}: {recipe}: {problem}"
                 continue

@@ -1,0 +1,133 @@
+"""Both kinds of snapshot: what goes in comes out, and whatever somebody did to its folder is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from canonq.adapters import snapshots
+from canonq.adapters.volumes import archive
+from canonq.core.errors import CanonqError
+from canonq.core.records import Snapshot
+from tests.adapters.test_volumes import flip_a_byte, furnish, looks, made, tree
+
+KINDS = ["archive", "tree"]
+
+
+def generation(folder: Path, kind: str, volumes: dict[str, Path]) -> Snapshot:
+    """A generation's folder as a promotion makes it."""
+    folder.mkdir()
+    kept = snapshots.take_tree(volumes, folder) if kind == "tree" else archive(volumes, folder / snapshots.ARCHIVE)
+    (folder / "secrets.json").write_text('{"password": "hunter2"}')
+    return snapshots.seal(kept, folder)
+
+
+@pytest.fixture(params=KINDS)
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Snapshot:
+    """A snapshot of two volumes."""
+    volumes = {"data": furnish(tmp_path / "one" / "_data"), "more": furnish(tmp_path / "two" / "_data")}
+    return generation(tmp_path / "kept", request.param, volumes)
+
+
+def test_everything_comes_back_with_its_metadata(kept: Snapshot, tmp_path: Path) -> None:
+    assert snapshots.problem_of(kept) is None
+    targets = {"data": made(tmp_path / "a" / "_data"), "more": made(tmp_path / "b" / "_data")}
+    (targets["data"] / "left over").write_text("x")
+    snapshots.unpack(kept, targets)
+    for key, source in (("data", tmp_path / "one" / "_data"), ("more", tmp_path / "two" / "_data")):
+        assert tree(targets[key]) == tree(source)
+        assert looks(os.fsencode(targets[key]))[:3] == looks(os.fsencode(source))[:3]
+
+
+def test_one_volume_can_be_restored_alone(kept: Snapshot, tmp_path: Path) -> None:
+    target = made(tmp_path / "alone")
+    snapshots.unpack(kept, {"more": target})
+    assert tree(target) == tree(tmp_path / "two" / "_data")
+
+
+def test_no_volumes_at_all_are_kept_too(tmp_path: Path) -> None:
+    kept = generation(tmp_path / "kept", "archive", {})
+    assert snapshots.problem_of(kept) is None
+    snapshots.unpack(kept, {})
+
+
+def test_the_manifest_is_for_its_owners_eyes_only_and_lists_what_is_beside(kept: Snapshot) -> None:
+    manifest = Path(kept.path).parent / snapshots.MANIFEST
+    assert stat.S_IMODE(manifest.stat().st_mode) == 0o600
+    listed = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert next(line for line in listed if line["path"] == "secrets.json")["size"] == 23
+
+
+def of_archive_or_tree(kept: Snapshot) -> Path:
+    """One file that holds data of the snapshot."""
+    path = Path(kept.path)
+    return path if kept.kind == "archive" else path / "data" / "deep" / "er" / "file"
+
+
+DAMAGE: dict[str, Callable[[Snapshot], object]] = {
+    "a flipped byte": lambda kept: flip_a_byte(of_archive_or_tree(kept)),
+    "a file cut short": lambda kept: os.truncate(of_archive_or_tree(kept), 10),
+    "a missing file": lambda kept: of_archive_or_tree(kept).unlink(),
+    "all of it gone": lambda kept: (
+        shutil.rmtree(kept.path) if kept.kind == "tree" else shutil.move(kept.path, f"{kept.path}.moved")
+    ),
+    "a manifest somebody edited": lambda kept: (Path(kept.path).parent / snapshots.MANIFEST).write_text("{}\n"),
+    "a manifest that is gone": lambda kept: (Path(kept.path).parent / snapshots.MANIFEST).unlink(),
+    "other secrets": lambda kept: (Path(kept.path).parent / "secrets.json").write_text('{"password": "hunter3"}'),
+    "no secrets": lambda kept: (Path(kept.path).parent / "secrets.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_whatever_was_done_to_it_is_told_and_nothing_is_restored(damage: str, kept: Snapshot, tmp_path: Path) -> None:
+    DAMAGE[damage](kept)
+    problem = snapshots.problem_of(kept)
+    assert problem is not None
+    assert str(Path(kept.path).parent) in problem
+    target = furnish(tmp_path / "target")
+    before = tree(target)
+    with pytest.raises(CanonqError) as raised:
+        snapshots.unpack(kept, {"data": target})
+    assert raised.value.code == "snapshot-damaged"
+    assert tree(target) == before
+
+
+@pytest.mark.parametrize("change", ["mode", "added", "xattr", "retargeted"])
+def test_what_was_changed_in_a_tree_is_named(change: str, tmp_path: Path) -> None:
+    kept = generation(tmp_path / "kept", "tree", {"data": furnish(tmp_path / "source")})
+    data = Path(kept.path) / "data"
+    name = {"mode": "empty", "added": "new", "xattr": "deep/er/file", "retargeted": "symlink"}[change]
+    if change == "mode":
+        (data / name).chmod(0o640)
+    elif change == "added":
+        (data / name).write_text("x")
+    elif change == "xattr":
+        os.setxattr(data / name, "user.canonq", b"other")
+    else:
+        found = os.lstat(data / name)
+        (data / name).unlink()
+        (data / name).symlink_to("elsewhere")
+        os.utime(data / name, ns=(found.st_atime_ns, found.st_mtime_ns), follow_symlinks=False)
+    problem = snapshots.problem_of(kept)
+    assert problem is not None
+    assert name in problem
+
+
+def test_where_blocks_cannot_be_shared_the_volumes_are_archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = furnish(tmp_path / "source")
+    monkeypatch.setattr(snapshots, "shares_blocks", lambda *_: False)
+    (tmp_path / "one").mkdir()
+    assert snapshots.take({"data": source}, tmp_path / "one").kind == "archive"
+    monkeypatch.setattr(snapshots, "shares_blocks", lambda *_: True)
+    (tmp_path / "two").mkdir()
+    assert snapshots.take({"data": source}, tmp_path / "two").kind == "tree"
+
+
+def test_another_file_system_shares_no_blocks(tmp_path: Path) -> None:
+    assert not snapshots.shares_blocks(Path("/proc"), tmp_path)
