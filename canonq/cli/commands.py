@@ -6,6 +6,7 @@ import getpass
 import os
 import signal
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -127,7 +128,12 @@ def status(recipe: str | None, as_json: bool) -> ExitStatus:
 
 def _status_row(row: dict[str, Any]) -> list[Any]:
     record, last = row["canonical"] or {}, row["last_run"] or {}
-    held = row["held_by"]["holder"] if row["held_by"] else ", ".join(row.get("running", []))
+    held = ", ".join(row.get("running", []))
+    if row["held_by"]:
+        since = row["held_by"].get("since")
+        held = str(row["held_by"].get("holder"))
+        held += f" since {datetime.fromtimestamp(since, UTC):%H:%M:%S} UTC" if isinstance(since, int) else ""
+        held += f", step {row['promoting']}" if row["promoting"] else ""
     return [
         row["recipe"], row["weight"], record.get("version"), record.get("promoted_at"), last.get("id"),
         last.get("verdict"), last.get("version"), last.get("level"), last.get("reason"), held,

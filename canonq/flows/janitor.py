@@ -44,18 +44,17 @@ def is_alive(work: Path) -> bool:
     return is_held(work / _ALIVE)
 
 
-def _is_promotion(work: Path, recipe: str | None = None) -> bool:
-    """Whether a scratch folder is that of a promotion, which the registry's holder has to look after."""
+def promotion_in(work: Path) -> dict[str, str]:
+    """The journal in the scratch folder of a promotion: `recipe`, `version`, `step`; empty when it is none."""
     try:
-        named = json.loads((work / JOURNAL).read_text()).get("recipe")
+        return {str(key): str(value) for key, value in json.loads((work / JOURNAL).read_text()).items()}
     except (OSError, ValueError, AttributeError):
-        return False
-    return recipe in (None, named)
+        return {}
 
 
 def _interrupted(world: World, recipe: str) -> list[str]:
     """Owners of promotions of a recipe that died before they ended."""
-    return [path.name for path in world.work.glob("[!.]*") if _is_promotion(path, recipe) and not is_alive(path)]
+    return [path.name for path in world.work.glob("[!.]*") if promotion_in(path).get("recipe") == recipe and not is_alive(path)]
 
 
 def warm_leftovers(world: World, recipe: str, record: Canonical | None) -> dict[str, list[str]]:
@@ -152,7 +151,7 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
     owners = set(world.engine.owners(ours)) | {path.name for path in world.work.glob("[!.]*") if path.is_dir()}
     for owner in sorted(owners):
         folder = world.work / owner
-        if is_alive(folder) or _is_promotion(folder) or (recipe is not None and f"-{recipe}-" not in owner):
+        if is_alive(folder) or promotion_in(folder) or (recipe is not None and f"-{recipe}-" not in owner):
             continue
         left = world.engine.owned({**ours, LABEL_OWNER: owner})
         listed = [f"{kind} {', '.join(names)}" for kind, names in left.items() if names]

@@ -7,7 +7,7 @@ from typing import Any
 
 from canonq.adapters import snapshots
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
-from canonq.flows.janitor import is_alive
+from canonq.flows.janitor import is_alive, promotion_in
 from canonq.flows.world import World
 
 
@@ -28,7 +28,15 @@ def status(world: World, recipe: str | None = None) -> dict[str, Any]:
 
 
 def _empty(name: str) -> dict[str, Any]:
-    return {"recipe": name, "weight": None, "canonical": None, "last_run": None, "held_by": None, "problem": None}
+    return {
+        "recipe": name,
+        "weight": None,
+        "canonical": None,
+        "last_run": None,
+        "held_by": None,
+        "promoting": None,
+        "problem": None,
+    }
 
 
 def _row(world: World, name: str, running: list[str], *, everything: bool) -> dict[str, Any]:
@@ -46,6 +54,8 @@ def _row(world: World, name: str, running: list[str], *, everything: bool) -> di
     with contextlib.suppress(HostProblem):  # no Redis: nobody can hold anything
         row["held_by"] = world.locks.holder(name)
     row["running"] = [run for run in running if f"-{name}-" in run]
+    steps = [journal["step"] for run in row["running"] if (journal := promotion_in(world.work / run)).get("recipe") == name]
+    row["promoting"] = steps[0] if steps else None
     if everything:
         row["runs"] = [verdict.model_dump(mode="json") for verdict in verdicts]
         with contextlib.suppress(CanonqError):

@@ -146,7 +146,10 @@ def test_an_interrupted_promotion_leaves_the_old_canonical_whole_and_is_done_aga
     release(Repo(small.root / "small"), "1.1.0+1.30.0", tree("1.1.0+1.30.0", image="canonq-demo/static:1.30.0"))
     small.canonq("sweep")
     until("the warm stack", lambda: engine.observe("warm-small")[0], 120, workers)
-    (owner,) = small.canonq("status", "--json").json["running"]
+    told = small.canonq("status", "--json").json
+    (owner,) = told["running"]
+    assert told["recipes"][0]["promoting"] in ("deploy", "stop", "keep")
+    assert told["recipes"][0]["held_by"]["holder"].startswith("promote ")
     os.kill(owner_of(small, owner), signal.SIGKILL)
     assert record_of(small) == before
     assert small.canonq("verify", "--json").status == 0, "the old canonical is whole at the moment of the kill"
