@@ -16,7 +16,7 @@ demo: setup ## show the whole nightly round on this machine, with small recipes 
 	@scripts/with-engine --busybox $(PYTHON) -m demo.run
 
 test: setup ## all tests, with a real Docker Engine and Redis
-	@scripts/with-engine --busybox .venv/bin/pytest -n 2 --dist loadfile
+	@scripts/with-engine --busybox .venv/bin/pytest -n 3 --dist loadfile
 
 test-fast: setup ## the tests that need neither Docker nor root
 	@.venv/bin/pytest -m "not real"

@@ -378,7 +378,8 @@ class SwarmEngine:
                 )
             run(["docker", "stack", "rm", stack], timeout=60, env=plain_environment())
             self._stop_containers(stack, graces)
-            pause_until(lambda: not self._parts(stack), min(4.0, max(0.1, ends - time.monotonic())))
+            if not pause_until(lambda: not self._parts(stack), min(4.0, max(0.1, ends - time.monotonic()))):
+                self._remove_orphans(stack)
 
     def _parts(self, stack: str) -> list[str]:
         label = {"label": f"{NAMESPACE}={stack}"}
@@ -409,12 +410,23 @@ class SwarmEngine:
             with contextlib.suppress(docker.errors.APIError, requests.exceptions.RequestException):
                 self._api.stop(container["Id"], timeout=grace)
 
+    def _remove_orphans(self, stack: str) -> None:
+        """Containers whose service is gone: after a crash of the Engine, Swarm may have forgotten them."""
+        label = {"label": f"{NAMESPACE}={stack}"}
+        with _translated("remove containers that Swarm has forgotten"):
+            if self._api.services(filters=label):
+                return
+            for container in self._api.containers(all=True, filters=label):
+                with contextlib.suppress(docker.errors.APIError):  # going already
+                    self._api.remove_container(container["Id"], force=True)
+
     def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
         """See ports.Engine.owned."""
         wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
         with _translated("list what canonq owns"):
             stacks = {s["Spec"]["Labels"].get(NAMESPACE, "") for s in self._api.services(filters=wanted)}
             stacks |= {n.get("Labels", {}).get(NAMESPACE, "") for n in self._api.networks(filters=wanted)}
+            stacks |= {c.get("Labels", {}).get(NAMESPACE, "") for c in self._api.containers(all=True, filters=wanted)}
             return {
                 "stacks": sorted(stacks - {""}),
                 "containers": [c["Id"][:12] for c in self._api.containers(all=True, filters=wanted)],

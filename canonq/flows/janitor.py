@@ -13,7 +13,7 @@ from pathlib import Path
 
 from canonq.adapters.files import is_held, told
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
-from canonq.core.errors import HostProblem, RecordUnreadable
+from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
 from canonq.core.records import Canonical
 from canonq.flows.world import World
 
@@ -158,7 +158,11 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
         if folder.is_dir():
             listed.append(f"folder {folder}")
         if not dry_run:
-            world.engine.remove_owned({**ours, LABEL_OWNER: owner}, world.settings.teardown_timeout)
+            try:
+                world.engine.remove_owned({**ours, LABEL_OWNER: owner}, world.settings.teardown_timeout)
+            except CanonqError as error:  # of one; the others' turn comes all the same
+                done.append(f"could not remove all that the dead run {owner} left ({'; '.join(listed)}): {error}")
+                continue
             shutil.rmtree(folder, ignore_errors=True)
         done.append(
             f"{'would remove' if dry_run else 'removed'} what the dead run {owner} left: {'; '.join(listed) or 'nothing'}"

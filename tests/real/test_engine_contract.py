@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem
 from canonq.ports import Engine
 from tests.fakes import FakeEngine
-from tests.real.conftest import compose
+from tests.real.conftest import IMAGE, compose
 
 pytestmark = pytest.mark.real
 
@@ -108,3 +109,16 @@ def test_only_what_carries_every_label_is_removed(contracted: Engine, whose: str
     assert contracted.remove_owned({LABEL_INSTANCE: whose, LABEL_OWNER: "one"}, 60) == {}
     contracted.remove_owned({LABEL_INSTANCE: whose}, 60)
     assert not any(contracted.owned({LABEL_INSTANCE: whose}).values())
+
+
+def test_a_container_that_swarm_has_forgotten_is_removed_with_its_volume(engine: SwarmEngine, whose: str) -> None:
+    """After a kill of dockerd, a container may stay whose service is gone; it kept its volume from being removed."""
+    mine = identity(whose)
+    volume = f"{mine.stack}_data"
+    engine.make_volume(volume, mine.labels, mine.stack)
+    labels = {**mine.labels, "com.docker.stack.namespace": mine.stack}
+    named = [f"--label={key}={text}" for key, text in labels.items()]
+    subprocess.run(["docker", "create", *named, f"--volume={volume}:/srv", IMAGE, "true"], check=True, capture_output=True)
+    assert len(engine.owned({LABEL_INSTANCE: whose})["containers"]) == 1
+    engine.remove_owned({LABEL_INSTANCE: whose}, 60)
+    assert not any(engine.owned({LABEL_INSTANCE: whose}).values())
