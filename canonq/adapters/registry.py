@@ -33,6 +33,10 @@ class Registry:
         """The folder of one kept canonical: its snapshot, secrets, env and record."""
         return self.folder(recipe) / "canonicals" / name
 
+    def folder_of(self, record: Canonical) -> Path | None:
+        """The folder of a canonical's snapshot and secrets; None for a record of an older server."""
+        return Path(record.snapshot.path).parent if record.snapshot else None
+
     def read(self, recipe: str) -> Canonical | None:
         """The record, or None when the recipe has none. RecordUnreadable names the file and what is wrong."""
         path = self.folder(recipe) / RECORD
@@ -80,9 +84,10 @@ class Registry:
 
     def secrets(self, record: Canonical) -> dict[str, str]:
         """The secrets a canonical's data was made with; empty for a record of an older server."""
-        if record.snapshot is None:
+        folder = self.folder_of(record)
+        if folder is None:
             return {}
-        path = Path(record.snapshot.path).parent / SECRETS
+        path = folder / SECRETS
         try:
             return {str(name): str(value) for name, value in json.loads(path.read_text()).items()}
         except (OSError, ValueError, AttributeError) as error:

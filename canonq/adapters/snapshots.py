@@ -42,9 +42,8 @@ def take_tree(volumes: Mapping[str, Path], folder: Path) -> Snapshot:
             (root / key).mkdir(parents=True)
         copy_tree(path, root / key)
     sync_tree(root)
-    return Snapshot(
-        path=str(root), kind="tree", bytes=_bytes(root), content_bytes=_bytes(root), checksum=_checksum(_listed(root))
-    )
+    size = _bytes(root)
+    return Snapshot(path=str(root), kind="tree", bytes=size, content_bytes=size, checksum=_checksum(_listed(root)))
 
 
 def shares_blocks(source: Path, target: Path) -> bool:

@@ -44,7 +44,7 @@ def gather(world: World, enrolment: Enrolment, tags: dict[str, str], *, sweep: s
         tags=tags,
         canonical=canonical,
         record_problem=problem,
-        disk=world.budget.disk(expected_disk(world, recipe)),
+        disk=world.budget.disk(expected_disk(verdicts, world.settings.disk_need)),
         reds=reds_of(verdicts, releases[-1].commit, world.checkout.digest(recipe)) if releases else 0,
         hold_reds=world.settings.hold_reds,
         named=named,
@@ -65,9 +65,9 @@ def reds_of(verdicts: list[Verdict], commit: str, enrolment: str) -> int:
     )
 
 
-def expected_disk(world: World, recipe: str) -> int:
-    """Bytes the next run of a recipe is expected to take."""
-    return need_of_run([verdict.disk_bytes for verdict in world.runs.verdicts(recipe)], world.settings.disk_need)
+def expected_disk(verdicts: list[Verdict], otherwise: int) -> int:
+    """Bytes the next run of a recipe is expected to take; `otherwise` without history."""
+    return need_of_run([verdict.disk_bytes for verdict in verdicts], otherwise)
 
 
 def expected_seconds(verdicts: list[Verdict]) -> float | None:

@@ -63,14 +63,14 @@ def warm_leftovers(world: World, recipe: str, record: Canonical | None) -> dict[
     found = world.engine.owned(warm)
     kept = set(record.volumes) if record else set()
     # Whole, but its promotion died before the switch: fences only grow, so it is told by its fence.
-    never = [one for one in world.registry.generations(recipe) if record and one.snapshot and one.fence > record.fence]
+    never = [one for one in world.registry.generations(recipe) if record and one.fence > record.fence]
     return {
         "stacks": found["stacks"],
         "volumes": [name for name in found["volumes"] if name not in kept],
         "secrets": found["secrets"],
         "folders": sorted(
             {str(folder) for folder in world.registry.half_built(recipe)}
-            | {str(Path(one.snapshot.path).parent) for one in never if one.snapshot}
+            | {str(folder) for one in never if (folder := world.registry.folder_of(one))}
             | {str(folder) for folder in _never_switched(world, recipe, record)}
         ),
     }
@@ -79,7 +79,7 @@ def warm_leftovers(world: World, recipe: str, record: Canonical | None) -> dict[
 def _never_switched(world: World, recipe: str, record: Canonical | None) -> list[Path]:
     """Folders of canonicals whose promotion died before the switch; without a record, their journals alone tell."""
     folders = [world.registry.generation(recipe, owner) for owner in _interrupted(world, recipe)]
-    named = Path(record.snapshot.path).parent if record and record.snapshot else None
+    named = world.registry.folder_of(record) if record else None
     return [folder for folder in folders if folder.is_dir() and folder != named]
 
 
@@ -115,10 +115,11 @@ def retire(world: World, recipe: str, record: Canonical, *, dry_run: bool = Fals
     """Drop canonicals beyond the newest `keep`, never the present one; a sentence for each. The caller holds the recipe."""
     done = []
     for old in world.registry.generations(recipe)[: -world.settings.keep]:
-        if old.snapshot is None or old.snapshot == record.snapshot:
+        folder = world.registry.folder_of(old)
+        if folder is None or old.snapshot == record.snapshot:
             continue
         if not dry_run:
-            world.registry.drop_generation(recipe, Path(old.snapshot.path).parent.name)
+            world.registry.drop_generation(recipe, folder.name)
         done.append(f"the canonical {old.version} of {old.promoted_at}, as the newest {world.settings.keep} are kept")
     return done
 
@@ -131,7 +132,7 @@ def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
             if held is None:
                 continue
             record = world.registry.read(recipe)
-            whole = {str(Path(one.snapshot.path).parent) for one in world.registry.generations(recipe) if one.snapshot}
+            whole = {str(folder) for one in world.registry.generations(recipe) if (folder := world.registry.folder_of(one))}
             if record is None and whole - set(warm_leftovers(world, recipe, record)["folders"]):
                 continue  # the record is gone and canonicals are not: a person has to look
             left = (warm_leftovers if dry_run else reclaim)(world, recipe, record)

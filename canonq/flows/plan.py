@@ -35,7 +35,7 @@ def _row(world: World, enrolment: Enrolment) -> dict[str, Any]:
     return {
         **_told(decision),
         "expected_seconds": expected_seconds(verdicts) if decision.action == "run" else None,
-        "expected_disk_bytes": expected_disk(world, enrolment.recipe) if decision.action == "run" else None,
+        "expected_disk_bytes": expected_disk(verdicts, world.settings.disk_need) if decision.action == "run" else None,
     }
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from canonq.adapters.budget import Reservation
-from canonq.core.budget import gib, images_to_drop
+from canonq.core.budget import PulledImage, gib, images_to_drop
 from canonq.core.errors import CanonqError, NoRoom, RecordUnreadable
 from canonq.flows.janitor import clean
 from canonq.flows.world import World
@@ -44,7 +44,7 @@ def tidy(world: World, *, dry_run: bool = False) -> list[str]:
 def prune_images(world: World, *, dry_run: bool = False) -> list[str]:
     """Remove images that canonq had pulled for versions which no canonical needs any more; a sentence for each."""
     pulled = world.pulled.all()
-    found = images_to_drop(pulled, _wanted(world), world.now().timestamp() - _IN_USE)
+    found = images_to_drop(pulled, _wanted(world, pulled), world.now().timestamp() - _IN_USE)
     done = []
     for reference, why in sorted(found.items()):
         if not dry_run:
@@ -57,14 +57,14 @@ def prune_images(world: World, *, dry_run: bool = False) -> list[str]:
     return done
 
 
-def _wanted(world: World) -> dict[str, set[str]]:
+def _wanted(world: World, pulled: list[PulledImage]) -> dict[str, set[str]]:
     """Recipe -> versions whose images stay; of a recipe whose records cannot be read, all do."""
     wanted: dict[str, set[str]] = {}
-    for recipe in {image.recipe for image in world.pulled.all()}:
+    for recipe in {image.recipe for image in pulled}:
         try:
             kept = [world.registry.read(recipe), *world.registry.generations(recipe)]
         except RecordUnreadable:
-            wanted[recipe] = {image.version for image in world.pulled.all() if image.recipe == recipe}
+            wanted[recipe] = {image.version for image in pulled if image.recipe == recipe}
             continue
         newest = world.runs.newest(recipe)
         versions = {record.version for record in kept if record}

@@ -98,9 +98,10 @@ def settle_error(world: World, sweep: str, recipe: str, step: str, error: Canonq
 def retry_deferred(world: World, sweep: str, start: Callable[[Enrolment], None]) -> list[str]:
     """Start deferred recipes again for which there is room by now; called whenever another recipe has ended."""
     again: list[str] = []
+    otherwise = world.settings.disk_need
     promised = 0  # bytes for those started here, which have not reserved them yet
     for outcome in world.sweeps.outcomes(sweep).values():
-        need = expected_disk(world, outcome.recipe) if outcome.reason == NoRoom.code else 0
+        need = expected_disk(world.runs.verdicts(outcome.recipe), otherwise) if outcome.reason == NoRoom.code else 0
         if outcome.outcome != "deferred" or world.sweeps.retries(sweep, outcome.recipe) >= MOST_RETRIES:
             continue
         if need and world.budget.disk(promised + need).short > 0:

@@ -176,7 +176,7 @@ def _may_be_load(verdict: Verdict, load: float, above: float) -> bool:
 
 
 def _once(world: World, enrolment: Enrolment, target: Target, order: Order, *, first: Verdict | None = None) -> Verdict:
-    need = expected_disk(world, enrolment.recipe)
+    need = expected_disk(world.runs.verdicts(enrolment.recipe), world.settings.disk_need)
     with room_for(world, f"the test of {enrolment.recipe} {target.version}", need) as room:
         return _within(world, enrolment, target, order, first, room)
 

@@ -153,6 +153,17 @@ def made(engine: SwarmEngine, tmp_path: Path) -> Iterator[Installation]:
         yield made
 
 
+def enrol_apart(made: Installation, more: str = "") -> None:
+    """A recipe whose app is on no network that the proxy is on."""
+    body = (
+        compose(TAG)
+        .replace("    networks: [proxy]\n", "    networks: [inside]\n")
+        .replace("  proxy: {external: true}", "  inside: {}")
+    )
+    make_recipe(made.root / "apart", {TAG: {**tree(TAG), "compose.yml": body}})
+    made.enrol("apart", f'upstream = "{made.root}/apart"\n[health]\ntimeout = 12\n{more}')
+
+
 def test_behind_a_real_proxy_a_recipe_is_tested_and_promoted_at_its_own_domain(proxy: Proxy, made: Installation) -> None:
     enrol_small(made, "small", HEALTH)
     (made.checkout / "tests" / "small" / "test_domain.py").write_text(
@@ -164,26 +175,14 @@ def test_behind_a_real_proxy_a_recipe_is_tested_and_promoted_at_its_own_domain(p
 
 
 def test_healthy_inside_but_not_routed_is_a_reason_of_its_own(proxy: Proxy, made: Installation) -> None:
-    body = (
-        compose(TAG)
-        .replace("    networks: [proxy]\n", "    networks: [inside]\n")
-        .replace("  proxy: {external: true}", "  inside: {}")
-    )
-    make_recipe(made.root / "apart", {TAG: {**tree(TAG), "compose.yml": body}})
-    made.enrol("apart", f'upstream = "{made.root}/apart"\n[health]\ntimeout = 12\n')
+    enrol_apart(made)
     proxy.stands_before(made)
     verdict = made.canonq("test", "apart", "--json").json
     assert (verdict["verdict"], verdict["reason"], verdict["service"]) == ("red", "not-routed", "app"), verdict["detail"]
 
 
 def test_the_proxys_own_404_is_not_the_app_even_where_404_is_allowed(proxy: Proxy, made: Installation) -> None:
-    body = (
-        compose(TAG)
-        .replace("    networks: [proxy]\n", "    networks: [inside]\n")
-        .replace("  proxy: {external: true}", "  inside: {}")
-    )
-    make_recipe(made.root / "apart", {TAG: {**tree(TAG), "compose.yml": body}})
-    made.enrol("apart", f'upstream = "{made.root}/apart"\n[health]\ntimeout = 12\nstatus = [404, 200]\n')
+    enrol_apart(made, "status = [404, 200]\n")
     proxy.stands_before(made)
     verdict = made.canonq("test", "apart", "--json").json
     assert (verdict["verdict"], verdict["reason"]) == ("red", "not-routed"), verdict["detail"]
