@@ -64,6 +64,7 @@ class Ended:
 
     status: int
     output: str  #: standard output and error as they came, undecodable bytes replaced
+    errors: str = ""  #: standard error, where it was kept apart
 
     @property
     def tail(self) -> str:

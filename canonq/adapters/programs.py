@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import secrets
 import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from canonq.core.errors import HostProblem, TimedOut
 from canonq.ports import Ended
 
 _KEPT_BYTES = 4 << 20
+_MOST_DATA = 256 << 20
 _CUT = b"(the beginning was cut off)\n"
 _PR_SET_PDEATHSIG = 1
 _COOKIE = "CANONQ_PROGRAM"  #: variable by which the daemons of a program are known
@@ -42,8 +45,26 @@ def run(
     return program.finish(timeout=timeout, stdin=stdin, log=log, strangers=strangers)
 
 
+def read(
+    command: Sequence[str],
+    *,
+    timeout: float,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    harmless: bool = False,
+    largest_file: int | None = None,
+) -> Ended:
+    """Like `run`, for a program whose standard output is data: it is kept whole, and apart from standard error.
+
+    `harmless`: it changes nothing, so it need not die with us, which makes its start several times cheaper.
+    `largest_file`: bytes beyond which no file it writes may grow; it is then ended by the kernel.
+    """
+    program = Program(command, cwd=cwd, env=env, apart=True, harmless=harmless, largest_file=largest_file)
+    return program.finish(timeout=timeout)
+
+
 class Program:
-    """A program that has been started. Use `run` where nothing is to be done between its start and its end."""
+    """A program that has been started. Use `run` or `read` where nothing is to be done between its start and its end."""
 
     def __init__(
         self,
@@ -52,6 +73,9 @@ class Program:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         wants_input: bool = False,
+        apart: bool = False,
+        harmless: bool = False,
+        largest_file: int | None = None,
     ) -> None:
         """Start it. HostProblem when it is not there."""
         self._command = command
@@ -63,10 +87,10 @@ class Program:
                 env={**(os.environ if env is None else env), _COOKIE: self._cookie.partition("=")[2]},
                 stdin=subprocess.PIPE if wants_input else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.PIPE if apart else subprocess.STDOUT,
                 start_new_session=True,
                 # What a killed worker has started must not work on without it.
-                preexec_fn=with_parent(signal.SIGKILL),
+                preexec_fn=None if harmless else with_parent(signal.SIGKILL, largest_file),
             )
         except FileNotFoundError as error:
             raise HostProblem(
@@ -75,11 +99,10 @@ class Program:
 
     def finish(self, *, timeout: float, stdin: bytes | None = None, log: Path | None = None, strangers: bool = False) -> Ended:
         """Give it its input and wait for its end; see `run`."""
-        raw = b""
+        heard = _Heard(self._process)
         try:
-            raw = _read_to_end(self._process, stdin, time.monotonic() + timeout)
+            heard.to_the_end(stdin, time.monotonic() + timeout)
         except subprocess.TimeoutExpired as error:
-            raw = bytes(error.output)
             raise TimedOut(f"`{' '.join(self._command[:3])}` did not end within {timeout:.0f} s and was killed.") from error
         finally:
             # Also when a soft time limit or a kill of the task ends us: nothing that we started may live on.
@@ -87,41 +110,86 @@ class Program:
             if strangers:
                 _kill_daemons(self._cookie.encode())
             if log is not None:
-                log.write_text(raw.decode(errors="replace"))
-        return Ended(self._process.returncode, raw.decode(errors="replace"))
+                log.write_text(heard.output)
+        return Ended(self._process.returncode, heard.output, heard.errors)
 
     def end(self) -> None:
         """Kill it with its whole process group, if it still lives."""
         _kill_group(self._process)
 
 
-def _read_to_end(process: subprocess.Popen[bytes], stdin: bytes | None, ends: float) -> bytes:
-    """Read until the process itself has ended: a daemon it left may hold the pipe open for ever."""
-    assert process.stdout is not None
-    if stdin is not None and process.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):  # it did not want it
-            process.stdin.write(stdin)
-            process.stdin.close()
-    pipe = process.stdout.fileno()
-    os.set_blocking(pipe, False)
-    kept, dropped, open_ = bytearray(), False, True
-    while True:
-        over = _has_ended(process)
-        if open_ and select.select([pipe], [], [], 0 if over else 0.05)[0]:
+class _Heard:
+    """What a process says, read until the process itself has ended: a daemon it left may hold its pipes open for ever."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        self._process = process
+        self._kept: dict[int, bytearray] = {process.stdout.fileno(): bytearray()}
+        if process.stderr is not None:
+            self._kept[process.stderr.fileno()] = bytearray()
+        self._cut: set[int] = set()
+
+    @property
+    def output(self) -> str:
+        """Standard output; with standard error in between, unless that is kept apart."""
+        return self._text(0)
+
+    @property
+    def errors(self) -> str:
+        """Standard error where it is kept apart."""
+        return self._text(1) if len(self._kept) > 1 else ""
+
+    def _text(self, which: int) -> str:
+        pipe = list(self._kept)[which]
+        raw = bytes(self._kept[pipe])
+        return (_CUT + raw if pipe in self._cut else raw).decode(errors="replace")
+
+    def to_the_end(self, stdin: bytes | None, ends: float) -> None:
+        """Feed and read it. TimeoutExpired when it goes on beyond `ends`."""
+        if stdin is not None and self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # it did not want it
+                self._process.stdin.write(stdin)
+                self._process.stdin.close()
+        ended = os.pidfd_open(self._process.pid)
+        pipes = set(self._kept)
+        for pipe in pipes:
+            os.set_blocking(pipe, False)
+        try:
+            while not _has_ended(self._process):
+                left = ends - time.monotonic()
+                if left <= 0:
+                    raise subprocess.TimeoutExpired(self._process.args, 0)
+                pipes -= self._read(select.select([ended, *pipes], [], [], left)[0])
+            while ready := pipes & set(select.select(pipes, [], [], 0)[0] if pipes else []):
+                if time.monotonic() > ends:
+                    return  # a daemon it left talks on
+                pipes -= self._read(ready)
+        finally:
+            os.close(ended)
+
+    def _read(self, ready: Iterable[int]) -> set[int]:
+        """Take what is there; the pipes that are at their end."""
+        over = set()
+        for pipe in (pipe for pipe in ready if pipe in self._kept):
             chunk = os.read(pipe, 1 << 16)
-            open_ = bool(chunk)
+            if not chunk:
+                over.add(pipe)
+            kept = self._kept[pipe]
             kept += chunk
-            if len(kept) > 2 * _KEPT_BYTES:
+            # Data that is read by programs is worth nothing without its beginning.
+            most = _MOST_DATA if len(self._kept) > 1 else 2 * _KEPT_BYTES
+            if len(kept) > most:
+                if len(self._kept) > 1:
+                    raise HostProblem(
+                        f"`{_shown(self._process.args)}` wrote more than {_MOST_DATA >> 20} MiB and was killed.", code="too-much"
+                    )
                 del kept[:-_KEPT_BYTES]
-                dropped = True
-            if chunk and time.monotonic() <= ends:
-                continue
-        elif not open_ and not over:
-            time.sleep(0.02)
-        if over:
-            return _CUT + bytes(kept) if dropped else bytes(kept)
-        if time.monotonic() > ends:
-            raise subprocess.TimeoutExpired(process.args, 0, output=bytes(kept))
+                self._cut.add(pipe)
+        return over
+
+
+def _shown(command: Any) -> str:
+    return " ".join(str(part) for part in command[:3])
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
@@ -153,7 +221,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     except PermissionError:  # the group has only zombies of another user left
         return
     process.wait()
-    for pipe in (process.stdin, process.stdout):
+    for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe:
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
@@ -165,10 +233,15 @@ def plain_environment(**more: str) -> dict[str, str]:
     return {"PATH": os.defpath, "HOME": "/", "LC_ALL": "C.UTF-8", **kept, **more}
 
 
-def with_parent(number: signal.Signals) -> Callable[[], None]:
-    """What a child does before it becomes a program: ask for signal `number` when its parent dies, however it dies."""
+def with_parent(number: signal.Signals, largest_file: int | None = None) -> Callable[[], None]:
+    """What a child does before it becomes a program: ask for signal `number` when its parent dies, however it dies.
+
+    With `largest_file`, no file it writes may grow beyond so many bytes.
+    """
 
     def ask() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
     return ask
