@@ -5,6 +5,7 @@ Each figure is the median of the pairwise ratios canonq / baseline, the two take
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -25,9 +26,11 @@ from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.volumes import archive, copy_tree, sync_tree, unpack_archive
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.versions import read_tags
+from canonq.flows.sweep import open_sweep, start
 from canonq.flows.sync import sync
 from canonq.flows.test import test_tag
-from canonq.settings import Settings
+from canonq.flows.world import World
+from canonq.settings import GitSettings, Settings
 from canonq.wiring import live
 from demo import images
 from tests.support import make_recipe
@@ -92,6 +95,82 @@ def bench_listing(folder: Path) -> None:
         lambda: subprocess.run(bare, check=True, capture_output=True),
         9,
     )
+
+
+TAGS = 20
+
+
+def enrol_many(folder: Path, count: int) -> World:
+    """A world of so many recipes, each with an upstream of 20 tags, synced and promoted, so that nothing is new."""
+    repo = Repo.init(folder / "upstreams" / "first")
+    repo.git.commit("--allow-empty", "--message", "one")
+    for number in range(TAGS):
+        repo.git.tag("--annotate", f"1.{number}.0+1", "--message", "x")
+    repo.git.pack_refs("--all")
+    settings = Settings(repo=folder / "checkout", state=folder / "state", git=GitSettings(per_host=AT_ONCE))
+    world = live(settings)
+    record = {"version": f"1.{TAGS - 1}.0+1", "commit": repo.head.commit.hexsha, "status": "idle", "ts": "20260617T050314Z"}
+    for number in range(count):
+        name = f"site-{number}"
+        upstream = folder / "upstreams" / name
+        shutil.copytree(repo.git_dir, upstream)
+        enrolment = folder / "checkout" / "tests" / name
+        enrolment.mkdir(parents=True)
+        (enrolment / "recipe.toml").write_text(f'upstream = "file://{upstream}"\n')
+        if number == 0:
+            sync(world, name)
+        else:  # as a sync would leave it, and a thousand of them are quicker copied
+            shutil.copytree(folder / "state" / "repos" / "site-0", folder / "state" / "repos" / name)
+            kept = world.repos.remembered("site-0")
+            world.repos.remember(name, {**kept, "upstream": f"file://{upstream}"})
+        (folder / "state" / "warm" / name).mkdir(parents=True)
+        (folder / "state" / "warm" / name / "canonical.json").write_text(json.dumps({"recipe": name, **record}))
+    return world
+
+
+AT_ONCE = 8
+
+
+def idle_sweep(world: World) -> None:
+    """A sweep as its task does it, from the enrolments to the report."""
+    opened = open_sweep(world)
+    begun = start(world, opened, lambda enrolment: None)
+    assert len(begun["idle"]) == len(opened.chains), "nothing is new"
+
+
+def bench_idle(folder: Path) -> None:
+    """An idle sweep beside a bare `git ls-remote` of the same repositories, as many at a time; and 1,000 beside 200."""
+    few, many = enrol_many(folder / "few", 200), enrol_many(folder / "many", 1000)
+    listed = "".join(f"file://{path}\n" for path in sorted((folder / "few" / "upstreams").glob("site-*"))).encode()
+    bare = ["xargs", "-P", str(AT_ONCE), "-n", "1", "git", "ls-remote"]
+    processes: dict[str, list[int]] = {"canonq": [], "bare": []}
+
+    def counted(name: str, action: Action) -> Action:
+        def counts() -> None:
+            before = forks()
+            action()
+            processes[name].append(forks() - before)
+
+        return counts
+
+    def list_bare() -> None:
+        subprocess.run(bare, input=listed, check=True, stdout=subprocess.DEVNULL)
+
+    ratio(
+        f"idle sweep over 200 recipes / git ls-remote of each, {AT_ONCE} at a time",
+        counted("canonq", lambda: idle_sweep(few)),
+        counted("bare", list_bare),
+        7,
+    )
+    print(f"{'processes that the idle sweep started / those of git ls-remote':70} "
+          f"{statistics.median(processes['canonq']) / statistics.median(processes['bare']):6.2f}")  # fmt: skip
+    ratio("idle sweep over 1,000 recipes / over 200", lambda: idle_sweep(many), lambda: idle_sweep(few), 3)
+
+
+def forks() -> int:
+    """How many processes and threads this machine has started since it was."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("processes ")).split()[1])
 
 
 def bench_snapshot(folder: Path) -> None:
@@ -174,6 +253,7 @@ def main() -> int:
         folder = Path(name)
         bench_order()
         bench_listing(folder)
+        bench_idle(folder)
         bench_snapshot(folder)
         SwarmEngine().preflight()
         SwarmEngine().ensure_network("proxy")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, TypeAlias
 
 from canonq.core.convergence import Service, Task
 from canonq.core.deployable import Deployable
-from canonq.core.enrolment import Health
+from canonq.core.enrolment import Health, Tree
+from canonq.core.mirror import Change
+from canonq.core.pulls import Landing, Pull, StatusState
 
 _KEPT_LINES = 25
 
@@ -22,13 +24,15 @@ class Listing:
     branch: str
     head: str | None  #: commit of the default branch; None in an empty repository
     tags: dict[str, str]  #: tag -> commit
+    refs: Mapping[str, str] = field(default_factory=dict)  #: full name -> object as it is, of branches and tags
+    digest: str = ""  #: changes when the default branch, its head or any tag does
 
 
 class Repos(Protocol):
     """Bare clones of recipes, one each, never checked out."""
 
-    def listing(self, url: str) -> Listing:
-        """One look at the remote, touching no disk. SyncFailed when it cannot be read."""
+    def listing(self, url: str, *, which: str = "upstream") -> Listing:
+        """One look at the remote, touching no disk. SyncFailed when it cannot be read; `which` is what errors call it."""
 
     def tags(self, recipe: str) -> dict[str, str]:
         """Tags of the local clone, peeled; empty when there is no clone."""
@@ -36,26 +40,94 @@ class Repos(Protocol):
     def known(self, recipe: str) -> dict[str, str]:
         """Every tag ever fetched with the commit it had, so that a moved tag is noticed."""
 
+    def odd_tags(self, recipe: str) -> dict[str, str]:
+        """Tags of the local clone that name no commit: tag -> "tree" or "blob"."""
+
+    def forget(self, recipe: str, tag: str) -> bool:
+        """Accept whatever commit a tag names from now on; whether it was known."""
+
+    def remembered(self, recipe: str) -> dict[str, Any]:
+        """What `remember` kept; empty when there is no clone, or it changed since."""
+
+    def remember(self, recipe: str, value: dict[str, Any]) -> None:
+        """Keep something about the clone as it is now."""
+
     def update(self, recipe: str, url: str, listing: Listing) -> bool:
-        """Bring the clone in line with `listing`; whether anything changed. Calling twice changes nothing."""
+        """Bring the clone in line with `listing`; whether anything changed. Calling twice changes nothing.
 
-    def fetch_ref(self, recipe: str, url: str, ref: str) -> str:
-        """Fetch a branch, a full commit or a pull request's head (`pull/7/head`); its commit. It becomes no tag.
-
-        WrongUse when the upstream has no such ref, SyncFailed when it cannot be read.
+        SyncFailed when the upstream cannot be read, TagMoved when a tag moved after it was listed.
         """
 
-    def checkout(self, recipe: str, commit: str, folder: Path) -> None:
-        """Put the tree of `commit` into a new worktree and prove it is exactly that tree."""
+    def fetch_ref(self, recipe: str, url: str, ref: str, *, which: str = "upstream") -> str:
+        """Fetch a branch, a full commit or a pull request's head (`pull/7/head`); its commit. It becomes no tag.
+
+        WrongUse when the remote has no such ref, SyncFailed when it cannot be read.
+        """
+
+    def checkout(self, recipe: str, commit: str, folder: Path, tree: Tree | None = None) -> None:
+        """Put the tree of `commit` into a new worktree and prove it is exactly that tree.
+
+        RecipeProblem for what could leave the worktree, and for what `tree` does not allow.
+        """
 
     def show(self, recipe: str, commit: str, path: str) -> str | None:
         """One file of a commit; None when it is not there."""
+
+    def landing(self, recipe: str, main: str, head: str) -> Landing:
+        """What the clone's history says about a head and a default branch, both commits of the clone."""
+
+    def elsewhere(self, root: Path) -> Repos:
+        """The same with clones below another folder, for a look that is to leave nothing behind."""
 
     def is_annotated(self, recipe: str, tag: str) -> bool:
         """Whether a tag of the clone is an annotated one."""
 
     def drop_checkout(self, recipe: str, folder: Path) -> None:
         """Remove a worktree; not an error when it is gone."""
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What was done to a mirror."""
+
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...]  #: what a person should know
+    digest: str  #: of its listing, now that it equals upstream
+
+
+class Mirrors(Protocol):
+    """Mirrors of upstreams."""
+
+    def bring(self, recipe: str, url: str, branch: str, dry_run: bool = False) -> Mirrored:
+        """Make the mirror's default branch and tags equal to the clone's; with `dry_run` say what would be done.
+
+        Other branches are left alone. SyncFailed (`mirror-refused`, `mirror-moving`, `mirror-gone`, ...) leaves it in a
+        state from which the next call goes on. Called twice, it pushes nothing the second time.
+        """
+
+
+class Forge(Protocol):
+    """The forge that mirrors are on. ForgeProblem when it does not do what it is asked for."""
+
+    dry_run: bool  #: whether nothing is to be changed there
+
+    def version(self) -> str:
+        """What the forge says it is."""
+
+    def repo_of(self, url: str) -> str | None:
+        """`owner/name` of a mirror that is on this forge, else None."""
+
+    def open_pulls(self, repo: str) -> list[Pull]:
+        """All open pull requests of a repository."""
+
+    def comment_once(self, repo: str, number: int, mark: str, text: str) -> bool:
+        """Comment on a pull request, unless a comment with `mark` is there already; whether it was made now."""
+
+    def close(self, repo: str, number: int) -> None:
+        """Close a pull request without merging it."""
+
+    def set_status(self, repo: str, commit: str, state: StatusState, description: str) -> None:
+        """Set the status of a commit under canonq's context."""
 
 
 @dataclass(frozen=True)

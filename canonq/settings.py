@@ -73,6 +73,40 @@ class IngressSettings(BaseModel):
     ca_file: Path | None = None
 
 
+class GitSettings(BaseModel):
+    """How git talks to other hosts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    credentials_file: Path | None = None  #: users and passwords, in the form of git's own credential store
+    timeout: Annotated[int, Field(ge=1, le=3600)] = 600  #: seconds for one fetch or push
+    listing_timeout: Annotated[int, Field(ge=1, le=600)] = 60  #: seconds for one listing of a remote's refs
+    largest: Size = 2**30  #: bytes that one fetch may bring
+    per_host: Annotated[int, Field(ge=1, le=64)] = 8  #: listings at a time from one host
+
+
+class ForgeSettings(BaseModel):
+    """The Gitea or Forgejo that mirrors are on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+(/[^\s?#@]*)?$")]
+    token_file: Path
+    ca_file: Path | None = None
+    timeout: Annotated[int, Field(ge=1, le=3600)] = 120  #: seconds for one question with all its retries
+    dry_run: bool = False  #: say what would be done to pull requests and statuses, and do it not
+
+
+class WebhookSettings(BaseModel):
+    """Where pushes are told to canonq, and the secret that signs them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    listen: Annotated[str, StringConstraints(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.\-]+):[0-9]{1,5}$")] = "127.0.0.1:8787"
+    secret_file: Path
+    delay: Annotated[int, Field(ge=0, le=600)] = 10  #: seconds in which further pushes of a recipe count as the same
+
+
 class Settings(BaseSettings):
     """All settings; each may stand in canonq.toml, or as CANONQ_<NAME> in the environment."""
 
@@ -86,6 +120,10 @@ class Settings(BaseSettings):
     redis_url_file: Path | None = None  #: a file that holds the URL, password and all
     zone: Zone = "canonq.test"  #: domains are warm-<recipe>.<zone>
     ingress: IngressSettings | None = None
+    git: GitSettings = GitSettings()
+    forge: ForgeSettings | None = None
+    webhook: WebhookSettings | None = None  #: off unless it is set
+    catalogue: str = "https://recipes.coopcloud.tech/recipes.json"  #: URL or path of the list that `canonq enrol` looks in
     nightly: Crontab | None = None  #: overrides beat_schedule.NIGHTLY; UTC
     light_workers: Annotated[int, Field(ge=1, le=64)] = 2  #: light recipes side by side on this host
     hold_reds: Annotated[int, Field(ge=0)] = 3
@@ -117,13 +155,21 @@ class Settings(BaseSettings):
             return self.redis_url.get_secret_value() or None
         if self.redis_url_file is None:
             return None
-        try:
-            return self.redis_url_file.read_text().strip() or None
-        except OSError as error:
-            raise WrongConfiguration(
-                f"redis_url_file = {self.redis_url_file} cannot be read: {error.strerror}.",
-                mend="let the user that runs canonq read it.",
-            ) from error
+        return secret_in(self.redis_url_file, "redis_url_file", may_be_empty=True) or None
+
+
+def secret_in(path: Path, key: str, *, may_be_empty: bool = False) -> str:
+    """The one line in a file that keeps a secret. WrongConfiguration, without the secret, when there is none."""
+    try:
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise WrongConfiguration(
+            f"{key} = {path} cannot be read: {why}.", mend="let the user that runs canonq read it."
+        ) from error
+    if (not text and not may_be_empty) or any(character.isspace() or not character.isprintable() for character in text):
+        raise WrongConfiguration(f"{key} = {path} must have the secret in one line, and nothing else.", mend="write it anew.")
+    return text
 
 
 def config_file() -> Path | None:

@@ -12,10 +12,13 @@ from canonq.adapters.budget import Budget, PulledImages
 from canonq.adapters.checkout import Checkout
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.files import told, write_durably
+from canonq.adapters.forge import HttpForge
 from canonq.adapters.git import GitRepos
+from canonq.adapters.gitprogram import GitLimits, GitProgram
 from canonq.adapters.host import Host
 from canonq.adapters.ingress import HttpIngress
 from canonq.adapters.locks import RedisLocks, redis_client
+from canonq.adapters.mirror import Mirrors
 from canonq.adapters.registry import Registry
 from canonq.adapters.runs import Runs, Sweeps
 from canonq.core.errors import CanonqError, WrongConfiguration
@@ -39,10 +42,13 @@ def live(settings: Settings | None = None) -> World:
         client = redis_client(url)
     except ValueError as error:
         raise WrongConfiguration(f"CANONQ_REDIS_URL cannot be used: {error}.", mend="write redis://host:port/0.") from error
+    repos = GitRepos(state / "repos", GitProgram(_git_limits(settings)))
     return World(
         settings=settings,
         checkout=Checkout(settings.repo),
-        repos=GitRepos(state / "repos"),
+        repos=repos,
+        mirrors=Mirrors(repos),
+        forge=_forge(settings),
         engine=engine,
         locks=RedisLocks(client, state / "warm", instance=instance, lease=settings.lease),
         registry=Registry(state / "warm"),
@@ -54,6 +60,25 @@ def live(settings: Settings | None = None) -> World:
         budget=Budget(state / "locks" / "disk", lambda: _free(state, engine), settings.disk_floor),
         pulled=PulledImages(state / "images"),
     )
+
+
+def _git_limits(settings: Settings) -> GitLimits:
+    """Limits and credentials for git; the forge's token is one for the repositories on it."""
+    git, forge = settings.git, settings.forge
+    return GitLimits(
+        listing=git.listing_timeout,
+        transfer=git.timeout,
+        largest=git.largest,
+        credentials_file=git.credentials_file,
+        tokens={forge.url.rstrip("/"): forge.token_file} if forge else {},
+        ca_file=forge.ca_file if forge else None,
+    )
+
+
+def _forge(settings: Settings) -> HttpForge | None:
+    if (forge := settings.forge) is None:
+        return None
+    return HttpForge(forge.url, forge.token_file, ca_file=forge.ca_file, total=forge.timeout, dry_run=forge.dry_run)
 
 
 def _free(state: Path, engine: SwarmEngine) -> int:

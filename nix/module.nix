@@ -25,6 +25,18 @@ let
         inherit (cfg.ingress) scheme address;
       } // optionalAttrs (cfg.ingress.caFile != null) { ca_file = cfg.ingress.caFile; };
     }
+    // optionalAttrs (cfg.forge != null) {
+      forge = {
+        inherit (cfg.forge) url;
+        token_file = cfg.forge.tokenFile;
+      } // optionalAttrs (cfg.forge.caFile != null) { ca_file = cfg.forge.caFile; };
+    }
+    // optionalAttrs cfg.webhook.enable {
+      webhook = {
+        inherit (cfg.webhook) listen;
+        secret_file = cfg.webhook.secretFile;
+      };
+    }
     // cfg.settings
   );
 
@@ -174,6 +186,47 @@ in
       description = "The reverse proxy that probes go through. Without one, routing is not tested.";
     };
 
+    forge = mkOption {
+      type = types.nullOr (types.submodule {
+        options = {
+          url = mkOption {
+            type = types.str;
+            example = "https://git.example.org";
+            description = "Where the Gitea or Forgejo is that mirrors are on.";
+          };
+          tokenFile = mkOption {
+            type = types.str;
+            example = "/run/secrets/canonq-forge-token";
+            description = "A file, outside the store, with a token that may read and write repositories and issues.";
+          };
+          caFile = mkOption {
+            type = types.nullOr types.str;
+            default = null;
+            description = "The certificate authority that signed the forge's certificate.";
+          };
+        };
+      });
+      default = null;
+      description = "The forge that mirrors are on. Without one, pull requests and commit statuses are left alone.";
+    };
+
+    webhook = {
+      enable = mkEnableOption "the server that takes a forge's pushes, so that a release need not wait for the night";
+
+      listen = mkOption {
+        type = types.str;
+        default = "127.0.0.1:8787";
+        description = "Where it listens, in plain HTTP.";
+      };
+
+      secretFile = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "/run/secrets/canonq-webhook";
+        description = "A file, outside the store, with the secret that signs what the forge says.";
+      };
+    };
+
     settings = mkOption {
       type = toml.type;
       default = { };
@@ -221,6 +274,10 @@ in
       {
         assertion = cfg.flower.enable -> cfg.flower.loginFile != null;
         message = "services.canonq.flower.loginFile is not set: Flower must not run without a login.";
+      }
+      {
+        assertion = cfg.webhook.enable -> cfg.webhook.secretFile != null;
+        message = "services.canonq.webhook.secretFile is not set: what is not signed is not taken.";
       }
     ];
 
@@ -271,6 +328,11 @@ in
         queues = "heavy,light";
         concurrency = 1;
         description = "canonq worker for heavy recipes";
+      };
+    } // optionalAttrs cfg.webhook.enable {
+      canonq-webhook = unit {
+        description = "canonq's ear for pushes";
+        command = "${cfg.package}/bin/canonq webhook";
       };
     } // optionalAttrs cfg.flower.enable {
       canonq-flower = unit {

@@ -46,7 +46,10 @@ python3Packages.buildPythonApplication rec {
     pytest
     pyyaml
     python3Packages.redis
+    requests
     rich
+    tenacity
+    tornado
     urllib3
     zstandard
   ];

@@ -13,7 +13,7 @@ from canonq.core.errors import Busy, CanonqError, WrongUse
 from canonq.core.names import recipe_name, shown
 from canonq.core.outcomes import Step
 from canonq.core.records import Decision, Promotion, Synced, Verdict
-from canonq.flows.sweep import retry_deferred, settle, settle_error, summary
+from canonq.flows.sweep import finish, retry_deferred, settle, settle_error
 from canonq.flows.world import World
 from canonq.wiring import live
 
@@ -124,9 +124,7 @@ def _after(world: World, sweep: str | None) -> None:
     named = bool(world.sweeps.read(sweep).get("named"))
     for recipe in retry_deferred(world, sweep, lambda enrolment: start_chain(enrolment, sweep, named)):
         log.warning("%s: deferred, tried again", recipe)
-    whole = summary(world, sweep)
-    if not whole["pending"]:
-        world.sweeps.report(sweep, whole)
+    if whole := finish(world, sweep):
         log.warning("Sweep %s is over: %s of %s enrolled", sweep, whole["counts"], whole["enrolled"])
 
 

@@ -11,9 +11,9 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.names import shown
 from canonq.core.records import Decision, Synced, Verdict
-from canonq.flows.decide import decide_recipe, expected_seconds
+from canonq.flows.decide import decide_recipe
 from canonq.flows.promote import promote as promote_recipe
-from canonq.flows.sweep import open_failed, open_sweep
+from canonq.flows.sweep import open_failed, open_sweep, start
 from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.test import test_decided, test_ref, test_tag
 from canonq.wiring import live
@@ -45,9 +45,16 @@ def start_chain(enrolment: Enrolment, sweep: str, named: bool, *, step: str = "s
 
 @app.task(bind=True, throws=(StepFailed,), name="canonq.sweep")
 def sweep(
-    self: Task[Any, Any], recipes: list[str] | None = None, sweep: str | None = None, nightly: bool = False
+    self: Task[Any, Any],
+    recipes: list[str] | None = None,
+    sweep: str | None = None,
+    nightly: bool = False,
+    named: bool | None = None,
 ) -> dict[str, Any]:
-    """Open a sweep and enqueue every enrolled recipe's chain, the longest first. `nightly`: once, however many beats ask."""
+    """Open a sweep, look at all upstreams, and enqueue a chain for every recipe in which anything may be new.
+
+    `nightly`: once, however many beats ask. `named`: whether a person named the recipes; a push that did is none.
+    """
     world = None
     try:
         world = live()
@@ -55,15 +62,14 @@ def sweep(
             log.warning("Another beat has started tonight's sweep already.")
             return {"sweep": None, "started": []}
         sweep = sweep or world.sweeps.id_for(self.request.id, world.new_id())
-        opened = open_sweep(world, recipes or (), sweep)
-        for enrolment in sorted(opened.chains, key=lambda e: -(expected_seconds(world.runs.verdicts(e.recipe)) or 0)):
-            start_chain(enrolment, opened.sweep, opened.named)
+        opened = open_sweep(world, recipes or (), sweep, named=named)
+        begun = start(world, opened, lambda enrolment: start_chain(enrolment, opened.sweep, opened.named))
     except CanonqError as error:
         log.critical("The sweep did nothing: %s", error)
         if world is not None and sweep is not None:
             open_failed(world, sweep, error)
         raise StepFailed(f"{error.code}: {error}") from None
-    return {"sweep": opened.sweep, "started": [enrolment.recipe for enrolment in opened.chains]}
+    return {"sweep": opened.sweep, **begun}
 
 
 @app.task(bind=True, throws=(StepFailed,), name="canonq.sync")

@@ -33,10 +33,10 @@ class Tree:
             self._logs.mkdir(parents=True, exist_ok=True)
 
     def start(self, name: str, *arguments: str) -> None:
-        """Start `celery -A canonq ...`, its output appended to `logs/<name>.log`."""
+        """Start `python -m ...`, its output appended to `logs/<name>.log`."""
         with (self._logs / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "canonq", *arguments],
+                [sys.executable, "-m", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -82,15 +82,27 @@ def running(settings: Settings, *, beat: bool = False, keep_redis: bool = False)
         tree = Tree(settings, url)
         interrupted = True
         try:
+            celery = ("celery", "-A", "canonq")
             unheard = ("--without-gossip", "--without-mingle", "--loglevel=INFO")
             suffix = f"{os.getpid()}@%h"
             tree.start(
-                "worker-light", "worker", "-n", f"light-{suffix}", "-Q", "light", "-c", str(settings.light_workers), *unheard
+                "worker-light",
+                *celery,
+                "worker",
+                "-n",
+                f"light-{suffix}",
+                "-Q",
+                "light",
+                "-c",
+                str(settings.light_workers),
+                *unheard,
             )
-            tree.start("worker-heavy", "worker", "-n", f"heavy-{suffix}", "-Q", "heavy,light", "-c", "1", *unheard)
+            tree.start("worker-heavy", *celery, "worker", "-n", f"heavy-{suffix}", "-Q", "heavy,light", "-c", "1", *unheard)
             if beat:
                 # No pidfile: after a power cut its number may be another process's. A second beat would do no harm.
-                tree.start("beat", "beat", "--pidfile=", "--loglevel=INFO")
+                tree.start("beat", *celery, "beat", "--pidfile=", "--loglevel=INFO")
+                if settings.webhook is not None:
+                    tree.start("webhook", "workers.webhook")
             _await_workers(tree, 2, os.getpid())
             yield tree
             interrupted = False

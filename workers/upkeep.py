@@ -82,6 +82,8 @@ def reconcile(world: World, app: Celery) -> list[str]:
     done: list[str] = []
     waiting: set[tuple[str, str]] | None = None
     for sweep in world.sweeps.open_sweeps(_OLD_SWEEP):
+        if world.sweeps.is_discovering(sweep):
+            continue
         record, journal = summary(world, sweep), world.sweeps.journal(sweep)
         if not record["pending"] and record["enrolled"]:
             world.sweeps.report(sweep, record)

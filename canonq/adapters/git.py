@@ -1,173 +1,206 @@
-"""Git: one bare clone for each recipe, never checked out; every run gets a worktree of its own.
-
-Through GitPython's command wrapper, with no hooks, no prompts, no foreign protocols and always a time limit.
-"""
+"""Git: one bare clone for each recipe, never checked out; every run gets a worktree of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
-import os
 import posixpath
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-
-from git.cmd import Git
-from git.exc import GitCommandNotFound
+from typing import Any
 
 from canonq.adapters.files import told, write_json
-from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, WrongConfiguration, WrongUse
+from canonq.adapters.gitprogram import GitProgram, failed, sync_failed, timed_out
+from canonq.adapters.history import History
+from canonq.core.addresses import masked
+from canonq.core.enrolment import Tree
+from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, TimedOut, WrongUse, tag_moved
 from canonq.core.names import COMMIT, ref_name, ref_problem, shown
+from canonq.core.pulls import Landing
 from canonq.ports import Listing
 
-_URL = re.compile(r"(?:https?|ssh|git|file)://[^\s]+|/[^\s]*|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s]+")
-_ENVIRONMENT = {
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ASKPASS": "true",
-    "SSH_ASKPASS": "true",
-    "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
-    "GIT_LFS_SKIP_SMUDGE": "1",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "LC_ALL": "C.UTF-8",
-}
-#: Asks nothing: a host that is not known, or a key that is missing, is an error and not a hang.
-_SSH = "ssh -oBatchMode=yes -oConnectTimeout=20"
-_OPTIONS = ("core.hooksPath=/dev/null", "core.autocrlf=false", "gc.auto=0", "maintenance.auto=false",
-            "advice.detachedHead=false", "core.fsmonitor=false")  # fmt: skip
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
-
-
-def masked(url: str) -> str:
-    """A URL without its user and password, for messages."""
-    return _CREDENTIALS.sub("***@", url)
-
-
-def upstream_url(text: str, checkout: Path) -> str:
-    """The address git is given for `upstream`: a URL, an absolute path, or a path below the checkout.
-
-    WrongConfiguration for `ext::` and anything else that could make git start a program.
-    """
-    if text.startswith(("./", "../")):
-        return str((checkout / text).resolve())
-    if not _URL.fullmatch(text):
-        raise WrongConfiguration(
-            f"upstream = {shown(masked(text))} is not an address canonq uses.",
-            mend="give an https, ssh, git or file URL, user@host:path, or a path that begins with '/' or './'.",
-            code="bad-upstream",
-        )
-    return text
+TAGS, HEADS = "refs/tags/", "refs/heads/"
+_LINE = re.compile(r"([0-9a-f]{40})\t(HEAD|refs/[^\t]+)")
+_NOTHING = "0" * 40  #: what a server says of refs that are broken
+_OTHER_FORMAT = re.compile(r"[0-9a-f]{64}\tHEAD")
+#: What git says when the clone itself, and not the remote, is at fault.
+_CORRUPT = re.compile(
+    r"bad object|corrupt|loose object|unable to read|invalid sha1|bad signature|not a valid object|in packed-refs"
+    r"|did not send all necessary objects|missing (?:object|blob|tree|commit|necessary)|unexpected line|unresolved deltas",
+    re.I,
+)
+_SHALLOW = re.compile(r"shallow roots are not allowed")
+_REMEMBERED = "canonq.json"
+_POINTER = "^version https://git-lfs.github.com/spec/"
 
 
 class GitRepos:
     """Repos (see ports) below one folder: `<root>/<recipe>/repo.git` and `<root>/<recipe>/seen.json`."""
 
-    def __init__(self, root: Path, *, timeout: float = 120.0) -> None:
+    def __init__(self, root: Path, git: GitProgram | None = None) -> None:
         self._root = root
-        self._timeout = timeout  #: seconds for one git command
+        self.git = git or GitProgram()
 
-    def listing(self, url: str) -> Listing:
+    def listing(self, url: str, *, which: str = "upstream") -> Listing:
         """One look at the remote: default branch, its head, and all tags peeled."""
-        status, out, err = _git(None, self._timeout, "ls-remote", "--symref", "--", url, "HEAD", "refs/heads/*", "refs/tags/*")
-        if status != 0:
-            raise _unreachable(url, err)
-        refs: dict[str, str] = {}
-        branch = ""
-        for line in out.splitlines():
-            value, _, name = line.partition("\t")
-            if value.startswith("ref: ") and name == "HEAD":
-                branch = value.removeprefix("ref: refs/heads/")
-            else:
-                refs[name] = value
-        if not branch or f"refs/heads/{branch}" not in refs:
-            branch = _guess_branch(refs) or branch
-        if branch and ref_problem(branch):
-            raise SyncFailed(f"The default branch {shown(branch)} of {masked(url)} {ref_problem(branch)}.")
-        tags = _peeled({name: commit for name, commit in refs.items() if name.startswith("refs/tags/")})
-        return Listing(branch or "main", refs.get(f"refs/heads/{branch}"), tags)
+        try:
+            ended = self.git.listing(url, "HEAD", "refs/heads/*", "refs/tags/*")
+        except TimedOut as error:
+            raise timed_out(which, url, error) from error
+        if ended.status != 0:
+            raise failed(which, url, ended)
+        found = _read_listing(ended.output.splitlines(), f"{which} {masked(url)}")
+        if not found.refs and _OTHER_FORMAT.search(ended.output):
+            raise sync_failed(which, url, "sha256", "It names its objects by SHA-256, which canonq does not read.")
+        return found
 
     def tags(self, recipe: str) -> dict[str, str]:
         """Tags of the clone with the commits they peel to; tags on trees or blobs are left out."""
-        clone = self._clone(recipe)
+        return {tag: name for tag, (kind, name) in self._peeled_tags(recipe).items() if kind == "commit"}
+
+    def odd_tags(self, recipe: str) -> dict[str, str]:
+        """Tags of the clone that name no commit: tag -> "tree" or "blob"."""
+        return {tag: kind for tag, (kind, _) in self._peeled_tags(recipe).items() if kind != "commit"}
+
+    def _peeled_tags(self, recipe: str) -> dict[str, tuple[str, str]]:
+        clone = self.clone(recipe)
         if not clone.is_dir():
             return {}
-        kinds = self._must(clone, "for-each-ref", "--format=%(refname:strip=2)%09%(objecttype)%09%(*objecttype)", "refs/tags")
-        listed, found = self._listed(clone), {}
-        for line in kinds.splitlines():
-            name, own, inner = line.split("\t")
-            kind = inner or own
+        fields = "%(refname:strip=2)%09%(objecttype)%09%(objectname)%09%(*objecttype)%09%(*objectname)"
+        found = {}
+        for line in self.must(clone, "for-each-ref", f"--format={fields}", "refs/tags").splitlines():
+            tag, kind, name, inner_kind, inner = line.split("\t")
+            kind, name = inner_kind or kind, inner or name
             if kind == "tag":  # a tag of a tag
-                kind = self._must(clone, "cat-file", "-t", listed[name])
-            if kind == "commit":
-                found[name] = listed[name]
+                name = self.must(clone, "rev-parse", f"{name}^{{}}")
+                kind = self.must(clone, "cat-file", "-t", name)
+            found[tag] = (kind, name)
         return found
 
     def known(self, recipe: str) -> dict[str, str]:
         """Every tag ever fetched with the commit it had then."""
-        path = self._root / recipe / "seen.json"
+        path = self._seen(recipe)
         try:
             seen = json.loads(path.read_text())
+            return {str(tag): str(commit) for tag, commit in dict(seen).items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise CanonqError(
                 f"{path} cannot be read: {error}.", mend="restore the file, or remove it to accept the tags as they are."
             ) from error
-        return {str(tag): str(commit) for tag, commit in dict(seen).items()}
 
-    def update(self, recipe: str, url: str, listing: Listing) -> bool:
-        """Fetch what `listing` names and the clone has not. A tag that moved meanwhile is refused by git."""
-        clone = self._clone(recipe)
-        with self._alone(recipe):
-            self._make_whole(recipe)
-            if self._listed(clone) == listing.tags and self._head(clone, listing.branch) == listing.head:
+    def forget(self, recipe: str, tag: str) -> bool:
+        """Accept whatever commit a tag names from now on; whether it was known."""
+        with self.alone(recipe):
+            known = self.known(recipe)
+            if known.pop(tag, None) is None:
                 return False
-            refspecs = ["refs/tags/*:refs/tags/*"]
-            if listing.head is not None:
-                refspecs.append(f"+refs/heads/{listing.branch}:refs/heads/{listing.branch}")
-            status, out, err = _git(
-                clone,
-                self._timeout * 5,
-                "fetch",
-                "--quiet",
-                "--no-tags",
-                "--prune",
-                "--no-write-fetch-head",
-                "--",
-                url,
-                *refspecs,
-            )
-            if status != 0:
-                raise _unreachable(url, err or out)
-            self._must(clone, "symbolic-ref", "HEAD", f"refs/heads/{listing.branch}")
-            write_json(self._root / recipe / "seen.json", {**self.known(recipe), **self.tags(recipe)})
+            write_json(self._seen(recipe), known)
             return True
 
-    def fetch_ref(self, recipe: str, url: str, ref: str) -> str:
-        """See ports.Repos.fetch_ref. Kept below refs/canonq/, where no release is looked for."""
-        clone = self._clone(recipe)
-        wanted = self._full_ref(url, ref_name(ref))
-        kept = f"refs/canonq/{wanted.removeprefix('refs/')}"
-        with self._alone(recipe):
-            self._make_whole(recipe)
-            arguments = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", url, f"+{wanted}:{kept}")
-            status, out, err = _git(clone, self._timeout * 5, *arguments)
-            if status != 0:
-                raise _unreachable(url, err or out)
-            return self._must(clone, "rev-parse", "--verify", f"{kept}^{{commit}}")
+    def remembered(self, recipe: str) -> dict[str, Any]:
+        """What `remember` kept; empty when there is no clone, or it was made anew since."""
+        try:
+            value = json.loads((self.clone(recipe) / _REMEMBERED).read_text())
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
 
-    def _full_ref(self, url: str, ref: str) -> str:
+    def remember(self, recipe: str, value: dict[str, Any]) -> None:
+        """Keep something about the clone as it is now, for as long as it is this clone."""
+        write_json(self.clone(recipe) / _REMEMBERED, value)
+
+    def update(self, recipe: str, url: str, listing: Listing) -> bool:
+        """Fetch what `listing` names and the clone has not. TagMoved when a tag moved since the listing."""
+        with self.alone(recipe):
+            try:
+                return self._bring(recipe, url, listing)
+            except HostProblem as error:
+                if error.cause not in ("", "upstream-unreachable") or not _CORRUPT.search(error.what):
+                    raise
+                self._discard(recipe)
+                return self._bring(recipe, url, listing)
+
+    def _bring(self, recipe: str, url: str, listing: Listing) -> bool:
+        self._make_whole(recipe)
+        if self._has(recipe, listing):
+            return False
+        with contextlib.suppress(FileNotFoundError):  # until the fetch has ended, nothing is known of this clone
+            (self.clone(recipe) / _REMEMBERED).unlink()
+        self._fetch_all(recipe, url, listing)
+        return True
+
+    def _has(self, recipe: str, listing: Listing) -> bool:
+        clone = self.clone(recipe)
+        ours = self.refs(clone, TAGS)
+        theirs = {ref: name for ref, name in listing.refs.items() if ref.startswith(TAGS)}
+        return ours == theirs and self._head(clone, listing.branch) == listing.head
+
+    def _fetch_all(self, recipe: str, url: str, listing: Listing) -> None:
+        clone = self.clone(recipe)
+        # Forced, as an annotated tag may be written anew at the same commit. That none names another commit was
+        # seen in the listing, and is looked at again below.
+        refspecs = ["+refs/tags/*:refs/tags/*"]
+        if listing.head is not None:
+            refspecs.append(f"+{HEADS}{listing.branch}:{HEADS}{listing.branch}")
+        for tag in self._peeled_tags(recipe).keys() - listing.tags.keys():
+            # A canonical may have been made from it, and the next upgrade begins there.
+            self.must(clone, "update-ref", f"refs/canonq/gone/{tag}", f"{TAGS}{tag}")
+        ended = self._fetch(clone, url, "--prune", *refspecs)
+        found, known = self.tags(recipe), self.known(recipe)
+        if _SHALLOW.search(ended.errors):  # git leaves such refs out, and calls that a success
+            raise sync_failed("upstream", url, "shallow", "It has only a part of its history (a shallow clone).")
+        for tag, commit in found.items():
+            if known.get(tag, commit) != commit:
+                raise tag_moved(recipe, tag, known[tag], commit)
+        self.must(clone, "symbolic-ref", "HEAD", f"{HEADS}{listing.branch}")
+        if found.keys() - known.keys():
+            write_json(self._seen(recipe), {**known, **found})
+
+    def _fetch(self, clone: Path, url: str, *arguments: str, which: str = "upstream") -> Any:
+        options = [argument for argument in arguments if argument.startswith("--")]
+        refspecs = [argument for argument in arguments if not argument.startswith("--")]
+        command = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *options, "--", url, *refspecs)
+        try:
+            ended = self.git.transfer(clone, url, *command)
+        except TimedOut as error:
+            raise timed_out(which, url, error) from error
+        if ended.status != 0:
+            raise failed(which, url, ended)
+        return ended
+
+    def fetch_ref(self, recipe: str, url: str, ref: str, *, which: str = "upstream") -> str:
+        """See ports.Repos.fetch_ref. Kept below refs/canonq/, where no release is looked for."""
+        clone = self.clone(recipe)
+        wanted = self._full_ref(url, ref_name(ref), which)
+        kept = f"refs/canonq/{wanted.removeprefix('refs/')}"
+        with self.alone(recipe):
+            self._make_whole(recipe)
+            self._fetch(clone, url, f"+{wanted}:{kept}", which=which)
+            return self.must(clone, "rev-parse", "--verify", f"{kept}^{{commit}}")
+
+    def keep_refs(self, recipe: str, url: str, refs: dict[str, str], *, which: str) -> None:
+        """Fetch refs of a remote under other names: theirs -> ours, below refs/canonq/."""
+        self._fetch(self.clone(recipe), url, *(f"+{theirs}:{ours}" for theirs, ours in refs.items()), which=which)
+
+    def _full_ref(self, url: str, ref: str, which: str) -> str:
         """What a remote calls the ref; a commit stands for itself."""
         if COMMIT.fullmatch(ref):
             return ref
-        names = [ref] if ref.startswith("refs/") else [f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/{ref}"]
-        status, out, err = _git(None, self._timeout, "ls-remote", "--", url, *names)
-        if status != 0:
-            raise _unreachable(url, err)
-        there = {line.partition("\t")[2] for line in out.splitlines()}
+        names = [ref] if ref.startswith("refs/") else [f"{HEADS}{ref}", f"{TAGS}{ref}", f"refs/{ref}"]
+        try:
+            ended = self.git.listing(url, *names)
+        except TimedOut as error:
+            raise timed_out(which, url, error) from error
+        if ended.status != 0:
+            raise failed(which, url, ended)
+        there = {line.partition("\t")[2] for line in ended.output.splitlines()}
         found = next((name for name in names if name in there), None)
         if found is None:
             raise WrongUse(
@@ -177,16 +210,16 @@ class GitRepos:
             )
         return found
 
-    def checkout(self, recipe: str, commit: str, folder: Path) -> None:
+    def checkout(self, recipe: str, commit: str, folder: Path, tree: Tree | None = None) -> None:
         """Make a worktree of `commit` and prove that it is exactly the commit's tree."""
-        clone = self._clone(recipe)
-        self._refuse_traps(clone, commit)
+        clone = self.clone(recipe)
+        self._refuse_traps(clone, commit, tree or Tree())
         self.drop_checkout(recipe, folder)
         with told(folder.parent):
             folder.parent.mkdir(parents=True, exist_ok=True)
-        self._must(clone, "worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
-        head = self._must(folder, "rev-parse", "HEAD")
-        differs = self._must(folder, "status", "--porcelain", "--untracked-files=all", "--ignored")
+        self.must(clone, "worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
+        head = self.must(folder, "rev-parse", "HEAD")
+        differs = self.must(folder, "status", "--porcelain", "--untracked-files=all", "--ignored")
         if head != commit or differs:
             raise CanonqError(
                 f"The worktree {folder} is not exactly commit {commit[:12]}: {differs or f'HEAD is {head}'}.",
@@ -196,60 +229,94 @@ class GitRepos:
 
     def drop_checkout(self, recipe: str, folder: Path) -> None:
         """Remove a worktree and git's note of it."""
-        clone = self._clone(recipe)
+        clone = self.clone(recipe)
         if folder.exists():
             shutil.rmtree(folder)
         if clone.is_dir():
-            self._must(clone, "worktree", "prune", "--expire=now")
+            self.must(clone, "worktree", "prune", "--expire=now")
+
+    def landing(self, recipe: str, main: str, head: str) -> Landing:
+        """See ports.Repos.landing."""
+        return History(self.git, self.clone(recipe)).landing(main, head)
+
+    def elsewhere(self, root: Path) -> GitRepos:
+        """See ports.Repos.elsewhere."""
+        return GitRepos(root, self.git)
 
     def is_annotated(self, recipe: str, tag: str) -> bool:
         """Whether the tag is an object of its own, with an author and a message."""
-        status, out, _ = _git(self._clone(recipe), self._timeout, "cat-file", "-t", f"refs/tags/{tag}")
-        return status == 0 and out == "tag"
+        ended = self.git.local(self.clone(recipe), "cat-file", "-t", f"{TAGS}{tag}")
+        return ended.status == 0 and ended.output.strip() == "tag"
 
     def show(self, recipe: str, commit: str, path: str) -> str | None:
         """One file of a commit, or None when it is not there."""
-        status, out, _ = _git(self._clone(recipe), self._timeout, "show", f"{commit}:{path}")
-        return out if status == 0 else None
+        ended = self.git.local(self.clone(recipe), "show", f"{commit}:{path}")
+        return ended.output if ended.status == 0 else None
 
-    def _clone(self, recipe: str) -> Path:
+    def clone(self, recipe: str) -> Path:
+        """Where the recipe's bare clone is, or will be."""
         return self._root / recipe / "repo.git"
 
+    def _seen(self, recipe: str) -> Path:
+        return self._root / recipe / "seen.json"
+
     def _make_whole(self, recipe: str) -> None:
-        clone = self._clone(recipe)
+        """Have a clone that git accepts; the caller holds the recipe's clone."""
+        clone = self.clone(recipe)
         if clone.is_dir():
-            status, _, _ = _git(clone, self._timeout, "rev-parse", "--is-bare-repository")
-            if status == 0:
+            _drop_leftovers(clone)
+            if self.git.local(clone, "rev-parse", "--is-bare-repository").output.strip() == "true":
                 return
-            clone.rename(clone.with_name(f"broken-{tempfile.mktemp(prefix='', dir='')}.git"))  # noqa: S306 - a name only
+            self._discard(recipe)
         half = Path(tempfile.mkdtemp(prefix=".new-", dir=clone.parent))
-        self._must(half, "init", "--quiet", "--bare")
+        self.must(half, "init", "--quiet", "--bare")
         half.rename(clone)
 
-    def _listed(self, clone: Path) -> dict[str, str]:
-        """All tags of the clone as a remote would list them: those on trees and blobs too."""
-        status, out, _ = _git(clone, self._timeout, "show-ref", "--tags", "--dereference")
-        lines = [line.split(" ", 1) for line in out.splitlines()] if status == 0 else []
-        return _peeled({name: commit for commit, name in lines})
+    def _discard(self, recipe: str) -> None:
+        """Take a clone that is no good out of the way; all that is in it can be fetched again."""
+        clone = self.clone(recipe)
+        broken = Path(tempfile.mkdtemp(prefix=".broken-", dir=clone.parent))
+        clone.rename(broken / clone.name)
+        for old in [broken, *clone.parent.glob(".new-*")]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def refs(self, clone: Path, prefix: str) -> dict[str, str]:
+        """All refs of a clone below a prefix, as a remote would list them, not peeled."""
+        # The kind is asked for so that git looks whether the objects are there.
+        lines = self.must(clone, "for-each-ref", "--format=%(objectname) %(objecttype) %(refname)", prefix).splitlines()
+        return {ref: name for name, _, ref in (line.split(" ", 2) for line in lines)}
 
     def _head(self, clone: Path, branch: str) -> str | None:
-        status, out, _ = _git(clone, self._timeout, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}")
-        return out if status == 0 else None
+        ended = self.git.local(clone, "rev-parse", "--verify", "--quiet", f"{HEADS}{branch}")
+        return ended.output.strip() if ended.status == 0 else None
 
-    def _refuse_traps(self, clone: Path, commit: str) -> None:
-        for entry in self._must(clone, "ls-tree", "-r", "-z", commit).split("\0"):
+    def _refuse_traps(self, clone: Path, commit: str, allowed: Tree) -> None:
+        attributes = False
+        for entry in self.must(clone, "ls-tree", "-r", "-z", commit).split("\0"):
             meta, _, path = entry.partition("\t")
             mode, _, rest = meta.partition(" ")
-            if mode == "160000":
-                raise _trap(path, "is a submodule, which canonq does not fetch")
+            parts = path.split("/")
+            if any(part.lower().rstrip(". ") in ("", ".git", "git~1") for part in parts if path):
+                raise _trap(path, "would be written outside the recipe, or into git's own files")
+            attributes = attributes or parts[-1] == ".gitattributes"
+            if mode == "160000" and allowed.submodules == "refuse":
+                raise _trap(path, "is a submodule, which canonq does not fetch", 'or leave it empty: [tree] submodules = "empty"')
             if mode == "120000":
-                target = self._must(clone, "cat-file", "blob", rest.split(" ")[1])
+                target = self.must(clone, "cat-file", "blob", rest.split(" ")[1])
                 whole = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
                 if target.startswith("/") or whole.startswith("../") or whole == "..":
                     raise _trap(path, f"is a link to {shown(target)}, outside the recipe")
+        if attributes and allowed.lfs == "refuse":
+            found = self.git.local(clone, "grep", "-l", "-e", _POINTER, commit).output.splitlines()
+            if found:
+                path = found[0].removeprefix(f"{commit}:")
+                raise _trap(
+                    path, "is kept in Git LFS, which canonq does not fetch", 'or take the pointer: [tree] lfs = "pointers"'
+                )
 
     @contextlib.contextmanager
-    def _alone(self, recipe: str) -> Iterator[None]:
+    def alone(self, recipe: str) -> Iterator[None]:
+        """Hold the recipe's clone; whoever else wants to change it waits."""
         folder = self._root / recipe
         with told(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -258,50 +325,76 @@ class GitRepos:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _must(self, folder: Path, *arguments: str) -> str:
-        status, out, err = _git(folder, self._timeout, *arguments)
-        if status != 0:
-            raise HostProblem(f"`git {arguments[0]}` failed in {folder}: {err.strip() or out}.", code="git-failed")
-        return out
+    def must(self, folder: Path, *arguments: str) -> str:
+        """What a command on a clone says. HostProblem when it fails."""
+        ended = self.git.local(folder, *arguments)
+        if ended.status != 0:
+            said = ended.errors.strip() or ended.output
+            raise HostProblem(f"`git {arguments[0]}` failed in {folder}: {said}.", code="git-failed")
+        return ended.output.removesuffix("\n")
 
 
-def _git(folder: Path | None, timeout: float, *arguments: str) -> tuple[int, str, str]:
-    options = [part for option in _OPTIONS for part in ("-c", option)]
-    try:
-        status, out, err = Git(str(folder) if folder else None).execute(
-            ["git", *options, *arguments],
-            with_extended_output=True,
-            with_exceptions=False,
-            kill_after_timeout=timeout,
-            env={"GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", _SSH), **_ENVIRONMENT},
-            strip_newline_in_stdout=True,
+def _read_listing(lines: Collection[str], where: str) -> Listing:
+    refs: dict[str, str] = {}
+    branch, head = "", None
+    for line in lines:
+        if line.startswith("ref: ") and line.endswith("\tHEAD"):
+            branch = line.removeprefix("ref: ").removesuffix("\tHEAD").removeprefix(HEADS)
+        elif (found := _LINE.fullmatch(line)) and found[1] != _NOTHING:  # whatever else a server may say is no ref
+            refs[found[2]] = found[1]
+    if not branch or f"{HEADS}{branch}" not in refs:
+        branch = _guess_branch(refs) or branch
+    if branch and ref_problem(branch):
+        raise SyncFailed(
+            f"The default branch {shown(branch)} of the {where} {ref_problem(branch)}.",
+            mend="give it another name there.",
+            cause="upstream-bad-branch",
         )
-    except GitCommandNotFound as error:
-        raise HostProblem("The program 'git' is not there.", mend="install git.", code="program-missing") from error
-    return int(status), str(out), str(err)
+    head = refs.get(f"{HEADS}{branch}")
+    tagged = {ref: name for ref, name in refs.items() if ref.startswith(TAGS)}
+    summed = hashlib.sha256(f"{branch} {head}\n".encode())
+    summed.update("".join(f"{name} {ref}\n" for ref, name in tagged.items()).encode(errors="surrogateescape"))
+    return Listing(
+        branch=branch or "main",
+        head=head,
+        tags=_peeled(tagged),
+        refs={ref: name for ref, name in refs.items() if not ref.endswith("^{}") and ref != "HEAD"},
+        digest=summed.hexdigest(),
+    )
 
 
 def _peeled(refs: dict[str, str]) -> dict[str, str]:
     """refs/tags/... (and refs/tags/...^{} beside the annotated ones) -> tag: what it points to in the end."""
-    inner = {name.removesuffix("^{}"): commit for name, commit in refs.items() if name.endswith("^{}")}
-    return {name.removeprefix("refs/tags/"): inner.get(name, commit) for name, commit in refs.items() if not name.endswith("^{}")}
+    start = len(TAGS)
+    return {ref[start:]: refs.get(f"{ref}^{{}}", name) for ref, name in refs.items() if not ref.endswith("^{}")}
 
 
-def _guess_branch(refs: dict[str, str]) -> str | None:
-    heads = [name.removeprefix("refs/heads/") for name in refs if name.startswith("refs/heads/")]
+def _guess_branch(refs: Iterable[str]) -> str | None:
+    heads = [name.removeprefix(HEADS) for name in refs if name.startswith(HEADS)]
     for usual in ("main", "master"):
         if usual in heads:
             return usual
     return heads[0] if len(heads) == 1 else None
 
 
-def _unreachable(url: str, err: str) -> SyncFailed:
-    said = " ".join(masked(err).split())[-400:]
-    return SyncFailed(
-        f"The upstream {masked(url)} could not be read: {said or 'git gave no reason'}.",
-        mend="check the address in recipe.toml, the network and the credentials; nothing was decided on old tags.",
+def _drop_leftovers(clone: Path) -> None:
+    """Remove what a git that was killed left behind: locks that nobody holds, packs that nobody finishes.
+
+    Worktrees are left alone: runs under way work on theirs.
+    """
+    for pattern in ("*.lock", "refs/**/*.lock", "objects/**/*.lock"):
+        for path in clone.glob(pattern):
+            path.unlink(missing_ok=True)
+    for path in [*clone.glob("objects/pack/tmp_*"), *clone.glob("objects/tmp_*"), *clone.glob("objects/incoming-*")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _trap(path: str, why: str, instead: str = "") -> RecipeProblem:
+    return RecipeProblem(
+        f"The recipe's file {shown(path)} {why}.",
+        mend=f"remove it from the release{', ' + instead if instead else ''}.",
+        code="unsafe-tree",
     )
-
-
-def _trap(path: str, why: str) -> RecipeProblem:
-    return RecipeProblem(f"The recipe's file {shown(path)} {why}.", mend="remove it from the release.", code="unsafe-tree")

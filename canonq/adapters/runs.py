@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -16,13 +17,14 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from canonq.adapters.files import told, write_json
+from canonq.adapters.files import is_held, told, write_json
 from canonq.core.errors import CanonqError
 from canonq.core.names import SWEEP_ID, identifier, recipe_name
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Verdict
 
 RUN_FILE = "run.json"
+_TOGETHER = "discovered.json"
 _LONGEST_NAME = 120  #: characters of a file's name
 _TASK_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
@@ -192,6 +194,21 @@ class Sweeps:
         """Put a new sweep on record."""
         write_json(self.folder(sweep) / "sweep.json", record)
 
+    @contextlib.contextmanager
+    def discovering(self, sweep: str) -> Iterator[None]:
+        """Show, as long as the block lasts or this process lives, that the sweep's chains are not started yet."""
+        with self._discovery(sweep).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+            os.utime(self.folder(sweep) / "sweep.json")  # from now on chains may be missed
+
+    def is_discovering(self, sweep: str) -> bool:
+        """Whether a living process is still looking which recipes of the sweep need a chain."""
+        return is_held(self._discovery(sweep))
+
+    def _discovery(self, sweep: str) -> Path:
+        return self.folder(sweep) / "discovery.lock"
+
     def read(self, sweep: str) -> dict[str, Any]:
         """The sweep's record; empty when there is none yet."""
         return _read(self.folder(sweep) / "sweep.json")
@@ -199,6 +216,12 @@ class Sweeps:
     def settle(self, sweep: str, outcome: Outcome) -> None:
         """Keep one recipe's outcome."""
         write_json(self._outcome(sweep, outcome.recipe), outcome.model_dump(mode="json"))
+
+    def settle_all(self, sweep: str, outcomes: Collection[Outcome]) -> None:
+        """Keep many outcomes at once, in one file; one that is settled apart outranks them."""
+        path = self.folder(sweep) / _TOGETHER
+        listed = [outcome.model_dump(mode="json") for outcome in outcomes]
+        write_json(path, {"outcomes": [*_read(path).get("outcomes", []), *listed]})
 
     def unsettle(self, sweep: str, recipe: str) -> bool:
         """Take an outcome back; whether it was there. Only one of several callers gets True."""
@@ -221,7 +244,8 @@ class Sweeps:
 
     def outcomes(self, sweep: str) -> dict[str, Outcome]:
         """recipe -> outcome, as far as they are known."""
-        found = {}
+        together = [Outcome.model_validate(value) for value in _read(self.folder(sweep) / _TOGETHER).get("outcomes", [])]
+        found = {outcome.recipe: outcome for outcome in together}
         for path in sorted((self.folder(sweep) / "outcomes").glob("*.json")):
             outcome = Outcome.model_validate(_read(path))
             found[outcome.recipe] = outcome

@@ -19,15 +19,18 @@ from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus, HostProblem, WrongUse
 from canonq.core.names import ref_name
 from canonq.flows import doctor as doctor_flow
+from canonq.flows import enrol as enrol_flow
 from canonq.flows import plan as plan_flow
 from canonq.flows import restore as restore_flow
 from canonq.flows import rollback as rollback_flow
 from canonq.flows import room as room_flow
 from canonq.flows import status as status_flow
+from canonq.flows import sync as sync_flow
 from canonq.flows.sweep import open_sweep
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers import tree as process_tree
+from workers import webhook as webhook_server
 from workers.factory import LIGHT, make_app
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, for programs.")
@@ -66,6 +69,9 @@ def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
         print_json(result)
     else:
         print_table(f"Sweep {opened.sweep}", OUTCOME_COLUMNS, outcome_rows(result["outcomes"]))
+        for outcome in result["outcomes"]:
+            for note in outcome["notes"]:
+                click.echo(f"{outcome['recipe']}: {note}")
         click.echo(", ".join(f"{count} {kind}" for kind, count in result["counts"].items()) + f" = {result['enrolled']} enrolled")
     return ExitStatus(result["exit_status"])
 
@@ -263,6 +269,61 @@ def restore(recipe: str, stack: str, to: str | None, remove: bool, as_json: bool
     else:
         click.echo(f"{recipe} {made['version']} runs as the stack {stack}, at {made['domain']}, on a copy of the data.")
         click.echo(f"`canonq restore {recipe} --stack {stack} --remove` takes it away again.")
+    return ExitStatus.DONE
+
+
+@canonq.command()
+@click.argument("recipes", nargs=-1, metavar="[RECIPE]...")
+@click.option("--dry-run", is_flag=True, help="Leave mirror and forge as they are, and say what would be done there.")
+@click.option("--accept-moved", "moved", metavar="TAG", help="Take what this tag of the one recipe names now for what it names.")
+@json_option
+def sync(recipes: tuple[str, ...], dry_run: bool, moved: str | None, as_json: bool) -> ExitStatus:
+    """Bring clones, mirrors and pull requests in line with upstream, now; all enrolled recipes, or those named."""
+    world = live()
+    if moved is not None:
+        if len(recipes) != 1:
+            raise WrongUse("--accept-moved is about one recipe.", mend="name it.")
+        sync_flow.accept_moved(world, recipes[0], moved)
+    rows = sync_flow.sync_all(world, recipes, dry_run=dry_run)
+    if as_json:
+        print_json({"dry_run": dry_run, "recipes": rows})
+    else:
+        columns = ("recipe", "state", "newest release", "fetched", "pushed", "detail")
+        cells = [
+            [r["recipe"], r["state"], r["latest"], "yes" if r["changed"] else "", r["pushed"] or "", r["detail"]] for r in rows
+        ]
+        print_table("Sync (nothing is changed on mirrors and forge)" if dry_run else "Sync", columns, cells)
+        for row in rows:
+            for note in row["notes"]:
+                click.echo(f"{row['recipe']}: {note}")
+    return ExitStatus.MACHINERY if any(row["state"] == "error" for row in rows) else ExitStatus.DONE
+
+
+@canonq.command()
+@click.argument("recipe")
+@click.option("--upstream", metavar="ADDRESS", help="The recipe's git repository; looked up in the catalogue when not given.")
+@click.option("--catalogue", metavar="FILE_OR_URL", help="The recipes.json to look in.")
+@click.option("--force", is_flag=True, help="Write a recipe.toml anew that is there already.")
+@json_option
+def enrol(recipe: str, upstream: str | None, catalogue: str | None, force: bool, as_json: bool) -> ExitStatus:
+    """Look into a recipe's newest release and write a commented recipe.toml for you to finish."""
+    made = enrol_flow.enrol(live(), recipe, upstream=upstream, catalogue=catalogue, force=force)
+    if as_json:
+        print_json(made)
+        return ExitStatus.DONE
+    click.echo(f"Wrote {made['path']}, from {made['version'] or 'no release'} of {made['upstream']}.")
+    if made["problem"]:
+        click.echo(f"The recipe could not be looked into: {made['problem']}")
+    for name in (made["found"] or {}).get("secrets", []):
+        click.echo(f"The secret {name} needs a value: see [secrets] in the file.")
+    click.echo(f"Look it over, commit it, and try it: canonq test {recipe}")
+    return ExitStatus.DONE
+
+
+@canonq.command()
+def webhook() -> ExitStatus:
+    """Take pushes that a forge tells of, until it is stopped; only with [webhook] configured."""
+    webhook_server.serve(load_settings())
     return ExitStatus.DONE
 
 

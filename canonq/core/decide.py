@@ -8,7 +8,7 @@ from typing import Any
 from canonq.core.budget import Disk
 from canonq.core.enrolment import Enrolment
 from canonq.core.records import Canonical, Decision
-from canonq.core.versions import NotARelease, Release, newest_older, read_tags, tie_broken_by_app, version_key
+from canonq.core.versions import NotARelease, Release, newest_older, read_tags, same_version, tie_broken_by_app, version_key
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ def decide(facts: Facts) -> Decision:
         return Decision(action="error", reason="record-unreadable", detail=facts.record_problem, **common)
     if moved := _moved(facts):
         return Decision(action="error", reason="tag-moved", detail=moved, **common)
+    if (yanked := _yanked(facts, latest)) is not None:
+        return Decision(action="skip", reason="yanked", detail=yanked, **common)
     if latest is None:
         return Decision(action="skip", reason="never-released", detail=_never_released(refused), **common)
     if facts.canonical is not None and latest.key <= version_key(facts.canonical.version):
@@ -150,6 +152,19 @@ def _moved(facts: Facts) -> str | None:
     )
 
 
+def _yanked(facts: Facts, latest: Release | None) -> str | None:
+    """What to tell when upstream took the canonical's tag away and has released nothing newer."""
+    canonical = facts.canonical
+    if canonical is None or canonical.version in facts.tags:
+        return None
+    if latest is not None and latest.key > version_key(canonical.version):
+        return None  # a newer release is the answer to it
+    return (
+        f"Upstream has deleted the tag {canonical.version} of the canonical, and has released nothing newer. The canonical stays "
+        f"as it is. Ask upstream why; `canonq rollback {facts.enrolment.recipe} --reason ...` goes back to the one before."
+    )
+
+
 def _never_released(refused: tuple[NotARelease, ...]) -> str:
     if not refused:
         return "The recipe has no tags."
@@ -162,6 +177,8 @@ def _notes(releases: tuple[Release, ...], refused: tuple[NotARelease, ...], late
     notes = [f"tag {no.tag} is not a release: {no.reason}" for no in refused[:20]]
     if len(refused) > 20:
         notes.append(f"{len(refused) - 20} more tags are not releases")
-    if latest and (tied := tie_broken_by_app(releases, latest.tag)):
+    if latest and (twin := same_version(releases, latest.tag)):
+        notes.append(f"{latest.tag} and {twin} are the same version; the order of their names decided")
+    elif latest and (tied := tie_broken_by_app(releases, latest.tag)):
         notes.append(f"{latest.tag} and {tied} share a recipe version; the app version decided")
     return tuple(notes)

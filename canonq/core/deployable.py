@@ -97,7 +97,7 @@ def deployable(
         file=escape_dollars({key: body for key, body in file.items() if body}),
         images=images(resolved),
         volumes={key: body["name"] for key, body in file["volumes"].items() if not is_external(body)},
-        secrets=_external_secrets(resolved, identity.stack),
+        secrets=external_secrets(resolved, identity.stack),
         networks=tuple(external_name(key, body) for key, body in resolved["networks"].items() if is_external(body)),
     )
 
@@ -182,7 +182,7 @@ def _inside(folder: str, path: str, where: str) -> str:
     return whole
 
 
-def _external_secrets(resolved: Mapping[str, Any], stack: str) -> dict[str, str]:
+def external_secrets(resolved: Mapping[str, Any], stack: str) -> dict[str, str]:
     found = {}
     for key, body in resolved["secrets"].items():
         if is_external(body):

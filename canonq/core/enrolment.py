@@ -87,6 +87,13 @@ class Refs(_Strict):
     allow: list[Text] = []
 
 
+class Tree(_Strict):
+    """What to do about parts of a release that are not in its repository; canonq fetches neither."""
+
+    submodules: Literal["refuse", "empty"] = "refuse"
+    lfs: Literal["refuse", "pointers"] = "refuse"
+
+
 class Promote(_Strict):
     """How a promotion treats the canonical's data."""
 
@@ -110,6 +117,7 @@ class Enrolment(_Strict):
     upgrade: Upgrade = Upgrade()
     limits: Limits = Limits()
     refs: Refs = Refs()
+    tree: Tree = Tree()
     promote: Promote = Promote()
 
     @field_validator("expected_na")

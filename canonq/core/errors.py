@@ -35,23 +35,24 @@ class CanonqError(Exception):
     code = "canonq-failed"
     exit_status = ExitStatus.MACHINERY
 
-    def __init__(self, what: str, *, mend: str = "", code: str = "", service: str = "") -> None:
+    def __init__(self, what: str, *, mend: str = "", code: str = "", service: str = "", cause: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.mend = mend
         self.code = code or type(self).code
         self.service = service  #: the recipe's service it is about, where it is about one
+        self.cause = cause  #: a finer code below `code`, where there is one
 
     def __str__(self) -> str:
         return f"{self.what} Mend: {self.mend}" if self.mend else self.what
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Celery's pool hands exceptions from child to parent by pickle, which calls cls(*args).
-        return _rebuild, (type(self), self.what, self.mend, self.code, self.service)
+        return _rebuild, (type(self), self.what, self.mend, self.code, self.service, self.cause)
 
 
-def _rebuild(cls: type[CanonqError], what: str, mend: str, code: str, service: str) -> CanonqError:
-    return cls(what, mend=mend, code=code, service=service)
+def _rebuild(cls: type[CanonqError], what: str, mend: str, code: str, service: str, cause: str) -> CanonqError:
+    return cls(what, mend=mend, code=code, service=service, cause=cause)
 
 
 class WrongUse(CanonqError):
@@ -92,15 +93,33 @@ class RecipeProblem(CanonqError):
 
 
 class SyncFailed(HostProblem):
-    """The upstream could not be read; nothing is decided on stale tags (SPEC section 2)."""
+    """The upstream could not be read, or the mirror not brought in line; nothing is decided on stale tags (SPEC section 2).
+
+    `cause` says which and why: `upstream-gone`, `upstream-denied`, `mirror-refused`, ...
+    """
 
     code = "sync-failed"
+
+
+class ForgeProblem(HostProblem):
+    """The forge did not do what it was asked for. It tidies pull requests and shows statuses; nothing is decided by it."""
+
+    code = "forge-failed"
 
 
 class TagMoved(RecipeProblem):
     """A release tag names another commit than it did before; it is never followed silently."""
 
     code = "tag-moved"
+
+
+def tag_moved(recipe: str, tag: str, was: str, now: str, more: int = 0) -> TagMoved:
+    """The error for a tag that named the commit `was` and now names `now`; `more` others moved as well."""
+    others = f" (and {more} more)" if more else ""
+    return TagMoved(
+        f"The tag {ascii(tag)[1:-1]}{others} of {recipe} named {was[:12]} and now names {now[:12]}. It was not followed.",
+        mend=f"ask upstream why; `canonq sync {recipe} --accept-moved TAG` accepts what the tag names now.",
+    )
 
 
 class RecordUnreadable(CanonqError):

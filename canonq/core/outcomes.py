@@ -23,6 +23,7 @@ class Outcome(BaseModel):
     recipe: str
     outcome: Kind
     reason: str  #: stable code
+    cause: str | None = None  #: a finer code below it, such as upstream-gone below sync-failed
     detail: str = ""  #: a sentence
     version: str | None = None
     base: str | None = None
@@ -30,6 +31,7 @@ class Outcome(BaseModel):
     seconds: float = 0.0
     run: str | None = None
     step: str | None = None  #: the chain's step that ended it
+    notes: tuple[str, ...] = ()  #: what sync saw and did that a person should know
 
 
 def ended_by(value: Step, canonical: Canonical | None) -> Outcome | None:

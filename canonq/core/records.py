@@ -37,6 +37,8 @@ class Synced(_Value):
     tags: int
     latest: str | None  #: the newest release
     changed: bool  #: whether anything was fetched
+    pushed: int = 0  #: refs of the mirror that were changed
+    notes: tuple[str, ...] = ()  #: what a person should know: deleted tags, a mirror that had diverged, closed pull requests
     seconds: float = 0.0
 
 
@@ -74,6 +76,7 @@ class Verdict(_Value):
     enrolment: str  #: digest of the enrolment folder that was in force
     data: str = "empty volumes"  #: what the run began with
     customisations: dict[str, Any] = {}  #: which of the enrolment's files and keys were in force
+    notes: tuple[str, ...] = ()  #: what else happened that a person should know
     gaps: tuple[str, ...] = ()  #: tiers that were skipped and are not declared under [expected_na]
     stale: tuple[str, ...] = ()  #: declarations under [expected_na] that no longer hold
     service: str | None = None  #: the service that a red or an error is about

@@ -110,6 +110,12 @@ def newest_older(releases: Iterable[Release], tag: str) -> Release | None:
     return max(older, key=lambda release: release.key, default=None)
 
 
+def same_version(releases: Iterable[Release], tag: str) -> str | None:
+    """Another tag with the very same recipe and app version as `tag`, such as 1.0.0+2.0 and 1.0.0+v2.0; else None."""
+    mine = version_key(tag)[:2]
+    return next((release.tag for release in releases if release.tag != tag and release.key[:2] == mine), None)
+
+
 def tie_broken_by_app(releases: Iterable[Release], tag: str) -> str | None:
     """The next older tag that shares `tag`'s recipe part, when only the app part decided; else None."""
     below = newest_older(releases, tag)

@@ -267,7 +267,7 @@ def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Calla
 def _deploy(run: Run, tier: TierName, version: str, commit: str) -> None:
     world, app = run.world, run.app
     app.tree = world.work / run.id / f"tree-{tier}"
-    world.repos.checkout(run.enrolment.recipe, commit, app.tree)
+    world.repos.checkout(run.enrolment.recipe, commit, app.tree, run.enrolment.tree)
     app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
     app.identity = replace(app.identity, version=version, commit=commit)
     if run.deployments == 0 and world.engine.observe(app.identity.stack)[0]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 from git.exc import GitError
@@ -15,8 +16,15 @@ from canonq.adapters.programs import plain_environment, run
 from canonq.adapters.redis_server import redis_server_program
 from canonq.core.budget import gib
 from canonq.core.errors import CanonqError
+from canonq.core.records import STAMP_FORMAT
+from canonq.flows.pulls import forge_repo
 from canonq.flows.room import told_eaters
+from canonq.flows.sync import addresses
 from canonq.flows.world import World
+from canonq.settings import secret_in
+
+_MOST_ASKED = 5
+_CLOCK_SLACK = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,43 @@ def _ingress(world: World) -> Iterator[Check]:
         yield Check("ingress", "broken", str(error), "start the reverse proxy, or correct [ingress].")
 
 
+def _forge(world: World) -> Iterator[Check]:
+    if world.forge is None:
+        return
+    yield Check("forge", "ok", f"it answers, version {world.forge.version()}{', dry run' if world.forge.dry_run else ''}")
+    mirrors = [addresses(world, one)[1] for one in world.checkout.enrolled().recipes.values() if one.mirror]
+    repos = [repo for mirror in mirrors if mirror and (repo := forge_repo(world, mirror))]
+    for repo in repos[:_MOST_ASKED]:
+        yield Check("forge", "ok", f"{len(world.forge.open_pulls(repo))} open pull request(s) in {repo}")
+    if not repos:
+        yield Check(
+            "forge", "warning", "no enrolled recipe has a mirror on it", "set `mirror` in a recipe.toml, or drop [forge]."
+        )
+
+
+def _webhook(world: World) -> Iterator[Check]:
+    if world.settings.webhook is not None:
+        secret_in(world.settings.webhook.secret_file, "[webhook] secret_file")
+        yield Check("webhook", "ok", f"its secret is there; it is to listen on {world.settings.webhook.listen}")
+
+
+def _clock(world: World) -> Iterator[Check]:
+    """Ids of runs and sweeps begin with the time, and are in order by it: a clock that was ahead is told."""
+    newest = [world.sweeps.newest() or ""]
+    newest += [verdict.ts for recipe in world.registry.recipes() if (verdict := world.runs.newest(recipe)) is not None]
+    ahead = max(stamp[:16] for stamp in newest)
+    limit = (world.now() + _CLOCK_SLACK).strftime(STAMP_FORMAT)
+    if ahead > limit:
+        yield Check(
+            "clock",
+            "warning",
+            f"something on record is of {ahead}, and now it is {world.stamp()}: the clock is behind, or was ahead",
+            "set the clock by NTP. Until it has caught up, the newest run by name may not be the newest.",
+        )
+    else:
+        yield Check("clock", "ok", "nothing on record is of the future")
+
+
 def _programs(world: World) -> Iterator[Check]:
     for program in ("git", "docker", "tar", "cp", "bash"):
         try:
@@ -142,4 +187,4 @@ def _programs(world: World) -> Iterator[Check]:
     yield Check("programs", "ok", "git, docker, tar, cp and bash are there")
 
 
-_PROBES = (_checkout, _checkout_age, _docker, _redis, _disk, _ingress, _programs)
+_PROBES = (_checkout, _checkout_age, _docker, _redis, _disk, _ingress, _forge, _webhook, _clock, _programs)

@@ -20,7 +20,7 @@ from canonq.flows.world import World
 log = logging.getLogger("canonq")
 
 _ALIVE = "alive"
-_NEW = ".new-"
+NEW = ".new-"
 _STILL_NEW = 3600.0  #: seconds
 JOURNAL = "promotion.json"  #: in the scratch folder of a promotion: of which recipe, and which step is under way
 
@@ -29,7 +29,7 @@ JOURNAL = "promotion.json"  #: in the scratch folder of a promotion: of which re
 def alive(work: Path) -> Iterator[None]:
     """Show that the owner of this scratch folder lives. The file lock ends with the process, however it dies."""
     # Built under another name and renamed when locked, so that no janitor sees it without its lock.
-    half = work.with_name(f"{_NEW}{work.name}")
+    half = work.with_name(f"{NEW}{work.name}")
     with told(work):
         half.mkdir(parents=True, mode=0o700)
         file = (half / _ALIVE).open("w")
@@ -170,7 +170,7 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
         )
     if recipe is None:
         done += _clean_warm(world, dry_run=dry_run)
-        for half in world.work.glob(f"{_NEW}*"):  # killed between making its folder and showing that it lives
+        for half in world.work.glob(f"{NEW}*"):  # killed between making its folder and showing that it lives
             if not is_alive(half) and time.time() - half.stat().st_mtime > _STILL_NEW and not dry_run:
                 shutil.rmtree(half, ignore_errors=True)
     return done

@@ -36,7 +36,7 @@ def bring_up_neighbour(world: World, app: App, neighbour: App, deadline: float) 
     name = neighbour.identity.recipe
     try:
         copy_canonical(world, neighbour, _canonical(world, app, name))
-        world.repos.checkout(name, neighbour.identity.commit, neighbour.tree)
+        world.repos.checkout(name, neighbour.identity.commit, neighbour.tree, neighbour.enrolment.tree)
         bring_up(world, neighbour, f"dependency.{name}", deadline)
     except RecipeProblem as error:
         raise HostProblem(

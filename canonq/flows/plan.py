@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from canonq.core.decide import decide
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError
+from canonq.core.errors import CanonqError, SyncFailed
 from canonq.core.records import Decision
 from canonq.flows.decide import expected_disk, expected_seconds, gather
-from canonq.flows.sync import look
+from canonq.flows.discovery import listings
+from canonq.flows.sync import addresses, check_moved
 from canonq.flows.world import World
-
-_AT_ONCE = 8
+from canonq.ports import Listing
 
 
 def plan(world: World) -> dict[str, Any]:
     """Look at every upstream's refs, without fetching, and decide. HollowSweep when there is nothing to sweep."""
     enrolled = world.checkout.enrolled()
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        rows = list(pool.map(lambda enrolment: _row(world, enrolment), enrolled.recipes.values()))
-    rows += [_error_row(name, error, None) for name, error in enrolled.broken.items()]
+    rows = [_error_row(name, error, None) for name, error in enrolled.broken.items()]
+    wanted: dict[str, str] = {}
+    for name, enrolment in enrolled.recipes.items():
+        try:
+            wanted[name] = addresses(world, enrolment)[0]
+        except CanonqError as error:
+            rows.append(_error_row(name, error, enrolment.queue))
+    with listings(world, {("upstream", url) for url in wanted.values()}) as answers:
+        rows += [_row(world, enrolled.recipes[name], answers("upstream", url)) for name, url in wanted.items()]
     return {"checkout": str(world.checkout.root), "recipes": sorted(rows, key=lambda row: str(row["recipe"]))}
 
 
-def _row(world: World, enrolment: Enrolment) -> dict[str, Any]:
+def _row(world: World, enrolment: Enrolment, listing: Listing | SyncFailed) -> dict[str, Any]:
     try:
-        listing = look(world, enrolment)
+        if isinstance(listing, SyncFailed):
+            raise listing
+        check_moved(world, enrolment.recipe, listing)
         decision = decide(gather(world, enrolment, listing.tags))
     except CanonqError as error:
         return _error_row(enrolment.recipe, error, enrolment.queue)

@@ -48,7 +48,7 @@ def restore(world: World, recipe: str, stack: str, *, to: str | None = None) -> 
         try:
             app.work.mkdir(mode=0o700)
             _data(world, app, chosen, present=chosen is record)
-            world.repos.checkout(enrolment.recipe, chosen.commit, app.tree)
+            world.repos.checkout(enrolment.recipe, chosen.commit, app.tree, enrolment.tree)
             bring_up(world, app, "restore", time.monotonic() + enrolment.limits.run)
         except BaseException:
             world.engine.remove_owned(identity.labels, world.settings.teardown_timeout)

@@ -12,7 +12,8 @@ from canonq.core.errors import Busy, CanonqError, NoRoom, RecordUnreadable, Wron
 from canonq.core.names import recipe_name
 from canonq.core.outcomes import Outcome, Step, counts, ended_by, exit_status
 from canonq.core.records import Promotion
-from canonq.flows.decide import expected_disk
+from canonq.flows.decide import expected_disk, expected_seconds
+from canonq.flows.discovery import Discovered, discover
 from canonq.flows.world import World
 
 #: How often a deferred recipe is tried again within one sweep.
@@ -28,12 +29,14 @@ class Opened:
     named: bool
 
 
-def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None = None) -> Opened:
+def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None = None, *, named: bool | None = None) -> Opened:
     """Put a sweep on record: who is enrolled, and an error at once for each broken enrolment.
 
+    `named`: whether a person named the recipes, which releases a held red; as a rule, whether any are named.
     HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled. Opened a second
     time (a task delivered twice), the same sweep gives the chains that have no outcome yet.
     """
+    named = bool(recipes) if named is None else named
     enrolled = world.checkout.enrolled()
     wanted = [recipe_name(recipe) for recipe in recipes] or enrolled.names
     for name in wanted:
@@ -49,7 +52,7 @@ def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None =
                 "sweep": sweep,
                 "started": world.stamp(),
                 "enrolled": sorted(set(wanted)),
-                "named": bool(recipes),
+                "named": named,
                 "checkout": str(world.checkout.root),
                 "revision": world.checkout.revision(),
             },
@@ -58,7 +61,41 @@ def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None =
     for name in sorted(set(wanted) & set(enrolled.broken) - set(settled)):
         world.sweeps.settle(sweep, _failed(name, enrolled.broken[name], "enrolment"))
     chains = tuple(enrolled.recipes[name] for name in sorted(set(wanted)) if name in enrolled.recipes and name not in settled)
-    return Opened(sweep, chains, bool(recipes))
+    return Opened(sweep, chains, named)
+
+
+def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> dict[str, list[str]]:
+    """Begin the chains of an opened sweep, the longest first: {"started": names, "idle": names, "failed": names}.
+
+    Where nothing is new, and where upstream cannot be listed, the outcome is known without a chain (core/discovery.py).
+    Recipes that a person has named always get theirs.
+    """
+    found = Discovered(chains=list(opened.chains))
+    if not opened.named and opened.chains:
+        with world.sweeps.discovering(opened.sweep):
+            found = discover(world, opened.chains)
+            settled = [*found.idle.values(), *(_failed(name, error, "sync") for name, error in found.failed.items())]
+            if settled:
+                world.sweeps.settle_all(opened.sweep, settled)
+            _begin(world, found.chains, begin)
+    else:
+        _begin(world, found.chains, begin)
+    finish(world, opened.sweep)
+    return {"started": [one.recipe for one in found.chains], "idle": sorted(found.idle), "failed": sorted(found.failed)}
+
+
+def _begin(world: World, chains: Sequence[Enrolment], begin: Callable[[Enrolment], None]) -> None:
+    for enrolment in sorted(chains, key=lambda one: -(expected_seconds(world.runs.verdicts(one.recipe)) or 0)):
+        begin(enrolment)
+
+
+def finish(world: World, sweep: str) -> dict[str, Any] | None:
+    """Write the report of a sweep in which every recipe has its outcome; None as long as one has not."""
+    whole = summary(world, sweep)
+    if whole["pending"] or not whole["enrolled"]:
+        return None
+    world.sweeps.report(sweep, whole)
+    return whole
 
 
 def open_failed(world: World, sweep: str, error: CanonqError) -> None:
@@ -68,7 +105,7 @@ def open_failed(world: World, sweep: str, error: CanonqError) -> None:
 
 
 def _failed(recipe: str, error: CanonqError, step: str) -> Outcome:
-    return Outcome(recipe=recipe, outcome="error", reason=error.code, detail=str(error), step=step)
+    return Outcome(recipe=recipe, outcome="error", reason=error.code, cause=error.cause or None, detail=str(error), step=step)
 
 
 def settle(world: World, value: Step) -> Outcome | None:
@@ -82,13 +119,18 @@ def settle(world: World, value: Step) -> Outcome | None:
             canonical = world.registry.read(value.recipe)
     outcome = ended_by(value, canonical)
     if outcome is not None and value.sweep is not None:
-        world.sweeps.settle(value.sweep, outcome)
+        world.sweeps.settle(value.sweep, outcome.model_copy(update={"notes": _notes(world, value.sweep, value.recipe)}))
     return outcome
+
+
+def _notes(world: World, sweep: str, recipe: str) -> tuple[str, ...]:
+    """What the recipe's sync had to tell in this sweep."""
+    return tuple((world.sweeps.journal(sweep).result(recipe, "sync") or {}).get("notes", ()))
 
 
 def settle_error(world: World, sweep: str, recipe: str, step: str, error: CanonqError) -> Outcome:
     """Keep an error as a recipe's outcome."""
-    outcome = _failed(recipe, error, step)
+    outcome = _failed(recipe, error, step).model_copy(update={"notes": _notes(world, sweep, recipe)})
     if isinstance(error, Busy):
         outcome = outcome.model_copy(update={"outcome": "deferred"})
     world.sweeps.settle(sweep, outcome)
@@ -130,6 +172,7 @@ def summary(world: World, sweep: str) -> dict[str, Any]:
         "outcomes": [outcome.model_dump(mode="json") for outcome in listed],
         "counts": counts(listed),
         "held": [outcome.recipe for outcome in listed if outcome.reason == "held-red"],
+        "yanked": [outcome.recipe for outcome in listed if outcome.reason == "yanked"],
         "pending": pending,
         "failed": record.get("failed"),
         "exit_status": int(exit_status(listed)),
@@ -143,6 +186,4 @@ def give_up(world: World, sweep: str, why: str, *, only: str | None = None) -> N
             continue
         error = CanonqError(f"{name}: {why}", mend="look at the workers' logs; the next sweep tries again.", code="lost")
         settle_error(world, sweep, name, "chain", error)
-    whole = summary(world, sweep)
-    if not whole["pending"]:
-        world.sweeps.report(sweep, whole)
+    finish(world, sweep)

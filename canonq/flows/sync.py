@@ -1,27 +1,60 @@
-"""sync: bring the recipe's clone in line with its upstream, all tags, none followed silently (SPEC section 2)."""
+"""sync: bring clone, mirror and forge in line with upstream, all tags, none followed silently (SPEC section 2)."""
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from canonq.adapters.git import upstream_url
+from canonq.core.addresses import address, identity
+from canonq.core.discovery import Remembered
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import TagMoved
+from canonq.core.errors import CanonqError, ForgeProblem, WrongConfiguration, WrongUse, tag_moved
+from canonq.core.names import shown
 from canonq.core.records import Synced
 from canonq.core.versions import read_tags
+from canonq.flows.pulls import close_landed, forge_repo
 from canonq.flows.world import World
-from canonq.ports import Listing
+from canonq.ports import Listing, Mirrored
+
+log = logging.getLogger("canonq")
+
+_MOST_NAMED = 10
 
 
-def sync(world: World, recipe: object, *, sweep: str | None = None, named: bool = False) -> Synced:
-    """Fetch what is new. Raises SyncFailed, TagMoved, or WrongUse for a recipe that is not enrolled."""
+def sync(world: World, recipe: object, *, sweep: str | None = None, named: bool = False, dry_run: bool = False) -> Synced:
+    """Fetch what is new, push it to the mirror, close pull requests that have landed.
+
+    Raises SyncFailed, TagMoved, or WrongUse for a recipe that is not enrolled. A forge that fails is a note: nothing
+    is decided by it, and it is asked again next time. `dry_run`: mirror and forge are left as they are, and the notes
+    say what would be done.
+    """
     began = time.monotonic()
     enrolment = world.checkout.enrolment(recipe)
-    url = upstream_url(enrolment.upstream, world.checkout.root)
+    url, mirror = addresses(world, enrolment)
     listing = look(world, enrolment)
     changed = world.repos.update(enrolment.recipe, url, listing)
+    mirrored = _mirror(world, enrolment, mirror, listing, dry_run)
+    closed, trouble = _pulls(world, enrolment, mirror, listing, dry_run)
     tags = world.repos.tags(enrolment.recipe)
     releases, _ = read_tags(tags, prereleases=enrolment.prereleases)
+    lasting = _lasting(listing, world.repos.known(enrolment.recipe), world.repos.odd_tags(enrolment.recipe))
+    if not dry_run:
+        kept = Remembered(
+            upstream=url,
+            digest=listing.digest,
+            prereleases=enrolment.prereleases,
+            latest=releases[-1].tag if releases else None,
+            latest_commit=releases[-1].commit if releases else None,
+            mirror=mirror,
+            mirror_digest=mirrored.digest if mirrored else None,
+            forge=None if trouble else _forge(world, mirror),
+            notes=lasting,
+        )
+        value = kept.model_dump(mode="json")
+        if world.repos.remembered(enrolment.recipe) != value:
+            world.repos.remember(enrolment.recipe, value)
     return Synced(
         recipe=enrolment.recipe,
         sweep=sweep,
@@ -31,22 +64,124 @@ def sync(world: World, recipe: object, *, sweep: str | None = None, named: bool 
         tags=len(tags),
         latest=releases[-1].tag if releases else None,
         changed=changed,
+        pushed=len(mirrored.changes) if mirrored else 0,
+        notes=(*lasting, *(mirrored.notes if mirrored else ()), *closed, *trouble),
         seconds=round(time.monotonic() - began, 3),
     )
 
 
+def sync_all(world: World, recipes: Sequence[object] = (), *, dry_run: bool = False) -> list[dict[str, Any]]:
+    """Sync recipes one after the other, all enrolled ones when none is named; a row for each, whatever became of it."""
+    enrolled = world.checkout.enrolled()
+    rows = []
+    for name in [world.checkout.enrolment(recipe).recipe for recipe in recipes] or enrolled.names:
+        row: dict[str, Any] = {"recipe": name, "state": "ok", "reason": None, "cause": None, "detail": ""}
+        try:
+            if name in enrolled.broken:
+                raise enrolled.broken[name]
+            done = sync(world, name, dry_run=dry_run)
+            row |= done.model_dump(mode="json", include={"branch", "head", "tags", "latest", "changed", "pushed", "notes"})
+        except CanonqError as error:
+            row |= {"state": "error", "reason": error.code, "cause": error.cause or None, "detail": str(error)}
+            row |= {"branch": None, "head": None, "tags": None, "latest": None, "changed": False, "pushed": 0, "notes": []}
+        rows.append(row)
+    return rows
+
+
+def addresses(world: World, enrolment: Enrolment) -> tuple[str, str | None]:
+    """Upstream and mirror as git is given them, from the enrolment and from nowhere else. WrongConfiguration."""
+    root = str(world.checkout.root)
+    upstream = address(enrolment.upstream, root)
+    mirror = address(enrolment.mirror, root, key="mirror") if enrolment.mirror else None
+    if mirror is not None and identity(mirror) == identity(upstream):
+        raise WrongConfiguration(
+            f"mirror = {shown(mirror)} of {enrolment.recipe} is its upstream, which canonq does not push to.",
+            mend="name a repository of your own, or remove the key.",
+            code="bad-mirror",
+        )
+    return upstream, mirror
+
+
+def _has_own_mirror(world: World, enrolment: Enrolment, mirror: str) -> None:
+    """WrongConfiguration when another recipe names the same mirror: each would take the other's tags away."""
+    root = str(world.checkout.root)
+    for other in world.checkout.enrolled().recipes.values():
+        if other.mirror and other.recipe != enrolment.recipe and identity(address(other.mirror, root)) == identity(mirror):
+            raise WrongConfiguration(
+                f"{enrolment.recipe} and {other.recipe} have the same mirror, {shown(mirror)}; nothing was pushed there.",
+                mend="give each recipe a mirror of its own.",
+                code="bad-mirror",
+            )
+
+
 def look(world: World, enrolment: Enrolment) -> Listing:
     """List the upstream's refs; TagMoved when a tag does not name the commit it named before."""
-    listing = world.repos.listing(upstream_url(enrolment.upstream, world.checkout.root))
-    known = world.repos.known(enrolment.recipe)
+    listing = world.repos.listing(addresses(world, enrolment)[0])
+    check_moved(world, enrolment.recipe, listing)
+    return listing
+
+
+def check_moved(world: World, recipe: str, listing: Listing) -> None:
+    """TagMoved when a listing has another commit for a tag than was ever fetched for it."""
+    known = world.repos.known(recipe)
     moved = [tag for tag, commit in listing.tags.items() if known.get(tag, commit) != commit]
     if moved:
-        tag = moved[0]
-        more = f" (and {len(moved) - 1} more)" if len(moved) > 1 else ""
-        raise TagMoved(
-            f"The tag {tag}{more} of {enrolment.recipe} named {known[tag][:12]} and now names "
-            f"{listing.tags[tag][:12]}. It was not followed.",
-            mend="ask upstream why; to accept the new commit, remove the tag's line from "
-            f"{world.settings.state}/repos/{enrolment.recipe}/seen.json and delete the tag in repo.git beside it.",
-        )
-    return listing
+        raise tag_moved(recipe, moved[0], known[moved[0]], listing.tags[moved[0]], len(moved) - 1)
+
+
+def accept_moved(world: World, recipe: object, tag: str) -> None:
+    """Take what a tag names now for what it names. A person's word, for one tag. WrongUse when the tag is not known."""
+    enrolment = world.checkout.enrolment(recipe)
+    if not world.repos.forget(enrolment.recipe, tag):
+        raise WrongUse(f"{shown(tag)} of {enrolment.recipe} was never fetched, so it cannot have moved.", code="no-such-tag")
+
+
+def _mirror(world: World, enrolment: Enrolment, mirror: str | None, listing: Listing, dry_run: bool) -> Mirrored | None:
+    if mirror is None:
+        return None
+    _has_own_mirror(world, enrolment, mirror)
+    done = world.mirrors.bring(enrolment.recipe, mirror, listing.branch, dry_run)
+    if dry_run:
+        said = [
+            f"{change.name} would be {'removed from' if change.new is None else 'pushed to'} the mirror"
+            for change in done.changes
+        ]
+        return Mirrored(done.changes, (*said[:_MOST_NAMED], *_more(said)), done.digest)
+    for note in done.notes:
+        log.warning("%s: %s", enrolment.recipe, note)
+    return done
+
+
+def _pulls(
+    world: World, enrolment: Enrolment, mirror: str | None, listing: Listing, dry_run: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What was done to pull requests, and what went wrong with the forge."""
+    if mirror is None:
+        return (), ()
+    try:
+        return close_landed(world, enrolment, mirror, listing, dry_run=dry_run), ()
+    except ForgeProblem as error:
+        log.error("%s: %s", enrolment.recipe, error)
+        return (), (f"pull requests were not seen to ({error.code}): {error}",)
+
+
+def _forge(world: World, mirror: str | None) -> str | None:
+    """The forge that is to be asked about a mirror's pull requests, as it is remembered."""
+    return (forge_repo(world, mirror) if mirror else None) or ""
+
+
+def _lasting(listing: Listing, known: Mapping[str, str], odd: Mapping[str, str]) -> tuple[str, ...]:
+    """What about the tags a person should know for as long as it is so."""
+    gone = sorted(tag for tag in known if tag not in listing.tags)
+    lines = [f"the tag {tag} was deleted upstream" for tag in gone[:_MOST_NAMED]]
+    lines += _more(gone)
+    lines += [
+        f"the tag {shown(tag)} names a {kind}, not a commit, so it is no release" for tag, kind in list(odd.items())[:_MOST_NAMED]
+    ]
+    if listing.head is None and listing.tags:
+        lines.append("upstream has no default branch: its HEAD names none, and neither main nor master is there")
+    return tuple(lines)
+
+
+def _more(listed: list[str]) -> list[str]:
+    return [f"and {len(listed) - _MOST_NAMED} more"] if len(listed) > _MOST_NAMED else []

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from canonq.core.enrolment import LONGEST_RUN, Enrolment
 from canonq.core.errors import Busy, CanonqError, Fault, HostProblem, RecipeProblem, TimedOut, WrongUse
 from canonq.core.ladder import TIERS, gaps, is_green, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
+from canonq.core.pulls import status_of
 from canonq.core.records import Canonical, Decision, Verdict
 from canonq.core.versions import Release, parse, read_tags
 from canonq.flows.climb import Run, Target, climb, run_lint, took
@@ -27,7 +28,9 @@ from canonq.flows.deployment import App, tear_down
 from canonq.flows.evidence import confidential, keep_logs, masked, tail, write_manifest
 from canonq.flows.hooks import hook_names
 from canonq.flows.janitor import alive, clean
+from canonq.flows.pulls import show_status
 from canonq.flows.room import room_for
+from canonq.flows.sync import addresses
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")
@@ -93,8 +96,35 @@ def test_ref(world: World, recipe: object, ref: str, *, quick: bool = False) -> 
     """Prove a branch, a commit or a pull request's head. Its code is not trusted, and it can never be promoted."""
     enrolment = world.checkout.enrolment(recipe)
     record = world.registry.read(enrolment.recipe)
-    commit = world.repos.fetch_ref(enrolment.recipe, enrolment.upstream, ref_name(ref))
+    upstream, mirror = addresses(world, enrolment)
+    # Pull requests are opened on the mirror, where there is one (SPEC section 1).
+    commit = world.repos.fetch_ref(enrolment.recipe, mirror or upstream, ref_name(ref), which="mirror" if mirror else "upstream")
     target = Target(f"ref-{commit[:12]}", commit, None, None, "", ref=ref)
+    with _shown(world, mirror, commit) as shows:
+        return shows(_prove_ref(world, enrolment, target, record, quick=quick))
+
+
+@contextlib.contextmanager
+def _shown(world: World, mirror: str | None, commit: str) -> Iterator[Callable[[Verdict], Verdict]]:
+    """Show on the forge that a commit is being tested, and then what came of it; a trouble with that is a note."""
+    if mirror is None:
+        yield lambda verdict: verdict
+        return
+    show_status(world, mirror, commit, "pending", "canonq is testing this commit")
+
+    def shows(verdict: Verdict) -> Verdict:
+        trouble = show_status(world, mirror, commit, *status_of(verdict))
+        return verdict.model_copy(update={"notes": (*verdict.notes, trouble)}) if trouble else verdict
+
+    try:
+        yield shows
+    except BaseException as error:
+        show_status(world, mirror, commit, "error", f"the test did not end: {type(error).__name__}")
+        raise
+
+
+def _prove_ref(world: World, enrolment: Enrolment, target: Target, record: Canonical | None, *, quick: bool) -> Verdict:
+    commit = target.commit
     if quick:
         return prove(world, enrolment, _quick(target, _must_have(record, enrolment)), Order())
     releases, _ = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)

@@ -140,7 +140,7 @@ def _carry(tx: Transaction) -> None:
 
 def _deploy(tx: Transaction) -> None:
     """Bring it up at the warm domain, with what it depends on beside it, until it answers."""
-    tx.world.repos.checkout(tx.enrolment.recipe, tx.app.identity.commit, tx.app.tree)
+    tx.world.repos.checkout(tx.enrolment.recipe, tx.app.identity.commit, tx.app.tree, tx.enrolment.tree)
     deadline = time.monotonic() + tx.enrolment.limits.run
     for name in tx.enrolment.deps:
         tx.neighbours.append(plan_neighbour(tx.world, tx.app, name))

@@ -14,7 +14,7 @@ from canonq.adapters.host import Host
 from canonq.adapters.registry import Registry
 from canonq.adapters.runs import Runs, Sweeps
 from canonq.core.records import STAMP_FORMAT
-from canonq.ports import Engine, Ingress, Locks, Repos
+from canonq.ports import Engine, Forge, Ingress, Locks, Mirrors, Repos
 from canonq.settings import Settings
 
 
@@ -25,6 +25,8 @@ class World:
     settings: Settings
     checkout: Checkout
     repos: Repos
+    mirrors: Mirrors
+    forge: Forge | None
     engine: Engine
     locks: Locks
     registry: Registry

@@ -11,7 +11,7 @@ let
   };
   names = builtins.listToAttrs (map (name: { inherit name; value = package "python-${name}"; }) [
     "celery" "click" "docker" "flower" "gitpython" "packaging" "pydantic" "pydantic-settings" "pytest" "pyyaml" "redis"
-    "rich" "setuptools" "urllib3" "wheel" "zstandard"
+    "requests" "rich" "setuptools" "tenacity" "tornado" "urllib3" "wheel" "zstandard"
   ]);
 
   programs = builtins.listToAttrs (map (name: { inherit name; value = package name; }) [
@@ -46,6 +46,7 @@ rec {
   disabled = evaluate { };
   withoutRepo = evaluate { enable = true; };
   withoutLogin = evaluate { enable = true; repo = "/srv/recipes"; flower.enable = true; };
+  withoutSecret = evaluate { enable = true; repo = "/srv/recipes"; webhook.enable = true; };
   unknownOption = evaluate { enable = true; repo = "/srv/recipes"; repro = "/srv/recipes"; };
   tooManyWorkers = evaluate { enable = true; repo = "/srv/recipes"; lightWorkers = 0; };
   least = evaluate { enable = true; repo = "/srv/recipes"; };
@@ -62,6 +63,8 @@ rec {
     environmentFile = "/run/secrets/canonq-env";
     extraPackages = [ (package "jq") ];
     flower = { enable = true; port = 5566; loginFile = "/run/secrets/flower"; };
+    forge = { url = "https://git.example.org"; tokenFile = "/run/secrets/forge-token"; };
+    webhook = { enable = true; listen = "127.0.0.1:9000"; secretFile = "/run/secrets/webhook"; };
   };
   leastEnvironment = environment least;
   mostEnvironment = environment most;

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import os
 import subprocess
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from git.repo import Repo
 
 from canonq.adapters.git import GitRepos
-from canonq.core.errors import CanonqError, RecipeProblem, SyncFailed, WrongUse
+from canonq.adapters.gitprogram import GitLimits, GitProgram
+from canonq.core.enrolment import Tree
+from canonq.core.errors import CanonqError, RecipeProblem, SyncFailed, TagMoved, WrongUse
+from canonq.core.versions import read_tags
+from tests.forge import serving, slowly, status
 from tests.support import make_recipe, release
 
 TAG = "1.0.0+1.0"
@@ -27,38 +33,6 @@ def upstream(tmp_path: Path) -> Repo:
 @pytest.fixture
 def repos(tmp_path: Path) -> GitRepos:
     return GitRepos(tmp_path / "repos")
-
-
-class _Smart(BaseHTTPRequestHandler):
-    """git's own smart http, through `git http-backend`."""
-
-    def do_GET(self) -> None:
-        self._answer(b"")
-
-    def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
-
-    def _answer(self, body: bytes) -> None:
-        path, _, query = self.path.partition("?")
-        env = {
-            "PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": str(self.server.folder),  # type: ignore[attr-defined]
-            "GIT_HTTP_EXPORT_ALL": "1",
-            "PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": self.command,
-            "CONTENT_TYPE": self.headers.get("Content-Type", ""), "CONTENT_LENGTH": str(len(body)),
-            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-        }  # fmt: skip
-        said = subprocess.run(["git", "http-backend"], input=body, env=env, capture_output=True, check=True).stdout
-        head, _, rest = said.partition(b"\r\n\r\n")
-        lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
-        self.send_response(int(lines.pop("Status", "200").split()[0]))
-        for name, value in lines.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(rest)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        del format, args
 
 
 @pytest.fixture(params=["path", "file"])
@@ -240,13 +214,250 @@ def test_a_ref_that_is_no_name_is_refused(repos: GitRepos, url: str, ref: str) -
 
 
 def test_what_an_upstream_says_over_http_is_what_it_says_by_path(repos: GitRepos, upstream: Repo, tmp_path: Path) -> None:
-    Repo.clone_from(str(upstream.working_dir), tmp_path / "bare.git", bare=True)
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Smart) as server:
-        server.folder = tmp_path  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/bare.git"
+    Repo.clone_from(str(upstream.working_dir), tmp_path / "served" / "coop" / "site.git", bare=True)
+    with serving(tmp_path / "served") as forge:
+        url = forge.address("coop/site")
         assert repos.listing(url).tags == repos.listing(str(upstream.working_dir)).tags
         assert brought(repos, url)
         assert repos.fetch_ref("site", url, "main") == upstream.head.commit.hexsha
-        server.shutdown()
     assert set(repos.tags("site")) == {TAG}
+
+
+# -- what upstreams do ----------------------------------------------------------------------------------------
+
+
+def cause_of(repos: GitRepos, url: str) -> str:
+    with pytest.raises(SyncFailed) as caught:
+        brought(repos, url)
+    assert caught.value.code == "sync-failed"
+    assert caught.value.mend
+    return caught.value.cause
+
+
+def test_every_way_in_which_an_upstream_fails_has_its_name(repos: GitRepos, upstream: Repo, tmp_path: Path) -> None:
+    assert cause_of(repos, str(tmp_path / "nowhere")) == "upstream-gone"
+    assert cause_of(repos, "http://127.0.0.1:1/coop/site.git") == "upstream-unreachable"
+    Repo.init(tmp_path / "new", object_format="sha256").git.commit("--allow-empty", "-qm", "x")
+    assert cause_of(repos, str(tmp_path / "new")) == "upstream-sha256"
+    upstream.git.commit("--allow-empty", "-qm", "more")
+    subprocess.run(["git", "clone", "-q", "--depth=1", f"file://{upstream.working_dir}", tmp_path / "shallow"], check=True)
+    assert cause_of(repos, str(tmp_path / "shallow")) == "upstream-shallow"
+
+
+def test_over_http_a_repository_that_is_gone_is_told_from_one_that_asks_for_a_password(repos: GitRepos, tmp_path: Path) -> None:
+    with serving(tmp_path / "served") as forge:
+        assert cause_of(repos, forge.address("coop/none")) == "upstream-gone"
+        forge.order("info/refs", status(401, WWW_Authenticate='Basic realm="x"'), status(401, WWW_Authenticate='Basic realm="x"'))
+        assert cause_of(repos, forge.address("coop/none")) == "upstream-denied"
+
+
+def test_an_upstream_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+    repos = GitRepos(tmp_path / "repos", GitProgram(GitLimits(listing=1)))
+    with serving(tmp_path / "served") as forge:
+        forge.order("info/refs", slowly(5))
+        assert cause_of(repos, forge.address("coop/site")) == "upstream-timeout"
+
+
+def test_a_fetch_that_would_bring_too_much_is_stopped_and_the_next_one_is_not_harmed(
+    repos: GitRepos, upstream: Repo, tmp_path: Path
+) -> None:
+    (Path(upstream.working_dir) / "large").write_bytes(os.urandom(3 << 20))
+    release(upstream, "1.1.0+1.1", {})
+    narrow = GitRepos(tmp_path / "repos", GitProgram(GitLimits(largest=1 << 20)))
+    assert cause_of(narrow, f"file://{upstream.working_dir}") == "upstream-too-large"
+    assert brought(repos, f"file://{upstream.working_dir}")
+    assert "1.1.0+1.1" in repos.tags("site")
+
+
+def test_twenty_thousand_tags_are_read_and_ordered(repos: GitRepos, upstream: Repo, tmp_path: Path) -> None:
+    commit = upstream.head.commit.hexsha
+    lines = "".join(f"create refs/tags/1.{n // 100}.{n % 100}+{n} {commit}\n" for n in range(20_000))
+    subprocess.run(["git", "update-ref", "--stdin"], cwd=upstream.working_dir, input=lines.encode(), check=True)
+    upstream.git.pack_refs("--all")
+    assert brought(repos, str(upstream.working_dir))
+    releases, refused = read_tags(repos.tags("site"))
+    assert (len(releases), refused) == (20_001, ())
+    assert releases[-1].tag == "1.199.99+19999"
+    assert not brought(repos, str(upstream.working_dir))
+
+
+def test_tags_with_strange_names_are_told_apart_and_stop_nothing(repos: GitRepos, upstream: Repo) -> None:
+    long = "1.0.1+" + "1" * 244
+    for tag in ("1.0.2+ünïcode", "1.0.3+$(id)", long, "v1", "-x", "1.0.4+a;b"):
+        upstream.git.update_ref(f"refs/tags/{tag}", upstream.head.commit.hexsha)
+    # Names that git itself would not make, written where an upstream of another kind may have them.
+    packed = Path(upstream.git_dir) / "packed-refs"
+    upstream.git.pack_refs("--all")
+    with packed.open("a") as file:
+        file.write(f"{upstream.head.commit.hexsha} refs/tags/zz..1\n{upstream.head.commit.hexsha} refs/tags/zz 1\n")
+    brought(repos, str(upstream.working_dir))
+    releases, refused = read_tags(repos.tags("site"))
+    assert [release.tag for release in releases] == [TAG]
+    assert {no.tag for no in refused} == {"1.0.2+ünïcode", "1.0.3+$(id)", long, "v1", "-x", "1.0.4+a;b"}
+    assert not brought(repos, str(upstream.working_dir)), "it is not fetched again every night"
+
+
+def test_an_upstream_without_a_default_branch_has_its_tags(repos: GitRepos, upstream: Repo) -> None:
+    upstream.git.branch("one")
+    upstream.git.branch("two")
+    upstream.git.symbolic_ref("HEAD", "refs/heads/nothing")
+    upstream.git.branch("-D", "main")
+    listing = repos.listing(str(upstream.working_dir))
+    assert listing.head is None
+    brought(repos, str(upstream.working_dir))
+    assert set(repos.tags("site")) == {TAG}
+
+
+def test_an_annotated_tag_written_anew_at_its_commit_has_not_moved(repos: GitRepos, upstream: Repo, url: str) -> None:
+    brought(repos, url)
+    upstream.git.tag("-f", "-a", TAG, f"{TAG}^{{}}", "-m", "another text")
+    assert brought(repos, url)
+    assert not brought(repos, url)
+
+
+def test_a_tag_that_moves_between_the_listing_and_the_fetch_is_not_followed(repos: GitRepos, upstream: Repo, url: str) -> None:
+    brought(repos, url)
+    before = repos.known("site")
+    release(upstream, "1.1.0+1.1", {})
+    listing = repos.listing(url)
+    upstream.git.tag("-f", TAG)
+    with pytest.raises(TagMoved, match="not followed"):
+        repos.update("site", url, listing)
+    assert repos.known("site")[TAG] == before[TAG]
+
+
+def test_a_rewritten_history_is_followed_on_the_branch_and_the_tags_stay(repos: GitRepos, upstream: Repo, url: str) -> None:
+    brought(repos, url)
+    was = repos.tags("site")
+    upstream.git.commit("--amend", "--allow-empty", "-qm", "rewritten")
+    brought(repos, url)
+    assert repos.tags("site") == was
+    assert Repo(repos.clone("site")).commit("main").hexsha == upstream.head.commit.hexsha
+
+
+def test_dates_of_commits_decide_nothing(repos: GitRepos, upstream: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tag, date in (("2.0.0+1", "@86400 +0000"), ("1.5.0+1", "@4102444800 +0000")):  # 1970, 2100
+        monkeypatch.setenv("GIT_COMMITTER_DATE", date)
+        release(upstream, tag, {"f": tag})
+    brought(repos, str(upstream.working_dir))
+    assert read_tags(repos.tags("site"))[0][-1].tag == "2.0.0+1"
+
+
+# -- what a killed git leaves behind --------------------------------------------------------------------------
+
+
+def test_locks_and_packs_of_a_killed_git_are_in_nobodys_way(repos: GitRepos, upstream: Repo, url: str) -> None:
+    brought(repos, url)
+    clone = repos.clone("site")
+    left = [clone / "packed-refs.lock", clone / "HEAD.lock", clone / "refs" / "tags" / "1.1.0+1.1.lock",
+            clone / "objects" / "pack" / "tmp_pack_abc"]  # fmt: skip
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    release(upstream, "1.1.0+1.1", {})
+    assert brought(repos, url)
+    assert set(repos.tags("site")) == {TAG, "1.1.0+1.1"}
+    assert not any(path.exists() for path in left)
+
+
+def test_a_clone_with_damaged_objects_is_made_anew(repos: GitRepos, upstream: Repo, url: str) -> None:
+    brought(repos, url)
+    for path in repos.clone("site").glob("objects/**/*"):
+        if path.is_file():
+            path.chmod(0o644)
+            path.write_bytes(b"damaged")
+    release(upstream, "1.1.0+1.1", {"more": "x"})
+    assert brought(repos, url)
+    assert set(repos.tags("site")) == {TAG, "1.1.0+1.1"}
+    assert [path.name for path in repos.clone("site").parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_was_remembered_goes_with_the_clone_it_was_about(repos: GitRepos, upstream: Repo, url: str) -> None:
+    brought(repos, url)
+    repos.remember("site", {"digest": "x"})
+    assert repos.remembered("site") == {"digest": "x"}
+    release(upstream, "1.1.0+1.1", {})
+    brought(repos, url)
+    assert repos.remembered("site") == {}
+
+
+# -- trees that are traps -------------------------------------------------------------------------------------
+
+
+def tree_of(upstream: Repo, *entries: tuple[str, str, str]) -> str:
+    """A tree made by hand, with names that git would not write; (mode, object, name)."""
+    raw = b"".join(f"{mode} {name}".encode() + b"\0" + bytes.fromhex(found) for mode, found, name in entries)
+    done = subprocess.run(
+        ["git", "hash-object", "-t", "tree", "-w", "--literally", "--stdin"],
+        cwd=upstream.working_dir, input=raw, capture_output=True, check=True,
+    )  # fmt: skip
+    return done.stdout.decode().strip()
+
+
+@pytest.mark.parametrize("name", ["..", ".git", ".GIT", "git~1", ".git. "])
+def test_a_path_that_leaves_the_worktree_or_writes_into_gits_own_files_is_refused(
+    repos: GitRepos, upstream: Repo, tmp_path: Path, name: str
+) -> None:
+    blob = upstream.git.hash_object("-w", "--", str(Path(upstream.working_dir) / "compose.yml"))
+    inner = tree_of(upstream, ("100644", blob, "config"))
+    commit = upstream.git.commit_tree(tree_of(upstream, ("40000", inner, name)), "-m", "trap")
+    upstream.git.tag("1.1.0+1.1", commit)
+    brought(repos, str(upstream.working_dir))
+    with pytest.raises(RecipeProblem, match="outside the recipe") as caught:
+        repos.checkout("site", commit, tmp_path / "tree")
+    assert caught.value.code == "unsafe-tree"
+    assert not (tmp_path / "config").exists()
+
+
+def test_submodules_and_lfs_are_refused_unless_the_enrolment_takes_them_as_they_are(
+    repos: GitRepos, upstream: Repo, tmp_path: Path
+) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 9\n"
+    (Path(upstream.working_dir) / "image.png").write_text(pointer)
+    release(upstream, "1.1.0+1.1", {".gitattributes": "*.png filter=lfs\n"})
+    upstream.git.update_index("--add", "--cacheinfo", f"160000,{upstream.head.commit.hexsha},sub")
+    upstream.git.commit("-qm", "sub")
+    upstream.git.tag("1.2.0+1.2")
+    brought(repos, str(upstream.working_dir))
+    tags = repos.tags("site")
+    with pytest.raises(RecipeProblem, match=r"image\.png.* Git LFS.*pointers"):
+        repos.checkout("site", tags["1.1.0+1.1"], tmp_path / "tree")
+    with pytest.raises(RecipeProblem, match="submodule"):
+        repos.checkout("site", tags["1.2.0+1.2"], tmp_path / "tree", Tree(lfs="pointers"))
+    repos.checkout("site", tags["1.2.0+1.2"], tmp_path / "tree", Tree(lfs="pointers", submodules="empty"))
+    assert (tmp_path / "tree" / "image.png").read_text() == pointer
+    assert list((tmp_path / "tree" / "sub").iterdir()) == []
+
+
+# -- credentials ----------------------------------------------------------------------------------------------
+
+
+def test_a_password_comes_from_a_file_and_is_in_no_process_list(upstream: Repo, tmp_path: Path) -> None:
+    Repo.clone_from(str(upstream.working_dir), tmp_path / "served" / "coop" / "site.git", bare=True)
+    with serving(tmp_path / "served") as forge:
+        kept = tmp_path / "credentials"
+        kept.write_text(forge.url.replace("://", "://canonq:hunter2@") + "\n")
+        asks = status(401, WWW_Authenticate='Basic realm="forge"')
+        forge.order("info/refs", asks, slowly(1))
+        repos = GitRepos(tmp_path / "repos", GitProgram(GitLimits(credentials_file=kept)))
+        seen: list[bytes] = []
+        watcher = threading.Thread(target=lambda: seen.extend(watched(lambda: len(forge.asked) < 3)))
+        watcher.start()
+        assert set(repos.listing(forge.address("coop/site")).tags) == {TAG}
+        forge.asked += ["done"] * 3
+        watcher.join()
+        assert forge.tokens[1] == "Basic " + base64.b64encode(b"canonq:hunter2").decode()
+        assert seen, "git was looked at while it ran"
+        assert not any(b"hunter2" in line for line in seen)
+
+
+def watched(go_on: Callable[[], bool]) -> list[bytes]:
+    """Command lines and environments of every git that runs meanwhile."""
+    found = set()
+    while go_on():
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                line = (folder / "cmdline").read_bytes()
+                if b"git" in line:
+                    found |= {line, (folder / "environ").read_bytes()}
+    return list(found)

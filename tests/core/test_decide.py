@@ -40,7 +40,17 @@ def test_a_release_that_is_the_canonical_is_no_new_version() -> None:
 
 
 def test_a_canonical_newer_than_every_release_is_never_lowered() -> None:
-    assert decide(facts(canonical=canonical("2.0.0+1.0"))).reason == "no-new-version"
+    tags = {**TAGS, "2.0.0-rc1+1.0": OLD}  # promoted when pre-releases were asked for
+    assert decide(facts(tags=tags, canonical=canonical("2.0.0-rc1+1.0"))).reason == "no-new-version"
+
+
+@pytest.mark.parametrize("tags", [{"1.0.0+1.0": OLD}, {}])
+def test_a_canonical_whose_tag_is_gone_is_yanked_unless_something_newer_is_released(tags: dict[str, str]) -> None:
+    decision = decide(facts(tags=tags, canonical=canonical("1.1.0+1.1", NEW)))
+    assert (decision.action, decision.reason) == ("skip", "yanked")
+    assert "rollback" in decision.detail
+    newer = decide(facts(tags={**tags, "1.2.0+1.2": NEW}, canonical=canonical("1.1.0+1.1", NEW)))
+    assert (newer.action, newer.base) == ("run", "1.1.0+1.1")
 
 
 def test_a_newer_release_runs_from_the_canonical() -> None:

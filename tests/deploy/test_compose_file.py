@@ -10,7 +10,7 @@ import yaml
 
 from .host import ROOT, compose_program, run
 
-CANONQ_SERVICES = ("beat", "light", "heavy", "flower")
+CANONQ_SERVICES = ("beat", "light", "heavy", "flower", "webhook")
 WORKERS = ("light", "heavy")
 REQUIRED = {"CANONQ_REPO": "/srv/recipes", "CANONQ_FLOWER_LOGIN": "operator:password"}
 
@@ -43,10 +43,14 @@ def test_redis_is_judged_by_a_health_check_that_the_others_wait_for(services: di
         assert services[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
 
 
-def test_only_flower_is_published_and_on_loopback_only(services: dict[str, Any]) -> None:
+def test_only_flower_and_the_webhook_are_published_and_on_loopback_only(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert list(published) == ["flower"]
-    assert all(port.startswith("127.0.0.1:") for port in published["flower"])
+    assert list(published) == ["flower", "webhook"]
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_the_webhook_is_off_unless_it_is_asked_for(services: dict[str, Any]) -> None:
+    assert {name for name, service in services.items() if service.get("profiles")} == {"webhook"}
 
 
 def test_flower_changes_nothing(services: dict[str, Any]) -> None:
@@ -58,8 +62,11 @@ def test_all_processes_run_on_one_image(services: dict[str, Any]) -> None:
 
 
 def test_all_processes_run_with_one_environment(services: dict[str, Any]) -> None:
-    own = {"REMAP_SIGTERM", "FLOWER_BASIC_AUTH"}
-    shared = [{key: value for key, value in services[name]["environment"].items() if key not in own} for name in CANONQ_SERVICES]
+    own = ("REMAP_SIGTERM", "FLOWER_BASIC_AUTH", "CANONQ_WEBHOOK__")
+    shared = [
+        {key: value for key, value in services[name]["environment"].items() if not key.startswith(own)}
+        for name in CANONQ_SERVICES
+    ]
     assert shared[0]
     assert all(environment == shared[0] for environment in shared)
 

@@ -65,6 +65,7 @@ def test_a_missing_checkout_is_refused_by_the_option_s_name(nix: dict[str, str])
     ("case", "named"),
     [
         ("withoutLogin", "services.canonq.flower.loginFile"),
+        ("withoutSecret", "services.canonq.webhook.secretFile"),
         ("unknownOption", "services.canonq.repro"),
         ("tooManyWorkers", "services.canonq.lightWorkers"),
     ],
@@ -81,7 +82,8 @@ def test_a_checkout_is_all_that_has_to_be_set(nix: dict[str, str]) -> None:
 
 def test_flower_is_a_unit_of_its_own_on_loopback(nix: dict[str, str]) -> None:
     units = value(nix, "most")["systemd"]["services"]
-    assert set(units) == UNITS | {"canonq-flower"}
+    assert set(units) == UNITS | {"canonq-flower", "canonq-webhook"}
+    assert units["canonq-webhook"]["serviceConfig"]["ExecStart"].endswith("/bin/canonq webhook")
     start = units["canonq-flower"]["serviceConfig"]["ExecStart"].split()
     assert {"--address=127.0.0.1", "--port=5566", "--read_only=True"} <= set(start)
     assert "/run/secrets/flower" in units["canonq-flower"]["serviceConfig"]["EnvironmentFile"]
@@ -135,6 +137,8 @@ def test_all_options_reach_the_settings_file(nix: dict[str, str]) -> None:
         "light_workers": 3,
         "redis_url_file": "/run/secrets/redis-url",
         "ingress": {"scheme": "https", "address": "127.0.0.1:443", "ca_file": "/etc/ca.pem"},
+        "forge": {"url": "https://git.example.org", "token_file": "/run/secrets/forge-token"},
+        "webhook": {"listen": "127.0.0.1:9000", "secret_file": "/run/secrets/webhook"},
         "keep": 3,
     }
 

@@ -16,11 +16,18 @@ from canonq.core.enrolment import Enrolment, SecretSource, parse_enrolment
 from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.records import Canonical, Promotion, Synced, Verdict
 from canonq.core.records import Decision as DecisionValue
-from canonq.settings import IngressSettings, Settings, load_settings
+from canonq.settings import ForgeSettings, GitSettings, IngressSettings, Settings, WebhookSettings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 ENROLMENT = ROOT / "docs" / "enrolment.md"
+#: Settings that are tables, each with a section of its own.
+TABLES: dict[str, type[BaseModel]] = {
+    "ingress": IngressSettings,
+    "git": GitSettings,
+    "forge": ForgeSettings,
+    "webhook": WebhookSettings,
+}
 VARIABLE = re.compile(r"CANONQ_[A-Z][A-Z_]*[A-Z]")
 DOCS = sorted(
     path for path in ROOT.rglob("*.md") if not {".venv", ".demo", "demo", "node_modules"} & set(path.relative_to(ROOT).parts)
@@ -59,8 +66,8 @@ def section(path: Path, table: str) -> str:
 
 def known_variables() -> set[str]:
     """Every CANONQ_ variable that a setting or a file of the project reads."""
-    known = {f"CANONQ_{name.upper()}" for name in Settings.model_fields if name != "ingress"}
-    known |= {f"CANONQ_INGRESS__{name.upper()}" for name in IngressSettings.model_fields}
+    known = {f"CANONQ_{name.upper()}" for name in Settings.model_fields if name not in TABLES}
+    known |= {f"CANONQ_{table.upper()}__{name.upper()}" for table, model in TABLES.items() for name in model.model_fields}
     for path in tracked():
         place = path.relative_to(ROOT)
         if path.suffix != ".md" and (
@@ -74,14 +81,14 @@ def known_variables() -> set[str]:
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_every_setting_and_its_variable_is_documented(name: str) -> None:
     assert name in rows(CONFIGURATION)
-    if name != "ingress":
+    if name not in TABLES:
         assert rows(CONFIGURATION)[name][0] == f"`CANONQ_{name.upper()}`"
 
 
 FIXED = sorted(
     name
     for name, field in Settings.model_fields.items()
-    if field.default and field.default_factory is None and not field.is_required()
+    if field.default and name not in TABLES and field.default_factory is None and not field.is_required()
 )
 
 
@@ -92,9 +99,9 @@ def test_the_documented_default_of_a_setting_is_the_real_one(name: str, monkeypa
     assert getattr(load_settings(), name) == Settings.model_fields[name].default
 
 
-@pytest.mark.parametrize("name", sorted(IngressSettings.model_fields))
-def test_every_key_of_the_ingress_and_its_variable_is_documented(name: str) -> None:
-    assert f"| `{name}` | `CANONQ_INGRESS__{name.upper()}` |" in section(CONFIGURATION, "ingress")
+@pytest.mark.parametrize(("table", "name"), [(table, name) for table, model in TABLES.items() for name in model.model_fields])
+def test_every_key_of_a_table_and_its_variable_is_documented(table: str, name: str) -> None:
+    assert f"| `{name}` | `CANONQ_{table.upper()}__{name.upper()}` |" in section(CONFIGURATION, table)
 
 
 @pytest.mark.parametrize("name", sorted(known_variables()))

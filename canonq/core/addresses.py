@@ -1,0 +1,94 @@
+"""Addresses of git repositories: which canonq uses, whose host they are on, whether two name the same repository. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from urllib.parse import unquote, urlsplit
+
+from canonq.core.errors import WrongConfiguration
+from canonq.core.names import shown
+
+_URL = re.compile(r"(?P<scheme>https?|ssh|git|file)://(?P<rest>[^\s]+)")
+_LIKE_SCP = re.compile(r"(?P<user>[A-Za-z0-9._][A-Za-z0-9._-]*)@(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^\s:-][^\s]*)")
+_PATH = re.compile(r"/[^\s]*")
+_HOST = re.compile(r"(?:[^@/\s]*@)?(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_UNUSABLE = {"upstream": "bad-upstream", "mirror": "bad-mirror"}
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+def masked(text: str) -> str:
+    """A text without users and passwords of the URLs in it, for messages."""
+    return _CREDENTIALS.sub("***@", text)
+
+
+def address(text: str, checkout: str, *, key: str = "upstream") -> str:
+    """What git is given for `upstream` or `mirror`: a URL, an absolute path, or a path below the checkout.
+
+    WrongConfiguration for `ext::` and anything else that could make git start a program, and for an address that
+    carries a password or token: addresses are shown and logged, and git passes them to other programs.
+    """
+    if text.startswith(("./", "../")):
+        return posixpath.normpath(posixpath.join(checkout, text))
+    if (problem := _problem(text)) is not None:
+        why, mend, code = problem
+        raise WrongConfiguration(f"{key} = {shown(masked(text))} {why}.", mend=mend, code=code or _UNUSABLE[key])
+    return text
+
+
+def _problem(text: str) -> tuple[str, str, str] | None:
+    url = _URL.fullmatch(text)
+    if url is not None:
+        authority = url["rest"].partition("/")[0]
+        if url["scheme"] != "file" and not _HOST.fullmatch(authority):
+            return _unusable()
+        user = authority.rpartition("@")[0]
+        if user and (":" in user or url["scheme"] != "ssh"):
+            return (
+                "carries a credential, which would be seen in logs and process lists",
+                "write the address without it, and give the credential in a file: docs/configuration.md, [git].",
+                "credential-in-address",
+            )
+        return None
+    return None if _LIKE_SCP.fullmatch(text) or _PATH.fullmatch(text) else _unusable()
+
+
+def _unusable() -> tuple[str, str, str]:
+    mend = "give an https, ssh, git or file URL, user@host:path, or a path that begins with '/' or './'."
+    return "is not an address canonq uses", mend, ""
+
+
+def host_of(url: str) -> str:
+    """The host (with its port, if one is named) that an address is on; empty for this machine."""
+    if like := _LIKE_SCP.fullmatch(url):
+        return like["host"].lower()
+    parts = urlsplit(url)
+    return "" if parts.scheme in ("", "file") else parts.netloc.rpartition("@")[2].lower()
+
+
+def identity(url: str) -> tuple[str, str]:
+    """(host, path) without user, port, scheme and `.git`: equal for the addresses by which a forge offers one repository."""
+    if like := _LIKE_SCP.fullmatch(url):
+        host, path = like["host"], like["path"]
+    else:
+        parts = urlsplit(url)
+        host, path = parts.hostname or "", unquote(parts.path)
+    return host.lower(), path.strip("/").removesuffix(".git").lower()
+
+
+def forge_repo(url: str, forge: str) -> str | None:
+    """`owner/name` of an address that is on the forge at the URL `forge`, else None."""
+    base = urlsplit(forge)
+    host = host_of(url)
+    whole = urlsplit(url)
+    path = _LIKE_SCP.fullmatch(url)["path"] if _LIKE_SCP.fullmatch(url) else unquote(whole.path)  # type: ignore[index]
+    if whole.scheme in ("http", "https"):
+        prefix = base.path.rstrip("/") + "/"
+        if host != base.netloc.lower() or not path.startswith(prefix):
+            return None
+        path = path.removeprefix(prefix)
+    elif not host or host.partition(":")[0] != (base.hostname or ""):
+        return None
+    names = path.strip("/").removesuffix(".git").split("/")
+    return "/".join(names) if len(names) == 2 and all(_NAME.fullmatch(name) for name in names) else None

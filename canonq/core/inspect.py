@@ -1,0 +1,220 @@
+"""What a release tells about how to enrol its recipe, and the commented recipe.toml that says so. Pure.
+
+Everything here is a guess with its reason beside it, for a person to look at. Nothing of it is believed by a run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from canonq.core.backup import backup_plan
+from canonq.core.compose import as_map, images, is_external
+from canonq.core.deployable import external_secrets
+from canonq.core.envfile import SecretRule
+from canonq.core.names import shown
+
+_LOADBALANCER = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port")
+_LOCAL = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::[0-9]+)?[^\s\"'|;&)]*")
+_MANY_SERVICES = 5
+_MUCH_MEMORY = 2 * 2**30
+_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)i?b?", re.I)
+_SIZES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+#: Images whose first boot or appetite is known to be long or large.
+_HEAVY_IMAGES = (
+    "discourse", "elasticsearch", "opensearch", "gitlab", "immich", "jitsi", "keycloak", "mailu", "mastodon", "matrix-synapse",
+    "mattermost", "nextcloud", "onlyoffice", "peertube", "synapse", "zulip", "clickhouse", "collabora",
+)  # fmt: skip
+_MOST_LISTED = 40
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A value and why it is this one."""
+
+    value: Any
+    why: str
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What a release tells."""
+
+    services: dict[str, str]  #: service -> image
+    volumes: tuple[str, ...]
+    wanted_secrets: tuple[str, ...]  #: those that need a value from the enrolment
+    backup: Guess  #: whether it is backup-capable
+    kind: Guess
+    service: Guess
+    port: Guess
+    path: Guess
+    weight: Guess
+    empty_env: tuple[str, ...] = ()  #: keys of the sample without a value
+    problems: tuple[str, ...] = field(default=())
+
+
+def inspect(resolved: Mapping[str, Any], rules: Mapping[str, SecretRule], env: Mapping[str, str], *, stack: str) -> Inspected:
+    """Read a resolved stack (core/compose.py), its secrets' rules and its env."""
+    plan = backup_plan(resolved)
+    service, routed = _front(resolved)
+    body = resolved["services"][service.value]
+    url = _health_url(body)
+    wanted = [name for name in external_secrets(resolved, stack).values() if name not in rules or not rules[name].generate]
+    return Inspected(
+        services=images(resolved),
+        volumes=tuple(key for key, volume in (resolved.get("volumes") or {}).items() if not is_external(volume or {})),
+        wanted_secrets=tuple(sorted(set(wanted))),
+        backup=Guess(plan.capable, plan.why_not or f"{len(plan.parts)} part(s) are captured"),
+        kind=_kind(body, routed),
+        service=service,
+        port=_port(body, routed, url),
+        path=Guess(url.path or "/", "its health check asks for it") if url else Guess("/", "nothing tells another"),
+        weight=_weight(resolved),
+        empty_env=tuple(key for key, value in env.items() if not value and key != "LETS_ENCRYPT_ENV"),
+        problems=plan.problems,
+    )
+
+
+def _front(resolved: Mapping[str, Any]) -> tuple[Guess, str | None]:
+    """The service that is asked whether the app answers, and the port that the ingress is told."""
+    services = resolved["services"]
+    for name, body in services.items():
+        port = next((str(value) for label, value in _labels(body).items() if _LOADBALANCER.fullmatch(label)), None)
+        if port is not None:
+            return Guess(name, "the ingress is told to route to it"), port
+    if "app" in services:
+        return Guess("app", "every recipe has a service of that name"), None
+    return Guess(next(iter(services)), "there is no service `app`, and this is the first"), None
+
+
+def _kind(body: Mapping[str, Any], routed: str | None) -> Guess:
+    if routed is None and body.get("ports"):
+        return Guess("tcp", "it publishes a port and no ingress routes to it")
+    return Guess("http", "the ingress routes to it" if routed else "nothing tells another")
+
+
+def _port(body: Mapping[str, Any], routed: str | None, url: Any) -> Guess:
+    if routed and routed.isdigit() and 0 < int(routed) < 65536:
+        return Guess(int(routed), "the ingress is told so")
+    for item in body.get("ports") or []:
+        target = item.get("target") if isinstance(item, Mapping) else str(item).rpartition(":")[2].partition("/")[0]
+        if str(target).isdigit():
+            return Guess(int(str(target)), "it is published")
+    if url is not None and url.port:
+        return Guess(url.port, "its health check asks there")
+    return Guess(80, "nothing tells another")
+
+
+def _health_url(body: Mapping[str, Any]) -> Any:
+    check = body.get("healthcheck")
+    test = check.get("test") if isinstance(check, Mapping) else None
+    words = " ".join(map(str, test)) if isinstance(test, list | tuple) else str(test or "")
+    found = _LOCAL.search(words)
+    try:
+        url = urlsplit(found[0]) if found else None
+        return url if url is not None and (url.port is None or url.port) else None
+    except ValueError:
+        return None
+
+
+def _weight(resolved: Mapping[str, Any]) -> Guess:
+    named = images(resolved)
+    if len(named) >= _MANY_SERVICES:
+        return Guess("heavy", f"it has {len(named)} services")
+    for service, image in named.items():
+        heavy = next((word for word in _HEAVY_IMAGES if word in image.lower()), None)
+        if heavy:
+            return Guess("heavy", f"{service} runs {shown(image)}")
+    memory = sum(_memory(body) for body in resolved["services"].values())
+    if memory >= _MUCH_MEMORY:
+        return Guess("heavy", f"its services ask for {memory / 2**30:.1f} GiB of memory")
+    return Guess("light", f"{len(named)} service(s), and none is known to be heavy")
+
+
+def _memory(body: Mapping[str, Any]) -> int:
+    resources = ((body.get("deploy") or {}).get("resources") or {}) if isinstance(body.get("deploy"), Mapping) else {}
+    asked = [(resources.get(kind) or {}).get("memory") for kind in ("reservations", "limits")]
+    found = [_MEMORY.fullmatch(str(value).strip()) for value in asked if value is not None]
+    return max((int(float(one[1]) * _SIZES[one[2].lower()]) for one in found if one), default=0)
+
+
+def _labels(body: Mapping[str, Any]) -> dict[str, Any]:
+    deploy = body.get("deploy")
+    return {str(key): value for key, value in as_map(deploy.get("labels")).items()} if isinstance(deploy, Mapping) else {}
+
+
+# -- the file -----------------------------------------------------------------------------------------------
+
+
+def enrolment_text(recipe: str, upstream: str, told: Inspected | str, *, version: str | None, description: str = "") -> str:
+    """A commented recipe.toml. `told`: what the newest release tells, or why it could not be read."""
+    return "\n".join(_lines(recipe, upstream, told, version, description)) + "\n"
+
+
+def _lines(recipe: str, upstream: str, told: Inspected | str, version: str | None, description: str) -> Iterator[str]:
+    yield f"# {recipe}{': ' + _plain(description) if description else ''}"
+    yield f"# Written by `canonq enrol` from the release {version}." if version else "# Written by `canonq enrol`."
+    yield "# Every key is in docs/enrolment.md; what stands here is a first guess, and yours to correct."
+    yield ""
+    yield f"upstream = {_text(upstream)}"
+    yield '# mirror = "https://git.example.org/mirror/' + recipe + '.git"   # where the pull requests are'
+    if isinstance(told, str):
+        yield ""
+        yield f"# The recipe could not be looked into: {_plain(told)}"
+        return
+    yield f"weight = {_text(told.weight.value)}   # {_plain(told.weight.why)}"
+    yield ""
+    yield "# Services:"
+    for service, image in list(told.services.items())[:_MOST_LISTED]:
+        yield f"#   {_plain(service)}: {_plain(image)}"
+    yield f"# Volumes: {', '.join(map(_plain, told.volumes[:_MOST_LISTED])) or 'none, so there is no data to keep'}"
+    yield ""
+    yield "[health]"
+    yield f"kind = {_text(told.kind.value)}   # {_plain(told.kind.why)}"
+    yield f"service = {_text(told.service.value)}   # {_plain(told.service.why)}"
+    yield f"port = {told.port.value}   # in the container; {_plain(told.port.why)}"
+    if told.kind.value == "http":
+        yield f"path = {_text(told.path.value)}   # {_plain(told.path.why)}"
+        yield "status = [200]   # add 301, 302 or 401 where the app answers so to strangers"
+    yield "timeout = 300   # seconds until it must answer; some apps take many minutes at their first boot"
+    yield from _env_and_secrets(told)
+    yield from _backup(told)
+
+
+def _env_and_secrets(told: Inspected) -> Iterator[str]:
+    if told.empty_env:
+        yield ""
+        yield "# Keys that .env.sample leaves empty; fill in those without which the app does not start."
+        yield "[env]"
+        yield from (f'# {_plain(key)} = ""' for key in told.empty_env[:_MOST_LISTED])
+    if told.wanted_secrets:
+        yield ""
+        yield "# Secrets that cannot be generated from .env.sample: each needs a value before the first run."
+        yield "[secrets]"
+        for name in told.wanted_secrets[:_MOST_LISTED]:
+            yield f'# {_plain(name)} = {{ file = "/path/to/it" }}   # or {{ hex = 32 }}, or {{ env = "NAME" }}'
+
+
+def _backup(told: Inspected) -> Iterator[str]:
+    yield ""
+    if told.backup.value:
+        yield f"# Backup: the recipe has backupbot labels; {_plain(told.backup.why)}."
+    else:
+        yield f"# Backup: {_plain(told.backup.why)}. If that is right for this app, say why:"
+        yield "# [expected_na]"
+        yield '# backup = "..."'
+        yield '# restore = "..."'
+    yield from (f"# Look at: {_plain(problem)}" for problem in told.problems[:_MOST_LISTED])
+
+
+def _text(value: str) -> str:
+    return json.dumps(value)
+
+
+def _plain(text: str) -> str:
+    """Text from a recipe for a comment: one line, nothing that could end it."""
+    return ascii(" ".join(str(text).split()))[1:-1][:200]

@@ -1,0 +1,310 @@
+"""sync: clone, mirror and pull requests in line with upstream, on real git and a stand-in forge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from git.repo import Repo
+
+from canonq.core.errors import SyncFailed, TagMoved, WrongConfiguration, WrongUse
+from canonq.flows.sync import accept_moved, sync
+from canonq.flows.test import test_ref as prove_ref
+from tests.flows.conftest import FIRST, Place
+from tests.forge import TOKEN, Forge, serving, status
+from tests.support import release
+
+NAME = "mirror/site"
+NEXT = "1.1.0+1.1"
+
+
+@pytest.fixture
+def forge(place: Place) -> Iterator[Forge]:
+    """A forge with a mirror of the recipe `site`, and canonq knows its token."""
+    with serving(place.folder / "forge") as forge:
+        forge.repo(NAME)
+        (place.folder / "token").write_text(TOKEN)
+        place.settings["forge"] = {"url": forge.url, "token_file": place.folder / "token", "timeout": 10}
+        yield forge
+
+
+@pytest.fixture
+def upstream(place: Place, forge: Forge) -> Repo:
+    return place.recipe(toml=f'mirror = "{forge.address(NAME)}"\n')
+
+
+def commit(repo: Repo, name: str, text: str) -> str:
+    """One more commit with a file."""
+    (Path(repo.working_dir) / name).write_text(text)
+    repo.git.add("--all")
+    repo.git.commit("-qm", f"{name}: {text}")
+    return str(repo.head.commit.hexsha)
+
+
+def proposal(place: Place, forge: Forge, *changes: tuple[str, str], base: str = "main") -> tuple[int, Repo]:
+    """A pull request on the mirror, with a commit for each (file, text); its number, and the clone it was made in."""
+    forge.open_to_all = True
+    clone = Repo.clone_from(forge.address(NAME), place.folder / f"work-{len(list(place.folder.glob('work-*')))}")
+    clone.git.checkout("-q", "-b", "proposal")
+    head = clone.head.commit.hexsha
+    for name, text in changes:
+        head = commit(clone, name, text)
+    clone.git.push("-q", "-f", "origin", "proposal")
+    forge.open_to_all = False
+    return forge.open_pull(NAME, head, base=base), clone
+
+
+def state(forge: Forge, number: int) -> str:
+    return str(forge.pulls[NAME][number]["state"])
+
+
+# -- what sync says and does ----------------------------------------------------------------------------------
+
+
+def test_the_mirror_follows_upstream_and_the_second_sync_pushes_nothing(place: Place, forge: Forge, upstream: Repo) -> None:
+    first = sync(place.world, "site")
+    assert (first.branch, first.latest, first.changed, first.pushed) == ("main", FIRST, True, 2)
+    assert forge.repo(NAME).commit("main") == upstream.commit("main")
+    forge.asked.clear()
+    second = sync(place.world, "site")
+    assert (second.changed, second.pushed, second.notes) == (False, 0, ())
+    assert not any("git-receive-pack" in question for question in forge.asked), "nothing was even begun to be pushed"
+
+
+def test_a_clones_own_origin_is_never_asked(place: Place, upstream: Repo, bare: Callable[[str], Repo]) -> None:
+    sync(place.world, "site")
+    clone = Repo(place.folder / "state" / "repos" / "site" / "repo.git")
+    clone.create_remote("origin", str(bare("elsewhere").git_dir))
+    release(upstream, NEXT, {})
+    assert sync(place.world, "site").latest == NEXT
+
+
+def test_a_default_branch_that_is_renamed_is_followed(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    upstream.git.branch("-m", "trunk")
+    assert sync(place.world, "site").branch == "trunk"
+    assert forge.repo(NAME).commit("trunk") == upstream.commit("trunk")
+    assert forge.repo(NAME).commit("main"), "the old branch may be somebody's by now"
+
+
+def test_a_moved_tag_stops_the_recipe_and_reaches_no_mirror(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    was = forge.repo(NAME).commit(FIRST)
+    commit(upstream, "more", "x")
+    upstream.git.tag("-f", FIRST)
+    for _ in range(2):
+        with pytest.raises(TagMoved, match="not followed") as caught:
+            sync(place.world, "site")
+    assert "--accept-moved" in caught.value.mend
+    assert forge.repo(NAME).commit(FIRST) == was
+
+
+def test_a_moved_tag_is_taken_on_a_persons_word_and_only_then(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    moved = commit(upstream, "more", "x")
+    upstream.git.tag("-f", FIRST)
+    with pytest.raises(WrongUse, match="never fetched"):
+        accept_moved(place.world, "site", "9.9.9")
+    accept_moved(place.world, "site", FIRST)
+    assert sync(place.world, "site").latest == FIRST
+    assert place.world.repos.tags("site")[FIRST] == forge.repo(NAME).commit(FIRST).hexsha == moved
+
+
+def test_deleted_tags_and_tags_on_trees_are_told_as_long_as_they_are_so(place: Place, upstream: Repo) -> None:
+    upstream.git.tag("2.0.0+2", "HEAD^{tree}")
+    release(upstream, NEXT, {})
+    sync(place.world, "site")
+    upstream.git.tag("-d", FIRST)
+    for _ in range(2):
+        told = sync(place.world, "site")
+        assert told.latest == NEXT
+        assert any(f"the tag {FIRST} was deleted upstream" in note for note in told.notes)
+        assert any("2.0.0+2" in note and "tree" in note for note in told.notes)
+
+
+def test_a_mirror_that_cannot_be_reached_is_sync_failed(place: Place, forge: Forge) -> None:
+    place.recipe("other", toml=f'mirror = "{place.folder}/nowhere.git"\n')
+    with pytest.raises(SyncFailed) as caught:
+        sync(place.world, "other")
+    assert (caught.value.code, caught.value.cause) == ("sync-failed", "mirror-gone")
+
+
+@pytest.mark.parametrize("key", ["upstream", "mirror"])
+@pytest.mark.parametrize("address", ["ext::sh -c id", "https://user:pw@127.0.0.1/x.git", "https://t0ken@127.0.0.1/x", "-x"])
+def test_an_address_that_runs_something_or_shows_a_password_is_refused(place: Place, key: str, address: str) -> None:
+    place.recipe("other")
+    place.enrol(
+        "other", address if key == "upstream" else str(place.folder), f'mirror = "{address}"\n' if key == "mirror" else ""
+    )
+    with pytest.raises(WrongConfiguration, match=key) as caught:
+        sync(place.world, "other")
+    assert caught.value.code in (f"bad-{key}", "credential-in-address")
+    assert "pw" not in caught.value.what.replace("***", "")
+
+
+# -- pull requests --------------------------------------------------------------------------------------------
+
+
+def test_a_merged_pull_request_is_closed_and_the_commit_is_named(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    number, work = proposal(place, forge, ("a", "1"), ("b", "2"))
+    commit(upstream, "c", "meanwhile")
+    upstream.git.fetch(str(work.working_dir), "proposal")
+    upstream.git.merge("-q", "--no-ff", "-m", "Merge the proposal", "FETCH_HEAD")
+    merge = upstream.head.commit.hexsha
+    commit(upstream, "d", "later")
+    told = sync(place.world, "site")
+    assert state(forge, number) == "closed"
+    assert merge in forge.comments[NAME, number][0]
+    assert any(f"merged upstream as {merge[:12]}" in note for note in told.notes)
+
+
+def test_a_fast_forwarded_pull_request_is_closed_and_its_own_commit_is_named(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    number, work = proposal(place, forge, ("a", "1"))
+    upstream.git.fetch(str(work.working_dir), "proposal")
+    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+    commit(upstream, "d", "later")
+    sync(place.world, "site")
+    assert state(forge, number) == "closed"
+    assert work.head.commit.hexsha in forge.comments[NAME, number][0]
+
+
+def test_a_rebased_pull_request_is_closed_and_its_last_commit_is_named(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    number, work = proposal(place, forge, ("a", "1"), ("b", "2"))
+    commit(upstream, "c", "meanwhile")
+    upstream.git.fetch(str(work.working_dir), "proposal")
+    upstream.git.cherry_pick("main..FETCH_HEAD")
+    last = upstream.head.commit.hexsha
+    commit(upstream, "d", "later")
+    sync(place.world, "site")
+    assert state(forge, number) == "closed"
+    assert last in forge.comments[NAME, number][0]
+
+
+def test_a_squashed_pull_request_is_closed_and_the_squash_is_named(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    number, _ = proposal(place, forge, ("a", "1"), ("a", "2"), ("b", "2"))
+    commit(upstream, "c", "meanwhile")
+    (Path(upstream.working_dir) / "b").write_text("2")
+    squash = commit(upstream, "a", "2")
+    commit(upstream, "d", "later")
+    sync(place.world, "site")
+    assert state(forge, number) == "closed"
+    assert squash in forge.comments[NAME, number][0]
+
+
+def test_a_squashed_pull_request_that_had_merged_the_branch_meanwhile_is_closed(
+    place: Place, forge: Forge, upstream: Repo
+) -> None:
+    sync(place.world, "site")
+    number, work = proposal(place, forge, ("a", "1"))
+    commit(upstream, "c", "meanwhile")
+    work.git.fetch(str(upstream.working_dir), "main")
+    work.git.merge("-q", "-m", "up to date", "FETCH_HEAD")
+    forge.repo(NAME).git.fetch(str(work.working_dir), "proposal")
+    forge.repo(NAME).git.update_ref(f"refs/pull/{number}/head", work.head.commit.hexsha)
+    forge.pulls[NAME][number]["head"]["sha"] = work.head.commit.hexsha
+    squash = commit(upstream, "a", "1")
+    sync(place.world, "site")
+    assert state(forge, number) == "closed"
+    assert squash in forge.comments[NAME, number][0]
+
+
+def test_pull_requests_that_have_not_landed_whole_are_left_alone(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    unrelated, _ = proposal(place, forge, ("x", "1"))
+    partly, _ = proposal(place, forge, ("a", "1"), ("b", "2"))
+    elsewhere, _ = proposal(place, forge, ("a", "1"), base="stable")
+    differs, _ = proposal(place, forge, ("a", "one"))
+    empty, work = proposal(place, forge)
+    work.git.commit("--allow-empty", "-qm", "start the tests")
+    forge.repo(NAME).git.fetch(str(work.working_dir), "proposal")
+    forge.repo(NAME).git.update_ref(f"refs/pull/{empty}/head", work.head.commit.hexsha)
+    forge.pulls[NAME][empty]["head"]["sha"] = work.head.commit.hexsha
+    upstream.git.commit("--allow-empty", "-qm", "nothing either")
+    commit(upstream, "a", "1")
+    assert sync(place.world, "site").notes == ()
+    assert {state(forge, number) for number in (unrelated, partly, elsewhere, differs, empty)} == {"open"}
+    assert forge.comments == {}
+
+
+def test_a_proposal_to_do_again_what_was_reverted_is_left_alone(place: Place, forge: Forge, upstream: Repo) -> None:
+    commit(upstream, "a", "1")
+    upstream.git.revert("--no-edit", "HEAD")
+    sync(place.world, "site")
+    again, _ = proposal(place, forge, ("a", "1"))
+    commit(upstream, "d", "later")
+    sync(place.world, "site")
+    assert state(forge, again) == "open"
+
+
+def test_a_head_that_moved_since_the_forge_was_asked_waits_for_the_next_time(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    number, work = proposal(place, forge, ("a", "1"))
+    upstream.git.fetch(str(work.working_dir), "proposal")
+    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+    forge.pulls[NAME][number]["head"]["sha"] = "b" * 40
+    sync(place.world, "site")
+    assert state(forge, number) == "open"
+
+
+@pytest.mark.parametrize("how", ["call", "setting"])
+def test_a_dry_run_tells_and_does_nothing(place: Place, forge: Forge, upstream: Repo, how: str) -> None:
+    sync(place.world, "site")
+    number, work = proposal(place, forge, ("a", "1"))
+    upstream.git.fetch(str(work.working_dir), "proposal")
+    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+    if how == "setting":
+        place.settings["forge"]["dry_run"] = True
+    told = sync(place.world, "site", dry_run=how == "call")
+    assert any("would be closed" in note for note in told.notes)
+    assert state(forge, number) == "open"
+    assert forge.comments == {}
+    assert (forge.repo(NAME).commit("main") == upstream.commit("main")) == (how == "setting")
+
+
+def test_a_forge_that_fails_is_told_and_asked_again_and_stops_no_release(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    number, work = proposal(place, forge, ("a", "1"))
+    upstream.git.fetch(str(work.working_dir), "proposal")
+    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+    release(upstream, NEXT, {})
+    forge.order("api/v1", status(403))
+    told = sync(place.world, "site")
+    assert told.latest == NEXT
+    assert any("forge-denied" in note for note in told.notes)
+    assert place.world.repos.remembered("site")["forge"] is None, "so that the next sweep does not take it for idle"
+    sync(place.world, "site")
+    assert state(forge, number) == "closed"
+
+
+def test_a_pull_request_is_commented_on_once_also_when_closing_it_failed(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    number, work = proposal(place, forge, ("a", "1"))
+    upstream.git.fetch(str(work.working_dir), "proposal")
+    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+    forge.order("PATCH", status(403))
+    sync(place.world, "site")
+    assert state(forge, number) == "open"
+    sync(place.world, "site")
+    assert state(forge, number) == "closed"
+    assert len(forge.comments[NAME, number]) == 1
+
+
+def test_a_test_that_cannot_begin_shows_as_an_error_at_the_commit(
+    place: Place, forge: Forge, upstream: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(place.world, "site")
+    number, work = proposal(place, forge, ("a", "1"))
+
+    def broken(*_: object, **__: object) -> None:
+        raise WrongUse("as ordered")
+
+    monkeypatch.setattr("canonq.flows.test.prove", broken)
+    with pytest.raises(WrongUse):
+        prove_ref(place.world, "site", f"pull/{number}/head")
+    head = work.head.commit.hexsha
+    assert [(found, told["state"]) for _, found, told in forge.statuses] == [(head, "pending"), (head, "error")]
