@@ -165,6 +165,20 @@ def bench_idle(folder: Path) -> None:
     print(f"{'processes that the idle sweep started / those of git ls-remote':70} "
           f"{statistics.median(processes['canonq']) / statistics.median(processes['bare']):6.2f}")  # fmt: skip
     ratio("idle sweep over 1,000 recipes / over 200", lambda: idle_sweep(many), lambda: idle_sweep(few), 3)
+    Repo(folder / "few" / "upstreams" / "site-7").git.tag("--annotate", "2.0.0+1", "--message", "x")
+    before = written(folder / "few" / "state" / "repos")
+    changed: list[str] = []
+    start(few, open_sweep(few), lambda enrolment: changed.append(enrolment.recipe))
+    for recipe in changed:
+        sync(few, recipe)
+    after = written(folder / "few" / "state" / "repos")
+    touched = {path.split("/")[0] for path in after if before.get(path) != after[path]}
+    print(f"{'clones touched when one of 200 recipes has a new tag':70} {len(touched):6}")
+
+
+def written(folder: Path) -> dict[str, int]:
+    """When each file and folder was last written."""
+    return {str(path.relative_to(folder)): path.lstat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def forks() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -25,7 +26,13 @@ class Listing:
     head: str | None  #: commit of the default branch; None in an empty repository
     tags: dict[str, str]  #: tag -> commit
     refs: Mapping[str, str] = field(default_factory=dict)  #: full name -> object as it is, of branches and tags
-    digest: str = ""  #: changes when the default branch, its head or any tag does
+
+    def digest(self, branch: str) -> str:
+        """Changes when the head of `branch` does, or any tag."""
+        named = [
+            f"{name} {ref}" for ref, name in self.refs.items() if ref.startswith("refs/tags/") or ref == f"refs/heads/{branch}"
+        ]
+        return hashlib.sha256("\n".join([branch, *named]).encode(errors="surrogateescape")).hexdigest()
 
 
 class Repos(Protocol):
@@ -51,6 +58,12 @@ class Repos(Protocol):
 
     def remember(self, recipe: str, value: dict[str, Any]) -> None:
         """Keep something about the clone as it is now."""
+
+    def closed_pulls(self, recipe: str) -> dict[int, str]:
+        """Pull requests that canonq closed, with the head they had: number -> commit."""
+
+    def note_closed(self, recipe: str, number: int, head: str) -> None:
+        """Note that canonq closed one."""
 
     def update(self, recipe: str, url: str, listing: Listing) -> bool:
         """Bring the clone in line with `listing`; whether anything changed. Calling twice changes nothing.

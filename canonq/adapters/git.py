@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import posixpath
 import re
@@ -36,6 +35,7 @@ _CORRUPT = re.compile(
 )
 _SHALLOW = re.compile(r"shallow roots are not allowed")
 _REMEMBERED = "canonq.json"
+_CLOSED = "closed-pulls.json"
 _POINTER = "^version https://git-lfs.github.com/spec/"
 
 
@@ -116,6 +116,18 @@ class GitRepos:
         """Keep something about the clone as it is now, for as long as it is this clone."""
         write_json(self.clone(recipe) / _REMEMBERED, value)
 
+    def closed_pulls(self, recipe: str) -> dict[int, str]:
+        """See ports.Repos.closed_pulls."""
+        try:
+            kept = json.loads((self._root / recipe / _CLOSED).read_text())
+            return {int(number): str(head) for number, head in dict(kept).items()}
+        except (FileNotFoundError, ValueError, TypeError):
+            return {}
+
+    def note_closed(self, recipe: str, number: int, head: str) -> None:
+        """See ports.Repos.note_closed."""
+        write_json(self._root / recipe / _CLOSED, {**self.closed_pulls(recipe), number: head})
+
     def update(self, recipe: str, url: str, listing: Listing) -> bool:
         """Fetch what `listing` names and the clone has not. TagMoved when a tag moved since the listing."""
         with self.alone(recipe):
@@ -140,7 +152,8 @@ class GitRepos:
         clone = self.clone(recipe)
         ours = self.refs(clone, TAGS)
         theirs = {ref: name for ref, name in listing.refs.items() if ref.startswith(TAGS)}
-        return ours == theirs and self._head(clone, listing.branch) == listing.head
+        # An upstream that has lost its default branch takes none from us.
+        return ours == theirs and listing.head in (None, self._head(clone, listing.branch))
 
     def _fetch_all(self, recipe: str, url: str, listing: Listing) -> None:
         clone = self.clone(recipe)
@@ -352,14 +365,11 @@ def _read_listing(lines: Collection[str], where: str) -> Listing:
         )
     head = refs.get(f"{HEADS}{branch}")
     tagged = {ref: name for ref, name in refs.items() if ref.startswith(TAGS)}
-    summed = hashlib.sha256(f"{branch} {head}\n".encode())
-    summed.update("".join(f"{name} {ref}\n" for ref, name in tagged.items()).encode(errors="surrogateescape"))
     return Listing(
         branch=branch or "main",
         head=head,
         tags=_peeled(tagged),
         refs={ref: name for ref, name in refs.items() if not ref.endswith("^{}") and ref != "HEAD"},
-        digest=summed.hexdigest(),
     )
 
 

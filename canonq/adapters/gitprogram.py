@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from canonq.adapters.programs import read
 from canonq.core.addresses import masked
@@ -117,7 +118,8 @@ class GitProgram:
         if self.limits.credentials_file is not None:
             options.append(f"credential.helper=store --file={_quoted(self.limits.credentials_file)}")
         for origin in self._origins(url):
-            options.append(f"credential.{origin}.helper={_HELPER}")
+            at = urlsplit(origin)  # git looks credentials up by host, not by path
+            options.append(f"credential.{at.scheme}://{at.netloc}.helper={_HELPER}")
             if self.limits.ca_file is not None:
                 options.append(f"http.{origin}.sslCAInfo={self.limits.ca_file}")
         return ["git", *(part for option in options for part in ("-c", option)), *arguments]

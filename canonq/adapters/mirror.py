@@ -33,7 +33,7 @@ class Mirrors:
                 theirs = self._repos.listing(url, which="mirror")
                 todo = changes(branch, self._ours(recipe, branch), theirs.refs)
                 if dry_run or not todo:
-                    return Mirrored(tuple(todo if dry_run else done), (*notes, *told(done)), theirs.digest)
+                    return Mirrored(tuple(todo if dry_run else done), (*notes, *told(done)), theirs.digest(branch))
                 notes += self._keep(recipe, url, branch, todo)
                 done += self._push(recipe, url, todo)
         raise sync_failed(

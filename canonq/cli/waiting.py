@@ -23,6 +23,10 @@ from canonq.wiring import live
 from workers import tree as process_tree
 
 _LOOK_EVERY = 0.25
+_WRONG_USE = (
+    "not-a-release", "not-enrolled", "bad-recipe-name", "bad-ref-name", "bad-argument", "enrolment-invalid",
+    "bad-upstream", "bad-mirror", "credential-in-address",
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -129,5 +133,5 @@ def await_result(result: AsyncResult[Any], tree: process_tree.Tree | None, limit
 def _told_by_task(text: str) -> CanonqError:
     """The error a task told as `code: what`, with the class its exit status needs."""
     code, _, what = text.partition(": ")
-    wrong = code in ("not-a-release", "not-enrolled", "bad-recipe-name", "bad-ref-name", "bad-argument", "enrolment-invalid")
+    wrong = code in _WRONG_USE
     return (WrongUse if wrong else CanonqError)(what or text, code=code if what else "")

@@ -65,7 +65,8 @@ def _sort_in(
     assert isinstance(upstream, Listing)
     url, mirror_url = addresses(world, enrolment)
     forge = (forge_repo(world, mirror_url) or "") if mirror_url else ""
-    seen = Seen(url, upstream.digest, upstream.tags, mirror_url, mirror.digest if isinstance(mirror, Listing) else None, forge)
+    mirror_digest = mirror.digest(upstream.branch) if isinstance(mirror, Listing) else None
+    seen = Seen(url, upstream.digest(upstream.branch), upstream.tags, mirror_url, mirror_digest, forge)
     try:
         outcome = idle(enrolment, seen, remembered(world.repos.remembered(recipe)), world.registry.read(recipe))
     except CanonqError:  # an unreadable record: the chain says so
@@ -93,7 +94,12 @@ def listings(world: World, wanted: Iterable[Asked]) -> Iterator[Callable[[str, s
             # A pool for each host: one that does not answer keeps none of the others waiting.
             pool = pools.enter_context(ThreadPoolExecutor(min(len(of_host), world.settings.git.per_host)))
             futures |= {asked: pool.submit(host.ask_twice, asked) for asked in of_host}
-        yield lambda which, url: futures[which, url].result()
+        try:
+            yield lambda which, url: futures[which, url].result()
+        except BaseException:
+            for future in futures.values():  # somebody wants to stop: those under way end by their own limit
+                future.cancel()
+            raise
 
 
 class _Host:

@@ -26,6 +26,7 @@ def close_landed(world: World, enrolment: Enrolment, mirror: str, listing: Listi
         return ()
     dry_run = dry_run or forge.dry_run
     told = []
+    closed = world.repos.closed_pulls(enrolment.recipe)
     for pull in forge.open_pulls(repo):
         if pull.base != listing.branch:
             continue
@@ -40,9 +41,13 @@ def close_landed(world: World, enrolment: Enrolment, mirror: str, listing: Listi
         found = landed(pull, listing.branch, world.repos.landing(enrolment.recipe, listing.head, head))
         if found is None:
             continue
+        if closed.get(pull.number) == head:
+            told.append(f"{name} was closed by canonq and opened again by somebody, so it is left alone")
+            continue
         if not dry_run:
             forge.comment_once(repo, pull.number, mark(found), comment(found, listing.branch))
             forge.close(repo, pull.number)
+            world.repos.note_closed(enrolment.recipe, pull.number, head)
         told.append(f"{name} {'would be' if dry_run else 'was'} closed: {found.how} upstream as {found.commit[:12]}")
         log.warning("%s: %s", enrolment.recipe, told[-1])
     return tuple(told)

@@ -43,7 +43,7 @@ def sync(world: World, recipe: object, *, sweep: str | None = None, named: bool 
     if not dry_run:
         kept = Remembered(
             upstream=url,
-            digest=listing.digest,
+            digest=listing.digest(listing.branch),
             prereleases=enrolment.prereleases,
             latest=releases[-1].tag if releases else None,
             latest_commit=releases[-1].commit if releases else None,

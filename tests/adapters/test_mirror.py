@@ -71,7 +71,7 @@ def test_an_empty_mirror_becomes_equal_and_the_second_time_nothing_is_pushed(sid
     assert equal(sides)
     assert there.git.cat_file("-t", f"refs/tags/{TAG}") == "tag", "an annotated tag stays annotated"
     before = sorted((path.name, path.stat().st_mtime_ns) for path in Path(sides.mirror).rglob("*"))
-    assert sides.bring() == Mirrored((), (), sides.seen().digest)
+    assert sides.bring() == Mirrored((), (), sides.seen().digest("main"))
     assert sorted((path.name, path.stat().st_mtime_ns) for path in Path(sides.mirror).rglob("*")) == before
 
 

@@ -294,6 +294,40 @@ def test_a_pull_request_is_commented_on_once_also_when_closing_it_failed(place: 
     assert len(forge.comments[NAME, number]) == 1
 
 
+def test_a_pull_request_that_somebody_opens_again_is_left_to_them(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    number, work = proposal(place, forge, ("a", "1"))
+    upstream.git.fetch(str(work.working_dir), "proposal")
+    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+    sync(place.world, "site")
+    forge.pulls[NAME][number]["state"] = "open"
+    commit(upstream, "d", "later")
+    told = sync(place.world, "site")
+    assert state(forge, number) == "open"
+    assert any("opened again" in note for note in told.notes)
+
+
+def test_a_mirror_whose_own_default_branch_is_another_is_compared_by_upstreams(
+    place: Place, forge: Forge, upstream: Repo
+) -> None:
+    forge.repo(NAME).git.symbolic_ref("HEAD", "refs/heads/develop")
+    sync(place.world, "site")
+    assert sync(place.world, "site").pushed == 0
+    forge.repo(NAME).git.update_ref("refs/heads/main", forge.repo(NAME).git.commit_tree("main^{tree}", "-m", "stray"))
+    assert sync(place.world, "site").pushed == 1
+
+
+def test_an_upstream_that_lost_its_default_branch_is_not_fetched_every_night(place: Place) -> None:
+    repo = place.recipe("other")
+    sync(place.world, "other")
+    repo.git.checkout("-q", "--detach")
+    repo.git.branch("-D", "main")
+    for name in ("one", "two"):
+        repo.git.branch(name)
+    repo.git.symbolic_ref("HEAD", "refs/heads/nothing")
+    assert not sync(place.world, "other").changed
+
+
 def test_a_test_that_cannot_begin_shows_as_an_error_at_the_commit(
     place: Place, forge: Forge, upstream: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
