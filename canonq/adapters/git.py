@@ -52,6 +52,10 @@ class GitRepos:
             ended = self.git.listing(url, "HEAD", "refs/heads/*", "refs/tags/*")
         except TimedOut as error:
             raise timed_out(which, url, error) from error
+        except HostProblem as error:
+            if error.code != "too-much":
+                raise
+            raise sync_failed(which, url, "too-large", error.what) from error
         if ended.status != 0:
             raise failed(which, url, ended)
         found = _read_listing(ended.output.splitlines(), f"{which} {masked(url)}")

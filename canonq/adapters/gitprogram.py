@@ -54,7 +54,7 @@ _HELPER = """!f() { test "$1" = get && printf 'username=canonq\\npassword=%s\\n'
 _CAUSES = (
     ("denied", re.compile(
         r"Authentication failed|could not read (?:Username|Password)|Permission denied|error: 40[13]\b"
-        r"|Host key verification", re.I)),
+        r"|Host key verification|dubious ownership", re.I)),
     ("gone", re.compile(
         r"not found|does not exist|does not appear to be a git repository|error: 404\b|not exported"
         r"|no such (?:file|repo)", re.I)),

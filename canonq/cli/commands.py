@@ -302,7 +302,7 @@ def sync(recipes: tuple[str, ...], dry_run: bool, moved: str | None, as_json: bo
 @canonq.command()
 @click.argument("recipe")
 @click.option("--upstream", metavar="ADDRESS", help="The recipe's git repository; looked up in the catalogue when not given.")
-@click.option("--catalogue", metavar="FILE_OR_URL", help="The recipes.json to look in.")
+@click.option("--catalogue", "--catalog", metavar="FILE_OR_URL", help="The recipes.json to look in.")
 @click.option("--force", is_flag=True, help="Write a recipe.toml anew that is there already.")
 @json_option
 def enrol(recipe: str, upstream: str | None, catalogue: str | None, force: bool, as_json: bool) -> ExitStatus:

@@ -10,7 +10,7 @@ from typing import Any
 from canonq.core.addresses import address, identity
 from canonq.core.discovery import Remembered
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, ForgeProblem, WrongConfiguration, WrongUse, tag_moved
+from canonq.core.errors import CanonqError, ForgeProblem, RecordUnreadable, WrongConfiguration, WrongUse, tag_moved
 from canonq.core.names import shown
 from canonq.core.records import Synced
 from canonq.core.versions import read_tags
@@ -39,7 +39,9 @@ def sync(world: World, recipe: object, *, sweep: str | None = None, named: bool 
     closed, trouble = _pulls(world, enrolment, mirror, listing, dry_run)
     tags = world.repos.tags(enrolment.recipe)
     releases, _ = read_tags(tags, prereleases=enrolment.prereleases)
-    lasting = _lasting(listing, world.repos.known(enrolment.recipe), world.repos.odd_tags(enrolment.recipe))
+    lasting = _lasting(
+        listing, world.repos.known(enrolment.recipe), world.repos.odd_tags(enrolment.recipe), _canonical(world, enrolment.recipe)
+    )
     if not dry_run:
         kept = Remembered(
             upstream=url,
@@ -170,11 +172,21 @@ def _forge(world: World, mirror: str | None) -> str | None:
     return (forge_repo(world, mirror) if mirror else None) or ""
 
 
-def _lasting(listing: Listing, known: Mapping[str, str], odd: Mapping[str, str]) -> tuple[str, ...]:
+def _canonical(world: World, recipe: str) -> str | None:
+    try:
+        record = world.registry.read(recipe)
+    except RecordUnreadable:  # `decide` says so
+        return None
+    return record.version if record else None
+
+
+def _lasting(listing: Listing, known: Mapping[str, str], odd: Mapping[str, str], canonical: str | None) -> tuple[str, ...]:
     """What about the tags a person should know for as long as it is so."""
-    gone = sorted(tag for tag in known if tag not in listing.tags)
+    gone = sorted(tag for tag in known if tag not in listing.tags and tag != canonical)
     lines = [f"the tag {tag} was deleted upstream" for tag in gone[:_MOST_NAMED]]
     lines += _more(gone)
+    if canonical is not None and canonical not in listing.tags:
+        lines.insert(0, f"yanked: the tag {canonical} of the canonical was deleted upstream")
     lines += [
         f"the tag {shown(tag)} names a {kind}, not a commit, so it is no release" for tag, kind in list(odd.items())[:_MOST_NAMED]
     ]

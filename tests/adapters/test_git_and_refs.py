@@ -269,6 +269,11 @@ def test_a_fetch_that_would_bring_too_much_is_stopped_and_the_next_one_is_not_ha
     assert "1.1.0+1.1" in repos.tags("site")
 
 
+def test_a_listing_without_end_is_stopped(repos: GitRepos, upstream: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("canonq.adapters.programs._MOST_DATA", 100)
+    assert cause_of(repos, str(upstream.working_dir)) == "upstream-too-large"
+
+
 def test_twenty_thousand_tags_are_read_and_ordered(repos: GitRepos, upstream: Repo, tmp_path: Path) -> None:
     commit = upstream.head.commit.hexsha
     lines = "".join(f"create refs/tags/1.{n // 100}.{n % 100}+{n} {commit}\n" for n in range(20_000))

@@ -44,6 +44,13 @@ def test_a_canonical_newer_than_every_release_is_never_lowered() -> None:
     assert decide(facts(tags=tags, canonical=canonical("2.0.0-rc1+1.0"))).reason == "no-new-version"
 
 
+def test_two_tags_of_equal_version_are_decided_by_name_and_told() -> None:
+    for tags in ({"1.0.0+2.0": OLD, "1.0.0+v2.0": NEW}, {"1.0.0+v2.0": NEW, "1.0.0+2.0": OLD}):
+        decision = decide(facts(tags=tags))
+        assert decision.version == "1.0.0+v2.0"
+        assert any("are the same version" in note for note in decision.notes)
+
+
 @pytest.mark.parametrize("tags", [{"1.0.0+1.0": OLD}, {}])
 def test_a_canonical_whose_tag_is_gone_is_yanked_unless_something_newer_is_released(tags: dict[str, str]) -> None:
     decision = decide(facts(tags=tags, canonical=canonical("1.1.0+1.1", NEW)))

@@ -55,6 +55,12 @@ def proposal(place: Place, forge: Forge, *changes: tuple[str, str], base: str = 
     return forge.open_pull(NAME, head, base=base), clone
 
 
+def land(upstream: Repo, work: Repo) -> None:
+    """Take a proposal into upstream as it is."""
+    upstream.git.fetch(str(work.working_dir), "proposal")
+    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+
+
 def state(forge: Forge, number: int) -> str:
     return str(forge.pulls[NAME][number]["state"])
 
@@ -123,6 +129,16 @@ def test_deleted_tags_and_tags_on_trees_are_told_as_long_as_they_are_so(place: P
         assert any("2.0.0+2" in note and "tree" in note for note in told.notes)
 
 
+def test_the_canonicals_own_tag_that_is_deleted_is_told_as_yanked(place: Place, upstream: Repo) -> None:
+    sync(place.world, "site")
+    place.promote("site", FIRST, upstream.head.commit.hexsha)
+    release(upstream, NEXT, {})
+    upstream.git.tag("-d", FIRST)
+    assert sync(place.world, "site").notes[0].startswith(f"yanked: the tag {FIRST}")
+    clone = Repo(place.folder / "state" / "repos" / "site" / "repo.git")
+    assert clone.commit(f"refs/canonq/gone/{FIRST}"), "the next upgrade begins there"
+
+
 def test_a_mirror_that_cannot_be_reached_is_sync_failed(place: Place, forge: Forge) -> None:
     place.recipe("other", toml=f'mirror = "{place.folder}/nowhere.git"\n')
     with pytest.raises(SyncFailed) as caught:
@@ -163,8 +179,7 @@ def test_a_merged_pull_request_is_closed_and_the_commit_is_named(place: Place, f
 def test_a_fast_forwarded_pull_request_is_closed_and_its_own_commit_is_named(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"))
-    upstream.git.fetch(str(work.working_dir), "proposal")
-    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+    land(upstream, work)
     commit(upstream, "d", "later")
     sync(place.world, "site")
     assert state(forge, number) == "closed"
@@ -244,8 +259,7 @@ def test_a_proposal_to_do_again_what_was_reverted_is_left_alone(place: Place, fo
 def test_a_head_that_moved_since_the_forge_was_asked_waits_for_the_next_time(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"))
-    upstream.git.fetch(str(work.working_dir), "proposal")
-    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+    land(upstream, work)
     forge.pulls[NAME][number]["head"]["sha"] = "b" * 40
     sync(place.world, "site")
     assert state(forge, number) == "open"
@@ -255,8 +269,7 @@ def test_a_head_that_moved_since_the_forge_was_asked_waits_for_the_next_time(pla
 def test_a_dry_run_tells_and_does_nothing(place: Place, forge: Forge, upstream: Repo, how: str) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"))
-    upstream.git.fetch(str(work.working_dir), "proposal")
-    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+    land(upstream, work)
     if how == "setting":
         place.settings["forge"]["dry_run"] = True
     told = sync(place.world, "site", dry_run=how == "call")
@@ -269,8 +282,7 @@ def test_a_dry_run_tells_and_does_nothing(place: Place, forge: Forge, upstream: 
 def test_a_forge_that_fails_is_told_and_asked_again_and_stops_no_release(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"))
-    upstream.git.fetch(str(work.working_dir), "proposal")
-    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+    land(upstream, work)
     release(upstream, NEXT, {})
     forge.order("api/v1", status(403))
     told = sync(place.world, "site")
@@ -284,8 +296,7 @@ def test_a_forge_that_fails_is_told_and_asked_again_and_stops_no_release(place: 
 def test_a_pull_request_is_commented_on_once_also_when_closing_it_failed(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"))
-    upstream.git.fetch(str(work.working_dir), "proposal")
-    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+    land(upstream, work)
     forge.order("PATCH", status(403))
     sync(place.world, "site")
     assert state(forge, number) == "open"
@@ -297,8 +308,7 @@ def test_a_pull_request_is_commented_on_once_also_when_closing_it_failed(place: 
 def test_a_pull_request_that_somebody_opens_again_is_left_to_them(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"))
-    upstream.git.fetch(str(work.working_dir), "proposal")
-    upstream.git.merge("-q", "--ff-only", "FETCH_HEAD")
+    land(upstream, work)
     sync(place.world, "site")
     forge.pulls[NAME][number]["state"] = "open"
     commit(upstream, "d", "later")
