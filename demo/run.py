@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from git.repo import Repo
+
 from canonq.adapters.engine import SwarmEngine
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.flows.sweep import summary
@@ -52,6 +54,7 @@ def main() -> int:
     repos = PLACE / "upstreams"
     upstreams.make_upstreams(repos)
     checkout = upstreams.make_checkout(PLACE / "checkout", repos)
+    mirror = _give_mirror(checkout, "custom-html")
     _configure(checkout)
 
     _say("Is everything there?")
@@ -67,8 +70,9 @@ def main() -> int:
     _say("Upstream publishes a release of custom-html")
     tag = upstreams.publish(repos, "custom-html")
     print(f"    tagged {tag}")
-    _say("The second night: only that recipe has work")
+    _say("The second night: only that recipe has work, and its mirror follows")
     problems += _sweep(SECOND)
+    problems += _compare(mirror, repos / "custom-html", tag)
 
     _canonq("status")
     problems += [] if _canonq("verify") == 0 else ["canonq verify found something broken"]
@@ -108,6 +112,22 @@ def _configure(checkout: Path) -> None:
     for name in [name for name in os.environ if name.startswith("CANONQ_")]:
         del os.environ[name]
     os.environ["CANONQ_CONFIG"] = str(config)
+
+
+def _give_mirror(checkout: Path, recipe: str) -> Repo:
+    """An empty mirror for one of the recipes, and its enrolment that names it."""
+    mirror = Repo.init(PLACE / "mirrors" / f"{recipe}.git", bare=True, initial_branch="main")
+    enrolment = checkout / "tests" / recipe / "recipe.toml"
+    enrolment.write_text(f'mirror = "{mirror.git_dir}"\n{enrolment.read_text()}')
+    return mirror
+
+
+def _compare(mirror: Repo, upstream: Path, tag: str) -> list[str]:
+    theirs = {one.name: one.commit.hexsha for one in Repo(upstream).tags}
+    found = {one.name: one.commit.hexsha for one in mirror.tags}
+    print(f"The mirror has {len(found)} tags, {tag} among them, and upstream's default branch.")
+    same = found == theirs and mirror.head.commit == Repo(upstream).head.commit
+    return [] if same else ["the mirror is not equal to upstream"]
 
 
 def _canonq(*arguments: str) -> int:
