@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import posixpath
 import re
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from canonq.adapters.history import History
 from canonq.core.addresses import masked
 from canonq.core.enrolment import Tree
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, TimedOut, WrongUse, tag_moved
+from canonq.core.links import stays_inside
 from canonq.core.names import COMMIT, ref_name, ref_problem, shown
 from canonq.core.pulls import Landing
 from canonq.ports import Listing
@@ -309,6 +309,7 @@ class GitRepos:
 
     def _refuse_traps(self, clone: Path, commit: str, allowed: Tree) -> None:
         attributes = False
+        links: dict[str, str] = {}
         for entry in self.must(clone, "ls-tree", "-r", "-z", commit).split("\0"):
             meta, _, path = entry.partition("\t")
             mode, _, rest = meta.partition(" ")
@@ -319,10 +320,10 @@ class GitRepos:
             if mode == "160000" and allowed.submodules == "refuse":
                 raise _trap(path, "is a submodule, which canonq does not fetch", 'or leave it empty: [tree] submodules = "empty"')
             if mode == "120000":
-                target = self.must(clone, "cat-file", "blob", rest.split(" ")[1])
-                whole = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-                if target.startswith("/") or whole.startswith("../") or whole == "..":
-                    raise _trap(path, f"is a link to {shown(target)}, outside the recipe")
+                links[path] = self.must(clone, "cat-file", "blob", rest.split(" ")[1])
+        for path, target in links.items():
+            if not stays_inside(path, links):
+                raise _trap(path, f"is a link to {shown(target)}, outside the recipe")
         if attributes and allowed.lfs == "refuse":
             found = self.git.local(clone, "grep", "-l", "-e", _POINTER, commit).output.splitlines()
             if found:

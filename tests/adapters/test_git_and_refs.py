@@ -149,6 +149,17 @@ def test_a_link_that_leaves_the_recipe_is_refused(repos: GitRepos, upstream: Rep
     assert not (tmp_path / "tree" / "link").exists()
 
 
+def test_a_link_that_leaves_the_recipe_by_way_of_another_link_is_refused(repos: GitRepos, upstream: Repo, tmp_path: Path) -> None:
+    folder = Path(upstream.working_dir)
+    (folder / "deep" / "er").mkdir(parents=True)
+    os.symlink("../..", folder / "deep" / "er" / "up")
+    os.symlink("deep/er/up/../outside", folder / "link")
+    release(upstream, "1.1.0+1.1", {})
+    brought(repos, str(upstream.working_dir))
+    with pytest.raises(RecipeProblem, match=r"'link' is a link to .*outside the recipe"):
+        repos.checkout("site", repos.tags("site")["1.1.0+1.1"], tmp_path / "tree")
+
+
 def test_a_submodule_is_refused(repos: GitRepos, upstream: Repo, tmp_path: Path) -> None:
     upstream.git.update_index("--add", "--cacheinfo", f"160000,{upstream.head.commit.hexsha},sub")
     upstream.git.commit("-qm", "sub")
