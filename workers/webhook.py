@@ -62,7 +62,8 @@ class Inbox:
             try:
                 return 202, {"started": [recipe for recipe in recipes if self._start(recipe)]}
             except (RedisError, OperationalError):
-                self._client.delete(self._key("seen", told.digest))  # not taken: the forge may say it again
+                # Not taken: the forge may say it again, and is not to be told that a sweep is coming.
+                self._client.delete(self._key("seen", told.digest), *(self._key("soon", recipe) for recipe in recipes))
                 raise
         except (RedisError, OperationalError, OSError) as error:
             log.error("A push could not be taken: %s", error)
