@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
 
+from canonq.adapters.http import read_within
 from canonq.core.addresses import masked
 from canonq.core.errors import HostProblem, WrongConfiguration
 
 _LARGEST = 64 << 20  #: bytes
-_TIMEOUT = 30.0  #: seconds
+_TIMEOUT = 30.0  #: seconds without a word
+_TOTAL = 120.0  #: seconds
 
 
 def read_catalogue(where: str) -> bytes:
@@ -28,12 +31,7 @@ def read_catalogue(where: str) -> bytes:
     try:
         with requests.get(where, timeout=_TIMEOUT, stream=True) as answer:
             answer.raise_for_status()
-            text = bytearray()
-            for chunk in answer.iter_content(1 << 16):
-                text += chunk
-                if len(text) > _LARGEST:
-                    raise requests.RequestException(f"it is larger than {_LARGEST >> 20} MiB")
-            return bytes(text)
+            return read_within(answer, ends=time.monotonic() + _TOTAL, largest=_LARGEST)
     except requests.RequestException as error:
         raise HostProblem(
             f"The catalogue {masked(where)} could not be read: {' '.join(str(error).split())[:200]}.",

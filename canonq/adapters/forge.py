@@ -25,6 +25,7 @@ from tenacity import (
 )
 
 from canonq import __version__
+from canonq.adapters.http import read_within
 from canonq.core.addresses import forge_repo
 from canonq.core.errors import ForgeProblem
 from canonq.core.names import COMMIT, shown
@@ -190,7 +191,7 @@ class HttpForge:
                 auth=_no_other_credential,
             )
             with answer:
-                _read_within(answer, ends)
+                answer._content = read_within(answer, ends=ends, largest=_MOST_BYTES)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             if isinstance(error, requests.exceptions.SSLError):
                 raise ForgeProblem(
@@ -275,16 +276,6 @@ def _no_other_credential(request: requests.PreparedRequest) -> requests.Prepared
 
 def _path(repo: str) -> str:
     return quote(repo, safe="/")
-
-
-def _read_within(answer: requests.Response, ends: float) -> None:
-    """Read the whole answer, within limits of size and time: a timeout of the library's is for each read only."""
-    read = bytearray()
-    for chunk in answer.iter_content(1 << 16):
-        read += chunk
-        if len(read) > _MOST_BYTES or time.monotonic() > ends:
-            raise _Passing("its answer has no end")
-    answer._content = bytes(read)
 
 
 def _asked_to_wait(answer: requests.Response) -> float:

@@ -212,7 +212,8 @@ def _backup(told: Inspected) -> Iterator[str]:
 
 
 def _text(value: str) -> str:
-    return json.dumps(value)
+    """A TOML string. JSON's escapes are TOML's, but for characters beyond the first 65,536 and for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _plain(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from canonq.core.compose import resolve
 from canonq.core.enrolment import parse_enrolment
 from canonq.core.envfile import secret_rules
 from canonq.core.errors import WrongConfiguration, WrongUse
-from canonq.core.inspect import Inspected, enrolment_text, inspect
+from canonq.core.inspect import Guess, Inspected, enrolment_text, inspect
 
 LISTED = {
     "custom-html": {
@@ -136,6 +137,12 @@ def test_hostile_texts_of_a_recipe_stay_inside_their_comments() -> None:
     assert set(found) == {"upstream", "weight", "health", "env"}
     assert found["env"] == {}
     assert found["upstream"] == 'https://h/"x'
+
+
+@pytest.mark.parametrize("path", ["/é", "/\U0001f600", "/\x7f\x01", '/"\\'])
+def test_a_guess_of_any_characters_is_written_as_it_is(path: str) -> None:
+    found = replace(looked_into(WEB, SAMPLE), path=Guess(path, "its health check asks for it"))
+    assert tomllib.loads(enrolment_text("site", "/x", found, version="1.0.0+1"))["health"]["path"] == path
 
 
 def test_what_could_not_be_looked_into_says_so_in_the_file() -> None:
