@@ -1,8 +1,15 @@
-"""Options of the fault suites."""
+"""What all tests share: who commits in their repositories, and the options of the fault suites."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# A fresh machine has told git nobody's name.
+for role in ("AUTHOR", "COMMITTER"):
+    os.environ.setdefault(f"GIT_{role}_NAME", "Tests")
+    os.environ.setdefault(f"GIT_{role}_EMAIL", "tests@localhost")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
