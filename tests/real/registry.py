@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+_TLS_HANDSHAKE = b"\x16"  #: the first byte of a client's TLS greeting
 
 
 @dataclass
@@ -62,6 +63,20 @@ def serving() -> Iterator[Registry]:
     registry = Registry()
 
     class Handler(BaseHTTPRequestHandler):
+        def handle_one_request(self) -> None:
+            if self.rfile.peek(1)[:1] == _TLS_HANDSHAKE:  # type: ignore[attr-defined]  # a BufferedReader
+                self._refuse_tls()
+            else:
+                super().handle_one_request()
+
+        def _refuse_tls(self) -> None:
+            # An engine asks in TLS first, also on 127.0.0.1, and falls back to plain HTTP when it is answered in it. The greeting
+            # is read to its end: closing with bytes unread resets the connection, and the answer with it.
+            header = self.rfile.read(5)
+            self.rfile.read(int.from_bytes(header[3:5], "big"))
+            self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request")
+            self.close_connection = True
+
         def do_GET(self) -> None:
             kind, _, name = self.path.rpartition("/")
             if registry.refuse and kind.endswith("/manifests"):
