@@ -128,6 +128,7 @@ class Settings(BaseSettings):
     light_workers: Annotated[int, Field(ge=1, le=64)] = 2  #: light recipes side by side on this host
     hold_reds: Annotated[int, Field(ge=0)] = 3
     loaded_above: Annotated[float, Field(ge=0)] = 1.5  #: load for each processor from which a red is tried again; 0 never
+    retry_pause: Annotated[int, Field(ge=0)] = 60  #: seconds until a machine's fault is tried again, doubled each time; 0 never
     keep: Annotated[int, Field(ge=1)] = 2  #: canonicals that stay restorable
     keep_runs: Annotated[int, Field(ge=1)] = 20  #: run folders kept for each recipe
     disk_floor: Size = 2 * 2**30  #: bytes never to be used up

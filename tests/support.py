@@ -53,7 +53,13 @@ class Installation:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CANONQ_")}
         kept.pop("PYTHONDONTWRITEBYTECODE", None)  # the commands start many times: let them keep their bytecode
         # These machines are always loaded; the tests of trying again set a threshold of their own.
-        own = {"CANONQ_REPO": str(self.checkout), "CANONQ_STATE": str(self.state), "CANONQ_LOADED_ABOVE": "0"}
+        # Nor does a test wait for the world to mend itself, unless it is about that.
+        own = {
+            "CANONQ_REPO": str(self.checkout),
+            "CANONQ_STATE": str(self.state),
+            "CANONQ_LOADED_ABOVE": "0",
+            "CANONQ_RETRY_PAUSE": "0",
+        }
         return {**kept, **own, **self.settings}
 
     def enrol(self, recipe: str, toml: str) -> Path:

@@ -13,7 +13,7 @@ from canonq.core.errors import Busy, CanonqError, WrongUse
 from canonq.core.names import recipe_name, shown
 from canonq.core.outcomes import Step
 from canonq.core.records import Decision, Promotion, Synced, Verdict
-from canonq.flows.sweep import finish, retry_deferred, settle, settle_error
+from canonq.flows.sweep import finish, retry_deferred, retry_due, settle, settle_error
 from canonq.flows.world import World
 from canonq.wiring import live
 
@@ -124,6 +124,8 @@ def _after(world: World, sweep: str | None) -> None:
     named = bool(world.sweeps.read(sweep).get("named"))
     for recipe in retry_deferred(world, sweep, lambda enrolment: start_chain(enrolment, sweep, named)):
         log.warning("%s: deferred, tried again", recipe)
+    for recipe in retry_due(world, sweep, lambda enrolment: start_chain(enrolment, sweep, named)):
+        log.warning("%s: tried again after a machine's fault", recipe)
     if whole := finish(world, sweep):
         log.warning("Sweep %s is over: %s of %s enrolled", sweep, whole["counts"], whole["enrolled"])
 

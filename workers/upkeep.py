@@ -14,15 +14,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
 
 from canonq.adapters.programs import with_parent
+from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
 from canonq.core.reconcile import Chain, mend
 from canonq.flows.room import tidy
-from canonq.flows.sweep import give_up, summary
+from canonq.flows.sweep import finish, give_up, retry_due, summary
 from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import live
@@ -84,9 +86,10 @@ def reconcile(world: World, app: Celery) -> list[str]:
     for sweep in world.sweeps.open_sweeps(_OLD_SWEEP):
         if world.sweeps.is_discovering(sweep):
             continue
+        done += [f"{recipe}: tried again after a machine's fault" for recipe in retry_due(world, sweep, _starter(world, sweep))]
         record, journal = summary(world, sweep), world.sweeps.journal(sweep)
-        if not record["pending"] and record["enrolled"]:
-            world.sweeps.report(sweep, record)
+        if not record["pending"]:
+            finish(world, sweep)
             continue
         for recipe in record["pending"]:
             waiting = queued(app) if waiting is None else waiting
@@ -104,6 +107,13 @@ def reconcile(world: World, app: Celery) -> list[str]:
                 give_up(world, sweep, f"its chain was lost {chain.resent} times.", only=recipe)
                 done.append(f"{recipe}: lost")
     return done
+
+
+def _starter(world: World, sweep: str) -> Callable[[Enrolment], None]:
+    from workers.tasks import start_chain
+
+    named = bool(world.sweeps.read(sweep).get("named"))
+    return lambda enrolment: start_chain(enrolment, sweep, named)
 
 
 def _resend(world: World, sweep: str, recipe: str, step: str, given: Any) -> str:

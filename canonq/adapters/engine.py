@@ -58,6 +58,7 @@ def _no_engine(error: Exception) -> HostProblem:
         f"The Docker Engine does not answer: {str(error)[:200]}.",
         mend="start Docker (`systemctl start docker`, or `dockerd`), and let this user use its socket.",
         code="docker-unreachable",
+        outside="Docker",
     )
 
 

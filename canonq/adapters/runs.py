@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from canonq.adapters.files import is_held, told, write_json
 from canonq.core.errors import CanonqError
 from canonq.core.names import SWEEP_ID, identifier, recipe_name
-from canonq.core.outcomes import Outcome
+from canonq.core.outcomes import Outcome, Tried
 from canonq.core.records import Verdict
 
 RUN_FILE = "run.json"
@@ -233,11 +233,18 @@ class Sweeps:
 
     def retries(self, sweep: str, recipe: str) -> int:
         """How often a deferred recipe was tried again."""
-        return int(_read(self._retries(sweep, recipe)).get("retries", 0))
+        return sum(tried.outcome == "deferred" for tried in self.tries(sweep, recipe))
 
-    def count_retry(self, sweep: str, recipe: str) -> None:
-        """Count one more try."""
-        write_json(self._retries(sweep, recipe), {"retries": self.retries(sweep, recipe) + 1})
+    def tries(self, sweep: str, recipe: str) -> tuple[Tried, ...]:
+        """What came of the tries that were taken back, oldest first."""
+        return tuple(Tried.model_validate(value) for value in _read(self._retries(sweep, recipe)).get("tries", []))
+
+    def keep_try(self, sweep: str, recipe: str, tried: Tried) -> None:
+        """Keep one more; kept twice, as after a crash, it is one."""
+        kept = self.tries(sweep, recipe)
+        if tried not in kept:
+            listed = [one.model_dump(mode="json") for one in (*kept, tried)]
+            write_json(self._retries(sweep, recipe), {"tries": listed})
 
     def _retries(self, sweep: str, recipe: str) -> Path:
         return self.folder(sweep) / "retries" / f"{recipe_name(recipe)}.json"

@@ -91,7 +91,7 @@ def await_sweep(world: World, sweep: str, tree: process_tree.Tree | None, *, qui
         now = summary(world, sweep)
         if not quiet:
             _tell(world, sweep, now, told)
-        if now["enrolled"] and not now["pending"]:
+        if now["enrolled"] and not now["pending"] and not now["waiting"]:
             return now
         dead = tree.dead() if tree else None
         if dead or time.monotonic() > ends:
@@ -102,7 +102,7 @@ def await_sweep(world: World, sweep: str, tree: process_tree.Tree | None, *, qui
 
 def _tell(world: World, sweep: str, now: dict[str, Any], told: dict[str, str]) -> None:
     journal = world.sweeps.journal(sweep)
-    done = {o["recipe"]: f"{o['outcome']} ({o['reason']}) after {o['seconds']:.0f} s" for o in now["outcomes"]}
+    done = {o["recipe"]: f"{o['outcome']} ({o['reason']}) after {o['seconds']:.0f} s{_next(o)}" for o in now["outcomes"]}
     for recipe in now["pending"]:
         steps = journal.steps(recipe)
         if steps:
@@ -111,6 +111,11 @@ def _tell(world: World, sweep: str, now: dict[str, Any], told: dict[str, str]) -
         if told.get(recipe) != line:
             told[recipe] = line
             click.echo(f"{time.strftime('%H:%M:%S')}  {recipe}: {line}", err=True)
+
+
+def _next(outcome: dict[str, Any]) -> str:
+    at = outcome["retry_at"]
+    return f", tried again at {time.strftime('%H:%M:%S', time.localtime(at))}" if at is not None else ""
 
 
 def await_result(result: AsyncResult[Any], tree: process_tree.Tree | None, limit: float) -> dict[str, Any]:

@@ -35,24 +35,37 @@ class CanonqError(Exception):
     code = "canonq-failed"
     exit_status = ExitStatus.MACHINERY
 
-    def __init__(self, what: str, *, mend: str = "", code: str = "", service: str = "", cause: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        mend: str = "",
+        code: str = "",
+        service: str = "",
+        cause: str = "",
+        outside: str = "",
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.mend = mend
         self.code = code or type(self).code
         self.service = service  #: the recipe's service it is about, where it is about one
         self.cause = cause  #: a finer code below `code`, where there is one
+        self.outside = outside  #: what of the outside failed, such as a registry's address, where many recipes share it
+        self.retry_after = retry_after  #: seconds that whoever refused asks to be left alone
 
     def __str__(self) -> str:
         return f"{self.what} Mend: {self.mend}" if self.mend else self.what
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Celery's pool hands exceptions from child to parent by pickle, which calls cls(*args).
-        return _rebuild, (type(self), self.what, self.mend, self.code, self.service, self.cause)
+        kept = ("mend", "code", "service", "cause", "outside", "retry_after")
+        return _rebuild, (type(self), self.what, {name: getattr(self, name) for name in kept})
 
 
-def _rebuild(cls: type[CanonqError], what: str, mend: str, code: str, service: str, cause: str) -> CanonqError:
-    return cls(what, mend=mend, code=code, service=service, cause=cause)
+def _rebuild(cls: type[CanonqError], what: str, more: dict[str, Any]) -> CanonqError:
+    return cls(what, **more)
 
 
 class WrongUse(CanonqError):

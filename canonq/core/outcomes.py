@@ -15,6 +15,20 @@ KINDS: tuple[Kind, ...] = ("promoted", "skipped", "red", "error", "deferred")
 Step: TypeAlias = Synced | Decision | Verdict | Promotion
 
 
+class Tried(BaseModel):
+    """An earlier try of a recipe in the same sweep: a later one hides nothing."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    ts: str
+    outcome: Kind
+    reason: str
+    cause: str | None = None
+    detail: str = ""
+    run: str | None = None
+    step: str | None = None
+
+
 class Outcome(BaseModel):
     """How one recipe's chain ended."""
 
@@ -32,6 +46,11 @@ class Outcome(BaseModel):
     run: str | None = None
     step: str | None = None  #: the chain's step that ended it
     notes: tuple[str, ...] = ()  #: what sync saw and did that a person should know
+    fault: str | None = None  #: recipe, enrolment, host or canonq, where it is known
+    outside: str | None = None  #: what of the outside failed, such as a registry's address
+    retry_after: float | None = None  #: seconds that it asked to be left alone
+    retry_at: float | None = None  #: seconds since 1970 when this sweep tries it again; None: this outcome is the last
+    tries: tuple[Tried, ...] = ()  #: what came of the tries before this one, in this sweep
 
 
 def ended_by(value: Step, canonical: Canonical | None) -> Outcome | None:
@@ -70,6 +89,10 @@ def _of(value: Decision | Verdict | Promotion, kind: Kind, step: str, **more: st
         run=getattr(value, "run", None),
         seconds=getattr(value, "seconds", 0.0),
         step=step,
+        cause=getattr(value, "cause", None),
+        fault=getattr(value, "fault", None),
+        outside=getattr(value, "outside", None),
+        retry_after=getattr(value, "retry_after", None),
     )
 
 
@@ -99,6 +122,30 @@ def _promotion(value: Promotion, canonical: Canonical | None) -> Outcome:
             return _of(value, "deferred", "promote")
         case _:
             return _of(value, "error", "promote")
+
+
+class SharedTrouble(BaseModel):
+    """One cause that stopped several recipes, to be told once."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    reason: str
+    outside: str
+    recipes: tuple[str, ...]
+    detail: str  #: the sentence of the first of them
+
+
+def shared_troubles(outcomes: Iterable[Outcome]) -> tuple[SharedTrouble, ...]:
+    """The host's faults that several recipes have in common: Docker away, or one registry down."""
+    found: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.outcome == "error" and outcome.outside:
+            found.setdefault((outcome.cause or outcome.reason, outcome.outside), []).append(outcome)
+    return tuple(
+        SharedTrouble(reason=reason, outside=outside, recipes=tuple(one.recipe for one in same), detail=same[0].detail)
+        for (reason, outside), same in found.items()
+        if len(same) > 1
+    )
 
 
 def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:

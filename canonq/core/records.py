@@ -67,6 +67,8 @@ class Verdict(_Value):
     reason: str
     detail: str
     fault: Literal["recipe", "host", "canonq"] | None = None
+    outside: str | None = None  #: what of the outside failed, such as a registry's address
+    retry_after: float | None = None  #: seconds that it asked to be left alone
     version: str | None
     commit: Commit | None
     ref: str | None = None  #: set when a head was tested instead of a release
@@ -104,6 +106,10 @@ class Promotion(_Value):
     reason: str
     detail: str
     reasons: tuple[str, ...] = ()  #: every condition of the gate that failed
+    fault: str | None = None  #: whose fault a failed promotion is
+    cause: str | None = None  #: the finer code below promote-failed
+    outside: str | None = None  #: as a verdict's
+    retry_after: float | None = None  #: as a verdict's
     version: str | None = None
     commit: Commit | None = None
     base: str | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from canonq.core.budget import need_of_promotion
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import Busy, CanonqError, WrongUse
+from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Refusal, gate
 from canonq.core.names import recipe_name
 from canonq.core.records import Promotion, Verdict
@@ -47,7 +47,7 @@ def promote(world: World, proven: Verdict | str) -> Promotion:
             return _answer(verdict, "busy", error.code, str(error))
         except (CanonqError, OSError) as error:
             detail = f"{recipe} {verdict.version} was proven, but its promotion failed: {error} The old canonical is untouched."
-            return _answer(verdict, "failed", "promote-failed", detail, began)
+            return _answer(verdict, "failed", "promote-failed", detail, began, why=error)
     return _answer(verdict, "promoted", "seed" if seed else "new-version", detail, began)
 
 
@@ -95,8 +95,15 @@ def _refused(recipe: str, verdict: Verdict | None, refusals: tuple[Refusal, ...]
     )
 
 
-def _answer(verdict: Verdict, outcome: Any, reason: str, detail: str, began: float | None = None) -> Promotion:
+def _answer(
+    verdict: Verdict, outcome: Any, reason: str, detail: str, began: float | None = None, why: Exception | None = None
+) -> Promotion:
+    known = why if isinstance(why, CanonqError) else HostProblem(str(why)) if why else None  # an OSError is the host's
     return Promotion(
+        fault=str(known.fault) if known else None,
+        cause=known.code if known else None,
+        outside=(known.outside or None) if known else None,
+        retry_after=known.retry_after if known else None,
         recipe=verdict.recipe,
         sweep=verdict.sweep,
         named=verdict.named,

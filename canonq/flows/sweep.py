@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+from canonq.core.again import Trouble, again
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, NoRoom, RecordUnreadable, WrongUse
 from canonq.core.names import recipe_name
-from canonq.core.outcomes import Outcome, Step, counts, ended_by, exit_status
-from canonq.core.records import Promotion
+from canonq.core.outcomes import Outcome, Step, Tried, counts, ended_by, exit_status, shared_troubles
+from canonq.core.records import STAMP_FORMAT, Promotion
 from canonq.flows.decide import expected_disk, expected_seconds
 from canonq.flows.discovery import Discovered, discover
 from canonq.flows.world import World
@@ -74,9 +76,10 @@ def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> d
     if not opened.named and opened.chains:
         with world.sweeps.discovering(opened.sweep):
             found = discover(world, opened.chains)
-            settled = [*found.idle.values(), *(_failed(name, error, "sync") for name, error in found.failed.items())]
-            if settled:
-                world.sweeps.settle_all(opened.sweep, settled)
+            if found.idle:
+                world.sweeps.settle_all(opened.sweep, list(found.idle.values()))
+            for name, error in found.failed.items():
+                _put(world, opened.sweep, _failed(name, error, "sync"))
             _begin(world, found.chains, begin)
     else:
         _begin(world, found.chains, begin)
@@ -90,9 +93,9 @@ def _begin(world: World, chains: Sequence[Enrolment], begin: Callable[[Enrolment
 
 
 def finish(world: World, sweep: str) -> dict[str, Any] | None:
-    """Write the report of a sweep in which every recipe has its outcome; None as long as one has not."""
+    """Write the report of a sweep in which every recipe has its last outcome; None as long as one has not."""
     whole = summary(world, sweep)
-    if whole["pending"] or not whole["enrolled"]:
+    if whole["pending"] or whole["waiting"] or not whole["enrolled"]:
         return None
     world.sweeps.report(sweep, whole)
     return whole
@@ -105,7 +108,43 @@ def open_failed(world: World, sweep: str, error: CanonqError) -> None:
 
 
 def _failed(recipe: str, error: CanonqError, step: str) -> Outcome:
-    return Outcome(recipe=recipe, outcome="error", reason=error.code, cause=error.cause or None, detail=str(error), step=step)
+    return Outcome(
+        recipe=recipe,
+        outcome="error",
+        reason=error.code,
+        cause=error.cause or None,
+        detail=str(error),
+        step=step,
+        fault=str(error.fault),
+        outside=error.outside or None,
+        retry_after=error.retry_after,
+    )
+
+
+def _put(world: World, sweep: str, outcome: Outcome) -> Outcome:
+    """Keep an outcome, with the tries before it and when it is tried again: a machine's fault may be over in a while."""
+    tries = world.sweeps.tries(sweep, outcome.recipe)
+    update: dict[str, Any] = {"tries": tries, "notes": _notes(world, sweep, outcome.recipe)}
+    if outcome.outcome == "error":
+        trouble = Trouble(outcome.fault, outcome.reason, outcome.cause, outcome.retry_after)
+        found = again(
+            trouble,
+            tried=sum(tried.outcome == "error" for tried in tries),
+            now=world.now().timestamp(),
+            began=_began(world, sweep),
+            first=world.settings.retry_pause,
+        )
+        update["retry_at"] = found.at
+    outcome = outcome.model_copy(update=update)
+    world.sweeps.settle(sweep, outcome)
+    return outcome
+
+
+def _began(world: World, sweep: str) -> float:
+    started = world.sweeps.read(sweep).get("started")
+    if started is None:
+        return world.sweeps.opened_at(sweep)
+    return datetime.strptime(started, STAMP_FORMAT).replace(tzinfo=UTC).timestamp()
 
 
 def settle(world: World, value: Step) -> Outcome | None:
@@ -119,7 +158,7 @@ def settle(world: World, value: Step) -> Outcome | None:
             canonical = world.registry.read(value.recipe)
     outcome = ended_by(value, canonical)
     if outcome is not None and value.sweep is not None:
-        world.sweeps.settle(value.sweep, outcome.model_copy(update={"notes": _notes(world, value.sweep, value.recipe)}))
+        outcome = _put(world, value.sweep, outcome)
     return outcome
 
 
@@ -130,16 +169,15 @@ def _notes(world: World, sweep: str, recipe: str) -> tuple[str, ...]:
 
 def settle_error(world: World, sweep: str, recipe: str, step: str, error: CanonqError) -> Outcome:
     """Keep an error as a recipe's outcome."""
-    outcome = _failed(recipe, error, step).model_copy(update={"notes": _notes(world, sweep, recipe)})
+    outcome = _failed(recipe, error, step)
     if isinstance(error, Busy):
         outcome = outcome.model_copy(update={"outcome": "deferred"})
-    world.sweeps.settle(sweep, outcome)
-    return outcome
+    return _put(world, sweep, outcome)
 
 
 def retry_deferred(world: World, sweep: str, start: Callable[[Enrolment], None]) -> list[str]:
     """Start deferred recipes again for which there is room by now; called whenever another recipe has ended."""
-    again: list[str] = []
+    started: list[str] = []
     otherwise = world.settings.disk_need
     promised = 0  # bytes for those started here, which have not reserved them yet
     for outcome in world.sweeps.outcomes(sweep).values():
@@ -148,13 +186,31 @@ def retry_deferred(world: World, sweep: str, start: Callable[[Enrolment], None])
             continue
         if need and world.budget.disk(promised + need).short > 0:
             continue
-        if world.sweeps.unsettle(sweep, outcome.recipe):
-            world.sweeps.count_retry(sweep, outcome.recipe)
-            world.sweeps.journal(sweep).forget(outcome.recipe, outcome.step)
+        if _take_back(world, sweep, outcome):
             start(world.checkout.enrolment(outcome.recipe))
             promised += need
-            again.append(outcome.recipe)
-    return again
+            started.append(outcome.recipe)
+    return started
+
+
+def retry_due(world: World, sweep: str, start: Callable[[Enrolment], None]) -> list[str]:
+    """Start again the recipes that a machine's fault stopped and whose pause is over; called every now and then."""
+    started = []
+    for outcome in world.sweeps.outcomes(sweep).values():
+        if outcome.retry_at is not None and outcome.retry_at <= world.now().timestamp() and _take_back(world, sweep, outcome):
+            start(world.checkout.enrolment(outcome.recipe))
+            started.append(outcome.recipe)
+    return started
+
+
+def _take_back(world: World, sweep: str, outcome: Outcome) -> bool:
+    """Take an outcome back for another try, which keeps what came of this one; False: another process did."""
+    tried = Tried(ts=world.stamp(), **outcome.model_dump(include=set(Tried.model_fields)))
+    if not world.sweeps.unsettle(sweep, outcome.recipe):
+        return False
+    world.sweeps.keep_try(sweep, outcome.recipe, tried)
+    world.sweeps.journal(sweep).forget(outcome.recipe, outcome.step)
+    return True
 
 
 def summary(world: World, sweep: str) -> dict[str, Any]:
@@ -174,13 +230,21 @@ def summary(world: World, sweep: str) -> dict[str, Any]:
         "held": [outcome.recipe for outcome in listed if outcome.reason == "held-red"],
         "yanked": [outcome.recipe for outcome in listed if outcome.reason == "yanked"],
         "pending": pending,
+        "waiting": {outcome.recipe: outcome.retry_at for outcome in listed if outcome.retry_at is not None},
+        "troubles": [trouble.model_dump(mode="json") for trouble in shared_troubles(listed)],
         "failed": record.get("failed"),
         "exit_status": int(exit_status(listed)),
     }
 
 
 def give_up(world: World, sweep: str, why: str, *, only: str | None = None) -> None:
-    """Account for recipes (or `only` one) whose chain never ended: an error each, so that the sums add up."""
+    """Account for recipes (or `only` one) whose chain never ended: an error each, so that the sums add up.
+
+    Those that wait for another try keep the outcome they have.
+    """
+    for outcome in world.sweeps.outcomes(sweep).values() if only is None else ():
+        if outcome.retry_at is not None:
+            world.sweeps.settle(sweep, outcome.model_copy(update={"retry_at": None}))
     for name in summary(world, sweep)["pending"]:
         if only not in (None, name):
             continue

@@ -243,6 +243,8 @@ def _within(
         detail=masked(judged.detail, confidential(run.app))
         + (f" (again, alone on the host, after the red run {first.run})" if first else ""),
         fault=judged.fault,
+        outside=(problem.outside or None) if problem else None,
+        retry_after=problem.retry_after if problem else None,
         version=target.version,
         commit=target.commit,
         ref=target.ref,

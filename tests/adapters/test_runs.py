@@ -10,7 +10,7 @@ import pytest
 
 from canonq.adapters.runs import Journal, Runs, Sweeps
 from canonq.core.errors import CanonqError, HostProblem, WrongUse
-from canonq.core.outcomes import Outcome
+from canonq.core.outcomes import Outcome, Tried
 from canonq.core.records import Verdict
 from canonq.flows.decide import reds_of
 from tests.core.test_gate import verdict
@@ -227,9 +227,13 @@ def test_an_outcome_is_taken_back_by_one_caller_only(tmp_path: Path) -> None:
     assert Sweeps(tmp_path).outcomes(SWEEP) == {}
 
 
-def test_retries_are_counted_for_each_recipe(tmp_path: Path) -> None:
-    for _ in range(2):
-        Sweeps(tmp_path).count_retry(SWEEP, "site")
+def test_earlier_tries_are_kept_for_each_recipe_and_one_kept_twice_is_one(tmp_path: Path) -> None:
+    tried = [
+        Tried(ts=f"20260617T05031{n}Z", outcome=kind, reason="x") for n, kind in enumerate(("deferred", "error", "deferred"))
+    ]
+    for one in (*tried, tried[-1]):
+        Sweeps(tmp_path).keep_try(SWEEP, "site", one)
+    assert Sweeps(tmp_path).tries(SWEEP, "site") == tuple(tried)
     assert (Sweeps(tmp_path).retries(SWEEP, "site"), Sweeps(tmp_path).retries(SWEEP, "blog")) == (2, 0)
 
 
