@@ -11,6 +11,7 @@ from typing import IO, Any, Literal, Protocol, TypeAlias
 
 from canonq.core.convergence import Service, Task
 from canonq.core.deployable import Deployable
+from canonq.core.dockerinfo import ImageStore
 from canonq.core.enrolment import Health, Tree
 from canonq.core.mirror import Change
 from canonq.core.pulls import Landing, Pull, StatusState
@@ -166,6 +167,16 @@ class Answer:
     reached: bool = True  #: whether anything answered at all
 
 
+@dataclass(frozen=True)
+class Roots:
+    """Where Docker keeps what runs write."""
+
+    docker: Path  #: volumes, and logs of containers
+    images: Path  #: images and containers' layers
+    store: ImageStore
+    how: Literal["told by Docker", "set in the settings", "asked of its process", "guessed"]  #: how `images` was found
+
+
 class Engine(Protocol):
     """A Docker Engine with a single-node Swarm."""
 
@@ -255,6 +266,9 @@ class Engine(Protocol):
 
     def data_root(self) -> Path:
         """Docker's root folder."""
+
+    def roots(self) -> Roots:
+        """The folders that it writes to, on this host."""
 
 
 class Ingress(Protocol):

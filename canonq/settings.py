@@ -133,6 +133,7 @@ class Settings(BaseSettings):
     keep_runs: Annotated[int, Field(ge=1)] = 20  #: run folders kept for each recipe
     disk_floor: Size = 2 * 2**30  #: bytes never to be used up
     disk_need: Size = 2**30  #: bytes a run is expected to take before there is history
+    containerd_root: Path | None = None  #: where Docker's containerd keeps images; asked when it is not given
     lease: Annotated[int, Field(ge=3)] = 60  #: seconds; renewed every third of it
     teardown_timeout: Annotated[int, Field(ge=5)] = 180  #: seconds until a stack must be gone
     sweep_timeout: Annotated[int, Field(ge=10)] = 12 * 3600  #: seconds `--wait` waits for a sweep

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 from pathlib import Path
 
 from canonq.adapters.budget import Budget, PulledImages
 from canonq.adapters.checkout import Checkout
+from canonq.adapters.disks import file_systems
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.files import told, write_durably
 from canonq.adapters.forge import HttpForge
@@ -21,6 +21,7 @@ from canonq.adapters.locks import RedisLocks, redis_client
 from canonq.adapters.mirror import Mirrors
 from canonq.adapters.registry import Registry
 from canonq.adapters.runs import Runs, Sweeps
+from canonq.core.budget import FileSystem, Kind
 from canonq.core.errors import CanonqError, WrongConfiguration
 from canonq.flows.world import World
 from canonq.settings import Settings, load_settings
@@ -34,7 +35,7 @@ def live(settings: Settings | None = None) -> World:
         state.mkdir(parents=True, exist_ok=True)
         if not os.access(state, os.W_OK):
             raise PermissionError(13, "Permission denied")
-    engine = SwarmEngine()
+    engine = SwarmEngine(settings.containerd_root)
     instance = _instance(state)
     # Without a Redis there is nothing to lock with; what needs a lock says so when it tries.
     url = settings.broker_url() or "redis://127.0.0.1:6379/0"
@@ -57,7 +58,7 @@ def live(settings: Settings | None = None) -> World:
         host=Host(state / "locks"),
         instance=instance,
         ingress=HttpIngress(settings.ingress) if settings.ingress else None,
-        budget=Budget(state / "locks" / "disk", lambda: _free(state, engine), settings.disk_floor),
+        budget=Budget(state / "locks" / "disk", lambda: _disks(state, engine), settings.disk_floor),
         pulled=PulledImages(state / "images"),
     )
 
@@ -81,12 +82,15 @@ def _forge(settings: Settings) -> HttpForge | None:
     return HttpForge(forge.url, forge.token_file, ca_file=forge.ca_file, total=forge.timeout, dry_run=forge.dry_run)
 
 
-def _free(state: Path, engine: SwarmEngine) -> int:
-    """Bytes free on the tighter of the state's and Docker's file systems."""
-    places = [state]
+def _disks(state: Path, engine: SwarmEngine) -> list[FileSystem]:
+    """The file systems that canonq, Docker and its containerd write to, with what is free on each."""
+    places: list[tuple[Path, Kind]] = [(state, "state")]
     with contextlib.suppress(CanonqError):  # no Engine: the test will say so; disk is not what is missing
-        places.append(engine.data_root())
-    return min(shutil.disk_usage(place).free for place in places if place.exists())
+        found = engine.roots()
+        # Volumes may be a mount of their own; in a container they alone may be seen.
+        volumes = found.docker / "volumes"
+        places += [(volumes if volumes.is_dir() else found.docker, "volumes"), (found.images, "images")]
+    return file_systems(places)
 
 
 def _instance(state: Path) -> str:

@@ -16,7 +16,7 @@ from canonq.core.convergence import Service, Task
 from canonq.core.deployable import LABEL_OWNER, Deployable
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem
-from canonq.ports import Answer, Ended
+from canonq.ports import Answer, Ended, Roots
 
 LINEAGE = "lineage"  #: the file in which each deployment adds its version to the volume
 
@@ -35,6 +35,10 @@ class FakeEngine:
     def data_root(self) -> Path:
         """The folder of it all."""
         return self._folder
+
+    def roots(self) -> Roots:
+        """The same folder for all."""
+        return Roots(self._folder, self._folder, "graph driver", "told by Docker")
 
     # -- images, networks, secrets -------------------------------------------------------------------------
 

@@ -7,75 +7,132 @@ import fcntl
 import json
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from canonq.adapters.files import is_held, told, write_json
-from canonq.core.budget import Disk, PulledImage
-from canonq.core.errors import NoRoom
+from canonq.core.budget import KINDS, Disk, FileSystem, Need, PulledImage, Standing, needed, tightest
+from canonq.core.errors import HostProblem, NoRoom
 from canonq.core.names import recipe_name
 
 
 class Reservation:
     """Room that is kept for one piece of work."""
 
-    def __init__(self, path: Path, what: str, need: int) -> None:
+    def __init__(self, path: Path, what: str, need: Need) -> None:
         self._path = path
         self._what = what
         self._need = need
-        self.took(0)
+        self._over = 0
+        self._ending = False
+        self.left = need  #: what is still kept
+        self._write()
 
-    def took(self, count: int) -> None:
-        """Say how many bytes the work takes up by now: they are no longer free, so they are no longer reserved."""
-        self.left = max(0, self._need - count)  #: bytes still kept
-        write_json(self._path, {"what": self._what, "bytes": self.left})
+    @property
+    def name(self) -> str:
+        """What tells it from others."""
+        return self._path.stem
+
+    def took(self, taken: Need | int) -> None:
+        """Say what the work takes up by now: it is no longer free, so it is no longer reserved."""
+        found = needed(taken)
+        self.left = self._need.less(found)
+        self._over = found.total - self._need.total
+        with contextlib.suppress(HostProblem):  # a disk that is full: more is kept than need be
+            self._write()
+
+    def ends(self) -> None:
+        """Say that the work was ended for want of room, and is about to give its own back."""
+        self._ending = True
+        with contextlib.suppress(HostProblem):
+            self._write()
+
+    def _write(self) -> None:
+        kept = {"what": self._what, "bytes": self.left.total, "over": self._over, "ending": self._ending}
+        write_json(self._path, {**kept, "left": asdict(self.left)})
 
 
 class Budget:
     """Reservations end with the process that made them, however it ends: a file lock tells."""
 
-    def __init__(self, folder: Path, free: Callable[[], int], floor: int) -> None:
+    def __init__(self, folder: Path, free: Callable[[], int | Sequence[FileSystem]], floor: int) -> None:
+        """`free` tells the file systems that work writes to; a plain number of bytes is one that holds everything."""
         self._folder = folder
         self._free = free
         self._floor = floor
 
-    def disk(self, need: int) -> Disk:
-        """The room there is for work that needs so many bytes."""
-        reserved = sum(count for _, count in self.reserved())
-        return Disk(free=self._free() - reserved, floor=self._floor, need=need, reserved=reserved)
+    def disks(self, need: Need | int = 0) -> list[Disk]:
+        """The room there is on each file system for work that needs so much."""
+        wanted, held = needed(need), reduce(Need.__add__, (left for _, left, _ in self._living()), Need())
+        free = self._free()
+        systems = [FileSystem("", KINDS, free)] if isinstance(free, int) else free
+        return [
+            Disk(
+                free=one.free - held.of(one.holds),
+                floor=self._floor,
+                need=wanted.of(one.holds),
+                reserved=held.of(one.holds),
+                path=one.path,
+                holds=one.holds,
+            )
+            for one in systems
+        ]
+
+    def disk(self, need: Need | int) -> Disk:
+        """The disk that is shortest of room for work that needs so much."""
+        return tightest(self.disks(need))
 
     @contextlib.contextmanager
-    def reserve(self, what: str, need: int) -> Iterator[Reservation]:
+    def reserve(self, what: str, need: Need | int) -> Iterator[Reservation]:
         """Keep `need` bytes for the block. NoRoom when they are not there above the floor and what others keep."""
         path = self._folder / f"{secrets.token_hex(6)}.json"
-        with told(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            turn, alive = (self._folder / "turn.lock").open("a"), path.with_suffix(".lock").open("a")
-        with alive:
-            fcntl.flock(alive, fcntl.LOCK_EX)
-            try:
-                with turn:
-                    fcntl.flock(turn, fcntl.LOCK_EX)  # so that two do not both get the last of it
-                    disk = self.disk(need)
-                    if disk.short > 0:
-                        raise NoRoom(f"{what}: {disk.why_short}", mend="free some disk; `canonq doctor` names what takes most.")
-                    mine = Reservation(path, what, need)
-                yield mine
-            finally:
-                _forget(path)
+        with contextlib.ExitStack() as stack:
+            stack.callback(_forget, path)
+            with told(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                turn = (self._folder / "turn.lock").open("a")
+            with turn:
+                fcntl.flock(turn, fcntl.LOCK_EX)  # so that two do not both get the last of it
+                self._clear()
+                with told(self._folder):
+                    alive = stack.enter_context(path.with_suffix(".lock").open("a"))
+                fcntl.flock(alive, fcntl.LOCK_EX)
+                disk = self.disk(need)
+                if disk.short > 0:
+                    raise NoRoom(f"{what}: {disk.why_short}", mend="free some disk; `canonq doctor` names what takes most.")
+                mine = Reservation(path, what, needed(need))
+            yield mine
 
     def reserved(self) -> list[tuple[str, int]]:
         """(what, bytes still to be taken) of all living work."""
+        return [(what, left.total) for what, left, _ in self._living()]
+
+    def standings(self) -> list[Standing]:
+        """How all living work stands against what was reserved for it."""
+        return [standing for _, _, standing in self._living()]
+
+    def _living(self) -> list[tuple[str, Need, Standing]]:
         found = []
-        for path in sorted(self._folder.glob("*.json")):
+        for path in sorted(self._folder.glob("[!.]*.json")):
             if not is_held(path.with_suffix(".lock")):
                 _forget(path)
                 continue
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it ended at this moment
                 kept = json.loads(path.read_text())
-                found.append((str(kept["what"]), int(kept["bytes"])))
+                left = Need(**kept["left"]) if "left" in kept else needed(int(kept["bytes"]))
+                over = Standing(path.stem, int(kept.get("over", 0)), bool(kept.get("ending")))
+                found.append((str(kept["what"]), left, over))
         return found
+
+    def _clear(self) -> None:
+        """Remove what killed work left of its files: locks without a reservation, half-written ones. Call it in one's turn."""
+        for path in [*self._folder.glob("*.lock"), *self._folder.glob(".*.json.*")]:
+            owner = self._folder / f"{path.name.lstrip('.').partition('.')[0]}.lock"
+            if path.name != "turn.lock" and not is_held(owner):
+                path.unlink(missing_ok=True)
 
 
 def _forget(path: Path) -> None:

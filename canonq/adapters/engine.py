@@ -17,13 +17,14 @@ import docker.errors
 import requests
 
 from canonq.adapters import netns
+from canonq.adapters.disks import roots
 from canonq.adapters.programs import plain_environment, run
 from canonq.core.blame import deploy_problem
 from canonq.core.convergence import Service, Task, same_spec
 from canonq.core.deployable import LABEL_KIND, LABEL_OWNER, Deployable
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem, TimedOut
-from canonq.ports import Answer, Ended
+from canonq.ports import Answer, Ended, Roots
 
 NAMESPACE = "com.docker.stack.namespace"
 MARKER = ".canonq-marker"
@@ -65,8 +66,11 @@ def _no_engine(error: Exception) -> HostProblem:
 class SwarmEngine:
     """The Docker Engine of this host, a single-node Swarm manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, containerd_root: Path | None = None) -> None:
+        """`containerd_root`: where its containerd keeps images, if that is not to be asked."""
         self._client: docker.DockerClient | None = None
+        self._containerd_root = containerd_root
+        self._roots: Roots | None = None
 
     @property
     def _api(self) -> Any:
@@ -93,6 +97,14 @@ class SwarmEngine:
         """See ports.Engine.data_root."""
         with _translated("tell its root folder"):
             return Path(self._api.info()["DockerRootDir"])
+
+    def roots(self) -> Roots:
+        """See ports.Engine.roots. Asked once: they change with another Engine only."""
+        if self._roots is None:
+            with _translated("tell where it keeps its data"):
+                info = self._api.info()
+            self._roots = roots(info, self._containerd_root)
+        return self._roots
 
     # -- before a deploy -------------------------------------------------------------------------------
 

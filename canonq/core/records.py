@@ -95,7 +95,9 @@ class Verdict(_Value):
     ts: Stamp
     seconds: float = 0.0
     timings: dict[str, float] = {}  #: phase -> seconds
-    disk_bytes: int = 0  #: what the run took at its peak
+    disk_bytes: int = 0  #: what the run took at its peak: volumes, the backup's artifact, images that were not there
+    volume_bytes: int | None = None  #: the volumes of it; None in a verdict of an older canonq
+    image_bytes: int = 0  #: the images of it
     directory: str = ""
 
 

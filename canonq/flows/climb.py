@@ -10,6 +10,7 @@ from pathlib import Path
 
 from canonq.adapters.budget import Reservation
 from canonq.core.backup import backup_plan
+from canonq.core.budget import Need
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, NoRoom, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped
@@ -61,7 +62,8 @@ class Run:
     base_resolved: Mapping[str, object] | None = None
     base_files: Mapping[str, str] = field(default_factory=dict)
     deployments: int = 0
-    disk_bytes: int = 0
+    disk_bytes: int = 0  #: what its volumes took at their peak
+    artifact_bytes: int = 0  #: what the backup's artifact takes at most
     images: dict[str, str] = field(default_factory=dict)  #: service -> digest
     room: Reservation | None = None  #: what is kept of the disk for it
     phase: str = ""  #: what is being done, for whoever asks why it took so long
@@ -114,6 +116,7 @@ def _neighbours(run: Run) -> None:
         try:
             bring_up_neighbour(run.world, run.app, neighbour, run.deadline)
         finally:
+            run.app.pulled_bytes += neighbour.pulled_bytes
             keep_deployment(neighbour, run.folder / f"dependency-{name}")
 
 
@@ -182,9 +185,10 @@ def _backup_and_restore(run: Run) -> None:
 
 def _room_for(run: Run) -> None:
     """NoRoom when the artifact, which may be as large as the volumes, would eat what is retained."""
-    artifact = took(run)
-    run.disk_bytes += artifact
-    room = run.world.budget.disk(max(0, artifact - run.room.left) if run.room else artifact)
+    run.artifact_bytes = took(run)
+    kept = run.room.left if run.room else Need()
+    wanted = Need(state=max(0, run.artifact_bytes - kept.state - kept.anywhere))
+    room = run.world.budget.disk(wanted)
     if room.short > 0:
         raise NoRoom(f"There is no room for the backup's artifact: {room.why_short}", mend="free some disk.")
 
@@ -192,9 +196,9 @@ def _room_for(run: Run) -> None:
 def took(run: Run) -> int:
     """Measure what the run takes on disk by now, for its record and its reservation; bytes of its volumes."""
     volumes = volume_bytes(run.world, run.app)
-    run.disk_bytes = max(run.disk_bytes, volumes + run.app.pulled_bytes)
+    run.disk_bytes = max(run.disk_bytes, volumes)
     if run.room:
-        run.room.took(volumes + run.app.pulled_bytes)
+        run.room.took(Need(volumes=volumes, images=run.app.pulled_bytes))
     return volumes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import replace
 
-from canonq.core.budget import need_of_run
+from canonq.core.budget import Need, need_of_promotion, need_of_run, split_promotion
 from canonq.core.decide import Facts, decide
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import RecordUnreadable
@@ -23,7 +23,8 @@ def decide_recipe(world: World, synced: Synced | str) -> Decision:
     decision = decide(facts)
     if decision.action == "defer":
         make_room(world)
-        decision = decide(replace(facts, disk=world.budget.disk(facts.disk.need)))
+        need = expected_disk(world.runs.verdicts(enrolment.recipe), world.settings.disk_need)
+        decision = decide(replace(facts, disk=world.budget.disk(need)))
     if decision.action == "defer":
         decision = decision.model_copy(update={"detail": f"{decision.detail} {told_eaters(world)}".strip()})
     return decision
@@ -65,9 +66,29 @@ def reds_of(verdicts: list[Verdict], commit: str, enrolment: str) -> int:
     )
 
 
-def expected_disk(verdicts: list[Verdict], otherwise: int) -> int:
-    """Bytes the next run of a recipe is expected to take; `otherwise` without history."""
-    return need_of_run([verdict.disk_bytes for verdict in verdicts], otherwise)
+def expected_disk(verdicts: list[Verdict], otherwise: int) -> Need:
+    """What the next run of a recipe is expected to take; `otherwise` without history."""
+    return need_of_run([_taken(verdict) for verdict in verdicts], otherwise)
+
+
+def expected_of_promotion(verdict: Verdict, otherwise: int) -> Need:
+    """What the promotion of a proven version is expected to take; its images are there, the run has had them."""
+    volumes = verdict.disk_bytes if verdict.volume_bytes is None else max(1, verdict.volume_bytes)
+    return split_promotion(need_of_promotion(volumes, otherwise))
+
+
+def expected_of_step(verdicts: list[Verdict], step: str | None, otherwise: int) -> Need:
+    """What a step that was deferred is expected to take when it is tried again."""
+    if step == "promote" and verdicts:
+        return expected_of_promotion(verdicts[-1], otherwise)
+    return expected_disk(verdicts, otherwise)
+
+
+def _taken(verdict: Verdict) -> Need:
+    if verdict.volume_bytes is None:
+        return Need(anywhere=verdict.disk_bytes)
+    volumes, images = verdict.volume_bytes, verdict.image_bytes
+    return Need(state=max(0, verdict.disk_bytes - volumes - images), volumes=volumes, images=images)
 
 
 def expected_seconds(verdicts: list[Verdict]) -> float | None:

@@ -326,8 +326,12 @@ def ingress_problem(world: World, app: App) -> HostProblem | None:
 
 def tear_down(world: World, app: App) -> None:
     """Remove everything of this deployment's owner, volumes and what runs beside it too."""
-    mine = {key: app.identity.labels[key] for key in (LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER)}
-    world.engine.remove_owned(mine, world.settings.teardown_timeout)
+    world.engine.remove_owned(owned_by(app), world.settings.teardown_timeout)
+
+
+def owned_by(app: App) -> dict[str, str]:
+    """The labels of all that the deployment's owner has in Docker, what runs beside it too."""
+    return {key: app.identity.labels[key] for key in (LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER)}
 
 
 def left(deadline: float) -> float:

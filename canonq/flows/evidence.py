@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from canonq.flows.deployment import App
+from canonq.adapters.disks import bytes_below
+from canonq.flows.deployment import App, owned_by
 from canonq.flows.world import World
 
 _SHORTEST_SECRET = 4  #: characters; what is shorter stands in every other text too
@@ -84,20 +85,9 @@ def _texts(folder: Path) -> Iterator[Path]:
 
 
 def volume_bytes(world: World, app: App) -> int:
-    """Bytes that the volumes of a deployment take on disk."""
-    total = 0
-    for name in world.engine.owned(app.identity.labels).get("volumes", []):
-        folder = world.engine.volume_path(name)
-        if folder is not None:
-            total += sum(_blocks(path) for path in folder.rglob("*"))
-    return total
-
-
-def _blocks(path: Path) -> int:
-    try:
-        return path.lstat().st_blocks * 512
-    except OSError:  # the app has just removed it
-        return 0
+    """Bytes that all volumes of a deployment's owner take on disk, those of what runs beside it too."""
+    folders = (world.engine.volume_path(name) for name in world.engine.owned(owned_by(app)).get("volumes", []))
+    return sum(bytes_below(folder) for folder in folders if folder is not None)
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, object]) -> None:

@@ -42,7 +42,7 @@ def _row(world: World, enrolment: Enrolment, listing: Listing | SyncFailed) -> d
     return {
         **_told(decision),
         "expected_seconds": expected_seconds(verdicts) if decision.action == "run" else None,
-        "expected_disk_bytes": expected_disk(verdicts, world.settings.disk_need) if decision.action == "run" else None,
+        "expected_disk_bytes": expected_disk(verdicts, world.settings.disk_need).total if decision.action == "run" else None,
     }
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from canonq.core.budget import need_of_promotion
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Refusal, gate
 from canonq.core.names import recipe_name
 from canonq.core.records import Promotion, Verdict
+from canonq.flows.decide import expected_of_promotion
 from canonq.flows.janitor import alive
 from canonq.flows.room import room_for
 from canonq.flows.transaction import Transaction, carry_out
@@ -39,7 +39,7 @@ def promote(world: World, proven: Verdict | str) -> Promotion:
         seed = world.registry.read(recipe) is None
         owner = world.new_id(recipe)
         try:
-            need = need_of_promotion(verdict.disk_bytes, world.settings.disk_need)
+            need = expected_of_promotion(verdict, world.settings.disk_need)
             what = f"the promotion of {recipe} {verdict.version}"
             with room_for(world, what, need), world.host.shared(), alive(world.work / owner):
                 detail = carry_out(Transaction(world, enrolment, verdict, held, owner))

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from canonq.adapters.budget import Reservation
-from canonq.core.budget import PulledImage, gib, images_to_drop
+from canonq.core.budget import Need, PulledImage, gib, images_to_drop
 from canonq.core.errors import CanonqError, NoRoom, RecordUnreadable
 from canonq.flows.janitor import clean
 from canonq.flows.world import World
@@ -16,7 +16,7 @@ _IN_USE = 6 * 3600.0  #: seconds
 
 
 @contextlib.contextmanager
-def room_for(world: World, what: str, need: int) -> Iterator[Reservation]:
+def room_for(world: World, what: str, need: Need | int) -> Iterator[Reservation]:
     """Reserve `need` bytes for the block; leftovers and images of dropped versions make way. NoRoom names who takes most."""
     with contextlib.ExitStack() as stack:
         try:

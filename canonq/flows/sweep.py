@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from canonq.core.again import Trouble, again
+from canonq.core.budget import Need
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, NoRoom, RecordUnreadable, WrongUse
 from canonq.core.names import recipe_name
 from canonq.core.outcomes import Outcome, Step, Tried, counts, ended_by, exit_status, shared_troubles
 from canonq.core.records import STAMP_FORMAT, Promotion
-from canonq.flows.decide import expected_disk, expected_seconds
+from canonq.flows.decide import expected_of_step, expected_seconds
 from canonq.flows.discovery import Discovered, discover
 from canonq.flows.world import World
 
@@ -179,12 +180,16 @@ def retry_deferred(world: World, sweep: str, start: Callable[[Enrolment], None])
     """Start deferred recipes again for which there is room by now; called whenever another recipe has ended."""
     started: list[str] = []
     otherwise = world.settings.disk_need
-    promised = 0  # bytes for those started here, which have not reserved them yet
+    promised = Need()  # for those started here, which have not reserved them yet
     for outcome in world.sweeps.outcomes(sweep).values():
-        need = expected_disk(world.runs.verdicts(outcome.recipe), otherwise) if outcome.reason == NoRoom.code else 0
+        need = (
+            expected_of_step(world.runs.verdicts(outcome.recipe), outcome.step, otherwise)
+            if outcome.reason == NoRoom.code
+            else Need()
+        )
         if outcome.outcome != "deferred" or world.sweeps.retries(sweep, outcome.recipe) >= MOST_RETRIES:
             continue
-        if need and world.budget.disk(promised + need).short > 0:
+        if need.total and world.budget.disk(promised + need).short > 0:
             continue
         if _take_back(world, sweep, outcome):
             start(world.checkout.enrolment(outcome.recipe))

@@ -269,7 +269,9 @@ def _within(
         ts=stamp,
         seconds=round(time.monotonic() - began, 2),
         timings=run.app.timings,
-        disk_bytes=run.disk_bytes,
+        disk_bytes=run.disk_bytes + run.artifact_bytes + run.app.pulled_bytes,
+        volume_bytes=run.disk_bytes,
+        image_bytes=run.app.pulled_bytes,
         directory=str(run.folder),
     )
     world.runs.record(verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from canonq.adapters.budget import Budget, PulledImages
+from canonq.core.budget import FileSystem, Need
 from canonq.core.errors import NoRoom
 
 
@@ -43,6 +45,43 @@ def test_what_was_taken_is_no_longer_reserved_as_it_is_no_longer_free(tmp_path: 
         assert budget(tmp_path).reserved() == [("one", 15)]
         kept.took(500)
         assert budget(tmp_path).reserved() == [("one", 0)]
+
+
+def test_each_file_system_is_judged_by_what_lies_on_it_and_shares_what_is_reserved_there(tmp_path: Path) -> None:
+    small = FileSystem("/images", ("images",), 100)
+    large = FileSystem("/data", ("state", "volumes"), 10_000)
+    made = Budget(tmp_path, lambda: [large, small], 10)
+    with made.reserve("one", Need(volumes=500, images=60, state=300)):
+        assert {disk.path: (disk.free, disk.reserved) for disk in made.disks()} == {"/data": (9200, 800), "/images": (40, 60)}
+        with pytest.raises(NoRoom, match=r"two: On the disk of /images .*"), made.reserve("two", Need(images=40, volumes=1)):
+            pass
+        with made.reserve("two", Need(images=30, volumes=5000)):
+            pass
+        with pytest.raises(NoRoom, match="/images"), made.reserve("unknown", 40):  # nobody knows what it writes
+            pass
+
+
+def test_what_killed_work_left_of_its_files_is_removed_and_what_lives_is_not(tmp_path: Path) -> None:
+    with budget(tmp_path).reserve("living", 1) as living:
+        (tmp_path / "0123456789ab.lock").touch()  # killed before it was written
+        (tmp_path / ".0123456789ab.json.half").touch()
+        (tmp_path / f".{living.name}.json.half").touch()  # being written
+        with budget(tmp_path).reserve("next", 1):
+            pass
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "turn.lock", f"{living.name}.json", f"{living.name}.lock", f".{living.name}.json.half",
+        }  # fmt: skip
+
+
+def test_a_disk_too_full_to_note_what_was_taken_does_not_end_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with budget(tmp_path).reserve("one", 60) as kept:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", full)
+            kept.took(45)
+        assert budget(tmp_path).reserved() == [("one", 60)]
 
 
 def test_a_reservation_ends_with_its_process_even_when_that_is_killed(tmp_path: Path) -> None:

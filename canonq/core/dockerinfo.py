@@ -1,0 +1,148 @@
+"""What Docker says about itself: versions, and where it keeps images (`docker info`, `docker version`). Pure."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+ImageStore: TypeAlias = Literal["containerd", "graph driver"]
+
+#: Engines that canonq's own tests have run on: major version, or year of the older ones.
+PROVEN = ("20.10", "28", "29")
+DEFAULT_CONTAINERD_ROOT = "/var/lib/containerd"
+DEFAULT_CONTAINERD_CONFIG = "/etc/containerd/config.toml"
+DEFAULT_CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
+_SNAPSHOTTER = "io.containerd.snapshotter.v1"
+_VERSION = re.compile(r"([0-9]+)\.([0-9]+)")
+
+
+def image_store(info: Mapping[str, Any]) -> ImageStore:
+    """Who keeps images and containers' layers: containerd, in a root folder of its own, or a graph driver, in Docker's."""
+    pairs = [pair for pair in info.get("DriverStatus") or () if isinstance(pair, list | tuple) and len(pair) == 2]
+    return "containerd" if any(str(value) == _SNAPSHOTTER for _, value in pairs) else "graph driver"
+
+
+def containerd_socket(info: Mapping[str, Any]) -> str:
+    """The socket at which the Engine's containerd listens; older Engines do not tell."""
+    return str((info.get("Containerd") or {}).get("Address") or DEFAULT_CONTAINERD_SOCKET)
+
+
+def containerd_of_engine(docker_root: str) -> str:
+    """Where a containerd keeps its files that the Engine started for itself."""
+    return f"{docker_root.rstrip('/')}/containerd/daemon"
+
+
+def is_of_engine(address: str) -> bool:
+    """Whether this is the socket of a containerd that the Engine started for itself (in its exec root)."""
+    hosts = (DEFAULT_CONTAINERD_SOCKET, f"/var{DEFAULT_CONTAINERD_SOCKET}")
+    return address.endswith("/containerd/containerd.sock") and address not in hosts
+
+
+def options_of(command: Sequence[str]) -> tuple[str | None, str]:
+    """Of a containerd's command line: its root, if it is told there, and its configuration file."""
+    return _option(command, ("--root", "-root")), _option(command, ("--config", "-config", "-c")) or DEFAULT_CONTAINERD_CONFIG
+
+
+def _option(command: Sequence[str], names: Sequence[str]) -> str | None:
+    found = None
+    for at, word in enumerate(command):
+        name, given, value = word.partition("=")
+        if name in names:
+            found = value if given else next(iter(command[at + 1 : at + 2]), None)
+    return found or None
+
+
+def root_in_config(text: str) -> str | None:
+    """The root folder that a containerd's configuration names."""
+    try:
+        root = tomllib.loads(text).get("root")
+    except tomllib.TOMLDecodeError:
+        return None
+    return root if isinstance(root, str) and root.startswith("/") else None
+
+
+def shared_source(mountinfo: str, path: str) -> str | None:
+    """What a path shares its room with where a device number does not tell: file systems of btrfs and ZFS are of one pool.
+
+    `mountinfo` is /proc/self/mountinfo. None for all other kinds of file systems.
+    """
+    best: tuple[int, str, str] | None = None
+    for line in mountinfo.splitlines():
+        before, found, after = line.partition(" - ")
+        fields, rest = before.split(), after.split()
+        if not found or len(fields) < 5 or len(rest) < 2:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
+        if (path == point or path.startswith(point.rstrip("/") + "/")) and (best is None or len(point) >= best[0]):
+            best = (len(point), rest[0], rest[1])
+    if best is None or best[1] not in ("btrfs", "zfs"):
+        return None
+    return f"{best[1]} {best[2].partition('/')[0] if best[1] == 'zfs' else best[2]}"
+
+
+# -- versions -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Speaks:
+    """Versions of Docker's API that one side knows: from `least` to `most`."""
+
+    who: str  #: for people
+    least: str
+    most: str
+
+
+def version_key(version: str) -> tuple[int, int]:
+    """1.41 -> (1, 41); what is no version comes first."""
+    found = _VERSION.match(version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def cannot_speak(engine: Speaks, client: Speaks) -> str | None:
+    """One sentence why a client and an Engine have no API version in common, or None."""
+    if version_key(client.most) < version_key(engine.least):
+        return _too_old(client.who, client.most, engine.who, engine.least)
+    if version_key(client.least) > version_key(engine.most):
+        return _too_new(client.who, client.least, engine.who, engine.most)
+    return None
+
+
+def _too_old(client: str, most: str, engine: str, least: str) -> str:
+    return f"{client} is too old for {engine}: it speaks Docker's API up to {most}, the Engine asks for {least} at least."
+
+
+def _too_new(client: str, least: str, engine: str, most: str) -> str:
+    return f"{client} is too new for {engine}: it asks for Docker's API {least} at least, the Engine speaks up to {most}."
+
+
+_COMMAND = "The `docker` command"
+_REFUSED_AS_OLD = re.compile(r"client version ([0-9.]+) is too old\. Minimum supported API version is ([0-9]+\.[0-9]+)", re.I)
+_REFUSED_AS_NEW = re.compile(
+    r"client (?:version|is newer)\D*([0-9.]+).*?(?:maximum supported API version is|server API version:?) ([0-9]+\.[0-9]+)", re.I
+)
+
+
+def refused_version(said: str) -> str | None:
+    """One sentence, if this is an Engine's word to Docker's command that their API versions do not meet."""
+    if found := _REFUSED_AS_OLD.search(said):
+        return _too_old(_COMMAND, found[1], "this Engine", found[2])
+    if found := _REFUSED_AS_NEW.search(said):
+        return _too_new(_COMMAND, found[1].rstrip("."), "this Engine", found[2])
+    return None
+
+
+def known_engine(version: str) -> str:
+    """What canonq knows of an Engine of this version, as words."""
+    major, minor = version_key(version)
+    name = f"{major}.{minor:02d}" if major in (18, 19, 20) else str(major)
+    if name in PROVEN:
+        return f"canonq is proven on {name}"
+    key = version_key
+    if (major, minor) > key(f"{PROVEN[-1]}.0"):
+        return f"newer than any that canonq is proven on (the newest is {PROVEN[-1]}): unknown"
+    if (major, minor) < key(PROVEN[0]):
+        return f"older than any that canonq is proven on (the oldest is {PROVEN[0]}): unknown"
+    return f"not one that canonq is proven on ({', '.join(PROVEN)}): unknown"

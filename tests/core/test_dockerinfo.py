@@ -1,0 +1,153 @@
+"""What Docker says about itself, as real Engines have said it."""
+
+from __future__ import annotations
+
+import pytest
+
+from canonq.core import dockerinfo
+from canonq.core.dockerinfo import Speaks
+
+GRAPH_DRIVER = {
+    "Driver": "overlay2",
+    "DriverStatus": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"], ["Native Overlay Diff", "true"]],
+    "DockerRootDir": "/var/lib/docker",
+    "ServerVersion": "20.10.24+dfsg1",
+}
+CONTAINERD = {
+    "Driver": "overlayfs",
+    "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
+    "DockerRootDir": "/srv/docker",
+    "ServerVersion": "29.1.0",
+    "Containerd": {"Address": "/run/containerd/containerd.sock", "Namespaces": {"Containers": "moby", "Plugins": "plugins.moby"}},
+}
+
+
+def test_the_image_store_is_told_by_the_drivers_type() -> None:
+    assert dockerinfo.image_store(GRAPH_DRIVER) == "graph driver"
+    assert dockerinfo.image_store(CONTAINERD) == "containerd"
+    assert dockerinfo.image_store({}) == dockerinfo.image_store({"DriverStatus": None}) == "graph driver"
+
+
+def test_the_socket_of_containerd_is_told_by_newer_engines_only() -> None:
+    assert dockerinfo.containerd_socket({"Containerd": {"Address": "/x.sock"}}) == "/x.sock"
+    assert dockerinfo.containerd_socket(GRAPH_DRIVER) == "/run/containerd/containerd.sock"
+
+
+@pytest.mark.parametrize(
+    ("address", "own"),
+    [
+        ("/var/run/docker/containerd/containerd.sock", True),
+        ("/tmp/x/exec/containerd/containerd.sock", True),
+        ("/run/containerd/containerd.sock", False),
+        ("/var/run/containerd/containerd.sock", False),
+        ("/srv/ctr.sock", False),
+    ],
+)
+def test_a_containerd_that_the_engine_started_is_told_by_its_socket(address: str, own: bool) -> None:
+    assert dockerinfo.is_of_engine(address) is own
+
+
+@pytest.mark.parametrize(
+    ("command", "root", "config"),
+    [
+        (["/usr/bin/containerd"], None, "/etc/containerd/config.toml"),
+        (["containerd", "--root", "/srv/ctr", "--state", "/run/ctr"], "/srv/ctr", "/etc/containerd/config.toml"),
+        (["containerd", "--root=/srv/ctr", "-c", "/etc/x.toml"], "/srv/ctr", "/etc/x.toml"),
+        (["containerd", "--config", "/run/docker/containerd/containerd.toml"], None, "/run/docker/containerd/containerd.toml"),
+        (["containerd", "--root"], None, "/etc/containerd/config.toml"),
+    ],
+)
+def test_the_root_of_containerd_is_read_from_its_command_line(command: list[str], root: str | None, config: str) -> None:
+    assert dockerinfo.options_of(command) == (root, config)
+
+
+def test_the_root_of_containerd_is_read_from_its_configuration() -> None:
+    assert dockerinfo.root_in_config('version = 3\nroot = "/srv/ctr"\n[plugins]\n') == "/srv/ctr"
+    assert dockerinfo.root_in_config("version = 3\n") is None
+    assert dockerinfo.root_in_config("root = 3") is None
+    assert dockerinfo.root_in_config("<html>") is None
+
+
+MOUNTS = """\
+25 30 0:23 / / rw,relatime - ext4 /dev/vda1 rw
+31 25 0:41 /@ /srv rw - btrfs /dev/vdb rw,subvol=/@
+32 25 0:41 /@docker /var/lib/docker rw - btrfs /dev/vdb rw,subvol=/@docker
+33 25 0:50 / /tank/a\\040b rw - zfs pool/a rw
+34 25 0:51 / /tank/c rw - zfs pool/c rw
+35 25 0:60 / /tmp rw - tmpfs tmpfs rw
+nonsense
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [("/srv/x", "/var/lib/docker", True), ("/tank/a b/x", "/tank/c", True), ("/srv", "/tank/c", False)],
+)
+def test_subvolumes_and_datasets_of_one_pool_share_their_room(one: str, other: str, same: bool) -> None:
+    found = dockerinfo.shared_source(MOUNTS, one), dockerinfo.shared_source(MOUNTS, other)
+    assert None not in found
+    assert (found[0] == found[1]) is same
+
+
+@pytest.mark.parametrize("path", ["/var/lib", "/tmp/x", "/srvx"])
+def test_other_file_systems_are_told_by_their_device(path: str) -> None:
+    assert dockerinfo.shared_source(MOUNTS, path) is None
+
+
+# -- versions -----------------------------------------------------------------------------------------------
+
+DEBIAN = Speaks("The `docker` command (20.10.24)", "1.12", "1.41")
+
+
+def test_versions_that_overlap_are_no_trouble() -> None:
+    assert dockerinfo.cannot_speak(Speaks("the Engine 29.1.0", "1.40", "1.56"), DEBIAN) is None
+    assert dockerinfo.cannot_speak(Speaks("the Engine 20.10.24", "1.12", "1.41"), Speaks("docker 29", "1.40", "1.52")) is None
+
+
+def test_a_command_that_is_too_old_or_too_new_is_told_in_one_sentence() -> None:
+    old = dockerinfo.cannot_speak(Speaks("the Engine 29.0.0", "1.44", "1.52"), DEBIAN)
+    assert old is not None
+    assert "too old for the Engine 29.0.0" in old
+    assert "1.41" in old
+    assert "1.44" in old
+    new = dockerinfo.cannot_speak(Speaks("the Engine 18.09.1", "1.12", "1.39"), Speaks("The command", "1.44", "1.52"))
+    assert new is not None
+    assert "too new for the Engine 18.09.1" in new
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "Error response from daemon: client version 1.41 is too old. Minimum supported API version is 1.44, please "
+            "upgrade your client to a newer version",
+            "too old",
+        ),
+        ("Error response from daemon: client version 1.99 is too new. Maximum supported API version is 1.41", "too new"),
+        (
+            "Error response from daemon: client is newer than server (client API version: 1.24, server API version: 1.21)",
+            "too new",
+        ),
+    ],
+)
+def test_what_engines_say_to_a_command_of_another_time_is_understood(said: str, told: str) -> None:
+    assert told in (dockerinfo.refused_version(said) or "")
+    assert dockerinfo.refused_version("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.") is None
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ("20.10.24+dfsg1", "proven on 20.10"),
+        ("28.5.2", "proven on 28"),
+        ("29.0.0-beta.24", "proven on 29"),
+        ("30.1.0", "newer"),
+        ("19.03.15", "older"),
+        ("24.0.7", "not one that canonq is proven on"),
+        ("dev", "older"),
+    ],
+)
+def test_what_is_known_of_an_engine_is_said_and_what_is_not_is_called_unknown(version: str, told: str) -> None:
+    said = dockerinfo.known_engine(version)
+    assert told in said
+    assert ("unknown" in said) is not said.startswith("canonq is proven")
