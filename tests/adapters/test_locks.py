@@ -16,6 +16,7 @@ import redis
 from canonq.adapters.locks import HeldRecipe, RedisLocks, read_fence, redis_client
 from canonq.adapters.redis_server import embedded_redis
 from canonq.core.errors import HostProblem, LockLost, WrongUse
+from tests.support import ROOT
 
 SHORT = 0.9  #: seconds
 KEY = "canonq:registry:site"
@@ -84,7 +85,7 @@ def is_lost(held: HeldRecipe) -> bool:
 def killed_holder(url: str, warm: Path, *, instance: str, lease: float) -> None:
     """A process that held the recipe and died by SIGKILL."""
     command = [sys.executable, "-c", HOLDER, url, str(warm), instance, str(lease)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
         process.kill()

@@ -16,11 +16,11 @@ from canonq.adapters import snapshots
 from canonq.adapters.volumes import archive, archive_problem, copy_tree, unpack_archive
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.records import Snapshot
+from tests.support import ROOT
 
-ROOT = os.geteuid() == 0
-OWNER, GROUP = (4242, 4343) if ROOT else (os.geteuid(), os.getegid())
-MODES = (0o400, 0o644, 0o755, 0o4755, 0o2770, *([0o000] if ROOT else []))
-CODE = Path(__file__).parents[2]
+AS_ROOT = os.geteuid() == 0
+OWNER, GROUP = (4242, 4343) if AS_ROOT else (os.geteuid(), os.getegid())
+MODES = (0o400, 0o644, 0o755, 0o4755, 0o2770, *([0o000] if AS_ROOT else []))
 ODD_NAMES = [
     b"new\nline", "naïve ✓".encode(), b"-rf", b"--checkpoint-action=exec=x", b" space ", b"*", b"back\\slash", b"\xff\xfe",
     b"'quoted\"", b"x" * 200, b"data", b"key", b",s,a,b,",
@@ -116,7 +116,7 @@ def in_a_process(code: str, *arguments: Path, timeout: float = 15) -> str:
     head = "import sys; from pathlib import Path; from canonq.adapters.volumes import archive, unpack_archive\n"
     head += "from canonq.core.errors import CanonqError\n"
     command = [sys.executable, "-c", head + code, *map(str, arguments)]
-    return subprocess.run(command, cwd=CODE, capture_output=True, text=True, timeout=timeout, check=False).stdout.strip()
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False).stdout.strip()
 
 
 def test_a_snapshot_brings_back_everything(tmp_path: Path) -> None:

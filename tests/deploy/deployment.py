@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from .host import ROOT, compose_program, must, run
+from tests.support import ROOT
+
+from .host import compose_program, must, run
 
 _START_LIMIT = 90.0  #: seconds
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from .host import ROOT, compose_program, run
+from tests.support import ROOT
+
+from .host import compose_program, run
 
 CANONQ_SERVICES = ("beat", "light", "heavy", "flower", "webhook")
 WORKERS = ("light", "heavy")

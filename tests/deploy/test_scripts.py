@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from .host import ROOT, must, run
+from tests.support import ROOT
+
+from .host import must, run
 
 WITH_ENGINE = ROOT / "scripts" / "with-engine"
 

@@ -23,7 +23,7 @@ from canonq.flows.doctor import doctor
 from canonq.flows.sweep import open_sweep, settle, settle_error, start, summary
 from canonq.flows.sync import sync
 from tests.flows.conftest import FIRST, Place
-from tests.support import make_recipe, release
+from tests.support import ROOT, make_recipe, release
 
 NEXT = "1.1.0+1.1"
 
@@ -172,7 +172,7 @@ def test_a_sync_that_is_killed_at_any_moment_is_done_again_whole(place: Place, m
     for number in range(30):
         release(repo, f"1.{number + 1}.0+1", {"f": os.urandom(20_000).hex()})
     program = f"from tests.flows.conftest import Place; from pathlib import Path; Place.again(Path({str(place.folder)!r})).sync()"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     killed = subprocess.Popen([sys.executable, "-c", program], env=environment)
     clone = place.folder / "state" / "repos" / "site" / "repo.git"
     while not clone.exists():
