@@ -79,9 +79,9 @@ class Repos(Protocol):
         """
 
     def checkout(self, recipe: str, commit: str, folder: Path, tree: Tree | None = None) -> None:
-        """Put the tree of `commit` into a new worktree and prove it is exactly that tree.
+        """Write the tree of `commit` to a new folder, byte for byte as git stored it, and prove that.
 
-        RecipeProblem for what could leave the worktree, and for what `tree` does not allow.
+        RecipeProblem for what could leave the folder, and for what `tree` does not allow.
         """
 
     def show(self, recipe: str, commit: str, path: str) -> str | None:
@@ -97,7 +97,7 @@ class Repos(Protocol):
         """Whether a tag of the clone is an annotated one."""
 
     def drop_checkout(self, recipe: str, folder: Path) -> None:
-        """Remove a worktree; not an error when it is gone."""
+        """Remove a tree that `checkout` wrote; not an error when it is gone."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,7 @@ class Ended:
     status: int
     output: str  #: standard output and error as they came, undecodable bytes replaced
     errors: str = ""  #: standard error, where it was kept apart
+    raw: bytes = b""  #: standard output as it came, where it was kept apart: it is data then
 
     @property
     def tail(self) -> str:

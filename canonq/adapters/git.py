@@ -1,27 +1,30 @@
-"""Git: one bare clone for each recipe, never checked out; every run gets a worktree of its own."""
+"""Git: one bare clone for each recipe, never checked out; every run gets a tree of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import json
+import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import told, write_json
+from canonq.adapters.files import told, write_durably, write_json
 from canonq.adapters.gitprogram import GitProgram, failed, sync_failed, timed_out
+from canonq.adapters.gittree import remove, write_out
 from canonq.adapters.history import History
 from canonq.core.addresses import masked
 from canonq.core.enrolment import Tree
-from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, TimedOut, WrongUse, tag_moved
-from canonq.core.links import stays_inside
-from canonq.core.names import COMMIT, ref_name, ref_problem, shown
+from canonq.core.errors import CanonqError, HostProblem, SyncFailed, TimedOut, WrongUse, tag_moved
+from canonq.core.names import COMMIT, flat_ref, ref_name, ref_problem, shown
 from canonq.core.pulls import Landing
 from canonq.ports import Listing
+
+log = logging.getLogger("canonq")
 
 TAGS, HEADS = "refs/tags/", "refs/heads/"
 _LINE = re.compile(r"([0-9a-f]{40})\t(HEAD|refs/[^\t]+)")
@@ -36,7 +39,11 @@ _CORRUPT = re.compile(
 _SHALLOW = re.compile(r"shallow roots are not allowed")
 _REMEMBERED = "canonq.json"
 _CLOSED = "closed-pulls.json"
-_POINTER = "^version https://git-lfs.github.com/spec/"
+_INCOMING_TAGS, _INCOMING_HEAD = "refs/canonq/incoming/tags/", "refs/canonq/incoming/head"
+_DELETED = "refs/canonq/deleted/"
+#: What no remote has any more; the last is where an older canonq kept deleted tags.
+_ONLY_HERE = (_DELETED, "refs/canonq/replaced/", "refs/canonq/gone/")
+_MANY_REFS = 500  #: more of them are kept in one file
 
 
 class GitRepos:
@@ -58,32 +65,32 @@ class GitRepos:
             raise sync_failed(which, url, "too-large", error.what) from error
         if ended.status != 0:
             raise failed(which, url, ended)
-        found = _read_listing(ended.output.splitlines(), f"{which} {masked(url)}")
+        found = _read_listing(ended.output.split("\n"), f"{which} {masked(url)}")
         if not found.refs and _OTHER_FORMAT.search(ended.output):
             raise sync_failed(which, url, "sha256", "It names its objects by SHA-256, which canonq does not read.")
         return found
 
     def tags(self, recipe: str) -> dict[str, str]:
         """Tags of the clone with the commits they peel to; tags on trees or blobs are left out."""
-        return {tag: name for tag, (kind, name) in self._peeled_tags(recipe).items() if kind == "commit"}
+        return _commits(self._peeled_tags(recipe))
 
     def odd_tags(self, recipe: str) -> dict[str, str]:
         """Tags of the clone that name no commit: tag -> "tree" or "blob"."""
         return {tag: kind for tag, (kind, _) in self._peeled_tags(recipe).items() if kind != "commit"}
 
-    def _peeled_tags(self, recipe: str) -> dict[str, tuple[str, str]]:
+    def _peeled_tags(self, recipe: str, below: str = TAGS) -> dict[str, tuple[str, str]]:
         clone = self.clone(recipe)
         if not clone.is_dir():
             return {}
-        fields = "%(refname:strip=2)%09%(objecttype)%09%(objectname)%09%(*objecttype)%09%(*objectname)"
+        fields = "%(refname)%09%(objecttype)%09%(objectname)%09%(*objecttype)%09%(*objectname)"
         found = {}
-        for line in self.must(clone, "for-each-ref", f"--format={fields}", "refs/tags").splitlines():
-            tag, kind, name, inner_kind, inner = line.split("\t")
+        for line in self._lines(clone, "for-each-ref", f"--format={fields}", below):
+            ref, kind, name, inner_kind, inner = line.split("\t")
             kind, name = inner_kind or kind, inner or name
             if kind == "tag":  # a tag of a tag
                 name = self.must(clone, "rev-parse", f"{name}^{{}}")
                 kind = self.must(clone, "cat-file", "-t", name)
-            found[tag] = (kind, name)
+            found[ref.removeprefix(below)] = (kind, name)
         return found
 
     def known(self, recipe: str) -> dict[str, str]:
@@ -96,7 +103,8 @@ class GitRepos:
             return {}
         except (OSError, ValueError, TypeError) as error:
             raise CanonqError(
-                f"{path} cannot be read: {error}.", mend="restore the file, or remove it to accept the tags as they are."
+                f"{path} cannot be read: {error}.",
+                mend="restore the file, or remove it: the clone's tags are then believed as they are.",
             ) from error
 
     def forget(self, recipe: str, tag: str) -> bool:
@@ -105,7 +113,9 @@ class GitRepos:
             known = self.known(recipe)
             if known.pop(tag, None) is None:
                 return False
-            write_json(self._seen(recipe), known)
+            self._note(recipe, known)
+            if self.clone(recipe).is_dir():
+                self._drop_tags(recipe, [tag])  # the next sync would take what it names for what it has always named
             return True
 
     def remembered(self, recipe: str) -> dict[str, Any]:
@@ -145,6 +155,9 @@ class GitRepos:
 
     def _bring(self, recipe: str, url: str, listing: Listing) -> bool:
         self._make_whole(recipe)
+        known, here = self.known(recipe), self.tags(recipe)
+        if here.keys() - known.keys():  # a sync that was killed, or a lost file: what the clone has was seen
+            self._note(recipe, {**here, **known})
         if self._has(recipe, listing):
             return False
         with contextlib.suppress(FileNotFoundError):  # until the fetch has ended, nothing is known of this clone
@@ -160,25 +173,62 @@ class GitRepos:
         return ours == theirs and listing.head in (None, self._head(clone, listing.branch))
 
     def _fetch_all(self, recipe: str, url: str, listing: Listing) -> None:
+        """Fetch to a place apart, look at it, put on record what was seen, and only then let tags and branch follow.
+
+        So a tag that moved since the listing is in no clone, and one that a killed sync brought is on record.
+        """
         clone = self.clone(recipe)
-        # Forced, as an annotated tag may be written anew at the same commit. That none names another commit was
-        # seen in the listing, and is looked at again below.
-        refspecs = ["+refs/tags/*:refs/tags/*"]
+        refspecs = [f"+{TAGS}*:{_INCOMING_TAGS}*"]
         if listing.head is not None:
-            refspecs.append(f"+{HEADS}{listing.branch}:{HEADS}{listing.branch}")
-        for tag in self._peeled_tags(recipe).keys() - listing.tags.keys():
-            # A canonical may have been made from it, and the next upgrade begins there.
-            self.must(clone, "update-ref", f"refs/canonq/gone/{tag}", f"{TAGS}{tag}")
+            refspecs.append(f"+{HEADS}{listing.branch}:{_INCOMING_HEAD}")
         ended = self._fetch(clone, url, "--prune", *refspecs)
-        found, known = self.tags(recipe), self.known(recipe)
         if _SHALLOW.search(ended.errors):  # git leaves such refs out, and calls that a success
             raise sync_failed("upstream", url, "shallow", "It has only a part of its history (a shallow clone).")
+        found, known = _commits(self._peeled_tags(recipe, _INCOMING_TAGS)), self.known(recipe)
         for tag, commit in found.items():
             if known.get(tag, commit) != commit:
                 raise tag_moved(recipe, tag, known[tag], commit)
-        self.must(clone, "symbolic-ref", "HEAD", f"{HEADS}{listing.branch}")
         if found.keys() - known.keys():
-            write_json(self._seen(recipe), {**known, **found})
+            self._note(recipe, {**known, **found})
+        here = self.refs(clone, TAGS)
+        there = {f"{TAGS}{ref.removeprefix(_INCOMING_TAGS)}": name for ref, name in self.refs(clone, _INCOMING_TAGS).items()}
+        # In two steps: a tag that goes may be in the way of one that comes, as `next` is of `next/2`.
+        self._drop_tags(recipe, [ref.removeprefix(TAGS) for ref in here if ref not in there])
+        changed = {ref: name for ref, name in there.items() if here.get(ref) != name}
+        if listing.head is not None:
+            changed[f"{HEADS}{listing.branch}"] = self.must(clone, "rev-parse", "--verify", _INCOMING_HEAD)
+            self._drop_branches_in_the_way(clone, listing.branch)
+        self._change_refs(clone, [f"update {ref}\0{name}\0\0" for ref, name in changed.items()])
+        self.must(clone, "symbolic-ref", "HEAD", f"{HEADS}{listing.branch}")
+        if len(changed) > _MANY_REFS:
+            self.must(clone, "pack-refs", "--all")
+
+    def _drop_tags(self, recipe: str, tags: Iterable[str]) -> None:
+        """Take tags from the clone; what they named stays: a canonical may have been made from it."""
+        clone = self.clone(recipe)
+        here = self.refs(clone, TAGS)
+        named = {tag: here[f"{TAGS}{tag}"] for tag in tags if f"{TAGS}{tag}" in here}
+        kept = [f"update {_DELETED}{flat_ref(tag)}\0{name}\0\0" for tag, name in named.items()]
+        self._change_refs(clone, [*kept, *(f"delete {TAGS}{tag}\0\0" for tag in named)])
+
+    def _drop_branches_in_the_way(self, clone: Path, branch: str) -> None:
+        """The clone has one branch, upstream's default one; an earlier one of another name may be in its way."""
+        others = [ref for ref in self.refs(clone, HEADS) if ref != f"{HEADS}{branch}"]
+        in_the_way = [ref for ref in others if f"{HEADS}{branch}/".startswith(f"{ref}/") or ref.startswith(f"{HEADS}{branch}/")]
+        self._change_refs(clone, [f"delete {ref}\0\0" for ref in in_the_way])
+
+    def _change_refs(self, clone: Path, commands: Sequence[str]) -> None:
+        """Change refs, all or none."""
+        if not commands:
+            return
+        text = "".join(commands).encode(errors="surrogateescape")
+        ended = self.git.local(clone, "update-ref", "--stdin", "-z", stdin=text)
+        if ended.status != 0:
+            raise HostProblem(f"`git update-ref` failed in {clone}: {ended.errors.strip()}.", code="git-failed")
+
+    def _note(self, recipe: str, known: Mapping[str, str]) -> None:
+        # In ASCII: names of tags are bytes, and need not be text.
+        write_durably(self._seen(recipe), (json.dumps(dict(known), indent=2) + "\n").encode())
 
     def _fetch(self, clone: Path, url: str, *arguments: str, which: str = "upstream") -> Any:
         options = [argument for argument in arguments if argument.startswith("--")]
@@ -196,7 +246,7 @@ class GitRepos:
         """See ports.Repos.fetch_ref. Kept below refs/canonq/, where no release is looked for."""
         clone = self.clone(recipe)
         wanted = self._full_ref(url, ref_name(ref), which)
-        kept = f"refs/canonq/{wanted.removeprefix('refs/')}"
+        kept = f"refs/canonq/fetched/{flat_ref(wanted.removeprefix('refs/'))}"
         with self.alone(recipe):
             self._make_whole(recipe)
             self._fetch(clone, url, f"+{wanted}:{kept}", which=which)
@@ -217,7 +267,7 @@ class GitRepos:
             raise timed_out(which, url, error) from error
         if ended.status != 0:
             raise failed(which, url, ended)
-        there = {line.partition("\t")[2] for line in ended.output.splitlines()}
+        there = {line.partition("\t")[2] for line in ended.output.split("\n")}
         found = next((name for name in names if name in there), None)
         if found is None:
             raise WrongUse(
@@ -228,29 +278,14 @@ class GitRepos:
         return found
 
     def checkout(self, recipe: str, commit: str, folder: Path, tree: Tree | None = None) -> None:
-        """Make a worktree of `commit` and prove that it is exactly the commit's tree."""
-        clone = self.clone(recipe)
-        self._refuse_traps(clone, commit, tree or Tree())
+        """See ports.Repos.checkout."""
         self.drop_checkout(recipe, folder)
-        with told(folder.parent):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        self.must(clone, "worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
-        head = self.must(folder, "rev-parse", "HEAD")
-        differs = self.must(folder, "status", "--porcelain", "--untracked-files=all", "--ignored")
-        if head != commit or differs:
-            raise CanonqError(
-                f"The worktree {folder} is not exactly commit {commit[:12]}: {differs or f'HEAD is {head}'}.",
-                mend="look for attributes or filters in the recipe that change files on checkout.",
-                code="tree-differs",
-            )
+        write_out(self.git, self._there(recipe), commit, folder, tree or Tree())
 
     def drop_checkout(self, recipe: str, folder: Path) -> None:
-        """Remove a worktree and git's note of it."""
-        clone = self.clone(recipe)
-        if folder.exists():
-            shutil.rmtree(folder)
-        if clone.is_dir():
-            self.must(clone, "worktree", "prune", "--expire=now")
+        """See ports.Repos.drop_checkout."""
+        del recipe  # nothing in its clone knows of the tree
+        remove(folder)
 
     def landing(self, recipe: str, main: str, head: str) -> Landing:
         """See ports.Repos.landing."""
@@ -266,13 +301,30 @@ class GitRepos:
         return ended.status == 0 and ended.output.strip() == "tag"
 
     def show(self, recipe: str, commit: str, path: str) -> str | None:
-        """One file of a commit, or None when it is not there."""
-        ended = self.git.local(self.clone(recipe), "show", f"{commit}:{path}")
-        return ended.output if ended.status == 0 else None
+        """One file of a commit, or None when it has none there. HostProblem when the clone or the commit cannot be read."""
+        asked = f"{commit}^{{commit}}\n{commit}:{path}\n".encode()
+        clone = self._there(recipe)
+        ended = self.git.local(clone, "cat-file", "--batch", stdin=asked)
+        head, _, rest = ended.raw.partition(b"\n")
+        if ended.status != 0 or not head.split()[1:2] == [b"commit"]:
+            raise HostProblem(f"{clone} has no commit {commit[:12]}: {ended.errors.strip() or 'missing'}.", code="git-failed")
+        said, _, content = rest[int(head.split()[2]) + 1 :].partition(b"\n")
+        if said.split()[1:2] != [b"blob"]:
+            return None
+        return content[: int(said.split()[2])].decode(errors="replace")
 
     def clone(self, recipe: str) -> Path:
         """Where the recipe's bare clone is, or will be."""
         return self._root / recipe / "repo.git"
+
+    def _there(self, recipe: str) -> Path:
+        """The recipe's clone. HostProblem where there is none."""
+        clone = self.clone(recipe)
+        if not clone.is_dir():
+            raise HostProblem(
+                f"The clone of {recipe} is not there: {clone}.", mend=f"run `canonq sync {recipe}`.", code="clone-missing"
+            )
+        return clone
 
     def _seen(self, recipe: str) -> Path:
         return self._root / recipe / "seen.json"
@@ -285,52 +337,52 @@ class GitRepos:
             if self.git.local(clone, "rev-parse", "--is-bare-repository").output.strip() == "true":
                 return
             self._discard(recipe)
+            return
+        self._make_new(clone)
+
+    def _make_new(self, clone: Path) -> None:
         half = Path(tempfile.mkdtemp(prefix=".new-", dir=clone.parent))
-        self.must(half, "init", "--quiet", "--bare")
+        self.must(None, "init", "--quiet", "--bare", "--template=", "--", str(half))
         half.rename(clone)
 
     def _discard(self, recipe: str) -> None:
-        """Take a clone that is no good out of the way; all that is in it can be fetched again."""
+        """Make a clone that is no good again. What nobody else has, deleted and replaced refs, is brought over if it can be."""
         clone = self.clone(recipe)
         broken = Path(tempfile.mkdtemp(prefix=".broken-", dir=clone.parent))
-        clone.rename(broken / clone.name)
-        for old in [broken, *clone.parent.glob(".new-*")]:
-            shutil.rmtree(old, ignore_errors=True)
+        old = clone.rename(broken / clone.name)
+        self._make_new(clone)
+        if self._salvage(old, clone):
+            for left in [broken, *clone.parent.glob(".new-*")]:
+                shutil.rmtree(left, ignore_errors=True)
+            return
+        kept = broken.rename(clone.parent / broken.name.removeprefix("."))
+        log.warning(
+            "The clone of %s was damaged and is made again. It may hold the only copy of tags that were deleted upstream, "
+            "or replaced in the mirror, and they could not be read: it is kept in %s. Remove it when nobody misses them.",
+            recipe, kept,
+        )  # fmt: skip
+
+    def _salvage(self, old: Path, clone: Path) -> bool:
+        """Bring over the refs that only a damaged clone has; whether none of them is lost."""
+        packed = old / "packed-refs"
+        named = packed.read_bytes() if packed.is_file() else b""
+        there = [p for p in _ONLY_HERE if p.encode() in named or any(path.is_file() for path in (old / p).glob("**/*"))]
+        if not there:
+            return True
+        (old / "HEAD").write_text("ref: refs/heads/main\n")  # it may be what was damaged, and git refuses a folder without
+        refspecs = [f"+{prefix}*:{prefix}*" for prefix in there]
+        ended = self.git.local(clone, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", str(old), *refspecs)
+        return ended.status == 0
 
     def refs(self, clone: Path, prefix: str) -> dict[str, str]:
         """All refs of a clone below a prefix, as a remote would list them, not peeled."""
         # The kind is asked for so that git looks whether the objects are there.
-        lines = self.must(clone, "for-each-ref", "--format=%(objectname) %(objecttype) %(refname)", prefix).splitlines()
+        lines = self._lines(clone, "for-each-ref", "--format=%(objectname) %(objecttype) %(refname)", prefix)
         return {ref: name for name, _, ref in (line.split(" ", 2) for line in lines)}
 
     def _head(self, clone: Path, branch: str) -> str | None:
         ended = self.git.local(clone, "rev-parse", "--verify", "--quiet", f"{HEADS}{branch}")
         return ended.output.strip() if ended.status == 0 else None
-
-    def _refuse_traps(self, clone: Path, commit: str, allowed: Tree) -> None:
-        attributes = False
-        links: dict[str, str] = {}
-        for entry in self.must(clone, "ls-tree", "-r", "-z", commit).split("\0"):
-            meta, _, path = entry.partition("\t")
-            mode, _, rest = meta.partition(" ")
-            parts = path.split("/")
-            if any(part.lower().rstrip(". ") in ("", ".git", "git~1") for part in parts if path):
-                raise _trap(path, "would be written outside the recipe, or into git's own files")
-            attributes = attributes or parts[-1] == ".gitattributes"
-            if mode == "160000" and allowed.submodules == "refuse":
-                raise _trap(path, "is a submodule, which canonq does not fetch", 'or leave it empty: [tree] submodules = "empty"')
-            if mode == "120000":
-                links[path] = self.must(clone, "cat-file", "blob", rest.split(" ")[1])
-        for path, target in links.items():
-            if not stays_inside(path, links):
-                raise _trap(path, f"is a link to {shown(target)}, outside the recipe")
-        if attributes and allowed.lfs == "refuse":
-            found = self.git.local(clone, "grep", "-l", "-e", _POINTER, commit).output.splitlines()
-            if found:
-                path = found[0].removeprefix(f"{commit}:")
-                raise _trap(
-                    path, "is kept in Git LFS, which canonq does not fetch", 'or take the pointer: [tree] lfs = "pointers"'
-                )
 
     @contextlib.contextmanager
     def alone(self, recipe: str) -> Iterator[None]:
@@ -343,13 +395,22 @@ class GitRepos:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def must(self, folder: Path, *arguments: str) -> str:
+    def must(self, clone: Path | None, *arguments: str) -> str:
         """What a command on a clone says. HostProblem when it fails."""
-        ended = self.git.local(folder, *arguments)
+        ended = self.git.local(clone, *arguments)
         if ended.status != 0:
-            said = ended.errors.strip() or ended.output
-            raise HostProblem(f"`git {arguments[0]}` failed in {folder}: {said}.", code="git-failed")
+            said = ended.errors.strip() or ended.raw.decode(errors="replace")
+            raise HostProblem(f"`git {arguments[0]}` failed in {clone}: {said}.", code="git-failed")
         return ended.output.removesuffix("\n")
+
+    def _lines(self, clone: Path, *arguments: str) -> list[str]:
+        """The same as lines: at nothing else than a newline does a name end."""
+        said = self.must(clone, *arguments)
+        return said.split("\n") if said else []
+
+
+def _commits(peeled: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    return {tag: name for tag, (kind, name) in peeled.items() if kind == "commit"}
 
 
 def _read_listing(lines: Collection[str], where: str) -> Listing:
@@ -395,8 +456,9 @@ def _guess_branch(refs: Iterable[str]) -> str | None:
 def _drop_leftovers(clone: Path) -> None:
     """Remove what a git that was killed left behind: locks that nobody holds, packs that nobody finishes.
 
-    Worktrees are left alone: runs under way work on theirs.
+    So are the notes of worktrees, which an older canonq made.
     """
+    shutil.rmtree(clone / "worktrees", ignore_errors=True)
     for pattern in ("*.lock", "refs/**/*.lock", "objects/**/*.lock"):
         for path in clone.glob(pattern):
             path.unlink(missing_ok=True)
@@ -405,11 +467,3 @@ def _drop_leftovers(clone: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def _trap(path: str, why: str, instead: str = "") -> RecipeProblem:
-    return RecipeProblem(
-        f"The recipe's file {shown(path)} {why}.",
-        mend=f"remove it from the release{', ' + instead if instead else ''}.",
-        code="unsafe-tree",
-    )

@@ -24,6 +24,8 @@ _ENVIRONMENT = {
     "GIT_OPTIONAL_LOCKS": "0",
     "LC_ALL": "C.UTF-8",
 }
+#: On a clone nobody's settings count but canonq's: not the host's, not the user's.
+_NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
 #: What git gets of our own environment: ways to the network, and whose configuration counts. Secrets of recipes may be in it.
 _INHERITED = (
     "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL",
@@ -39,6 +41,8 @@ _OPTIONS = (
     "maintenance.auto=false",
     "advice.detachedHead=false",
     "core.fsmonitor=false",
+    # The clones are bare, and named outright.
+    "safe.bareRepository=all",
     "push.followTags=false",
     "push.recurseSubmodules=no",
     "fetch.recurseSubmodules=no",
@@ -91,33 +95,39 @@ class GitProgram:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         self._kept = {"PATH": os.defpath, "HOME": "/", "GIT_SSH_COMMAND": _SSH, **inherited, **_ENVIRONMENT}
 
-    def local(self, folder: Path | None, *arguments: str, timeout: float = 120.0) -> Ended:
-        """A command that talks to nobody. HostProblem when it has no end."""
+    def local(self, clone: Path | None, *arguments: str, timeout: float = 120.0, stdin: bytes | None = None) -> Ended:
+        """A command that talks to nobody, on a clone or on none. HostProblem when it does not end."""
+        named = {} if clone is None else {"GIT_DIR": str(clone)}
         try:
-            return read(self._command(arguments), timeout=timeout, cwd=folder, env=self._environment())
+            return read(
+                self._command(arguments), timeout=timeout, env={**self._environment(), **_NO_SETTINGS, **named}, stdin=stdin
+            )
         except TimedOut as error:
-            raise HostProblem(f"`git {arguments[0]}` in {folder} had no end: {error.what}", code="git-failed") from error
+            raise HostProblem(f"`git {arguments[0]}` on {clone} timed out: {error.what}", code="git-failed") from error
 
     def listing(self, url: str, *patterns: str) -> Ended:
         """`git ls-remote`: who is asked writes nothing, and neither do we."""
         arguments = ("ls-remote", "--symref", "--", url, *patterns)
         return read(self._command(arguments, url), timeout=self.limits.listing, env=self._environment(url), harmless=True)
 
-    def transfer(self, folder: Path, url: str, *arguments: str) -> Ended:
-        """A fetch or a push. TimedOut after its limit; what it writes is limited too."""
+    def transfer(self, clone: Path, url: str, *arguments: str) -> Ended:
+        """A fetch or a push between a clone and a remote. TimedOut after its limit; what it writes is limited too."""
         return read(
             self._command(arguments, url),
             timeout=self.limits.transfer,
-            cwd=folder,
-            env=self._environment(url),
+            env={**self._environment(url), "GIT_DIR": str(clone)},
             largest_file=self.limits.largest,
         )
 
     def _command(self, arguments: Iterable[str], url: str = "") -> list[str]:
         options = list(_OPTIONS)
+        origins = self._origins(url)
+        if url and (origins or self.limits.credentials_file is not None):
+            # Given a credential, git asks no helper of the host's as well: that would hide a wrong one.
+            options.append("credential.helper=")
         if self.limits.credentials_file is not None:
             options.append(f"credential.helper=store --file={_quoted(self.limits.credentials_file)}")
-        for origin in self._origins(url):
+        for origin in origins:
             at = urlsplit(origin)  # git looks credentials up by host, not by path
             options.append(f"credential.{at.scheme}://{at.netloc}.helper={_HELPER}")
             if self.limits.ca_file is not None:

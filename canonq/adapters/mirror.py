@@ -78,7 +78,7 @@ class Mirrors:
                 )
             except TimedOut as error:
                 raise timed_out("mirror", url, error) from error
-            said = {found["ref"]: found for line in ended.output.splitlines() if (found := _PORCELAIN.fullmatch(line))}
+            said = {found["ref"]: found for line in ended.output.split("\n") if (found := _PORCELAIN.fullmatch(line))}
             for change in batch:
                 answer = said.get(change.ref)
                 if answer is None:

@@ -53,14 +53,19 @@ def read(
     env: Mapping[str, str] | None = None,
     harmless: bool = False,
     largest_file: int | None = None,
+    stdin: bytes | None = None,
 ) -> Ended:
     """Like `run`, for a program whose standard output is data: it is kept whole, and apart from standard error.
+
+    Bytes of it that are not UTF-8 are kept as Python's surrogate escapes: they may be names, which go back to the program.
 
     `harmless`: it changes nothing, so it need not die with us, which makes its start several times cheaper.
     `largest_file`: bytes beyond which no file it writes may grow; it is then ended by the kernel.
     """
-    program = Program(command, cwd=cwd, env=env, apart=True, harmless=harmless, largest_file=largest_file)
-    return program.finish(timeout=timeout)
+    program = Program(
+        command, cwd=cwd, env=env, wants_input=stdin is not None, apart=True, harmless=harmless, largest_file=largest_file
+    )
+    return program.finish(timeout=timeout, stdin=stdin)
 
 
 class Program:
@@ -93,6 +98,8 @@ class Program:
                 preexec_fn=None if harmless else with_parent(signal.SIGKILL, largest_file),
             )
         except FileNotFoundError as error:
+            if cwd is not None and not cwd.is_dir():  # Python says the same of both
+                raise HostProblem(f"The folder {cwd} is not there.", code="folder-missing") from error
             raise HostProblem(
                 f"The program '{command[0]}' is not there.", mend=f"install {command[0]}.", code="program-missing"
             ) from error
@@ -111,11 +118,47 @@ class Program:
                 _kill_daemons(self._cookie.encode())
             if log is not None:
                 log.write_text(heard.output)
-        return Ended(self._process.returncode, heard.output, heard.errors)
+        return Ended(self._process.returncode, heard.output, heard.errors, heard.raw)
 
     def end(self) -> None:
         """Kill it with its whole process group, if it still lives."""
         _kill_group(self._process)
+
+
+class _Feed:
+    """What a process is told, written as it takes it: one that speaks before it has heard all must not wait for ever."""
+
+    def __init__(self, process: subprocess.Popen[bytes], text: bytes | None) -> None:
+        self._left = memoryview(text or b"")
+        self._pipe = process.stdin
+        if self._pipe is not None:
+            os.set_blocking(self._pipe.fileno(), False)
+        if not self._left:
+            self._close()
+
+    @property
+    def pipes(self) -> list[int]:
+        """The pipe to wait for, while something is left to be told."""
+        return [self._pipe.fileno()] if self._pipe is not None else []
+
+    def go_on(self) -> None:
+        """Write what it takes now, and close the pipe after the last of it."""
+        if self._pipe is None:
+            return
+        try:
+            self._left = self._left[os.write(self._pipe.fileno(), self._left[: 1 << 16]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # it did not want it
+            self._left = self._left[:0]
+        if not self._left:
+            self._close()
+
+    def _close(self) -> None:
+        if self._pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._pipe.close()
+        self._pipe = None
 
 
 class _Heard:
@@ -132,26 +175,32 @@ class _Heard:
     @property
     def output(self) -> str:
         """Standard output; with standard error in between, unless that is kept apart."""
-        return self._text(0)
+        return self._text(0, "surrogateescape" if self._apart else "replace")
 
     @property
     def errors(self) -> str:
         """Standard error where it is kept apart."""
-        return self._text(1) if len(self._kept) > 1 else ""
+        return self._text(1, "replace") if self._apart else ""
 
-    def _text(self, which: int) -> str:
+    @property
+    def raw(self) -> bytes:
+        """Standard output byte for byte, where it is kept apart."""
+        return bytes(next(iter(self._kept.values()))) if self._apart else b""
+
+    @property
+    def _apart(self) -> bool:
+        return len(self._kept) > 1
+
+    def _text(self, which: int, undecodable: str) -> str:
         pipe = list(self._kept)[which]
         raw = bytes(self._kept[pipe])
-        return (_CUT + raw if pipe in self._cut else raw).decode(errors="replace")
+        return (_CUT + raw if pipe in self._cut else raw).decode(errors=undecodable)
 
     def to_the_end(self, stdin: bytes | None, ends: float) -> None:
-        """Feed and read it. TimeoutExpired when it goes on beyond `ends`."""
-        if stdin is not None and self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # it did not want it
-                self._process.stdin.write(stdin)
-                self._process.stdin.close()
+        """Feed and read it, both as it comes. TimeoutExpired when it goes on beyond `ends`."""
         ended = os.pidfd_open(self._process.pid)
         pipes = set(self._kept)
+        feed = _Feed(self._process, stdin)
         for pipe in pipes:
             os.set_blocking(pipe, False)
         try:
@@ -159,7 +208,10 @@ class _Heard:
                 left = ends - time.monotonic()
                 if left <= 0:
                     raise subprocess.TimeoutExpired(self._process.args, 0)
-                pipes -= self._read(select.select([ended, *pipes], [], [], left)[0])
+                talking, hungry, _ = select.select([ended, *pipes], feed.pipes, [], left)
+                pipes -= self._read(talking)
+                if hungry:
+                    feed.go_on()
             while ready := pipes & set(select.select(pipes, [], [], 0)[0] if pipes else []):
                 if time.monotonic() > ends:
                     return  # a daemon it left talks on
@@ -177,9 +229,9 @@ class _Heard:
             kept = self._kept[pipe]
             kept += chunk
             # Data that is read by programs is worth nothing without its beginning.
-            most = _MOST_DATA if len(self._kept) > 1 else 2 * _KEPT_BYTES
+            most = _MOST_DATA if self._apart else 2 * _KEPT_BYTES
             if len(kept) > most:
-                if len(self._kept) > 1:
+                if self._apart:
                     raise HostProblem(
                         f"`{_shown(self._process.args)}` wrote more than {_MOST_DATA >> 20} MiB and was killed.", code="too-much"
                     )

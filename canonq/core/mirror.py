@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from canonq.core.names import shown
+from canonq.core.names import flat_ref, shown
 
 _MOST_NAMED = 10
 
@@ -61,4 +61,4 @@ def told(done: Iterable[Change]) -> tuple[str, ...]:
 
 def kept_as(change: Change) -> str:
     """The ref of the clone that keeps what a change takes from the mirror."""
-    return f"refs/canonq/replaced/{change.ref.removeprefix('refs/')}/{(change.old or '')[:12]}"
+    return f"refs/canonq/replaced/{flat_ref(change.ref.removeprefix('refs/'))}/{(change.old or '')[:12]}"

@@ -93,6 +93,11 @@ def volume_key(recipe: str, name: str) -> str:
     return name.removeprefix(f"{warm_stack(recipe)}_").rpartition(".")[0]
 
 
+def flat_ref(name: str) -> str:
+    """A ref's name as one component of another's: no ref can then be in the way of one whose name goes on."""
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
 def check_docker_name(kind: str, name: str) -> None:
     """Raise RecipeProblem when `name` is longer than Docker allows for configs and secrets."""
     if len(name) > DOCKER_NAME_LIMIT:

@@ -182,7 +182,7 @@ def _canonical(world: World, recipe: str) -> str | None:
 
 def _lasting(listing: Listing, known: Mapping[str, str], odd: Mapping[str, str], canonical: str | None) -> tuple[str, ...]:
     """What about the tags a person should know for as long as it is so."""
-    gone = sorted(tag for tag in known if tag not in listing.tags and tag != canonical)
+    gone = [shown(tag).strip("'") for tag in sorted(known.keys() - listing.tags.keys() - {canonical})]
     lines = [f"the tag {tag} was deleted upstream" for tag in gone[:_MOST_NAMED]]
     lines += _more(gone)
     if canonical is not None and canonical not in listing.tags:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from git.repo import Repo
 
+from canonq.adapters import gittree
 from canonq.adapters.git import GitRepos
 from canonq.adapters.gitprogram import GitLimits, GitProgram
 from canonq.core.enrolment import Tree
-from canonq.core.errors import CanonqError, RecipeProblem, SyncFailed, TagMoved, WrongUse
+from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, TagMoved, WrongUse
 from canonq.core.versions import read_tags
 from tests.forge import serving, slowly, status
 from tests.support import make_recipe, release
@@ -123,7 +124,7 @@ def test_a_checkout_is_exactly_the_commit_and_the_clone_stays_bare(repos: GitRep
     brought(repos, str(upstream.working_dir))
     release(upstream, "1.1.0+1.1", {"later": "x"})
     repos.checkout("site", repos.tags("site")[TAG], tmp_path / "tree")
-    assert sorted(path.name for path in (tmp_path / "tree").iterdir()) == [".git", "compose.yml"]
+    assert sorted(path.name for path in (tmp_path / "tree").iterdir()) == ["compose.yml"]
     assert not (tmp_path / "repos" / "site" / "repo.git" / "compose.yml").exists()
     repos.drop_checkout("site", tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
@@ -395,6 +396,211 @@ def test_what_was_remembered_goes_with_the_clone_it_was_about(repos: GitRepos, u
     release(upstream, "1.1.0+1.1", {})
     brought(repos, url)
     assert repos.remembered("site") == {}
+
+
+def test_a_deleted_tag_is_in_nobodys_way(repos: GitRepos, upstream: Repo, url: str) -> None:
+    for make, drop in (("next", "next"), ("next/2", "next/2"), ("next", "next")):
+        upstream.create_tag(make)
+        brought(repos, url)
+        upstream.git.tag("-d", drop)
+        brought(repos, url)
+    kept = Repo(repos.clone("site")).git.for_each_ref("refs/canonq/deleted", "--format=%(refname)")
+    assert kept.splitlines() == ["refs/canonq/deleted/next", "refs/canonq/deleted/next%2F2"]
+
+
+def test_a_tag_that_goes_gives_way_to_one_below_it_in_the_same_night(repos: GitRepos, upstream: Repo, url: str) -> None:
+    upstream.create_tag("next")
+    brought(repos, url)
+    upstream.git.tag("-d", "next")
+    upstream.create_tag("next/2")
+    assert brought(repos, url)
+    assert set(repos.tags("site")) == {TAG, "next/2"}
+
+
+def test_a_default_branch_that_is_renamed_to_one_below_it_is_followed(repos: GitRepos, upstream: Repo, url: str) -> None:
+    for name in ("stable", "stable/2", "stable"):
+        brought(repos, url)
+        upstream.git.branch("-m", "passing")  # git itself cannot rename it in one step
+        upstream.git.branch("-m", name)
+        assert brought(repos, url)
+        assert Repo(repos.clone("site")).git.rev_parse("HEAD") == upstream.head.commit.hexsha
+
+
+def test_refs_that_are_tried_one_below_the_other_are_in_nobodys_way(repos: GitRepos, upstream: Repo, url: str) -> None:
+    upstream.git.branch("fix")
+    assert repos.fetch_ref("site", url, "fix")
+    upstream.git.branch("-m", "fix", "passing")
+    upstream.git.branch("-m", "passing", "fix/2")
+    assert repos.fetch_ref("site", url, "fix/2") == upstream.head.commit.hexsha
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9-1.0", "1.0.0+\u2028x".encode(), "1.0.0+\x85x".encode()], ids=["1", "2", "3"])
+def test_a_tag_whose_name_is_no_text_comes_and_goes_and_stops_nothing(
+    repos: GitRepos, upstream: Repo, url: str, name: bytes
+) -> None:
+    subprocess.run([b"git", b"tag", name], cwd=upstream.working_dir, check=True)
+    assert brought(repos, url)
+    assert not brought(repos, url), "it is not fetched again every night"
+    assert set(repos.tags("site")) == {TAG, os.fsdecode(name)}
+    assert repos.known("site") == repos.tags("site")
+    subprocess.run([b"git", b"tag", b"-d", name], cwd=upstream.working_dir, check=True)
+    release(upstream, "1.1.0+1.1", {"more": "x"})
+    assert brought(repos, url)
+    assert set(repos.tags("site")) == {TAG, "1.1.0+1.1"}
+
+
+@pytest.mark.parametrize(
+    "setting", ["[safe]\n\tbareRepository = explicit\n", "[core]\n\tbare = false\n", "[core]\n\tautocrlf = true\n"]
+)
+def test_the_settings_of_the_operators_git_change_nothing(
+    upstream: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".gitconfig").write_text(setting)
+    monkeypatch.setenv("HOME", str(home))
+    for name in [name for name in os.environ if name.startswith("GIT_CONFIG")]:
+        monkeypatch.delenv(name)
+    repos = GitRepos(tmp_path / "repos")
+    assert brought(repos, str(upstream.working_dir))
+    repos.checkout("site", repos.tags("site")[TAG], tmp_path / "tree")
+    assert (tmp_path / "tree" / "compose.yml").read_bytes() == FILES["compose.yml"].encode()
+
+
+def test_every_byte_of_a_tree_is_as_git_stored_it_whatever_its_attributes_say(
+    repos: GitRepos, upstream: Repo, tmp_path: Path
+) -> None:
+    folder = Path(upstream.working_dir)
+    stored = {
+        "entry.sh": b"#!/bin/sh\nexec httpd -f\n", "id.txt": b"$Id$\n", "wide.txt": "\ufeffwide\n".encode("utf-16-le"),
+        "crlf.txt": b"one\r\ntwo\r\n", "empty": b"", "not-text": bytes(range(256)),
+    }  # fmt: skip
+    for name, content in stored.items():
+        (folder / name).write_bytes(content)
+    (folder / "entry.sh").chmod(0o755)
+    upstream.git.add("--all")
+    upstream.git.commit("-qm", "as they are")
+    attributes = "*.sh text eol=crlf\nid.txt ident\nwide.txt working-tree-encoding=UTF-16LE\ncrlf.txt text\nempty export-ignore\n"
+    (folder / ".gitattributes").write_text(attributes)
+    upstream.git.add(".gitattributes")
+    upstream.git.commit("-qm", "attributes")
+    brought(repos, str(folder))
+    repos.checkout("site", upstream.head.commit.hexsha, tmp_path / "tree")
+    for name, content in stored.items():
+        assert (tmp_path / "tree" / name).read_bytes() == content, name
+    assert (tmp_path / "tree" / "entry.sh").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "tree" / "empty").stat().st_mode & 0o777 == 0o644
+
+
+def test_links_and_file_names_that_are_no_text_are_written_as_they_are(repos: GitRepos, upstream: Repo, tmp_path: Path) -> None:
+    folder = Path(upstream.working_dir)
+    (folder / "d").mkdir()
+    odd = os.fsencode(folder) + b"/d/caf\xe9\n"
+    Path(os.fsdecode(odd)).write_bytes(b"x")
+    os.symlink(b"caf\xe9\n", os.fsencode(folder) + b"/d/link")
+    os.symlink("d", folder / "to-a-folder")
+    release(upstream, "1.1.0+1.1", {})
+    brought(repos, str(folder))
+    repos.checkout("site", repos.tags("site")["1.1.0+1.1"], tmp_path / "tree")
+    assert os.readlink(os.fsencode(tmp_path) + b"/tree/d/link") == b"caf\xe9\n", "its last newline too"
+    assert (tmp_path / "tree" / "to-a-folder" / "link").read_bytes() == b"x"
+
+
+def test_a_tree_too_deep_or_too_large_is_refused_before_it_is_written(
+    repos: GitRepos, upstream: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(upstream, "1.1.0+1.1", {"/".join("d" * 80): "x"})
+    release(upstream, "1.2.0+1.2", {"/".join("d" * 80): "x", "more": "x" * 1000})
+    upstream.git.rm("-rqf", "d")
+    release(upstream, "1.3.0+1.3", {})
+    brought(repos, str(upstream.working_dir))
+    tags = repos.tags("site")
+    with pytest.raises(RecipeProblem, match="79 folders deep"):
+        repos.checkout("site", tags["1.1.0+1.1"], tmp_path / "tree")
+    monkeypatch.setattr("canonq.adapters.gittree._MOST_BYTES", 999)
+    with pytest.raises(RecipeProblem, match="MiB of files"):
+        repos.checkout("site", tags["1.3.0+1.3"], tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+
+
+def test_a_tree_that_is_not_whole_afterwards_is_no_recipes_fault(
+    repos: GitRepos, upstream: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought(repos, str(upstream.working_dir))
+    real = gittree._write
+
+    def disturbed(mode: str, content: bytes, place: Path) -> None:
+        real(mode, content, place)
+        place.write_bytes(b"somebody else's")
+
+    monkeypatch.setattr(gittree, "_write", disturbed)
+    with pytest.raises(HostProblem, match=r"compose\.yml") as caught:
+        repos.checkout("site", repos.tags("site")[TAG], tmp_path / "tree")
+    assert caught.value.code == "tree-differs"
+
+
+def test_a_tag_that_was_fetched_and_not_noted_is_noted_by_the_next_sync(repos: GitRepos, upstream: Repo, url: str) -> None:
+    brought(repos, url)
+    was = repos.tags("site")[TAG]
+    (repos.clone("site").parent / "seen.json").unlink()
+    assert not brought(repos, url)
+    assert repos.known("site") == {TAG: was}
+
+
+def test_a_tag_that_moves_while_it_is_fetched_is_not_in_the_clone(repos: GitRepos, upstream: Repo, url: str) -> None:
+    brought(repos, url)
+    was = repos.tags("site")
+    release(upstream, "1.1.0+1.1", {})
+    listing = repos.listing(url)
+    upstream.git.tag("-f", TAG)
+    with pytest.raises(TagMoved):
+        repos.update("site", url, listing)
+    assert repos.tags("site") == was
+
+
+def test_a_moved_tag_is_followed_after_a_person_has_accepted_it(repos: GitRepos, upstream: Repo, url: str) -> None:
+    brought(repos, url)
+    release(upstream, "1.1.0+1.1", {})
+    upstream.git.tag("-f", TAG)
+    assert repos.forget("site", TAG)
+    assert brought(repos, url)
+    assert repos.tags("site")[TAG] == repos.known("site")[TAG] == upstream.head.commit.hexsha
+
+
+def test_a_damaged_clone_gives_what_only_it_had_to_the_new_one_or_is_kept(
+    repos: GitRepos, upstream: Repo, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    release(upstream, "1.1.0+1.1", {"only": "here"})
+    commit = upstream.head.commit.hexsha
+    brought(repos, url)
+    upstream.git.tag("-d", "1.1.0+1.1")
+    upstream.git.reset("--hard", "HEAD~1")
+    brought(repos, url)
+    (repos.clone("site") / "HEAD").write_text("")
+    brought(repos, url)
+    assert Repo(repos.clone("site")).git.rev_parse("refs/canonq/deleted/1.1.0+1.1^{commit}") == commit
+    for path in repos.clone("site").glob("objects/**/*"):
+        if path.is_file():
+            path.chmod(0o644)
+            path.write_bytes(b"damaged")
+    (repos.clone("site") / "HEAD").write_text("")
+    brought(repos, url)
+    assert [path.name for path in repos.clone("site").parent.glob("broken-*")], "the only copy is not thrown away"
+    assert "only copy" in caplog.text
+
+
+def test_a_clone_that_is_not_there_is_named_and_is_no_missing_program(repos: GitRepos, tmp_path: Path) -> None:
+    with pytest.raises(HostProblem, match=r"canonq sync site") as caught:
+        repos.checkout("site", "0" * 40, tmp_path / "tree")
+    assert caught.value.code == "clone-missing"
+
+
+def test_a_file_that_a_commit_has_not_is_told_from_a_commit_that_is_not_there(repos: GitRepos, upstream: Repo, url: str) -> None:
+    brought(repos, url)
+    commit = repos.tags("site")[TAG]
+    assert (repos.show("site", commit, "compose.yml"), repos.show("site", commit, "no")) == (FILES["compose.yml"], None)
+    with pytest.raises(HostProblem, match="no commit"):
+        repos.show("site", "0" * 40, "compose.yml")
 
 
 # -- trees that are traps -------------------------------------------------------------------------------------

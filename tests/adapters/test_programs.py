@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters.programs import Program, plain_environment, run
+from canonq.adapters.programs import Program, plain_environment, read, run
 from canonq.core.errors import HostProblem, TimedOut
 
 
@@ -113,3 +113,18 @@ def test_a_program_dies_with_the_process_that_started_it(tmp_path: Path) -> None
 def test_nothing_of_canonqs_settings_reaches_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANONQ_REDIS_URL", "redis://:hunter2@127.0.0.1/0")
     assert "hunter2" not in run(["env"], timeout=10, env=plain_environment()).output
+
+
+def test_a_program_that_speaks_before_it_has_heard_all_is_fed_to_the_end() -> None:
+    text = os.urandom(4 << 20)
+    assert read(["cat"], timeout=60, stdin=text).raw == text
+
+
+def test_a_program_that_does_not_listen_is_ended_at_its_limit() -> None:
+    with pytest.raises(TimedOut):
+        run(["sleep", "1000"], timeout=0.5, stdin=b"x" * (1 << 20))
+
+
+def test_a_folder_that_is_not_there_is_no_missing_program(tmp_path: Path) -> None:
+    with pytest.raises(HostProblem, match=r"folder .*/away is not there"):
+        run(["true"], timeout=60, cwd=tmp_path / "away")

@@ -136,7 +136,7 @@ def test_the_canonicals_own_tag_that_is_deleted_is_told_as_yanked(place: Place, 
     upstream.git.tag("-d", FIRST)
     assert sync(place.world, "site").notes[0].startswith(f"yanked: the tag {FIRST}")
     clone = Repo(place.folder / "state" / "repos" / "site" / "repo.git")
-    assert clone.commit(f"refs/canonq/gone/{FIRST}"), "the next upgrade begins there"
+    assert clone.commit(f"refs/canonq/deleted/{FIRST}"), "the next upgrade begins there"
 
 
 def test_a_mirror_that_cannot_be_reached_is_sync_failed(place: Place, forge: Forge) -> None:

@@ -89,7 +89,7 @@ def test_ended_at_any_call_a_sync_is_done_again_whole(tmp_path: Path, monkeypatc
             assert len(forge.comments[NAME, 1]) == 1, at
             clone = Repo(place.folder / "state" / "repos" / "site" / "repo.git")
             assert "stray" in clone.git.log("--all", "--format=%s"), "what the mirror had is kept"
-            assert clone.commit(f"refs/canonq/gone/{FIRST}"), at
+            assert clone.commit(f"refs/canonq/deleted/{FIRST}"), at
             assert sync(place.world, "site").pushed == 0
         shutil.rmtree(folder)
     assert at > 20, "the calls were counted"
