@@ -7,24 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Task
+from celery.exceptions import Ignore
 
 from canonq.adapters.runs import Journal
 from canonq.core.errors import Busy, CanonqError, WrongUse
 from canonq.core.names import recipe_name, shown
-from canonq.core.outcomes import Step
+from canonq.core.outcomes import Outcome, Step
+from canonq.core.reconcile import read_value
 from canonq.core.records import Decision, Promotion, Synced, Verdict
-from canonq.flows.sweep import finish, retry_deferred, retry_due, settle, settle_error
+from canonq.flows.sweep import finish, outcome_of, retry_deferred, settle_error
 from canonq.flows.world import World
 from canonq.wiring import live
 
 log = logging.getLogger("canonq")
 
-_KINDS: dict[str, type[Synced] | type[Decision] | type[Verdict] | type[Promotion]] = {
-    "sync": Synced,
-    "decide": Decision,
-    "test": Verdict,
-    "promote": Promotion,
-}
 #: A step that has begun this often without an end takes its worker down; it is not tried again.
 MOST_ATTEMPTS = 3
 
@@ -34,20 +30,26 @@ class StepFailed(Exception):
 
 
 def take(task: Task[Any, Any], step: str, given: object, sweep: str | None, action: Callable[[World], Step]) -> dict[str, Any]:
-    """Run `action` for a recipe, unless its result is on record already; end the chain when it is over."""
+    """Run `action` for a recipe, unless its result is on record already; end the chain when it is over.
+
+    In a sweep that is closed nothing is begun. A second delivery of what is under way leaves no result: the first one will.
+    """
     try:
         world = live()
         recipe = recipe_of(given)
+        journal = world.sweeps.journal(sweep) if sweep else world.sweeps.call_journal(task.request.root_id or task.request.id)
+        with journal.executing(recipe) as free:
+            if not free:
+                log.warning("%s: %s is being done by another worker already", recipe, step)
+                raise Ignore
+            if sweep and (closed := world.sweeps.closed(sweep)):
+                task.request.chain = None
+                log.warning("%s: %s is not done, as sweep %s is %s", recipe, step, sweep, closed.state)
+                detail = f"the sweep is over ({closed.state})"
+                return journal.result(recipe, step) or {"recipe": recipe, "sweep": sweep, "outcome": "closed", "detail": detail}
+            return _take(task, step, world, journal, recipe, sweep, action)
     except CanonqError as error:
-        raise StepFailed(str(error)) from None
-    journal = world.sweeps.journal(sweep) if sweep else world.sweeps.call_journal(task.request.root_id or task.request.id)
-    with journal.executing(recipe) as free:
-        if not free:
-            # Delivered twice: the one that was here first goes on, and hands on the chain.
-            log.warning("%s: %s is being done by another worker already", recipe, step)
-            task.request.chain = None
-            return {"recipe": recipe, "sweep": sweep, "outcome": "busy", "detail": f"{step} is being done already"}
-        return _take(task, step, world, journal, recipe, sweep, action)
+        raise StepFailed(f"{error.code}: {error}") from None
 
 
 def _take(
@@ -60,14 +62,12 @@ def _take(
     action: Callable[[World], Step],
 ) -> dict[str, Any]:
     try:
-        value = _once(world, journal, recipe, step, action)
-        outcome = settle(world, value)
-    except Busy as busy:
+        value, outcome, fresh = _once(world, journal, recipe, step, action)
+    except Busy as error:
+        busy = error
         log.warning("%s: %s -> busy: %s", recipe, step, busy)
         task.request.chain = None
-        if sweep:
-            settle_error(world, sweep, recipe, step, busy)
-            _after(world, sweep)
+        _settle(world, sweep, recipe, lambda: settle_error(world, str(sweep), recipe, step, busy))
         return {"recipe": recipe, "sweep": sweep, "outcome": "busy", "detail": str(busy)}
     except CanonqError as error:
         raise _failed(world, sweep, recipe, step, error) from None
@@ -80,7 +80,9 @@ def _take(
     log.warning("%s: %s -> %s", recipe, step, _line(value))
     if outcome is not None:
         task.request.chain = None
-        _after(world, sweep)
+        # A result from the journal was settled when it came about: the registry may say something else by now.
+        if fresh or (sweep and recipe not in world.sweeps.outcomes(sweep)):
+            _settle(world, sweep, recipe, lambda: world.sweeps.settle(str(sweep), outcome))
     return value.model_dump(mode="json")
 
 
@@ -92,9 +94,12 @@ def recipe_of(given: object) -> str:
     return recipe_name(name)
 
 
-def _once(world: World, journal: Journal, recipe: str, step: str, action: Callable[[World], Step]) -> Step:
-    if kept := journal.result(recipe, step):
-        return _KINDS[step].model_validate(kept)
+def _once(
+    world: World, journal: Journal, recipe: str, step: str, action: Callable[[World], Step]
+) -> tuple[Step, Outcome | None, bool]:
+    """A step's value, its outcome when it ends the chain, and whether it was done just now."""
+    if (kept := read_value(step, journal.result(recipe, step))) is not None:
+        return kept, journal.outcome(recipe, step) or outcome_of(world, kept), False
     attempts = journal.begin(recipe, step, world.stamp())
     if attempts > MOST_ATTEMPTS:
         raise CanonqError(
@@ -103,31 +108,39 @@ def _once(world: World, journal: Journal, recipe: str, step: str, action: Callab
             code="poison",
         )
     value = action(world)
-    journal.finish(recipe, step, value.model_dump(mode="json"))
-    return value
+    outcome = outcome_of(world, value)
+    journal.finish(recipe, step, value.model_dump(mode="json"), outcome)
+    return value, outcome, True
 
 
 def _failed(world: World, sweep: str | None, recipe: str, step: str, error: CanonqError) -> StepFailed:
     log.error("%s: %s failed: %s", recipe, step, error)
-    if sweep:
-        settle_error(world, sweep, recipe, step, error)
-        _after(world, sweep)
+    _settle(world, sweep, recipe, lambda: settle_error(world, str(sweep), recipe, step, error))
     return StepFailed(f"{error.code}: {error}")
 
 
-def _after(world: World, sweep: str | None) -> None:
-    """A recipe's chain is over: there may be room for a deferred one, and the sweep may be complete."""
+def _settle(world: World, sweep: str | None, recipe: str, keep: Callable[[], object]) -> None:
+    """Keep an outcome and see how the sweep goes on; what cannot be kept now, upkeep settles from the journal."""
     if sweep is None:
         return
+    try:
+        keep()
+        go_on(world, sweep)
+    except CanonqError as error:
+        log.error("%s: its outcome could not be kept, and is settled later: %s", recipe, error)
+
+
+def go_on(world: World, sweep: str) -> list[str]:
+    """Try again what was put off and can be done by now, and close the sweep when it is complete; the recipes tried again."""
     from workers.tasks import start_chain
 
     named = bool(world.sweeps.read(sweep).get("named"))
-    for recipe in retry_deferred(world, sweep, lambda enrolment: start_chain(enrolment, sweep, named)):
+    again = retry_deferred(world, sweep, lambda enrolment: start_chain(enrolment, sweep, named))
+    for recipe in again:
         log.warning("%s: deferred, tried again", recipe)
-    for recipe in retry_due(world, sweep, lambda enrolment: start_chain(enrolment, sweep, named)):
-        log.warning("%s: tried again after a machine's fault", recipe)
     if whole := finish(world, sweep):
         log.warning("Sweep %s is over: %s of %s enrolled", sweep, whole["counts"], whole["enrolled"])
+    return again
 
 
 def _line(value: Step) -> str:

@@ -7,13 +7,14 @@ from typing import Any
 
 from celery import Task, chain
 
+from beat_schedule import this_night
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.names import shown
 from canonq.core.records import Decision, Synced, Verdict
 from canonq.flows.decide import decide_recipe
 from canonq.flows.promote import promote as promote_recipe
-from canonq.flows.sweep import open_failed, open_sweep, start
+from canonq.flows.sweep import fail, open_sweep, start
 from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.test import test_decided, test_ref, test_tag
 from canonq.wiring import live
@@ -22,8 +23,6 @@ from workers.factory import LIGHT
 from workers.steps import StepFailed, recipe_of, take
 
 log = logging.getLogger("canonq")
-
-ONE_NIGHT = 1800.0  #: seconds within which two nightly sweeps are one that two beats asked for
 
 
 def start_chain(enrolment: Enrolment, sweep: str, named: bool, *, step: str = "sync", given: Any = None) -> None:
@@ -50,15 +49,17 @@ def sweep(
     sweep: str | None = None,
     nightly: bool = False,
     named: bool | None = None,
+    night: str | None = None,
 ) -> dict[str, Any]:
     """Open a sweep, look at all upstreams, and enqueue a chain for every recipe in which anything may be new.
 
-    `nightly`: once, however many beats ask. `named`: whether a person named the recipes; a push that did is none.
+    `nightly`: once for each `night` (when it was due), however many beats ask. `named`: whether a person named the recipes; a
+    push that did is none.
     """
     world = None
     try:
         world = live()
-        if nightly and not world.sweeps.claim_night(self.request.id, ONE_NIGHT):
+        if nightly and not world.sweeps.claim(night or this_night(world.settings.nightly), self.request.id):
             log.warning("Another beat has started tonight's sweep already.")
             return {"sweep": None, "started": []}
         sweep = sweep or world.sweeps.id_for(self.request.id, world.new_id())
@@ -67,7 +68,7 @@ def sweep(
     except CanonqError as error:
         log.critical("The sweep did nothing: %s", error)
         if world is not None and sweep is not None:
-            open_failed(world, sweep, error)
+            fail(world, sweep, error)
         raise StepFailed(f"{error.code}: {error}") from None
     return {"sweep": opened.sweep, **begun}
 

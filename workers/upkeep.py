@@ -22,19 +22,21 @@ from celery import Celery
 from canonq.adapters.programs import with_parent
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
-from canonq.core.reconcile import Chain, mend
+from canonq.core.names import recipe_name
+from canonq.core.reconcile import Chain, Mend, mend, read_value
 from canonq.flows.room import tidy
-from canonq.flows.sweep import finish, give_up, retry_due, summary
+from canonq.flows.sweep import give_up, outcome_of, settle_error, summary
 from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import live
+from workers.steps import go_on
 
 log = logging.getLogger("canonq")
 
 RECONCILE_EVERY = 15.0  #: seconds
 JANITOR_EVERY = 3600.0  #: seconds
 START_AFTER = 10  #: seconds
-#: Sweeps older than this are history, whatever became of them.
+#: Sweeps that are open for longer are given up: nobody waits for them any more.
 _OLD_SWEEP = 48 * 3600.0  #: seconds
 
 
@@ -80,49 +82,80 @@ def _told() -> Any:
 
 
 def reconcile(world: World, app: Celery) -> list[str]:
-    """Compare every open sweep with what is executed and what is queued; a sentence for each chain that was mended."""
+    """Compare every open sweep with what is executed and what is queued; a sentence for each chain that was mended.
+
+    One sweep's or one recipe's trouble is told, and the others' turn comes all the same.
+    """
     done: list[str] = []
-    waiting: set[tuple[str, str]] | None = None
-    for sweep in world.sweeps.open_sweeps(_OLD_SWEEP):
-        if world.sweeps.is_discovering(sweep):
-            continue
-        done += [f"{recipe}: tried again after a machine's fault" for recipe in retry_due(world, sweep, _starter(world, sweep))]
-        record, journal = summary(world, sweep), world.sweeps.journal(sweep)
-        if not record["pending"]:
-            finish(world, sweep)
-            continue
-        for recipe in record["pending"]:
-            waiting = queued(app) if waiting is None else waiting
-            chain = Chain(
-                steps=journal.steps(recipe),
-                executing=journal.is_executing(recipe),
-                queued=(sweep, recipe) in waiting,
-                idle=time.time() - (journal.touched(recipe) or world.sweeps.opened_at(sweep)),
-                resent=journal.resent(recipe),
-            )
-            found = mend(chain)
-            if found.action == "resend":
-                done.append(_resend(world, sweep, recipe, found.step, found.given))
-            elif found.action == "lost":
-                give_up(world, sweep, f"its chain was lost {chain.resent} times.", only=recipe)
-                done.append(f"{recipe}: lost")
+    waiting: list[set[tuple[str, str]]] = []  # asked for once, and only when somebody waits
+
+    def queued_now() -> set[tuple[str, str]]:
+        if not waiting:
+            waiting.append(queued(app))
+        return waiting[0]
+
+    for sweep in world.sweeps.open_sweeps():
+        with _told():
+            if world.sweeps.is_discovering(sweep):
+                continue
+            if _is_old(world, sweep):
+                give_up(world, sweep, f"the sweep was open for more than {_OLD_SWEEP / 3600:.0f} hours.")
+                continue
+            for recipe in summary(world, sweep)["pending"]:
+                with _told():
+                    done += _mend(world, sweep, recipe, queued_now)
+            done += [f"{recipe}: tried again" for recipe in go_on(world, sweep)]
     return done
 
 
-def _starter(world: World, sweep: str) -> Callable[[Enrolment], None]:
+def _is_old(world: World, sweep: str) -> bool:
+    return time.time() - world.sweeps.opened_at(sweep) > _OLD_SWEEP
+
+
+def _mend(world: World, sweep: str, recipe: str, queued_now: Callable[[], set[tuple[str, str]]]) -> list[str]:
+    try:
+        recipe_name(recipe)
+        enrolment = world.checkout.enrolment(recipe)
+    except CanonqError as error:  # no chain can be made for it
+        settle_error(world, sweep, recipe, "enrolment", error)
+        return [f"{recipe}: {error}"]
+    journal = world.sweeps.journal(sweep)
+    chain = Chain(
+        steps=journal.steps(recipe),
+        executing=journal.is_executing(recipe),
+        queued=(sweep, recipe) in queued_now(),
+        idle=time.time() - (journal.touched(recipe) or world.sweeps.opened_at(sweep)),
+        resent=journal.resent(recipe),
+    )
+    found = mend(chain)
+    match found.action:
+        case "resend":
+            return [_resend(world, sweep, enrolment, found)]
+        case "settle":
+            return _settle_last(world, sweep, recipe, found)
+        case "lost":
+            give_up(world, sweep, f"its chain was lost {chain.resent} times.", only=recipe)
+            return [f"{recipe}: lost"]
+    return []
+
+
+def _settle_last(world: World, sweep: str, recipe: str, found: Mend) -> list[str]:
+    """Settle a chain that has ended, with what its last step came to then."""
+    outcome = world.sweeps.journal(sweep).outcome(recipe, found.step)
+    if outcome is None and (value := read_value(found.step, found.given)):
+        outcome = outcome_of(world, value)
+    if outcome is not None:
+        world.sweeps.settle(sweep, outcome)
+    return [f"{recipe}: its chain had ended at {found.step}"]
+
+
+def _resend(world: World, sweep: str, enrolment: Enrolment, found: Mend) -> str:
     from workers.tasks import start_chain
 
+    world.sweeps.journal(sweep).count_resend(enrolment.recipe)
     named = bool(world.sweeps.read(sweep).get("named"))
-    return lambda enrolment: start_chain(enrolment, sweep, named)
-
-
-def _resend(world: World, sweep: str, recipe: str, step: str, given: Any) -> str:
-    from workers.tasks import start_chain
-
-    world.sweeps.journal(sweep).count_resend(recipe)
-    named = bool(world.sweeps.read(sweep).get("named"))
-    start_chain(world.checkout.enrolment(recipe), sweep, named, step=step, given=given)
-    told = f"{recipe}: the chain of sweep {sweep} was lost at {step}, and is sent again"
+    start_chain(enrolment, sweep, named, step=found.step, given=found.given)
+    told = f"{enrolment.recipe}: the chain of sweep {sweep} was lost at {found.step}, and is sent again"
     log.warning("%s", told)
     return told
 

@@ -6,26 +6,32 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 from pydantic import ValidationError
 
 from canonq.adapters.files import is_held, told, write_json
-from canonq.core.errors import CanonqError
+from canonq.core.errors import CanonqError, ExitStatus
 from canonq.core.names import SWEEP_ID, identifier, recipe_name
-from canonq.core.outcomes import Outcome, Tried
+from canonq.core.outcomes import Closed, Outcome, Tried
 from canonq.core.records import Verdict
+
+log = logging.getLogger("canonq")
 
 RUN_FILE = "run.json"
 _TOGETHER = "discovered.json"
 _LONGEST_NAME = 120  #: characters of a file's name
+_CLOSED = "closed.json"
+_NIGHTS = 60  #: nights that are remembered
+_LOOKS, _BETWEEN_LOOKS = 10, 0.05  #: seconds
 _TASK_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -96,11 +102,18 @@ class Journal:
         found = entry.get("result")
         return dict(found) if found is not None else None
 
-    def finish(self, recipe: str, step: str, result: dict[str, Any]) -> None:
-        """Keep a step's result."""
+    def finish(self, recipe: str, step: str, result: dict[str, Any], outcome: Outcome | None = None) -> None:
+        """Keep a step's result, and with it the outcome of the recipe when it ended the chain."""
         steps = self.steps(recipe)
-        steps.setdefault(step, {"attempts": 1})["result"] = result
+        entry = steps.setdefault(step, {"attempts": 1})
+        entry["result"] = result
+        if outcome is not None:
+            entry["outcome"] = outcome.model_dump(mode="json")
         write_json(self._path(recipe), steps)
+
+    def outcome(self, recipe: str, step: str) -> Outcome | None:
+        """What a finished step came to when it ended; None when it ended no chain."""
+        return _outcome_in(self.steps(recipe).get(step, {}).get("outcome"))
 
     @contextlib.contextmanager
     def executing(self, recipe: str) -> Iterator[bool]:
@@ -110,17 +123,18 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a")
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+            # Somebody who only asks holds it for a moment, so one look is not enough.
+            free = _try_lock(file)
+            for _ in range(_LOOKS):
+                if free:
+                    break
+                time.sleep(_BETWEEN_LOOKS)
+                free = _try_lock(file)
+            yield free
 
     def is_executing(self, recipe: str) -> bool:
         """Whether a living process works on the recipe."""
-        with self.executing(recipe) as free:
-            return not free
+        return is_held(self._path(recipe).with_suffix(".lock"))
 
     def touched(self, recipe: str) -> float | None:
         """When anything was last written about the recipe, in seconds since 1970; None when nothing was."""
@@ -174,21 +188,48 @@ class Sweeps:
             write_json(path, {"sweep": new})
         return str(kept or new)
 
-    def claim_night(self, task: str, span: float) -> bool:
-        """Whether `task` is the first to claim a night within `span` seconds; asked again, it gets the same answer."""
-        path = self._root / "night.json"
-        with told(path):
+    def claim(self, night: str, task: str) -> bool:
+        """Whether `task` is the first to claim this night (the time at which it was due); asked again, it gets the same answer.
+
+        What a night is called decides, not when somebody asks: a clock that was ahead once claims a night of its own.
+        """
+        with self._all_locked("nights"):
+            nights = self.nights()
+            if night in nights:
+                return nights[night] == task
+            kept = dict(list(nights.items())[1 - _NIGHTS :])
+            write_json(self._root / "nights.json", {"nights": {**kept, night: task}})
+            return True
+
+    def nights(self) -> dict[str, str]:
+        """Nights that were claimed -> the task that did, as they came; empty when there is no such record, or none to read."""
+        try:
+            nights = _read(self._root / "nights.json").get("nights", {})
+        except CanonqError as error:
+            log.error("The nights on record are begun anew: %s", error)
+            return {}
+        return {str(night): str(task) for night, task in nights.items()} if isinstance(nights, dict) else {}
+
+    @contextlib.contextmanager
+    def _all_locked(self, name: str) -> Iterator[None]:
+        with told(self._root):
             self._root.mkdir(parents=True, exist_ok=True)
-            lock = (self._root / "night.lock").open("a")
+            lock = (self._root / f"{name}.lock").open("a")
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            last = _read(path)
-            if last.get("task") == task:
-                return True
-            if time.time() - float(last.get("at", 0)) < span:
-                return False
-            write_json(path, {"task": task, "at": time.time()})
-            return True
+            yield
+
+    def last_enrolled(self) -> dict[str, Any]:
+        """Who was enrolled at the last whole sweep: {"names", "revision"}; empty when there was none."""
+        try:
+            return _read(self._root / "enrolled.json")
+        except CanonqError as error:
+            log.error("Who was enrolled last time is not known: %s", error)
+            return {}
+
+    def remember_enrolled(self, names: Collection[str], revision: str) -> None:
+        """Keep who is enrolled, for the next whole sweep to compare with."""
+        write_json(self._root / "enrolled.json", {"names": sorted(names), "revision": revision})
 
     def open(self, sweep: str, record: dict[str, Any]) -> None:
         """Put a new sweep on record."""
@@ -213,23 +254,88 @@ class Sweeps:
         """The sweep's record; empty when there is none yet."""
         return _read(self.folder(sweep) / "sweep.json")
 
-    def settle(self, sweep: str, outcome: Outcome) -> None:
-        """Keep one recipe's outcome."""
-        write_json(self._outcome(sweep, outcome.recipe), outcome.model_dump(mode="json"))
+    def settle(self, sweep: str, outcome: Outcome) -> bool:
+        """Keep one recipe's outcome, instead of one that is there; False when the sweep is closed."""
+        with self._locked(sweep):
+            if self.closed(sweep):
+                return False
+            write_json(self._outcome(sweep, outcome.recipe), outcome.model_dump(mode="json"))
+            return True
 
-    def settle_all(self, sweep: str, outcomes: Collection[Outcome]) -> None:
-        """Keep many outcomes at once, in one file; one that is settled apart outranks them."""
+    def settle_all(self, sweep: str, outcomes: Collection[Outcome]) -> bool:
+        """Keep many outcomes at once, in one file; one that is settled apart outranks them. False when the sweep is closed."""
+        with self._locked(sweep):
+            if self.closed(sweep):
+                return False
+            self._settle_together(sweep, outcomes)
+            return True
+
+    def _settle_together(self, sweep: str, outcomes: Collection[Outcome]) -> None:
         path = self.folder(sweep) / _TOGETHER
         listed = [outcome.model_dump(mode="json") for outcome in outcomes]
         write_json(path, {"outcomes": [*_read(path).get("outcomes", []), *listed]})
 
-    def unsettle(self, sweep: str, recipe: str) -> bool:
-        """Take an outcome back; whether it was there. Only one of several callers gets True."""
+    def closed(self, sweep: str) -> Closed | None:
+        """How a sweep was closed; None as long as it is open. In a closed sweep nothing starts, settles or is tried again."""
+        folder = self.folder(sweep)
         try:
-            self._outcome(sweep, recipe).unlink()
+            if found := _read(folder / _CLOSED):
+                return Closed.model_validate(found)
+            # Sweeps of an older canonq: with a report they were over, and one that failed says so itself.
+            if failed := _read(folder / "sweep.json").get("failed"):
+                return Closed(state="failed", why=str(failed), exit_status=ExitStatus.MACHINERY)
+        except (CanonqError, ValidationError) as error:
+            log.error("The sweep %s cannot be read, so nothing is done in it: %s", sweep, error)
+            return Closed(state="failed", why="its record cannot be read", exit_status=ExitStatus.MACHINERY)
+        return Closed(state="done") if (folder / "report.json").is_file() else None
+
+    def close(
+        self, sweep: str, closed: Closed, report: Callable[[Closed], dict[str, Any] | None], left: Collection[Outcome] = ()
+    ) -> bool:
+        """Close a sweep for good, with its report; whether this was the call that did.
+
+        `left` are outcomes for recipes that have none. `report` is asked with nobody else at the sweep; None keeps it open.
+        """
+        with self._locked(sweep):
+            if self.closed(sweep):
+                return False
+            missing = [outcome for outcome in left if outcome.recipe not in self.outcomes(sweep)]
+            if missing:
+                self._settle_together(sweep, missing)
+            whole = report(closed)
+            if whole is None:
+                return False
+            write_json(self.folder(sweep) / "report.json", whole)
+            write_json(self.folder(sweep) / _CLOSED, closed.model_dump(mode="json"))
+            return True
+
+    @contextlib.contextmanager
+    def _locked(self, sweep: str) -> Iterator[None]:
+        path = self.folder(sweep) / "turn.lock"
+        with told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a")
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def unsettle(self, sweep: str, recipe: str) -> bool:
+        """Take an outcome back; whether it was there. Only one of several callers gets True, and none in a closed sweep."""
+        with self._locked(sweep):
+            if self.closed(sweep):
+                return False
+            try:
+                self._outcome(sweep, recipe).unlink()
+            except FileNotFoundError:
+                return False
+            return True
+
+    def settled_at(self, sweep: str, recipe: str) -> float | None:
+        """When an outcome was kept, in seconds since 1970; None when it is not there, or was settled with others."""
+        try:
+            return self._outcome(sweep, recipe).stat().st_mtime
         except FileNotFoundError:
-            return False
-        return True
+            return None
 
     def retries(self, sweep: str, recipe: str) -> int:
         """How often a deferred recipe was tried again."""
@@ -250,27 +356,35 @@ class Sweeps:
         return self.folder(sweep) / "retries" / f"{recipe_name(recipe)}.json"
 
     def outcomes(self, sweep: str) -> dict[str, Outcome]:
-        """recipe -> outcome, as far as they are known."""
-        together = [Outcome.model_validate(value) for value in _read(self.folder(sweep) / _TOGETHER).get("outcomes", [])]
-        found = {outcome.recipe: outcome for outcome in together}
+        """recipe -> outcome, as far as they are known; one that cannot be read, or was taken back just now, is not."""
+        together = _read(self.folder(sweep) / _TOGETHER).get("outcomes", [])
+        found = {outcome.recipe: outcome for value in together if (outcome := _outcome_in(value))}
         for path in sorted((self.folder(sweep) / "outcomes").glob("*.json")):
-            outcome = Outcome.model_validate(_read(path))
-            found[outcome.recipe] = outcome
+            try:
+                kept = _outcome_in(_read(path))
+            except CanonqError as error:
+                log.error("An outcome is counted as missing: %s", error)
+                continue
+            if kept is not None:
+                found[kept.recipe] = kept
         return found
 
-    def report(self, sweep: str, summary: dict[str, Any]) -> None:
-        """Keep the whole sweep as one file, `report.json`; written anew it is the same."""
-        write_json(self.folder(sweep) / "report.json", summary)
-
-    def open_sweeps(self, youngest: float) -> list[str]:
-        """Sweeps without a report, opened less than `youngest` seconds ago."""
-        since = time.time() - youngest
-        folders = [path.parent for path in sorted(self._root.glob("*/sweep.json")) if path.stat().st_mtime > since]
-        return [folder.name for folder in folders if not (folder / "report.json").is_file()]
+    def open_sweeps(self) -> list[str]:
+        """Sweeps that are not closed, oldest first by name."""
+        names = sorted(path.parent.name for path in self._root.glob("*/sweep.json"))
+        return [name for name in names if SWEEP_ID.fullmatch(name) and self.closed(name) is None]
 
     def opened_at(self, sweep: str) -> float:
-        """When a sweep was opened, in seconds since 1970."""
+        """When a sweep was opened, or its chains were begun, in seconds since 1970."""
         return (self.folder(sweep) / "sweep.json").stat().st_mtime
+
+    def begin(self, sweep: str, chains: Collection[str]) -> None:
+        """Note which recipes get a chain: from now on a worker's trouble is that of one chain, not of the sweep."""
+        write_json(self.folder(sweep) / "begun.json", {"chains": sorted(chains)})
+
+    def begun(self, sweep: str) -> bool:
+        """Whether the chains of a sweep were begun."""
+        return (self.folder(sweep) / "begun.json").is_file()
 
     def newest(self) -> str | None:
         """Id of the newest sweep."""
@@ -283,6 +397,22 @@ class Sweeps:
         if len(safe) > _LONGEST_NAME:
             safe = f"{safe[:_LONGEST_NAME]}-{hashlib.sha256(recipe.encode(errors='surrogateescape')).hexdigest()}"
         return self.folder(sweep) / "outcomes" / f"{safe}.json"
+
+
+def _outcome_in(value: object) -> Outcome | None:
+    try:
+        return Outcome.model_validate(value) if value else None
+    except ValidationError as error:
+        log.error("An outcome on record is none, and is counted as missing: %s", error.errors()[:1])
+        return None
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read(path: Path) -> dict[str, Any]:

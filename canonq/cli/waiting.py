@@ -84,14 +84,14 @@ def require_workers(app: Celery, queues: set[str], *, wait: bool = True) -> None
 
 
 def await_sweep(world: World, sweep: str, tree: process_tree.Tree | None, *, quiet: bool) -> dict[str, Any]:
-    """Wait until every recipe has an outcome; those that never get one are accounted for as lost."""
+    """Wait until the sweep is closed, done or not; recipes that never get an outcome are accounted for as lost."""
     ends = time.monotonic() + world.settings.sweep_timeout
     told: dict[str, str] = {}
     while True:
         now = summary(world, sweep)
         if not quiet:
             _tell(world, sweep, now, told)
-        if now["enrolled"] and not now["pending"] and not now["waiting"]:
+        if now["state"] != "open":
             return now
         dead = tree.dead() if tree else None
         if dead or time.monotonic() > ends:

@@ -1,12 +1,17 @@
-"""Which machine's faults are tried again within the same sweep, when, and how often (SPEC section 3). Pure.
+"""What is tried again within the same sweep, when, and how often. Pure.
 
 A red is the recipe's and is never tried again here. What the host or a registry could not do may be over in a while: the
-pauses grow, so that a moment's trouble costs a moment and an outage of hours only a few tries.
+pauses grow, so that a moment's trouble costs a moment and an outage of hours only a few tries. What was put off waits for
+what it lacks: room on disk, or its turn.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from canonq.core.outcomes import Outcome
 
 #: Tries after the first, for one recipe in one sweep.
 MOST_TRIES = 5
@@ -54,3 +59,71 @@ def again(trouble: Trouble, *, tried: int, now: float, began: float, first: floa
     if now + pause > began + NIGHT:
         return Again(None, f"the next try would be in {pause / 60:.0f} minutes, too late for this night")
     return Again(now + pause, "as long as it asked to be left alone" if trouble.retry_after == pause else "the pauses grow")
+
+
+def when_due(at: float | None, now: float) -> Next:
+    """What to do about a machine's fault that is to be tried again at `at`, or never.
+
+    Nothing is ever put off for longer than a night: a later time was written while the clock was ahead.
+    """
+    if at is None:
+        return "give-up"
+    return "wait" if now < at <= now + NIGHT else "again"
+
+
+#: What a recipe was put off for: room on disk, or its turn (another works on the recipe, or has the host alone).
+Lack: TypeAlias = Literal["disk", "turn"]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long is waited before each try, and how often something is tried again. All in seconds."""
+
+    first: float
+    growth: float  #: each wait is so many times the one before
+    longest: float
+    most: int  #: tries
+
+    def wait(self, tries: int) -> float:
+        """Seconds to wait before the next try, after so many."""
+        return min(self.first * self.growth ** min(tries, 60), self.longest)
+
+
+PATIENCE: Mapping[Lack, Patience] = {
+    "disk": Patience(first=15, growth=2, longest=900, most=20),
+    "turn": Patience(first=15, growth=2, longest=900, most=20),
+}
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A recipe that was put off, as it is now."""
+
+    lack: Lack
+    tries: int  #: how often it was tried again already
+    since: float  #: seconds since it was put off; below 0 when the clock was set back
+    there: bool  #: what it lacks is there by now, as far as can be seen
+    coming: bool  #: somebody is at work whose end may bring it
+
+
+Next: TypeAlias = Literal["again", "wait", "give-up"]
+
+
+def lack_of(outcome: Outcome) -> Lack | None:
+    """What a recipe that was put off waits for; None when it was not."""
+    if outcome.outcome != "deferred" or outcome.reason in ("sweep-stopped", "sweep-refused"):
+        return None
+    return "disk" if outcome.reason == "disk-below-budget" else "turn"
+
+
+def when_there(waiting: Waiting) -> Next:
+    """Try again when what it lacks is there and its wait is over; wait while it may come; else give up.
+
+    A clock that was set back must not make it wait until the old date has come.
+    """
+    patience = PATIENCE[waiting.lack]
+    if waiting.tries >= patience.most:
+        return "give-up"
+    if not waiting.there:
+        return "wait" if waiting.coming else "give-up"
+    return "wait" if abs(waiting.since) < patience.wait(waiting.tries) else "again"

@@ -46,11 +46,23 @@ class Outcome(BaseModel):
     run: str | None = None
     step: str | None = None  #: the chain's step that ended it
     notes: tuple[str, ...] = ()  #: what sync saw and did that a person should know
-    fault: str | None = None  #: recipe, enrolment, host or canonq, where it is known
+    fault: str | None = None  #: recipe, enrolment, user, host or canonq, where it is known
     outside: str | None = None  #: what of the outside failed, such as a registry's address
     retry_after: float | None = None  #: seconds that it asked to be left alone
     retry_at: float | None = None  #: seconds since 1970 when this sweep tries it again; None: this outcome is the last
     tries: tuple[Tried, ...] = ()  #: what came of the tries before this one, in this sweep
+
+
+class Closed(BaseModel):
+    """How a sweep ended. It is written once, and from then on nothing starts, settles or is tried again in that sweep."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    state: Literal["done", "failed", "refused", "stopped"]
+    why: str = ""  #: a sentence; empty when it is done
+    code: str = ""  #: the reason as a stable code; empty when it is done
+    ended: str = ""  #: as 20260617T050314Z
+    exit_status: int | None = None  #: of a sweep that was not done; None where the outcomes say it
 
 
 def ended_by(value: Step, canonical: Canonical | None) -> Outcome | None:
@@ -89,7 +101,7 @@ def _of(value: Decision | Verdict | Promotion, kind: Kind, step: str, **more: st
         run=getattr(value, "run", None),
         seconds=getattr(value, "seconds", 0.0),
         step=step,
-        cause=getattr(value, "cause", None),
+        cause=more.get("cause", getattr(value, "cause", None)),
         fault=getattr(value, "fault", None),
         outside=getattr(value, "outside", None),
         retry_after=getattr(value, "retry_after", None),
@@ -120,6 +132,8 @@ def _promotion(value: Promotion, canonical: Canonical | None) -> Outcome:
             return _of(value, "skipped", "promote")
         case "busy":
             return _of(value, "deferred", "promote")
+        case "refused":
+            return _of(value, "error", "promote", cause=REFUSED)
         case _:
             return _of(value, "error", "promote")
 
@@ -154,11 +168,28 @@ def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in KINDS}
 
 
-def exit_status(outcomes: Iterable[Outcome]) -> ExitStatus:
-    """Exit status of a sweep: errors outrank reds. A held red is still a red."""
+#: The cause of an outcome whose promotion the gate refused; its reason is the first condition that failed.
+REFUSED = "refused"
+#: Errors of decide and of the gate that a person has to look at; no machinery has failed there.
+_FOR_A_PERSON = frozenset({"tag-moved", "record-unreadable", "record-missing", "base-unusable", "enrolment-invalid"})
+#: Skips that a person is to know of: something is held until somebody acts, or has gone.
+_LOUD = frozenset({"held-red", "held-promotion", "releases-gone"})
+
+
+def needs_a_person(outcome: Outcome) -> bool:
+    """Whether an error is for a person to mend (an enrolment, a recipe, a refusal), and not a failure of machinery."""
+    return outcome.fault in ("recipe", "enrolment", "user") or outcome.cause == REFUSED or outcome.reason in _FOR_A_PERSON
+
+
+def exit_status(outcomes: Iterable[Outcome], findings: Iterable[str] = ()) -> ExitStatus:
+    """Exit status of a sweep: failed machinery outranks what needs a person. A held red is still a red.
+
+    `findings`: what the sweep itself has to tell loudly, such as recipes that are gone.
+    """
     listed = list(outcomes)
-    if any(outcome.outcome == "error" for outcome in listed):
+    if any(outcome.outcome == "error" and not needs_a_person(outcome) for outcome in listed):
         return ExitStatus.MACHINERY
-    if any(outcome.outcome in ("red", "deferred") or outcome.reason == "held-red" for outcome in listed):
+    if any(outcome.outcome in ("red", "error", "deferred") or outcome.reason in _LOUD for outcome in listed):
         return ExitStatus.ATTENTION
-    return ExitStatus.DONE
+    nothing_released = bool(listed) and all(outcome.reason == "never-released" for outcome in listed)
+    return ExitStatus.ATTENTION if nothing_released or any(findings) else ExitStatus.DONE

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-STEPS = ("sync", "decide", "test", "promote")
+from canonq.core.outcomes import Step, ended_by
+from canonq.core.records import STEP_VALUES
+
+STEPS = tuple(STEP_VALUES)
 #: Seconds without any sign of life before a chain counts as lost. Handing on a link takes moments.
 GRACE = 60.0
 #: A chain that was lost this often is not sent again.
@@ -20,30 +23,40 @@ class Chain:
     steps: Mapping[str, Mapping[str, Any]]  #: the journal: step -> {attempts, result?}
     executing: bool  #: a living process works on it
     queued: bool  #: a message for it waits in the broker
-    idle: float  #: seconds since anything was written about it
+    idle: float  #: seconds since anything was written about it; below 0 when the clock was set back since
     resent: int
 
 
 @dataclass(frozen=True)
 class Mend:
-    """What to do: nothing, send the chain again from a step on, or account for it as lost."""
+    """What to do: nothing, settle what its last step came to, send the chain again from a step on, or call it lost."""
 
-    action: Literal["leave", "resend", "lost"]
-    step: str = ""
+    action: Literal["leave", "settle", "resend", "lost"]
+    step: str = ""  #: the step that ended the chain, or the one to send
     given: Mapping[str, Any] | None = None  #: the result of the step before; None for the first
 
 
 def mend(chain: Chain) -> Mend:
-    """Leave what lives or waits; send again what is silent; give up what is lost time and again."""
-    if chain.executing or chain.queued or chain.idle < GRACE:
+    """Leave what lives or waits; settle what has ended; send again what is silent; give up what is lost time and again.
+
+    A step that ended its chain is never followed by the next one: its worker died, or its disk was full, before the
+    outcome was kept. A last sign of life from the future is none: the clock was ahead.
+    """
+    if chain.executing or chain.queued or abs(chain.idle) < GRACE:
         return Mend("leave")
+    values = {step: read_value(step, chain.steps.get(step, {}).get("result")) for step in STEPS}
+    for step, value in values.items():
+        if value is not None and ended_by(value, None) is not None:
+            return Mend("settle", step, chain.steps[step]["result"])
     if chain.resent >= MOST_RESENDS:
         return Mend("lost")
-    given = None
-    for step in STEPS:
-        result = chain.steps.get(step, {}).get("result")
-        if result is None:
-            return Mend("resend", step, given)
-        given = result
-    # Every step has ended and yet there is no outcome: the last one is asked again, and settles it from its record.
-    return Mend("resend", STEPS[-1], chain.steps.get(STEPS[-2], {}).get("result"))
+    number = next(number for number, step in enumerate(STEPS) if values[step] is None)  # a promotion would have ended it
+    return Mend("resend", STEPS[number], chain.steps[STEPS[number - 1]]["result"] if number else None)
+
+
+def read_value(step: str, result: Mapping[str, Any] | None) -> Step | None:
+    """The value that a finished step left; None when it is not finished, or of a canonq that wrote it otherwise."""
+    try:
+        return STEP_VALUES[step].model_validate(result) if result else None
+    except ValueError:
+        return None

@@ -120,6 +120,15 @@ class Promotion(_Value):
     seconds: float = 0.0
 
 
+#: The steps of a chain in their order, and what each gives.
+STEP_VALUES: dict[str, type[Synced] | type[Decision] | type[Verdict] | type[Promotion]] = {
+    "sync": Synced,
+    "decide": Decision,
+    "test": Verdict,
+    "promote": Promotion,
+}
+
+
 class Snapshot(BaseModel):
     """The snapshot a canonical names."""
 

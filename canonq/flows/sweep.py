@@ -1,26 +1,32 @@
-"""sweep: one pass over all enrolled recipes, one outcome for each, nothing lost and no green no-op (SPEC 5.5)."""
+"""sweep: one pass over all enrolled recipes, one outcome for each, nothing lost and no green no-op.
+
+A sweep is opened, its chains are begun, each recipe is settled, and it is closed: done, failed, refused or stopped. What is
+closed stays as it is: `Sweeps.closed` is the one place that knows, and settling and trying again ask it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from canonq.core.again import Trouble, again
+from canonq.core.again import Next, Trouble, Waiting, again, lack_of, when_due, when_there
 from canonq.core.budget import Need
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import Busy, CanonqError, NoRoom, RecordUnreadable, WrongUse
+from canonq.core.errors import Busy, CanonqError, ExitStatus, HostProblem, NoRoom, RecordUnreadable, WrongUse
 from canonq.core.names import recipe_name
-from canonq.core.outcomes import Outcome, Step, Tried, counts, ended_by, exit_status, shared_troubles
+from canonq.core.outcomes import Closed, Outcome, Step, Tried, counts, ended_by, exit_status, shared_troubles
+from canonq.core.reconcile import STEPS
 from canonq.core.records import STAMP_FORMAT, Promotion
 from canonq.flows.decide import expected_of_step, expected_seconds
 from canonq.flows.discovery import Discovered, discover
 from canonq.flows.world import World
 
-#: How often a deferred recipe is tried again within one sweep.
-MOST_RETRIES = 10
+log = logging.getLogger("canonq")
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None =
 
     `named`: whether a person named the recipes, which releases a held red; as a rule, whether any are named.
     HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled. Opened a second
-    time (a task delivered twice), the same sweep gives the chains that have no outcome yet.
+    time (a task delivered twice), the same sweep gives the chains that have no outcome yet, and none once it is closed.
     """
     named = bool(recipes) if named is None else named
     enrolled = world.checkout.enrolled()
@@ -60,11 +66,24 @@ def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None =
                 "revision": world.checkout.revision(),
             },
         )
+    # Who is swept is what was put on record: the checkout may have changed since.
+    wanted = world.sweeps.read(sweep)["enrolled"]
+    if world.sweeps.closed(sweep):
+        return Opened(sweep, (), named)
     settled = world.sweeps.outcomes(sweep)
-    for name in sorted(set(wanted) & set(enrolled.broken) - set(settled)):
-        world.sweeps.settle(sweep, _failed(name, enrolled.broken[name], "enrolment"))
-    chains = tuple(enrolled.recipes[name] for name in sorted(set(wanted)) if name in enrolled.recipes and name not in settled)
+    for name in sorted(set(wanted) - set(enrolled.recipes) - set(settled)):
+        _settle_unreadable(world, sweep, name)
+    chains = tuple(enrolled.recipes[name] for name in wanted if name in enrolled.recipes and name not in settled)
     return Opened(sweep, chains, named)
+
+
+def _settle_unreadable(world: World, sweep: str, recipe: str) -> Enrolment | None:
+    """Settle a recipe whose enrolment is broken or gone as that error; the enrolment when it is neither."""
+    try:
+        return world.checkout.enrolment(recipe)
+    except CanonqError as error:
+        world.sweeps.settle(sweep, _failed(recipe, error, "enrolment"))
+        return None
 
 
 def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> dict[str, list[str]]:
@@ -80,32 +99,69 @@ def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> d
             if found.idle:
                 world.sweeps.settle_all(opened.sweep, list(found.idle.values()))
             for name, error in found.failed.items():
-                _put(world, opened.sweep, _failed(name, error, "sync"))
-            _begin(world, found.chains, begin)
+                settle_error(world, opened.sweep, name, "sync", error)
+            _begin(world, opened.sweep, found.chains, begin)
     else:
-        _begin(world, found.chains, begin)
+        _begin(world, opened.sweep, found.chains, begin)
     finish(world, opened.sweep)
     return {"started": [one.recipe for one in found.chains], "idle": sorted(found.idle), "failed": sorted(found.failed)}
 
 
-def _begin(world: World, chains: Sequence[Enrolment], begin: Callable[[Enrolment], None]) -> None:
+def _begin(world: World, sweep: str, chains: Sequence[Enrolment], begin: Callable[[Enrolment], None]) -> None:
+    world.sweeps.begin(sweep, [one.recipe for one in chains])
     for enrolment in sorted(chains, key=lambda one: -(expected_seconds(world.runs.verdicts(one.recipe)) or 0)):
+        if world.sweeps.closed(sweep):
+            return
         begin(enrolment)
 
 
 def finish(world: World, sweep: str) -> dict[str, Any] | None:
-    """Write the report of a sweep in which every recipe has its last outcome; None as long as one has not."""
-    whole = summary(world, sweep)
-    if whole["pending"] or whole["waiting"] or not whole["enrolled"]:
+    """Close a sweep in which every recipe has its last outcome, with its report; None as long as one has not."""
+    if world.sweeps.closed(sweep) or any(action != "give-up" for _, action in _waiting(world, sweep)):
         return None
-    world.sweeps.report(sweep, whole)
-    return whole
+    return _close(world, sweep, Closed(state="done", ended=world.stamp()))
 
 
-def open_failed(world: World, sweep: str, error: CanonqError) -> None:
-    """Put a sweep that did nothing on record, so that it is seen in the morning."""
-    failed = {"sweep": sweep, "started": world.stamp(), "enrolled": [], "failed": str(error)}
-    world.sweeps.open(sweep, failed)
+def stop(world: World, sweep: str, why: str, *, refused: bool = False) -> dict[str, Any] | None:
+    """Close a sweep that is to go no further: recipes without an outcome are deferred. None when it was closed before.
+
+    Steps that are under way end by themselves; nothing follows them. `refused`: it was never begun.
+    """
+    put_off = partial(Outcome, outcome="deferred", detail=why)
+    ended, status = world.stamp(), int(ExitStatus.MACHINERY)
+    if refused:
+        closed = Closed(state="refused", why=why, code="sweep-refused", ended=ended, exit_status=status)
+        return _close(world, sweep, closed, lambda name: put_off(recipe=name, reason="sweep-refused"))
+    closed = Closed(state="stopped", why=why, code="sweep-stopped", ended=ended, exit_status=status)
+    return _close(world, sweep, closed, lambda name: put_off(recipe=name, reason="sweep-stopped"))
+
+
+def fail(world: World, sweep: str, error: CanonqError) -> dict[str, Any] | None:
+    """Close a sweep that could not be begun, so that it is seen in the morning; None when its chains go on without this.
+
+    A sweep whose chains were begun is not failed by a message that comes a second time, whatever is wrong by then.
+    """
+    if world.sweeps.begun(sweep) or world.sweeps.closed(sweep):
+        return None
+    if not world.sweeps.read(sweep):
+        world.sweeps.open(sweep, {"sweep": sweep, "started": world.stamp(), "enrolled": []})
+    closed = Closed(state="failed", why=str(error), code=error.code, ended=world.stamp(), exit_status=int(error.exit_status))
+    return _close(world, sweep, closed, lambda name: _failed(name, error, "sweep"))
+
+
+def _close(world: World, sweep: str, closed: Closed, instead: Callable[[str], Outcome] | None = None) -> dict[str, Any] | None:
+    """Close with a report; `instead` gives an outcome for each recipe that has none. None when it was closed, or goes on."""
+    left = [instead(name) for name in summary(world, sweep)["pending"]] if instead else []
+    reports: list[dict[str, Any]] = []
+
+    def report(closed: Closed) -> dict[str, Any] | None:
+        whole = summary(world, sweep, closed)
+        if whole["pending"]:
+            return None
+        reports.append(whole)
+        return whole
+
+    return reports[0] if world.sweeps.close(sweep, closed, report, left) else None
 
 
 def _failed(recipe: str, error: CanonqError, step: str) -> Outcome:
@@ -122,8 +178,20 @@ def _failed(recipe: str, error: CanonqError, step: str) -> Outcome:
     )
 
 
-def _put(world: World, sweep: str, outcome: Outcome) -> Outcome:
-    """Keep an outcome, with the tries before it and when it is tried again: a machine's fault may be over in a while."""
+def outcome_of(world: World, value: Step) -> Outcome | None:
+    """What a step's value comes to when it ends its chain. What was promoted is read back from the registry, once: now."""
+    canonical = None
+    if isinstance(value, Promotion):
+        with contextlib.suppress(RecordUnreadable):
+            canonical = world.registry.read(value.recipe)
+    outcome = ended_by(value, canonical)
+    return outcome if outcome is None or value.sweep is None else _in_sweep(world, value.sweep, outcome)
+
+
+def _in_sweep(world: World, sweep: str, outcome: Outcome) -> Outcome:
+    """The outcome with its notes, the tries before it, and when it is tried again: a machine's fault may be over in a while."""
+    if outcome.step not in STEPS:
+        return outcome
     tries = world.sweeps.tries(sweep, outcome.recipe)
     update: dict[str, Any] = {"tries": tries, "notes": _notes(world, sweep, outcome.recipe)}
     if outcome.outcome == "error":
@@ -136,9 +204,7 @@ def _put(world: World, sweep: str, outcome: Outcome) -> Outcome:
             first=world.settings.retry_pause,
         )
         update["retry_at"] = found.at
-    outcome = outcome.model_copy(update=update)
-    world.sweeps.settle(sweep, outcome)
-    return outcome
+    return outcome.model_copy(update=update)
 
 
 def _began(world: World, sweep: str) -> float:
@@ -149,17 +215,10 @@ def _began(world: World, sweep: str) -> float:
 
 
 def settle(world: World, value: Step) -> Outcome | None:
-    """Keep the outcome when `value` ends its recipe's chain; None when the chain goes on.
-
-    What was promoted is read back from the registry.
-    """
-    canonical = None
-    if isinstance(value, Promotion):
-        with contextlib.suppress(RecordUnreadable):
-            canonical = world.registry.read(value.recipe)
-    outcome = ended_by(value, canonical)
+    """Keep the outcome when `value` ends its recipe's chain; None when the chain goes on."""
+    outcome = outcome_of(world, value)
     if outcome is not None and value.sweep is not None:
-        outcome = _put(world, value.sweep, outcome)
+        world.sweeps.settle(value.sweep, outcome)
     return outcome
 
 
@@ -173,43 +232,28 @@ def settle_error(world: World, sweep: str, recipe: str, step: str, error: Canonq
     outcome = _failed(recipe, error, step)
     if isinstance(error, Busy):
         outcome = outcome.model_copy(update={"outcome": "deferred"})
-    return _put(world, sweep, outcome)
+    outcome = _in_sweep(world, sweep, outcome)
+    world.sweeps.settle(sweep, outcome)
+    return outcome
+
+
+# -- what was put off, and what a machine's fault stopped ---------------------------------------------------
 
 
 def retry_deferred(world: World, sweep: str, start: Callable[[Enrolment], None]) -> list[str]:
-    """Start deferred recipes again for which there is room by now; called whenever another recipe has ended."""
+    """Start again what waited and can be done by now; called when a recipe has ended, and every few seconds."""
     started: list[str] = []
-    otherwise = world.settings.disk_need
-    promised = Need()  # for those started here, which have not reserved them yet
-    for outcome in world.sweeps.outcomes(sweep).values():
-        need = (
-            expected_of_step(world.runs.verdicts(outcome.recipe), outcome.step, otherwise)
-            if outcome.reason == NoRoom.code
-            else Need()
-        )
-        if outcome.outcome != "deferred" or world.sweeps.retries(sweep, outcome.recipe) >= MOST_RETRIES:
+    for outcome, action in _waiting(world, sweep):
+        if action != "again" or not _take_back(world, sweep, outcome):
             continue
-        if need.total and world.budget.disk(promised + need).short > 0:
-            continue
-        if _take_back(world, sweep, outcome):
-            start(world.checkout.enrolment(outcome.recipe))
-            promised += need
-            started.append(outcome.recipe)
-    return started
-
-
-def retry_due(world: World, sweep: str, start: Callable[[Enrolment], None]) -> list[str]:
-    """Start again the recipes that a machine's fault stopped and whose pause is over; called every now and then."""
-    started = []
-    for outcome in world.sweeps.outcomes(sweep).values():
-        if outcome.retry_at is not None and outcome.retry_at <= world.now().timestamp() and _take_back(world, sweep, outcome):
-            start(world.checkout.enrolment(outcome.recipe))
+        if enrolment := _settle_unreadable(world, sweep, outcome.recipe):
+            start(enrolment)
             started.append(outcome.recipe)
     return started
 
 
 def _take_back(world: World, sweep: str, outcome: Outcome) -> bool:
-    """Take an outcome back for another try, which keeps what came of this one; False: another process did."""
+    """Take an outcome back for another try, which keeps what came of this one; False: another process did, or it is closed."""
     tried = Tried(ts=world.stamp(), **outcome.model_dump(include=set(Tried.model_fields)))
     if not world.sweeps.unsettle(sweep, outcome.recipe):
         return False
@@ -218,15 +262,63 @@ def _take_back(world: World, sweep: str, outcome: Outcome) -> bool:
     return True
 
 
-def summary(world: World, sweep: str) -> dict[str, Any]:
-    """The sweep as one JSON object; recipes without an outcome yet are under `pending`."""
+def _waiting(world: World, sweep: str) -> Iterator[tuple[Outcome, Next]]:
+    """Each recipe that waits for another try, and what to do about it now."""
+    if world.sweeps.closed(sweep):
+        return
+    settled = world.sweeps.outcomes(sweep)
+    pending = set(world.sweeps.read(sweep).get("enrolled", [])) - set(settled)
+    now = world.now().timestamp()
+    promised = Need()  # for those that are to start, which have not reserved it yet
+    for outcome in settled.values():
+        if outcome.retry_at is not None:
+            yield outcome, when_due(outcome.retry_at, now)
+        elif (lack := lack_of(outcome)) is not None:
+            need = _need(world, outcome)
+            there, coming = _is_there(world, outcome, promised + need)
+            since = now - (world.sweeps.settled_at(sweep, outcome.recipe) or 0.0)
+            tries = world.sweeps.retries(sweep, outcome.recipe)
+            action = when_there(Waiting(lack, tries, since, there, coming or bool(pending)))
+            promised += need if action == "again" else Need()
+            yield outcome, action
+
+
+def _is_there(world: World, outcome: Outcome, need: Need) -> tuple[bool, bool]:
+    """Whether what a recipe was put off for is there by now, and whether somebody is at work whose end may bring it."""
+    if outcome.reason == NoRoom.code:
+        return world.budget.disk(need).short <= 0, bool(world.budget.reserved())
+    try:
+        held = world.locks.holder(outcome.recipe) is not None
+    except HostProblem:  # no Redis: nobody can take the recipe, and the messages wait with us
+        held = True
+    return not held, held
+
+
+def _need(world: World, outcome: Outcome) -> Need:
+    """What the step that was put off takes of the disk."""
+    if outcome.reason != NoRoom.code:
+        return Need()
+    return expected_of_step(world.runs.verdicts(outcome.recipe), outcome.step, world.settings.disk_need)
+
+
+# -- telling ------------------------------------------------------------------------------------------------
+
+
+def summary(world: World, sweep: str, closed: Closed | None = None) -> dict[str, Any]:
+    """The sweep as one JSON object; recipes without an outcome yet are under `pending`. `closed`: how it is being closed."""
     record = world.sweeps.read(sweep)
+    closed = closed or world.sweeps.closed(sweep)
     outcomes = world.sweeps.outcomes(sweep)
     pending = [name for name in record.get("enrolled", []) if name not in outcomes]
     listed = [outcomes[name] for name in record.get("enrolled", []) if name in outcomes]
+    findings = record.get("findings", [])
+    told = exit_status(listed, findings)
     return {
         "sweep": sweep,
+        "state": closed.state if closed else "open",
         "started": record.get("started"),
+        "ended": closed.ended or None if closed else None,
+        "seconds": _seconds(record.get("started"), closed.ended) if closed else None,
         "checkout": record.get("checkout"),
         "revision": record.get("revision"),
         "enrolled": len(record.get("enrolled", [])),
@@ -234,25 +326,40 @@ def summary(world: World, sweep: str) -> dict[str, Any]:
         "counts": counts(listed),
         "held": [outcome.recipe for outcome in listed if outcome.reason == "held-red"],
         "yanked": [outcome.recipe for outcome in listed if outcome.reason == "yanked"],
+        "findings": findings,
         "pending": pending,
-        "waiting": {outcome.recipe: outcome.retry_at for outcome in listed if outcome.retry_at is not None},
+        "waiting": {} if closed else {outcome.recipe: outcome.retry_at for outcome in listed if _waits(outcome)},
         "troubles": [trouble.model_dump(mode="json") for trouble in shared_troubles(listed)],
-        "failed": record.get("failed"),
-        "exit_status": int(exit_status(listed)),
+        "failed": closed.why if closed and closed.state != "done" else None,
+        "exit_status": int(told) if closed is None or closed.exit_status is None else closed.exit_status,
     }
 
 
-def give_up(world: World, sweep: str, why: str, *, only: str | None = None) -> None:
-    """Account for recipes (or `only` one) whose chain never ended: an error each, so that the sums add up.
+def _waits(outcome: Outcome) -> bool:
+    return outcome.retry_at is not None or lack_of(outcome) is not None
 
-    Those that wait for another try keep the outcome they have.
-    """
+
+def _seconds(started: object, ended: str) -> float | None:
+    """How long it took by the clock; None when that cannot be said, as when the clock was set back meanwhile."""
+    try:
+        began, over = (datetime.strptime(str(stamp), STAMP_FORMAT).replace(tzinfo=UTC) for stamp in (started, ended))
+        took = (over - began).total_seconds()
+    except ValueError:
+        return None
+    return took if took >= 0 else None
+
+
+def give_up(world: World, sweep: str, why: str, *, only: str | None = None) -> None:
+    """Account for recipes (or `only` one) whose chain never ended: an error each. Without `only` the sweep is over by it."""
     for outcome in world.sweeps.outcomes(sweep).values() if only is None else ():
-        if outcome.retry_at is not None:
+        if outcome.retry_at is not None:  # this was the last try
             world.sweeps.settle(sweep, outcome.model_copy(update={"retry_at": None}))
     for name in summary(world, sweep)["pending"]:
         if only not in (None, name):
             continue
         error = CanonqError(f"{name}: {why}", mend="look at the workers' logs; the next sweep tries again.", code="lost")
         settle_error(world, sweep, name, "chain", error)
-    finish(world, sweep)
+    if only is None:
+        _close(world, sweep, Closed(state="done", ended=world.stamp()))
+    else:
+        finish(world, sweep)

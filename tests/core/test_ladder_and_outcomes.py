@@ -116,6 +116,28 @@ def test_errors_outrank_reds_and_reds_outrank_green(kinds: list[Any]) -> None:
     assert status == worst
 
 
+@pytest.mark.parametrize("fault", ["recipe", "enrolment", "user"])
+def test_what_needs_a_person_is_not_told_as_failed_machinery(fault: str) -> None:
+    mine = Outcome(recipe="r", outcome="error", reason="enrolment-invalid", fault=fault)
+    assert exit_status([mine]) == ExitStatus.ATTENTION
+    assert exit_status([mine, Outcome(recipe="s", outcome="error", reason="x", fault="host")]) == ExitStatus.MACHINERY
+    refused = ended_by(promotion(outcome="refused", reason="not-newer"), None)
+    assert refused is not None
+    assert exit_status([refused]) == ExitStatus.ATTENTION
+
+
+def test_a_night_in_which_nobody_has_a_release_is_no_quiet_one() -> None:
+    never = Outcome(recipe="r", outcome="skipped", reason="never-released")
+    assert exit_status([never, never]) == ExitStatus.ATTENTION
+    assert exit_status([never, Outcome(recipe="s", outcome="skipped", reason="no-new-version")]) == ExitStatus.DONE
+
+
+def test_what_a_sweep_has_found_is_told_by_its_exit_status() -> None:
+    assert (
+        exit_status([Outcome(recipe="r", outcome="promoted", reason="seed")], ["2 fewer than last time"]) == ExitStatus.ATTENTION
+    )
+
+
 def test_a_held_red_is_still_a_red() -> None:
     assert exit_status([Outcome(recipe="r", outcome="skipped", reason="held-red")]) == ExitStatus.ATTENTION
 

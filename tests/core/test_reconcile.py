@@ -10,6 +10,25 @@ from hypothesis import strategies as st
 
 from canonq.core.reconcile import GRACE, MOST_RESENDS, STEPS, Chain, mend
 
+DECIDED = {"recipe": "site", "action": "run", "reason": "seed", "detail": ""}
+PROVEN = {
+    "recipe": "site", "run": "run", "verdict": "green", "reason": "proven", "detail": "", "version": "1.0.0+1",
+    "commit": "a" * 40, "enrolment": "", "ts": "20260617T050314Z",
+}  # fmt: skip
+GOES_ON: dict[str, dict[str, Any]] = {
+    "sync": {"recipe": "site", "branch": "main", "head": None, "tags": 1, "latest": "1.0.0+1", "changed": False},
+    "decide": DECIDED,
+    "test": PROVEN,
+}
+ENDED: list[tuple[str, dict[str, Any]]] = [
+    ("decide", {**DECIDED, "action": "skip", "reason": "no-new-version"}),
+    ("decide", {**DECIDED, "action": "defer", "reason": "disk-below-budget"}),
+    ("decide", {**DECIDED, "action": "error", "reason": "tag-moved"}),
+    ("test", {**PROVEN, "verdict": "red", "reason": "not-healthy"}),
+    ("test", {**PROVEN, "verdict": "error", "reason": "host-problem"}),
+    ("promote", {"recipe": "site", "outcome": "promoted", "reason": "seed", "detail": ""}),
+]
+
 
 def chain(steps: dict[str, Any] | None = None, **changes: Any) -> Chain:
     plain: dict[str, Any] = {"executing": False, "queued": False, "idle": GRACE + 1, "resent": 0}
@@ -28,16 +47,29 @@ def test_a_chain_that_never_began_is_sent_whole() -> None:
 
 @pytest.mark.parametrize("number", range(1, len(STEPS)))
 def test_a_chain_goes_on_with_the_result_of_its_last_finished_step(number: int) -> None:
-    done = {step: {"attempts": 1, "result": {"of": step}} for step in STEPS[:number]}
+    done = {step: {"attempts": 1, "result": GOES_ON[step]} for step in STEPS[:number]}
     begun = {STEPS[number]: {"attempts": 1, "started": "x"}}
     for steps in (done, {**done, **begun}):
         found = mend(chain(steps))
-        assert (found.action, found.step, found.given) == ("resend", STEPS[number], {"of": STEPS[number - 1]})
+        assert (found.action, found.step, found.given) == ("resend", STEPS[number], GOES_ON[STEPS[number - 1]])
 
 
-def test_a_finished_chain_without_an_outcome_settles_its_last_step_again() -> None:
-    done = {step: {"result": {"of": step}} for step in STEPS}
-    assert (mend(chain(done)).step, mend(chain(done)).given) == ("promote", {"of": "test"})
+@pytest.mark.parametrize(("step", "value"), ENDED, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_chain_that_has_ended_without_an_outcome_is_settled_and_not_sent_on(step: str, value: dict[str, Any]) -> None:
+    done = {name: {"result": GOES_ON[name]} for name in STEPS[: STEPS.index(step)]}
+    found = mend(chain({**done, step: {"result": value}}, resent=MOST_RESENDS))
+    assert (found.action, found.step, found.given) == ("settle", step, value)
+
+
+def test_a_result_that_cannot_be_read_is_done_again() -> None:
+    done = {"sync": {"result": GOES_ON["sync"]}, "decide": {"result": {"of": "another canonq"}}}
+    found = mend(chain(done))
+    assert (found.action, found.step, found.given) == ("resend", "decide", GOES_ON["sync"])
+
+
+def test_a_last_sign_of_life_from_the_future_is_none() -> None:
+    assert mend(chain(idle=-400 * 86400.0)).action == "resend"
+    assert mend(chain(idle=-1.0)).action == "leave"
 
 
 def test_a_chain_that_is_lost_time_and_again_is_given_up() -> None:

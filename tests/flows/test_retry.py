@@ -10,7 +10,7 @@ import pytest
 from canonq.core.again import MOST_TRIES
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
 from canonq.core.records import Verdict
-from canonq.flows.sweep import finish, give_up, open_sweep, retry_due, settle, settle_error, summary
+from canonq.flows.sweep import finish, give_up, open_sweep, retry_deferred, settle, settle_error, summary
 from canonq.flows.world import World
 from tests.flows.conftest import FIRST, Place
 
@@ -50,7 +50,7 @@ def verdict(world: World, sweep: str, run: str, kind: str = "error", **more: obj
 
 
 def started(world: World, sweep: str) -> list[str]:
-    return retry_due(world, sweep, lambda enrolment: None)
+    return retry_deferred(world, sweep, lambda enrolment: None)
 
 
 def test_a_machines_fault_is_tried_again_after_its_pause_and_the_first_try_is_told(world: World, clock: Clock) -> None:
@@ -96,7 +96,8 @@ def test_a_sweep_that_is_given_up_keeps_what_waits_as_it_is(world: World, clock:
     sweep = open_sweep(world).sweep
     settle_error(world, sweep, "site", "sync", DOWN)
     give_up(world, sweep, "it took too long")
-    (outcome,) = finish(world, sweep)["outcomes"]  # type: ignore[index]
+    assert summary(world, sweep)["state"] == "done"
+    (outcome,) = summary(world, sweep)["outcomes"]
     assert (outcome["reason"], outcome["retry_at"]) == ("registry-unavailable", None)
     clock.later(7200)
     assert started(world, sweep) == []
