@@ -44,7 +44,8 @@ COPY --from=build /opt/canonq /opt/canonq
 ENV PATH=/opt/canonq/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin \
     LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \
-    CANONQ_STATE=/var/lib/canonq
+    CANONQ_STATE=/var/lib/canonq \
+    CELERY_APP=canonq
 WORKDIR /
 ENTRYPOINT []
 CMD ["canonq", "doctor"]

@@ -1,4 +1,4 @@
-"""Where `celery -A canonq` finds the app. A wrong setting is told in one line, not in a traceback."""
+"""Where `celery` with CELERY_APP=canonq or `-A canonq` finds the app. A wrong setting is told in one line, not in a traceback."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from canonq.core.errors import CanonqError
 
 try:
     from workers.app import app
+    from workers.console import install
 except CanonqError as error:
     print(f"canonq: {error}", file=sys.stderr)
     raise SystemExit(int(error.exit_status)) from None
+
+install()
 
 __all__ = ["app"]

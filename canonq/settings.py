@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +22,8 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -56,6 +60,45 @@ def _crontab(value: str) -> str:
 Crontab = Annotated[str, StringConstraints(pattern=r"^\S+ \S+ \S+ \S+ \S+$"), AfterValidator(_crontab)]
 
 
+_CERT_REQS = {f"{prefix}{word}": word.lower() for prefix in ("", "CERT_") for word in ("NONE", "OPTIONAL", "REQUIRED")}
+
+
+def redis_address(text: str) -> str:
+    """A Redis URL as redis-py, kombu and Celery's backend all read it. ValueError, which does not show the URL, when it is none.
+
+    Certificates are checked unless the URL says otherwise: a hoster's `rediss://` names no policy, and Celery wants one.
+    """
+    text = text.strip().replace("unix://", "redis+socket://", 1) if text.strip().startswith("unix://") else text.strip()
+    url = urlsplit(text)
+    query = dict(parse_qsl(url.query, keep_blank_values=True))
+    if url.scheme not in ("redis", "rediss", "redis+socket"):
+        raise ValueError("is not a Redis URL: write redis://host:port/0, rediss://host:port/0 or redis+socket:///path")
+    if url.scheme == "redis+socket":
+        if not url.path.startswith("/") or url.netloc:
+            raise ValueError("does not name a socket: write redis+socket:///path")
+        return text
+    try:
+        good = url.hostname is not None and url.port != 0
+    except ValueError:
+        good = False
+    if not good or url.fragment:
+        raise ValueError("has no host and port that can be read; in a password / ? # @ and : are written as %2F %3F %23 %40 %3A")
+    if not re.fullmatch(r"/?|/[0-9]{1,5}", url.path):
+        raise ValueError("must end in the number of a database, such as /0")
+    if url.scheme == "redis":
+        if any(key.startswith("ssl_") for key in query):
+            raise ValueError("has ssl_ parameters, which belong to rediss://")
+        return urlunsplit(url)
+    asked = query.get("ssl_cert_reqs", "required").upper()
+    if asked not in _CERT_REQS:
+        raise ValueError("has an ssl_cert_reqs that is neither required, optional nor none")
+    return urlunsplit(url._replace(query=urlencode({**query, "ssl_cert_reqs": _CERT_REQS[asked]}, safe="/")))
+
+
+#: One place, from whichever folder it is looked at: parts of the work run in folders of their own.
+Place = Annotated[Path, AfterValidator(Path.absolute)]
+
+
 def _default_state() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/canonq")
@@ -70,7 +113,7 @@ class IngressSettings(BaseModel):
 
     scheme: Literal["http", "https"] = "https"
     address: Annotated[str, StringConstraints(pattern=r"^[^\s/:]+(:[0-9]{1,5})?$")]  #: host[:port]
-    ca_file: Path | None = None
+    ca_file: Place | None = None
 
 
 class GitSettings(BaseModel):
@@ -78,7 +121,7 @@ class GitSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    credentials_file: Path | None = None  #: users and passwords, in the form of git's own credential store
+    credentials_file: Place | None = None  #: users and passwords, in the form of git's own credential store
     timeout: Annotated[int, Field(ge=1, le=3600)] = 600  #: seconds for one fetch or push
     listing_timeout: Annotated[int, Field(ge=1, le=600)] = 60  #: seconds for one listing of a remote's refs
     largest: Size = 2**30  #: bytes that one fetch may bring
@@ -91,10 +134,31 @@ class ForgeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+(/[^\s?#@]*)?$")]
-    token_file: Path
-    ca_file: Path | None = None
+    token_file: Place
+    ca_file: Place | None = None
     timeout: Annotated[int, Field(ge=1, le=3600)] = 120  #: seconds for one question with all its retries
     dry_run: bool = False  #: say what would be done to pull requests and statuses, and do it not
+
+
+#: Two keys that say the same: the source that is nearer decides, whichever of them it uses.
+_BROKER = ("redis_url", "redis_url_file")
+
+
+class _Further(PydanticBaseSettingsSource):
+    """A source that is asked after others: where one of those named the broker, what this one says of it does not count."""
+
+    def __init__(self, source: PydanticBaseSettingsSource, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        self._source = source
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self._source.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        self._source._set_current_state(self.current_state)
+        said = self._source()
+        told = any(self.current_state.get(key) is not None for key in _BROKER)
+        return {key: value for key, value in said.items() if not (told and key in _BROKER)}
 
 
 class WebhookSettings(BaseModel):
@@ -103,7 +167,7 @@ class WebhookSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     listen: Annotated[str, StringConstraints(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.\-]+):[0-9]{1,5}$")] = "127.0.0.1:8787"
-    secret_file: Path
+    secret_file: Place
     delay: Annotated[int, Field(ge=0, le=600)] = 10  #: seconds in which further pushes of a recipe count as the same
 
 
@@ -114,10 +178,10 @@ class Settings(BaseSettings):
         env_prefix="CANONQ_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
     )
 
-    repo: Path | None = None  #: the checkout that holds tests/<recipe>/recipe.toml
-    state: Path = Field(default_factory=_default_state)
+    repo: Place | None = None  #: the checkout that holds tests/<recipe>/recipe.toml
+    state: Place = Field(default_factory=_default_state)
     redis_url: SecretStr | None = None
-    redis_url_file: Path | None = None  #: a file that holds the URL, password and all
+    redis_url_file: Place | None = None  #: a file that holds the URL, password and all
     zone: Zone = "canonq.test"  #: domains are warm-<recipe>.<zone>
     ingress: IngressSettings | None = None
     git: GitSettings = GitSettings()
@@ -149,15 +213,52 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order of precedence: arguments, environment, file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        file = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        return init_settings, _Further(env_settings, settings_cls), _Further(file, settings_cls)
 
-    def broker_url(self) -> str | None:
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: SecretStr | None) -> SecretStr | None:
+        return SecretStr(redis_address(value.get_secret_value())) if value and value.get_secret_value() else value
+
+    @model_validator(mode="after")
+    def _one_broker(self) -> Self:
+        if self.redis_url is not None and self.redis_url_file is not None:
+            raise ValueError("redis_url and redis_url_file are both set in one place; leave one of them out")
+        return self
+
+    def configured_broker(self) -> str | None:
         """The Redis URL, from the setting or its file; None when none is configured."""
         if self.redis_url is not None:
             return self.redis_url.get_secret_value() or None
         if self.redis_url_file is None:
             return None
-        return secret_in(self.redis_url_file, "redis_url_file", may_be_empty=True) or None
+        found = secret_in(self.redis_url_file, "redis_url_file", may_be_empty=True)
+        try:
+            return redis_address(found) if found else None
+        except ValueError as error:
+            raise WrongConfiguration(
+                f"What redis_url_file = {self.redis_url_file} holds {error}.", mend="write it anew."
+            ) from None
+
+    def broker_url(self) -> str | None:
+        """The Redis in use: the one that is configured, else that of a `canonq up` on this state folder; None without either."""
+        return self.configured_broker() or self.broker_of_up()
+
+    def broker_of_up(self) -> str | None:
+        """The Redis that `canonq up` runs for this state folder, when it does."""
+        try:
+            url = self.up_file.read_text().strip()
+            with socket.socket(socket.AF_UNIX) as asked:
+                asked.connect(unquote(url.removeprefix("redis+socket://")))
+        except OSError:
+            return None
+        return url
+
+    @property
+    def up_file(self) -> Path:
+        """Where `canonq up` leaves the address of its Redis."""
+        return self.state / "redis" / "address"
 
 
 def secret_in(path: Path, key: str, *, may_be_empty: bool = False) -> str:

@@ -43,6 +43,7 @@ let
   # One file for every process and for the operator's command: what is proven by hand is what runs at night.
   environmentFile = pkgs.writeText "canonq.env" ''
     CANONQ_CONFIG=${configFile}
+    CELERY_APP=canonq
     HOME=${cfg.stateDir}
     LANG=C.UTF-8
   '';
@@ -63,7 +64,7 @@ let
 
   beatPidfile = "${cfg.stateDir}/celerybeat.pid";
 
-  celery = "${cfg.package}/bin/celery -A canonq";
+  celery = "${cfg.package}/bin/celery";
 
   # Every process finds its way back to a Redis that was restarted, so none is stopped along with it.
   wanted = [ "network-online.target" ] ++ optional ownRedis "redis-canonq.service";
@@ -99,12 +100,13 @@ let
     };
   };
 
-  command = pkgs.writeShellScriptBin "canonq" ''
+  # What is typed works in the environment of the units: the same Redis, the same checkout, the same programs.
+  command = name: pkgs.writeShellScriptBin name ''
     set -a
     . ${environmentFile}
     ${lib.optionalString (cfg.environmentFile != null) ". ${cfg.environmentFile}"}
     PATH=${lib.makeBinPath programs}:$PATH
-    exec ${cfg.package}/bin/canonq "$@"
+    exec ${cfg.package}/bin/${name} "$@"
   '';
 in
 {
@@ -287,7 +289,7 @@ in
       liveRestore = lib.mkDefault false;
     };
 
-    environment.systemPackages = [ command ];
+    environment.systemPackages = map command [ "canonq" "celery" ];
 
     services.redis.servers = mkIf ownRedis {
       canonq = {

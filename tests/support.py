@@ -71,11 +71,12 @@ class Installation:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of its commands: nothing of the caller's CANONQ_* settings."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("CANONQ_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CANONQ_", "CELERY_"))}
         kept.pop("PYTHONDONTWRITEBYTECODE", None)  # the commands start many times: let them keep their bytecode
         # These machines are always loaded; the tests of trying again set a threshold of their own.
         # Nor does a test wait for the world to mend itself, unless it is about that.
         own = {
+            "CELERY_APP": "canonq",
             "CANONQ_REPO": str(self.checkout),
             "CANONQ_STATE": str(self.state),
             "CANONQ_LOADED_ABOVE": "0",
@@ -95,8 +96,8 @@ class Installation:
         return self._run([sys.executable, "-m", "canonq", *arguments], timeout)
 
     def celery(self, *arguments: str, timeout: float = 60) -> Ended:
-        """Run `celery -A canonq ...` to its end."""
-        return self._run([sys.executable, "-m", "celery", "-A", "canonq", *arguments], timeout)
+        """Run `celery ...` to its end, as it is typed."""
+        return self._run([sys.executable, "-m", "celery", *arguments], timeout)
 
     def _run(self, command: Sequence[str], timeout: float) -> Ended:
         done = subprocess.run(

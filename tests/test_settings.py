@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from canonq.adapters.locks import redis_client
 from canonq.core.errors import WrongConfiguration
 from canonq.settings import load_settings
+from workers.factory import make_app
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +61,89 @@ def test_a_size_that_is_none_is_refused(size: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CANONQ_DISK_FLOOR", size)
     with pytest.raises(WrongConfiguration, match="disk_floor"):
         load_settings()
+
+
+def test_the_broker_of_the_environment_wins_over_the_file_in_either_form(
+    no_file_of_this_machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs").write_text("redis://:password@10.0.0.5:6379/3\n")
+    no_file_of_this_machine.write_text('redis_url = "redis://127.0.0.1:6379/0"\n')
+    monkeypatch.setenv("CANONQ_REDIS_URL_FILE", str(tmp_path / "theirs"))
+    assert load_settings().broker_url() == "redis://:password@10.0.0.5:6379/3"
+    monkeypatch.delenv("CANONQ_REDIS_URL_FILE")
+    no_file_of_this_machine.write_text(f'redis_url_file = "{tmp_path}/theirs"\n')
+    monkeypatch.setenv("CANONQ_REDIS_URL", "redis://10.0.0.6:6379/1")
+    assert load_settings().broker_url() == "redis://10.0.0.6:6379/1"
+    assert load_settings(redis_url_file=tmp_path / "theirs").broker_url() == "redis://:password@10.0.0.5:6379/3"
+
+
+def test_two_brokers_in_one_place_are_refused(no_file_of_this_machine: Path, tmp_path: Path) -> None:
+    no_file_of_this_machine.write_text(f'redis_url = "redis://127.0.0.1/0"\nredis_url_file = "{tmp_path}/other"\n')
+    with pytest.raises(WrongConfiguration, match="both set in one place"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("rediss://u:pw@redis.example.org:6380/0", "rediss://u:pw@redis.example.org:6380/0?ssl_cert_reqs=required"),
+        ("rediss://h:1/0?ssl_cert_reqs=CERT_NONE", "rediss://h:1/0?ssl_cert_reqs=none"),
+        (
+            "rediss://h:1/0?ssl_ca_certs=/etc/ca%20of%20ours.pem",
+            "rediss://h:1/0?ssl_ca_certs=/etc/ca+of+ours.pem&ssl_cert_reqs=required",
+        ),
+        ("redis://:p%2Fw@[::1]:6379", "redis://:p%2Fw@[::1]:6379"),
+        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
+        ("redis+socket:///run/redis.sock", "redis+socket:///run/redis.sock"),
+    ],
+)
+def test_a_redis_address_is_one_that_all_its_readers_take(written: str, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANONQ_REDIS_URL", written)
+    url = load_settings().broker_url()
+    assert url == read
+    app = make_app(load_settings())
+    assert app.backend.connparams["db"] == 0
+    assert app.connection_for_read().transport_cls == url.partition(":")[0].partition("+")[0]
+    redis_client(url).connection_pool.make_connection()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis.example.org:6379", "amqp://guest@h//", "redis://h:port/0", "redis://:hunter2/x@h:1/0", "redis://h:1/name",
+        "rediss://h:1/0?ssl_cert_reqs=maybe", "redis://h:1/0?ssl_cert_reqs=none", "redis+socket://run/redis.sock", "redis://",
+    ],
+)  # fmt: skip
+def test_an_address_that_one_reader_would_not_take_is_told_without_its_password(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "url").write_text(url)
+    monkeypatch.setenv("CANONQ_REDIS_URL_FILE", str(tmp_path / "url"))
+    with pytest.raises(WrongConfiguration, match="redis_url_file") as told:
+        load_settings().broker_url()
+    monkeypatch.delenv("CANONQ_REDIS_URL_FILE")
+    monkeypatch.setenv("CANONQ_REDIS_URL", url)
+    with pytest.raises(WrongConfiguration, match="redis_url") as again:
+        load_settings()
+    assert "hunter2" not in str(told.value) + str(again.value)
+
+
+def test_paths_are_the_same_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "STATE": "./state",
+        "REPO": "checkout",
+        "REDIS_URL_FILE": "url",
+        "FORGE__URL": "http://h",
+        "FORGE__TOKEN_FILE": "t",
+    }.items():
+        monkeypatch.setenv(f"CANONQ_{name}", value)
+    settings = load_settings()
+    assert settings.forge is not None
+    assert (settings.state, settings.repo, settings.redis_url_file, settings.forge.token_file) == (
+        tmp_path / "state",
+        tmp_path / "checkout",
+        tmp_path / "url",
+        tmp_path / "t",
+    )

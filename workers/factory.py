@@ -74,12 +74,28 @@ def _transport() -> dict[str, Any]:
     return {"visibility_timeout": VISIBILITY_TIMEOUT, "socket_keepalive": True, "queue_order_strategy": "priority"}
 
 
+#: Name of the argument that says the recipe, of each task.
+_RECIPE_IN = {
+    "canonq.sweep": "recipes",
+    "canonq.sync": "recipe",
+    "canonq.decide": "synced",
+    "canonq.test": "decided",
+    "canonq.promote": "proven",
+}
+
+
+def recipe_given(name: str, args: Any, kwargs: Any) -> Any:
+    """What a task's arguments say of the recipe: a name, a step's value, or a sweep's list; None without one."""
+    return args[0] if args else (kwargs or {}).get(_RECIPE_IN.get(name, ""))
+
+
 def route(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **more: Any) -> dict[str, str]:
     """The queue of a task called by hand: test and promote go where the recipe's weight says."""
-    if name in ("canonq.test", "canonq.promote") and args:
-        first = args[0].get("recipe") if isinstance(args[0], dict) else args[0]
+    if name in ("canonq.test", "canonq.promote"):
+        given = recipe_given(name, args, kwargs)
         try:
-            return {"queue": Checkout(load_settings().repo).enrolment(first).queue}
+            recipe = given.get("recipe") if isinstance(given, dict) else given
+            return {"queue": Checkout(load_settings().repo).enrolment(recipe).queue}
         except CanonqError:
-            return {"queue": LIGHT}  # the task itself says what is wrong
+            return {"queue": LIGHT}  # the task itself says what is wrong, or goes on to the right queue from there
     return {"queue": LIGHT}

@@ -45,7 +45,7 @@ def start_chain(enrolment: Enrolment, sweep: str, named: bool, *, step: str = "s
 @app.task(bind=True, throws=(StepFailed,), name="canonq.sweep")
 def sweep(
     self: Task[Any, Any],
-    recipes: list[str] | None = None,
+    recipes: list[str] | str | None = None,
     sweep: str | None = None,
     nightly: bool = False,
     named: bool | None = None,
@@ -63,7 +63,7 @@ def sweep(
             log.warning("Another beat has started tonight's sweep already.")
             return {"sweep": None, "started": []}
         sweep = sweep or world.sweeps.id_for(self.request.id, world.new_id())
-        opened = open_sweep(world, recipes or (), sweep, named=named)
+        opened = open_sweep(world, [recipes] if isinstance(recipes, str) else recipes or (), sweep, named=named)
         begun = start(world, opened, lambda enrolment: start_chain(enrolment, opened.sweep, opened.named))
     except CanonqError as error:
         log.critical("The sweep did nothing: %s", error)

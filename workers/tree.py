@@ -14,7 +14,7 @@ from pathlib import Path
 from canonq.adapters.files import told
 from canonq.adapters.programs import with_parent
 from canonq.adapters.redis_server import embedded_redis
-from canonq.core.errors import HostProblem
+from canonq.core.errors import Busy, HostProblem
 from canonq.settings import Settings, load_settings
 from workers.factory import make_app
 
@@ -25,9 +25,9 @@ _STOP_LIMIT = 30.0  #: seconds a process gets to stop
 class Tree:
     """Processes that live and end together."""
 
-    def __init__(self, settings: Settings, broker: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._logs = settings.state / "logs"
-        self._env = {**os.environ, "CANONQ_REDIS_URL": broker}
+        self._env = {**os.environ, "CELERY_APP": "canonq"}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         with told(self._logs):
             self._logs.mkdir(parents=True, exist_ok=True)
@@ -71,23 +71,25 @@ class Tree:
 def running(settings: Settings, *, beat: bool = False, keep_redis: bool = False) -> Iterator[Tree]:
     """Run Redis (where none is configured), a light and a heavy worker, and beat, as long as the block lasts.
 
-    In the block CANONQ_REDIS_URL names the Redis in use. HostProblem when the workers do not come up.
+    In the block the settings name the Redis in use. HostProblem when the workers do not come up, Busy when a `canonq up`
+    keeps its Redis in this state folder already.
     """
     with contextlib.ExitStack() as stack:
-        url = settings.broker_url()
-        if url is None:
-            url = stack.enter_context(embedded_redis(settings.state / "redis" if keep_redis else None))
-        before = os.environ.get("CANONQ_REDIS_URL")
-        os.environ["CANONQ_REDIS_URL"] = url
-        tree = Tree(settings, url)
+        if keep_redis and settings.configured_broker() is None and settings.broker_of_up():
+            raise Busy(
+                f"A `canonq up` runs on {settings.state} already.", mend="use that one, or stop it first.", code="already-up"
+            )
+        if settings.broker_url() is None:
+            data, address = (settings.state / "redis", settings.up_file) if keep_redis else (None, None)
+            stack.enter_context(_named(stack.enter_context(embedded_redis(data, address=address))))
+        tree = Tree(settings)
         interrupted = True
         try:
-            celery = ("celery", "-A", "canonq")
             unheard = ("--without-gossip", "--without-mingle", "--loglevel=INFO")
             suffix = f"{os.getpid()}@%h"
             tree.start(
                 "worker-light",
-                *celery,
+                "celery",
                 "worker",
                 "-n",
                 f"light-{suffix}",
@@ -97,10 +99,10 @@ def running(settings: Settings, *, beat: bool = False, keep_redis: bool = False)
                 str(settings.light_workers),
                 *unheard,
             )
-            tree.start("worker-heavy", *celery, "worker", "-n", f"heavy-{suffix}", "-Q", "heavy,light", "-c", "1", *unheard)
+            tree.start("worker-heavy", "celery", "worker", "-n", f"heavy-{suffix}", "-Q", "heavy,light", "-c", "1", *unheard)
             if beat:
                 # No pidfile: after a power cut its number may be another process's. A second beat would do no harm.
-                tree.start("beat", *celery, "beat", "--pidfile=", "--loglevel=INFO")
+                tree.start("beat", "celery", "beat", "--pidfile=", "--loglevel=INFO")
                 if settings.webhook is not None:
                     tree.start("webhook", "workers.webhook")
             _await_workers(tree, 2, os.getpid())
@@ -108,10 +110,19 @@ def running(settings: Settings, *, beat: bool = False, keep_redis: bool = False)
             interrupted = False
         finally:
             tree.stop(at_once=interrupted)
-            if before is None:
-                os.environ.pop("CANONQ_REDIS_URL", None)
-            else:
-                os.environ["CANONQ_REDIS_URL"] = before
+
+
+@contextlib.contextmanager
+def _named(url: str) -> Iterator[None]:
+    """The environment names this Redis, and no other, as long as the block lasts."""
+    names = ("CANONQ_REDIS_URL", "CANONQ_REDIS_URL_FILE")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ["CANONQ_REDIS_URL"] = url
+    try:
+        yield
+    finally:
+        del os.environ["CANONQ_REDIS_URL"]
+        os.environ.update(before)
 
 
 def _await_workers(tree: Tree, count: int, pid: int) -> None:

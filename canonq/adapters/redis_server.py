@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -11,13 +12,17 @@ import time
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 
+from canonq.adapters.files import told, write_durably
 from canonq.adapters.programs import with_parent
 from canonq.core.errors import HostProblem
 
 _START_LIMIT = 20.0  #: seconds
+_SOCKET = "redis.sock"
+_LONGEST_SOCKET = 107  #: bytes that the kernel takes for a socket's path, without the final zero
 
 
 def redis_server_program() -> str:
@@ -31,18 +36,51 @@ def redis_server_program() -> str:
     raise HostProblem("There is no redis-server.", mend="install Redis, or set CANONQ_REDIS_URL.", code="redis-missing")
 
 
+def socket_folder(*, wanted: Path | None = None) -> Path:
+    """A folder for the socket: `wanted` where its path is short enough, else a new one below TMPDIR or /tmp."""
+    if wanted is not None and _fits(wanted):
+        return wanted
+    for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - the folder made in it is private
+        with contextlib.suppress(OSError):
+            folder = Path(tempfile.mkdtemp(prefix="canonq-redis-", dir=parent))
+            if _fits(folder):
+                return folder
+            folder.rmdir()
+    raise HostProblem(
+        f"The embedded Redis needs a socket whose path has at most {_LONGEST_SOCKET} bytes; TMPDIR is {tempfile.gettempdir()}, "
+        "and nothing can be made in /tmp.",
+        mend="set TMPDIR to a short path, or run a Redis and set CANONQ_REDIS_URL.",
+        code="redis-not-started",
+    )
+
+
+def _fits(folder: Path) -> bool:
+    return len(os.fsencode(folder / _SOCKET)) <= _LONGEST_SOCKET
+
+
+def _quoted(path: Path) -> str:
+    """A path as one word of Redis's configuration."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 @contextlib.contextmanager
-def embedded_redis(data: Path | None = None) -> Iterator[str]:
-    """Run a Redis as long as the block lasts and give its URL. `data`: a folder to keep its data in (AOF)."""
-    folder = Path(tempfile.mkdtemp(prefix="canonq-redis-"))
-    socket = folder / "redis.sock"
+def embedded_redis(data: Path | None = None, *, address: Path | None = None) -> Iterator[str]:
+    """Run a Redis as long as the block lasts and give its URL, also in the file `address`.
+
+    `data`: a folder to keep its data in (AOF); its socket is there too, where the path is not too long for one.
+    """
+    if data is not None:
+        with told(data):
+            data.mkdir(parents=True, exist_ok=True)
+            data.chmod(0o700)
+    folder = socket_folder(wanted=data)
     kept = data or folder
-    kept.mkdir(parents=True, exist_ok=True)
+    socket = folder / _SOCKET
     settings = [
         "port 0",
-        f"unixsocket {socket}",
+        f"unixsocket {_quoted(socket)}",
         "unixsocketperm 600",
-        f"dir {kept}",
+        f"dir {_quoted(kept)}",
         f"appendonly {'yes' if data else 'no'}",
         'save ""',
         "maxmemory-policy noeviction",
@@ -62,8 +100,13 @@ def embedded_redis(data: Path | None = None) -> Iterator[str]:
         process.stdin.write("\n".join(settings).encode())
         process.stdin.close()
         _await_answer(socket, process, folder / "redis.log")
-        yield f"redis+socket://{socket}"
+        url = f"redis+socket://{quote(str(socket))}"
+        if address is not None:
+            write_durably(address, url.encode(), mode=0o600)
+        yield url
     finally:
+        if address is not None:
+            address.unlink(missing_ok=True)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
@@ -71,7 +114,8 @@ def embedded_redis(data: Path | None = None) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder != data:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _await_answer(socket: Path, process: subprocess.Popen[bytes], log: Path) -> None:

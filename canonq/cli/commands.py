@@ -14,7 +14,7 @@ from celery import Celery, Signature, chain
 
 from canonq import __version__
 from canonq.cli.output import OUTCOME_COLUMNS, outcome_rows, print_json, print_table
-from canonq.cli.waiting import await_result, await_sweep, check_broker, locks_for, require_workers, workers_for
+from canonq.cli.waiting import await_result, await_sweep, locks_for, require_workers, workers_for
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus, HostProblem, WrongUse
 from canonq.core.names import ref_name
@@ -31,6 +31,7 @@ from canonq.settings import load_settings
 from canonq.wiring import live
 from workers import tree as process_tree
 from workers import webhook as webhook_server
+from workers.broker import check_broker
 from workers.factory import LIGHT, make_app
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, for programs.")
@@ -366,7 +367,15 @@ def up(as_json: bool) -> ExitStatus:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with process_tree.running(settings, beat=True, keep_redis=True) as tree:
         told = {"up": True, "enrolled": enrolled.names, "logs": str(process_tree.log_folder(settings))}
-        print_json(told) if as_json else click.echo(f"Up with {len(enrolled.names)} recipes; logs in {told['logs']}.")
+        told["redis"] = load_settings().broker_url() if settings.configured_broker() is None else None
+        if as_json:
+            print_json(told)
+        else:
+            click.echo(f"Up with {len(enrolled.names)} recipes; logs in {told['logs']}.")
+            if told["redis"]:
+                click.echo(
+                    f"Its Redis is {told['redis']}; canonq and celery with CANONQ_STATE={settings.state} find it by themselves."
+                )
         try:
             while (dead := tree.dead()) is None:
                 time.sleep(1)

@@ -10,7 +10,6 @@ from typing import Any
 import click
 from celery import Celery
 from celery.result import AsyncResult
-from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 
 from canonq.adapters.redis_server import embedded_redis
@@ -21,6 +20,7 @@ from canonq.flows.world import World
 from canonq.settings import Settings
 from canonq.wiring import live
 from workers import tree as process_tree
+from workers.broker import check_broker, no_reader, unread
 
 _LOOK_EVERY = 0.25
 _WRONG_USE = (
@@ -58,29 +58,14 @@ def locks_for(settings: Settings) -> Iterator[World]:
         yield live(settings.model_copy(update={"redis_url": SecretStr(url)}))
 
 
-def check_broker(app: Celery) -> None:
-    """HostProblem when the broker does not answer."""
-    try:
-        with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=5)
-    except (OperationalError, OSError) as error:
-        raise HostProblem(
-            f"Redis does not answer: {error}.", mend="start it, or correct CANONQ_REDIS_URL.", code="redis-unreachable"
-        ) from error
-
-
 def require_workers(app: Celery, queues: set[str], *, wait: bool = True) -> None:
     """HostProblem when nobody consumes a queue that is needed; without `wait`, only a warning."""
     check_broker(app)
-    answers = app.control.inspect(timeout=2).active_queues() or {}
-    missing = queues - {queue["name"] for found in answers.values() for queue in found}
-    if not missing:
+    if not (missing := unread(app, queues)):
         return
-    what = f"No worker takes work from the queue {' and '.join(sorted(missing))}."
-    mend = "start the workers (README, Run it every night); a busy host may be slow to answer: try again."
     if wait:
-        raise HostProblem(what, mend=mend, code="no-workers")
-    click.echo(f"canonq: {what} The work is queued until one does.", err=True)
+        raise no_reader(missing)
+    click.echo(f"canonq: {no_reader(missing).what} The work is queued until one does.", err=True)
 
 
 def await_sweep(world: World, sweep: str, tree: process_tree.Tree | None, *, quiet: bool) -> dict[str, Any]:

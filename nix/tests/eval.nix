@@ -68,7 +68,7 @@ rec {
   };
   leastEnvironment = environment least;
   mostEnvironment = environment most;
-  command = (builtins.head most.environment.systemPackages).text;
+  commands = builtins.listToAttrs (map (p: { inherit (p) name; value = p.text; }) most.environment.systemPackages);
   thePackage = builtins.removeAttrs (pkgs.callPackage ../package.nix { }) [ "outPath" "src" ];
   default = (import ../default.nix { inherit pkgs; }).pname;
   shell = map (p: p.name) (import ../shell.nix { inherit pkgs; }).packages;

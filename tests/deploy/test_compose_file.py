@@ -121,3 +121,9 @@ def test_a_missing_required_variable_is_refused_with_what_to_do(tmp_path: Path, 
     assert status != 0
     assert missing in said
     assert advice in said
+
+
+@pytest.mark.parametrize("name", CANONQ_SERVICES)
+def test_celery_typed_in_any_container_is_canonqs(services: dict[str, Any], name: str) -> None:
+    assert services[name]["environment"]["CELERY_APP"] == "canonq"
+    assert "-A canonq" not in script(services[name])

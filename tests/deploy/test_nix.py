@@ -100,11 +100,19 @@ def test_every_unit_has_the_same_environment_and_programs(nix: dict[str, str], c
     assert names(list(programs.pop())) >= PROGRAMS
 
 
-def test_the_operator_s_command_runs_in_the_environment_of_the_units(nix: dict[str, str]) -> None:
-    command = value(nix, "command")
-    assert ". /nix/store/stub-canonq.env" in command
-    assert ". /run/secrets/canonq-env" in command
-    assert all(f"/nix/store/stub-{program}/bin" in command for program in PROGRAMS)
+def test_the_operator_s_commands_run_in_the_environment_of_the_units(nix: dict[str, str]) -> None:
+    commands = value(nix, "commands")
+    assert set(commands) == {"canonq", "celery"}
+    for name, command in commands.items():
+        assert ". /nix/store/stub-canonq.env" in command
+        assert ". /run/secrets/canonq-env" in command
+        assert f'/bin/{name} "$@"' in command
+        assert all(f"/nix/store/stub-{program}/bin" in command for program in PROGRAMS)
+
+
+def test_celery_is_canonqs_for_every_unit_and_for_the_operator(nix: dict[str, str]) -> None:
+    assert "CELERY_APP=canonq" in value(nix, "mostEnvironment").splitlines()
+    assert "-A canonq" not in str(value(nix, "most")["systemd"]["services"])
 
 
 @pytest.mark.parametrize("name", ["canonq-worker-light", "canonq-worker-heavy"])

@@ -74,13 +74,14 @@ def test_promote_called_by_celery_refuses_with_reasons_and_promotes_a_green_verd
     ]
     assert small.canonq("test", "small", "--json").json["verdict"] == "green"
     assert record_of(small) == {}, "a test alone promotes nothing"
-    called = small.celery("call", "canonq.promote", "--args", '["small"]')
+    called = small.celery("call", "canonq.promote", "--args", "small")
     assert called.status == 0, called.err
     until("the promotion", lambda: record_of(small), 60, workers)
+    assert small.celery("result", called.out.strip(), "--timeout", "60").json["outcome"] == "promoted"
     assert small.canonq("promote", "small", "--json").json["outcome"] == "already"
     refused = small.celery("call", "canonq.promote", "--args", '["../small"]')
-    assert refused.status == 0
-    until("the refusal", lambda: "is not a recipe name" in workers.log("light") + workers.log("heavy"), 20, workers)
+    assert refused.status == 2
+    assert "is not a recipe name" in refused.err
 
 
 def test_a_heavy_recipe_is_tested_by_the_heavy_worker_only(small: Installation, workers: Processes) -> None:

@@ -1,0 +1,187 @@
+"""`celery call` and `celery result` as people type them, with a light worker and no heavy one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+from pydantic import SecretStr
+
+from canonq.adapters.locks import redis_client
+from canonq.adapters.redis_server import embedded_redis
+from canonq.settings import Settings
+from tests.support import Ended, Installation, make_recipe
+from workers.factory import HEAVY, LIGHT, make_app
+
+LIMIT = 120.0  #: seconds
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    root = tmp_path_factory.mktemp("words")
+    make_recipe(root / "upstream", {"1.0.0+1.0": {"compose.yml": "services: {}\n"}})
+    with embedded_redis() as url:
+        made = Installation(root, {"CANONQ_REDIS_URL": url})
+        for recipe, weight in (("custom-html", "light"), ("wiki", "heavy")):
+            made.enrol(recipe, f'upstream = "{root}/upstream"\nweight = "{weight}"\n')
+        with (root / "worker.log").open("wb") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "celery", "worker", "-n", "words@%h", "-Q", "light", "-c", "1"],
+                env=made.environment,
+                cwd=root,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            until(lambda: app_of(made).control.ping(timeout=1))
+            yield made
+        finally:
+            worker.terminate()
+            worker.wait(60)
+
+
+def app_of(installed: Installation) -> Celery:
+    return make_app(Settings(state=installed.state, redis_url=SecretStr(installed.settings["CANONQ_REDIS_URL"])))
+
+
+def until(true: Callable[[], object]) -> None:
+    ends = time.monotonic() + LIMIT
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def client(installed: Installation) -> Iterator[redis.Redis]:
+    with redis_client(installed.settings["CANONQ_REDIS_URL"]) as found:
+        yield found
+        found.delete(HEAVY)
+
+
+def test_a_bare_word_is_the_recipe_and_the_answer_is_json(installed: Installation) -> None:
+    called = installed.celery("call", "canonq.promote", "--args", "custom-html")
+    assert called.status == 0, called.err
+    answer = installed.celery("result", called.out.strip(), "--timeout", str(LIMIT), timeout=2 * LIMIT)
+    assert answer.status == 0, answer.err
+    assert (answer.json["recipe"], answer.json["outcome"], answer.json["reason"]) == ("custom-html", "refused", "no-verdict")
+
+
+def test_celery_beside_canonq_knows_its_tasks_though_no_app_is_named(installed: Installation, client: redis.Redis) -> None:
+    installed = Installation(installed.root, {**installed.settings, "CELERY_APP": ""})
+    broker = installed.settings["CANONQ_REDIS_URL"]
+    called = installed.celery("-b", broker, "call", "canonq.decide", "--kwargs", '{"synced": "../etc"}')
+    assert called.status == 2
+    assert "is not a recipe name" in called.err
+    called = installed.celery("-b", broker, "call", "canonq.sync", "--kwargs", '{"recipe": "custom-html"}')
+    assert called.status == 0, called.err
+    assert (
+        installed.celery("result", called.out.strip(), "--timeout", str(LIMIT), timeout=2 * LIMIT).json["latest"] == "1.0.0+1.0"
+    )
+    assert client.llen("celery") == 0, "nobody reads Celery's own default queue"
+
+
+#: Many commands in one process, each as its own: starting one takes seconds on a busy machine.
+_TYPIST = """
+import json, sys
+from celery.bin.celery import celery
+from click.testing import CliRunner
+for line in json.load(sys.stdin):
+    ended = CliRunner().invoke(celery, line, auto_envvar_prefix="CELERY")
+    print(json.dumps([ended.exit_code, ended.stdout, ended.stderr]))
+"""
+
+
+def type_all(installed: Installation, lines: list[list[str]]) -> list[Ended]:
+    done = subprocess.run(
+        [sys.executable, "-c", _TYPIST],
+        input=json.dumps(lines),
+        env=installed.environment,
+        cwd=installed.root,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT * 3,
+        check=True,
+    )
+    return [Ended(*json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def test_a_call_that_no_worker_would_do_fails_where_it_is_typed(installed: Installation, client: redis.Redis) -> None:
+    told = {
+        ("canonq.promot", "--args", "custom-html"): "did you mean canonq.promote?",
+        ("canonq.promote", "--args", "custom-htm"): "'custom-htm' is not enrolled",
+        ("canonq.promote", "--kwargs", '{"recipe": "custom-html"}'): "it takes: proven",
+        ("canonq.promote", "--args", '["custom-html"'): "this is no JSON",
+        ("canonq.promote", "--args", '{"proven": "custom-html"}'): "give it to --kwargs",
+        ("canonq.promote", "--args", "7"): "'7' is not enrolled",
+        ("canonq.promote", "--args", "custom-html", "--queue", "lite"): "There is no queue 'lite'",
+        ("canonq.promote", "--args", "custom-html", "--serializer", "pickle"): "read JSON only",
+        ("canonq.promote", "--args", "custom-html", "--exchange", "other"): "--exchange cannot be given",
+        ("canonq.promote", "--args", "wiki"): "No worker takes work from the queue heavy.",
+        ("canonq.test", "--kwargs", '{"decided": "wiki"}'): "No worker takes work from the queue heavy.",
+        ("canonq.sweep", "--args", "custom-htm"): "'custom-htm' is not enrolled",
+    }
+    for typed, ended in zip(told, type_all(installed, [["call", *typed] for typed in told]), strict=True):
+        assert ended.status in (2, 3), typed
+        assert told[typed] in ended.err, typed
+        assert "Traceback" not in ended.err
+        assert ended.out == ""
+    assert client.llen(LIGHT) == client.llen(HEAVY) == 0
+
+
+def test_asking_for_a_result_ends_whatever_became_of_the_task(installed: Installation, client: redis.Redis) -> None:
+    app = app_of(installed)
+    queued = app.send_task("canonq.promote", args=["wiki"], queue=HEAVY).id
+    begun = "11111111-2222-3333-4444-555555555555"
+    app.backend.store_result(begun, None, "STARTED")
+    failed = app.send_task("canonq.sync", args=["../x"], queue=LIGHT).id
+    answers = type_all(installed, [["result", id_] for id_ in (queued, begun, "no-such-id", failed)])
+    assert [answer.status for answer in answers] == [1, 1, 1, 1]
+    assert [answer.json["state"] for answer in answers] == ["queued", "lost", "unknown", "failed"]
+    assert "the queue heavy" in answers[0].json["detail"]
+    assert answers[3].json["code"] == "bad-recipe-name"
+    assert answers[3].json["detail"].startswith("'../x' is not a recipe name.")
+
+
+def test_a_heavy_recipe_found_on_the_light_queue_goes_on_to_the_heavy_one(installed: Installation, client: redis.Redis) -> None:
+    """So calls whoever has no checkout at hand."""
+    asked = app_of(installed).send_task("canonq.promote", kwargs={"proven": "wiki"}, queue=LIGHT)
+    until(lambda: client.llen(HEAVY) == 1)
+    assert client.llen(LIGHT) == 0
+    (message,) = client.lrange(HEAVY, 0, -1)
+    assert json.loads(message)["headers"]["id"] == asked.id
+
+
+def test_a_redis_that_is_away_is_told_in_one_line(installed: Installation) -> None:
+    away = Installation(installed.root, {"CANONQ_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"})
+    for typed in (["call", "canonq.promote", "--args", "custom-html"], ["result", "some-id"]):
+        ended = away.celery(*typed)
+        assert ended.status == 3
+        assert ended.err.count("\n") == 1
+        assert "Redis does not answer" in ended.err
+        assert "hunter2" not in ended.err
+
+
+def test_commands_find_the_redis_that_up_runs_for_their_state_folder(tmp_path: Path) -> None:
+    settings = Settings(state=tmp_path / "a state")
+    assert settings.broker_url() is None
+    with embedded_redis(settings.state / "redis", address=settings.up_file) as url:
+        assert settings.broker_url() == url
+        redis_client(url).ping()
+        assert make_app(settings).connection_for_read().ensure_connection(max_retries=1, timeout=5)
+    assert settings.broker_url() is None
+
+
+def test_the_embedded_redis_runs_where_paths_are_too_long_for_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("a" * 60) / ("b" * 60)
+    long.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    for data in (None, long / "redis"):
+        with embedded_redis(data) as url:
+            assert redis_client(url).ping()

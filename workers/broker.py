@@ -1,0 +1,77 @@
+"""What the broker is asked: whether it is there, who reads its queues, which messages wait."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from canonq.core.errors import HostProblem
+
+
+def check_broker(app: Celery) -> None:
+    """HostProblem when the broker does not answer."""
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
+    except (OperationalError, RedisError, OSError) as error:
+        raise HostProblem(
+            f"Redis does not answer: {str(error).rstrip('.')}.",
+            mend="start it, or correct CANONQ_REDIS_URL.",
+            code="redis-unreachable",
+        ) from error
+
+
+class _Enough(Exception):
+    """No error: it ends the listening."""
+
+
+def unread(app: Celery, queues: set[str], wait: float = 2.0) -> set[str]:
+    """Those of the queues that no worker reads, as far as workers answer within `wait` seconds of silence."""
+    left = set(queues)
+
+    def hear(answer: dict[str, Any]) -> None:
+        for found in answer.values():
+            if isinstance(found, list):
+                left.difference_update(queue["name"] for queue in found)
+        if not left:
+            raise _Enough
+
+    with contextlib.suppress(_Enough):
+        app.control.broadcast("active_queues", reply=True, timeout=wait, callback=hear)
+    return left
+
+
+def require_readers(app: Celery, queues: set[str]) -> None:
+    """HostProblem when the broker is away, or when nobody reads one of the queues."""
+    check_broker(app)
+    if missing := unread(app, queues):
+        raise no_reader(missing)
+
+
+def no_reader(queues: set[str]) -> HostProblem:
+    """The error for queues that nobody reads."""
+    return HostProblem(
+        f"No worker takes work from the queue {' and '.join(sorted(queues))}.",
+        mend="start the workers (README, Run it every night); a busy host may be slow to answer: try again.",
+        code="no-workers",
+    )
+
+
+def waiting_in(app: Celery) -> dict[str, str]:
+    """Id of each task whose message waits or was handed to a worker and not acknowledged -> its queue, or "" when handed out."""
+    found: dict[str, str] = {}
+    with app.connection_for_read() as connection:
+        client = connection.default_channel.client
+        for queue in app.conf.task_queues:
+            for raw in client.lrange(queue.name, 0, -1):
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # not one of ours
+                    found[json.loads(raw)["headers"]["id"]] = queue.name
+        for raw in client.hvals("unacked"):
+            with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+                found[json.loads(raw)[0]["headers"]["id"]] = ""
+    return found

@@ -1,0 +1,17 @@
+"""Read by every `celery` of the environment that canonq is installed in, before Celery reads its own options.
+
+canonq is an application: the `celery` beside it is for its tasks. Where no app is named, Celery would send them to a queue that
+nobody reads (with only a broker given) or to a RabbitMQ on this host.
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery.bin.call import call
+
+if not os.environ.get("CELERY_APP"):
+    os.environ["CELERY_APP"] = "canonq"
+
+#: What the entry point adds is what is there already.
+__all__ = ["call"]
