@@ -185,7 +185,14 @@ class Engine(Protocol):
         """HostProblem when the Engine does not answer, is no Swarm manager, or may not be used."""
 
     def ensure_images(self, references: Sequence[str], timeout: float) -> dict[str, str]:
-        """Have every image locally, pulling what is missing; reference -> digest or image id."""
+        """Have every image locally, pulling what is missing; reference -> digest or image id.
+
+        RecipeProblem for a name that is none and for an image that nobody can have; HostProblem for all else, with the
+        registry's address as `outside`.
+        """
+
+    def is_image(self, reference: str, digest: str) -> bool:
+        """Whether what is here under a name is the image that `ensure_images` gave `digest` for, by any digest or id of it."""
 
     def image_sizes(self, references: Sequence[str]) -> dict[str, int]:
         """Reference -> bytes, of those that are here."""

@@ -47,6 +47,10 @@ class FakeEngine:
         del timeout
         return {reference: f"sha256:{hashlib.sha256(reference.encode()).hexdigest()}" for reference in references}
 
+    def is_image(self, reference: str, digest: str) -> bool:
+        """See ports.Engine.is_image."""
+        return self.ensure_images([reference], 1)[reference] == digest
+
     def image_sizes(self, references: Sequence[str]) -> dict[str, int]:
         """Every image is there and takes nothing."""
         return dict.fromkeys(references, 0)

@@ -24,6 +24,7 @@ from canonq.core.convergence import Service, Task, same_spec
 from canonq.core.deployable import LABEL_KIND, LABEL_OWNER, Deployable
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem, TimedOut
+from canonq.core.images import digest_of, image_name, is_known_as
 from canonq.ports import Answer, Ended, Roots
 
 NAMESPACE = "com.docker.stack.namespace"
@@ -118,12 +119,21 @@ class SwarmEngine:
                 self._pull(reference, max(1.0, ends - time.monotonic()))
                 image = self._image(reference)
             if image is None:
-                raise RecipeProblem(f"The image {reference} is not there after its pull.", code="image-unavailable")
-            digests = image.get("RepoDigests") or []
-            found[reference] = str(digests[0].partition("@")[2] if digests else image["Id"])
+                raise HostProblem(
+                    f"The image {reference} is not there after its pull.",
+                    mend="something on this host removes images while canonq works, such as a nightly `docker system prune`.",
+                    code="image-gone",
+                )
+            found[reference] = digest_of(reference, image)
         return found
 
+    def is_image(self, reference: str, digest: str) -> bool:
+        """See ports.Engine.is_image."""
+        image = self._image(reference)
+        return image is not None and is_known_as(reference, digest, image)
+
     def _image(self, reference: str) -> dict[str, Any] | None:
+        image_name(reference)
         with _translated("look at an image"):
             try:
                 return dict(self._api.inspect_image(reference))
@@ -133,7 +143,7 @@ class SwarmEngine:
     def _pull(self, reference: str, timeout: float) -> None:
         ended = run(["docker", "pull", "--quiet", reference], timeout=timeout, env=plain_environment())
         if ended.status != 0:
-            raise deploy_problem(ended.tail, f"the pull of {reference}", default="image-unavailable")
+            raise deploy_problem(ended.tail, f"the pull of {reference}", default="pull-failed")
 
     def image_sizes(self, references: Sequence[str]) -> dict[str, int]:
         """See ports.Engine.image_sizes."""

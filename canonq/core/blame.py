@@ -1,51 +1,115 @@
-"""Whose fault a failed deploy or task is: one table of texts, in the order they are tried. Pure."""
+"""Whose fault it is when Docker says no: one table of what its engines and its command say, in the order it is tried. Pure.
+
+Only what is known to be the recipe's makes a red. A text that no row knows is nobody's red: it is an error, it is tried again,
+and it stays an error (docs/decisions/0018-whose-fault.md).
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
 
+#: The code of a text that no row knows.
+UNKNOWN = "docker-unknown"
+
 
 @dataclass(frozen=True)
 class Pattern:
-    """One text that tells what went wrong."""
+    """One thing that Docker says, and what it means."""
 
-    text: str  #: in lower case
+    text: str  #: a regular expression, in lower case
     code: str
     kind: type[CanonqError]  #: whose fault it is
     mend: str
     final: bool = False  #: said of a task, it means that no later task will do better
 
+    def found_in(self, said: str) -> bool:
+        """Whether `said`, in lower case, shows it."""
+        return re.search(self.text, said) is not None
+
+
+_GONE = "the image is not in its registry for anybody; ask the recipe to correct the name or the tag."
+_SHAPE = "correct the compose file; the message names the place."
 
 PATTERNS: tuple[Pattern, ...] = (
-    Pattern("only updates to labels are allowed", "config-not-bumped", RecipeProblem,
+    # What canonq's host must have, and what is in its way.
+    Pattern(r"cannot connect to the docker daemon|error during connect|connect to the docker (daemon|api)", "docker-unreachable",
+            HostProblem, "start Docker."),
+    Pattern(r"client version .* is too (new|old)", "docker-api", HostProblem,
+            "the docker command and the Engine are too far apart in age; install those of one release."),
+    Pattern(r"is not a swarm manager|swarm does not have a leader|swarm is encrypted", "no-swarm", HostProblem,
+            "run `docker swarm init`, or unlock the swarm."),
+    Pattern(r"no space left on device|disk quota exceeded", "disk-full", HostProblem, "free some disk.", final=True),
+    Pattern(r"cannot allocate memory|resource temporarily unavailable|too many open files", "host-exhausted", HostProblem,
+            "the host has run out of memory, processes or files; look what takes them."),
+    Pattern(r"non-overlapping ipv4 address pool|pool overlaps with other one|addresses may be exhausted", "addresses-used-up",
+            HostProblem, "Docker has no addresses left for another network; remove networks, or widen default-address-pools."),
+    Pattern(r"insufficient resources on", "host-too-small", HostProblem,
+            "no node has the memory or processors that the release reserves; give the host more, or lower the reservation.",
+            final=True),
+    Pattern(r"host-mode port already in use|is already in use by service .* as an? (ingress|host-published) port|"
+            r"port is already allocated", "port-taken", HostProblem, "another app has the port; stop it.", final=True),
+    Pattern(r"address already in use", "port-taken", HostProblem, "another program has the port; stop it."),
+    Pattern(r"missing plugin on|plugin \"[^\"]*\" not found", "plugin-missing", HostProblem,
+            "install the plugin of Docker that the release asks for.", final=True),
+    Pattern(r"no suitable node", "no-node-fits", HostProblem,
+            "this host does not fulfil what the release asks of a node; `docker node inspect self` shows its labels and state.",
+            final=True),
+    Pattern(r"declared as external, but it is not in the right scope", "network-scope", HostProblem,
+            "a network of that name is there, but for this host alone; make it anew with `docker network create -d overlay`."),
+    Pattern(r"declared as external, but could not be found|(config|secret) not found: ", "network-missing", HostProblem,
+            "the recipe expects an external network, secret or config that this host does not have; make it."),
+    Pattern(r"only updates to labels are allowed", "config-not-bumped", RecipeProblem,
             "the release changes a config or secret without a new *_VERSION in abra.sh; bump it and tag again."),
-    Pattern("toomanyrequests", "registry-rate-limit", HostProblem, "wait, or log the Engine in to the registry.", final=True),
-    Pattern("cannot connect to the docker daemon", "docker-unreachable", HostProblem, "start Docker."),
-    Pattern("is not a swarm manager", "no-swarm", HostProblem, "run `docker swarm init`."),
-    Pattern("no space left on device", "disk-full", HostProblem, "free some disk.", final=True),
-    Pattern("manifest unknown", "image-unavailable", RecipeProblem,
-            "the release names an image that is not there any more.", final=True),
-    Pattern("pull access denied", "image-unavailable", RecipeProblem, "the release names an image nobody may pull.", final=True),
-    Pattern("no such image", "image-unavailable", RecipeProblem, "the release names an image that is not there.", final=True),
-    Pattern("host-mode port already in use", "port-taken", HostProblem, "another app has the port; stop it.", final=True),
-    Pattern("port is already allocated", "port-taken", HostProblem, "another program has the port; stop it.", final=True),
-    Pattern("address already in use", "port-taken", HostProblem, "another program has the port; stop it."),
-    Pattern("invalid mount config", "mount-invalid", RecipeProblem, "the release mounts what is not there.", final=True),
-    Pattern("executable file not found", "cannot-start", RecipeProblem, "the image lacks the command.", final=True),
-    Pattern("oci runtime create failed", "cannot-start", RecipeProblem, "the release's container cannot be made.", final=True),
-    Pattern("exec format error", "cannot-start", RecipeProblem, "the release's image is for another kind of machine."),
-    Pattern("no such host", "registry-unreachable", HostProblem, "the registry cannot be reached; check the network."),
-    Pattern("i/o timeout", "registry-unreachable", HostProblem, "the registry cannot be reached; check the network."),
-    Pattern("connection refused", "registry-unreachable", HostProblem, "the registry cannot be reached; check the network."),
-    Pattern("unauthorized", "registry-refused", HostProblem, "log the Engine in to the registry."),
-    Pattern("could not be found", "network-missing", HostProblem,
-            "an external network, secret or config is missing on this host."),
-    Pattern("does not match format 'duration'", "compose-invalid", RecipeProblem, "write durations as literals, such as 30s."),
-    Pattern("characters allowed", "name-too-long", RecipeProblem, "shorten the config's or secret's name."),
-    Pattern("already exists", "leftovers", HostProblem, "run `canonq janitor`."),
-    Pattern("alreadyexists", "leftovers", HostProblem, "run `canonq janitor`."),
+    Pattern(r"already exists|alreadyexists|is already in use by container", "leftovers", HostProblem, "run `canonq janitor`."),
+    Pattern(r"code = (unavailable|deadlineexceeded)|update out of sequence|transport is closing", "docker-busy", HostProblem,
+            "the swarm was too busy to answer; look at the host's load and disk."),
+    # Known to be the recipe's: the image is there for nobody.
+    Pattern(r"pull access denied", "image-unavailable", RecipeProblem,
+            "its registry shows the image to nobody who is not logged in: correct its name, or log the Engine in.", final=True),
+    Pattern(r"manifest unknown|\bname unknown|manifest for .* not found|repository .* not found|"
+            r"failed to resolve reference \"[^\"]*\": [^ ]+: not found|no such image", "image-unavailable", RecipeProblem, _GONE,
+            final=True),
+    Pattern(r"no matching manifest for|no match for platform|does not match the (specified|expected) platform",
+            "image-unavailable", RecipeProblem, "the image is not made for this kind of machine.", final=True),
+    Pattern(r"schema 1 support has been removed|unsupported manifest format|unsupported media type|unsupported schema version",
+            "image-unavailable", RecipeProblem, "the image has a form that this Docker does not read any more.", final=True),
+    Pattern(r"invalid (image )?reference|is not a valid repository/tag|no image specified", "image-name-invalid", RecipeProblem,
+            "correct `image` in the compose file, or the variable it is filled in from.", final=True),
+    # Of a registry: everything else.
+    Pattern(r"toomanyrequests|too many requests|(: |http )429\b|pull rate limit", "registry-rate-limit", HostProblem,
+            "wait, or log the Engine in to the registry.", final=True),
+    Pattern(r"x509|\btls: |server gave http response to https client|certificate", "registry-certificate", HostProblem,
+            "the registry's certificate is not trusted here; look at it, at the clock, or at Docker's insecure-registries."),
+    Pattern(r"no such host|i/o timeout|connection refused|network is unreachable|no route to host|host is down|"
+            r"connection timed out|tls handshake timeout|client\.timeout exceeded|name resolution|server misbehaving|"
+            r"https?://.*(context deadline exceeded|context canceled)|proxyconnect", "registry-unreachable", HostProblem,
+            "the registry cannot be reached; check the network and its name."),
+    Pattern(r"unauthorized|authentication required|no basic auth credentials|authorization failed|forbidden|"
+            r": denied\b|access denied", "registry-refused", HostProblem, "log the Engine in to the registry."),
+    Pattern(r"(: |http )5[0-9][0-9]\b|connection reset by peer|broken pipe|\beof\b|unexpected (http )?status|error parsing http|"
+            r"error unmarshalling content", "registry-unavailable", HostProblem,
+            "the registry is in trouble, or something else answers in its place; its own status page may say more."),
+    # Known to be the recipe's: what it asks of Docker.
+    Pattern(r"invalid mount config|invalid (bind |volume )?mount (source|target)|duplicate mount point", "mount-invalid",
+            RecipeProblem, "the release mounts what is not there, or where nothing can be mounted.", final=True),
+    Pattern(r"executable file not found|exec format error", "cannot-start", RecipeProblem,
+            "the image lacks the command, or is for another kind of machine.", final=True),
+    Pattern(r"oci runtime create failed|unable to find user|unable to find group|unknown capability|"
+            r"working directory .* is invalid", "cannot-start", RecipeProblem, "the release's container cannot be made.",
+            final=True),
+    Pattern(r"non-zero exit|unhealthy container", "not-healthy", RecipeProblem, "its log says more."),
+    Pattern(r"characters allowed|must be 63 characters or fewer|valid as a dns name component", "name-too-long", RecipeProblem,
+            "shorten the name of the config, secret or service."),
+    Pattern(r"does not match format 'duration'", "compose-invalid", RecipeProblem, "write durations as literals, such as 30s."),
+    Pattern(r"additional property .* is not allowed|does not match (format|any of)|must be an? [a-z]+|invalid type|"
+            r"decoding failed|cannot parse '|yaml: |undefined (network|volume|config|secret) \"|unsupported compose file version|"
+            r"contains unsupported options|unknown mode: |duplicate (config|secret) target|error while interpolating|"
+            r"invalid interpolation|open .*: no such file or directory|constraint expected|invalid (credential spec|"
+            r"restartcondition|subnet|ip range|gateway)|unrecognized update", "compose-invalid", RecipeProblem, _SHAPE),
+    Pattern(r"code = invalidargument", "deploy-refused", RecipeProblem, _SHAPE),
 )  # fmt: skip
 
 #: What newer versions of Docker's command print about themselves.
@@ -53,21 +117,33 @@ _NOTICES = ("Since --detach=false", "In a future release, --detach", "Creating "
 
 #: Told by the files themselves or by Docker's reading of them: no load of the host changes it, so trying again is vain.
 CERTAIN = frozenset({
-    "compose-invalid", "compose-missing", "config-not-bumped", "env-missing", "env-unreadable", "image-unavailable",
-    "mount-invalid", "name-too-long", "no-app-service", "not-text", "path-outside-recipe", "policy-refused", "secret-charset",
-    "secret-length", "unsafe-tree",
+    "compose-invalid", "compose-missing", "config-not-bumped", "deploy-refused", "env-missing", "env-unreadable",
+    "image-name-invalid", "image-unavailable", "mount-invalid", "name-too-long", "no-app-service", "not-text",
+    "path-outside-recipe", "policy-refused", "secret-charset", "secret-length", "unsafe-tree",
 })  # fmt: skip
 
 
 def known(text: str) -> Pattern | None:
-    """The first pattern that the text shows."""
+    """The first row that the text shows."""
     lowered = text.lower()
-    return next((pattern for pattern in PATTERNS if pattern.text in lowered), None)
+    return next((pattern for pattern in PATTERNS if pattern.found_in(lowered)), None)
 
 
-def deploy_problem(output: str, what: str, *, default: str = "deploy-refused") -> CanonqError:
-    """Turn what a Docker command printed into the error to raise; unknown texts are the recipe's."""
+def worst(texts: list[str]) -> Pattern | None:
+    """What several texts of one failure show together: what is known to be the recipe's, else the host's, else nothing."""
+    found = [pattern for text in texts if (pattern := known(text)) is not None]
+    recipes = [pattern for pattern in found if issubclass(pattern.kind, RecipeProblem)]
+    return next(iter(recipes or found), None)
+
+
+def deploy_problem(output: str, what: str, *, default: str = UNKNOWN) -> CanonqError:
+    """Turn what a Docker command printed into the error to raise; `default` is the code of what no row knows."""
     said = " ".join(line.strip() for line in output.splitlines() if line.strip() and not line.startswith(_NOTICES))[-500:]
     if found := known(output):
         return found.kind(f"{what} failed: {said}.", mend=found.mend, code=found.code)
-    return RecipeProblem(f"{what} failed: {said}.", code=default)
+    return unknown(f"{what} failed, in words that canonq does not know: {said or 'none at all'}.", default)
+
+
+def unknown(what: str, code: str = UNKNOWN) -> HostProblem:
+    """The error for words that no row knows: nobody's red."""
+    return HostProblem(what, mend="nothing is held against the release; look at Docker's log, and report the words.", code=code)

@@ -57,6 +57,7 @@ class Convergence:
     reason: str = ""  #: stable code
     detail: str = ""
     service: str = ""
+    said: tuple[str, ...] = ()  #: what Docker says of the service's tasks that did not get going
 
 
 def judge(
@@ -101,15 +102,16 @@ def _judge_service(service: Service, tasks: Sequence[Task], *, died: int, nodes:
             f"the update of '{name}' failed and Swarm went back to the old version ({service.update_message}); "
             f"{_last_error(tasks)}",
             name,
+            _said(task for task in tasks if not task.current),
         )
     current = [task for task in tasks if task.current]
     dead = [task for task in current if task.state in _DEAD]
     if certain := _certain(dead):
-        return Convergence("failed", certain[0], f"'{name}': {certain[1]}", name)
+        return Convergence("failed", certain[0], f"'{name}': {certain[1]}", name, (certain[1],))
     running = [task for task in current if task.state == "running" and task.desired == "running"]
     stale = [task for task in tasks if not task.current and task.state == "running" and task.desired == "running"]
     if not running and not stale and service.update not in _PENDING_UPDATE and (waits := _certain(_unplaced(current))):
-        return Convergence("failed", waits[0], f"'{name}': {waits[1]}", name)
+        return Convergence("failed", waits[0], f"'{name}': {waits[1]}", name, (waits[1],))
     wanted = nodes if service.replicas is None else service.replicas
     ended = service.one_shot and not running and any(task.state == "complete" for task in current)
     if ended and may_end:
@@ -119,15 +121,16 @@ def _judge_service(service: Service, tasks: Sequence[Task], *, died: int, nodes:
             "failed", "exited", f"'{name}' ended with exit status 0, and its restart policy does not start it again", name
         )
     if max(died, len(dead)) >= CRASHES:
-        return Convergence("failed", "crash-loop", f"'{name}' died {max(died, len(dead))} times; {_last_error(tasks)}", name)
+        what = f"'{name}' died {max(died, len(dead))} times; {_last_error(tasks)}"
+        return Convergence("failed", "crash-loop", what, name, _said(current))
     if service.update in _PENDING_UPDATE:
-        return Convergence("waiting", "updating", f"'{name}' is {service.update}; {_last_error(tasks)}", name)
+        return Convergence("waiting", "updating", f"'{name}' is {service.update}; {_last_error(tasks)}", name, _said(current))
     if service.update == "paused" and (stale or len(running) < wanted):
-        return Convergence("failed", "update-paused", f"Swarm stopped the update of '{name}' ({service.update_message})", name)
+        what = f"Swarm stopped the update of '{name}' ({service.update_message})"
+        return Convergence("failed", "update-paused", what, name, _said(current))
     if len(running) != wanted or stale:
-        return Convergence(
-            "waiting", "not-running", f"'{name}' has {len(running)} of {wanted} tasks running; {_last_error(tasks)}", name
-        )
+        what = f"'{name}' has {len(running)} of {wanted} tasks running; {_last_error(tasks)}"
+        return Convergence("waiting", "not-running", what, name, _said(current))
     return Convergence("converged", service=name)
 
 
@@ -142,6 +145,12 @@ def _certain(dead: Sequence[Task]) -> tuple[str, str] | None:
         if pattern is not None and pattern.final:
             return pattern.code, task.error
     return None
+
+
+def _said(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """What Docker says of the tasks that died or do not get going, newest first, not of those it stopped itself."""
+    stuck = [task for task in tasks if task.error and (task.state in _DEAD or task.desired == "running")]
+    return tuple(task.error for task in sorted(stuck, key=lambda task: task.created, reverse=True))
 
 
 def _last_error(tasks: Sequence[Task]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from canonq.core.compose import escape_dollars, external_name, images, is_external
 from canonq.core.errors import RecipeProblem
+from canonq.core.images import image_name
 from canonq.core.names import check_docker_name
 
 #: Labels by which canonq knows its own (SPEC section 5.4: ownership is a label, not a name pattern).
@@ -95,11 +96,17 @@ def deployable(
     return Deployable(
         stack=identity.stack,
         file=escape_dollars({key: body for key, body in file.items() if body}),
-        images=images(resolved),
+        images={service: _named(service, reference) for service, reference in images(resolved).items()},
         volumes={key: body["name"] for key, body in file["volumes"].items() if not is_external(body)},
         secrets=external_secrets(resolved, identity.stack),
         networks=tuple(external_name(key, body) for key, body in resolved["networks"].items() if is_external(body)),
     )
+
+
+def _named(service: str, reference: str) -> str:
+    """The reference as it is, once it is known to be one: Docker would say no to it only when half is deployed."""
+    image_name(reference, where=f"the service '{service}'")
+    return reference
 
 
 def _service(name: str, body: Mapping[str, Any], identity: Identity, env: Mapping[str, str], folder: str) -> dict[str, Any]:

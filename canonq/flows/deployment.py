@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from canonq.adapters.asking import ask
 from canonq.adapters.programs import plain_environment, run
-from canonq.core.blame import PATTERNS
+from canonq.core.blame import unknown, worst
 from canonq.core.compose import resolve
 from canonq.core.convergence import Convergence, deaths, judge
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Deployable, Identity, deployable
@@ -283,11 +283,25 @@ def _await_answer(world: World, app: App, ends: float, deadline: float, wait: Ca
 
 
 def _never(app: App, look: Convergence) -> CanonqError:
-    what = f"{app.identity.version} will not come up: {look.detail}."
-    known = next((pattern for pattern in PATTERNS if pattern.code == look.reason), None)
-    if known is not None and issubclass(known.kind, HostProblem):
-        return HostProblem(what, mend=known.mend, code=look.reason, service=look.service)
-    return NotHealthy(what, mend=known.mend if known else "", code=look.reason, service=look.service)
+    return _blamed(f"{app.identity.version} will not come up: {look.detail}.", look, look.reason)
+
+
+def _blamed(what: str, look: Convergence, code: str) -> CanonqError:
+    """The error for a stack that does not come up, by what Docker says of its tasks: red only for what is the recipe's."""
+    found = worst(list(look.said))
+    if found is None and look.said:
+        return unknown(f"{what} Docker's words for it are none that canonq knows.")
+    if found is not None and found.code == "image-unavailable":
+        # It was here before the deploy (_have_images), so that it can be had is proven.
+        return HostProblem(
+            f"{what} The image was here when canonq deployed.",
+            mend="something on this host removes images while canonq works, such as a nightly `docker system prune`.",
+            code="image-gone",
+            service=look.service,
+        )
+    if found is not None and issubclass(found.kind, HostProblem):
+        return HostProblem(what, mend=found.mend, code=found.code, service=look.service)
+    return NotHealthy(what, mend=found.mend if found and found.code == code else "", code=code, service=look.service)
 
 
 def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline: float) -> CanonqError:
@@ -297,7 +311,7 @@ def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline
             f"The run's limit of {app.enrolment.limits.run} s was over while waiting: {look.detail or answer.detail}."
         )
     if look.state != "converged":
-        return NotHealthy(f"{what}: {look.detail}.", code="not-healthy", service=look.service)
+        return _blamed(f"{what}: {look.detail}.", look, "not-healthy")
     if world.ingress is not None and app.enrolment.health.kind == "http":
         inside = world.engine.probe(app.identity.stack, app.enrolment.health, app.identity.domain, _PROBE_TIMEOUT)
         if inside.ok and (problem := ingress_problem(world, app)):

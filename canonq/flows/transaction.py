@@ -146,7 +146,7 @@ def _deploy(tx: Transaction) -> None:
         tx.neighbours.append(plan_neighbour(tx.world, tx.app, name))
         bring_up_neighbour(tx.world, tx.app, tx.neighbours[-1], deadline)
     bring_up(tx.world, tx.app, "promote", deadline)
-    moved = [service for service, digest in tx.app.images.items() if tx.verdict.images.get(service) != digest]
+    moved = [service for service, digest in tx.app.images.items() if _has_moved(tx, service, digest)]
     if moved:
         raise CanonqError(
             f"The image of '{moved[0]}' is not the one that was tested (a moving tag?).",
@@ -154,6 +154,14 @@ def _deploy(tx: Transaction) -> None:
             code="image-moved",
         )
     tx.held.check()
+
+
+def _has_moved(tx: Transaction, service: str, digest: str) -> bool:
+    """Whether a service's image is not the one that was tested. An image may have several digests, and its id is another
+    once the Engine keeps its images in another way."""
+    tested = tx.verdict.images.get(service)
+    assert tx.app.deployed is not None  # bring_up has set it
+    return tested != digest and not (tested and tx.world.engine.is_image(tx.app.deployed.images[service], tested))
 
 
 def _stop(tx: Transaction) -> None:

@@ -129,8 +129,29 @@ def test_a_host_port_that_the_old_task_still_has_is_waiting() -> None:
     assert look(APP, replace(TAKEN, desired="ready")) == ("waiting", "not-running")
 
 
-def test_a_task_pending_for_another_reason_is_waiting() -> None:
-    assert look(APP, replace(TAKEN, error="no suitable node (insufficient resources on 1 node)")) == ("waiting", "not-running")
+@pytest.mark.parametrize(
+    ("why", "reason"),
+    [
+        ("insufficient resources on 1 node", "host-too-small"),
+        ("scheduling constraints not satisfied on 1 node", "no-node-fits"),
+        ("max replicas per node limit exceed", "no-node-fits"),
+        ("1 node not available for new tasks", "no-node-fits"),
+        ("missing plugin on 1 node", "plugin-missing"),
+    ],
+)
+def test_a_service_that_no_node_fits_is_known_at_the_first_look(why: str, reason: str) -> None:
+    assert look(APP, replace(TAKEN, error=f"no suitable node ({why})")) == ("failed", reason)
+    assert look(APP, OLD, replace(TAKEN, error=f"no suitable node ({why})")) == ("waiting", "not-running")
+
+
+def test_a_task_that_only_waits_for_its_turn_is_waiting() -> None:
+    assert look(APP, replace(TAKEN, error="pending task scheduling")) == ("waiting", "not-running")
+
+
+def test_what_docker_says_of_tasks_is_handed_on_but_not_of_those_it_stopped_itself() -> None:
+    stopped = replace(DEAD, id="s", state="shutdown", desired="shutdown", error="task: non-zero exit (143)", created="1")
+    odd = replace(DEAD, id="o", state="rejected", error="the moon is in the wrong phase", created="2")
+    assert judge([APP], [stopped, odd]).said == ("the moon is in the wrong phase",)
 
 
 def test_a_certain_failure_of_the_old_spec_is_none_of_the_new_one() -> None:

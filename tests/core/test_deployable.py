@@ -213,6 +213,13 @@ def test_a_recipe_without_an_app_is_refused() -> None:
     assert told.value.code == "no-app-service"
 
 
+@pytest.mark.parametrize("image", ["ghcr.io/Org/app:1", "app:", "app:1 2"])
+def test_an_image_name_that_docker_would_refuse_is_told_with_its_service(image: str) -> None:
+    with pytest.raises(RecipeProblem, match="of the service 'app'") as told:
+        fit(f"services:\n  app:\n    image: '{image}'\n")
+    assert told.value.code == "image-name-invalid"
+
+
 @pytest.mark.parametrize("section", ["configs", "secrets"])
 @pytest.mark.parametrize("external", [True, False])
 def test_a_name_longer_than_dockers_64_characters_is_told(section: str, external: bool) -> None:

@@ -1,0 +1,218 @@
+# ruff: noqa: E501 - the texts stand as the engines print them
+"""Whose fault it is, by what real engines say: Docker 20.10.24, 28.5 and 29, and its command from 20.10 to 29."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from canonq.core.blame import CERTAIN, PATTERNS, Pattern, deploy_problem, known, worst
+from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
+
+HUB = "registry-1.docker.io"
+ERR = "Error response from daemon: "
+RPC = f"failed to create service s_app: {ERR}rpc error: code = InvalidArgument desc = "
+OCI = (
+    "starting container failed: failed to create shim task: OCI runtime create failed: runc create failed: unable to start "
+    "container process: "
+)
+HEAD = (
+    'failed to resolve reference "docker.io/library/app:1": unexpected status from HEAD request to https://r.example.org/v2/app'
+)
+
+#: What an engine said, the code, and whether it is the recipe's.
+SAID: Sequence[tuple[str, str, bool]] = [
+    # Pulls: the image is there for nobody.
+    (f"{ERR}manifest for nginx:none not found: manifest unknown: manifest unknown", "image-unavailable", True),
+    (f"{ERR}manifest unknown", "image-unavailable", True),
+    (f"{ERR}name unknown", "image-unavailable", True),
+    (f"{ERR}repository r.example.org/app not found: name unknown", "image-unavailable", True),
+    (f"{ERR}pull access denied for x, repository does not exist or may require 'docker login': denied: requested access to the "
+     "resource is denied", "image-unavailable", True),
+    ("no matching manifest for linux/amd64 in the manifest list entries", "image-unavailable", True),
+    (f'{ERR}failed to resolve reference "127.0.0.1:5000/app:1": 127.0.0.1:5000/app:1: not found', "image-unavailable", True),
+    (f"{ERR}no matching manifest for linux/amd64 in the manifest list entries: no match for platform in manifest: not found",
+     "image-unavailable", True),
+    ("Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed.", "image-unavailable", True),
+    ("Error: No such image: nginx:none", "image-unavailable", True),
+    ("invalid reference format: repository name (H2/App) must be lowercase", "image-name-invalid", True),
+    ("invalid reference format", "image-name-invalid", True),
+    ("invalid image reference for service app: no image specified", "image-name-invalid", True),
+    # Pulls: everything else.
+    (f"{ERR}toomanyrequests: You have reached your pull rate limit.", "registry-rate-limit", False),
+    (f'{ERR}error parsing HTTP 429 response body: invalid character: "slow down"', "registry-rate-limit", False),
+    (f'{ERR}Head "http://127.0.0.1:1/v2/app/manifests/1": error parsing HTTP 429 response body: no error details found in HTTP '
+     'response body: "{}"', "registry-rate-limit", False),
+    (f"{ERR}{HEAD}/manifests/1: 429 Too Many Requests", "registry-rate-limit", False),
+    (f'{ERR}failed to resolve reference "x:1": failed to authorize: failed to fetch oauth token: unexpected status from POST request '
+     "to https://auth.docker.io/token: 429 Too Many Requests", "registry-rate-limit", False),
+    (f"{ERR}unauthorized", "registry-refused", False),
+    (f"{ERR}denied", "registry-refused", False),
+    (f'{ERR}Head "https://ghcr.io/v2/x/manifests/1": unauthorized: authentication required', "registry-refused", False),
+    (f"{ERR}{HEAD}/manifests/1: 401 Unauthorized", "registry-refused", False),
+    (f"{ERR}{HEAD}/manifests/1: 403 Forbidden", "registry-refused", False),
+    (f'{ERR}failed to resolve reference "x:1": pull access was refused: no basic auth credentials', "registry-refused", False),
+    (f"{ERR}received unexpected HTTP status: 500 Internal Server Error", "registry-unavailable", False),
+    (f"{ERR}received unexpected HTTP status: 502 Bad Gateway", "registry-unavailable", False),
+    (f"{ERR}{HEAD}/manifests/1: 503 Service Unavailable", "registry-unavailable", False),
+    (f"{ERR}{HEAD}/manifests/1: 504 Gateway Timeout", "registry-unavailable", False),
+    (f'{ERR}error parsing HTTP 404 response body: invalid character "p" after top-level value: "404 page not found\\n"',
+     "registry-unavailable", False),
+    (f"{ERR}error unmarshalling content: invalid character '<' looking for beginning of value", "registry-unavailable", False),
+    (f'{ERR}Get "http://127.0.0.1:41523/v2/": EOF', "registry-unavailable", False),
+    (f'{ERR}Get "http://127.0.0.1:1/v2/": read tcp 127.0.0.1:57502->127.0.0.1:41429: read: connection reset by peer',
+     "registry-unavailable", False),
+    (f'{ERR}Get "https://{HUB}/v2/": dial tcp: lookup {HUB}: no such host', "registry-unreachable", False),
+    (f'{ERR}Get "https://{HUB}/v2/": dial tcp 1.2.3.4:443: i/o timeout', "registry-unreachable", False),
+    (f'{ERR}Get "http://localhost:5000/v2/": dial tcp 127.0.0.1:5000: connect: connection refused', "registry-unreachable", False),
+    (f'{ERR}Get "https://{HUB}/v2/": dial tcp: lookup {HUB} on 10.255.255.53:53: dial udp 10.255.255.53:53: connect: network is '
+     "unreachable", "registry-unreachable", False),
+    (f'{ERR}Get "https://{HUB}/v2/": net/http: TLS handshake timeout', "registry-unreachable", False),
+    (f'{ERR}Get "http://127.0.0.1:41885/v2/": net/http: request canceled (Client.Timeout exceeded while awaiting headers)',
+     "registry-unreachable", False),
+    (f'{ERR}Get "https://{HUB}/v2/": context deadline exceeded', "registry-unreachable", False),
+    (f'{ERR}Get "https://r.example.org/v2/": lookup r.example.org: Temporary failure in name resolution',
+     "registry-unreachable", False),
+    (f'{ERR}Get "https://10.9.9.9:34863/v2/": x509: certificate has expired or is not yet valid', "registry-certificate", False),
+    (f'{ERR}Get "https://10.9.9.9:37665/v2/": tls: first record does not look like a TLS handshake', "registry-certificate", False),
+    (f'{ERR}Get "https://10.9.9.9:1/v2/": http: server gave HTTP response to HTTPS client', "registry-certificate", False),
+    ("failed to register layer: write /usr/lib/x: no space left on device", "disk-full", False),
+    # The deploy: what the operator must provide, and what is in its way.
+    ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?", "docker-unreachable", False),
+    ("failed to connect to the docker API at unix:///var/run/docker.sock; check if the path is correct and if the daemon is running",
+     "docker-unreachable", False),
+    (f"{ERR}client version 1.41 is too old. Minimum supported API version is 1.44", "docker-api", False),
+    ('this node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again',
+     "no-swarm", False),
+    ('network "proxy" is declared as external, but could not be found. You need to create a swarm-scoped network before the stack '
+     "can be deployed", "network-missing", False),
+    ('network "proxy" is declared as external, but it is not in the right scope: "local" instead of "swarm"', "network-scope", False),
+    ("service app: config not found: site_index", "network-missing", False),
+    ("service app: secret not found: site_password", "network-missing", False),
+    (f"failed to create network s_n: {ERR}plugin \"weave\" not found", "plugin-missing", False),
+    (f"failed to create network s_n: {ERR}could not find an available, non-overlapping IPv4 address pool among the defaults to "
+     "assign to the network", "addresses-used-up", False),
+    (f"{RPC}port '18999' is already in use by service 'live_app' (w6qw5mao6u5uvlxzm8gzbe0vr) as an ingress port", "port-taken", False),
+    (f"{RPC}port '22' is already in use by service 'live_app' (w6qw5mao6u5uvlxzm8gzbe0vr) as a host-published port",
+     "port-taken", False),
+    (f"failed to create config s_conf: {ERR}config s_conf already exists", "leftovers", False),
+    (f"failed to create service s_app: {ERR}rpc error: code = AlreadyExists desc = name conflicts with an existing object",
+     "leftovers", False),
+    (f"failed to update service s_app: {ERR}rpc error: code = Unavailable desc = transport is closing", "docker-busy", False),
+    # The deploy: what is known to be the recipe's.
+    (f"failed to update config s_conf: {ERR}rpc error: code = InvalidArgument desc = only updates to Labels are allowed",
+     "config-not-bumped", True),
+    (f"failed to create config x: {ERR}rpc error: code = InvalidArgument desc = invalid config name, only 64 [a-zA-Z0-9-_.] "
+     "characters allowed, and the start and end character must be [a-zA-Z0-9]", "name-too-long", True),
+    (f"{RPC}name must be 63 characters or fewer", "name-too-long", True),
+    ("services.app.healthcheck.interval Does not match format 'duration'", "compose-invalid", True),
+    ("services.app Additional property volums is not allowed", "compose-invalid", True),
+    ("services.app.ports must be a list", "compose-invalid", True),
+    ("decoding failed due to the following error(s): error decoding 'Deploy.Resources.Limits.memory': invalid size: 'x'",
+     "compose-invalid", True),
+    ('service app: undefined volume "vv"', "compose-invalid", True),
+    ("unsupported Compose file version: 9.9", "compose-invalid", True),
+    ("service app: Unknown mode: nosuch", "compose-invalid", True),
+    ("open /srv/index.html: no such file or directory", "compose-invalid", True),
+    (f"failed to create service s_app: {ERR}rpc error: code = Unknown desc = constraint expected one operator from ==, !=",
+     "compose-invalid", True),
+    (f'failed to create service s_app: {ERR}invalid RestartCondition: "sometimes"', "compose-invalid", True),
+    (f"{RPC}EndpointSpec: duplicate published ports provided", "deploy-refused", True),
+    (f"{RPC}invalid memory value 1048576: Must be at least 4MiB", "deploy-refused", True),
+    # Tasks.
+    ("no suitable node (host-mode port already in use on 1 node)", "port-taken", False),
+    ("driver failed programming external connectivity on endpoint x: Bind for 0.0.0.0:80 failed: port is already allocated",
+     "port-taken", False),
+    ("Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address already in use", "port-taken", False),
+    ("no suitable node (insufficient resources on 1 node)", "host-too-small", False),
+    ("no suitable node (scheduling constraints not satisfied on 1 node)", "no-node-fits", False),
+    ("no suitable node (missing plugin on 1 node)", "plugin-missing", False),
+    (f"{OCI}fork/exec /proc/self/exe: resource temporarily unavailable", "host-exhausted", False),
+    ('invalid mount config for type "bind": bind source path does not exist: /no', "mount-invalid", True),
+    ("invalid mount target, must be an absolute path: v:/v", "mount-invalid", True),
+    ('starting container failed: exec: "no": executable file not found in $PATH', "cannot-start", True),
+    (f'{OCI}exec: "/nosuch": stat /nosuch: no such file or directory: unknown', "cannot-start", True),
+    ("exec /bin/app: exec format error", "cannot-start", True),
+    ("starting container failed: unable to find user nosuchuser: no matching entries in passwd file", "cannot-start", True),
+    ("the working directory 'relative' is invalid, it needs to be an absolute path", "cannot-start", True),
+    ('invalid CapAdd: unknown capability: "CAP_NOSUCHCAP"', "cannot-start", True),
+    ("task: non-zero exit (1)", "not-healthy", True),
+    ("task: non-zero exit (137): dockerexec: unhealthy container", "not-healthy", True),
+]  # fmt: skip
+
+
+def problem(output: str) -> CanonqError:
+    return deploy_problem(output, "`docker stack deploy` of s")
+
+
+@pytest.mark.parametrize(("said", "code", "recipes"), SAID, ids=[str(number) for number in range(len(SAID))])
+def test_what_docker_says_finds_whose_fault_it_is(said: str, code: str, recipes: bool) -> None:
+    found = problem(f"Creating network s_default\nCreating service s_app\n{said}\n")
+    assert (found.code, type(found)) == (code, RecipeProblem if recipes else HostProblem), said
+    assert found.mend
+    assert said[-300:] in found.what
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.text[:30])
+def test_every_row_and_every_choice_in_it_is_found_in_what_an_engine_said(pattern: Pattern) -> None:
+    assert pattern in [known(said) for said, *_ in SAID]
+    assert pattern.text == pattern.text.lower()
+
+
+def test_a_code_has_one_party() -> None:
+    parties: dict[str, set[type[CanonqError]]] = {}
+    for pattern in PATTERNS:
+        parties.setdefault(pattern.code, set()).add(pattern.kind)
+    assert all(len(kinds) == 1 for kinds in parties.values()), parties
+
+
+def test_what_no_second_try_can_change_is_never_the_hosts() -> None:
+    assert {pattern.code for pattern in PATTERNS if pattern.kind is HostProblem} & CERTAIN == set()
+
+
+@given(st.text())
+def test_words_that_nobody_knows_are_nobodys_red(said: str) -> None:
+    found = problem(said)
+    assert known(said) is not None or (type(found), found.code) == (HostProblem, "docker-unknown")
+
+
+def test_unknown_words_are_kept_to_their_last_lines() -> None:
+    found = problem("\n".join(f"line {number}" for number in range(200)))
+    assert found.code == "docker-unknown"
+    assert found.what.endswith("line 198 line 199.")
+    assert len(found.what) < 600
+
+
+@pytest.mark.parametrize(
+    "reference", ["app:429", "app:500", "127.0.0.1:50503/app:1", "r.example.org:502/app:503", "eof:1", "denied:1"]
+)
+def test_a_name_that_looks_like_a_status_means_nothing(reference: str) -> None:
+    said = f'{ERR}failed to resolve reference "{reference}": failed to do request: Head "https://r/v2/": dial tcp: no such host'
+    assert problem(said).code == "registry-unreachable"
+    assert problem(f'{ERR}failed to resolve reference "{reference}": {reference}: not found').code == "image-unavailable"
+
+
+def test_dockers_notices_about_itself_are_left_out() -> None:
+    said = (
+        "Since --detach=false was not specified, tasks will be created in the background.\n"
+        "In a future release, --detach=false will become the default.\n"
+        "Ignoring unsupported options: restart\nCreating network s_default\n"
+        "Updating service s_app (id: x)\nRemoving service s_old\n"
+        "\n  manifest unknown  \n"
+    )
+    assert problem(said).what == "`docker stack deploy` of s failed: manifest unknown."
+
+
+def test_the_texts_of_several_tasks_are_weighed_together() -> None:
+    exits, taken, odd = "task: non-zero exit (1)", "address already in use", "the moon is in the wrong phase"
+
+    def code(*texts: str) -> str | None:
+        found = worst(list(texts))
+        return found.code if found else None
+
+    assert code(odd, taken, exits) == "not-healthy"
+    assert code(odd, taken) == "port-taken"
+    assert code(odd) is None
