@@ -16,7 +16,7 @@ import docker
 import docker.errors
 import requests
 
-from canonq.adapters import netns
+from canonq.adapters import netns, registries
 from canonq.adapters.disks import roots
 from canonq.adapters.programs import plain_environment, run
 from canonq.core.blame import deploy_problem
@@ -25,12 +25,18 @@ from canonq.core.deployable import LABEL_KIND, LABEL_OWNER, Deployable
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem, TimedOut
 from canonq.core.images import digest_of, image_name, is_known_as
+from canonq.core.pulling import WORTH_ASKING, meaning
 from canonq.ports import Answer, Ended, Roots
 
 NAMESPACE = "com.docker.stack.namespace"
 MARKER = ".canonq-marker"
 _STOP_GRACE = 10  #: seconds Docker gives a container when the recipe says nothing
 _TCP_IN_A_ROW = 3
+_LONGEST_PULL = 1800.0  #: seconds for one image
+_OF_A_REGISTRY = frozenset({
+    "pull-failed", "registry-certificate", "registry-rate-limit", "registry-refused", "registry-unavailable",
+    "registry-unreachable",
+})  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -141,9 +147,34 @@ class SwarmEngine:
                 return None
 
     def _pull(self, reference: str, timeout: float) -> None:
-        ended = run(["docker", "pull", "--quiet", reference], timeout=timeout, env=plain_environment())
-        if ended.status != 0:
-            raise deploy_problem(ended.tail, f"the pull of {reference}", default="pull-failed")
+        name = image_name(reference)
+        try:
+            ended = run(["docker", "pull", "--quiet", reference], timeout=min(timeout, _LONGEST_PULL), env=plain_environment())
+        except TimedOut as error:
+            if timeout < _LONGEST_PULL:  # the run's own limit is over
+                raise
+            raise HostProblem(
+                f"The pull of {reference} had no end after {_LONGEST_PULL:.0f} s.",
+                mend="look at the network and at the registry.",
+                code="registry-unreachable",
+                outside=name.registry,
+            ) from error
+        if ended.status == 0:
+            return
+        problem = deploy_problem(ended.tail, f"The pull of {reference}", default="pull-failed")
+        if problem.code in WORTH_ASKING:
+            asked = registries.ask(name, self._insecure())
+            problem = meaning(problem, asked, registry=name.registry, logged_in=registries.has_login(name.registry))
+        if problem.code in _OF_A_REGISTRY:
+            problem.outside = name.registry
+        raise problem
+
+    def _insecure(self) -> list[str]:
+        """The networks and addresses of registries that Docker asks without TLS too."""
+        with _translated("tell its registries"):
+            config = self._api.info().get("RegistryConfig") or {}
+        named = [name for name, one in (config.get("IndexConfigs") or {}).items() if not one.get("Secure", True)]
+        return [*(config.get("InsecureRegistryCIDRs") or []), *named]
 
     def image_sizes(self, references: Sequence[str]) -> dict[str, int]:
         """See ports.Engine.image_sizes."""

@@ -5,10 +5,8 @@ The token comes from a file and goes to the forge's own origin only, whatever a 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -25,7 +23,7 @@ from tenacity import (
 )
 
 from canonq import __version__
-from canonq.adapters.http import read_within
+from canonq.adapters.http import read_within, retry_after
 from canonq.core.addresses import forge_repo
 from canonq.core.errors import ForgeProblem
 from canonq.core.names import COMMIT, shown
@@ -231,7 +229,7 @@ class HttpForge:
     def _judged(self, method: str, url: str, answer: requests.Response) -> requests.Response:
         status, where = answer.status_code, f"{method} {urlsplit(url).path}"
         if status in _PASSING:
-            raise _Passing(f"status {status}", _asked_to_wait(answer), maybe_done=status >= 500)
+            raise _Passing(f"status {status}", retry_after(answer), maybe_done=status >= 500)
         if status in (401, 403):
             raise ForgeProblem(
                 f"The forge {self._url} refused {where} with {status}: {_message(answer)}",
@@ -276,19 +274,6 @@ def _no_other_credential(request: requests.PreparedRequest) -> requests.Prepared
 
 def _path(repo: str) -> str:
     return quote(repo, safe="/")
-
-
-def _asked_to_wait(answer: requests.Response) -> float:
-    """Seconds by `Retry-After`, a count or a date; between two clocks that differ, a date may say anything."""
-    said = answer.headers.get("Retry-After", "")
-    try:
-        wait = float(said)
-    except ValueError:
-        try:
-            wait = parsedate_to_datetime(said).timestamp() - time.time()
-        except (TypeError, ValueError):
-            return 0.0
-    return 0.0 if math.isnan(wait) else max(wait, 0.0)
 
 
 def _message(answer: requests.Response) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from email.utils import parsedate_to_datetime
 
 import requests
 
@@ -18,3 +20,16 @@ def read_within(answer: requests.Response, *, ends: float, largest: int) -> byte
         if len(read) > largest or time.monotonic() > ends:
             raise requests.Timeout("its answer has no end")
     return bytes(read)
+
+
+def retry_after(answer: requests.Response) -> float:
+    """Seconds by `Retry-After`, a count or a date; between two clocks that differ, a date may say anything."""
+    said = answer.headers.get("Retry-After", "")
+    try:
+        wait = float(said)
+    except ValueError:
+        try:
+            wait = parsedate_to_datetime(said).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return 0.0
+    return 0.0 if math.isnan(wait) else max(wait, 0.0)

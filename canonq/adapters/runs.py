@@ -19,6 +19,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from canonq.adapters.files import is_held, told, write_json
+from canonq.adapters.outages import Outages
 from canonq.core.errors import CanonqError, ExitStatus
 from canonq.core.names import SWEEP_ID, identifier, recipe_name
 from canonq.core.outcomes import Closed, Outcome, Tried
@@ -187,6 +188,10 @@ class Sweeps:
         if kept is None:
             write_json(path, {"sweep": new})
         return str(kept or new)
+
+    def outages(self, sweep: str) -> Outages:
+        """The registries that are down in a sweep."""
+        return Outages(self.folder(sweep) / "outages")
 
     def claim(self, night: str, task: str) -> bool:
         """Whether `task` is the first to claim this night (the time at which it was due); asked again, it gets the same answer.

@@ -21,6 +21,8 @@ from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Depl
 from canonq.core.enrolment import Enrolment, SecretSource
 from canonq.core.envfile import SecretRule, generate_secret, parse_env, parse_exports, render_env, secret_rules
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
+from canonq.core.images import image_name
+from canonq.core.outages import not_asked
 from canonq.core.policy import SHARED_NETWORK, refusals
 from canonq.core.yamlfile import load_yaml
 from canonq.flows.world import World
@@ -33,6 +35,7 @@ _LOOK_AT_LEAST_EVERY = 1.0  #: seconds between two looks at one that is quiet
 _BUSY = 2.0  #: seconds after an event of Docker's in which Swarm may still be about to follow
 _LOOKS_IN_A_ROW = 3  #: good looks, so that a stack between two states is not taken for settled
 _PROBE_TIMEOUT = 10.0
+_LEFT_ALONE = 60.0  #: seconds that a registry which is down is left alone, where nothing is tried again
 _DEPLOY_TIMEOUT = 300.0  #: seconds that `docker stack deploy` may take to be taken in
 
 
@@ -61,6 +64,7 @@ class App:
     deployed: Deployable | None = None
     resolved: dict[str, Any] = field(default_factory=dict)  #: the stack of the tree, merged and filled in
     pulled_bytes: int = 0  #: what the images take that were not here before
+    sweep: str | None = None  #: the sweep it is deployed in, whose recipes tell each other which registries are down
     neighbours: dict[str, str] = field(default_factory=dict)  #: DEP_<NAME>_DOMAIN and _STACK of what runs beside it
 
     @property
@@ -96,10 +100,29 @@ def _have_images(world: World, app: App, references: list[str], timeout: float) 
     ours = {image.reference for image in world.pulled.all()}
     if noted := [reference for reference in references if reference not in there or reference in ours]:
         world.pulled.add(app.identity.recipe, app.identity.version, noted)
-    digests = world.engine.ensure_images(references, timeout)
     new = [reference for reference in references if reference not in there]
+    ends = time.monotonic() + timeout
+    for reference in new:
+        _pull(world, app, reference, left(ends))
+    digests = world.engine.ensure_images(references, left(ends))
     app.pulled_bytes += sum(world.engine.image_sizes(new).values()) if new else 0
     return digests
+
+
+def _pull(world: World, app: App, reference: str, timeout: float) -> None:
+    """Pull one image, unless another recipe of the sweep has found its registry down a moment ago."""
+    outages = world.sweeps.outages(app.sweep) if app.sweep else None
+    registry, now = image_name(reference).registry, world.now().timestamp()
+    if outages and (outage := outages.of(registry)) and outage.stops(reference, now):
+        raise not_asked(outage, now)
+    try:
+        world.engine.ensure_images([reference], timeout)
+    except HostProblem as error:
+        if outages and error.outside:
+            outages.note(error, reference, world.now().timestamp(), world.settings.retry_pause or _LEFT_ALONE)
+        raise
+    if outages:
+        outages.over(registry)
 
 
 def prepare(world: World, app: App, deadline: float) -> Deployable:

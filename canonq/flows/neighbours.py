@@ -26,7 +26,7 @@ def plan_neighbour(world: World, app: App, name: str) -> App:
         commit=record.commit,
     )
     work = world.work / app.identity.owner / f"dep-{name}"
-    neighbour = App(identity, world.checkout.enrolment(name), tree=work / "tree", work=work / "app")
+    neighbour = App(identity, world.checkout.enrolment(name), tree=work / "tree", work=work / "app", sweep=app.sweep)
     neighbour.work.mkdir(parents=True, mode=0o700)
     return neighbour
 
@@ -44,6 +44,7 @@ def bring_up_neighbour(world: World, app: App, neighbour: App, deadline: float) 
             f"{app.identity.recipe}: {error}",
             mend=f"`canonq test {name}` shows more.",
             code="dependency-failed",
+            cause=error.code,
         ) from error
     key = name.upper().replace("-", "_")
     app.neighbours |= {f"DEP_{key}_DOMAIN": neighbour.identity.domain, f"DEP_{key}_STACK": neighbour.identity.stack}

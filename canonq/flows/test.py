@@ -216,6 +216,7 @@ def _within(
 ) -> Verdict:
     began, stamp = time.monotonic(), world.stamp()
     run = _begin(world, enrolment, target, began)
+    run.app.sweep = order.sweep
     run.room = room
     problem: CanonqError | None = None
     logs: dict[str, str] = {}

@@ -68,6 +68,7 @@ class Transaction:
         )
         work, suffix = self.world.work / self.owner, self.owner.rpartition("-")[2]
         self.app = App(identity, self.enrolment, tree=work / "tree", work=work / "app", volume_suffix=suffix)
+        self.app.sweep = self.verdict.sweep
         self.folder = self.world.registry.generation(recipe, self.owner)
 
     @property

@@ -57,26 +57,33 @@ def _digest(body: bytes) -> str:
     return f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
+class SpeaksPlainHttp(BaseHTTPRequestHandler):
+    """Answers a TLS greeting in plain HTTP, as a real registry without TLS does."""
+
+    def handle_one_request(self) -> None:
+        if self.rfile.peek(1)[:1] == _TLS_HANDSHAKE:  # type: ignore[attr-defined]  # a BufferedReader
+            self._refuse_tls()
+        else:
+            super().handle_one_request()
+
+    def _refuse_tls(self) -> None:
+        # An engine asks in TLS first, also on 127.0.0.1, and falls back to plain HTTP when it is answered in it. The greeting
+        # is read to its end: closing with bytes unread resets the connection, and the answer with it.
+        header = self.rfile.read(5)
+        self.rfile.read(int.from_bytes(header[3:5], "big"))
+        self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request")
+        self.close_connection = True
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
 @contextlib.contextmanager
 def serving() -> Iterator[Registry]:
     """A registry for as long as the block lasts."""
     registry = Registry()
 
-    class Handler(BaseHTTPRequestHandler):
-        def handle_one_request(self) -> None:
-            if self.rfile.peek(1)[:1] == _TLS_HANDSHAKE:  # type: ignore[attr-defined]  # a BufferedReader
-                self._refuse_tls()
-            else:
-                super().handle_one_request()
-
-        def _refuse_tls(self) -> None:
-            # An engine asks in TLS first, also on 127.0.0.1, and falls back to plain HTTP when it is answered in it. The greeting
-            # is read to its end: closing with bytes unread resets the connection, and the answer with it.
-            header = self.rfile.read(5)
-            self.rfile.read(int.from_bytes(header[3:5], "big"))
-            self.wfile.write(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n400 Bad Request")
-            self.close_connection = True
-
+    class Handler(SpeaksPlainHttp):
         def do_GET(self) -> None:
             kind, _, name = self.path.rpartition("/")
             if registry.refuse and kind.endswith("/manifests"):
