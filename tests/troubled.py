@@ -33,6 +33,7 @@ ANSWERS: dict[str, tuple[int, bytes, dict[str, str]]] = {
     "proxy": (404, b"404 page not found\n", {"Content-Type": "text/plain"}),
     "unauthorized": (401, _error("UNAUTHORIZED"), {}),
     "denied": (403, _error("DENIED"), {}),
+    "forbidden": (403, b"<html>blocked", {"Content-Type": "text/html"}),
     "limited": (429, _error("TOOMANYREQUESTS"), {}),
     "limited-for": (429, _error("TOOMANYREQUESTS"), {"Retry-After": str(RETRY_AFTER)}),
     "limited-without-words": (429, b"slow down", {"Content-Type": "text/plain"}),
@@ -48,6 +49,7 @@ class Troubled:
     """Where it is, and what it was asked."""
 
     address: str = ""
+    guarded_address: str = ""  #: where nothing is said without a token, which anybody gets, as on Docker Hub
     tls_address: str = ""
     asked: list[str] = field(default_factory=list)  #: "METHOD path" of every request
     logins: list[str] = field(default_factory=list)  #: Authorization of those that had one
@@ -67,18 +69,18 @@ def troubled(folder: Path | None = None) -> Iterator[Troubled]:
             here.asked.append(f"{self.command} {self.path}")
             if login := self.headers.get("Authorization"):
                 here.logins.append(login)
-            if self.path == "/v2/":
-                return self._say(200, b"{}")
             if self.path.startswith("/token"):
                 return self._token()
+            if self.path == "/v2/" and (login or not self.guarded()):
+                return self._say(200, b"{}")
+            if self.guarded() and not login:
+                realm = f'Bearer realm="http://{here.guarded_address}/token",service="here"'
+                return self._say(401, _error("UNAUTHORIZED"), {"WWW-Authenticate": realm})
             kind = self.path.split("/")[2]
             if kind in ("closes", "resets", "hangs", "endless"):
                 return self._be_rude(kind)
             if kind == "moved":
                 return self._say(307, b"", {"Location": f"http://{here.address}/v2/no-tag/app/manifests/1"})
-            if kind.startswith("token") and not login:
-                realm = f'Bearer realm="http://{here.address}/token/{kind}",service="here",scope="repository:{kind}/app:pull"'
-                return self._say(401, _error("UNAUTHORIZED"), {"WWW-Authenticate": realm})
             if kind == "token-then-nothing":
                 return self._say(401, _error("DENIED"), {})
             status, body, more = ANSWERS.get(kind, (404, _error("MANIFEST_UNKNOWN"), {}))
@@ -87,8 +89,11 @@ def troubled(folder: Path | None = None) -> Iterator[Troubled]:
         do_HEAD = do_GET  # noqa: N815 - the name that the server looks for
 
         def do_POST(self) -> None:  # noqa: N802 - how an engine of today asks for a token
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.path += "?" + self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
             self.do_GET()
+
+        def guarded(self) -> bool:
+            return self.headers.get("Host") == here.guarded_address
 
         def _token(self) -> None:
             if "token-limited" in self.path:
@@ -132,7 +137,7 @@ def troubled(folder: Path | None = None) -> Iterator[Troubled]:
             servers.callback(server.shutdown)
             return f"{server.server_address[0]!s}:{server.server_address[1]}"
 
-        here.address = begin(serve("127.0.0.1"))
+        here.address, here.guarded_address = begin(serve("127.0.0.1")), begin(serve("127.0.0.1"))
         if folder is not None:
             subprocess.run(["ip", "address", "replace", f"{TRUSTED_ONLY}/32", "dev", "lo"], check=True, capture_output=True)
             server = serve(TRUSTED_ONLY)

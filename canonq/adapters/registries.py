@@ -69,10 +69,10 @@ class _Question:
                 return token
             headers = {"Authorization": f"Bearer {token}"}
             answer, _ = self._send("HEAD", self._url, headers)
-        if answer.status_code == 404:  # whose words are they? The answer to HEAD has none
-            answer, body = self._send("GET", self._url, headers)
-            return _in_its_own_words(answer, body)
-        return _by_status(answer)
+        if answer.status_code not in (401, 403, 404):
+            return _meant(answer, b"")
+        answer, body = self._send("GET", self._url, headers)  # whose words are they? The answer to HEAD has none
+        return _meant(answer, body, with_token=bool(headers))
 
     def _token(self, answer: requests.Response) -> str | Asked:
         """An anonymous token, or what the answer is without one."""
@@ -81,14 +81,14 @@ class _Question:
         realm = urlsplit(said.get("realm", ""))
         plain = self._url.startswith("http://")
         if scheme.lower() != "bearer" or not realm.hostname or realm.username or realm.scheme not in ("https", "http" * plain):
-            return Asked("denied", "it wants a login")
+            return Asked("login", "it wants a login")
         query = urlencode({"service": said.get("service", ""), "scope": f"repository:{self._repository}:pull"})
         answer, body = self._send("GET", realm._replace(query=query, fragment="").geturl())
         if answer.status_code != 200:
-            return _by_status(answer)
+            return _meant(answer, body)
         value = json.loads(body)
         token = value.get("token") or value.get("access_token") if isinstance(value, dict) else None
-        return token if isinstance(token, str) and _TOKEN.fullmatch(token) else Asked("denied", "it gives no token")
+        return token if isinstance(token, str) and _TOKEN.fullmatch(token) else Asked("silent", "it gives no token")
 
     def _send(self, method: str, url: str, headers: dict[str, str] | None = None) -> tuple[requests.Response, bytes]:
         left = min(_EACH, self._ends - time.monotonic())
@@ -102,27 +102,37 @@ class _Question:
             return answer, read_within(answer, ends=self._ends, largest=_LARGEST) if method == "GET" else b""
 
 
-def _by_status(answer: requests.Response) -> Asked:
-    status = answer.status_code
-    if status == 429:
-        return Asked("limited", "429, too many requests", _left_alone(answer))
-    if status >= 500:
-        return Asked("trouble", f"status {status}", _left_alone(answer))
-    if status in (401, 403):
-        return Asked("denied", f"status {status}")
-    return Asked("there") if status == 200 else Asked("silent", f"status {status}")
+def _meant(answer: requests.Response, body: bytes, *, with_token: bool = False) -> Asked:
+    """What an answer means. A registry names what it does not know or show; a bare 403 or 404 comes from something else that
+    answers in its place."""
+    status, words = answer.status_code, _own_words(body)
+    told = f"status {status}" + (f", {words}" if words else "")
+    match status:
+        case 200:
+            return Asked("there")
+        case 429:
+            return Asked("limited", told, _left_alone(answer))
+        case 404 if words:
+            return Asked("missing", told)
+        case 404:
+            return Asked("trouble", "404, in words that are no registry's; is it behind a proxy, and down?")
+        case 401 | 403 if words and (with_token or status == 403):
+            return Asked("denied", told)
+        case 401:
+            return Asked("login", told)
+        case _ if status >= 500:
+            return Asked("trouble", told, _left_alone(answer))
+    return Asked("silent", told)
 
 
-def _in_its_own_words(answer: requests.Response, body: bytes) -> Asked:
-    """A registry says which thing it does not know; a bare 404 comes from something else that answers in its place."""
-    if answer.status_code != 404:
-        return _by_status(answer)
+def _own_words(body: bytes) -> str:
+    """The code of a registry's error, such as MANIFEST_UNKNOWN; empty for what is no registry's answer."""
     with contextlib.suppress(ValueError):
         value = json.loads(body)
         errors = value.get("errors") if isinstance(value, dict) else None
         if isinstance(errors, list) and errors and isinstance(errors[0], dict) and errors[0].get("code"):
-            return Asked("missing", f"404, {ascii(str(errors[0]['code']))[1:61]}")
-    return Asked("trouble", "404, in words that are no registry's; is it behind a proxy, and down?")
+            return ascii(str(errors[0]["code"]))[1:-1][:40]
+    return ""
 
 
 def _left_alone(answer: requests.Response) -> float | None:

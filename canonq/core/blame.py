@@ -88,7 +88,8 @@ PATTERNS: tuple[Pattern, ...] = (
             r"https?://.*(context deadline exceeded|context canceled)|proxyconnect", "registry-unreachable", HostProblem,
             "the registry cannot be reached; check the network and its name."),
     Pattern(r"unauthorized|authentication required|no basic auth credentials|authorization failed|forbidden|"
-            r": denied\b|access denied", "registry-refused", HostProblem, "log the Engine in to the registry."),
+            r"error parsing http 40[13]|: denied\b|access denied", "registry-refused", HostProblem,
+            "log the Engine in to the registry."),
     Pattern(r"(: |http )5[0-9][0-9]\b|connection reset by peer|broken pipe|\beof\b|unexpected (http )?status|error parsing http|"
             r"error unmarshalling content", "registry-unavailable", HostProblem,
             "the registry is in trouble, or something else answers in its place; its own status page may say more."),

@@ -7,9 +7,10 @@ from typing import Literal
 
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
 
-#: There is such an image; the registry says in its own words that there is none; it is shown to nobody without a login; it asks
-#: to be left alone; it, or what answers in its place, is in trouble; nothing is known.
-Answer = Literal["there", "missing", "denied", "limited", "trouble", "silent"]
+#: There is such an image; the registry says in its own words that there is none; it lets anybody ask, and shows this image to
+#: nobody without a login, which is also what it says of one that is not there; it wants a login of everybody; it asks to be left
+#: alone; it, or what answers in its place, is in trouble; nothing is known.
+Answer = Literal["there", "missing", "denied", "login", "limited", "trouble", "silent"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Asked:
 
 
 #: Codes of a failed pull that an answer of the registry's own makes clearer.
-WORTH_ASKING = frozenset({"image-unavailable", "registry-rate-limit", "pull-failed"})
+WORTH_ASKING = frozenset({"image-unavailable", "registry-rate-limit", "registry-refused", "pull-failed"})
 
 
 def meaning(said: CanonqError, asked: Asked, *, registry: str, logged_in: bool) -> CanonqError:
@@ -38,10 +39,11 @@ def meaning(said: CanonqError, asked: Asked, *, registry: str, logged_in: bool) 
         return _host(said, "registry-rate-limit", registry, asked.retry_after, more=asked.detail)
     if asked.answer == "trouble":
         return _host(said, "registry-unavailable", registry, asked.retry_after, more=asked.detail)
-    if said.code == "pull-failed" and asked.answer == "missing" and not logged_in:
+    nowhere = {"pull-failed": ("missing",), "registry-refused": ("missing", "denied")}.get(said.code, ())
+    if asked.answer in nowhere and not logged_in:
         return RecipeProblem(
             f"{said.what} The registry says: {asked.detail}.",
-            mend="the image is not in its registry for anybody; ask the recipe to correct the name or the tag.",
+            mend="its registry shows the image to nobody who is not logged in: correct its name, or log the Engine in.",
             code="image-unavailable",
         )
     return said

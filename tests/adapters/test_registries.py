@@ -24,7 +24,8 @@ def registry() -> Iterator[Troubled]:
 
 
 def asked(registry: Troubled, kind: str) -> Asked:
-    return ask(image_name(f"{registry.address}/{kind}/app:1"), LOOPBACK)
+    address = registry.guarded_address if kind.startswith("token") else registry.address
+    return ask(image_name(f"{address}/{kind}/app:1"), LOOPBACK)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,8 @@ def asked(registry: Troubled, kind: str) -> Asked:
         ("no-tag", "missing", None),
         ("no-name", "missing", None),
         ("proxy", "trouble", None),
-        ("unauthorized", "denied", None),
+        ("unauthorized", "login", None),
+        ("forbidden", "silent", None),
         ("denied", "denied", None),
         ("limited", "limited", None),
         ("limited-for", "limited", RETRY_AFTER),

@@ -52,6 +52,7 @@ SAID: Sequence[tuple[str, str, bool]] = [
     (f"{ERR}unauthorized", "registry-refused", False),
     (f"{ERR}denied", "registry-refused", False),
     (f'{ERR}Head "https://ghcr.io/v2/x/manifests/1": unauthorized: authentication required', "registry-refused", False),
+    (f'{ERR}error parsing HTTP 403 response body: invalid character "<" looking for beginning of value', "registry-refused", False),
     (f"{ERR}{HEAD}/manifests/1: 401 Unauthorized", "registry-refused", False),
     (f"{ERR}{HEAD}/manifests/1: 403 Forbidden", "registry-refused", False),
     (f'{ERR}failed to resolve reference "x:1": pull access was refused: no basic auth credentials', "registry-refused", False),

@@ -82,6 +82,7 @@ def test_an_outage_that_was_written_by_halves_is_none(tmp_path: Path) -> None:
 GONE = RecipeProblem("The pull of x failed: manifest unknown.", code="image-unavailable")
 DENIED = RecipeProblem("The pull of x failed: pull access denied for x.", code="image-unavailable")
 ODD = HostProblem("The pull of x failed, in words that canonq does not know: hm.", code="pull-failed")
+REFUSED = HostProblem("The pull of x failed: 403 Forbidden.", code="registry-refused")
 LIMITED = HostProblem("The pull of x failed: toomanyrequests.", code="registry-rate-limit")
 
 
@@ -98,6 +99,10 @@ LIMITED = HostProblem("The pull of x failed: toomanyrequests.", code="registry-r
         (ODD, Asked("missing", "404"), False, "image-unavailable", RecipeProblem),
         (ODD, Asked("missing", "404"), True, "pull-failed", HostProblem),
         (ODD, Asked("there"), False, "pull-failed", HostProblem),
+        (REFUSED, Asked("denied"), False, "image-unavailable", RecipeProblem),
+        (REFUSED, Asked("denied"), True, "registry-refused", HostProblem),
+        (REFUSED, Asked("login"), False, "registry-refused", HostProblem),
+        (REFUSED, Asked("silent"), False, "registry-refused", HostProblem),
         (LIMITED, Asked("limited", "429", 9.0), False, "registry-rate-limit", HostProblem),
     ],
 )
