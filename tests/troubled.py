@@ -140,6 +140,9 @@ def troubled(folder: Path | None = None) -> Iterator[Troubled]:
         here.address, here.guarded_address = begin(serve("127.0.0.1")), begin(serve("127.0.0.1"))
         if folder is not None:
             subprocess.run(["ip", "address", "replace", f"{TRUSTED_ONLY}/32", "dev", "lo"], check=True, capture_output=True)
+            servers.callback(
+                subprocess.run, ["ip", "address", "del", f"{TRUSTED_ONLY}/32", "dev", "lo"], check=False, capture_output=True
+            )
             server = serve(TRUSTED_ONLY)
             server.socket = _certified(folder).wrap_socket(server.socket, server_side=True)
             here.tls_address = begin(server)

@@ -151,10 +151,8 @@ class SwarmEngine:
         try:
             ended = run(["docker", "pull", "--quiet", reference], timeout=min(timeout, _LONGEST_PULL), env=plain_environment())
         except TimedOut as error:
-            if timeout < _LONGEST_PULL:  # the run's own limit is over
-                raise
             raise HostProblem(
-                f"The pull of {reference} had no end after {_LONGEST_PULL:.0f} s.",
+                f"The pull of {reference} had no end after {min(timeout, _LONGEST_PULL):.0f} s.",
                 mend="look at the network and at the registry.",
                 code="registry-unreachable",
                 outside=name.registry,

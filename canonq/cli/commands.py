@@ -13,7 +13,7 @@ import click
 from celery import Celery, Signature, chain
 
 from canonq import __version__
-from canonq.cli.output import OUTCOME_COLUMNS, outcome_rows, print_json, print_table
+from canonq.cli.output import OUTCOME_COLUMNS, outcome_rows, print_json, print_table, told_tries
 from canonq.cli.waiting import await_result, await_sweep, locks_for, require_workers, workers_for
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus, HostProblem, WrongUse
@@ -69,10 +69,10 @@ def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
     if as_json:
         print_json(result)
     else:
-        print_table(f"Sweep {opened.sweep}", OUTCOME_COLUMNS, outcome_rows(result["outcomes"]))
+        print_table(f"Sweep {opened.sweep}", OUTCOME_COLUMNS, outcome_rows(result["outcomes"], result["troubles"]))
         for outcome in result["outcomes"]:
-            for note in outcome["notes"]:
-                click.echo(f"{outcome['recipe']}: {note}")
+            for line in [*(f"{outcome['recipe']}: {note}" for note in outcome["notes"]), *told_tries(outcome)]:
+                click.echo(line)
         click.echo(", ".join(f"{count} {kind}" for kind, count in result["counts"].items()) + f" = {result['enrolled']} enrolled")
     return ExitStatus(result["exit_status"])
 

@@ -42,13 +42,29 @@ def _cell(value: Any) -> Text:
     return Text(text, style=_COLOURS.get(text, ""))
 
 
-def outcome_rows(outcomes: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-    """Rows of a sweep's table; what needs a person stands first."""
+def outcome_rows(outcomes: Sequence[Mapping[str, Any]], troubles: Sequence[Mapping[str, Any]] = ()) -> list[list[Any]]:
+    """Rows of a sweep's table; what needs a person stands first, and what stopped many recipes in one row before all."""
     order = ("error", "red", "deferred", "promoted", "skipped")
-    ordered = sorted(outcomes, key=lambda o: (o["reason"] != "held-red", order.index(o["outcome"]), o["recipe"]))
+    shared = {recipe for trouble in troubles for recipe in trouble["recipes"]}
+    alone = [outcome for outcome in outcomes if outcome["recipe"] not in shared]
+    ordered = sorted(alone, key=lambda o: (o["reason"] != "held-red", order.index(o["outcome"]), o["recipe"]))
     return [
+        [f"{len(one['recipes'])} recipes", "error", one["reason"], None, None, None, "", _for_all(one)] for one in troubles
+    ] + [
         [o["recipe"], o["outcome"], o["reason"], o["version"], o["base"], o["level"], f"{o['seconds']:.1f}", o["detail"]]
         for o in ordered
+    ]
+
+
+def _for_all(trouble: Mapping[str, Any]) -> str:
+    return f"{trouble['outside']}: {trouble['detail']} The recipes: {', '.join(trouble['recipes'])}."
+
+
+def told_tries(outcome: Mapping[str, Any]) -> list[str]:
+    """A line for each earlier try of a recipe in the same sweep: a later one hides nothing."""
+    return [
+        f"{outcome['recipe']}: tried before, {one['ts']}: {one['outcome']} ({one['cause'] or one['reason']}) in {one['step']}"
+        for one in outcome["tries"]
     ]
 
 

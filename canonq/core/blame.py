@@ -84,9 +84,9 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(r"x509|\btls: |server gave http response to https client|certificate", "registry-certificate", HostProblem,
             "the registry's certificate is not trusted here; look at it, at the clock, or at Docker's insecure-registries."),
     Pattern(r"no such host|i/o timeout|connection refused|network is unreachable|no route to host|host is down|"
-            r"connection timed out|tls handshake timeout|client\.timeout exceeded|name resolution|server misbehaving|"
-            r"https?://.*(context deadline exceeded|context canceled)|proxyconnect", "registry-unreachable", HostProblem,
-            "the registry cannot be reached; check the network and its name."),
+            r"connection timed out|timeout awaiting|tls handshake timeout|client\.timeout exceeded|name resolution|"
+            r"server misbehaving|https?://.*(context deadline exceeded|context canceled)|proxyconnect", "registry-unreachable",
+            HostProblem, "the registry cannot be reached; check the network and its name."),
     Pattern(r"unauthorized|authentication required|no basic auth credentials|authorization failed|forbidden|"
             r"error parsing http 40[13]|: denied\b|access denied", "registry-refused", HostProblem,
             "log the Engine in to the registry."),
@@ -105,11 +105,12 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(r"characters allowed|must be 63 characters or fewer|valid as a dns name component", "name-too-long", RecipeProblem,
             "shorten the name of the config, secret or service."),
     Pattern(r"does not match format 'duration'", "compose-invalid", RecipeProblem, "write durations as literals, such as 30s."),
-    Pattern(r"additional property .* is not allowed|does not match (format|any of)|must be an? [a-z]+|invalid type|"
-            r"decoding failed|cannot parse '|yaml: |undefined (network|volume|config|secret) \"|unsupported compose file version|"
-            r"contains unsupported options|unknown mode: |duplicate (config|secret) target|error while interpolating|"
-            r"invalid interpolation|open .*: no such file or directory|constraint expected|invalid (credential spec|"
-            r"restartcondition|subnet|ip range|gateway)|unrecognized update", "compose-invalid", RecipeProblem, _SHAPE),
+    Pattern(r"additional property .* is not allowed|does not match (format|any of)|is not valid [a-z]+: |must be an? [a-z]+|"
+            r"invalid type|decoding failed|cannot parse '|yaml: |undefined (network|volume|config|secret) \"|"
+            r"unsupported compose file version|contains unsupported options|unknown mode: |duplicate (config|secret) target|"
+            r"error while interpolating|invalid interpolation|open .*: no such file or directory|constraint expected|"
+            r"invalid (credential spec|restartcondition|subnet|ip range|gateway)|unrecognized update", "compose-invalid",
+            RecipeProblem, _SHAPE),
     Pattern(r"code = invalidargument", "deploy-refused", RecipeProblem, _SHAPE),
 )  # fmt: skip
 

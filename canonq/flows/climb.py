@@ -18,7 +18,7 @@ from canonq.core.lint import LintFacts, lint
 from canonq.core.records import Canonical
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
-from canonq.flows.deployment import App, bring_up, ingress_problem, left
+from canonq.flows.deployment import App, bring_up, ingress_problem, left, pull_ahead
 from canonq.flows.evidence import confidential, keep_deployment, mask, masked, volume_bytes
 from canonq.flows.hooks import READ_MARKER, WRITE_MARKER, call_hook, hook_names
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
@@ -95,6 +95,7 @@ def climb(run: Run) -> None:
         _functional(run)
         return
     if run.target.base is not None and run.target.base_commit is not None:
+        _look_ahead(run)
         _install(run, run.target.base, run.target.base_commit)
         run.base_resolved, run.base_files = run.app.resolved, _files(run.app)
         _upgrade(run)
@@ -103,6 +104,20 @@ def climb(run: Run) -> None:
         run.tiers["upgrade"] = skipped("upgrade", _NO_BASE, run.enrolment.expected_na)
     _backup_and_restore(run)
     _functional(run)
+
+
+def _look_ahead(run: Run) -> None:
+    """Have the target's images before the base is deployed."""
+    world, target = run.world, run.target
+    run.phase = "images"
+    identity = replace(run.app.identity, version=target.version, commit=target.commit)
+    ahead = replace(run.app, identity=identity, tree=world.work / run.id / "tree-ahead", env={}, timings=run.app.timings)
+    world.repos.checkout(run.enrolment.recipe, target.commit, ahead.tree, run.enrolment.tree)
+    try:
+        pull_ahead(world, ahead, run.deadline)
+    finally:
+        run.app.pulled_bytes = ahead.pulled_bytes
+        world.repos.drop_checkout(run.enrolment.recipe, ahead.tree)
 
 
 # -- the tiers ----------------------------------------------------------------------------------------------

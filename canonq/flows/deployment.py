@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from canonq.adapters.asking import ask
 from canonq.adapters.programs import plain_environment, run
 from canonq.core.blame import unknown, worst
-from canonq.core.compose import resolve
+from canonq.core.compose import images, resolve
 from canonq.core.convergence import Convergence, deaths, judge
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Deployable, Identity, deployable
 from canonq.core.enrolment import Enrolment, SecretSource
@@ -107,6 +107,26 @@ def _have_images(world: World, app: App, references: list[str], timeout: float) 
     digests = world.engine.ensure_images(references, left(ends))
     app.pulled_bytes += sum(world.engine.image_sizes(new).values()) if new else 0
     return digests
+
+
+def pull_ahead(world: World, app: App, deadline: float) -> None:
+    """Have the images of a tree before anything is deployed: one that is there for nobody, or a registry that is down, need not
+    cost a deployment of the base first.
+
+    What the enrolment's install steps would change is not looked at: those images are pulled when they are known.
+    """
+    app.sample = _read(app.tree / ".env.sample")
+    try:
+        app.env = build_env(app.sample, app)
+        env = {**app.env, **parse_exports(_read(app.tree / "abra.sh"), app.env)}
+        app.resolved = resolve(_compose_files(app.tree, env.get("COMPOSE_FILE") or "compose.yml"), env)
+        references = sorted(set(images(app.resolved).values()))
+    except (RecipeProblem, WrongConfiguration):
+        return  # the tier that deploys it says so, with all that belongs to it
+    _ask_policy(app)
+    for service, reference in images(app.resolved).items():
+        image_name(reference, where=f"the service '{service}'")
+    _timed(app, "ahead.pull", lambda: _have_images(world, app, references, left(deadline)))
 
 
 def _pull(world: World, app: App, reference: str, timeout: float) -> None:

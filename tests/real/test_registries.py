@@ -57,7 +57,6 @@ def test_a_failed_pull_is_the_recipes_only_where_the_image_is_there_for_nobody(e
         wanted |= {
             f"{registry.tls_address}/no-tag/app:1": "registry-certificate",
             "127.0.0.1:1/app:1": "registry-unreachable",
-            "registry.invalid/app:1": "registry-unreachable",
             "127.0.0.1:1/Upper/app:1": "image-name-invalid",
         }
         with ThreadPoolExecutor(8) as side_by_side:
