@@ -1,7 +1,7 @@
 """Whose fault it is when Docker says no: one table of what its engines and its command say, in the order it is tried. Pure.
 
 Only what is known to be the recipe's makes a red. A text that no row knows is nobody's red: it is an error, it is tried again,
-and it stays an error (docs/decisions/0018-whose-fault.md).
+and it stays an error (docs/decisions/0019-whose-fault.md).
 """
 
 from __future__ import annotations
