@@ -3,8 +3,10 @@
 .PHONY: help setup demo test test-fast check bench requirements clean
 
 PYTHON := .venv/bin/python
-SHELL_SCRIPTS := scripts/venv scripts/with-engine scripts/requirements deploy/local-images .ci/run
+SHELL_SCRIPTS := scripts/venv scripts/with-engine scripts/engine scripts/shared.sh scripts/requirements deploy/local-images .ci/run
 export PYTHONUNBUFFERED := 1
+# ENGINE=29: on a Docker of that version, built from source, instead of the one that is there. MARK=engines: only the tests so marked.
+WITH_ENGINE = scripts/with-engine --busybox $(if $(ENGINE),--engine $(ENGINE))
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s%s\n", $$1, $$2}' Makefile
@@ -13,10 +15,10 @@ setup: ## make .venv with everything the project needs; does nothing when it is 
 	@scripts/venv
 
 demo: setup ## show the whole nightly round on this machine, with small recipes of its own
-	@scripts/with-engine --busybox $(PYTHON) -m demo.run
+	@$(WITH_ENGINE) $(PYTHON) -m demo.run
 
-test: setup ## all tests, with a real Docker Engine and Redis
-	@scripts/with-engine --busybox .venv/bin/pytest -n 3 --dist loadfile
+test: setup ## all tests, with a real Docker Engine and Redis; ENGINE=29: on that Docker
+	@$(WITH_ENGINE) .venv/bin/pytest -n 3 --dist loadfile $(if $(MARK),-m "$(MARK)")
 
 test-fast: setup ## the tests that need neither Docker nor root
 	@.venv/bin/pytest -m "not real"
@@ -30,7 +32,7 @@ check: setup ## formatting, lint, types, import rules, shell scripts
 	else echo "shellcheck is not installed: the shell scripts were not checked"; fi
 
 bench: setup ## measure against the baselines
-	@scripts/with-engine --busybox $(PYTHON) -m bench
+	@$(WITH_ENGINE) $(PYTHON) -m bench
 
 requirements: ## resolve requirements/*.in again; UPGRADE=1 takes the newest versions
 	@scripts/requirements $(if $(UPGRADE),--upgrade)

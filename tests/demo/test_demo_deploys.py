@@ -144,6 +144,7 @@ def test_swarm_takes_an_upgrade_to_the_red_release_of_voice_back(stack: Stack, r
     assert stack.fetch() == (True, "Welcome, speak up.\n")
 
 
+@pytest.mark.engines
 def test_the_branch_of_tiny_html_cannot_run(stack: Stack, repos: dict[str, Path]) -> None:
     deploy(stack, repos, "tiny-html", "main")
 

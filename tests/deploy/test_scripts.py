@@ -16,8 +16,11 @@ from .host import must, run
 
 WITH_ENGINE = ROOT / "scripts" / "with-engine"
 
-# A machine on which no engine runs: own processes, network and /run, and an empty Docker root.
-_BARE = 'mount -t tmpfs none /run && mount --bind "$1" /var/lib/docker && ip link set lo up && shift && exec "$@"'
+# A machine on which no engine runs: own processes, network and /run, and empty roots for Docker and containerd.
+_BARE = (
+    'mount -t tmpfs none /run && mkdir -p /var/lib/containerd && mount --bind "$1/docker" /var/lib/docker && '
+    'mount --bind "$1/containerd" /var/lib/containerd && ip link set lo up && shift && exec "$@"'
+)
 
 
 @pytest.fixture
@@ -25,10 +28,10 @@ def bare_machine(tmp_path: Path) -> tuple[str, ...]:
     """The words before a command that make it run where no engine runs."""
     if os.geteuid() != 0 or not shutil.which("dockerd"):
         pytest.skip("only root, on a machine with dockerd installed, can start an engine")
-    docker_root = tmp_path / "docker"
-    docker_root.mkdir()
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "containerd").mkdir()
     apart = ("unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child")
-    return (*apart, "bash", "-ec", _BARE, "bare", str(docker_root))
+    return (*apart, "bash", "-ec", _BARE, "bare", str(tmp_path))
 
 
 def engine() -> tuple[str, str]:

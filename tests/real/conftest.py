@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import subprocess
 import sys
@@ -23,9 +24,16 @@ IMAGE = "canonq-demo/static:1.29.0"
 
 
 def compose(
-    tag: str, *, image: str = IMAGE, check: str = "true", command: str = "exec httpd -f -p 80 -h /srv", more: str = ""
+    tag: str,
+    *,
+    image: str = IMAGE,
+    check: str = "true",
+    command: str = "exec httpd -f -p 80 -h /srv",
+    more: str = "",
+    label: str = "",
 ) -> str:
-    """A small recipe's compose file: one service that serves a page from a volume."""
+    """A small recipe's compose file: one service that serves a page from a volume; `label` is one more of its labels."""
+    labels = [f"coop-cloud.${{STACK_NAME}}.version={tag}", *([label] if label else [])]
     return f"""
 version: "3.8"
 services:
@@ -39,7 +47,7 @@ services:
     healthcheck: {{test: ["CMD-SHELL", "{check}"], interval: 1s, timeout: 2s, retries: 3, start_period: 2s}}
     deploy:
       update_config: {{failure_action: rollback, order: start-first, monitor: 3s}}
-      labels: ["coop-cloud.${{STACK_NAME}}.version={tag}"]
+      labels: {json.dumps(labels)}
 {more}
 networks:
   proxy: {{external: true}}
@@ -75,9 +83,11 @@ def installed(engine: SwarmEngine, root: Path) -> Iterator[Installation]:
             engine.remove_owned({LABEL_INSTANCE: instance.read_text()}, 120)
 
 
-def enrol_small(installation: Installation, recipe: str = "small", more: str = "[health]\ntimeout = 40\n") -> Repo:
+def enrol_small(
+    installation: Installation, recipe: str = "small", more: str = "[health]\ntimeout = 40\n", **options: str
+) -> Repo:
     """Enrol a small recipe with one release."""
-    repo = make_recipe(installation.root / recipe, {"1.0.0+1.29.0": tree("1.0.0+1.29.0")})
+    repo = make_recipe(installation.root / recipe, {"1.0.0+1.29.0": tree("1.0.0+1.29.0", **options)})
     installation.enrol(recipe, f'upstream = "{installation.root}/{recipe}"\n{more}')
     return repo
 

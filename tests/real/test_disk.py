@@ -50,6 +50,7 @@ def is_here(reference: str) -> bool:
     return subprocess.run(["docker", "image", "inspect", reference], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.engines
 def test_images_of_dropped_versions_go_and_all_others_stay(made: Installation, registry: Registry) -> None:
     old, new = registry.push(IMAGE, "old"), registry.push(IMAGE, "new")
     repo = enrol(made, old)
@@ -81,12 +82,14 @@ def test_images_of_dropped_versions_go_and_all_others_stay(made: Installation, r
         subprocess.run(["docker", "image", "rm", old, new], capture_output=True, check=False)
 
 
+@pytest.mark.engines
 def test_an_image_that_the_registry_does_not_have_is_the_recipes_fault(made: Installation, registry: Registry) -> None:
     enrol(made, f"{registry.address}/site:never")
     outcome = swept(made)
     assert (outcome["outcome"], outcome["reason"]) == ("red", "image-unavailable"), outcome
 
 
+@pytest.mark.engines
 def test_a_rate_limit_of_the_registry_is_the_hosts_and_no_red(made: Installation, registry: Registry) -> None:
     image = registry.push(IMAGE, "limited")
     registry.refuse = True
@@ -106,6 +109,7 @@ def test_what_finds_no_room_beside_others_is_deferred_and_done_in_the_same_sweep
     assert list((sweep / "retries").glob("*.json")), "none of them had to wait, so this test has shown nothing"
 
 
+@pytest.mark.engines
 def test_without_room_nothing_is_begun_and_who_takes_most_is_told(made: Installation) -> None:
     repo = enrol_small(made)
     assert swept(made)["outcome"] == "promoted"

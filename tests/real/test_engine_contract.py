@@ -18,7 +18,7 @@ from canonq.ports import Engine
 from tests.fakes import FakeEngine
 from tests.real.conftest import IMAGE, compose
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.engines]
 
 
 @pytest.fixture

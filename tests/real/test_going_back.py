@@ -20,14 +20,15 @@ from tests.support import Installation, release
 pytestmark = pytest.mark.real
 
 OLD = "1.0.0+1.29.0"
+BACKED_UP = "backupbot.backup=true"
 
 
 @pytest.fixture(scope="module")
 def back(host: Installation, engine: SwarmEngine) -> Installation:
     """A recipe with two canonicals; the data of the second has gathered something since."""
-    repo = enrol_small(host, "back")
+    repo = enrol_small(host, "back", label=BACKED_UP)
     assert sweep(host, "back")["outcome"] == "promoted"
-    release(repo, NEW, tree(NEW))
+    release(repo, NEW, tree(NEW, label=BACKED_UP))
     assert sweep(host, "back")["outcome"] == "promoted"
     (retained(host, "back", engine) / "index.html").write_text("gathered since\n")
     return host
@@ -38,6 +39,16 @@ def volumes(host: Installation, engine: SwarmEngine, kind: str) -> list[str]:
     return found["volumes"]
 
 
+@pytest.mark.engines
+def test_what_became_canonical_was_installed_upgraded_backed_up_and_restored_before(back: Installation) -> None:
+    runs = sorted((back.state / "runs" / "back").glob("*/run.json"))
+    verdicts = {verdict["version"]: verdict for verdict in (json.loads(run.read_text()) for run in runs)}
+    assert {tag: verdicts[tag]["verdict"] for tag in (OLD, NEW)} == {OLD: "green", NEW: "green"}
+    rungs = {name: rung["status"] for name, rung in verdicts[NEW]["rungs"].items()}
+    assert (rungs["install"], rungs["upgrade"], rungs["backup-restore"]) == ("pass", "pass", "pass")
+
+
+@pytest.mark.engines
 def test_the_canonicals_data_can_be_looked_at_as_a_live_stack(back: Installation, engine: SwarmEngine) -> None:
     record = record_of(back, "back")
     made = back.canonq("restore", "back", "--stack", "look-at-it", "--json")
@@ -93,6 +104,7 @@ def test_a_damaged_snapshot_is_told_by_verify_and_refused_by_rollback(back: Inst
     assert back.canonq("verify", "back").status == 0
 
 
+@pytest.mark.engines
 def test_a_rollback_brings_the_old_data_back_says_who_and_why_and_holds_what_it_left(
     back: Installation, engine: SwarmEngine
 ) -> None:

@@ -35,6 +35,7 @@ def sweep_new(host: Installation, recipe: str, files: dict[str, str]) -> dict[st
     return sweep(host, recipe)
 
 
+@pytest.mark.engines
 def test_a_release_that_swarm_rolls_back_is_red_though_the_app_answers(host: Installation, engine: SwarmEngine) -> None:
     """Known failure 35: the old version answered, and the upgrade passed vacuously."""
     outcome = sweep_new(host, "rolls-back", tree(NEW, check="false"))
