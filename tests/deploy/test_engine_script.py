@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from .host import ROOT, must, run
+from tests.support import ROOT
+
+from .host import must, run
 
 TOOLS = (
     "awk", "base64", "bash", "basename", "cat", "chmod", "cp", "cut", "dirname", "env", "find", "flock", "head", "id", "ls",
