@@ -6,6 +6,8 @@ image is made from is hashed into a label, so that a second run finds it there a
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import io
@@ -14,7 +16,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -137,7 +139,7 @@ def build(names: Iterable[str] | None = None) -> dict[str, str]:
     try:
         engine = docker.from_env(timeout=120)
         try:
-            with tempfile.TemporaryDirectory(prefix="canonq-demo-") as scratch:
+            with _alone(), tempfile.TemporaryDirectory(prefix="canonq-demo-") as scratch:
                 return {image.reference: _present(engine, image) or _made(engine, image, Path(scratch)) for image in wanted}
         finally:
             engine.close()
@@ -145,6 +147,17 @@ def build(names: Iterable[str] | None = None) -> dict[str, str]:
         raise HostProblem(f"An image could not be built: {error.msg}", mend="read the builder's message.") from error
     except DockerException as error:
         raise HostProblem(f"Docker Engine does not do what is asked: {error}", mend="start dockerd.") from error
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One build at a time: with containerd's image store, two that give an image the same name at once both fail."""
+    folder = os.open(_SOURCES, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _chosen(names: Iterable[str] | None) -> list[Image]:

@@ -148,7 +148,7 @@ def test_swarm_takes_an_upgrade_to_the_red_release_of_voice_back(stack: Stack, r
 def test_the_branch_of_tiny_html_cannot_run(stack: Stack, repos: dict[str, Path]) -> None:
     deploy(stack, repos, "tiny-html", "main")
 
-    stack.await_("rejected task", lambda: any("rejected: No such image" in state for state in stack.states("app")))
+    stack.await_("rejected task", lambda: any("never-built: rejected: " in state for state in stack.states("app")))
 
 
 def test_only_the_upgrade_to_the_newer_forge_is_refused(stack: Stack, repos: dict[str, Path]) -> None:
