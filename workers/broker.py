@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from celery import Celery
@@ -62,15 +63,22 @@ def no_reader(queues: set[str]) -> HostProblem:
     )
 
 
+def waiting_messages(channel: Any, app: Celery) -> Iterator[tuple[str, bytes]]:
+    """(queue, message) of all that waits to be taken; each place in a queue is a list of its own."""
+    for queue in app.conf.task_queues:
+        for place in channel.priority_steps:
+            for raw in channel.client.lrange(channel._q_for_pri(queue.name, place), 0, -1):
+                yield queue.name, raw
+
+
 def waiting_in(app: Celery) -> dict[str, str]:
     """Id of each task whose message waits or was handed to a worker and not acknowledged -> its queue, or "" when handed out."""
     found: dict[str, str] = {}
     with app.connection_for_read() as connection:
         client = connection.default_channel.client
-        for queue in app.conf.task_queues:
-            for raw in client.lrange(queue.name, 0, -1):
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # not one of ours
-                    found[json.loads(raw)["headers"]["id"]] = queue.name
+        for queue, raw in waiting_messages(connection.default_channel, app):
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # not one of ours
+                found[json.loads(raw)["headers"]["id"]] = queue
         for raw in client.hvals("unacked"):
             with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
                 found[json.loads(raw)[0]["headers"]["id"]] = ""

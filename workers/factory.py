@@ -12,8 +12,13 @@ from canonq.adapters.checkout import Checkout
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import CanonqError
 from canonq.settings import Settings, load_settings
+from workers import transport
+
+transport.use()
 
 LIGHT, HEAVY = "light", "heavy"
+#: Places in a queue: 0 is taken before any other.
+FIRST, LATER = 0, 5
 #: Seconds. The longest run, its wait for the host and its teardowns must end before a message counts as lost:
 #: Redis delivers again what was not acknowledged by then, even if it is still being worked on.
 HARD_LIMIT = LONGEST_RUN + 3600
@@ -64,6 +69,7 @@ def make_app(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         beat_schedule=beat_schedule(settings.nightly),
+        beat_scheduler="workers.beat:NightlyScheduler",
         beat_schedule_filename=str(settings.state / "beat-schedule"),
     )
     return made
@@ -71,7 +77,12 @@ def make_app(settings: Settings) -> Celery:
 
 def _transport() -> dict[str, Any]:
     # "priority" takes queues in the order a worker names them: an idle heavy worker looks for heavy work first.
-    return {"visibility_timeout": VISIBILITY_TIMEOUT, "socket_keepalive": True, "queue_order_strategy": "priority"}
+    return {
+        "visibility_timeout": VISIBILITY_TIMEOUT,
+        "socket_keepalive": True,
+        "queue_order_strategy": "priority",
+        "priority_steps": [FIRST, LATER],
+    }
 
 
 #: Name of the argument that says the recipe, of each task.
@@ -89,13 +100,18 @@ def recipe_given(name: str, args: Any, kwargs: Any) -> Any:
     return args[0] if args else (kwargs or {}).get(_RECIPE_IN.get(name, ""))
 
 
-def route(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **more: Any) -> dict[str, str]:
-    """The queue of a task called by hand: test and promote go where the recipe's weight says."""
+def route(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **more: Any) -> dict[str, Any]:
+    """The queue of a task called by hand, and the place in the queue of every task.
+
+    Test and promote go where the recipe's weight says. Promotions come first: what is proven is kept before anything else
+    is proven.
+    """
+    place = {"priority": FIRST if name in ("canonq.promote", "canonq.sweep") else LATER}
     if name in ("canonq.test", "canonq.promote"):
         given = recipe_given(name, args, kwargs)
         try:
             recipe = given.get("recipe") if isinstance(given, dict) else given
-            return {"queue": Checkout(load_settings().repo).enrolment(recipe).queue}
+            return {"queue": Checkout(load_settings().repo).enrolment(recipe).queue, **place}
         except CanonqError:
-            return {"queue": LIGHT}  # the task itself says what is wrong, or goes on to the right queue from there
-    return {"queue": LIGHT}
+            return {"queue": LIGHT, **place}  # the task itself says what is wrong, or goes on to the right queue from there
+    return {"queue": LIGHT, **place}

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from canonq.adapters.files import told
@@ -19,7 +19,8 @@ from canonq.settings import Settings, load_settings
 from workers.factory import make_app
 
 _START_LIMIT = 60.0  #: seconds until workers must answer
-_STOP_LIMIT = 30.0  #: seconds a process gets to stop
+STOP_LIMIT = 30.0  #: seconds a process gets to stop
+_LOOK_EVERY = 0.1  #: seconds
 
 
 class Tree:
@@ -53,26 +54,33 @@ class Tree:
                 return f"{name} (status {process.returncode}, log {self._logs / f'{name}.log'})"
         return None
 
-    def stop(self, *, at_once: bool = False) -> None:
-        """Stop all: workers end their tasks first, or put them back when `at_once`."""
+    def stop(self, *, at_once: bool = False, hurried: Callable[[], bool] = lambda: False) -> None:
+        """Stop all: workers end their tasks first, or put them back when `at_once`. Those that take too long are killed, and
+        so are all as soon as somebody is in a hurry."""
         for process in self._processes.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGQUIT if at_once else signal.SIGTERM)
-        ends = time.monotonic() + _STOP_LIMIT
+        ends = time.monotonic() + STOP_LIMIT
+        while any(process.poll() is None for process in self._processes.values()):
+            if hurried() or time.monotonic() > ends:
+                break
+            time.sleep(_LOOK_EVERY)
         for process in self._processes.values():
-            try:
-                process.wait(max(0.1, ends - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            # Each leads a session of its own: its pool is in it, and must not outlive it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @contextlib.contextmanager
-def running(settings: Settings, *, beat: bool = False, keep_redis: bool = False) -> Iterator[Tree]:
+def running(
+    settings: Settings, *, beat: bool = False, keep_redis: bool = False, hurried: Callable[[], bool] = lambda: False
+) -> Iterator[Tree]:
     """Run Redis (where none is configured), a light and a heavy worker, and beat, as long as the block lasts.
 
     In the block the settings name the Redis in use. HostProblem when the workers do not come up, Busy when a `canonq up`
     keeps its Redis in this state folder already.
+    `hurried`: asked while it stops, whether what does not end by itself is to be killed at once.
     """
     with contextlib.ExitStack() as stack:
         if keep_redis and settings.configured_broker() is None and settings.broker_of_up():
@@ -109,7 +117,7 @@ def running(settings: Settings, *, beat: bool = False, keep_redis: bool = False)
             yield tree
             interrupted = False
         finally:
-            tree.stop(at_once=interrupted)
+            tree.stop(at_once=interrupted, hurried=hurried)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from canonq.flows.sweep import give_up, outcome_of, settle_error, summary
 from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import live
+from workers.broker import waiting_messages
 from workers.steps import go_on
 
 log = logging.getLogger("canonq")
@@ -164,15 +165,13 @@ def queued(app: Celery) -> set[tuple[str, str]]:
     """(sweep, recipe) of every message that waits in the broker's queues."""
     found = set()
     with app.connection_for_read() as connection:
-        client = connection.default_channel.client
-        for queue in app.conf.task_queues:
-            for raw in client.lrange(queue.name, 0, -1):
-                with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):  # not one of ours
-                    args, kwargs, _ = json.loads(base64.b64decode(json.loads(raw)["body"]))
-                    first = args[0]
-                    recipe = first["recipe"] if isinstance(first, dict) else first
-                    sweep = kwargs.get("sweep") or (first.get("sweep") if isinstance(first, dict) else None)
-                    found.add((str(sweep), str(recipe)))
+        for _, raw in waiting_messages(connection.default_channel, app):
+            with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):  # not one of ours
+                args, kwargs, _ = json.loads(base64.b64decode(json.loads(raw)["body"]))
+                first = args[0]
+                recipe = first["recipe"] if isinstance(first, dict) else first
+                sweep = kwargs.get("sweep") or (first.get("sweep") if isinstance(first, dict) else None)
+                found.add((str(sweep), str(recipe)))
     return found
 
 

@@ -8,12 +8,14 @@ import sys
 import click
 
 from canonq.cli.commands import canonq
+from canonq.cli.interrupts import interrupts
 from canonq.core.errors import CanonqError, ExitStatus
 
 
 def main() -> None:
     """Entry point. Exit status: 0 done, 1 red, deferred or refused, 2 wrong use, 3 machinery (SPEC section 6)."""
     as_json = "--json" in sys.argv[1:]
+    interrupts.install()
     try:
         status = canonq.main(standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -22,7 +24,7 @@ def main() -> None:
         error.show()
         status = ExitStatus.WRONG_USE
     except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("Stopped; what was under way was put back or removed.", err=True)
+        click.echo("Stopped.", err=True)
         status = ExitStatus.MACHINERY
     except CanonqError as error:
         if as_json:

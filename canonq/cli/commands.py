@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import getpass
 import os
-import signal
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from celery import Celery, Signature, chain
+from kombu.exceptions import OperationalError
 
 from canonq import __version__
+from canonq.cli.interrupts import interrupts
 from canonq.cli.output import OUTCOME_COLUMNS, outcome_rows, print_json, print_table, told_tries
-from canonq.cli.waiting import await_result, await_sweep, locks_for, require_workers, workers_for
+from canonq.cli.waiting import (
+    await_result,
+    await_sweep,
+    ends_here,
+    locks_for,
+    require_workers,
+    stopping,
+    workers_for,
+)
 from canonq.core.enrolment import LONGEST_RUN
-from canonq.core.errors import ExitStatus, HostProblem, WrongUse
+from canonq.core.errors import CanonqError, ExitStatus, HostProblem, WrongUse
 from canonq.core.names import ref_name
 from canonq.flows import doctor as doctor_flow
 from canonq.flows import enrol as enrol_flow
@@ -26,7 +36,9 @@ from canonq.flows import rollback as rollback_flow
 from canonq.flows import room as room_flow
 from canonq.flows import status as status_flow
 from canonq.flows import sync as sync_flow
-from canonq.flows.sweep import open_sweep
+from canonq.flows.sweep import open_sweep, who
+from canonq.flows.sweep import stop as stop_sweep
+from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers import tree as process_tree
@@ -55,26 +67,76 @@ def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
     """Run one sweep now, over all enrolled recipes or those named."""
     settings = load_settings()
     world = live(settings)
-    opened = open_sweep(world, recipes)
+    _, names = who(world, recipes)  # wrong use, and a hollow sweep, are told before anything is started or put on record
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())
         if tree is None:
-            require_workers(app, {e.queue for e in opened.chains} | {LIGHT}, wait=wait)
-        _enqueue(app, app.signature("canonq.sweep", args=[list(recipes), opened.sweep]))
+            require_workers(app, _queues(world, names) | {LIGHT}, wait=wait)
+        opened = open_sweep(world, recipes)
+        if not as_json:
+            click.echo(f"Sweep {opened.sweep} of {len(names)} recipes.", err=True)
+        try:
+            _enqueue(app, app.signature("canonq.sweep", args=[list(recipes), opened.sweep]))
+        except (CanonqError, OperationalError) as error:
+            stop_sweep(world, opened.sweep, f"It could not be handed to a worker: {error}", refused=True)
+            raise
         if not wait and tree is None:
             shown = {"sweep": opened.sweep, "enrolled": len(world.sweeps.read(opened.sweep)["enrolled"])}
             print_json(shown) if as_json else click.echo(f"Sweep {opened.sweep} of {shown['enrolled']} recipes was enqueued.")
             return ExitStatus.DONE
-        result = await_sweep(live(), opened.sweep, tree, quiet=as_json)
+        with stopping(f"the sweep {opened.sweep}", lambda: _stopped(world, opened.sweep, tree)):
+            result = await_sweep(live(), opened.sweep, tree, quiet=as_json)
     if as_json:
         print_json(result)
     else:
-        print_table(f"Sweep {opened.sweep}", OUTCOME_COLUMNS, outcome_rows(result["outcomes"], result["troubles"]))
-        for outcome in result["outcomes"]:
-            for line in [*(f"{outcome['recipe']}: {note}" for note in outcome["notes"]), *told_tries(outcome)]:
-                click.echo(line)
-        click.echo(", ".join(f"{count} {kind}" for kind, count in result["counts"].items()) + f" = {result['enrolled']} enrolled")
+        _print_sweep(result)
     return ExitStatus(result["exit_status"])
+
+
+def _queues(world: World, names: Sequence[str]) -> set[str]:
+    """The queues that recipes need; broken enrolments need none."""
+    recipes = world.checkout.enrolled().recipes
+    return {recipes[name].queue for name in names if name in recipes}
+
+
+def _stopped(world: World, sweep: str, tree: process_tree.Tree | None) -> str:
+    stop_sweep(world, sweep, "A person stopped it (Ctrl-C).")
+    return f"Nothing more of it starts. {ends_here(tree)}"
+
+
+def _print_sweep(result: dict[str, Any]) -> None:
+    print_table(f"Sweep {result['sweep']}", OUTCOME_COLUMNS, outcome_rows(result["outcomes"], result["troubles"]))
+    for outcome in result["outcomes"]:
+        for line in [*(f"{outcome['recipe']}: {note}" for note in outcome["notes"]), *told_tries(outcome)]:
+            click.echo(line)
+    for line in result["findings"]:
+        click.echo(line)
+    if result["failed"]:
+        click.echo(f"The sweep {result['state']}: {result['failed']}", err=True)
+    click.echo(", ".join(f"{count} {kind}" for kind, count in result["counts"].items()) + f" = {result['enrolled']} enrolled")
+
+
+@canonq.command()
+@click.argument("sweep", required=False)
+@json_option
+def stop(sweep: str | None, as_json: bool) -> ExitStatus:
+    """Stop a sweep, or every open one: nothing more of it starts, and steps under way end by themselves."""
+    world = live()
+    if sweep is not None and not world.sweeps.read(sweep):
+        raise WrongUse(f"There is no sweep {sweep}.", mend=f"open are: {', '.join(world.sweeps.open_sweeps()) or 'none'}.")
+    stopped = [
+        name
+        for name in ([sweep] if sweep is not None else world.sweeps.open_sweeps())
+        if stop_sweep(world, name, "A person stopped it (canonq stop).")
+    ]
+    if as_json:
+        print_json({"stopped": stopped})
+    else:
+        for name in stopped:
+            click.echo(f"Stopped the sweep {name}. {ends_here(None)}")
+        if not stopped:
+            click.echo(f"The sweep {sweep} is over." if sweep else "No sweep is open.")
+    return ExitStatus.DONE
 
 
 def _enqueue(app: Celery, what: Signature[Any]) -> Any:
@@ -124,7 +186,9 @@ def status(recipe: str | None, as_json: bool) -> ExitStatus:
     columns = ("recipe", "weight", "canonical", "promoted at", "last run", "verdict", "version", "level", "reason", "now")
     print_table("Canonicals", columns, [_status_row(row) for row in found["recipes"]])
     if found["newest_sweep_failed"]:
-        click.echo(f"The newest sweep {found['newest_sweep']} did nothing: {found['newest_sweep_failed']}")
+        click.echo(f"The newest sweep {found['newest_sweep']} was not done: {found['newest_sweep_failed']}")
+    for name in found["open_sweeps"]:
+        click.echo(f"The sweep {name} is open; `canonq stop {name}` stops it.")
     for row in found["recipes"]:
         if row["problem"]:
             click.echo(f"{row['recipe']}: {row['problem']}")
@@ -364,8 +428,7 @@ def up(as_json: bool) -> ExitStatus:
     settings = load_settings()
     world = live(settings)
     enrolled = world.checkout.enrolled()  # a hollow installation is told now, not at 03:00
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with process_tree.running(settings, beat=True, keep_redis=True) as tree:
+    with process_tree.running(settings, beat=True, keep_redis=True, hurried=interrupts.hurried) as tree:
         told = {"up": True, "enrolled": enrolled.names, "logs": str(process_tree.log_folder(settings))}
         told["redis"] = load_settings().broker_url() if settings.configured_broker() is None else None
         if as_json:

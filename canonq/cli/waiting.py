@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 from celery import Celery
 from celery.result import AsyncResult
+from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 
 from canonq.adapters.redis_server import embedded_redis
+from canonq.cli.interrupts import interrupts
 from canonq.core.errors import Busy, CanonqError, HostProblem, TimedOut, WrongUse
 from canonq.flows.janitor import clean
 from canonq.flows.sweep import give_up, summary
@@ -39,13 +41,53 @@ def workers_for(settings: Settings, *, quiet: bool) -> Iterator[process_tree.Tre
         logs = process_tree.log_folder(settings)
         click.echo(f"No Redis is configured: running one and the workers here; their logs are in {logs}.", err=True)
     try:
-        with process_tree.running(settings) as tree:
+        with process_tree.running(settings, hurried=interrupts.hurried) as tree:
             yield tree
     except BaseException:
         # Stopped in the middle: the workers are gone, so what they had begun is nobody's any more.
-        with contextlib.suppress(CanonqError):
-            clean(live(settings))
+        _clean_up(settings, quiet=quiet)
         raise
+
+
+def _clean_up(settings: Settings, *, quiet: bool) -> None:
+    """Remove what ended workers had begun, and tell what is left all the same."""
+    try:
+        with locks_for(settings) as world:
+            done = clean(world)
+            left = [line.removeprefix("would remove ") for line in clean(world, dry_run=True)]
+    except CanonqError as error:
+        click.echo(f"What was under way could not be removed: {error} `canonq janitor` does it.", err=True)
+        return
+    except KeyboardInterrupt:
+        click.echo("What was under way was not all removed: `canonq janitor --dry-run` tells what is left.", err=True)
+        raise
+    for line in done if not quiet else ():
+        click.echo(line, err=True)
+    for line in left:
+        click.echo(f"Left behind: {line}. `canonq janitor` removes it.", err=True)
+    if not left:
+        click.echo("Nothing is left of what was under way.", err=True)
+
+
+@contextlib.contextmanager
+def stopping(what: str, stop: Callable[[], str | None]) -> Iterator[None]:
+    """Say at the first Ctrl-C what is done about it: `stop` does it and gives a sentence."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        try:
+            told = stop()
+        except CanonqError as error:
+            told = f"It could not be told to its workers: {error}"
+        click.echo(f"Stopping {what}. {told or ''}".rstrip(), err=True)
+        raise
+
+
+def ends_here(tree: process_tree.Tree | None) -> str:
+    """What becomes of steps that are under way."""
+    if tree is None:
+        return "A step that is under way ends in its worker, and nothing follows it; `canonq status` shows it."
+    return f"Steps under way get {process_tree.STOP_LIMIT:.0f} s to end, then they are removed. Ctrl-C again to end them at once."
 
 
 @contextlib.contextmanager
@@ -104,20 +146,32 @@ def _next(outcome: dict[str, Any]) -> str:
 
 
 def await_result(result: AsyncResult[Any], tree: process_tree.Tree | None, limit: float) -> dict[str, Any]:
-    """Wait for a task's value. CanonqError with the task's own words when it failed."""
+    """Wait for a task's value. CanonqError with the task's own words when it failed. Interrupted, nothing of it begins later."""
     ends = time.monotonic() + limit
-    while not result.ready():
-        if tree and (dead := tree.dead()):
-            raise HostProblem(f"The work stopped: {dead} ended.", mend="look at its log.", code="worker-lost")
-        if time.monotonic() > ends:
-            raise TimedOut(f"The task {result.id} had no end after {limit:.0f} s.", mend="look at Flower or the workers' logs.")
-        time.sleep(_LOOK_EVERY)
+    with stopping("this call", lambda: _revoke(result, tree)):
+        while not result.ready():
+            if tree and (dead := tree.dead()):
+                raise HostProblem(f"The work stopped: {dead} ended.", mend="look at its log.", code="worker-lost")
+            if time.monotonic() > ends:
+                mend = "look at Flower or the workers' logs."
+                raise TimedOut(f"The task {result.id} had no end after {limit:.0f} s.", mend=mend)
+            time.sleep(_LOOK_EVERY)
     if result.failed():
         raise _told_by_task(str(result.result))
     value = dict(result.result)
     if value.get("outcome") == "busy":
         raise Busy(value["detail"], mend="wait until it is over.")
     return value
+
+
+def _revoke(result: AsyncResult[Any], tree: process_tree.Tree | None) -> str:
+    """Take back a task, and those of its chain before it, where no worker has begun them."""
+    link: AsyncResult[Any] | None = result
+    while link is not None:
+        with contextlib.suppress(OperationalError, OSError):  # no broker: its workers cannot get it either
+            link.revoke()
+        link = link.parent
+    return ends_here(tree)
 
 
 def _told_by_task(text: str) -> CanonqError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -144,8 +145,11 @@ def _forge(world: World) -> Iterator[Check]:
     if world.forge is None:
         return
     yield Check("forge", "ok", f"it answers, version {world.forge.version()}{', dry run' if world.forge.dry_run else ''}")
-    mirrors = [addresses(world, one)[1] for one in world.checkout.enrolled().recipes.values() if one.mirror]
-    repos = [repo for mirror in mirrors if mirror and (repo := forge_repo(world, mirror))]
+    repos = []
+    for one in world.checkout.enrolled().recipes.values():
+        with contextlib.suppress(CanonqError):  # an address that is none is told by `canonq plan`, as that recipe's error
+            mirror = addresses(world, one)[1]
+            repos += [repo] if mirror and (repo := forge_repo(world, mirror)) else []
     for repo in repos[:_MOST_ASKED]:
         yield Check("forge", "ok", f"{len(world.forge.open_pulls(repo))} open pull request(s) in {repo}")
     if not repos:

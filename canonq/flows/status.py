@@ -23,8 +23,15 @@ def status(world: World, recipe: str | None = None) -> dict[str, Any]:
         else:
             rows.append(_row(world, name, running, everything=recipe is not None))
     newest = world.sweeps.newest()
-    failed = world.sweeps.read(newest).get("failed") if newest else None
-    return {"recipes": rows, "newest_sweep": newest, "newest_sweep_failed": failed, "running": running}
+    closed = world.sweeps.closed(newest) if newest else None
+    failed = closed.why if closed and closed.state != "done" else None
+    return {
+        "recipes": rows,
+        "newest_sweep": newest,
+        "newest_sweep_failed": failed,
+        "open_sweeps": world.sweeps.open_sweeps(),
+        "running": running,
+    }
 
 
 def _empty(name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from canonq.adapters.checkout import Enrolled
 from canonq.core.again import Next, Trouble, Waiting, again, lack_of, when_due, when_there
 from canonq.core.budget import Need
 from canonq.core.enrolment import Enrolment
@@ -38,6 +39,21 @@ class Opened:
     named: bool
 
 
+def who(world: World, recipes: Sequence[object] = ()) -> tuple[Enrolled, list[str]]:
+    """What is enrolled, and the names of those that are to be swept: all, or those that were named.
+
+    HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled.
+    """
+    enrolled = world.checkout.enrolled()
+    wanted = [recipe_name(recipe) for recipe in recipes] or enrolled.names
+    for name in wanted:
+        if name in enrolled.off:
+            raise WrongUse(f"{name} has enrolled = false.", mend="set enrolled = true in its recipe.toml.", code="not-enrolled")
+        if name not in enrolled.names:
+            world.checkout.enrolment(name)  # says who is enrolled
+    return enrolled, sorted(set(wanted))
+
+
 def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None = None, *, named: bool | None = None) -> Opened:
     """Put a sweep on record: who is enrolled, and an error at once for each broken enrolment.
 
@@ -46,13 +62,7 @@ def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None =
     time (a task delivered twice), the same sweep gives the chains that have no outcome yet, and none once it is closed.
     """
     named = bool(recipes) if named is None else named
-    enrolled = world.checkout.enrolled()
-    wanted = [recipe_name(recipe) for recipe in recipes] or enrolled.names
-    for name in wanted:
-        if name in enrolled.off:
-            raise WrongUse(f"{name} has enrolled = false.", mend="set enrolled = true in its recipe.toml.", code="not-enrolled")
-        if name not in enrolled.names:
-            world.checkout.enrolment(name)  # says who is enrolled
+    enrolled, wanted = who(world, recipes)
     sweep = sweep or world.new_id()
     if not world.sweeps.read(sweep):
         world.sweeps.open(
@@ -60,7 +70,7 @@ def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None =
             {
                 "sweep": sweep,
                 "started": world.stamp(),
-                "enrolled": sorted(set(wanted)),
+                "enrolled": wanted,
                 "named": named,
                 "checkout": str(world.checkout.root),
                 "revision": world.checkout.revision(),

@@ -108,12 +108,20 @@ def _has_own_mirror(world: World, enrolment: Enrolment, mirror: str) -> None:
     """WrongConfiguration when another recipe names the same mirror: each would take the other's tags away."""
     root = str(world.checkout.root)
     for other in world.checkout.enrolled().recipes.values():
-        if other.mirror and other.recipe != enrolment.recipe and identity(address(other.mirror, root)) == identity(mirror):
+        if other.mirror and other.recipe != enrolment.recipe and _identity_of(other.mirror, root) == identity(mirror):
             raise WrongConfiguration(
                 f"{enrolment.recipe} and {other.recipe} have the same mirror, {shown(mirror)}; nothing was pushed there.",
                 mend="give each recipe a mirror of its own.",
                 code="bad-mirror",
             )
+
+
+def _identity_of(mirror: str, root: str) -> tuple[str, str] | None:
+    """Which repository an address names; None for one that is no address, which its own recipe is told of."""
+    try:
+        return identity(address(mirror, root, key="mirror"))
+    except CanonqError:
+        return None
 
 
 def look(world: World, enrolment: Enrolment) -> Listing:

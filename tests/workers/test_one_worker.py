@@ -1,0 +1,135 @@
+"""One real worker on a real Redis, without Docker: what it takes first, what it sends on, and what does not end it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from canonq.adapters.redis_server import embedded_redis
+from canonq.settings import Settings
+from tests.support import Installation, make_recipe
+from workers.factory import make_app
+
+ENOUGH = 45  #: seconds; what is waited for takes a few
+JUNK = ["hello", "[1, 2]", '{"a": 1}', "\udcff", '{"headers": {}, "properties": {"delivery_info": {}, "delivery_tag": "x"}}']
+
+
+class OneWorker:
+    """A worker on the queue light, its Redis, and the app that sends it work."""
+
+    def __init__(self, place: Path, url: str) -> None:
+        self.installation = Installation(place, {"CANONQ_REDIS_URL": url})
+        for name in ("small", "large"):
+            make_recipe(place / name, {"1.0.0+1": {"compose.yml": "services: {}\n"}})
+            weight = 'weight = "heavy"\n' if name == "large" else ""
+            self.installation.enrol(name, f'upstream = "{place / name}"\n{weight}')
+        self.app: Celery = make_app(Settings(repo=self.installation.checkout, state=self.installation.state, redis_url=url))
+        self.redis = redis.Redis(unix_socket_path=url.removeprefix("redis+socket://"))
+        self._log = place / "worker.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *more: str) -> None:
+        """Start it, with one task at a time."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "canonq", "worker", "-n", "one@%h", "-Q", "light", "-c", "1",
+                 "--loglevel=INFO", "--without-gossip", "--without-mingle"],
+                env=self.installation.environment, cwd=self.installation.root, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def send(self, task: str, *args: Any, queue: str = "", **kwargs: Any) -> str:
+        """Ask for a task; its id."""
+        options = {"queue": queue} if queue else {}
+        # Nobody here waits for an answer as a client does: what is on record is read.
+        return str(self.app.signature(f"canonq.{task}", args=args, kwargs=kwargs, options=options).apply_async().id)
+
+    def result(self, task: str) -> Any:
+        """What a task came to; None as long as it has not."""
+        kept = json.loads(self.redis.get(f"celery-task-meta-{task}") or "{}")
+        return kept.get("result") if kept.get("status") in ("SUCCESS", "FAILURE") else None
+
+    @property
+    def log(self) -> str:
+        """What it has said."""
+        return self._log.read_text(errors="replace")
+
+    def until(self, what: str, done: Callable[[], object]) -> None:
+        """Wait for something, as long as the worker lives."""
+        ends = time.monotonic() + ENOUGH
+        while not done():
+            assert self.process is None or self.process.poll() is None, f"the worker ended: {self.log[-2000:]}"
+            assert time.monotonic() < ends, f"no {what}: {self.log[-2000:]}"
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[OneWorker]:
+    with embedded_redis() as url:
+        made = OneWorker(tmp_path, url)
+        try:
+            yield made
+        finally:
+            if made.process is not None:
+                os.killpg(made.process.pid, signal.SIGKILL)
+                made.process.wait()
+
+
+def test_a_worker_keeps_what_is_proven_first_sends_heavy_work_on_and_outlives_junk_and_a_failover(one: OneWorker) -> None:
+    tests = [one.send("test", "small", queue="light") for _ in range(2)]
+    promotion = one.send("promote", "small")
+    # As from a shell that does not know the checkout: the weight is not known there.
+    astray = one.send("promote", queue="light", proven="large")
+    for text in JUNK:
+        one.redis.rpush("light", text.encode(errors="surrogateescape"))
+    one.start()
+    one.until("promotion", lambda: one.result(promotion))
+    assert one.result(promotion)["reason"] == "no-verdict"
+    one.until("end of the tests", lambda: all(one.result(test) for test in tests))
+    order = [line.split("Task ")[1].split("[")[0] for line in one.log.splitlines() if " received" in line]
+    assert order[:4].count("canonq.promote") == 2, order
+    assert one.log.count("is dropped") == len(JUNK)
+
+    assert one.result(astray) is None, "no light worker does heavy work"
+    (waiting,) = one.redis.lrange("heavy", 0, -1)
+    assert json.loads(waiting)["headers"]["id"] == astray
+
+    one.redis.replicaof("127.0.0.1", "1")
+    one.until(
+        "word of the failover", lambda: "READONLY" in one.log or "UNBLOCKED" in one.log or "Connection to broker lost" in one.log
+    )
+    one.redis.replicaof("NO", "ONE")
+    again = one.send("sync", "small")
+    one.until("work after the failover", lambda: one.result(again))
+    assert one.result(again)["latest"] == "1.0.0+1"
+
+
+def test_a_sweep_whose_worker_finds_nothing_to_sweep_ends_at_once_with_2(one: OneWorker) -> None:
+    """The worker's checkout is not there, as when it is mounted late."""
+    one.installation.settings["CANONQ_REPO"] = str(one.installation.root / "not-mounted")
+    one.start()
+    one.until("worker", lambda: "ready." in one.log)
+    one.installation.settings["CANONQ_REPO"] = str(one.installation.checkout)
+    (one.installation.checkout / "tests" / "large" / "recipe.toml").unlink()
+    ended = one.installation.canonq("sweep", "--wait", "--json", timeout=ENOUGH)
+    assert ended.status == 2, ended.err
+    assert (ended.json["state"], ended.json["exit_status"], ended.json["pending"]) == ("failed", 2, [])
+    assert [outcome["reason"] for outcome in ended.json["outcomes"]] == ["hollow-sweep"]
+    assert one.installation.canonq("status", "--json").json["newest_sweep_failed"] == ended.json["failed"]
+
+
+def test_a_sweep_that_no_worker_takes_is_refused_and_nothing_is_on_record(one: OneWorker) -> None:
+    ended = one.installation.canonq("sweep", "small", "--wait", "--json", timeout=ENOUGH)
+    assert (ended.status, ended.json["error"]["code"]) == (3, "no-workers")
+    assert list(one.installation.state.glob("sweeps/*/sweep.json")) == []
+    assert one.redis.keys("light*") == []

@@ -1,0 +1,62 @@
+"""Redis as the broker, with its bad moments: a failover is waited out, and what is no message is passed over.
+
+Kombu ends a worker for good when Redis fails over (a replica refuses to write, a blocked read is broken off), and when
+somebody else's text lies in its queue.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as kombu_redis
+from redis.exceptions import ResponseError
+
+log = logging.getLogger("canonq")
+
+_SHOWN = 200  #: characters of what is no message
+
+
+class PatientChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu has no types
+    """A channel that text which is no JSON does not close."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except ValueError as error:  # it is off the queue by now
+            log.error("Something in the queues is no message, and is dropped: %s", str(error)[:_SHOWN])
+            return True
+
+
+class PatientTransport(kombu_redis.Transport):  # type: ignore[misc]
+    """Redis, with the errors of a failover among those that pass."""
+
+    Channel = PatientChannel
+    connection_errors = (*kombu_redis.Transport.connection_errors, ResponseError)
+
+    def _get_errors(self) -> Any:
+        connection, channel = super()._get_errors()
+        return (*connection, ResponseError), channel
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        if not is_message(message):
+            log.error("What lies in the queue %s is no message of Celery's, and is dropped: %s", queue, str(message)[:_SHOWN])
+            return
+        super()._deliver(message, queue)
+
+
+def is_message(value: object) -> bool:
+    """Whether this has all that kombu reads of a message without asking."""
+    if not isinstance(value, dict) or not isinstance(value.get("body"), str):
+        return False
+    properties, headers = value.get("properties"), value.get("headers")
+    if not isinstance(properties, dict) or not isinstance(headers, dict):
+        return False
+    return isinstance(properties.get("delivery_tag"), str) and isinstance(properties.get("delivery_info"), dict)
+
+
+def use() -> None:
+    """Have every connection to a Redis made this way, whatever its address looks like."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{PatientTransport.__name__}"
