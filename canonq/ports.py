@@ -11,7 +11,7 @@ from typing import IO, Any, Literal, Protocol, TypeAlias
 
 from canonq.core.convergence import Service, Task
 from canonq.core.deployable import Deployable
-from canonq.core.dockerinfo import ImageStore
+from canonq.core.dockerinfo import ImageStore, Speaks
 from canonq.core.enrolment import Health, Tree
 from canonq.core.mirror import Change
 from canonq.core.pulls import Landing, Pull, StatusState
@@ -178,11 +178,28 @@ class Roots:
     how: Literal["told by Docker", "set in the settings", "asked of its process", "guessed"]  #: how `images` was found
 
 
+@dataclass(frozen=True)
+class Versions:
+    """What Docker's parts are, and which versions of its API they speak."""
+
+    version: str  #: the Engine's
+    engine: Speaks
+    command: Speaks
+    spoken: str  #: the API version that canonq itself speaks with it
+    do_not_meet: str | None  #: why the command cannot speak with the Engine, in a sentence
+
+
 class Engine(Protocol):
     """A Docker Engine with a single-node Swarm."""
 
     def preflight(self) -> None:
         """HostProblem when the Engine does not answer, is no Swarm manager, or may not be used."""
+
+    def asked_at(self) -> str:
+        """Where this Engine is asked, and who says so, for people."""
+
+    def versions(self) -> Versions:
+        """Versions of the Engine, of Docker's command and of the API."""
 
     def ensure_images(self, references: Sequence[str], timeout: float) -> dict[str, str]:
         """Have every image locally, pulling what is missing; reference -> digest or image id.
@@ -199,6 +216,9 @@ class Engine(Protocol):
 
     def drop_image(self, reference: str) -> bool:
         """Remove an image's name, and what nothing else needs of it; False when a container needs it. Gone is not an error."""
+
+    def drop_unfinished_pulls(self) -> None:
+        """Give back what pulls that were cut short have brought; ones under way may have to begin anew. No image is removed."""
 
     def ensure_network(self, name: str) -> None:
         """Have the overlay network `name`; made attachable and labelled as infrastructure when missing."""

@@ -5,10 +5,12 @@ The file is the one CANONQ_CONFIG names, else ./canonq.toml, else /etc/canonq/ca
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import socket
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -273,6 +275,24 @@ def secret_in(path: Path, key: str, *, may_be_empty: bool = False) -> str:
     if (not text and not may_be_empty) or any(character.isspace() or not character.isprintable() for character in text):
         raise WrongConfiguration(f"{key} = {path} must have the secret in one line, and nothing else.", mend="write it anew.")
     return text
+
+
+#: Variables that are no settings: what canonq tells its own processes, and what its scripts read.
+_OTHER_VARIABLES = frozenset(f"CANONQ_{name}" for name in ("CONFIG", "PROGRAM", "TIER", "ANSWER", "CACHE", "NEEDS_BUSYBOX"))
+_TABLES: dict[str, type[BaseModel]] = {
+    "ingress": IngressSettings,
+    "git": GitSettings,
+    "forge": ForgeSettings,
+    "webhook": WebhookSettings,
+}
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """CANONQ_ variables that nothing reads, each with the one that was perhaps meant."""
+    known = {f"CANONQ_{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
+    known |= {f"CANONQ_{table.upper()}__{name.upper()}" for table, model in _TABLES.items() for name in model.model_fields}
+    strange = sorted(name for name in environment if name.startswith("CANONQ_") and name.upper() not in known)
+    return {name: next(iter(difflib.get_close_matches(name, known, 1, 0.8)), None) for name in strange}
 
 
 def config_file() -> Path | None:

@@ -14,9 +14,10 @@ from typing import IO, Any
 from canonq.adapters.engine import NAMESPACE
 from canonq.core.convergence import Service, Task
 from canonq.core.deployable import LABEL_OWNER, Deployable
+from canonq.core.dockerinfo import Speaks
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem
-from canonq.ports import Answer, Ended, Roots
+from canonq.ports import Answer, Ended, Roots, Versions
 
 LINEAGE = "lineage"  #: the file in which each deployment adds its version to the volume
 
@@ -35,6 +36,14 @@ class FakeEngine:
     def data_root(self) -> Path:
         """The folder of it all."""
         return self._folder
+
+    def asked_at(self) -> str:
+        """Here."""
+        return str(self._folder)
+
+    def versions(self) -> Versions:
+        """All of one age."""
+        return Versions("29.0.0", Speaks("the fake", "1.40", "1.52"), Speaks("no command", "0", "1.52"), "1.52", None)
 
     def roots(self) -> Roots:
         """The same folder for all."""
@@ -59,6 +68,9 @@ class FakeEngine:
         """Nothing was pulled."""
         del reference
         return True
+
+    def drop_unfinished_pulls(self) -> None:
+        """Nothing was pulled."""
 
     def ensure_network(self, name: str) -> None:
         """Networks cost nothing here."""

@@ -8,15 +8,17 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from canonq.adapters.files import is_held, told, write_json
-from canonq.core.budget import KINDS, Disk, FileSystem, Need, PulledImage, Standing, needed, tightest
+from canonq.core.budget import KINDS, Disk, FileSystem, Kind, Need, PulledImage, Standing, needed, tightest
 from canonq.core.errors import HostProblem, NoRoom
 from canonq.core.names import recipe_name
+
+_CUT_SHORT = ".cut-short"
 
 
 class Reservation:
@@ -26,7 +28,7 @@ class Reservation:
         self._path = path
         self._what = what
         self._need = need
-        self._over = 0
+        self._taken = Need()
         self._ending = False
         self.left = need  #: what is still kept
         self._write()
@@ -38,9 +40,8 @@ class Reservation:
 
     def took(self, taken: Need | int) -> None:
         """Say what the work takes up by now: it is no longer free, so it is no longer reserved."""
-        found = needed(taken)
-        self.left = self._need.less(found)
-        self._over = found.total - self._need.total
+        self._taken = needed(taken)
+        self.left = self._need.less(self._taken)
         with contextlib.suppress(HostProblem):  # a disk that is full: more is kept than need be
             self._write()
 
@@ -51,8 +52,23 @@ class Reservation:
             self._write()
 
     def _write(self) -> None:
-        kept = {"what": self._what, "bytes": self.left.total, "over": self._over, "ending": self._ending}
-        write_json(self._path, {**kept, "left": asdict(self.left)})
+        kept = {"what": self._what, "bytes": self.left.total, "ending": self._ending}
+        write_json(self._path, {**kept, "need": asdict(self._need), "taken": asdict(self._taken)})
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A reservation as it is on disk."""
+
+    name: str
+    what: str
+    need: Need
+    taken: Need
+    ending: bool
+
+    @property
+    def left(self) -> Need:
+        return self.need.less(self.taken)
 
 
 class Budget:
@@ -66,7 +82,7 @@ class Budget:
 
     def disks(self, need: Need | int = 0) -> list[Disk]:
         """The room there is on each file system for work that needs so much."""
-        wanted, held = needed(need), reduce(Need.__add__, (left for _, left, _ in self._living()), Need())
+        wanted, held = needed(need), reduce(Need.__add__, (one.left for one in self._living()), Need())
         free = self._free()
         systems = [FileSystem("", KINDS, free)] if isinstance(free, int) else free
         return [
@@ -108,13 +124,17 @@ class Budget:
 
     def reserved(self) -> list[tuple[str, int]]:
         """(what, bytes still to be taken) of all living work."""
-        return [(what, left.total) for what, left, _ in self._living()]
+        return [(one.what, one.left.total) for one in self._living()]
 
-    def standings(self) -> list[Standing]:
-        """How all living work stands against what was reserved for it."""
-        return [standing for _, _, standing in self._living()]
+    def standings(self, holds: Collection[Kind]) -> list[Standing]:
+        """How all living work stands against what was reserved for it, on the disk that holds these kinds."""
+        return [Standing(one.name, one.taken.of(holds) - one.need.of(holds), one.ending) for one in self._living()]
 
-    def _living(self) -> list[tuple[str, Need, Standing]]:
+    def is_alone(self, mine: str | None = None) -> bool:
+        """Whether no work goes on but `mine`."""
+        return all(one.name == mine for one in self._living())
+
+    def _living(self) -> list[_Kept]:
         found = []
         for path in sorted(self._folder.glob("[!.]*.json")):
             if not is_held(path.with_suffix(".lock")):
@@ -122,9 +142,8 @@ class Budget:
                 continue
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it ended at this moment
                 kept = json.loads(path.read_text())
-                left = Need(**kept["left"]) if "left" in kept else needed(int(kept["bytes"]))
-                over = Standing(path.stem, int(kept.get("over", 0)), bool(kept.get("ending")))
-                found.append((str(kept["what"]), left, over))
+                need, taken = (Need(**kept[name]) for name in ("need", "taken"))
+                found.append(_Kept(path.stem, str(kept["what"]), need, taken, bool(kept["ending"])))
         return found
 
     def _clear(self) -> None:
@@ -161,6 +180,26 @@ class PulledImages:
             for version, entry in _read(path).items()
             for reference in entry.get("images", ())
         ]
+
+    @contextlib.contextmanager
+    def pulling(self) -> Iterator[None]:
+        """A pull that is cut short in the block, by whatever, is noted: what it had brought may lie there for hours."""
+        note = self._folder / _CUT_SHORT
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                note.touch()
+            raise
+
+    def was_cut_short(self) -> bool:
+        """Whether a pull was, since `all_dropped`."""
+        return (self._folder / _CUT_SHORT).exists()
+
+    def all_dropped(self) -> None:
+        """Nothing is left of pulls that were cut short."""
+        (self._folder / _CUT_SHORT).unlink(missing_ok=True)
 
     def forget(self, image: PulledImage) -> None:
         """Take an image that was removed off the record."""

@@ -6,14 +6,13 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from git.exc import GitError
-from git.repo import Repo
-
+from canonq.adapters.programs import plain_environment, read
 from canonq.core.enrolment import Enrolment, parse_enrolment
 from canonq.core.errors import CanonqError, HollowSweep, WrongUse
 from canonq.core.names import RECIPE_NAME, recipe_name, shown
 
 ENROLMENT_FILE = "recipe.toml"
+NO_CHECKOUT = "not a git checkout"
 
 
 @dataclass(frozen=True)
@@ -124,10 +123,12 @@ class Checkout:
         return summed.hexdigest()
 
     def revision(self) -> str:
-        """Commit of the checkout with `+U` when it has changes; "not a git checkout" when it is none."""
+        """Commit of the checkout with `+U` when it has changes, whoever owns it; NO_CHECKOUT when it is none."""
+        # What runs from this folder is trusted; git need not mistrust its owner, and a file system monitor is not asked for.
+        git = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", str(self.root)]
         try:
-            with Repo(self.root, search_parent_directories=True) as repo:
-                dirty = repo.is_dirty(untracked_files=True)
-                return f"{repo.head.commit.hexsha[:12]}{'+U' if dirty else ''}"
-        except (GitError, ValueError):
-            return "not a git checkout"
+            head = read([*git, "rev-parse", "--verify", "HEAD"], timeout=30, env=plain_environment(), harmless=True)
+            changed = read([*git, "status", "--porcelain"], timeout=120, env=plain_environment(), harmless=True)
+        except CanonqError:
+            return NO_CHECKOUT
+        return f"{head.output[:12]}{'+U' if changed.output.strip() else ''}" if head.status == 0 else NO_CHECKOUT

@@ -18,18 +18,22 @@ import requests
 
 from canonq.adapters import netns, registries
 from canonq.adapters.disks import roots
-from canonq.adapters.programs import plain_environment, run
+from canonq.adapters.dockertarget import chosen
+from canonq.adapters.programs import plain_environment, read, run
+from canonq.adapters.stopping import check_stop
 from canonq.core.blame import deploy_problem
 from canonq.core.convergence import Service, Task, same_spec
 from canonq.core.deployable import LABEL_KIND, LABEL_OWNER, Deployable
+from canonq.core.dockerinfo import Speaks, cannot_speak, refused_version
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem, TimedOut
 from canonq.core.images import digest_of, image_name, is_known_as
 from canonq.core.pulling import WORTH_ASKING, meaning
-from canonq.ports import Answer, Ended, Roots
+from canonq.ports import Answer, Ended, Roots, Versions
 
 NAMESPACE = "com.docker.stack.namespace"
 MARKER = ".canonq-marker"
+_NOBODY = "nobody-at-all"
 _STOP_GRACE = 10  #: seconds Docker gives a container when the recipe says nothing
 _TCP_IN_A_ROW = 3
 _LONGEST_PULL = 1800.0  #: seconds for one image
@@ -70,6 +74,17 @@ def _no_engine(error: Exception) -> HostProblem:
     )
 
 
+_MEND_VERSIONS = "install a `docker` command of the age of the Engine, first on PATH; `docker version` must answer."
+
+
+def _json_in(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 class SwarmEngine:
     """The Docker Engine of this host, a single-node Swarm manager."""
 
@@ -83,7 +98,9 @@ class SwarmEngine:
     def _api(self) -> Any:
         if self._client is None:
             try:
-                self._client = docker.from_env(timeout=60)
+                variables = dict(chosen().variables)
+                version = variables.pop("DOCKER_API_VERSION", None)
+                self._client = docker.from_env(version=version, timeout=60, environment=variables, use_context=False)
             except docker.errors.DockerException as error:
                 raise _no_engine(error) from error
         return self._client.api
@@ -92,6 +109,8 @@ class SwarmEngine:
         """See ports.Engine.preflight."""
         with _translated("answer"):
             info = self._api.info()
+        if why := self.versions().do_not_meet:
+            raise HostProblem(why, mend=_MEND_VERSIONS, code="docker-api")
         swarm = info.get("Swarm", {})
         if swarm.get("LocalNodeState") != "active" or not swarm.get("ControlAvailable"):
             raise HostProblem(
@@ -104,6 +123,33 @@ class SwarmEngine:
         """See ports.Engine.data_root."""
         with _translated("tell its root folder"):
             return Path(self._api.info()["DockerRootDir"])
+
+    def asked_at(self) -> str:
+        """See ports.Engine.asked_at."""
+        try:
+            return f"{chosen().host} ({chosen().why})"
+        except HostProblem as error:
+            return error.what
+
+    def versions(self) -> Versions:
+        """See ports.Engine.versions."""
+        with _translated("tell its version"):
+            said = self._api.version()
+            spoken = str(self._api.api_version)
+        asked = read(["docker", "version", "--format", "{{json .Client}}"], timeout=30, env=plain_environment(), harmless=True)
+        client = _json_in(asked.output)
+        engine = Speaks(
+            f"the Engine {said.get('Version')}", str(said.get("MinAPIVersion") or "1.12"), str(said.get("ApiVersion"))
+        )
+        command = Speaks(
+            f"The `docker` command {client.get('Version', '')}".strip(),
+            "0",
+            str(client.get("DefaultAPIVersion") or client.get("ApiVersion") or "0"),
+        )
+        trouble = cannot_speak(engine, command) if client else None
+        if asked.status != 0:
+            trouble = refused_version(asked.output + asked.errors) or trouble
+        return Versions(str(said.get("Version")), engine, command, spoken, trouble)
 
     def roots(self) -> Roots:
         """See ports.Engine.roots. Asked once: they change with another Engine only."""
@@ -191,6 +237,13 @@ class SwarmEngine:
                     return False
                 raise
         return True
+
+    def drop_unfinished_pulls(self) -> None:
+        """See ports.Engine.drop_unfinished_pulls. With containerd's store they stay for hours, or until a prune."""
+        if self.roots().store == "containerd":
+            with _translated("give back what pulls have left"):
+                # The filter is what no image has: of pruning, only this part is wanted.
+                self._api.prune_images(filters={"dangling": True, "label": f"{LABEL_OWNER}={_NOBODY}"})
 
     def ensure_network(self, name: str) -> None:
         """See ports.Engine.ensure_network."""
@@ -314,7 +367,9 @@ class SwarmEngine:
                 stream, _ = self._api.get_archive(container, path, chunk_size=1 << 20)
             except docker.errors.NotFound as error:
                 raise RecipeProblem(f"'{service}' has no {path}.", code="path-missing") from error
-            yield from stream
+            for chunk in stream:
+                check_stop()
+                yield chunk
 
     def write_archive(self, stack: str, service: str, folder: str, archive: IO[bytes]) -> None:
         """See ports.Engine.write_archive."""

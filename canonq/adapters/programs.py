@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from canonq.adapters.dockertarget import docker_variables
+from canonq.adapters.stopping import check_stop, current
 from canonq.core.errors import HostProblem, TimedOut
 from canonq.ports import Ended
 
@@ -39,7 +41,7 @@ def run(
 
     Of a long output the end is kept. `strangers`: the program is not ours, so daemons it forked are hunted down.
     `env` replaces the environment whole. `timeout` is in seconds; TimedOut when it is over, after the whole
-    process group was killed. HostProblem when the program is not there.
+    process group was killed; so it is when the work is asked to end (see `stopping`). HostProblem when the program is not there.
     """
     program = Program(command, cwd=cwd, env=env, wants_input=stdin is not None)
     return program.finish(timeout=timeout, stdin=stdin, log=log, strangers=strangers)
@@ -198,7 +200,7 @@ class _Heard:
 
     def to_the_end(self, stdin: bytes | None, ends: float) -> None:
         """Feed and read it, both as it comes. TimeoutExpired when it goes on beyond `ends`."""
-        ended = os.pidfd_open(self._process.pid)
+        ended, stop = os.pidfd_open(self._process.pid), current()
         pipes = set(self._kept)
         feed = _Feed(self._process, stdin)
         for pipe in pipes:
@@ -208,7 +210,9 @@ class _Heard:
                 left = ends - time.monotonic()
                 if left <= 0:
                     raise subprocess.TimeoutExpired(self._process.args, 0)
-                talking, hungry, _ = select.select([ended, *pipes], feed.pipes, [], left)
+                check_stop()
+                listened = [ended, *pipes, *([stop.fileno()] if stop else [])]
+                talking, hungry, _ = select.select(listened, feed.pipes, [], left)
                 pipes -= self._read(talking)
                 if hungry:
                     feed.go_on()
@@ -280,9 +284,9 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def plain_environment(**more: str) -> dict[str, str]:
-    """A small environment for programs: PATH, HOME and a fixed locale, nothing of canonq's own settings."""
-    kept = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "SSH_AUTH_SOCK") if key in os.environ}
-    return {"PATH": os.defpath, "HOME": "/", "LC_ALL": "C.UTF-8", **kept, **more}
+    """A small environment for programs: PATH, HOME, which Docker is meant, a fixed locale; nothing of canonq's own settings."""
+    kept = {key: os.environ[key] for key in ("PATH", "HOME", "SSH_AUTH_SOCK") if key in os.environ}
+    return {"PATH": os.defpath, "HOME": "/", "LC_ALL": "C.UTF-8", **kept, **docker_variables(), **more}
 
 
 def with_parent(number: signal.Signals, largest_file: int | None = None) -> Callable[[], None]:

@@ -98,6 +98,7 @@ class Verdict(_Value):
     disk_bytes: int = 0  #: what the run took at its peak: volumes, the backup's artifact, images that were not there
     volume_bytes: int | None = None  #: the volumes of it; None in a verdict of an older canonq
     image_bytes: int = 0  #: the images of it
+    lowest_free: dict[str, int] = {}  #: folder on each disk it wrote to -> bytes that were free when least were
     directory: str = ""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from canonq.adapters.budget import Reservation
+from canonq.adapters.stopping import check_stop
 from canonq.core.backup import backup_plan
 from canonq.core.budget import Need
 from canonq.core.enrolment import Enrolment
@@ -18,7 +19,7 @@ from canonq.core.lint import LintFacts, lint
 from canonq.core.records import Canonical
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
-from canonq.flows.deployment import App, bring_up, ingress_problem, left, pull_ahead
+from canonq.flows.deployment import App, bring_up, images_taken, ingress_problem, left, pull_ahead
 from canonq.flows.evidence import confidential, keep_deployment, mask, masked, volume_bytes
 from canonq.flows.hooks import READ_MARKER, WRITE_MARKER, call_hook, hook_names
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
@@ -63,6 +64,7 @@ class Run:
     base_files: Mapping[str, str] = field(default_factory=dict)
     deployments: int = 0
     disk_bytes: int = 0  #: what its volumes took at their peak
+    lowest_free: dict[str, int] = field(default_factory=dict)  #: folder on a disk -> bytes free when least were
     artifact_bytes: int = 0  #: what the backup's artifact takes at most
     images: dict[str, str] = field(default_factory=dict)  #: service -> digest
     room: Reservation | None = None  #: what is kept of the disk for it
@@ -214,7 +216,17 @@ def took(run: Run) -> int:
     run.disk_bytes = max(run.disk_bytes, volumes)
     if run.room:
         run.room.took(Need(volumes=volumes, images=run.app.pulled_bytes))
+    check_stop()
     return volumes
+
+
+def measure(run: Run) -> None:
+    """Say to its reservation what the run takes while it goes on; called beside it."""
+    pulled = sum(images_taken(run.world, app) for app in (run.app, *run.neighbours))
+    volumes = volume_bytes(run.world, run.app)
+    run.disk_bytes = max(run.disk_bytes, volumes)
+    if run.room:
+        run.room.took(Need(volumes=volumes, images=pulled, state=run.artifact_bytes))
 
 
 def _functional(run: Run) -> None:

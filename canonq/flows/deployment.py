@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 from canonq.adapters.asking import ask
 from canonq.adapters.programs import plain_environment, run
+from canonq.adapters.stopping import check_stop
 from canonq.core.blame import unknown, worst
 from canonq.core.compose import images, resolve
 from canonq.core.convergence import Convergence, deaths, judge
@@ -65,6 +67,8 @@ class App:
     resolved: dict[str, Any] = field(default_factory=dict)  #: the stack of the tree, merged and filled in
     pulled_bytes: int = 0  #: what the images take that were not here before
     sweep: str | None = None  #: the sweep it is deployed in, whose recipes tell each other which registries are down
+    brought: list[str] = field(default_factory=list)  #: references of these
+    free_before_pull: int | None = None  #: on their disk, while a pull is under way
     neighbours: dict[str, str] = field(default_factory=dict)  #: DEP_<NAME>_DOMAIN and _STACK of what runs beside it
 
     @property
@@ -102,11 +106,40 @@ def _have_images(world: World, app: App, references: list[str], timeout: float) 
         world.pulled.add(app.identity.recipe, app.identity.version, noted)
     new = [reference for reference in references if reference not in there]
     ends = time.monotonic() + timeout
-    for reference in new:
-        _pull(world, app, reference, left(ends))
-    digests = world.engine.ensure_images(references, left(ends))
-    app.pulled_bytes += sum(world.engine.image_sizes(new).values()) if new else 0
+    app.brought += new
+    app.free_before_pull = _free_for_images(world) if new else None
+    try:
+        with world.pulled.pulling():
+            for reference in new:
+                _pull(world, app, reference, left(ends))
+        digests = world.engine.ensure_images(references, left(ends))
+        app.free_before_pull = None
+        app.pulled_bytes += sum(world.engine.image_sizes(new).values()) if new else 0
+    finally:
+        app.pulled_bytes, app.free_before_pull = images_taken(world, app), None  # of a pull that was cut short as well
+    check_stop()
     return digests
+
+
+def images_taken(world: World, app: App) -> int:
+    """Bytes that images of this deployment take; of a pull under way, what is less free since it began."""
+    if app.free_before_pull is None:
+        return app.pulled_bytes
+    return app.pulled_bytes + max(0, app.free_before_pull - _free_for_images(world))
+
+
+def _free_for_images(world: World) -> int:
+    return next((disk.free + disk.reserved for disk in world.budget.disks() if "images" in disk.holds), 0)
+
+
+def let_go_of_images(world: World, app: App) -> None:
+    """Remove the images that were brought here for this deployment alone; what anything else needs, Docker keeps."""
+    for reference in app.brought:
+        with contextlib.suppress(CanonqError):
+            if world.engine.drop_image(reference):
+                for image in world.pulled.all():
+                    if (image.reference, image.recipe, image.version) == (reference, app.identity.recipe, app.identity.version):
+                        world.pulled.forget(image)
 
 
 def pull_ahead(world: World, app: App, deadline: float) -> None:
@@ -305,6 +338,7 @@ def _await_answer(world: World, app: App, ends: float, deadline: float, wait: Ca
     dead: set[tuple[str, str]] = set()
     busy_until = time.monotonic() + _BUSY
     while True:
+        check_stop()
         services, tasks = world.engine.observe(stack)
         dead |= deaths(tasks)
         look = judge(services, tasks, Counter(service for service, _ in dead), answering=health.service)

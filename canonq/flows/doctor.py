@@ -5,37 +5,28 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
-from git.exc import GitError
-from git.repo import Repo
-
+from canonq.adapters.checkout import NO_CHECKOUT
 from canonq.adapters.locks import redis_client
-from canonq.adapters.programs import plain_environment, run
+from canonq.adapters.programs import plain_environment, read, run
 from canonq.adapters.redis_server import redis_server_program
-from canonq.core.budget import gib
+from canonq.core.check import Check
 from canonq.core.errors import CanonqError
 from canonq.core.records import STAMP_FORMAT
+from canonq.flows.doctor_docker import disk, docker, images
 from canonq.flows.pulls import forge_repo
-from canonq.flows.room import told_eaters
+from canonq.flows.room import tidy
+from canonq.flows.sweep import summary
 from canonq.flows.sync import addresses
 from canonq.flows.world import World
-from canonq.settings import secret_in
+from canonq.ports import Ended
+from canonq.settings import secret_in, unknown_variables
 
 _MOST_ASKED = 5
 _CLOCK_SLACK = timedelta(minutes=5)
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing a sweep needs."""
-
-    check: str
-    state: Literal["ok", "warning", "broken"]
-    detail: str
-    mend: str = ""
 
 
 def doctor(world: World) -> list[dict[str, Any]]:
@@ -52,52 +43,55 @@ def _safely(probe: Callable[[World], Iterator[Check]], world: World) -> Iterator
 
 def _checkout(world: World) -> Iterator[Check]:
     enrolled = world.checkout.enrolled()
-    yield Check("checkout", "ok", f"{world.checkout.root} at {world.checkout.revision()}")
+    revision = world.checkout.revision()
+    if revision == NO_CHECKOUT:
+        what = f"{world.checkout.root} ({NO_CHECKOUT}): no sweep can say which revision it ran"
+        yield Check("checkout", "warning", what, "make it a git clone.")
+    else:
+        yield Check("checkout", "ok", f"{world.checkout.root} at {revision}")
     yield Check("enrolments", "ok", f"{len(enrolled.recipes)} enrolled: {', '.join(enrolled.recipes)}")
     for error in enrolled.broken.values():
         yield Check("enrolments", "broken", error.what, error.mend)
 
 
 def _checkout_age(world: World) -> Iterator[Check]:
-    try:
-        with Repo(world.checkout.root, search_parent_directories=True) as repo:
-            if not repo.remotes:
-                yield Check("checkout age", "warning", "the checkout has no remote to compare with")
-                return
-            branch = repo.active_branch
-            remote = run(
-                ["git", "-C", str(repo.working_dir), "ls-remote", "--heads", repo.remotes[0].name, branch.name],
-                timeout=30,
-                env=plain_environment(GIT_TERMINAL_PROMPT="0"),
-            )
-            newest = remote.output.partition("\t")[0]
-            if remote.status != 0 or not newest:
-                yield Check(
-                    "checkout age", "warning", f"its remote could not be read: {remote.tail[-200:]}", "check the network."
-                )
-            elif newest != branch.commit.hexsha:
-                yield Check(
-                    "checkout age",
-                    "warning",
-                    f"{branch.name} is not what its remote has ({newest[:12]})",
-                    "run `git pull` there.",
-                )
-            else:
-                yield Check("checkout age", "ok", f"{branch.name} is what its remote has")
-    except (GitError, TypeError, ValueError) as error:
-        yield Check("checkout age", "warning", f"the checkout's age is unknown: {error}", "make it a git clone on a branch.")
+    folder = str(world.checkout.root)
+    branch = _git(folder, "symbolic-ref", "--quiet", "--short", "HEAD").output.strip()
+    remotes = _git(folder, "remote").output.split()
+    if not branch or not remotes:
+        why = "is on no branch" if remotes else "has no remote to compare with"
+        yield Check("checkout age", "warning", f"the checkout {why}", "make it a git clone on a branch.")
+        return
+    # A branch may track one of another name, on another remote than the first.
+    remote = _git(folder, "config", f"branch.{branch}.remote").output.strip() or remotes[0]
+    tracked = _git(folder, "config", f"branch.{branch}.merge").output.strip() or f"refs/heads/{branch}"
+    asked = _git(folder, "ls-remote", remote, tracked)
+    newest = next((line.split("\t")[0] for line in asked.output.splitlines() if line.endswith(f"\t{tracked}")), "")
+    if asked.status != 0 or not newest:
+        said = asked.errors.strip()[-200:] or f"it has no {tracked}"
+        yield Check("checkout age", "warning", f"its remote could not be read: {said}", "check the network.")
+        return
+    yield _age(folder, branch, newest)
 
 
-def _docker(world: World) -> Iterator[Check]:
-    world.engine.preflight()
-    yield Check("docker", "ok", f"the Engine answers and is a Swarm manager; data in {world.engine.data_root()}")
-    root = os.geteuid() == 0
-    yield Check(
-        "volumes",
-        "ok" if os.access(world.engine.data_root() / "volumes", os.R_OK | os.X_OK) else "broken",
-        f"running as {'root' if root else f'uid {os.geteuid()}'}",
-        "" if root else "run the workers as root: they read and write volume data.",
+def _age(folder: str, branch: str, newest: str) -> Check:
+    if _git(folder, "rev-parse", "HEAD").output.strip() == newest:
+        return Check("checkout age", "ok", f"{branch} is what its remote has")
+    if _git(folder, "merge-base", "--is-ancestor", newest, "HEAD").status == 0:
+        ahead = _git(folder, "rev-list", "--count", f"{newest}..HEAD").output.strip()
+        return Check("checkout age", "ok", f"{branch} has {ahead} commit(s) that its remote has not; it is not behind")
+    return Check(
+        "checkout age",
+        "warning",
+        f"{branch} is behind: its remote has {newest[:12]}, which is not in it",
+        "run `git pull` there.",
     )
+
+
+def _git(folder: str, *arguments: str) -> Ended:
+    """git in the checkout, whoever owns it; what it says on standard error is not its answer."""
+    command = ["git", "-c", "safe.directory=*", "-C", folder, *arguments]
+    return read(command, timeout=30, env=plain_environment(GIT_TERMINAL_PROMPT="0"), harmless=True)
 
 
 def _redis(world: World) -> Iterator[Check]:
@@ -108,25 +102,52 @@ def _redis(world: World) -> Iterator[Check]:
     try:
         client = redis_client(url)
         client.ping()
-        policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
-        aof = client.config_get("appendonly").get("appendonly", "unknown")
     except Exception as error:  # noqa: BLE001 - redis-py raises many kinds; each means the same here
         yield Check("redis", "broken", f"Redis does not answer: {error}", "start Redis, or correct CANONQ_REDIS_URL.")
         return
     yield Check("redis", "ok", "Redis answers")
+    try:
+        policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
+        aof = client.config_get("appendonly").get("appendonly", "unknown")
+    except Exception as error:  # noqa: BLE001 - a managed one, or an ACL, does not tell its settings
+        unknown = f"whether it may drop tasks, or loses them in a restart, is unknown: it does not tell its settings ({error})"
+        yield Check(
+            "redis settings", "warning", unknown, "ask whoever runs it for maxmemory-policy noeviction and appendonly yes."
+        )
+        return
     if policy != "noeviction":
         yield Check("redis memory", "warning", f"maxmemory-policy is {policy}", "set it to noeviction, or tasks may vanish.")
     if aof != "yes":
         yield Check("redis durability", "warning", "appendonly is off", "turn it on, or a restart loses queued tasks.")
 
 
-def _disk(world: World) -> Iterator[Check]:
-    room = world.budget.disk(world.settings.disk_need)
-    free = f"{gib(room.free)} free, floor {gib(room.floor)}, {gib(room.need)} wanted for a run. {told_eaters(world, 5)}".strip()
-    if room.short > 0:
-        yield Check("disk", "broken", free, "free some disk, or lower disk_floor: every recipe would be deferred.")
+def _leftovers(world: World) -> Iterator[Check]:
+    try:
+        lines = tidy(world, dry_run=True)
+    except CanonqError as error:
+        yield Check("leftovers", "warning", f"what the dead have left cannot be told: {error.what}", error.mend)
+        return
+    if lines:
+        more = f", and {len(lines) - _MOST_ASKED} more" if len(lines) > _MOST_ASKED else ""
+        yield Check("leftovers", "warning", f"{'; '.join(lines[:_MOST_ASKED])}{more}", "run `canonq janitor`.")
     else:
-        yield Check("disk", "ok", free)
+        yield Check("leftovers", "ok", "the dead have left nothing")
+
+
+def _sweeps(world: World) -> Iterator[Check]:
+    for sweep in world.sweeps.open_sweeps():
+        found = summary(world, sweep)
+        names = ", ".join(found["pending"][:_MOST_ASKED])
+        yield Check(
+            "sweeps", "ok", f"{sweep} is open: {len(found['pending'])} of {found['enrolled']} without an outcome ({names})"
+        )
+
+
+def _variables(world: World) -> Iterator[Check]:
+    del world
+    for name, meant in unknown_variables(os.environ).items():
+        mend = f"did you mean {meant}?" if meant else "docs/configuration.md lists all that are read."
+        yield Check("variables", "warning", f"{name} is set, and nothing reads it", mend)
 
 
 def _ingress(world: World) -> Iterator[Check]:
@@ -191,4 +212,19 @@ def _programs(world: World) -> Iterator[Check]:
     yield Check("programs", "ok", "git, docker, tar, cp and bash are there")
 
 
-_PROBES = (_checkout, _checkout_age, _docker, _redis, _disk, _ingress, _forge, _webhook, _clock, _programs)
+_PROBES = (
+    _checkout,
+    _checkout_age,
+    docker,
+    images,
+    _redis,
+    disk,
+    _ingress,
+    _forge,
+    _webhook,
+    _clock,
+    _programs,
+    _variables,
+    _sweeps,
+    _leftovers,
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -90,6 +91,7 @@ def volume_bytes(world: World, app: App) -> int:
     return sum(bytes_below(folder) for folder in folders if folder is not None)
 
 
-def write_manifest(folder: Path, manifest: Mapping[str, object]) -> None:
-    """Keep which customisations were in force."""
-    (folder / "customisations.json").write_text(json.dumps(manifest, indent=1))
+def keep_beside(folder: Path, name: str, value: object) -> None:
+    """Keep a file that the verdict has as well, as far as the disk allows: it is for whoever looks into the folder."""
+    with contextlib.suppress(OSError):
+        (folder / name).write_text(json.dumps(value, indent=1))

@@ -41,8 +41,8 @@ def promote(world: World, proven: Verdict | str) -> Promotion:
         try:
             need = expected_of_promotion(verdict, world.settings.disk_need)
             what = f"the promotion of {recipe} {verdict.version}"
-            with room_for(world, what, need), world.host.shared(), alive(world.work / owner):
-                detail = carry_out(Transaction(world, enrolment, verdict, held, owner))
+            with room_for(world, what, need) as room, world.host.shared(), alive(world.work / owner):
+                detail = carry_out(Transaction(world, enrolment, verdict, held, owner, room))
         except Busy as error:
             return _answer(verdict, "busy", error.code, str(error))
         except (CanonqError, OSError) as error:

@@ -38,7 +38,19 @@ def make_room(world: World) -> None:
 
 def tidy(world: World, *, dry_run: bool = False) -> list[str]:
     """All that the janitor does: what the dead left, and images of dropped versions; a sentence for each."""
-    return clean(world, dry_run=dry_run) + prune_images(world, dry_run=dry_run)
+    done = clean(world, dry_run=dry_run) + prune_images(world, dry_run=dry_run)
+    if not dry_run:
+        drop_cut_pulls(world)
+    return done
+
+
+def drop_cut_pulls(world: World, mine: Reservation | None = None) -> bool:
+    """Give back what pulls that were cut short have brought, while nothing else of canonq may be pulling; whether it was done."""
+    if not world.pulled.was_cut_short() or not world.budget.is_alone(mine.name if mine else None):
+        return False
+    world.engine.drop_unfinished_pulls()
+    world.pulled.all_dropped()
+    return True
 
 
 def prune_images(world: World, *, dry_run: bool = False) -> list[str]:
@@ -73,8 +85,8 @@ def _wanted(world: World, pulled: list[PulledImage]) -> dict[str, set[str]]:
 
 
 def eaters(world: World) -> list[tuple[str, int]]:
-    """(what, bytes) of all that is kept or reserved, largest first; from what is on record, so that asking is cheap."""
-    found: list[tuple[str, int]] = [(f"reserved for {what}", count) for what, count in world.budget.reserved()]
+    """(what, bytes) of all that is kept, largest first; from what is on record, so that asking is cheap."""
+    found: list[tuple[str, int]] = []
     for recipe in world.registry.begun():
         with contextlib.suppress(RecordUnreadable):
             record = world.registry.read(recipe)
@@ -91,5 +103,5 @@ def eaters(world: World) -> list[tuple[str, int]]:
 
 def told_eaters(world: World, most: int = 3) -> str:
     """The largest of them as a sentence; empty when nothing is kept."""
-    largest = [f"{what} ({gib(count)})" for what, count in eaters(world)[:most] if count]
+    largest = [f"{what} ({gib(count)})" for what, count in eaters(world)[:most] if count >= 2**20]
     return f"Most is taken by {', '.join(largest)}." if largest else ""

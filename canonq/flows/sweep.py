@@ -61,6 +61,7 @@ def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None =
     HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled. Opened a second
     time (a task delivered twice), the same sweep gives the chains that have no outcome yet, and none once it is closed.
     """
+    _speaks_with_docker(world)
     named = bool(recipes) if named is None else named
     enrolled, wanted = who(world, recipes)
     sweep = sweep or world.new_id()
@@ -94,6 +95,15 @@ def _settle_unreadable(world: World, sweep: str, recipe: str) -> Enrolment | Non
     except CanonqError as error:
         world.sweeps.settle(sweep, _failed(recipe, error, "enrolment"))
         return None
+
+
+def _speaks_with_docker(world: World) -> None:
+    """One sentence for what every recipe would fail on. An Engine that is away may be back when it is needed."""
+    try:
+        world.engine.preflight()
+    except HostProblem as error:
+        if error.code in ("docker-api", "docker-context"):
+            raise
 
 
 def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import logging
 import shutil
 import time
@@ -16,20 +16,21 @@ from canonq.core.blame import CERTAIN
 from canonq.core.decide import Base, upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
-from canonq.core.errors import Busy, CanonqError, Fault, HostProblem, RecipeProblem, TimedOut, WrongUse
+from canonq.core.errors import Busy, CanonqError, Fault, HostProblem, NoRoom, RecipeProblem, TimedOut, WrongUse
 from canonq.core.ladder import TIERS, gaps, is_green, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.pulls import status_of
 from canonq.core.records import Canonical, Decision, Verdict
 from canonq.core.versions import Release, parse, read_tags
-from canonq.flows.climb import Run, Target, climb, run_lint, took
+from canonq.flows.climb import Run, Target, climb, measure, run_lint, took
 from canonq.flows.decide import expected_disk
-from canonq.flows.deployment import App, tear_down
-from canonq.flows.evidence import confidential, keep_logs, masked, tail, write_manifest
+from canonq.flows.deployment import App, let_go_of_images, tear_down
+from canonq.flows.evidence import confidential, keep_beside, keep_logs, masked, tail
+from canonq.flows.floor import floor_held
 from canonq.flows.hooks import hook_names
 from canonq.flows.janitor import alive, clean
 from canonq.flows.pulls import show_status
-from canonq.flows.room import room_for
+from canonq.flows.room import drop_cut_pulls, room_for
 from canonq.flows.sync import addresses
 from canonq.flows.world import World
 
@@ -196,7 +197,12 @@ def prove(world: World, enrolment: Enrolment, target: Target, order: Order) -> V
         with world.host.alone(limit) as alone:
             if not alone:
                 return first
-            second = _once(world, enrolment, target, order, first=first)
+            try:
+                second = _once(world, enrolment, target, order, first=first)
+            except NoRoom as error:  # what was seen stands, as where the host cannot be had alone
+                first = first.model_copy(update={"notes": (*first.notes, f"It was not tried again alone: {error.what}")})
+                world.runs.record(first)
+                return first
     world.runs.record(first.model_copy(update={"superseded_by": second.run}))
     return second
 
@@ -223,17 +229,23 @@ def _within(
     with alive(world.work / run.id):
         try:
             run.app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
-            problem = _climb(run)
+            problem = _climb_above_the_floor(run, room)
         finally:
             run.processes.end()
             logs, left_over = _end(run)
-            problem = left_over or problem
+            short = isinstance(problem, NoRoom)
+            problem = problem if short else left_over or problem
+            if short:
+                for app in (run.app, *run.neighbours):
+                    let_go_of_images(world, app)
+                with contextlib.suppress(CanonqError):  # the janitor does it
+                    drop_cut_pulls(world, room)
     judged = _judge(run, problem)
     service = problem.service or (enrolment.health.service if judged.kind == "red" else "") if problem else ""
     climbed = rungs(run.tiers)
     declared = dict(enrolment.expected_na)
     manifest = customisations(world, enrolment)
-    write_manifest(run.folder, manifest)
+    keep_beside(run.folder, "customisations.json", manifest)
     verdict = Verdict(
         recipe=enrolment.recipe,
         sweep=order.sweep,
@@ -273,12 +285,22 @@ def _within(
         disk_bytes=run.disk_bytes + run.artifact_bytes + run.app.pulled_bytes,
         volume_bytes=run.disk_bytes,
         image_bytes=run.app.pulled_bytes,
+        lowest_free=run.lowest_free,
         directory=str(run.folder),
     )
     world.runs.record(verdict)
     record = world.registry.read(enrolment.recipe)
     world.runs.retain(enrolment.recipe, world.settings.keep_runs, [record.run] if record and record.run else [])
     return verdict
+
+
+def _climb_above_the_floor(run: Run, room: Reservation) -> CanonqError | None:
+    """Climb as long as every disk keeps its floor; what failed for want of room is the host's, whatever it looked like."""
+    what = f"The test of {run.enrolment.recipe} {run.target.version}"
+    with floor_held(run.world.budget, room, what, lambda: measure(run)) as watch:
+        problem = _climb(run)
+    run.lowest_free = dict(watch.lowest)
+    return watch.ended if problem is not None and watch.ended is not None else problem
 
 
 def _climb(run: Run) -> CanonqError | None:
@@ -292,10 +314,18 @@ def _problem_of(action: Callable[[Run], None], run: Run) -> CanonqError | None:
         action(run)
     except CanonqError as error:
         return error
-    except Exception as error:
-        log.exception("%s: the run %s broke in '%s'", run.enrolment.recipe, run.id, run.phase)
-        return CanonqError(f"{type(error).__name__} in '{run.phase}': {error}", mend="report it with the worker's log.")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _unforeseen(run, error)
+        return HostProblem(f"A disk is full, in '{run.phase}': {error}.", mend="free some disk.", code="disk-full")
+    except Exception as error:  # noqa: BLE001 - every run ends in a verdict
+        return _unforeseen(run, error)
     return None
+
+
+def _unforeseen(run: Run, error: Exception) -> CanonqError:
+    log.exception("%s: the run %s broke in '%s'", run.enrolment.recipe, run.id, run.phase)
+    return CanonqError(f"{type(error).__name__} in '{run.phase}': {error}", mend="report it with the worker's log.")
 
 
 def _begin(world: World, enrolment: Enrolment, target: Target, began: float) -> Run:
@@ -354,7 +384,7 @@ def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
             world.repos.drop_checkout(run.enrolment.recipe, tree)
     shutil.rmtree(world.work / run.id, ignore_errors=True)
     run.app.timings["teardown"] = round(time.monotonic() - began, 3)
-    (run.folder / "timings.json").write_text(json.dumps(run.app.timings, indent=1))
+    keep_beside(run.folder, "timings.json", run.app.timings)
     return logs, problem
 
 

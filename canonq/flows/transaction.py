@@ -16,8 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from canonq.adapters import snapshots
+from canonq.adapters.budget import Reservation
+from canonq.adapters.disks import bytes_below
 from canonq.adapters.files import write_durably, write_json
+from canonq.adapters.stopping import check_stop
 from canonq.adapters.volumes import sync_tree
+from canonq.core.budget import Need
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
@@ -25,7 +29,9 @@ from canonq.core.names import warm_stack
 from canonq.core.records import Canonical, Verdict
 from canonq.core.records import Snapshot as Kept
 from canonq.flows.data import copy_canonical
-from canonq.flows.deployment import App, bring_up, tear_down
+from canonq.flows.deployment import App, bring_up, images_taken, tear_down
+from canonq.flows.evidence import volume_bytes
+from canonq.flows.floor import floor_held
 from canonq.flows.janitor import JOURNAL, clean, reclaim, retire
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
 from canonq.flows.world import World
@@ -33,6 +39,7 @@ from canonq.ports import Held
 
 log = logging.getLogger("canonq")
 
+_FOR_GOOD = "switch"  #: the step from which on a promotion goes through: what is left of it takes no room
 _TELL_EVERY = 10.0  #: seconds between two words about a long snapshot
 
 
@@ -45,6 +52,7 @@ class Transaction:
     verdict: Verdict  #: has passed the gate
     held: Held
     owner: str
+    room: Reservation  #: what is kept of the disk for it
     old: Canonical | None = None
     neighbours: list[App] = field(default_factory=list)
     kept: Kept | None = None
@@ -82,9 +90,14 @@ def carry_out(tx: Transaction) -> str:
     world, recipe = tx.world, tx.enrolment.recipe
     world.engine.preflight()
     try:
-        for name, act in STEPS:
-            write_json(world.work / tx.owner / JOURNAL, {"recipe": recipe, "version": tx.verdict.version, "step": name})
-            act(tx)
+        what = f"The promotion of {recipe} {tx.verdict.version}"
+        with floor_held(world.budget, tx.room, what, lambda: _measure(tx)) as watch:
+            for name, act in STEPS:
+                if name == _FOR_GOOD:
+                    watch.end()
+                check_stop()
+                write_json(world.work / tx.owner / JOURNAL, {"recipe": recipe, "version": tx.verdict.version, "step": name})
+                act(tx)
     except BaseException:
         # Whatever ends us, a time limit too: an idle canonical has no running service. But what the record
         # names by now is not ours to remove, even if the write was reported as failed.
@@ -102,6 +115,12 @@ def carry_out(tx: Transaction) -> str:
         shutil.rmtree(world.work / tx.owner, ignore_errors=True)
     data = f"carried from {tx.old.version}" if tx.carries and tx.old else "a clean install"
     return f"{tx.verdict.version} is the canonical; its data is {data}."
+
+
+def _measure(tx: Transaction) -> None:
+    """Say to its reservation what the promotion takes while it goes on; called beside it."""
+    images = sum(images_taken(tx.world, app) for app in (tx.app, *tx.neighbours))
+    tx.room.took(Need(volumes=volume_bytes(tx.world, tx.app), images=images, state=bytes_below(tx.folder)))
 
 
 def _mine(tx: Transaction) -> dict[str, str]:
@@ -249,6 +268,7 @@ def _progress(tx: Transaction) -> Callable[[int], None]:
 
     def tell(count: int) -> None:
         nonlocal told
+        check_stop()
         if time.monotonic() - told > _TELL_EVERY:
             told = time.monotonic()
             log.warning("%s: snapshot of %s, %d MiB read", tx.enrolment.recipe, tx.verdict.version, count >> 20)

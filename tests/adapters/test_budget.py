@@ -47,6 +47,26 @@ def test_what_was_taken_is_no_longer_reserved_as_it_is_no_longer_free(tmp_path: 
         assert budget(tmp_path).reserved() == [("one", 0)]
 
 
+def test_a_pull_that_was_cut_short_is_remembered_until_nothing_is_left_of_it(tmp_path: Path) -> None:
+    images = PulledImages(tmp_path / "images")
+    with images.pulling():
+        pass
+    assert not images.was_cut_short()
+    with pytest.raises(NoRoom), images.pulling():
+        raise NoRoom("below the floor")
+    assert images.was_cut_short()
+    assert images.all() == []
+    images.all_dropped()
+    assert not images.was_cut_short()
+
+
+def test_work_is_alone_when_nobody_elses_goes_on(tmp_path: Path) -> None:
+    with budget(tmp_path).reserve("one", 1) as one:
+        assert budget(tmp_path).is_alone(one.name)
+        assert not budget(tmp_path).is_alone()
+    assert budget(tmp_path).is_alone()
+
+
 def test_each_file_system_is_judged_by_what_lies_on_it_and_shares_what_is_reserved_there(tmp_path: Path) -> None:
     small = FileSystem("/images", ("images",), 100)
     large = FileSystem("/data", ("state", "volumes"), 10_000)

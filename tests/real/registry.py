@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import platform
 import subprocess
 import tarfile
 import threading
@@ -16,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+_ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 _TLS_HANDSHAKE = b"\x16"  #: the first byte of a client's TLS greeting
 
 
@@ -26,6 +28,7 @@ class Registry:
     address: str = ""
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
+    stall_after: int | None = None  #: bytes of a larger blob after which no more of it comes
     refuse: bool = False  #: answer every pull as a registry does whose rate limit is used up
 
     def push(self, image: str, tag: str) -> str:
@@ -42,7 +45,17 @@ class Registry:
             config = json.loads(member(listed["Config"]))
             config.setdefault("config", {})["Labels"] = {"tag": tag}  # an image of its own for each tag
             layers = [self._blob(member(name), _LAYER) for name in listed["Layers"]]
-        described = self._blob(json.dumps(config).encode(), _CONFIG)
+        return self._list(json.dumps(config).encode(), layers, tag)
+
+    def serve(self, layers: list[bytes], tag: str) -> str:
+        """Serve an image that is made of these archives, and never was on this host; its reference."""
+        described = [self._blob(body, _LAYER) for body in layers]
+        history = {"type": "layers", "diff_ids": [str(one["digest"]) for one in described]}
+        config = {"architecture": _ARCHITECTURE, "os": "linux", "config": {"Labels": {"tag": tag}}, "rootfs": history}
+        return self._list(json.dumps(config).encode(), described, tag)
+
+    def _list(self, config: bytes, layers: list[dict[str, object]], tag: str) -> str:
+        described = self._blob(config, _CONFIG)
         manifest = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": described, "layers": layers}
         body = json.dumps(manifest).encode()
         self.manifests[tag] = self.manifests[_digest(body)] = body
@@ -108,7 +121,11 @@ def serving() -> Iterator[Registry]:
             self.send_header("Docker-Content-Digest", _digest(body))
             self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
             self.end_headers()
-            if self.command == "GET":
+            if self.command == "GET" and registry.stall_after is not None and len(body) > registry.stall_after:
+                self.wfile.write(body[: registry.stall_after])
+                self.rfile.read(1)  # until nobody waits for the rest
+                self.close_connection = True
+            elif self.command == "GET":
                 self.wfile.write(body)
 
         def log_message(self, *args: object) -> None:
