@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from canonq.adapters.netns import inside
+from canonq.adapters.netns import inside, way_in
 
 _CHUNK = 1 << 16
 
@@ -39,7 +39,8 @@ class Forwarder:
     def _connect(self, client: socket.socket) -> None:
         with client:
             try:
-                target = inside(self._process(), lambda: socket.create_connection(("127.0.0.1", self._target), timeout=10))
+                pid = self._process()
+                target = inside(pid, lambda: socket.create_connection((way_in(pid, self._target, 10), self._target), timeout=10))
             except Exception:  # noqa: BLE001 - the client sees the connection end, as it would with a dead server
                 return
             with target:

@@ -8,6 +8,7 @@ from canonq.adapters.gitprogram import GitProgram
 from canonq.core.errors import HostProblem
 from canonq.core.pulls import Landing
 
+_MOST_MERGES = 100  #: in one pull request; each costs a program
 _NOBODY = ("user.name=canonq", "user.email=canonq@localhost", "commit.gpgSign=false")
 
 
@@ -37,12 +38,29 @@ class History:
         return head if on_branch else below[0]
 
     def _compared(self, main: str, head: str) -> tuple[int, int, str | None]:
-        """(commits of the head's own, how many are upstream with the same change, upstream's newest of these)."""
+        """(commits of the head's own, how many are upstream with the same change, upstream's newest of these).
+
+        A merge that brings changes of its own counts as one that upstream has not: none of its can be the same.
+        """
         marks = "--cherry-mark", "--no-merges"
         own = self._lines("rev-list", *marks, "--right-only", f"{main}...{head}")
         theirs = self._lines("rev-list", *marks, "--left-only", f"{main}...{head}")
         equal = [line[1:] for line in theirs if line.startswith("=")]
-        return len(own), sum(line.startswith("=") for line in own), equal[0] if equal else None
+        changing = self._changing_merges(main, head)
+        return len(own) + changing, sum(line.startswith("=") for line in own), equal[0] if equal else None
+
+    def _changing_merges(self, main: str, head: str) -> int:
+        """How many of the head's merges are not what git itself makes of their parents; of very many, all are taken for such."""
+        merges = self._lines("rev-list", "--merges", f"{main}..{head}")
+        if len(merges) > _MOST_MERGES:
+            return len(merges)
+        return sum(not self._is_plain(merge) for merge in merges)
+
+    def _is_plain(self, merge: str) -> bool:
+        parents = self._lines("rev-parse", f"{merge}^@")
+        # A git before 2.38 cannot say what it would make, nor any of more than two parents: then it may change anything.
+        made = self._git.local(self._clone, "merge-tree", "--write-tree", "--no-messages", *parents)
+        return made.status == 0 and made.output.strip() == self._tree(merge)
 
     def _squashed(self, main: str, head: str, base: str) -> str | None:
         """Upstream's commit with the change of all the head's commits together."""

@@ -1,24 +1,31 @@
 """Probes from inside a container's network namespace, where no ingress is configured.
 
 A thread, and it alone, enters the namespace (setns acts on the calling thread) and ends with its probe.
-Needs root, and a process table that shows the container's process.
+Needs root, and a process table that shows the container's process. The app is asked at the container's own addresses, as
+a proxy or another container would: what listens on 127.0.0.1 alone answers nobody but itself.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import http.client
 import os
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import quote
 
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem
 from canonq.ports import Answer
 
 _CLONE_NEWNET = 0x40000000
+_SIOCGIFFLAGS, _SIOCGIFADDR, _IFF_UP, _IFF_LOOPBACK = 0x8913, 0x8915, 0x1, 0x8
+_LOOPBACK = "127.0.0.1"
+_MOST_NEWS = 8
 _BODY = 65536  #: bytes of an answer that are read
 _BODILESS = (204, 301, 302, 303, 304, 307, 308)  #: statuses whose answers need no body
 
@@ -71,13 +78,79 @@ def inside(pid: int, action: Callable[[], _T]) -> _T:
             raise error
 
 
-def probe_http(pid: int, health: Health, domain: str, timeout: float) -> Answer:
-    """GET the health path at 127.0.0.1 inside the container, with the app's domain as Host."""
+def addresses_of(pid: int) -> list[str]:
+    """The addresses at which others reach process `pid`; to be called in its namespace.
 
-    def ask() -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", health.port, timeout=timeout)
+    The loopback's is the only one where there is no other, or where the container shares this host's network.
+    """
+    shared = os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(f"/proc/{os.getpid()}/ns/net").st_ino
+    return [_LOOPBACK] if shared else _own_addresses() or [_LOOPBACK]
+
+
+def _own_addresses() -> list[str]:
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for _, name in socket.if_nameindex():
+            asked = struct.pack("256s", os.fsencode(name)[:15])
+            try:
+                flags = struct.unpack_from("H", fcntl.ioctl(any_socket, _SIOCGIFFLAGS, asked), 16)[0]
+                address = socket.inet_ntoa(fcntl.ioctl(any_socket, _SIOCGIFADDR, asked)[20:24])
+            except OSError:  # an interface without an IPv4 address
+                continue
+            if flags & _IFF_UP and not flags & _IFF_LOOPBACK:
+                found.append(address)
+    return found
+
+
+def way_in(pid: int, port: int, timeout: float) -> str:
+    """The first of the addresses of process `pid` at which a port takes connections, else the first; called in its namespace."""
+    addresses = addresses_of(pid)
+    for address in addresses:
         try:
-            connection.request("GET", health.path, headers={"Host": domain, "User-Agent": "canonq", "X-Forwarded-Proto": "https"})
+            socket.create_connection((address, port), timeout=timeout).close()
+        except OSError:
+            continue
+        return address
+    return addresses[0]
+
+
+def _asked_at_each(pid: int, ask: Callable[[str], Answer]) -> Answer:
+    """The first good answer of all addresses, else the last bad one; what the loopback alone answers is bad and says so."""
+    answer = Answer(False, "it has no address", reached=False)
+    addresses = addresses_of(pid)
+    for address in addresses:
+        answer = ask(address)
+        if answer.ok:
+            return answer
+    if not answer.reached and _LOOPBACK not in addresses and ask(_LOOPBACK).reached:
+        said = "it listens on 127.0.0.1 only, where neither a proxy nor another container reaches it; let it listen on 0.0.0.0"
+        return Answer(False, f"{answer.detail}: {said}", reached=False)
+    return answer
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """An answer without the news that may come ahead of it (103 Early Hints); Python itself passes over 100 alone."""
+
+    def begin(self) -> None:
+        """Read status and headers of the answer itself. HTTPException when there is no end of news."""
+        super().begin()
+        for _ in range(_MOST_NEWS):
+            if not 100 <= self.status < 200 or self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return
+            self.headers = None  # type: ignore[assignment]  # as before the first time
+            super().begin()
+        raise http.client.HTTPException(f"{_MOST_NEWS} answers with a status below 200 and no other")
+
+
+def probe_http(pid: int, health: Health, domain: str, timeout: float) -> Answer:
+    """GET the health path from inside the container's network, with the app's domain as Host."""
+    path = quote(health.path, safe="/%?&=:;@!$'()*+,~#[]")
+
+    def ask(address: str) -> Answer:
+        connection = http.client.HTTPConnection(address, health.port, timeout=timeout)
+        connection.response_class = _FinalResponse
+        try:
+            connection.request("GET", path, headers={"Host": domain, "User-Agent": "canonq", "X-Forwarded-Proto": "https"})
             answer = connection.getresponse()
             return judged(health, answer.status, answer.read(_BODY))
         except (OSError, http.client.HTTPException) as error:
@@ -85,7 +158,7 @@ def probe_http(pid: int, health: Health, domain: str, timeout: float) -> Answer:
         finally:
             connection.close()
 
-    return probe(pid, ask)
+    return probe(pid, lambda: _asked_at_each(pid, ask))
 
 
 def judged(health: Health, status: int, body: bytes) -> Answer:
@@ -102,12 +175,12 @@ def judged(health: Health, status: int, body: bytes) -> Answer:
 def probe_tcp(pid: int, port: int, timeout: float, *, times: int) -> Answer:
     """Connect `times` times in a row."""
 
-    def ask() -> Answer:
+    def ask(address: str) -> Answer:
         for attempt in range(times):
             try:
-                socket.create_connection(("127.0.0.1", port), timeout=timeout).close()
+                socket.create_connection((address, port), timeout=timeout).close()
             except OSError as error:
                 return Answer(False, f"port {port}, connect {attempt + 1} of {times}: {error}", reached=False)
         return Answer(True, f"port {port} took {times} connects in a row")
 
-    return probe(pid, ask)
+    return probe(pid, lambda: _asked_at_each(pid, ask))

@@ -42,6 +42,11 @@ class SecretRule:
     generate: bool = True  #: False: `# generate=false`, a value must come from the enrolment
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a recipe's file as a shell and Docker see them: they end at a newline and at nothing else."""
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
 def parse_env(
     text: str,
     given: Mapping[str, str] | None = None,
@@ -59,7 +64,7 @@ def parse_env(
     over, before = dict(forced or {}), dict(given or {})
     found = before | {key: _in_quotes(over[key], before) for key in before if key in over}
     plain: dict[str, str] = {}  # what the lines of overridden keys would have given
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(text), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = _LINE.match(line)
@@ -86,7 +91,7 @@ def parse_env(
 def parse_exports(text: str, env: Mapping[str, str]) -> dict[str, str]:
     """Read the `export X_VERSION=v1` lines of an abra.sh; everything else in it is code and is left alone."""
     found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(text), start=1):
         if match := _EXPORT.match(line):
             if "$(" in match[2] or "`" in match[2]:
                 continue  # a command substitution: abra would run it, canonq runs no recipe code on the host
@@ -95,7 +100,7 @@ def parse_exports(text: str, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _value(raw: str, known: Mapping[str, str], where: str) -> str:
-    text = raw.strip()
+    text = raw.strip(" \t")
     if text[:1] == "'":
         end = text.find("'", 1)
         if end < 0:
@@ -106,7 +111,7 @@ def _value(raw: str, known: Mapping[str, str], where: str) -> str:
         if quoted is None:
             raise _unclosed(where, '"')
         return _in_quotes(quoted[1], known)
-    return _expand(re.split(r"\s+#|^#", text, maxsplit=1)[0].rstrip(), known)
+    return _expand(re.split(r"[ \t]+#|^#", text, maxsplit=1)[0].rstrip(" \t"), known)
 
 
 def _in_quotes(text: str, known: Mapping[str, str]) -> str:
@@ -130,7 +135,7 @@ def _expand(text: str, known: Mapping[str, str]) -> str:
 def secret_rules(sample: str, env: Mapping[str, str]) -> dict[str, SecretRule]:
     """The secrets an app needs: names and versions from `env`, modifiers from the sample's comments."""
     comments: dict[str, str] = {}
-    for line in sample.splitlines():
+    for line in lines_of(sample):
         match = _LINE.match(line)
         if match and "#" in match[2]:
             comments[match[1]] = match[2].split("#", 1)[1]

@@ -28,7 +28,7 @@ class Landing:
     """What history says about a pull request's head and upstream's default branch."""
 
     contained_by: str | None  #: upstream's commit that brought the head in; None when it is not an ancestor
-    own: int  #: commits of the head, merges aside, that upstream does not contain as they are
+    own: int  #: commits of the head, plain merges aside, that upstream does not contain as they are
     equal: int  #: how many of them upstream has with the same change
     equal_commit: str | None  #: upstream's newest commit with the same change as one of them
     squashed_commit: str | None  #: upstream's commit with the same change as all of them together

@@ -20,7 +20,13 @@ _NUMBER = r"(?:0|[1-9][0-9]{0,8})"
 _RECIPE_PART = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
 _PRERELEASE_PART = re.compile(rf"({_NUMBER}\.{_NUMBER}\.{_NUMBER})[-.]?(a|b|c|alpha|beta|pre|preview|rc|dev)[-.]?([0-9]{{0,9}})")
 _APP_PART = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
-_APP_PRERELEASE = re.compile(r"^[-._]?(?:alpha|beta|pre|preview|rc|dev|nightly|snapshot)(?![a-z])", re.I)
+#: As Python, Java, the JDK, npm and Docker's images write what comes before a final release. A single letter needs its number
+#: and an end behind it: `a1b2c3d` is a commit.
+_APP_PRERELEASE = re.compile(
+    r"^[-._]?(?:(?:alpha|beta|pre|preview|rc|cr|dev|nightly|snapshot|milestone|ea|eap|canary|unstable)(?![a-z])"
+    r"|[abcm][-.]?[0-9]{1,3}(?![0-9a-z]))",
+    re.I,
+)
 
 AppKey: TypeAlias = tuple[tuple[int, ...], int, tuple[tuple[int, int, str], ...]]
 Key: TypeAlias = tuple[Version, AppKey, str]

@@ -89,15 +89,18 @@ class Http:
             )
         pid = self._app.engine.process_of(facts.stack, facts.health.service)
         asked = {"Host": facts.domain, "X-Forwarded-Proto": "https", **whole}
-        return netns.inside(pid, lambda: _request(facts.health.port, method, path, asked, sent, timeout))
+        port = facts.health.port
+        return netns.inside(pid, lambda: _request(netns.way_in(pid, port, timeout), port, method, path, asked, sent, timeout))
 
 
 def _dumps(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def _request(port: int, method: str, path: str, headers: Mapping[str, str], body: bytes | None, timeout: float) -> Response:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+def _request(
+    address: str, port: int, method: str, path: str, headers: Mapping[str, str], body: bytes | None, timeout: float
+) -> Response:
+    connection = http.client.HTTPConnection(address, port, timeout=timeout)
     try:
         connection.request(method, path, body=body, headers=dict(headers))
         answer = connection.getresponse()

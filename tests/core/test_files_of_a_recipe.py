@@ -237,3 +237,13 @@ def test_no_text_crashes_a_reader(text: str) -> None:
             read()
         except CanonqError as error:
             assert error.what  # noqa: PT017 - any of our errors will do; another kind would fail the test
+
+
+@pytest.mark.parametrize("char", ["\u2028", "\x85", "\x0c", "\x0b", "\x1c"], ids=["2028", "85", "0c", "0b", "1c"])
+def test_nothing_but_a_newline_ends_a_line(char: str) -> None:
+    sample = f"DOMAIN=a.example.com\r\n# notes{char}of the maintainer\nB=2\n"
+    assert parse_env(sample) == {"DOMAIN": "a.example.com", "B": "2"}
+    assert parse_exports(f"# x{char}export A_VERSION=v1\nexport B_VERSION=v2\n", {}) == {"B_VERSION": "v2"}
+    value = {"MOTD": f"one{char}two{char}"}
+    assert parse_env(render_env(value)) == value
+    assert parse_env(f"MOTD=one{char}two{char}\n") == value

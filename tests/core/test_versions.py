@@ -111,3 +111,17 @@ def test_a_tie_that_the_app_part_decided_is_noticed() -> None:
     both = releases("1.0.0+1.0.5", "1.0.0+1.0.6", "0.9.0+1.0.5")
     assert tie_broken_by_app(both, "1.0.0+1.0.6") == "1.0.0+1.0.5"
     assert tie_broken_by_app(both, "1.0.0+1.0.5") is None
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("3.8.0b1-alpine3.10", "3.8.0-alpine3.10"), ("3.13.0a4", "3.13.0"), ("2024.1.0b3", "2024.1.0"), ("4.0.0-M1", "4.0.0"),
+        ("25-ea.10", "25"), ("5.0.0.CR1", "5.0.0"), ("6.0.0-rc9", "6.0.0-rc10"), ("2.0.0-beta.2", "2.0.0"), ("1.0-m2", "1.0"),
+        ("1.9.3", "1.9.3p551"), ("8.0.33", "8.0.33-1"), ("20240930", "20240930-a1b2c3d"), ("3.19", "3.19-alpine"),
+        ("1.25", "1.25-bookworm"), ("9.0", "9.0-centos"), ("1.2", "1.2-mysql"), ("10.11.6-r2", "10.11.6-r10"),
+    ],
+)  # fmt: skip
+def test_what_the_app_itself_calls_no_final_release_comes_before_it(older: str, newer: str) -> None:
+    found, _ = read_tags({f"1.0.0+{newer}": "a" * 40, f"1.0.0+{older}": "b" * 40})
+    assert [release.app_part for release in found] == [older, newer]
