@@ -31,7 +31,7 @@ class _Enough(Exception):
     """No error: it ends the listening."""
 
 
-def unread(app: Celery, queues: set[str], wait: float = 2.0) -> set[str]:
+def unread(app: Celery, queues: set[str], wait: float = 20.0) -> set[str]:
     """Those of the queues that no worker reads, as far as workers answer within `wait` seconds of silence."""
     left = set(queues)
 
@@ -58,7 +58,7 @@ def no_reader(queues: set[str]) -> HostProblem:
     """The error for queues that nobody reads."""
     return HostProblem(
         f"No worker takes work from the queue {' and '.join(sorted(queues))}.",
-        mend="start the workers (README, Run it every night); a busy host may be slow to answer: try again.",
+        mend="start the workers (README, Run it every night).",
         code="no-workers",
     )
 

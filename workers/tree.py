@@ -18,7 +18,7 @@ from canonq.core.errors import Busy, HostProblem
 from canonq.settings import Settings, load_settings
 from workers.factory import make_app
 
-_START_LIMIT = 60.0  #: seconds until workers must answer
+_START_LIMIT = 180.0  #: seconds until workers must answer
 STOP_LIMIT = 30.0  #: seconds a process gets to stop
 _LOOK_EVERY = 0.1  #: seconds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import resource
 import secrets
@@ -21,10 +22,12 @@ from canonq.core.errors import HostProblem, TimedOut
 from canonq.ports import Ended
 
 _KEPT_BYTES = 4 << 20
+_LONGEST_SELECT = 3600.0  #: seconds; it takes no infinity
 _MOST_DATA = 256 << 20
 _CUT = b"(the beginning was cut off)\n"
 _PR_SET_PDEATHSIG = 1
 _COOKIE = "CANONQ_PROGRAM"  #: variable by which the daemons of a program are known
+_BEGINS = "CANONQ_BEGINS"  #: variable that names the pipe on which a program of ours tells that it begins
 
 
 def run(
@@ -36,15 +39,20 @@ def run(
     stdin: bytes | None = None,
     log: Path | None = None,
     strangers: bool = False,
+    tells_begin: bool = False,
+    until: float = math.inf,
 ) -> Ended:
     """Run a program to its end and return status and output; a status other than 0 is the caller's to judge.
 
     Of a long output the end is kept. `strangers`: the program is not ours, so daemons it forked are hunted down.
     `env` replaces the environment whole. `timeout` is in seconds; TimedOut when it is over, after the whole
-    process group was killed; so it is when the work is asked to end (see `stopping`). HostProblem when the program is not there.
+    process group was killed; so it is when the work is asked to end (see `stopping`). `tells_begin`: it calls `begun` when
+    its own start is over, and only from then on the time counts. `until` (monotonic) ends it in any case. HostProblem when
+    the program is not there.
     """
-    program = Program(command, cwd=cwd, env=env, wants_input=stdin is not None)
-    return program.finish(timeout=timeout, stdin=stdin, log=log, strangers=strangers)
+    _still_time(command, min(timeout, until - time.monotonic()))
+    program = Program(command, cwd=cwd, env=env, wants_input=stdin is not None, tells_begin=tells_begin)
+    return program.finish(timeout=timeout, until=until, stdin=stdin, log=log, strangers=strangers)
 
 
 def read(
@@ -64,10 +72,23 @@ def read(
     `harmless`: it changes nothing, so it need not die with us, which makes its start several times cheaper.
     `largest_file`: bytes beyond which no file it writes may grow; it is then ended by the kernel.
     """
+    _still_time(command, timeout)
     program = Program(
         command, cwd=cwd, env=env, wants_input=stdin is not None, apart=True, harmless=harmless, largest_file=largest_file
     )
     return program.finish(timeout=timeout, stdin=stdin)
+
+
+def _still_time(command: Sequence[str], seconds: float) -> None:
+    if seconds <= 0:
+        raise TimedOut(f"`{_shown(command)}` was not started: the time for it was over before.")
+
+
+def begun() -> None:
+    """Tell whoever started this process with `tells_begin` that its own start is over, and what was asked for begins."""
+    if pipe := os.environ.pop(_BEGINS, ""):
+        os.write(int(pipe), b".")
+        os.close(int(pipe))
 
 
 class Program:
@@ -83,36 +104,56 @@ class Program:
         apart: bool = False,
         harmless: bool = False,
         largest_file: int | None = None,
+        tells_begin: bool = False,
     ) -> None:
         """Start it. HostProblem when it is not there."""
         self._command = command
         self._cookie = f"{_COOKIE}={secrets.token_hex(12)}"
+        self._begins, tell = os.pipe() if tells_begin else (None, None)
+        begins = {} if tell is None else {_BEGINS: str(tell)}
         try:
             self._process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env={**(os.environ if env is None else env), _COOKIE: self._cookie.partition("=")[2]},
+                env={**(os.environ if env is None else env), _COOKIE: self._cookie.partition("=")[2], **begins},
                 stdin=subprocess.PIPE if wants_input else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE if apart else subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=() if tell is None else (tell,),
                 # What a killed worker has started must not work on without it.
                 preexec_fn=None if harmless else with_parent(signal.SIGKILL, largest_file),
             )
         except FileNotFoundError as error:
+            self._close()
             if cwd is not None and not cwd.is_dir():  # Python says the same of both
                 raise HostProblem(f"The folder {cwd} is not there.", code="folder-missing") from error
             raise HostProblem(
                 f"The program '{command[0]}' is not there.", mend=f"install {command[0]}.", code="program-missing"
             ) from error
+        finally:
+            if tell is not None:
+                os.close(tell)
 
-    def finish(self, *, timeout: float, stdin: bytes | None = None, log: Path | None = None, strangers: bool = False) -> Ended:
+    def finish(
+        self,
+        *,
+        timeout: float,
+        until: float = math.inf,
+        stdin: bytes | None = None,
+        log: Path | None = None,
+        strangers: bool = False,
+    ) -> Ended:
         """Give it its input and wait for its end; see `run`."""
-        heard = _Heard(self._process)
+        heard = _Heard(self._process, self._begins)
+        began = time.monotonic()
         try:
-            heard.to_the_end(stdin, time.monotonic() + timeout)
+            heard.to_the_end(stdin, timeout, until)
         except subprocess.TimeoutExpired as error:
-            raise TimedOut(f"`{' '.join(self._command[:3])}` did not end within {timeout:.0f} s and was killed.") from error
+            took = min(timeout, time.monotonic() - began)
+            raise TimedOut(
+                f"`{_shown(self._command)}` did not end within {took:.{0 if took >= 1 else 1}f} s and was killed."
+            ) from error
         finally:
             # Also when a soft time limit or a kill of the task ends us: nothing that we started may live on.
             self.end()
@@ -125,6 +166,12 @@ class Program:
     def end(self) -> None:
         """Kill it with its whole process group, if it still lives."""
         _kill_group(self._process)
+        self._close()
+
+    def _close(self) -> None:
+        if self._begins is not None:
+            os.close(self._begins)
+            self._begins = None
 
 
 class _Feed:
@@ -166,9 +213,10 @@ class _Feed:
 class _Heard:
     """What a process says, read until the process itself has ended: a daemon it left may hold its pipes open for ever."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], begins: int | None = None) -> None:
         assert process.stdout is not None
         self._process = process
+        self._begins = begins
         self._kept: dict[int, bytearray] = {process.stdout.fileno(): bytearray()}
         if process.stderr is not None:
             self._kept[process.stderr.fileno()] = bytearray()
@@ -198,8 +246,11 @@ class _Heard:
         raw = bytes(self._kept[pipe])
         return (_CUT + raw if pipe in self._cut else raw).decode(errors=undecodable)
 
-    def to_the_end(self, stdin: bytes | None, ends: float) -> None:
-        """Feed and read it, both as it comes. TimeoutExpired when it goes on beyond `ends`."""
+    def to_the_end(self, stdin: bytes | None, timeout: float, until: float) -> None:
+        """Feed and read it, both as it comes. TimeoutExpired when it goes on for longer than `timeout` since it began, or
+        beyond `until`.
+        """
+        ends = min(until, math.inf if self._begins is not None else time.monotonic() + timeout)
         ended, stop = os.pidfd_open(self._process.pid), current()
         pipes = set(self._kept)
         feed = _Feed(self._process, stdin)
@@ -211,11 +262,16 @@ class _Heard:
                 if left <= 0:
                     raise subprocess.TimeoutExpired(self._process.args, 0)
                 check_stop()
-                listened = [ended, *pipes, *([stop.fileno()] if stop else [])]
-                talking, hungry, _ = select.select(listened, feed.pipes, [], left)
+                begins = [] if self._begins is None else [self._begins]
+                listened = [ended, *pipes, *begins, *([stop.fileno()] if stop else [])]
+                talking, hungry, _ = select.select(listened, feed.pipes, [], min(left, _LONGEST_SELECT))
+                if self._begins in talking:
+                    self._begins = None
+                    ends = min(until, time.monotonic() + timeout)
                 pipes -= self._read(talking)
                 if hungry:
                     feed.go_on()
+            ends = min(ends, time.monotonic() + timeout)  # it may have ended before it began
             while ready := pipes & set(select.select(pipes, [], [], 0)[0] if pipes else []):
                 if time.monotonic() > ends:
                     return  # a daemon it left talks on

@@ -20,7 +20,7 @@ from canonq.adapters.files import told, write_durably
 from canonq.adapters.programs import with_parent
 from canonq.core.errors import HostProblem
 
-_START_LIMIT = 20.0  #: seconds
+_START_LIMIT = 60.0  #: seconds
 _SOCKET = "redis.sock"
 _LONGEST_SOCKET = 107  #: bytes that the kernel takes for a socket's path, without the final zero
 

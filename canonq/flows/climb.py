@@ -234,9 +234,12 @@ def _functional(run: Run) -> None:
     if not files:
         run.tiers["functional"] = skipped("functional", "the recipe has no tests of its own", run.enrolment.expected_na)
         return
-    limit = min(left(run.deadline), run.enrolment.limits.tests)
+    limit = run.enrolment.limits.tests
     with_hooks(
-        run, "functional", lambda: None, lambda: run_own(run.processes, _facts(run, "functional"), run.folder, files, limit)
+        run,
+        "functional",
+        lambda: None,
+        lambda: run_own(run.processes, _facts(run, "functional"), run.folder, files, limit, run.deadline),
     )
 
 
@@ -260,7 +263,7 @@ def run_lint(run: Run) -> None:
     )
     told = {rule: tuple(f"{finding.where}: {finding.what}" for finding in findings) for rule, findings in found.items()}
     facts = _facts(run, "lint").model_copy(update={"lint": told})
-    run.tiers["lint"] = run_generic(run.processes, "lint", facts, run.folder, run.enrolment.limits.tests)
+    run.tiers["lint"] = run_generic(run.processes, "lint", facts, run.folder, run.deadline)
 
 
 def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Callable[[], TierResult]) -> None:
@@ -320,7 +323,7 @@ def _generic(
     facts = _facts(run, tier).model_copy(
         update={"base": base, "markers": markers, "backup": of, "own_marker": None if found is None else str(found)}
     )
-    return run_generic(run.processes, tier, facts, run.folder, min(left(run.deadline), run.enrolment.limits.tests))
+    return run_generic(run.processes, tier, facts, run.folder, run.deadline)
 
 
 def _facts(run: Run, tier: TierName) -> TierFacts:
@@ -360,9 +363,9 @@ def _hook(run: Run, when: str, tier: TierName) -> None:
 
 def _call(run: Run, tier: TierName, function: str, *arguments: str) -> object:
     run.phase = function
-    limit = min(left(run.deadline), run.enrolment.limits.hook)
+    limit = run.enrolment.limits.hook
     try:
-        return call_hook(run.own, function, _facts(run, tier), run.folder / tier, limit, *arguments)
+        return call_hook(run.own, function, _facts(run, tier), run.folder / tier, limit, run.deadline, *arguments)
     finally:
         mask(run.folder / tier, confidential(run.app))
 

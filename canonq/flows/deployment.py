@@ -92,10 +92,11 @@ def bring_up(world: World, app: App, phase: str, deadline: float) -> Answer:
     digests = _timed(app, f"{phase}.pull", lambda: _have_images(world, app, sorted(set(stack.images.values())), left(deadline)))
     app.images = {service: digests[reference] for service, reference in stack.images.items()}
     _put_in_place(world, app, stack)
-    health_ends = min(deadline, time.monotonic() + app.enrolment.health.timeout)
     _timed(app, f"{phase}.deploy", lambda: world.engine.deploy(stack, app.work, min(_DEPLOY_TIMEOUT, left(deadline))))
     app.deployed = stack
-    return _timed(app, f"{phase}.healthy", lambda: await_answer(world, app, health_ends, deadline))
+    # From here, for how long Docker takes to take a stack in says nothing about the app.
+    health_ends = time.monotonic() + app.enrolment.health.timeout
+    return _timed(app, f"{phase}.healthy", lambda: await_answer(world, app, min(deadline, health_ends), deadline))
 
 
 def _have_images(world: World, app: App, references: list[str], timeout: float) -> dict[str, str]:
@@ -186,7 +187,7 @@ def prepare(world: World, app: App, deadline: float) -> Deployable:
     _write_private(env_file, render_env(app.env))
     folder = world.checkout.folder(app.identity.recipe)
     if (folder / INSTALL_STEPS).is_file():
-        _install_steps(folder / INSTALL_STEPS, app, env_file, left(deadline))
+        _install_steps(folder / INSTALL_STEPS, app, env_file, deadline)
         app.env = parse_env(env_file.read_text(), where=str(env_file))
     app.exports = parse_exports(_read(app.tree / "abra.sh"), app.env)
     env = {**app.env, **app.exports}
@@ -267,7 +268,7 @@ def _put_in_place(world: World, app: App, stack: Deployable) -> None:
         world.engine.put_secret(docker_name, app.secrets[name], app.identity.labels)
 
 
-def _install_steps(script: Path, app: App, env_file: Path, timeout: float) -> None:
+def _install_steps(script: Path, app: App, env_file: Path, deadline: float) -> None:
     env = plain_environment(**{key: value for key, value in app.env.items() if key not in ("PATH", "HOME")})
     env |= {
         "APP_ENV": str(env_file),
@@ -275,11 +276,12 @@ def _install_steps(script: Path, app: App, env_file: Path, timeout: float) -> No
         "STACK_NAME": app.identity.stack,
         "DOMAIN": app.identity.domain,
     }
-    limit = min(timeout, app.enrolment.limits.hook)
+    limit = app.enrolment.limits.hook
     try:
         log = app.work / "install_steps.log"
-        ended = run(["bash", str(script)], timeout=limit, cwd=app.tree, env=env, log=log, strangers=True)
+        ended = run(["bash", str(script)], timeout=limit, until=deadline, cwd=app.tree, env=env, log=log, strangers=True)
     except TimedOut as error:
+        left(deadline)
         raise WrongConfiguration(
             f"{script} did not end within {limit:.0f} s and was killed.",
             mend="mend the script, or raise [limits] hook in recipe.toml.",
@@ -327,7 +329,10 @@ def _test_overlay(folder: Path, files: list[tuple[str, str]]) -> list[tuple[str,
 
 
 def await_answer(world: World, app: App, ends: float, deadline: float) -> Answer:
-    """Wait until the stack has converged and the app answers, or until it is certain that it never will."""
+    """Wait until the stack has converged and the app answers, or until it is certain that it never will.
+
+    An app that has come up just before `ends`, or while a busy host did not look, is asked once all the same.
+    """
     with world.engine.changes(app.identity.stack) as wait:
         return _await_answer(world, app, ends, deadline, wait)
 
@@ -336,6 +341,7 @@ def _await_answer(world: World, app: App, ends: float, deadline: float, wait: Ca
     stack, health, good = app.identity.stack, app.enrolment.health, 0
     answer = Answer(False, "it was not asked yet", reached=False)
     dead: set[tuple[str, str]] = set()
+    asked = False
     busy_until = time.monotonic() + _BUSY
     while True:
         check_stop()
@@ -346,12 +352,13 @@ def _await_answer(world: World, app: App, ends: float, deadline: float, wait: Ca
             raise _never(app, look)
         good = good + 1 if look.state == "converged" else 0
         if good >= _LOOKS_IN_A_ROW:
-            left_to_answer = max(0.5, min(_PROBE_TIMEOUT, ends - time.monotonic()))
-            answer = ask(world.engine, world.ingress, stack, health, app.identity.domain, left_to_answer)
+            if (time_to_answer := min(_PROBE_TIMEOUT, deadline - time.monotonic())) <= 0:
+                raise _gave_up(world, app, look, answer, deadline)
+            answer, asked = ask(world.engine, world.ingress, stack, health, app.identity.domain, time_to_answer), True
             if answer.ok:
                 return answer
         now = time.monotonic()
-        if now > ends:
+        if now > ends and (asked or not good or now > deadline):
             raise _gave_up(world, app, look, answer, deadline)
         # Swarm's word about a task follows Docker's event about its container within moments.
         if wait(_LOOK_EVERY if good or now < busy_until else min(_LOOK_AT_LEAST_EVERY, ends - now)):

@@ -10,6 +10,7 @@ from typing import Any
 
 from canonq.adapters.programs import plain_environment, run
 from canonq.core.errors import RecipeProblem, TimedOut, WrongConfiguration
+from canonq.flows.deployment import left
 from canonq.tiers.facts import VARIABLE, TierFacts, write_facts
 from canonq.tiers.hooks import ANSWER
 
@@ -31,8 +32,11 @@ def hook_names(folder: Path) -> frozenset[str]:
     return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
 
 
-def call_hook(folder: Path, function: str, facts: TierFacts, kept: Path, timeout: float, *arguments: str) -> Any:
-    """Call one function with the app; what it returned. RecipeProblem names the function and its last words."""
+def call_hook(folder: Path, function: str, facts: TierFacts, kept: Path, limit: float, deadline: float, *arguments: str) -> Any:
+    """Call one function with the app; what it returned. RecipeProblem names the function and its last words.
+
+    `limit` is in seconds from when the function's file is read; `deadline` is the run's, whose end is TimedOut.
+    """
     path = folder / HOOKS
     kept.mkdir(parents=True, exist_ok=True)
     told, answer, log = (kept / f"{function}.{kind}" for kind in ("facts.json", "answer.json", "log"))
@@ -41,10 +45,11 @@ def call_hook(folder: Path, function: str, facts: TierFacts, kept: Path, timeout
     command = [sys.executable, "-m", "canonq.tiers.hooks", str(path), function, *arguments]
     env = plain_environment(**{VARIABLE: str(told), ANSWER: str(answer), "PYTHONDONTWRITEBYTECODE": "1"})
     try:
-        ended = run(command, timeout=timeout, env=env, cwd=kept, log=log, strangers=True)
+        ended = run(command, timeout=limit, until=deadline, env=env, cwd=kept, log=log, strangers=True, tells_begin=True)
     except TimedOut as error:
+        left(deadline)
         raise RecipeProblem(
-            f"{function} of {path} did not end within {timeout:.0f} s and was killed.",
+            f"{function} of {path} did not end within {limit:.0f} s and was killed.",
             mend="mend it, or raise [limits] hook in recipe.toml.",
             code="hook-timed-out",
         ) from error

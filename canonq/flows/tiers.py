@@ -13,8 +13,10 @@ from pathlib import Path
 from canonq.adapters.programs import Program, plain_environment
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
+from canonq.flows.deployment import left
 from canonq.tiers.facts import TierFacts, write_facts
 
+_GENERIC_LIMIT = 600.0  #: seconds for the generic tests of one tier: canonq's own, so no recipe's to choose
 _FAILED, _INTERRUPTED, _NONE_COLLECTED = 1, 2, 5  #: pytest's exit statuses
 
 
@@ -35,7 +37,8 @@ class TierProcesses:
         """Start the next one, if there is none yet."""
         if self._spare is None:
             env = plain_environment(PYTHONDONTWRITEBYTECODE="1")
-            self._spare = Program([sys.executable, "-m", "canonq.tiers.runner"], env=env, wants_input=True)
+            command = [sys.executable, "-m", "canonq.tiers.runner"]
+            self._spare = Program(command, env=env, wants_input=True, tells_begin=True)
 
     def take(self) -> Program:
         """The one that was prepared; another is on its way then."""
@@ -52,12 +55,16 @@ class TierProcesses:
             self._spare = None
 
 
-def run_generic(processes: TierProcesses, tier: TierName, facts: TierFacts, folder: Path, timeout: float) -> TierResult:
-    """Run the generic tests of `tier`; files go to `folder/<tier>/`. CanonqError when pytest itself fails."""
+def run_generic(processes: TierProcesses, tier: TierName, facts: TierFacts, folder: Path, deadline: float) -> TierResult:
+    """Run the generic tests of `tier`; files go to `folder/<tier>/`. CanonqError when pytest itself fails.
+
+    `deadline` is the run's, whose end is TimedOut.
+    """
     module = Path(str(resources.files("canonq.tiers") / f"test_{tier}.py"))
     try:
-        status, cases, seconds = _pytest(processes, tier, facts, folder, [module], timeout)
+        status, cases, seconds = _pytest(processes, tier, facts, folder, [module], _GENERIC_LIMIT, deadline)
     except TimedOut as error:
+        left(deadline)
         raise CanonqError(f"The generic tests of the {tier} tier: {error.what}", code="tier-machinery") from error
     if status not in (0, _FAILED):
         raise CanonqError(
@@ -70,13 +77,19 @@ def run_generic(processes: TierProcesses, tier: TierName, facts: TierFacts, fold
     return _result(status, cases, problems, seconds)
 
 
-def run_own(processes: TierProcesses, facts: TierFacts, folder: Path, files: list[Path], timeout: float) -> TierResult:
-    """Run a recipe's own tests, the functional tier. Whatever stops them is a failure of the tier, never a pass."""
+def run_own(
+    processes: TierProcesses, facts: TierFacts, folder: Path, files: list[Path], limit: float, deadline: float
+) -> TierResult:
+    """Run a recipe's own tests, the functional tier. Whatever stops them is a failure of the tier, never a pass.
+
+    `limit` is in seconds from when their files are read; `deadline` is the run's, whose end is TimedOut.
+    """
     try:
-        status, cases, seconds = _pytest(processes, "functional", facts, folder, files, timeout)
+        status, cases, seconds = _pytest(processes, "functional", facts, folder, files, limit, deadline)
     except TimedOut as error:
+        left(deadline)
         raise RecipeProblem(
-            f"The recipe's own tests did not end within {timeout:.0f} s and were killed.",
+            f"The recipe's own tests did not end within {limit:.0f} s and were killed.",
             mend="mend the test that hangs, or raise [limits] tests in recipe.toml.",
             code="functional-timed-out",
         ) from error
@@ -102,7 +115,7 @@ def _result(status: int, cases: list[_Case], problems: list[str], seconds: float
 
 
 def _pytest(
-    processes: TierProcesses, tier: TierName, facts: TierFacts, folder: Path, modules: list[Path], timeout: float
+    processes: TierProcesses, tier: TierName, facts: TierFacts, folder: Path, modules: list[Path], limit: float, deadline: float
 ) -> tuple[int, list[_Case], float]:
     kept = folder / tier
     kept.mkdir(parents=True, exist_ok=True)
@@ -116,7 +129,7 @@ def _pytest(
     orders = {"facts": str(kept / "facts.json"), "folder": str(kept), "arguments": arguments}
     began = time.monotonic()
     ended = processes.take().finish(
-        timeout=timeout, stdin=f"{json.dumps(orders)}\n".encode(), log=kept / "pytest.log", strangers=True
+        timeout=limit, until=deadline, stdin=f"{json.dumps(orders)}\n".encode(), log=kept / "pytest.log", strangers=True
     )
     # pytest that was killed, or exited from within a test, leaves no JUnit file; its status says so.
     cases = _cases(junit) if junit.is_file() else []

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from canonq.adapters.engine import SwarmEngine
+from canonq.adapters.programs import begun
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import read_facts
 
@@ -21,6 +22,7 @@ ANSWER = "CANONQ_ANSWER"
 def main(path: str, function: str, *arguments: str) -> None:
     """Load the file and call the function with the app."""
     sys.path.insert(0, str(Path(path).parent))
+    begun()
     spec = importlib.util.spec_from_file_location("hooks", path)
     assert spec is not None and spec.loader is not None  # a path that ends in .py
     module = importlib.util.module_from_spec(spec)

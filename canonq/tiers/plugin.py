@@ -8,8 +8,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from canonq.adapters.engine import SwarmEngine
+from canonq.adapters.programs import begun
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import read_facts
+
+
+def pytest_load_initial_conftests() -> None:
+    """The recipe's code is read from here on: canonq's own start is over."""
+    begun()
 
 
 @pytest.fixture(scope="session")
