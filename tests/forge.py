@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +46,7 @@ class Forge:
     says_link: bool = True
     open_to_all: bool = False  #: whether git may be pushed to without a token
     url: str = ""
+    over: threading.Event = field(default_factory=threading.Event)  #: set when it is gone
 
     def repo(self, name: str) -> Repo:
         """A bare repository of the forge, made when it is missing."""
@@ -246,15 +246,25 @@ def serving(folder: Path) -> Iterator[Forge]:
     try:
         yield forge
     finally:
+        forge.over.set()
         server.shutdown()
         server.server_close()
 
 
-def slowly(seconds: float) -> Fault:
-    """The right answer, late."""
+def when(event: threading.Event) -> Fault:
+    """The right answer, not before something has happened."""
 
     def answer(answers: _Answers) -> None:
-        time.sleep(seconds)
+        event.wait(600)
         answers.route()
+
+    return answer
+
+
+def never() -> Fault:
+    """No answer, for as long as the forge is there."""
+
+    def answer(answers: _Answers) -> None:
+        answers.forge.over.wait()
 
     return answer

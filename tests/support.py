@@ -13,7 +13,7 @@ from typing import Any
 
 from git.repo import Repo
 
-COMMAND_LIMIT = 600  #: seconds
+COMMAND_LIMIT = 3600  #: seconds
 ROOT = Path(__file__).resolve().parents[1]
 #: What the project consists of, for an archive that git knows nothing of.
 _FOLDERS = ("canonq", "workers", "tests", "demo", "bench", "docs", "deploy", "nix", "scripts", "requirements", ".ci")
@@ -95,7 +95,7 @@ class Installation:
         """Run a command to its end."""
         return self._run([sys.executable, "-m", "canonq", *arguments], timeout)
 
-    def celery(self, *arguments: str, timeout: float = 60) -> Ended:
+    def celery(self, *arguments: str, timeout: float = COMMAND_LIMIT) -> Ended:
         """Run `celery ...` to its end, as it is typed."""
         return self._run([sys.executable, "-m", "celery", *arguments], timeout)
 

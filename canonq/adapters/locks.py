@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,11 +56,22 @@ class HeldRecipe:
 class RedisLocks:
     """Locks (see ports) for the registry below `warm`; `instance` names this state folder."""
 
-    def __init__(self, client: redis.Redis, warm: Path, *, instance: str, lease: float = 60.0) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        warm: Path,
+        *,
+        instance: str,
+        lease: float = 60.0,
+        renew_every: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._redis = client
         self._warm = warm
         self._instance = instance
         self._lease = lease  #: seconds
+        self._renew_every = renew_every or lease / 3  #: seconds
+        self._clock = clock
 
     @contextlib.contextmanager
     def hold(self, recipe: str, holder: str, lane: Lane = "registry") -> Iterator[HeldRecipe | None]:
@@ -138,17 +149,18 @@ class RedisLocks:
         return fence
 
     def _renew(self, lock: Lock, held: HeldRecipe, over: threading.Event) -> None:
-        good_until = time.monotonic() + self._lease
-        while not over.wait(self._lease / 3):
+        good_until = self._clock() + self._lease
+        while not over.wait(self._renew_every):
             try:
+                now = self._clock()
                 lock.reacquire()
-                good_until = time.monotonic() + self._lease
+                good_until = now + self._lease
             except LockError:
                 held.lose()
                 return
             except RedisError:
                 # Redis is away. The lease is ours until it runs out, less a margin to stop in.
-                if time.monotonic() > good_until - self._lease / 3:
+                if self._clock() > good_until - self._lease / 3:
                     held.lose()
                     return
 

@@ -109,7 +109,10 @@ class Program:
         """Start it. HostProblem when it is not there."""
         self._command = command
         self._cookie = f"{_COOKIE}={secrets.token_hex(12)}"
-        self._begins, tell = os.pipe() if tells_begin else (None, None)
+        self._begins: int | None = None
+        tell: int | None = None
+        if tells_begin:
+            self._begins, tell = os.pipe()
         begins = {} if tell is None else {_BEGINS: str(tell)}
         try:
             self._process = subprocess.Popen(

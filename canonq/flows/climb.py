@@ -19,7 +19,7 @@ from canonq.core.lint import LintFacts, lint
 from canonq.core.records import Canonical
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
-from canonq.flows.deployment import App, bring_up, images_taken, ingress_problem, left, pull_ahead
+from canonq.flows.deployment import App, bring_up, images_taken, ingress_problem, pull_ahead
 from canonq.flows.evidence import confidential, keep_deployment, mask, masked, volume_bytes
 from canonq.flows.hooks import READ_MARKER, WRITE_MARKER, call_hook, hook_names
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour

@@ -19,7 +19,7 @@ from canonq.adapters.gitprogram import GitLimits, GitProgram
 from canonq.core.enrolment import Tree
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, TagMoved, WrongUse
 from canonq.core.versions import read_tags
-from tests.forge import serving, slowly, status
+from tests.forge import never, serving, status, when
 from tests.support import make_recipe, release
 
 TAG = "1.0.0+1.0"
@@ -266,7 +266,7 @@ def test_over_http_a_repository_that_is_gone_is_told_from_one_that_asks_for_a_pa
 def test_an_upstream_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     repos = GitRepos(tmp_path / "repos", GitProgram(GitLimits(listing=1)))
     with serving(tmp_path / "served") as forge:
-        forge.order("info/refs", slowly(5))
+        forge.order("info/refs", never())
         assert cause_of(repos, forge.address("coop/site")) == "upstream-timeout"
 
 
@@ -660,10 +660,11 @@ def test_a_password_comes_from_a_file_and_is_in_no_process_list(upstream: Repo, 
         kept = tmp_path / "credentials"
         kept.write_text(forge.url.replace("://", "://canonq:hunter2@") + "\n")
         asks = status(401, WWW_Authenticate='Basic realm="forge"')
-        forge.order("info/refs", asks, slowly(1))
+        looked = threading.Event()
+        forge.order("info/refs", asks, when(looked))
         repos = GitRepos(tmp_path / "repos", GitProgram(GitLimits(credentials_file=kept)))
         seen: list[bytes] = []
-        watcher = threading.Thread(target=lambda: seen.extend(watched(lambda: len(forge.asked) < 3)))
+        watcher = threading.Thread(target=lambda: seen.extend(watched(lambda: len(forge.asked) < 3, looked)))
         watcher.start()
         assert set(repos.listing(forge.address("coop/site")).tags) == {TAG}
         forge.asked += ["done"] * 3
@@ -673,10 +674,12 @@ def test_a_password_comes_from_a_file_and_is_in_no_process_list(upstream: Repo, 
         assert not any(b"hunter2" in line for line in seen)
 
 
-def watched(go_on: Callable[[], bool]) -> list[bytes]:
-    """Command lines and environments of every git that runs meanwhile."""
-    found = set()
+def watched(go_on: Callable[[], bool], looked: threading.Event) -> list[bytes]:
+    """Command lines and environments of every git that runs meanwhile; `looked` is set once there was one."""
+    found: set[bytes] = set()
     while go_on():
+        if found:
+            looked.set()
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 line = (folder / "cmdline").read_bytes()

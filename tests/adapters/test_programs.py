@@ -91,7 +91,8 @@ def test_the_time_of_a_program_that_tells_when_it_begins_counts_from_then() -> N
 
 
 def test_a_strangers_daemon_that_left_the_group_is_hunted_down(tmp_path: Path) -> None:
-    command = f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 3600' >/dev/null 2>&1 & while ! test -s {tmp_path}/pid; do sleep 0.05; done"
+    daemon = f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 3600' >/dev/null 2>&1"
+    command = f"{daemon} & while ! test -s {tmp_path}/pid; do sleep 0.05; done"
     run(["sh", "-c", command], timeout=300, strangers=True)
     assert dies(int((tmp_path / "pid").read_text()))
 

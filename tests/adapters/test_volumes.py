@@ -111,7 +111,7 @@ def snapshot_of_one_file(tmp_path: Path) -> Snapshot:
     return archive({"data": source}, tmp_path / "archive")
 
 
-def in_a_process(code: str, *arguments: Path, timeout: float = 15) -> str:
+def in_a_process(code: str, *arguments: Path, timeout: float = 300) -> str:
     """What a Python program prints; TimeoutExpired when it hangs."""
     head = "import sys; from pathlib import Path; from canonq.adapters.volumes import archive, unpack_archive\n"
     head += "from canonq.core.errors import CanonqError\n"

@@ -58,7 +58,7 @@ class Stack:
         if ended.returncode != 0:
             raise DeployRefused(ended.stdout)
 
-    def await_running(self, version: str, timeout_s: float = 60) -> None:
+    def await_running(self, version: str, timeout_s: float = 600) -> None:
         """Wait until `version` is what the label says, no update is on its way, and every service has a healthy task."""
         label = f"coop-cloud.{self.name}.version"
         self.await_(
@@ -70,7 +70,7 @@ class Stack:
             timeout_s,
         )
 
-    def await_(self, what: str, done: Callable[[], object], timeout_s: float = 60) -> None:
+    def await_(self, what: str, done: Callable[[], object], timeout_s: float = 600) -> None:
         """Wait until `done()` holds; AssertionError with the tasks' states when it does not in time."""
         deadline = time.monotonic() + timeout_s
         while not done():
@@ -108,7 +108,7 @@ class Stack:
         form = [] if post is None else ["--post-data", post]
         url = f"http://127.0.0.1:80{path}"
         # Not wget's own -T: Debian's static busybox 1.35 crashes on it.
-        ended = _run("nsenter", "-t", pid, "-n", "timeout", "10", "busybox", "wget", "-q", "-O", "-", *form, url)
+        ended = _run("nsenter", "-t", pid, "-n", "timeout", "120", "busybox", "wget", "-q", "-O", "-", *form, url)
         return ended.returncode == 0, ended.stdout
 
     def execute(self, name: str, *command: str) -> str:
@@ -122,7 +122,7 @@ class Stack:
         """Remove all of it; nothing happens when nothing is there."""
         _run("docker", "stack", "rm", "--detach=true", self.name)
         mine: dict[str, str | list[str] | bool] = {"label": f"{_NAMESPACE}={self.name}"}
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while self._engine.containers.list(all=True, ignore_removed=True, filters=mine) or self._engine.networks.list(
             filters=mine
         ):
@@ -162,4 +162,4 @@ def _running(service: Any) -> list[dict[str, Any]]:
 
 
 def _run(*command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False)

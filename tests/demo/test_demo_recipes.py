@@ -236,7 +236,7 @@ def test_the_checkout_holds_valid_enrolments_that_point_at_the_upstreams(made: d
         path = f"tests/{name}/recipe.toml"
         enrolment = parse_enrolment(name, text(repo.head.commit, path), where=path)
         assert enrolment.upstream == str(made[name])
-        assert enrolment.health.timeout == (15 if name == "voice" else 40)
+        assert enrolment.health.timeout == (60 if name == "voice" else 300)
 
 
 def test_a_checkout_of_one_recipe_holds_no_other(made: dict[str, Path], tmp_path: Path) -> None:

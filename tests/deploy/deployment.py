@@ -17,7 +17,7 @@ from tests.support import ROOT
 
 from .host import compose_program, must, run
 
-_START_LIMIT = 90.0  #: seconds
+_START_LIMIT = 900.0  #: seconds
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Deployment:
     login: str  #: user:password
     password: str  #: of Redis
 
-    def compose(self, *words: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
+    def compose(self, *words: str, timeout_s: float = 1800) -> subprocess.CompletedProcess[str]:
         """`docker-compose WORDS` on this stack."""
         return run(
             *compose_program(),
@@ -50,7 +50,7 @@ class Deployment:
             timeout_s=timeout_s,
         )
 
-    def inside(self, service: str, *command: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
+    def inside(self, service: str, *command: str, timeout_s: float = 1800) -> subprocess.CompletedProcess[str]:
         """Run a command in a service's container, for example `canonq sweep --wait` in `light`."""
         return self.compose("exec", "-T", service, *command, timeout_s=timeout_s)
 
@@ -72,7 +72,7 @@ class Deployment:
 @contextlib.contextmanager
 def built_images() -> Iterator[Images]:
     """Build the image from this tree and remove it afterwards. What deploy/local-images makes stays, as it is reused."""
-    lines = must("deploy/local-images", timeout_s=900).splitlines()
+    lines = must("deploy/local-images", timeout_s=3600).splitlines()
     named = dict(line.split("=", 1) for line in lines)
     tag = f"canonq-test:{secrets.token_hex(4)}"
     arguments = (
@@ -80,7 +80,7 @@ def built_images() -> Iterator[Images]:
         *("--build-arg", f"DOCKER_CLI={named['CANONQ_DOCKER_CLI_IMAGE']}"),
     )
     try:
-        must("docker", "build", "--quiet", "--network", "none", *arguments, "--tag", tag, ROOT, timeout_s=600)
+        must("docker", "build", "--quiet", "--network", "none", *arguments, "--tag", tag, ROOT, timeout_s=3600)
         yield Images(canonq=tag, base=named["CANONQ_REDIS_IMAGE"])
     finally:
         run("docker", "image", "rm", tag)

@@ -17,7 +17,7 @@ def run(
     *command: str | Path,
     env: Mapping[str, str] | None = None,
     cwd: Path = ROOT,
-    timeout_s: float = 120,
+    timeout_s: float = 1800,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program with no input, keep what it says; `env` is added to this process's own."""
     return subprocess.run(  # these tests judge programs, not canonq's own way to start them
@@ -32,7 +32,7 @@ def run(
     )
 
 
-def must(*command: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 120) -> str:
+def must(*command: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 1800) -> str:
     """Run a program that has to succeed; give what it printed."""
     done = run(*command, env=env, timeout_s=timeout_s)
     if done.returncode != 0:

@@ -60,7 +60,7 @@ def test_with_engine_starts_an_engine_with_a_swarm_and_stops_it(bare_machine: tu
     # Twice in a row, and the second with a nested call; then nothing of it may be left but the shell itself.
     inner = f"{WITH_ENGINE} docker node ls -q && {WITH_ENGINE} {WITH_ENGINE} sh -c 'exit 9'"
     left = "grep -lE '^(dockerd|containerd)' /proc/[0-9]*/comm | wc -l"
-    done = run(*bare_machine, "bash", "-c", f"{inner}; echo status $?; echo left $({left})", timeout_s=180)
+    done = run(*bare_machine, "bash", "-c", f"{inner}; echo status $?; echo left $({left})", timeout_s=1800)
     node, *rest = done.stdout.splitlines()
     assert node
     assert rest == ["status 9", "left 0"], done.stderr
@@ -80,7 +80,7 @@ def test_with_engine_hands_on_a_signal_and_still_stops_the_engine(bare_machine: 
         cat <&5
         echo left $(grep -lE '^(dockerd|containerd)' /proc/[0-9]*/comm | wc -l)
     """
-    done = run(*bare_machine, "bash", "-c", driver, timeout_s=180)
+    done = run(*bare_machine, "bash", "-c", driver, timeout_s=1800)
     assert done.stdout.splitlines() == ["ready", "status 5", "asked to end", "left 0"], done.stderr
 
 

@@ -219,7 +219,7 @@ def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | Non
     context.set_forkserver_preload([__name__])
     process = context.Process(target=_child, args=(scenario, at, action, names))
     process.start()
-    process.join(60)
+    process.join(600)
     if process.exitcode == -signal.SIGKILL:
         return names.read_text().splitlines()[-1]
     assert process.exitcode == 0, f"it ended with {process.exitcode} at {names.read_text().splitlines()[-1:]}"
@@ -236,7 +236,7 @@ def promote_at_once(scenario: Scenario, callers: int) -> list[str]:
         for process in processes:
             process.start()
         for process in processes:
-            process.join(120)
+            process.join(600)
         return list(answers)
 
 

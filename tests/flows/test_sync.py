@@ -25,7 +25,7 @@ def forge(place: Place) -> Iterator[Forge]:
     with serving(place.folder / "forge") as forge:
         forge.repo(NAME)
         (place.folder / "token").write_text(TOKEN)
-        place.settings["forge"] = {"url": forge.url, "token_file": place.folder / "token", "timeout": 10}
+        place.settings["forge"] = {"url": forge.url, "token_file": place.folder / "token", "timeout": 300}
         yield forge
 
 

@@ -47,7 +47,7 @@ def night(folder: Path, forge: Forge) -> tuple[Place, Repo]:
     """A recipe that was synced before; since then upstream released, took a proposal in, and the mirror was meddled with."""
     place = Place(folder)
     (folder / "token").write_text(TOKEN)
-    place.settings["forge"] = {"url": forge.url, "token_file": folder / "token", "timeout": 10}
+    place.settings["forge"] = {"url": forge.url, "token_file": folder / "token", "timeout": 300}
     upstream = make_recipe(folder / "upstream", {FIRST: {"compose.yml": "services: {}\n"}})
     mirror = forge.repo(NAME)
     place.enrol("site", str(upstream.working_dir), f'mirror = "{forge.address(NAME)}"\n')

@@ -21,6 +21,10 @@ from demo import images
 from tests.support import Installation, make_recipe
 
 IMAGE = "canonq-demo/static:1.29.0"
+#: No proof waits for the end of these: an app of the tests is healthy as soon as the machine gets round to it.
+HEALTH = "[health]\ntimeout = 600\n"
+#: For what never answers: the app itself is up long before, and this is then waited out.
+NEVER = "[health]\ntimeout = 30\n"
 
 
 def compose(
@@ -44,7 +48,7 @@ services:
     volumes: ["data:/srv"]
     environment: ["RELEASE={tag}"]
     stop_grace_period: 2s
-    healthcheck: {{test: ["CMD-SHELL", "{check}"], interval: 1s, timeout: 2s, retries: 3, start_period: 2s}}
+    healthcheck: {{test: ["CMD-SHELL", "{check}"], interval: 1s, timeout: 60s, retries: 3, start_period: 2s}}
     deploy:
       update_config: {{failure_action: rollback, order: start-first, monitor: 3s}}
       labels: {json.dumps(labels)}
@@ -83,9 +87,7 @@ def installed(engine: SwarmEngine, root: Path) -> Iterator[Installation]:
             engine.remove_owned({LABEL_INSTANCE: instance.read_text()}, 120)
 
 
-def enrol_small(
-    installation: Installation, recipe: str = "small", more: str = "[health]\ntimeout = 40\n", **options: str
-) -> Repo:
+def enrol_small(installation: Installation, recipe: str = "small", more: str = HEALTH, **options: str) -> Repo:
     """Enrol a small recipe with one release."""
     repo = make_recipe(installation.root / recipe, {"1.0.0+1.29.0": tree("1.0.0+1.29.0", **options)})
     installation.enrol(recipe, f'upstream = "{installation.root}/{recipe}"\n{more}')
@@ -128,14 +130,17 @@ class Processes:
                 process.send_signal(signal.SIGTERM)
         for process in self.running.values():
             try:
-                process.wait(20)
+                process.wait(120)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
 
-def until(what: str, done: Callable[[], object], limit: float = 60, processes: Processes | None = None) -> None:
-    """Wait for a condition; fails with `what` and the logs when it does not come."""
+def until(what: str, done: Callable[[], object], processes: Processes | None = None, *, limit: float = 900) -> None:
+    """Wait for a condition; fails with `what` and the logs when it does not come.
+
+    How long it may take is no measure of anything: `limit` only ends what hangs.
+    """
     ends = time.monotonic() + limit
     while not done():
         if time.monotonic() > ends:
@@ -154,10 +159,10 @@ def working(made: Installation) -> Iterator[Processes]:
     processes = Processes(made)
     try:
         processes.start("redis", redis_server_program(), str(config))
-        until("Redis", socket.exists, 20, processes)
+        until("Redis", socket.exists, processes)
         processes.celery("light", "worker", "-n", "light@%h", "-Q", "light", "-c", "2", "-E", "--loglevel=INFO")
         processes.celery("heavy", "worker", "-n", "heavy@%h", "-Q", "heavy,light", "-c", "1", "-E", "--loglevel=INFO")
-        until("both workers", lambda: all("ready." in processes.log(name) for name in ("light", "heavy")), 60, processes)
+        until("both workers", lambda: all("ready." in processes.log(name) for name in ("light", "heavy")), processes)
         yield processes
     finally:
         processes.stop()

@@ -64,7 +64,7 @@ def test_an_upgrade_that_breaks_on_real_data_is_red_and_the_data_is_untouched(ho
 @pytest.fixture(scope="module")
 def quick_host(host: Installation) -> Repo:
     """A recipe with a canonical, for runs that look at it."""
-    repo = enrol_small(host, "looked-at", '[health]\ntimeout = 40\n[refs]\nallow = ["cap:NET_ADMIN"]\n')
+    repo = enrol_small(host, "looked-at", '[health]\ntimeout = 600\n[refs]\nallow = ["cap:NET_ADMIN"]\n')
     assert sweep(host, "looked-at")["outcome"] == "promoted"
     return repo
 
@@ -148,7 +148,7 @@ def left_of_runs(host: Installation, engine: SwarmEngine) -> dict[str, list[str]
 
 
 def test_a_recipe_is_tested_beside_what_it_depends_on(host: Installation, engine: SwarmEngine, quick_host: Repo) -> None:
-    enrol_small(host, "depends", '[health]\ntimeout = 40\n[env]\nNEXT = "${DEP_LOOKED_AT_DOMAIN}"\n')
+    enrol_small(host, "depends", '[health]\ntimeout = 600\n[env]\nNEXT = "${DEP_LOOKED_AT_DOMAIN}"\n')
     folder = host.checkout / "tests" / "depends"
     toml = (folder / "recipe.toml").read_text()
     (folder / "recipe.toml").write_text(f'deps = ["looked-at"]\n{toml}')
@@ -171,7 +171,7 @@ def test_a_recipe_is_tested_beside_what_it_depends_on(host: Installation, engine
 
 
 def test_a_dependency_without_a_canonical_is_an_error_that_names_it(host: Installation, quick_host: Repo) -> None:
-    enrol_small(host, "lonely", "[health]\ntimeout = 40\n")
+    enrol_small(host, "lonely", "[health]\ntimeout = 600\n")
     path = host.checkout / "tests" / "lonely" / "recipe.toml"
     path.write_text(f'deps = ["nobody"]\n{path.read_text()}')
     verdict = host.canonq("test", "lonely", "--json").json

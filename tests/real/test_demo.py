@@ -30,7 +30,7 @@ def shown(engine: SwarmEngine, tmp_path_factory: pytest.TempPathFactory) -> Iter
     done = subprocess.run(
         [sys.executable, "-m", "demo.run"],
         env={**os.environ, "DEMO_PLACE": str(place)}, cwd=PROJECT,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=3600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:]
     yield place, done.stdout

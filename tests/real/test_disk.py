@@ -37,7 +37,7 @@ def made(engine: SwarmEngine, tmp_path: Path) -> Iterator[Installation]:
 
 def enrol(made: Installation, image: str) -> Repo:
     repo = make_recipe(made.root / "site", {OLD: tree(OLD, image=image)})
-    made.enrol("site", f'upstream = "{made.root}/site"\n[health]\ntimeout = 40\n')
+    made.enrol("site", f'upstream = "{made.root}/site"\n[health]\ntimeout = 600\n')
     return repo
 
 
@@ -100,7 +100,7 @@ def test_a_rate_limit_of_the_registry_is_the_hosts_and_no_red(made: Installation
 
 def test_what_finds_no_room_beside_others_is_deferred_and_done_in_the_same_sweep(made: Installation) -> None:
     for recipe in ("one", "two", "three"):
-        enrol_small(made, recipe, "[health]\ntimeout = 60\n")
+        enrol_small(made, recipe, "[health]\ntimeout = 600\n")
     room = shutil.disk_usage(made.root).free - 2**30
     made.settings |= {"CANONQ_DISK_FLOOR": str(2**30), "CANONQ_DISK_NEED": str(room * 6 // 10), "CANONQ_LIGHT_WORKERS": "3"}
     swept = made.canonq("sweep", "--wait", "--json").json

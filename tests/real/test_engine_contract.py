@@ -33,7 +33,7 @@ def contracted(request: pytest.FixtureRequest, engine: SwarmEngine, whose: str, 
     engine.ensure_network("proxy")
     either: Engine = engine if request.param == "real" else FakeEngine(tmp_path / "fake")
     yield either
-    engine.remove_owned({LABEL_INSTANCE: whose}, 60)
+    engine.remove_owned({LABEL_INSTANCE: whose}, 600)
 
 
 def identity(whose: str, owner: str = "one", kind: str = "run") -> Identity:
@@ -81,17 +81,17 @@ def test_what_is_deployed_runs_answers_and_is_gone_after_undeploy_but_for_its_vo
 ) -> None:
     mine = identity(whose)
     stack = stack_of(mine)
-    images = contracted.ensure_images(sorted(stack.images.values()), 60)
+    images = contracted.ensure_images(sorted(stack.images.values()), 600)
     assert set(images) == set(stack.images.values())
     assert contracted.observe(mine.stack) == ([], [])
-    contracted.deploy(stack, tmp_path, 60)
-    assert pause_until(lambda: any(task.state == "running" for task in contracted.observe(mine.stack)[1]), 60)
+    contracted.deploy(stack, tmp_path, 600)
+    assert pause_until(lambda: any(task.state == "running" for task in contracted.observe(mine.stack)[1]), 600)
     (service,) = contracted.observe(mine.stack)[0]
     assert (service.name, service.replicas, service.image) == ("app", 1, stack.images["app"])
     assert (service.labels or {})[LABEL_OWNER] == "one"
-    assert pause_until(lambda: contracted.probe(mine.stack, Health(), mine.domain, 5).ok, 30)
+    assert pause_until(lambda: contracted.probe(mine.stack, Health(), mine.domain, 5).ok, 600)
     for _ in range(2):
-        contracted.undeploy(mine.stack, 60)
+        contracted.undeploy(mine.stack, 600)
         assert contracted.observe(mine.stack) == ([], [])
     assert contracted.volumes_of(mine.stack) == [f"{mine.stack}_data"]
 
@@ -103,11 +103,11 @@ def test_only_what_carries_every_label_is_removed(contracted: Engine, whose: str
         contracted.put_secret(f"{mine.stack}_secret", "hunter2", mine.labels)
     assert contracted.owners({LABEL_INSTANCE: whose}) == ["one", "two"]
     assert contracted.owners({LABEL_INSTANCE: whose, LABEL_KIND: "warm"}) == ["two"]
-    removed = contracted.remove_owned({LABEL_INSTANCE: whose, LABEL_OWNER: "one"}, 60)
+    removed = contracted.remove_owned({LABEL_INSTANCE: whose, LABEL_OWNER: "one"}, 600)
     assert removed == {"volumes": [f"{one.stack}_data"], "secrets": [f"{one.stack}_secret"]}
     assert contracted.owners({LABEL_INSTANCE: whose}) == ["two"]
     assert contracted.remove_owned({LABEL_INSTANCE: whose, LABEL_OWNER: "one"}, 60) == {}
-    contracted.remove_owned({LABEL_INSTANCE: whose}, 60)
+    contracted.remove_owned({LABEL_INSTANCE: whose}, 600)
     assert not any(contracted.owned({LABEL_INSTANCE: whose}).values())
 
 
@@ -120,5 +120,5 @@ def test_a_container_that_swarm_has_forgotten_is_removed_with_its_volume(engine:
     named = [f"--label={key}={text}" for key, text in labels.items()]
     subprocess.run(["docker", "create", *named, f"--volume={volume}:/srv", IMAGE, "true"], check=True, capture_output=True)
     assert len(engine.owned({LABEL_INSTANCE: whose})["containers"]) == 1
-    engine.remove_owned({LABEL_INSTANCE: whose}, 60)
+    engine.remove_owned({LABEL_INSTANCE: whose}, 600)
     assert not any(engine.owned({LABEL_INSTANCE: whose}).values())

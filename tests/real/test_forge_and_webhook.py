@@ -54,7 +54,7 @@ def forge(small: Installation) -> Iterator[Forge]:
             "CANONQ_WEBHOOK__DELAY": "1",
         }
         mirror = f'mirror = "{forge.address(NAME)}"\n'
-        small.enrol(RECIPE, f'upstream = "{small.root}/{RECIPE}"\n{mirror}[health]\ntimeout = 40\n')
+        small.enrol(RECIPE, f'upstream = "{small.root}/{RECIPE}"\n{mirror}[health]\ntimeout = 600\n')
         yield forge
 
 
@@ -63,7 +63,7 @@ def hooked(small: Installation, forge: Forge) -> Iterator[Processes]:
     """Workers, and the server that takes pushes."""
     with working(small) as workers:
         workers.start("webhook", sys.executable, "-m", "canonq", "webhook")
-        until("the webhook", lambda: "Pushes are taken" in workers.log("webhook"), 30, workers)
+        until("the webhook", lambda: "Pushes are taken" in workers.log("webhook"), workers)
         yield workers
 
 
@@ -84,7 +84,7 @@ def tell(small: Installation, body: dict[str, Any], *, secret: str = SECRET) -> 
     }
     request = urllib.request.Request(f"http://{small.settings['CANONQ_WEBHOOK__LISTEN']}/webhook", raw, headers)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -107,11 +107,11 @@ def test_a_push_that_is_told_of_is_promoted_without_waiting_for_the_night(
     small: Installation, forge: Forge, hooked: Processes
 ) -> None:
     assert tell(small, push(forge)) == (202, {"started": [RECIPE]})
-    until("the promotion", lambda: canonical(small) == "1.0.0+1.29.0", 120, hooked)
+    until("the promotion", lambda: canonical(small) == "1.0.0+1.29.0", hooked)
     assert forge.repo(NAME).commit("main") == Repo(small.root / RECIPE).commit("main")
     release(Repo(small.root / RECIPE), NEXT, tree(NEXT))
     assert tell(small, push(forge, 2))[0] == 202
-    until("the next promotion", lambda: canonical(small) == NEXT, 120, hooked)
+    until("the next promotion", lambda: canonical(small) == NEXT, hooked)
     assert NEXT in [tag.name for tag in forge.repo(NAME).tags]
     for path in (small.state / "sweeps").rglob("*.json"):
         assert TOKEN not in path.read_text()
@@ -129,7 +129,7 @@ def test_forged_and_repeated_words_start_nothing_and_many_at_once_start_one_swee
     assert sweeps(small) == []
     assert [tell(small, push(forge, number))[1]["started"] for number in range(5)] == [[RECIPE], [], [], [], []]
     assert "taken before" in tell(small, push(forge, 3))[1]["why"]
-    until("the promotion", lambda: canonical(small), 120, hooked)
+    until("the promotion", lambda: canonical(small), hooked)
     assert len(sweeps(small)) == 1
     redis = hooked.running["redis"]
     os.kill(redis.pid, signal.SIGKILL)
@@ -170,7 +170,7 @@ def test_the_command_up_takes_pushes_too(small: Installation, forge: Forge) -> N
     processes = Processes(small)
     try:
         processes.start("up", sys.executable, "-m", "canonq", "up")
-        until("canonq up", lambda: "Up with" in processes.log("up"), 90, processes)
+        until("canonq up", lambda: "Up with" in processes.log("up"), processes)
 
         def taken() -> bool:
             try:
@@ -178,7 +178,7 @@ def test_the_command_up_takes_pushes_too(small: Installation, forge: Forge) -> N
             except OSError:
                 return False
 
-        until("the webhook", taken, 30, processes)
-        until("the promotion", lambda: canonical(small), 120, processes)
+        until("the webhook", taken, processes)
+        until("the promotion", lambda: canonical(small), processes)
     finally:
         processes.stop()

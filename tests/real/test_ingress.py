@@ -17,14 +17,13 @@ import pytest
 from canonq.adapters.engine import SwarmEngine
 from canonq.core.policy import SHARED_NETWORK
 from demo import images
-from tests.real.conftest import compose, enrol_small, installed, tree, until
+from tests.real.conftest import HEALTH, NEVER, compose, enrol_small, installed, tree, until
 from tests.support import Installation, make_recipe
 
 pytestmark = pytest.mark.real
 
 TAG = "1.0.0+1.29.0"
 ZONE = "canonq.test"
-HEALTH = "[health]\ntimeout = 25\n"
 #: `<stack>.<zone>` goes to that stack's app, wherever it runs; every other domain gets the proxy's own 404.
 NGINX = """
 user root;
@@ -127,7 +126,7 @@ def proxy(engine: SwarmEngine, tmp_path_factory: pytest.TempPathFactory) -> Iter
             f"--publish=mode=host,published={http},target=80", f"--publish=mode=host,published={https},target=443",
             "canonq-demo/nginx:1",
         )  # fmt: skip
-        until("the proxy", lambda: answers(f"127.0.0.1:{https}"), 60)
+        until("the proxy", lambda: answers(f"127.0.0.1:{https}"))
         yield Proxy(f"127.0.0.1:{http}", f"127.0.0.1:{https}", ca[1])
     finally:
         for kind, names in {"service": [name], "config": list(configs)}.items():
@@ -161,7 +160,7 @@ def enrol_apart(made: Installation, more: str = "") -> None:
         .replace("  proxy: {external: true}", "  inside: {}")
     )
     make_recipe(made.root / "apart", {TAG: {**tree(TAG), "compose.yml": body}})
-    made.enrol("apart", f'upstream = "{made.root}/apart"\n[health]\ntimeout = 12\n{more}')
+    made.enrol("apart", f'upstream = "{made.root}/apart"\n[health]\ntimeout = 30\n{more}')
 
 
 def test_behind_a_real_proxy_a_recipe_is_tested_and_promoted_at_its_own_domain(proxy: Proxy, made: Installation) -> None:
@@ -200,6 +199,7 @@ def test_https_is_checked_against_the_authority_that_is_named(proxy: Proxy, made
     enrol_small(made, "small", HEALTH)
     proxy.stands_before(made, "https")
     assert made.canonq("test", "small", "--json").json["verdict"] == "green"
+    made.enrol("small", f'upstream = "{made.root}/small"\n{NEVER}')
     _, stranger = authority(made.root, "stranger")
     made.settings["CANONQ_INGRESS__CA_FILE"] = str(stranger)
     verdict = made.canonq("test", "small", "--json").json
@@ -208,7 +208,7 @@ def test_https_is_checked_against_the_authority_that_is_named(proxy: Proxy, made
 
 
 def test_a_proxy_that_is_gone_is_the_hosts_fault_and_the_doctor_says_so_beforehand(made: Installation) -> None:
-    enrol_small(made, "small", "[health]\ntimeout = 12\n")
+    enrol_small(made, "small", "[health]\ntimeout = 30\n")
     made.settings |= {"CANONQ_INGRESS__SCHEME": "http", "CANONQ_INGRESS__ADDRESS": f"127.0.0.1:{free_port()}"}
     checks = made.canonq("doctor", "--json").json["checks"]
     (told,) = (check for check in checks if check["check"] == "ingress")

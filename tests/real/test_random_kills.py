@@ -158,11 +158,11 @@ def violent(engine: SwarmEngine, tmp_path: Path) -> Iterator[Host]:
         )
         found = Host(made, engine, Processes(made))
         for recipe in RECIPES:
-            found.repos[recipe] = enrol_small(made, recipe, "[health]\ntimeout = 60\n")
+            found.repos[recipe] = enrol_small(made, recipe, "[health]\ntimeout = 600\n")
             found.released[recipe] = [FIRST_TAG]
         try:
             found.start()
-            until("the workers", lambda: "ready." in found.processes.log("light"), 60, found.processes)
+            until("the workers", lambda: "ready." in found.processes.log("light"), found.processes)
             swept = made.canonq("sweep", "--wait", "--json").json
             assert swept["counts"]["promoted"] == len(RECIPES), swept
             yield found
@@ -191,7 +191,7 @@ def test_whatever_is_killed_no_canonical_is_lost_and_every_recipe_accounted_for(
         violent.start()
 
     report = violent.made.state / "sweeps" / violent.sweeps[-1] / "report.json"
-    until("the last sweep's report", report.is_file, 300, violent.processes)
+    until("the last sweep's report", report.is_file, violent.processes)
     violent.every_canonical_is_whole("at the end")
     violent.every_sweep_accounts_for_everybody()
     log.warning("Seed %s: %s killed during %d sweeps", seed, dict(collections.Counter(killed)), len(violent.sweeps))

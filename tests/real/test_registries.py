@@ -88,7 +88,7 @@ def test_recipes_that_a_registry_stopped_wait_and_are_tried_again_in_the_same_sw
         with ThreadPoolExecutor(1) as beside:
             try:
                 sweep = beside.submit(made.canonq, "sweep", "--wait", "--json")
-                until("both recipes to wait for the registry", waiting, 120)
+                until("both recipes to wait for the registry", waiting)
             finally:
                 registry.refuse = False
             swept = sweep.result().json
