@@ -5,6 +5,11 @@
 PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/venv scripts/with-engine scripts/engine scripts/shared.sh scripts/requirements deploy/local-images .ci/run
 export PYTHONUNBUFFERED := 1
+# Tests start many processes: let them keep their bytecode.
+unexport PYTHONDONTWRITEBYTECODE
+# Real tests mostly wait for Docker, so more of them than there are processors; each takes half a gigabyte.
+TOGETHER ?= 6
+DEALT := --dist loadgroup --no-loadscope-reorder
 # ENGINE=29: on a Docker of that version, built from source, instead of the one that is there. MARK=engines: only the tests so marked.
 WITH_ENGINE = scripts/with-engine --busybox $(if $(ENGINE),--engine $(ENGINE))
 
@@ -18,10 +23,10 @@ demo: setup ## show the whole nightly round on this machine, with small recipes 
 	@$(WITH_ENGINE) $(PYTHON) -m demo.run
 
 test: setup ## all tests, with a real Docker Engine and Redis; ENGINE=29: on that Docker
-	@$(WITH_ENGINE) .venv/bin/pytest -n 3 --dist loadfile $(if $(MARK),-m "$(MARK)")
+	@$(WITH_ENGINE) .venv/bin/pytest -n $(TOGETHER) $(DEALT) $(if $(MARK),-m "$(MARK)")
 
 test-fast: setup ## the tests that need neither Docker nor root
-	@.venv/bin/pytest -m "not real"
+	@.venv/bin/pytest -m "not real" -n auto $(DEALT) --crash-stride 7
 
 check: setup ## formatting, lint, types, import rules, shell scripts
 	.venv/bin/ruff format --check .

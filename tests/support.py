@@ -57,6 +57,7 @@ class Installation:
 
     root: Path
     settings: dict[str, str] = field(default_factory=dict)
+    recipe: str = "small"  #: the one that is enrolled where there is but one
 
     @property
     def checkout(self) -> Path:

@@ -124,16 +124,16 @@ def test_the_workers_answer_again_after_redis_was_killed(deployment: Deployment)
 def test_a_sweep_goes_through_the_deployment(deployment: Deployment) -> None:
     """Known failure 24: what worked in the source tree was not there in the service."""
     demo_images.build(["static"])
-    make_recipe(deployment.checkout / "upstreams" / "small", {"1.0.0+1.29.0": tree("1.0.0+1.29.0")})
-    folder = deployment.checkout / "tests" / "small"
+    make_recipe(deployment.checkout / "upstreams" / "deployed", {"1.0.0+1.29.0": tree("1.0.0+1.29.0")})
+    folder = deployment.checkout / "tests" / "deployed"
     folder.mkdir()
-    (folder / "recipe.toml").write_text('upstream = "./upstreams/small"\n[health]\ntimeout = 600\n')
+    (folder / "recipe.toml").write_text('upstream = "./upstreams/deployed"\n[health]\ntimeout = 600\n')
     engine = SwarmEngine()
     try:
         ended = deployment.inside("light", "canonq", "sweep", "--wait", "--json", timeout_s=1800)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         assert json.loads(ended.stdout)["counts"]["promoted"] == 1
-        record = json.loads((deployment.state / "warm" / "small" / "canonical.json").read_text())
+        record = json.loads((deployment.state / "warm" / "deployed" / "canonical.json").read_text())
         assert record["version"] == "1.0.0+1.29.0"
         assert Path(record["snapshot"]["path"]).is_file(), "the state has the same path on the host and inside"
         assert engine.volume_path(record["volumes"][0]) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import signal
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def installed(engine: SwarmEngine, root: Path) -> Iterator[Installation]:
             engine.remove_owned({LABEL_INSTANCE: instance.read_text()}, 120)
 
 
-def enrol_small(installation: Installation, recipe: str = "small", more: str = HEALTH, **options: str) -> Repo:
+def enrol_small(installation: Installation, recipe: str, more: str = HEALTH, **options: str) -> Repo:
     """Enrol a small recipe with one release."""
     repo = make_recipe(installation.root / recipe, {"1.0.0+1.29.0": tree("1.0.0+1.29.0", **options)})
     installation.enrol(recipe, f'upstream = "{installation.root}/{recipe}"\n{more}')
@@ -96,9 +97,13 @@ def enrol_small(installation: Installation, recipe: str = "small", more: str = H
 
 @pytest.fixture
 def small(engine: SwarmEngine, tmp_path: Path) -> Iterator[Installation]:
-    """An installation of its own, with one small recipe of one release."""
+    """An installation of its own, with one small recipe of one release.
+
+    Its name is no other test's: stacks of promotions are named for the recipe, and all tests share one Engine.
+    """
     with installed(engine, tmp_path) as made:
-        enrol_small(made)
+        made.recipe = f"small-{secrets.token_hex(4)}"
+        enrol_small(made, made.recipe)
         yield made
 
 

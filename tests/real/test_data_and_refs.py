@@ -183,7 +183,7 @@ def test_a_red_on_a_loaded_host_is_tried_again_alone_and_both_are_kept(engine: S
     """Known failures 21 and 22: a flake under load was recorded as a red, with the wrong cause."""
     with installed(engine, tmp_path) as made:
         made.settings["CANONQ_LOADED_ABOVE"] = "0.0001"
-        enrol_small(made)
+        enrol_small(made, made.recipe)
         mark = tmp_path / "was-here"
         (made.checkout / "tests" / "small" / "test_flake.py").write_text(
             f"import pathlib\n\ndef test_flake(app):\n    mark = pathlib.Path({str(mark)!r})\n"

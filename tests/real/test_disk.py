@@ -99,7 +99,7 @@ def test_a_rate_limit_of_the_registry_is_the_hosts_and_no_red(made: Installation
 
 
 def test_what_finds_no_room_beside_others_is_deferred_and_done_in_the_same_sweep(made: Installation) -> None:
-    for recipe in ("one", "two", "three"):
+    for recipe in ("room-one", "room-two", "room-three"):
         enrol_small(made, recipe, "[health]\ntimeout = 600\n")
     room = shutil.disk_usage(made.root).free - 2**30
     made.settings |= {"CANONQ_DISK_FLOOR": str(2**30), "CANONQ_DISK_NEED": str(room * 6 // 10), "CANONQ_LIGHT_WORKERS": "3"}
@@ -111,15 +111,15 @@ def test_what_finds_no_room_beside_others_is_deferred_and_done_in_the_same_sweep
 
 @pytest.mark.engines
 def test_without_room_nothing_is_begun_and_who_takes_most_is_told(made: Installation) -> None:
-    repo = enrol_small(made)
+    repo = enrol_small(made, "no-room")
     assert swept(made)["outcome"] == "promoted"
     release(repo, NEW, tree(NEW))
     made.settings["CANONQ_DISK_FLOOR"] = "9000TiB"
     outcome = swept(made)
     assert (outcome["outcome"], outcome["reason"]) == ("deferred", "disk-below-budget")
     assert "Most is taken by" in outcome["detail"]
-    assert "of small" in outcome["detail"]
-    assert made.canonq("test", "small", "--json").status == 1
+    assert "of no-room" in outcome["detail"]
+    assert made.canonq("test", "no-room", "--json").status == 1
     (disk,) = (check for check in made.canonq("doctor", "--json").json["checks"] if check["check"] == "disk")
     assert disk["state"] == "broken"
-    assert "snapshot(s) of small" in disk["detail"]
+    assert "snapshot(s) of no-room" in disk["detail"]

@@ -164,8 +164,8 @@ def enrol_apart(made: Installation, more: str = "") -> None:
 
 
 def test_behind_a_real_proxy_a_recipe_is_tested_and_promoted_at_its_own_domain(proxy: Proxy, made: Installation) -> None:
-    enrol_small(made, "small", HEALTH)
-    (made.checkout / "tests" / "small" / "test_domain.py").write_text(
+    enrol_small(made, "routed", HEALTH)
+    (made.checkout / "tests" / "routed" / "test_domain.py").write_text(
         f'def test_domain(app):\n    assert app.domain.endswith(".{ZONE}")\n    assert "{TAG}" in app.http.get("/").text\n'
     )
     proxy.stands_before(made)
@@ -196,23 +196,23 @@ def test_a_404_of_the_app_itself_counts_where_it_is_allowed(proxy: Proxy, made: 
 
 
 def test_https_is_checked_against_the_authority_that_is_named(proxy: Proxy, made: Installation) -> None:
-    enrol_small(made, "small", HEALTH)
+    enrol_small(made, "routed", HEALTH)
     proxy.stands_before(made, "https")
-    assert made.canonq("test", "small", "--json").json["verdict"] == "green"
-    made.enrol("small", f'upstream = "{made.root}/small"\n{NEVER}')
+    assert made.canonq("test", "routed", "--json").json["verdict"] == "green"
+    made.enrol("routed", f'upstream = "{made.root}/routed"\n{NEVER}')
     _, stranger = authority(made.root, "stranger")
     made.settings["CANONQ_INGRESS__CA_FILE"] = str(stranger)
-    verdict = made.canonq("test", "small", "--json").json
+    verdict = made.canonq("test", "routed", "--json").json
     assert (verdict["verdict"], verdict["reason"]) == ("red", "not-routed"), verdict["detail"]
     assert "certificate" in verdict["detail"].lower()
 
 
 def test_a_proxy_that_is_gone_is_the_hosts_fault_and_the_doctor_says_so_beforehand(made: Installation) -> None:
-    enrol_small(made, "small", "[health]\ntimeout = 30\n")
+    enrol_small(made, "routed", "[health]\ntimeout = 30\n")
     made.settings |= {"CANONQ_INGRESS__SCHEME": "http", "CANONQ_INGRESS__ADDRESS": f"127.0.0.1:{free_port()}"}
     checks = made.canonq("doctor", "--json").json["checks"]
     (told,) = (check for check in checks if check["check"] == "ingress")
     assert told["state"] == "broken"
     assert told["mend"]
-    verdict = made.canonq("test", "small", "--json").json
+    verdict = made.canonq("test", "routed", "--json").json
     assert (verdict["verdict"], verdict["reason"]) == ("error", "ingress-down"), verdict["detail"]

@@ -177,15 +177,15 @@ def ingress(small: Installation) -> Iterator[Callable[[bool], None]]:
 def test_healthy_inside_but_not_routed_is_a_reason_of_its_own(small: Installation, ingress: Callable[[bool], None]) -> None:
     """Known failure 11: the app was healthy inside, and the domain answered nothing."""
     ingress(False)
-    small.enrol("small", f'upstream = "{small.root}/small"\n[health]\ntimeout = 30\n')
-    verdict = small.canonq("test", "small", "--json").json
+    small.enrol(small.recipe, f'upstream = "{small.root}/{small.recipe}"\n[health]\ntimeout = 30\n')
+    verdict = small.canonq("test", small.recipe, "--json").json
     assert (verdict["verdict"], verdict["reason"]) == ("red", "not-routed")
     assert "healthy inside but not routed" in verdict["detail"]
 
 
 def test_behind_an_ingress_the_probes_go_through_it(small: Installation, ingress: Callable[[bool], None]) -> None:
     ingress(True)
-    verdict = small.canonq("test", "small", "--json").json
+    verdict = small.canonq("test", small.recipe, "--json").json
     assert (verdict["verdict"], verdict["routing_tested"]) == ("green", True)
     assert verdict["domain"].endswith(".canonq.test")
 

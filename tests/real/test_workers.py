@@ -27,8 +27,8 @@ from workers.factory import VISIBILITY_TIMEOUT
 pytestmark = pytest.mark.real
 
 
-def record_of(installation: Installation, recipe: str = "small") -> dict[str, Any]:
-    path = installation.state / "warm" / recipe / "canonical.json"
+def record_of(installation: Installation, recipe: str = "") -> dict[str, Any]:
+    path = installation.state / "warm" / (recipe or installation.recipe) / "canonical.json"
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
@@ -56,7 +56,7 @@ def test_a_sweep_over_real_workers_promotes_and_all_witnesses_agree(
     assert row["last_run"]["verdict"] == "green"
     assert row["canonical"] == record_of(small)
     logs = workers.log("light") + workers.log("heavy")
-    assert "small: promote -> promoted (seed)" in logs
+    assert f"{small.recipe}: promote -> promoted (seed)" in logs
     assert "Checkout" in logs, "every process says which checkout it runs"
     with urllib.request.urlopen(f"http://127.0.0.1:{flower_port}/api/tasks", timeout=300) as answer:
         tasks = json.load(answer)
@@ -70,39 +70,39 @@ def test_promote_called_by_celery_refuses_with_reasons_and_promotes_a_green_verd
 ) -> None:
     assert small.celery("status").status == 0
     assert "pong" in small.celery("inspect", "ping").out
-    assert small.canonq("promote", "small", "--json").json["reasons"] == [
+    assert small.canonq("promote", small.recipe, "--json").json["reasons"] == [
         "no-verdict: no run of this recipe has a verdict yet; run `canonq test` first"
     ]
-    assert small.canonq("test", "small", "--json").json["verdict"] == "green"
+    assert small.canonq("test", small.recipe, "--json").json["verdict"] == "green"
     assert record_of(small) == {}, "a test alone promotes nothing"
-    called = small.celery("call", "canonq.promote", "--args", "small")
+    called = small.celery("call", "canonq.promote", "--args", small.recipe)
     assert called.status == 0, called.err
     until("the promotion", lambda: record_of(small), workers)
     assert small.celery("result", called.out.strip(), "--timeout", "1800").json["outcome"] == "promoted"
-    assert small.canonq("promote", "small", "--json").json["outcome"] == "already"
-    refused = small.celery("call", "canonq.promote", "--args", '["../small"]')
+    assert small.canonq("promote", small.recipe, "--json").json["outcome"] == "already"
+    refused = small.celery("call", "canonq.promote", "--args", json.dumps([f"../{small.recipe}"]))
     assert refused.status == 2
     assert "is not a recipe name" in refused.err
 
 
 def test_a_heavy_recipe_is_tested_by_the_heavy_worker_only(small: Installation, workers: Processes) -> None:
-    small.enrol("small", f'upstream = "{small.root}/small"\nweight = "heavy"\n[health]\ntimeout = 600\n')
+    small.enrol(small.recipe, f'upstream = "{small.root}/{small.recipe}"\nweight = "heavy"\n[health]\ntimeout = 600\n')
     assert small.canonq("sweep", "--wait", "--json").status == 0
-    assert "small: test ->" in workers.log("heavy")
-    assert "small: promote ->" in workers.log("heavy")
-    assert "small: test ->" not in workers.log("light")
+    assert f"{small.recipe}: test ->" in workers.log("heavy")
+    assert f"{small.recipe}: promote ->" in workers.log("heavy")
+    assert f"{small.recipe}: test ->" not in workers.log("light")
 
 
 def test_of_many_promotions_on_many_workers_one_is_done_and_every_other_call_is_answered(
     small: Installation, workers: Processes
 ) -> None:
     """Fifty calls by hand for one recipe, on a pool of twenty: every call has its answer, the recipe is promoted once."""
-    assert small.canonq("test", "small", "--json").json["verdict"] == "green"
+    assert small.canonq("test", small.recipe, "--json").json["verdict"] == "green"
     workers.celery("crowd", "worker", "-n", "crowd@%h", "-Q", "light", "-c", "20", "--loglevel=INFO")
     until("the crowd", lambda: "ready." in workers.log("crowd"), workers)
     program = (
         "import json; from workers.app import app\n"
-        "asked = [app.signature('canonq.promote', args=['small'], queue='light').apply_async() for _ in range(50)]\n"
+        f"asked = [app.signature('canonq.promote', args=['{small.recipe}'], queue='light').apply_async() for _ in range(50)]\n"
         "print(json.dumps([one.get(timeout=1800)['outcome'] for one in asked]))"
     )
     done = subprocess.run(
@@ -118,7 +118,7 @@ def test_of_many_promotions_on_many_workers_one_is_done_and_every_other_call_is_
     answers = json.loads(done.stdout)
     assert answers.count("promoted") == 1, answers
     assert set(answers) <= {"promoted", "busy", "already"}, answers
-    assert len(list((small.state / "warm" / "small" / "canonicals").iterdir())) == 1
+    assert len(list((small.state / "warm" / small.recipe / "canonicals").iterdir())) == 1
 
 
 def test_a_killed_pool_child_costs_nothing_but_time(small: Installation, workers: Processes, engine: SwarmEngine) -> None:
@@ -145,9 +145,9 @@ def test_an_interrupted_promotion_leaves_the_old_canonical_whole_and_is_done_aga
 ) -> None:
     assert small.canonq("sweep", "--wait", "--json").status == 0
     before = record_of(small)
-    release(Repo(small.root / "small"), "1.1.0+1.30.0", tree("1.1.0+1.30.0", image="canonq-demo/static:1.30.0"))
+    release(Repo(small.root / small.recipe), "1.1.0+1.30.0", tree("1.1.0+1.30.0", image="canonq-demo/static:1.30.0"))
     small.canonq("sweep")
-    until("the warm stack", lambda: engine.observe("warm-small")[0], workers)
+    until("the warm stack", lambda: engine.observe(f"warm-{small.recipe}")[0], workers)
     told = small.canonq("status", "--json").json
     (owner,) = told["running"]
     assert told["recipes"][0]["promoting"] in ("deploy", "stop", "keep")
@@ -156,7 +156,7 @@ def test_an_interrupted_promotion_leaves_the_old_canonical_whole_and_is_done_aga
     assert record_of(small) == before
     assert small.canonq("verify", "--json").status == 0, "the old canonical is whole at the moment of the kill"
     until("the new canonical", lambda: record_of(small)["version"] == "1.1.0+1.30.0", workers)
-    assert engine.observe("warm-small") == ([], [])
+    assert engine.observe(f"warm-{small.recipe}") == ([], [])
     assert small.canonq("verify", "--json").status == 0
     instance = (small.state / "instance").read_text()
     assert engine.owned({LABEL_INSTANCE: instance})["volumes"] == record_of(small)["volumes"]
@@ -186,7 +186,7 @@ def test_a_whole_worker_that_is_killed_costs_minutes_not_the_visibility_timeout(
 def test_a_redis_that_lost_everything_loses_no_recipe(small: Installation, workers: Processes, engine: SwarmEngine) -> None:
     """With one recipe under way and another waiting in the queue, Redis forgets both."""
     for number in range(3):
-        enrol_small(small, f"more-{number}")
+        enrol_small(small, f"{small.recipe}-{number}")
     sweep = small.canonq("sweep", "--json").json["sweep"]
     until("a run", lambda: left_of_runs(small, engine), workers)
     redis_client(small.settings["CANONQ_REDIS_URL"]).flushall()
