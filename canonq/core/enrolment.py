@@ -77,7 +77,7 @@ class Limits(_Strict):
     """Limits of one run."""
 
     run: Annotated[int, Field(ge=10, le=LONGEST_RUN)] = 2400  #: seconds for the whole test
-    tests: Annotated[int, Field(ge=1, le=LONGEST_RUN)] = 600  #: seconds for the tests of one tier
+    tests: Annotated[int, Field(ge=1, le=LONGEST_RUN)] = 600  #: seconds for the recipe's own tests
     hook: Annotated[int, Field(ge=1, le=LONGEST_RUN)] = 300  #: seconds for one hook, of canonq's or of a backup label
 
 
