@@ -189,6 +189,10 @@ class Sweeps:
             write_json(path, {"sweep": new})
         return str(kept or new)
 
+    def is_awaited(self, sweep: str) -> bool:
+        """Whether a person waits for the sweep's end."""
+        return bool(self.read(sweep).get("awaited"))
+
     def outages(self, sweep: str) -> Outages:
         """The registries that are down in a sweep."""
         return Outages(self.folder(sweep) / "outages")

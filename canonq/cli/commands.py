@@ -72,7 +72,7 @@ def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
         app = make_app(load_settings())
         if tree is None:
             require_workers(app, _queues(world, names) | {LIGHT}, wait=wait)
-        opened = open_sweep(world, recipes)
+        opened = open_sweep(world, recipes, awaited=wait or tree is not None)
         if not as_json:
             click.echo(f"Sweep {opened.sweep} of {len(names)} recipes.", err=True)
         try:

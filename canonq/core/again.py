@@ -15,6 +15,10 @@ from canonq.core.outcomes import Outcome
 
 #: Tries after the first, for one recipe in one sweep.
 MOST_TRIES = 5
+#: The same where a person waits for the sweep in a terminal: a moment's trouble may pass, an outage is better told at once.
+MOST_AWAITED = 2
+#: The first pause then, in seconds, at the most.
+AWAITED_PAUSE = 5.0
 #: Seconds after a sweep's beginning from which nothing is tried again: somebody will read the report.
 NIGHT = 6 * 3600.0
 #: What only a person mends; a few hours change nothing, and the report need not wait for it.
@@ -42,10 +46,16 @@ class Again:
     why: str
 
 
-def again(trouble: Trouble, *, tried: int, now: float, began: float, first: float) -> Again:
+def first_pause(setting: float, awaited: bool) -> float:
+    """Seconds until the first try of a sweep; `awaited`: a person waits for it."""
+    return min(setting, AWAITED_PAUSE) if awaited else setting
+
+
+def again(trouble: Trouble, *, tried: int, now: float, began: float, first: float, awaited: bool = False) -> Again:
     """Decide it for a recipe whose machine's fault was seen `tried` times before in the sweep that began at `began`.
 
-    `first`: seconds of the first pause, each of the next ones twice as long; 0 means never.
+    `first`: seconds of the first pause, each of the next ones twice as long; 0 means never. `awaited`: a person waits
+    for the sweep.
     """
     if trouble.fault != "host":
         return Again(None, "time mends no fault of the recipe, the enrolment or canonq")
@@ -53,9 +63,11 @@ def again(trouble: Trouble, *, tried: int, now: float, began: float, first: floa
         return Again(None, "trying again is switched off (retry_pause = 0)")
     if needs := {trouble.reason, trouble.cause} & NEEDS_A_PERSON:
         return Again(None, f"only a person mends {min(filter(None, needs))}")
-    if tried >= MOST_TRIES:
+    if tried >= (MOST_AWAITED if awaited else MOST_TRIES):
         return Again(None, f"it was tried {tried + 1} times")
     pause = max(first * 2**tried, trouble.retry_after or 0.0)
+    if awaited and pause > first * 2**tried:
+        return Again(None, f"it asked to be left alone for {pause:.0f} s, and somebody waits for the sweep")
     if now + pause > began + NIGHT:
         return Again(None, f"the next try would be in {pause / 60:.0f} minutes, too late for this night")
     return Again(now + pause, "as long as it asked to be left alone" if trouble.retry_after == pause else "the pauses grow")

@@ -172,8 +172,8 @@ def _pull(world: World, app: App, reference: str, timeout: float) -> None:
     try:
         world.engine.ensure_images([reference], timeout)
     except HostProblem as error:
-        if outages and error.outside:
-            outages.note(error, reference, world.now().timestamp(), world.settings.retry_pause or _LEFT_ALONE)
+        if app.sweep and outages and error.outside:
+            outages.note(error, reference, world.now().timestamp(), world.first_pause(app.sweep) or _LEFT_ALONE)
         raise
     if outages:
         outages.over(registry)

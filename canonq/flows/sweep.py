@@ -54,10 +54,18 @@ def who(world: World, recipes: Sequence[object] = ()) -> tuple[Enrolled, list[st
     return enrolled, sorted(set(wanted))
 
 
-def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None = None, *, named: bool | None = None) -> Opened:
+def open_sweep(
+    world: World,
+    recipes: Sequence[object] = (),
+    sweep: str | None = None,
+    *,
+    named: bool | None = None,
+    awaited: bool = False,
+) -> Opened:
     """Put a sweep on record: who is enrolled, and an error at once for each broken enrolment.
 
     `named`: whether a person named the recipes, which releases a held red; as a rule, whether any are named.
+    `awaited`: whether a person waits for its end, so that what fails is told soon instead of tried again for long.
     HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled. Opened a second
     time (a task delivered twice), the same sweep gives the chains that have no outcome yet, and none once it is closed.
     """
@@ -73,6 +81,7 @@ def open_sweep(world: World, recipes: Sequence[object] = (), sweep: str | None =
                 "started": world.stamp(),
                 "enrolled": wanted,
                 "named": named,
+                "awaited": awaited,
                 "checkout": str(world.checkout.root),
                 "revision": world.checkout.revision(),
             },
@@ -221,7 +230,8 @@ def _in_sweep(world: World, sweep: str, outcome: Outcome) -> Outcome:
             tried=sum(tried.outcome == "error" for tried in tries),
             now=world.now().timestamp(),
             began=_began(world, sweep),
-            first=world.settings.retry_pause,
+            first=world.first_pause(sweep),
+            awaited=world.sweeps.is_awaited(sweep),
         )
         update["retry_at"] = found.at
     return outcome.model_copy(update=update)

@@ -13,6 +13,7 @@ from canonq.adapters.checkout import Checkout
 from canonq.adapters.host import Host
 from canonq.adapters.registry import Registry
 from canonq.adapters.runs import Runs, Sweeps
+from canonq.core.again import first_pause
 from canonq.core.records import STAMP_FORMAT
 from canonq.ports import Engine, Forge, Ingress, Locks, Mirrors, Repos
 from canonq.settings import Settings
@@ -51,3 +52,7 @@ class World:
     def work(self) -> Path:
         """Where worktrees of runs under way live."""
         return self.settings.state / "work"
+
+    def first_pause(self, sweep: str) -> float:
+        """Seconds until something that a machine's fault stopped is first tried again in a sweep; 0 means never."""
+        return first_pause(self.settings.retry_pause, self.sweeps.is_awaited(sweep))

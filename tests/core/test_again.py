@@ -8,17 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canonq.core.again import MOST_TRIES, NIGHT, Trouble, again
+from canonq.core.again import MOST_TRIES, NIGHT, Trouble, again, first_pause
 from canonq.core.outcomes import Outcome, shared_troubles
 
 NOON = 1_000_000.0
 DOWN = Trouble("host", "registry-unavailable")
 
 
-def pauses(trouble: Trouble = DOWN, first: float = 60.0) -> list[float]:
+def pauses(trouble: Trouble = DOWN, first: float = 60.0, *, awaited: bool = False) -> list[float]:
     """Seconds before each further try, until there is none."""
     found: list[float] = []
-    while (at := again(trouble, tried=len(found), now=NOON, began=NOON, first=first).at) is not None:
+    first = first_pause(first, awaited)
+    while (at := again(trouble, tried=len(found), now=NOON, began=NOON, first=first, awaited=awaited).at) is not None:
         found.append(at - NOON)
     return found
 
@@ -26,6 +27,12 @@ def pauses(trouble: Trouble = DOWN, first: float = 60.0) -> list[float]:
 def test_the_pauses_grow_and_have_an_end() -> None:
     assert pauses() == [60, 120, 240, 480, 960]
     assert again(DOWN, tried=MOST_TRIES, now=NOON, began=NOON, first=60).why == "it was tried 6 times"
+
+
+def test_who_waits_for_a_sweep_is_told_soon_and_not_after_an_hour_of_tries() -> None:
+    assert pauses(awaited=True) == [5, 10]
+    assert pauses(first=1, awaited=True) == [1, 2]
+    assert pauses(Trouble("host", "registry-rate-limit", retry_after=300), awaited=True) == []
 
 
 def test_a_rate_limit_is_left_alone_as_long_as_it_asks_and_never_less_than_the_pause() -> None:
