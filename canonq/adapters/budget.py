@@ -146,6 +146,13 @@ class Budget:
                 found.append(_Kept(path.stem, str(kept["what"]), need, taken, bool(kept["ending"])))
         return found
 
+    def tidy(self) -> None:
+        """Remove what killed work left of its files here."""
+        if self._folder.is_dir():
+            with told(self._folder), (self._folder / "turn.lock").open("a") as turn:
+                fcntl.flock(turn, fcntl.LOCK_EX)
+                self._clear()
+
     def _clear(self) -> None:
         """Remove what killed work left of its files: locks without a reservation, half-written ones. Call it in one's turn."""
         for path in [*self._folder.glob("*.lock"), *self._folder.glob(".*.json.*")]:

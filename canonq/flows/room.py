@@ -40,6 +40,7 @@ def tidy(world: World, *, dry_run: bool = False) -> list[str]:
     """All that the janitor does: what the dead left, and images of dropped versions; a sentence for each."""
     done = clean(world, dry_run=dry_run) + prune_images(world, dry_run=dry_run)
     if not dry_run:
+        world.budget.tidy()
         drop_cut_pulls(world)
     return done
 
