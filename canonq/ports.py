@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from canonq.core.deployable import Deployable
 from canonq.core.dockerinfo import ImageStore, Speaks
 from canonq.core.enrolment import Health, Tree
 from canonq.core.mirror import Change
-from canonq.core.pulls import Landing, Pull, StatusState
+from canonq.core.pulls import Hosted, Landing, Pull, StatusState
 
 _KEPT_LINES = 25
 
@@ -27,6 +27,7 @@ class Listing:
     head: str | None  #: commit of the default branch; None in an empty repository
     tags: dict[str, str]  #: tag -> commit
     refs: Mapping[str, str] = field(default_factory=dict)  #: full name -> object as it is, of branches and tags
+    moved_to: str | None = None  #: the address that the remote sent us on to, where it did
 
     def digest(self, branch: str) -> str:
         """Changes when the head of `branch` does, or any tag."""
@@ -65,6 +66,18 @@ class Repos(Protocol):
 
     def note_closed(self, recipe: str, number: int, head: str) -> None:
         """Note that canonq closed one."""
+
+    def not_landed(self, recipe: str, main: str) -> frozenset[str]:
+        """Heads of pull requests of which is known that they are not in `main`, a commit."""
+
+    def note_not_landed(self, recipe: str, main: str, heads: Iterable[str]) -> None:
+        """Note which heads are not in `main`; what was known of another commit is forgotten."""
+
+    def fetch_pulls(self, recipe: str, url: str, heads: Mapping[int, str]) -> dict[int, str]:
+        """Have the heads of pull requests (number -> commit) in the clone; what each has now, but for those that are gone.
+
+        Asks the remote only for heads that the clone has not, and for all of them at once.
+        """
 
     def update(self, recipe: str, url: str, listing: Listing) -> bool:
         """Bring the clone in line with `listing`; whether anything changed. Calling twice changes nothing.
@@ -130,6 +143,9 @@ class Forge(Protocol):
 
     def repo_of(self, url: str) -> str | None:
         """`owner/name` of a mirror that is on this forge, else None."""
+
+    def hosted(self, repo: str) -> Hosted:
+        """What the forge says of a repository itself."""
 
     def open_pulls(self, repo: str) -> list[Pull]:
         """All open pull requests of a repository."""

@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from git.repo import Repo
 
 TOKEN = "t0ken-of-the-forge"
+_REPO = re.compile(r"/api/v1/repos/([^/]+/[^/]+)")
 _PULLS = re.compile(r"/api/v1/repos/([^/]+/[^/]+)/pulls")
 _PULL = re.compile(r"/api/v1/repos/([^/]+/[^/]+)/pulls/([0-9]+)")
 _COMMENTS = re.compile(r"/api/v1/repos/([^/]+/[^/]+)/issues/([0-9]+)/comments")
@@ -44,6 +45,11 @@ class Forge:
     tokens: list[str] = field(default_factory=list)  #: the Authorization headers that came
     faults: list[tuple[str, Fault]] = field(default_factory=list)  #: (pattern of the question, what happens), once each
     says_link: bool = True
+    no_pulls: set[str] = field(default_factory=set)  #: repositories whose pull requests are switched off
+    archived: set[str] = field(default_factory=set)
+    copied: set[str] = field(default_factory=set)  #: those that the forge itself copies from elsewhere
+    renamed: dict[str, str] = field(default_factory=dict)  #: what they were called -> what they are called
+    unnoticed: int = 0  #: how many more questions are answered as if nothing had been pushed yet
     open_to_all: bool = False  #: whether git may be pushed to without a token
     url: str = ""
     over: threading.Event = field(default_factory=threading.Event)  #: set when it is gone
@@ -54,6 +60,20 @@ class Forge:
         if not folder.is_dir():
             Repo.init(folder, bare=True, initial_branch="main").git.config("http.receivepack", "true")
         return Repo(folder)
+
+    def begin(self, name: str) -> str:
+        """Have a first commit in a repository."""
+        repo = self.repo(name)
+        commit = str(repo.git.commit_tree(repo.git.hash_object("-t", "tree", "-w", "/dev/null"), "-m", "first"))
+        repo.git.update_ref("refs/heads/main", commit)
+        return commit
+
+    def empty(self, name: str) -> bool:
+        """Whether nothing was pushed yet, as far as the forge has noticed."""
+        if self.unnoticed > 0:
+            self.unnoticed -= 1
+            return True
+        return not self.repo(name).references
 
     def address(self, name: str) -> str:
         """Where its git is."""
@@ -157,7 +177,13 @@ class _Answers(BaseHTTPRequestHandler):
             self.say(401, b'{"message": "token is required"}')
         elif path == "/api/v1/version":
             self._json(200, {"version": "1.24.2"})
-        elif (found := _PULLS.fullmatch(path)) and self.command == "GET":
+        elif (found := re.match(r"/api/v1/repos/([^/]+/[^/]+)", path)) and found[1] in self.forge.renamed:
+            self.say(307, b"", {"Location": self.path.replace(found[1], self.forge.renamed[found[1]], 1)})
+        elif (found := _REPO.fullmatch(path)) and (self.forge.folder / f"{found[1]}.git").is_dir():
+            self._json(200, self._repo(found[1]))
+        elif (found := _PULLS.fullmatch(path)) and not self._has_pulls(found[1]):
+            self.say(404, json.dumps({"errors": None, "message": "not found", "url": f"{self.forge.url}/api/swagger"}).encode())
+        elif found and self.command == "GET":
             wanted = parse_qs(urlsplit(self.path).query).get("state", ["open"])[0]
             self._page([one for one in self.forge.pulls.get(found[1], {}).values() if wanted in ("all", one["state"])])
         elif (found := _PULL.fullmatch(path)) and self.command == "PATCH":
@@ -175,6 +201,19 @@ class _Answers(BaseHTTPRequestHandler):
             self._json(201, {})
         else:
             self.say(404, b'{"message": "Not Found"}')
+
+    def _repo(self, name: str) -> dict[str, Any]:
+        return {
+            "full_name": name,
+            "empty": self.forge.empty(name),
+            "archived": name in self.forge.archived,
+            "mirror": name in self.forge.copied,
+            "has_pull_requests": name not in self.forge.no_pulls,
+            "permissions": {"admin": False, "push": True, "pull": True},
+        }
+
+    def _has_pulls(self, name: str) -> bool:
+        return name not in self.forge.no_pulls | self.forge.copied and not self.forge.empty(name)
 
     def _page(self, items: list[Any]) -> None:
         query = parse_qs(urlsplit(self.path).query)
@@ -201,11 +240,22 @@ class _Answers(BaseHTTPRequestHandler):
 
     def _git(self) -> None:
         """Git's own smart HTTP; pushing needs the token as password, as on a forge."""
+        name = self.path.partition(".git/")[0].strip("/")
+        if name in self.forge.renamed:
+            self.say(307, b"", {"Location": self.path.replace(name, self.forge.renamed[name], 1)})
+            return
         pushes = "git-receive-pack" in self.path
         kind, _, login = self.headers.get("Authorization", "").partition(" ")
         password = base64.b64decode(login).decode().partition(":")[2] if kind == "Basic" else ""
         if pushes and password != TOKEN and not self.forge.open_to_all:
             self.say(401, b"", {"WWW-Authenticate": 'Basic realm="forge"'})
+            return
+        if pushes and name in self.forge.archived:
+            self.say(
+                403,
+                b"This repo is archived. You can view files and clone it, but cannot push or open issues/pull-requests.",
+                {"Content-Type": "text/plain; charset=UTF-8"},
+            )
             return
         path, _, query = self.path.partition("?")
         env = {

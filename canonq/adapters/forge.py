@@ -27,7 +27,7 @@ from canonq.adapters.http import read_within, retry_after
 from canonq.core.addresses import forge_repo
 from canonq.core.errors import ForgeProblem
 from canonq.core.names import COMMIT, shown
-from canonq.core.pulls import Pull, StatusState
+from canonq.core.pulls import Hosted, Pull, StatusState
 from canonq.settings import secret_in
 
 CONTEXT = "canonq"
@@ -79,6 +79,19 @@ class HttpForge:
     def version(self) -> str:
         """See ports.Forge.version."""
         return str(dict(self._json(self._ask("GET", "version"))).get("version", "unknown"))
+
+    def hosted(self, repo: str) -> Hosted:
+        """See ports.Forge.hosted."""
+        found = self._json(self._ask("GET", f"repos/{_path(repo)}"))
+        if not isinstance(found, Mapping) or not isinstance(found.get("full_name"), str):
+            raise self._strange(f"{repo} is no repository with a name")
+        return Hosted(
+            empty=found.get("empty") is True,
+            # A forge that does not say has them.
+            pulls=found.get("has_pull_requests") is not False,
+            archived=found.get("archived") is True,
+            copies=found.get("mirror") is True,
+        )
 
     def open_pulls(self, repo: str) -> list[Pull]:
         """See ports.Forge.open_pulls."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.files import told, write_durably, write_json
-from canonq.adapters.gitprogram import GitProgram, failed, sync_failed, timed_out
+from canonq.adapters.gitprogram import GitProgram, failed, moved_to, sync_failed, timed_out
 from canonq.adapters.gittree import remove, write_out
 from canonq.adapters.history import History
 from canonq.core.addresses import masked
@@ -39,6 +39,8 @@ _CORRUPT = re.compile(
 _SHALLOW = re.compile(r"shallow roots are not allowed")
 _REMEMBERED = "canonq.json"
 _CLOSED = "closed-pulls.json"
+_NOT_LANDED = "open-pulls.json"
+_KEPT_PULL = re.compile(r"refs/canonq/pull/([0-9]+)/head")
 _INCOMING_TAGS, _INCOMING_HEAD = "refs/canonq/incoming/tags/", "refs/canonq/incoming/head"
 _DELETED = "refs/canonq/deleted/"
 #: What no remote has any more; the last is where an older canonq kept deleted tags.
@@ -65,7 +67,7 @@ class GitRepos:
             raise sync_failed(which, url, "too-large", error.what) from error
         if ended.status != 0:
             raise failed(which, url, ended)
-        found = _read_listing(ended.output.split("\n"), f"{which} {masked(url)}")
+        found = _read_listing(ended.output.split("\n"), f"{which} {masked(url)}", moved_to(ended))
         if not found.refs and _OTHER_FORMAT.search(ended.output):
             raise sync_failed(which, url, "sha256", "It names its objects by SHA-256, which canonq does not read.")
         return found
@@ -141,6 +143,42 @@ class GitRepos:
     def note_closed(self, recipe: str, number: int, head: str) -> None:
         """See ports.Repos.note_closed."""
         write_json(self._root / recipe / _CLOSED, {**self.closed_pulls(recipe), number: head})
+
+    def not_landed(self, recipe: str, main: str) -> frozenset[str]:
+        """See ports.Repos.not_landed."""
+        try:
+            kept = json.loads((self._root / recipe / _NOT_LANDED).read_text())
+            return frozenset(str(head) for head in kept["heads"]) if kept["main"] == main else frozenset()
+        except (OSError, ValueError, TypeError, KeyError):
+            return frozenset()
+
+    def note_not_landed(self, recipe: str, main: str, heads: Iterable[str]) -> None:
+        """See ports.Repos.note_not_landed."""
+        write_json(self._root / recipe / _NOT_LANDED, {"main": main, "heads": sorted(heads)})
+
+    def fetch_pulls(self, recipe: str, url: str, heads: Mapping[int, str]) -> dict[int, str]:
+        """See ports.Repos.fetch_pulls."""
+        clone = self.clone(recipe)
+        with self.alone(recipe):
+            self._make_whole(recipe)
+            here = self._pulls(clone)
+            new = [number for number, head in heads.items() if here.get(number) != head]
+            if new:
+                # One that is gone would let the fetch of all the others fail.
+                there = self._listed("mirror", url, "refs/pull/*/head")
+                refspecs = [
+                    f"+{ref}:refs/canonq/pull/{number}/head" for number in new if (ref := f"refs/pull/{number}/head") in there
+                ]
+                if refspecs:
+                    self._fetch(clone, url, *refspecs, which="mirror")
+                    here = self._pulls(clone)
+                gone = {number for number in new if f"refs/pull/{number}/head" not in there}
+                here = {number: head for number, head in here.items() if number not in gone}
+        return {number: here[number] for number in heads if number in here}
+
+    def _pulls(self, clone: Path) -> dict[int, str]:
+        kept = self.refs(clone, "refs/canonq/pull/").items()
+        return {int(found[1]): head for ref, head in kept if (found := _KEPT_PULL.fullmatch(ref))}
 
     def update(self, recipe: str, url: str, listing: Listing) -> bool:
         """Fetch what `listing` names and the clone has not. TagMoved when a tag moved since the listing."""
@@ -261,13 +299,7 @@ class GitRepos:
         if COMMIT.fullmatch(ref):
             return ref
         names = [ref] if ref.startswith("refs/") else [f"{HEADS}{ref}", f"{TAGS}{ref}", f"refs/{ref}"]
-        try:
-            ended = self.git.listing(url, *names)
-        except TimedOut as error:
-            raise timed_out(which, url, error) from error
-        if ended.status != 0:
-            raise failed(which, url, ended)
-        there = {line.partition("\t")[2] for line in ended.output.split("\n")}
+        there = self._listed(which, url, *names)
         found = next((name for name in names if name in there), None)
         if found is None:
             raise WrongUse(
@@ -276,6 +308,16 @@ class GitRepos:
                 code="no-such-ref",
             )
         return found
+
+    def _listed(self, which: str, url: str, *patterns: str) -> set[str]:
+        """Names of a remote's refs."""
+        try:
+            ended = self.git.listing(url, *patterns)
+        except TimedOut as error:
+            raise timed_out(which, url, error) from error
+        if ended.status != 0:
+            raise failed(which, url, ended)
+        return {line.partition("\t")[2] for line in ended.output.split("\n")}
 
     def checkout(self, recipe: str, commit: str, folder: Path, tree: Tree | None = None) -> None:
         """See ports.Repos.checkout."""
@@ -413,7 +455,7 @@ def _commits(peeled: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     return {tag: name for tag, (kind, name) in peeled.items() if kind == "commit"}
 
 
-def _read_listing(lines: Collection[str], where: str) -> Listing:
+def _read_listing(lines: Collection[str], where: str, elsewhere: str | None) -> Listing:
     refs: dict[str, str] = {}
     branch, head = "", None
     for line in lines:
@@ -436,6 +478,7 @@ def _read_listing(lines: Collection[str], where: str) -> Listing:
         head=head,
         tags=_peeled(tagged),
         refs={ref: name for ref, name in refs.items() if not ref.endswith("^{}") and ref != "HEAD"},
+        moved_to=elsewhere,
     )
 
 

@@ -55,7 +55,12 @@ _OPTIONS = (
 #: Git asks a helper on its standard input, so neither the token nor the file's text is ever an argument.
 _HELPER = """!f() { test "$1" = get && printf 'username=canonq\\npassword=%s\\n' "$(cat "$CANONQ_GIT_TOKEN_FILE")"; }; f"""
 
+_REDIRECTED = re.compile(r"^warning: redirecting to (\S+)", re.M)
+
 _CAUSES = (
+    # First, as its status otherwise means a credential; in the forge's own words, not in an address.
+    ("archived", re.compile(
+        r"^(?:remote:|fatal: remote error:|ERROR:).*\brepo(?:sitory)? (?:is|was|has been) archived", re.I | re.M)),
     ("denied", re.compile(
         r"Authentication failed|could not read (?:Username|Password)|Permission denied|error: 40[13]\b"
         r"|Host key verification|dubious ownership", re.I)),
@@ -67,6 +72,7 @@ _CAUSES = (
 )  # fmt: skip
 _MENDS = {
     "denied": "give a credential that may do this: docs/configuration.md, [git]; for ssh, a key and the host's key.",
+    "archived": "take it out of the archive on its forge, or remove the mirror from recipe.toml.",
     "gone": "correct the address in recipe.toml, or set enrolled = false if the repository is no more.",
     "too-large": "look at what the repository contains; if it is right, raise [git] largest.",
     "shallow": "name a repository with its whole history.",
@@ -154,6 +160,12 @@ def failed(which: str, url: str, ended: Ended) -> SyncFailed:
         said = f"File too large. {said}"
     cause = next((name for name, pattern in _CAUSES if pattern.search(said)), "unreachable")
     return sync_failed(which, url, cause, said)
+
+
+def moved_to(ended: Ended) -> str | None:
+    """The address that a remote sent git on to, masked; None when it did not."""
+    found = _REDIRECTED.search(ended.errors)
+    return masked(found[1].rstrip("/")) if found else None
 
 
 def timed_out(which: str, url: str, error: TimedOut) -> SyncFailed:

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from canonq.adapters.git import GitRepos
 from canonq.adapters.gitprogram import failed, sync_failed, timed_out
+from canonq.core.addresses import moved
 from canonq.core.errors import SyncFailed, TimedOut
 from canonq.core.mirror import Change, changes, kept_as, losses, told
+from canonq.core.text import readable
 from canonq.ports import Mirrored
 
 #: Refs in one push: a command's arguments are limited, and so is what a forge likes to take at once.
@@ -31,9 +33,14 @@ class Mirrors:
         with self._repos.alone(recipe):
             for _ in range(_MOST_ROUNDS):
                 theirs = self._repos.listing(url, which="mirror")
+                renamed = moved("mirror", url, theirs.moved_to)
                 todo = changes(branch, self._ours(recipe, branch), theirs.refs)
                 if dry_run or not todo:
-                    return Mirrored(tuple(todo if dry_run else done), (*notes, *told(done)), theirs.digest(branch))
+                    return Mirrored(
+                        tuple(todo if dry_run else done),
+                        (*notes, *told(done), *([renamed] if renamed else [])),
+                        theirs.digest(branch),
+                    )
                 notes += self._keep(recipe, url, branch, todo)
                 done += self._push(recipe, url, todo)
         raise sync_failed(
@@ -79,6 +86,7 @@ class Mirrors:
             except TimedOut as error:
                 raise timed_out("mirror", url, error) from error
             said = {found["ref"]: found for line in ended.output.split("\n") if (found := _PORCELAIN.fullmatch(line))}
+            refused: list[tuple[Change, str]] = []
             for change in batch:
                 answer = said.get(change.ref)
                 if answer is None:
@@ -86,17 +94,24 @@ class Mirrors:
                 if answer["flag"] != "!":
                     done.append(change)
                 elif not _STALE.search(answer["said"]):
-                    raise _refused(url, change, answer["said"], ended.errors)
+                    refused.append((change, answer["said"]))
+            if refused:
+                raise _refused(url, refused, ended.errors)
         return done
 
 
-def _refused(url: str, change: Change, said: str, more: str) -> SyncFailed:
+def _refused(url: str, refused: Sequence[tuple[Change, str]], more: str) -> SyncFailed:
+    """One push stands or falls whole with most servers: what is named is the ref that the server itself speaks of."""
     hints = " ".join(line.removeprefix("remote:").strip() for line in more.splitlines() if line.startswith("remote:"))
+    spoken_of = [one for one in refused if re.search(rf"(?<![\w./+-]){re.escape(one[0].name)}(?![\w/+-])", hints)]
+    change, said = (spoken_of or refused)[0]
+    more_refs = len(refused) - 1
+    others = f" (and {more_refs} more ref{'s' * (more_refs > 1)} with it)" if more_refs else ""
     mend = (
         "let canonq's user push the default branch and all tags there, by force and with deletion: "
         "look at its protected branches and tags, its hooks and its quota."
     )
-    return sync_failed("mirror", url, "refused", f"It refused {change.ref}: {said}. {hints}", mend)
+    return sync_failed("mirror", url, "refused", f"It refused {readable(change.ref)}{others}: {said}. {hints}", mend)
 
 
 def _batches(found: Sequence[Change]) -> Iterator[Sequence[Change]]:

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem
+from canonq.core.text import shown
 from canonq.ports import Answer
 
 _CLONE_NEWNET = 0x40000000
@@ -169,7 +170,7 @@ def judged(health: Health, status: int, body: bytes) -> Answer:
         return Answer(False, f"{health.path} answered {status} with an empty page")
     if status in health.status:
         return Answer(True, f"{health.path} answered {status}")
-    return Answer(False, f"{health.path} answered {status}, allowed is {allowed}; body begins {said[:120]!r}")
+    return Answer(False, f"{health.path} answered {status}, allowed is {allowed}; body begins {shown(said[:120], 122)}")
 
 
 def probe_tcp(pid: int, port: int, timeout: float, *, times: int) -> Answer:

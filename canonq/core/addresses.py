@@ -77,6 +77,13 @@ def identity(url: str) -> tuple[str, str]:
     return host.lower(), path.strip("/").removesuffix(".git").lower()
 
 
+def moved(which: str, url: str, moved_to: str | None) -> str | None:
+    """What a person should know of an address that its host sends on to another; None when it is another spelling of the same."""
+    if moved_to is None or identity(moved_to) == identity(url):
+        return None
+    return f"the {which} has moved to {shown(moved_to, 200)}: write {which} = ... with that address into recipe.toml"
+
+
 def forge_repo(url: str, forge: str) -> str | None:
     """`owner/name` of an address that is on the forge at the URL `forge`, else None."""
     base = urlsplit(forge)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canonq.core.compose import as_map, is_external, mount_source, mount_target
+from canonq.core.text import shown
 
 _PREFIX = "backupbot."
 _VOLUMES = "backupbot.backup.volumes."
@@ -101,7 +102,7 @@ def _parts(service: str, labels: Mapping[str, str], resolved: Mapping[str, Any],
     if "backupbot.backup.path" in labels and not second:
         for path in _listed(labels["backupbot.backup.path"]):
             if not path.startswith("/"):
-                problems.append(f"backupbot.backup.path of '{service}' names {path!r}, which is no absolute path")
+                problems.append(f"backupbot.backup.path of '{service}' names {shown(path)}, which is no absolute path")
                 continue
             plain = posixpath.normpath(path)
             volume = next((key for key, target in mounts.items() if f"{plain}/".startswith(f"{target}/")), None)
@@ -126,7 +127,7 @@ def _parts(service: str, labels: Mapping[str, str], resolved: Mapping[str, Any],
         for path in paths:
             whole = posixpath.normpath(posixpath.join(mounts[key], path.lstrip("/")))
             if not f"{whole}/".startswith(f"{mounts[key]}/"):
-                problems.append(f"{_VOLUMES}{key}.path of '{service}' names {path!r}, outside the volume")
+                problems.append(f"{_VOLUMES}{key}.path of '{service}' names {shown(path)}, outside the volume")
             else:
                 yield Part(service, whole, key, whole=whole == mounts[key])
 

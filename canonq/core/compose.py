@@ -12,6 +12,7 @@ from typing import Any
 
 from canonq.core.errors import RecipeProblem
 from canonq.core.interpolate import interpolate
+from canonq.core.text import shown
 from canonq.core.yamlfile import load_yaml
 
 SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
@@ -45,7 +46,7 @@ def _check_shape(stack: Mapping[str, Any], name: str) -> None:
                 raise _bad(name, f"{section}.{key} is not a mapping")
     known = {"version", *SECTIONS}
     if unknown := [key for key in stack if key not in known and not key.startswith("x-")]:
-        raise _bad(name, f"the top-level key {unknown[0]!r} is not one of {', '.join(sorted(known))}")
+        raise _bad(name, f"the top-level key {shown(unknown[0])} is not one of {', '.join(sorted(known))}")
 
 
 def _check_services(merged: Mapping[str, Any], name: str) -> None:
@@ -56,7 +57,7 @@ def _check_services(merged: Mapping[str, Any], name: str) -> None:
         raise _bad(name, f"there are {len(services)} services; at most {MAX_SERVICES} are deployed")
     for service, body in services.items():
         if not isinstance(body.get("image"), str) or not body["image"]:
-            raise _bad(name, f"the service {service!r} has no image")
+            raise _bad(name, f"the service {shown(service)} has no image")
 
 
 def _normal(section: dict[str, Any], kind: str) -> dict[str, Any]:

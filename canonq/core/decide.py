@@ -8,6 +8,7 @@ from typing import Any
 from canonq.core.budget import Disk
 from canonq.core.enrolment import Enrolment
 from canonq.core.records import Canonical, Decision
+from canonq.core.text import shown
 from canonq.core.versions import NotARelease, Release, newest_older, read_tags, same_version, tie_broken_by_app, version_key
 
 
@@ -127,7 +128,7 @@ def upgrade_base(pinned: str | None, canonical: Canonical | None, releases: tupl
                 "none",
                 "",
                 problem=(
-                    f"recipe.toml pins the upgrade base {pinned!r}, which is not a release older than {version}. "
+                    f"recipe.toml pins the upgrade base {shown(pinned)}, which is not a release older than {version}. "
                     "Mend: name an exact older tag, or remove [upgrade] base."
                 ),
             )

@@ -14,7 +14,7 @@ from typing import Any
 from canonq.core.compose import escape_dollars, external_name, images, is_external
 from canonq.core.errors import RecipeProblem
 from canonq.core.images import image_name
-from canonq.core.names import check_docker_name
+from canonq.core.names import check_docker_name, shown
 
 #: Labels by which canonq knows its own (SPEC section 5.4: ownership is a label, not a name pattern).
 LABEL_INSTANCE = "canonq.instance"
@@ -182,7 +182,7 @@ def _inside(folder: str, path: str, where: str) -> str:
     whole = posixpath.normpath(posixpath.join(folder, path))
     if not whole.startswith(posixpath.normpath(folder) + "/"):
         raise RecipeProblem(
-            f"{where} names {path!r}, which lies outside the recipe.",
+            f"{where} names {shown(path)}, which lies outside the recipe.",
             mend="keep the recipe's files inside its repository.",
             code="path-outside-recipe",
         )

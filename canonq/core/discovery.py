@@ -38,6 +38,7 @@ class Seen:
     mirror: str | None = None
     mirror_digest: str | None = None
     forge: str | None = None
+    notes: tuple[str, ...] = ()  #: what a person should know of the looks themselves
 
 
 def remembered(value: dict[str, Any]) -> Remembered | None:
@@ -73,5 +74,5 @@ def idle(enrolment: Enrolment, seen: Seen, kept: Remembered | None, canonical: C
         detail=f"The newest release {kept.latest} is the canonical; the upstream says what it said before.",
         version=None,
         step="decide",
-        notes=kept.notes,
+        notes=(*kept.notes, *seen.notes),
     )

@@ -5,6 +5,8 @@ A hook that exits with 0 proves nothing about what it wrote: the usual formats a
 
 from __future__ import annotations
 
+from canonq.core.text import shown
+
 #: Bytes of the beginning and of the end that the rules below need at most.
 ENDS = 4096
 
@@ -29,7 +31,7 @@ def dump_problem(head: bytes, tail: bytes, size: int) -> str | None:
         return "is empty"
     for begins, ends, name in _TEXTS:
         if begins in head[:512] and not any(end in tail for end in ends):
-            return f"is a {name} dump that breaks off: its last line is {_last_line(tail)!r}"
+            return f"is a {name} dump that breaks off: its last line is {shown(_last_line(tail), 82)}"
     if head.startswith(_ZIP) and _ZIP_END not in tail:
         return "is a zip archive without its directory: it breaks off"
     if head[257:262] == b"ustar" and size % 512:

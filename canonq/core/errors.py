@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from typing import Any
 
+from canonq.core.text import readable
+
 
 class Fault(enum.StrEnum):
     """Whose fault a failure is."""
@@ -130,7 +132,7 @@ def tag_moved(recipe: str, tag: str, was: str, now: str, more: int = 0) -> TagMo
     """The error for a tag that named the commit `was` and now names `now`; `more` others moved as well."""
     others = f" (and {more} more)" if more else ""
     return TagMoved(
-        f"The tag {ascii(tag)[1:-1]}{others} of {recipe} named {was[:12]} and now names {now[:12]}. It was not followed.",
+        f"The tag {readable(tag)}{others} of {recipe} named {was[:12]} and now names {now[:12]}. It was not followed.",
         mend=f"ask upstream why; `canonq sync {recipe} --accept-moved TAG` accepts what the tag names now.",
     )
 

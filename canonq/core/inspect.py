@@ -17,6 +17,7 @@ from canonq.core.compose import as_map, images, is_external
 from canonq.core.deployable import external_secrets
 from canonq.core.envfile import SecretRule
 from canonq.core.names import shown
+from canonq.core.text import readable
 
 _LOADBALANCER = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port")
 _LOCAL = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::[0-9]+)?[^\s\"'|;&)]*")
@@ -218,4 +219,4 @@ def _text(value: str) -> str:
 
 def _plain(text: str) -> str:
     """Text from a recipe for a comment: one line, nothing that could end it."""
-    return ascii(" ".join(str(text).split()))[1:-1][:200]
+    return readable(" ".join(str(text).split()))[:200]

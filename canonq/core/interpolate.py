@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from canonq.core.errors import RecipeProblem
+from canonq.core.text import shown
 
 _PATTERN = re.compile(
     r"""\$(?:
@@ -62,7 +63,7 @@ def interpolate_text(text: str, env: Mapping[str, str], *, where: str) -> str:
         name = found["named"] or found["braced"]
         if name is None:
             raise RecipeProblem(
-                f"{where}: {text!r} has a '$' that begins no variable.",
+                f"{where}: {shown(text)} has a '$' that begins no variable.",
                 mend="write '$$' for a plain dollar sign.",
                 code="compose-invalid",
             )
@@ -127,5 +128,5 @@ def _to(kind: type, text: str, at: str) -> Any:
         return kind(text)
     except ValueError:
         raise RecipeProblem(
-            f"{at}: {text!r} is not a {kind.__name__}.", mend="correct the value or its variable.", code="compose-invalid"
+            f"{at}: {shown(text)} is not a {kind.__name__}.", mend="correct the value or its variable.", code="compose-invalid"
         ) from None

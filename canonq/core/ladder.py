@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
+from canonq.core.text import shown
+
 TierName: TypeAlias = Literal["install", "upgrade", "backup", "restore", "functional", "lint"]
 RungName: TypeAlias = Literal["install", "upgrade", "backup-restore", "functional", "lint"]
 RungStatus: TypeAlias = Literal["pass", "fail", "skip", "unverified"]
@@ -100,7 +102,7 @@ def gaps(tiers: Mapping[TierName, TierResult], declared: Mapping[TierName, str])
 def stale(tiers: Mapping[TierName, TierResult], declared: Mapping[TierName, str]) -> tuple[str, ...]:
     """Declarations that no longer hold, since the tier did run: a sentence for each."""
     return tuple(
-        f"[expected_na] {tier} = {why!r} no longer holds: the tier applies and was run"
+        f"[expected_na] {tier} = {shown(why, 200)} no longer holds: the tier applies and was run"
         for tier, why in declared.items()
         if tier in tiers and tiers[tier].status in ("pass", "fail")
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from canonq.core.names import flat_ref, shown
+from canonq.core.names import flat_ref
+from canonq.core.text import readable
 
 _MOST_NAMED = 10
 
@@ -48,7 +49,7 @@ def told(done: Iterable[Change]) -> tuple[str, ...]:
     """What a person should know of changes that were made: what was put back or taken away, and where it is kept."""
     lines = []
     for change in done:
-        name = shown(change.name).strip("'")
+        name = readable(change.name)
         if change.old is None:
             continue
         kept = f"the clone keeps what it named as {kept_as(change)}"

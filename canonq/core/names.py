@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from canonq.core.errors import RecipeProblem, WrongUse
+from canonq.core.text import shown as shown  # hostile names are what is shown most
 
 RECIPE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,38}[a-z0-9])?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -38,7 +39,7 @@ def ref_problem(text: str) -> str | None:
     if not text.isascii():
         return "has characters outside ASCII"
     if found := _FORBIDDEN_IN_REF.search(text):
-        return f"has {found.group()!r}, which a ref name must not have there"
+        return f"has {shown(found.group())}, which a ref name must not have there"
     return None
 
 
@@ -106,9 +107,3 @@ def check_docker_name(kind: str, name: str) -> None:
             mend=f"shorten the {kind}'s name or its *_VERSION in the recipe.",
             code="name-too-long",
         )
-
-
-def shown(text: object, limit: int = 60) -> str:
-    """Quote hostile text for a message: escaped and cut."""
-    quoted = ascii(text)
-    return quoted if len(quoted) <= limit else quoted[: limit - 3] + "..."

@@ -24,6 +24,16 @@ class Pull:
 
 
 @dataclass(frozen=True)
+class Hosted:
+    """What the forge says of a mirror itself."""
+
+    empty: bool = False  #: nothing was pushed yet, as far as the forge has noticed: it has no pull requests then
+    pulls: bool = True  #: whether pull requests are switched on
+    archived: bool = False  #: nothing may be changed
+    copies: bool = False  #: the forge itself copies it from elsewhere, so that nobody may push
+
+
+@dataclass(frozen=True)
 class Landing:
     """What history says about a pull request's head and upstream's default branch."""
 

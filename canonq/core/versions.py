@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from packaging.version import Version
 
-from canonq.core.names import ref_problem
+from canonq.core.names import ref_problem, shown
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,8})"
 _RECIPE_PART = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
@@ -63,9 +63,9 @@ def parse(tag: str, commit: str = "") -> Release | NotARelease:
     left, plus, right = tag.partition("+")
     stable = _RECIPE_PART.fullmatch(left) is not None
     if not stable and not _PRERELEASE_PART.fullmatch(left):
-        return NotARelease(tag, f"the recipe part {left!r} is not N.N.N without leading zeros")
+        return NotARelease(tag, f"the recipe part {shown(left)} is not N.N.N without leading zeros")
     if plus and not _APP_PART.fullmatch(right):
-        return NotARelease(tag, f"the app part {right!r} is empty or has characters a version has not")
+        return NotARelease(tag, f"the app part {shown(right)} is empty or has characters a version has not")
     return Release(tag, commit, left, right, prerelease=not stable)
 
 
@@ -73,7 +73,7 @@ def version_key(tag: str) -> Key:
     """Compute the sort key of a tag that parses; ValueError for one that does not."""
     release = parse(tag)
     if isinstance(release, NotARelease):
-        raise ValueError(f"{tag!r} is not a release: {release.reason}")
+        raise ValueError(f"{shown(tag)} is not a release: {release.reason}")
     return _recipe_key(release.recipe_part), app_key(release.app_part), tag
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from canonq.core.errors import RecipeProblem
+from canonq.core.text import shown
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 50_000
@@ -49,7 +50,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key {shown(key.value)} stands twice", key.start_mark)
             seen.add(key.value)
     loader.flatten_mapping(node)
     return {loader.construct_object(key, deep=True): loader.construct_object(value, deep=True) for key, value in node.value}

@@ -26,6 +26,7 @@ from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, TimedOut
 from canonq.core.images import image_name
 from canonq.core.outages import not_asked
 from canonq.core.policy import SHARED_NETWORK, refusals
+from canonq.core.text import shown
 from canonq.core.yamlfile import load_yaml
 from canonq.flows.world import World
 from canonq.ports import Answer
@@ -300,10 +301,10 @@ def _compose_files(tree: Path, listed: str) -> list[tuple[str, str]]:
     for name in filter(None, listed.split(":")):
         path = (tree / name).resolve()
         if not path.is_relative_to(tree.resolve()):
-            raise RecipeProblem(f"COMPOSE_FILE names {name!r}, outside the recipe.", code="path-outside-recipe")
+            raise RecipeProblem(f"COMPOSE_FILE names {shown(name)}, outside the recipe.", code="path-outside-recipe")
         if not path.is_file():
             raise RecipeProblem(
-                f"COMPOSE_FILE names {name!r}, which this version of the recipe does not have.",
+                f"COMPOSE_FILE names {shown(name)}, which this version of the recipe does not have.",
                 mend="name files that this version has, in .env.sample or under [env].",
                 code="compose-missing",
             )

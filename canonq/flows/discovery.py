@@ -15,7 +15,7 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, SyncFailed
 from canonq.core.outcomes import Outcome
 from canonq.flows.pulls import forge_repo
-from canonq.flows.sync import addresses
+from canonq.flows.sync import addresses, told_moves
 from canonq.flows.world import World
 from canonq.ports import Listing
 
@@ -66,7 +66,8 @@ def _sort_in(
     url, mirror_url = addresses(world, enrolment)
     forge = (forge_repo(world, mirror_url) or "") if mirror_url else ""
     mirror_digest = mirror.digest(upstream.branch) if isinstance(mirror, Listing) else None
-    seen = Seen(url, upstream.digest(upstream.branch), upstream.tags, mirror_url, mirror_digest, forge)
+    notes = told_moves(url, upstream, mirror_url, mirror if isinstance(mirror, Listing) else None)
+    seen = Seen(url, upstream.digest(upstream.branch), upstream.tags, mirror_url, mirror_digest, forge, notes)
     try:
         outcome = idle(enrolment, seen, remembered(world.repos.remembered(recipe)), world.registry.read(recipe))
     except CanonqError:  # an unreadable record: the chain says so

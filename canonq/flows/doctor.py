@@ -17,7 +17,7 @@ from canonq.core.check import Check
 from canonq.core.errors import CanonqError
 from canonq.core.records import STAMP_FORMAT
 from canonq.flows.doctor_docker import disk, docker, images
-from canonq.flows.pulls import forge_repo
+from canonq.flows.pulls import forge_repo, open_pulls
 from canonq.flows.room import tidy
 from canonq.flows.sweep import summary
 from canonq.flows.sync import addresses
@@ -172,7 +172,11 @@ def _forge(world: World) -> Iterator[Check]:
             mirror = addresses(world, one)[1]
             repos += [repo] if mirror and (repo := forge_repo(world, mirror)) else []
     for repo in repos[:_MOST_ASKED]:
-        yield Check("forge", "ok", f"{len(world.forge.open_pulls(repo))} open pull request(s) in {repo}")
+        pulls, hindered = open_pulls(world.forge, repo)
+        if hindered:
+            yield Check("forge", "broken", f"{repo}: {hindered}", "open it again there, or name another mirror in recipe.toml.")
+        else:
+            yield Check("forge", "ok", f"{len(pulls)} open pull request(s) in {repo}")
     if not repos:
         yield Check(
             "forge", "warning", "no enrolled recipe has a mirror on it", "set `mirror` in a recipe.toml, or drop [forge]."

@@ -18,6 +18,7 @@ from canonq.core.envfile import parse_env, parse_exports, secret_rules
 from canonq.core.errors import RecipeProblem, WrongUse
 from canonq.core.inspect import Inspected, enrolment_text, inspect
 from canonq.core.names import recipe_name
+from canonq.core.text import shown
 from canonq.core.versions import Release, read_tags
 from canonq.flows.janitor import NEW
 from canonq.flows.world import World
@@ -90,7 +91,7 @@ def _inspected(repos: Repos, name: str, release: Release) -> Inspected:
     for file in filter(None, (both.get("COMPOSE_FILE") or "compose.yml").split(":")):
         text = repos.show(name, release.commit, file)
         if text is None:
-            raise RecipeProblem(f"COMPOSE_FILE names {file!r}, which is not there.", code="compose-missing")
+            raise RecipeProblem(f"COMPOSE_FILE names {shown(file)}, which is not there.", code="compose-missing")
         files.append((file, text))
     return inspect(resolve(files, both), secret_rules(sample, env), env, stack=_STACK)
 

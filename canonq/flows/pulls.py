@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 
 from canonq.core.addresses import masked
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, ForgeProblem
 from canonq.core.names import shown
-from canonq.core.pulls import StatusState, comment, landed, mark
+from canonq.core.pulls import Pull, StatusState, comment, landed, mark
 from canonq.flows.world import World
-from canonq.ports import Listing
+from canonq.ports import Forge, Listing
 
 log = logging.getLogger("canonq")
 
@@ -24,33 +25,61 @@ def close_landed(world: World, enrolment: Enrolment, mirror: str, listing: Listi
     forge, repo = world.forge, forge_repo(world, mirror)
     if forge is None or repo is None or listing.head is None:
         return ()
-    dry_run = dry_run or forge.dry_run
-    told = []
-    closed = world.repos.closed_pulls(enrolment.recipe)
-    for pull in forge.open_pulls(repo):
-        if pull.base != listing.branch:
-            continue
-        name = f"pull request {pull.number} ({shown(pull.title)})"
-        try:
-            head = world.repos.fetch_ref(enrolment.recipe, mirror, f"pull/{pull.number}/head", which="mirror")
-        except CanonqError as error:
-            told.append(f"{name} could not be looked at: {error.what}")
-            continue
-        if head != pull.head:  # it was pushed to since the forge was asked: next time
-            continue
-        found = landed(pull, listing.branch, world.repos.landing(enrolment.recipe, listing.head, head))
-        if found is None:
-            continue
-        if closed.get(pull.number) == head:
-            told.append(f"{name} was closed by canonq and opened again by somebody, so it is left alone")
-            continue
-        if not dry_run:
-            forge.comment_once(repo, pull.number, mark(found), comment(found, listing.branch))
-            forge.close(repo, pull.number)
-            world.repos.note_closed(enrolment.recipe, pull.number, head)
-        told.append(f"{name} {'would be' if dry_run else 'was'} closed: {found.how} upstream as {found.commit[:12]}")
-        log.warning("%s: %s", enrolment.recipe, told[-1])
-    return tuple(told)
+    pulls, hindered = open_pulls(forge, repo)
+    if hindered:
+        return (f"pull requests of the mirror were not looked at: {hindered}",)
+    mine = [pull for pull in pulls if pull.base == listing.branch]
+    return tuple(_close(world, enrolment, mirror, mine, listing.head, dry_run=dry_run or forge.dry_run))
+
+
+def open_pulls(forge: Forge, repo: str) -> tuple[list[Pull], str]:
+    """The open pull requests of a mirror; and why nothing can be done to any of them, where that is so."""
+    there = forge.hosted(repo)
+    if there.archived or there.copies:
+        why = "it is archived there" if there.archived else "the forge itself copies it from elsewhere"
+        return [], f"{why}, so nothing can be pushed or changed"
+    # A forge that is asked for pull requests where there can be none says that it knows of no such thing. It notices a
+    # first push a moment later.
+    return ([] if there.empty or not there.pulls else forge.open_pulls(repo)), ""
+
+
+def _close(world: World, enrolment: Enrolment, mirror: str, pulls: Sequence[Pull], main: str, *, dry_run: bool) -> Iterator[str]:
+    """Close what has landed; those that were looked at before, beside the same head of upstream, need no second look."""
+    repo = forge_repo(world, mirror)
+    assert world.forge is not None
+    assert repo is not None
+    repos, recipe = world.repos, enrolment.recipe
+    closed, known = repos.closed_pulls(recipe), repos.not_landed(recipe, main)
+    new = {pull.number: pull.head for pull in pulls if pull.head not in known and closed.get(pull.number) != pull.head}
+    try:
+        heads = repos.fetch_pulls(recipe, mirror, new) if new else {}
+    except CanonqError as error:
+        heads = {}
+        yield f"{len(new)} pull request(s) could not be looked at: {error.what}"
+    outside = {pull.head for pull in pulls if pull.head in known}
+    try:
+        for pull in pulls:
+            name = f"pull request {pull.number} ({shown(pull.title)})"
+            if closed.get(pull.number) == pull.head:
+                yield f"{name} was closed by canonq and opened again by somebody, so it is left alone"
+                continue
+            # One that is gone, or was pushed to since the forge was asked, waits for the next time.
+            if pull.head in outside or heads.get(pull.number) != pull.head:
+                continue
+            found = landed(pull, pull.base, repos.landing(recipe, main, pull.head))
+            if found is None:
+                outside.add(pull.head)
+                continue
+            if not dry_run:
+                world.forge.comment_once(repo, pull.number, mark(found), comment(found, pull.base))
+                world.forge.close(repo, pull.number)
+                repos.note_closed(recipe, pull.number, pull.head)
+            said = f"{name} {'would be' if dry_run else 'was'} closed: {found.how} upstream as {found.commit[:12]}"
+            log.warning("%s: %s", recipe, said)
+            yield said
+    finally:
+        if outside != known:
+            repos.note_not_landed(recipe, main, outside)
 
 
 def forge_repo(world: World, mirror: str) -> str | None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from canonq.core.addresses import address, identity
+from canonq.core.addresses import address, identity, moved
 from canonq.core.discovery import Remembered
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, ForgeProblem, RecordUnreadable, WrongConfiguration, WrongUse, tag_moved
@@ -67,7 +67,7 @@ def sync(world: World, recipe: object, *, sweep: str | None = None, named: bool 
         latest=releases[-1].tag if releases else None,
         changed=changed,
         pushed=len(mirrored.changes) if mirrored else 0,
-        notes=(*lasting, *(mirrored.notes if mirrored else ()), *closed, *trouble),
+        notes=(*lasting, *told_moves(url, listing), *(mirrored.notes if mirrored else ()), *closed, *trouble),
         seconds=round(time.monotonic() - began, 3),
     )
 
@@ -124,6 +124,14 @@ def _identity_of(mirror: str, root: str) -> tuple[str, str] | None:
         return None
 
 
+def told_moves(upstream: str, listing: Listing, mirror: str | None = None, theirs: Listing | None = None) -> tuple[str, ...]:
+    """What a person should know of addresses that were answered from elsewhere."""
+    said = [moved("upstream", upstream, listing.moved_to)]
+    if mirror is not None and theirs is not None:
+        said.append(moved("mirror", mirror, theirs.moved_to))
+    return tuple(note for note in said if note)
+
+
 def look(world: World, enrolment: Enrolment) -> Listing:
     """List the upstream's refs; TagMoved when a tag does not name the commit it named before."""
     listing = world.repos.listing(addresses(world, enrolment)[0])
@@ -156,7 +164,7 @@ def _mirror(world: World, enrolment: Enrolment, mirror: str | None, listing: Lis
             f"{change.name} would be {'removed from' if change.new is None else 'pushed to'} the mirror"
             for change in done.changes
         ]
-        return Mirrored(done.changes, (*said[:_MOST_NAMED], *_more(said)), done.digest)
+        return Mirrored(done.changes, (*done.notes, *said[:_MOST_NAMED], *_more(said)), done.digest)
     for note in done.notes:
         log.warning("%s: %s", enrolment.recipe, note)
     return done

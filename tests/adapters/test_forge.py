@@ -21,6 +21,7 @@ FAR_AWAY = "Fri, 31 Dec 9999 23:59:59 GMT"  #: one value for all processes that 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Iterator[Forge]:
     with serving(tmp_path / "forge") as forge:
+        forge.begin(REPO)
         yield forge
 
 
@@ -120,7 +121,7 @@ def test_the_token_is_not_sent_to_another_host(stand_in: Forge, forge: HttpForge
 
 def test_a_repository_that_was_renamed_on_the_same_forge_is_followed(stand_in: Forge, forge: HttpForge) -> None:
     pulls(stand_in, 1)
-    stand_in.order("old/name", status(307, Location=f"/api/v1/repos/{REPO}/pulls?state=open&page=1"))
+    stand_in.renamed["old/name"] = REPO
     assert len(forge.open_pulls("old/name")) == 1
 
 

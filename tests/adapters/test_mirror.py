@@ -195,6 +195,16 @@ def test_many_tags_go_in_pushes_of_a_size_that_git_and_a_forge_take(sides: Sides
     assert equal(sides)
 
 
+def test_a_protected_tag_is_named_also_where_the_branch_falls_with_it(sides: Sides, there: Repo) -> None:
+    hook = Path(there.git_dir) / "hooks" / "pre-receive"
+    hook.write_text(f"#!/bin/sh\necho 'Forge: Tag {TAG} is protected' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(SyncFailed) as caught:
+        sides.bring()
+    assert caught.value.cause == "mirror-refused"
+    assert f"It refused refs/tags/{TAG} (and 1 more ref with it)" in caught.value.what
+
+
 # -- over HTTP, with the forge's token -------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import subprocess
 from collections.abc import Callable
 
@@ -120,10 +121,30 @@ def test_what_is_no_run_id_is_refused_by_name(run: object) -> None:
 
 
 @given(st.text(min_size=0))
-def test_hostile_text_is_shown_escaped_and_cut(text: str) -> None:
-    assert shown(text).isascii()
-    assert shown(text).isprintable()
-    assert len(shown(text)) <= 60
+def test_hostile_text_is_shown_on_one_line_in_reading_order_and_cut(text: str) -> None:
+    said = shown(text)
+    assert len(said) <= 60
+    assert said.encode(), "any output takes it"
+    assert not any(unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") for one in said)
+    assert not any(
+        unicodedata.bidirectional(one) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI") for one in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("WIP: sp\u00e4ter \U0001f418 \U0001f468\u200d\U0001f469", "'WIP: sp\u00e4ter \U0001f418 \U0001f468\u200d\U0001f469'"),
+        ("\u05e9\u05dc\u05d5\u05dd, \u4f60\u597d\u3000\u00a0!", "'\u05e9\u05dc\u05d5\u05dd, \u4f60\u597d\u3000\u00a0!'"),
+        ("it's C:\\new", '"it\'s C:\\new"'),
+        ("red\x1b[31m\n\u202egnp\u2028", "'red\\x1b[31m\\n\\u202egnp\\u2028'"),
+        ("half \ud83d", "'half \\ud83d'"),
+        (None, "None"),
+        (["\u00e4\u202e"], "['\u00e4\\u202e']"),
+    ],
+)
+def test_peoples_words_are_shown_as_they_are_written(text: object, said: str) -> None:
+    assert shown(text) == said
 
 
 @given(recipe_names)

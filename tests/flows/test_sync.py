@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from git.repo import Repo
 
+from canonq.adapters.history import History
 from canonq.core.errors import SyncFailed, TagMoved, WrongConfiguration, WrongUse
+from canonq.core.pulls import Landing
+from canonq.flows.discovery import discover
 from canonq.flows.sync import accept_moved, sync
 from canonq.flows.test import test_ref as prove_ref
 from tests.flows.conftest import FIRST, Place
@@ -352,3 +355,111 @@ def test_a_test_that_cannot_begin_shows_as_an_error_at_the_commit(
         prove_ref(place.world, "site", f"pull/{number}/head")
     head = work.head.commit.hexsha
     assert [(found, told["state"]) for _, found, told in forge.statuses] == [(head, "pending"), (head, "error")]
+
+
+# -- what a forge says of the mirror itself --------------------------------------------------------------------
+
+
+def test_the_first_sync_into_an_empty_mirror_has_nothing_to_tell(place: Place, forge: Forge, upstream: Repo) -> None:
+    forge.unnoticed = 3
+    assert sync(place.world, "site").notes == ()
+    assert place.world.repos.remembered("site")["forge"] == NAME, "the next night may be idle"
+
+
+def test_pull_requests_that_are_switched_off_on_the_mirror_are_none(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    forge.no_pulls.add(NAME)
+    assert sync(place.world, "site").notes == ()
+
+
+def test_an_archived_mirror_is_called_archived(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    forge.archived.add(NAME)
+    assert [note for note in sync(place.world, "site").notes if "archived" in note]
+    release(upstream, NEXT, {})
+    with pytest.raises(SyncFailed, match="archived") as caught:
+        sync(place.world, "site")
+    assert caught.value.cause == "mirror-archived"
+    assert "archive" in caught.value.mend
+    assert "credential" not in caught.value.mend
+
+
+def test_a_mirror_that_the_forge_itself_copies_is_told(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    forge.copied.add(NAME)
+    (note,) = sync(place.world, "site").notes
+    assert "copies it from elsewhere" in note
+
+
+def test_a_mirror_that_the_tokens_user_cannot_see_is_told_to_be_corrected(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    forge.order(f"GET /api/v1/repos/{NAME}$", status(404))
+    (note,) = sync(place.world, "site").notes
+    assert "forge-not-found" in note
+    assert "correct the mirror's address" in note
+
+
+def test_a_mirror_that_was_renamed_is_followed_and_its_new_name_told_every_night(
+    place: Place, forge: Forge, upstream: Repo
+) -> None:
+    sync(place.world, "site")
+    (forge.folder / f"{NAME}.git").rename(forge.folder / "mirror" / "place.git")
+    forge.renamed[NAME] = "mirror/place"
+    for told in (sync(place.world, "site").notes, sync(place.world, "site", dry_run=True).notes):
+        assert [note for note in told if f"mirror has moved to {forge.address('mirror/place')!r}" in note]
+    place.promote("site", FIRST, upstream.head.commit.hexsha)
+    (idle,) = discover(place.world, [place.world.checkout.enrolment("site")]).idle.values()
+    assert [note for note in idle.notes if "mirror has moved" in note]
+
+
+def test_a_title_is_told_as_it_is_written(place: Place, forge: Forge, upstream: Repo) -> None:
+    sync(place.world, "site")
+    number, work = proposal(place, forge, ("a", "1"))
+    forge.pulls[NAME][number]["title"] = "sp\u00e4ter \U0001f418\x1b[2J"
+    land(upstream, work)
+    (note,) = sync(place.world, "site").notes
+    assert "'sp\u00e4ter \U0001f418\\x1b[2J'" in note
+
+
+def fetches(forge: Forge) -> int:
+    """How often git turned to the mirror since the last count, besides the listing that every sync makes."""
+    count = sum("service=git-upload-pack" in question for question in forge.asked) - 1
+    forge.asked.clear()
+    return count
+
+
+def test_many_open_pull_requests_come_in_one_fetch_and_are_looked_at_once(
+    place: Place, forge: Forge, upstream: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(place.world, "site")
+    looked: list[str] = []
+    real = History.landing
+
+    def look(self: History, main: str, head: str) -> Landing:
+        looked.append(head)
+        return real(self, main, head)
+
+    monkeypatch.setattr(History, "landing", look)
+    first, _ = proposal(place, forge, ("a", "0"))
+    other, _ = proposal(place, forge, ("b", "0"))
+    tree = forge.repo(NAME).git.rev_parse(f"refs/pull/{other}/head^{{tree}}")
+    for number in range(2, 60):
+        forge.open_pull(NAME, forge.repo(NAME).git.commit_tree(tree, "-p", "main", "-m", str(number)))
+    gone = forge.open_pull(NAME, forge.repo(NAME).git.commit_tree(tree, "-p", "main", "-m", "gone"))
+    forge.repo(NAME).git.update_ref("-d", f"refs/pull/{gone}/head")
+    forge.asked.clear()
+    assert sync(place.world, "site").notes == ()
+    assert (fetches(forge), len(looked)) == (2, 60), "one listing, one fetch"
+    forge.pulls[NAME][gone]["state"] = "closed"
+    sync(place.world, "site")
+    assert (fetches(forge), len(looked)) == (0, 60), "nothing has changed"
+    work = Repo(place.folder / "work-0")
+    commit(work, "a", "new")
+    forge.repo(NAME).git.fetch(str(work.working_dir), f"proposal:refs/pull/{first}/head")
+    forge.pulls[NAME][first]["head"]["sha"] = work.head.commit.hexsha
+    sync(place.world, "site")
+    assert (fetches(forge), len(looked)) == (2, 61), "one was pushed to"
+    land(upstream, work)
+    sync(place.world, "site")
+    assert (fetches(forge), state(forge, first)) == (1, "closed"), "what was pushed is looked at; all heads are here"
+    assert state(forge, 2) == "open"

@@ -1,0 +1,28 @@
+"""Other people's words, fit to be shown: as they are written, but for what acts on a terminal or turns the line round."""
+
+from __future__ import annotations
+
+import unicodedata
+
+#: Characters that say in which direction what follows is read: with them, a text shows something else than it says.
+_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+#: Control characters, ends of lines and of paragraphs, and halves of characters, which no output takes.
+_ACTING = ("Cc", "Zl", "Zp", "Cs")
+
+
+def readable(text: str) -> str:
+    """A text as it is written, on one line; only control and direction characters are escaped."""
+    return "".join(_escaped(one) if one in _DIRECTION or unicodedata.category(one) in _ACTING else one for one in text)
+
+
+def shown(text: object, limit: int = 60) -> str:
+    """Quote other people's words for a message: readable, and cut."""
+    said = readable(text if isinstance(text, str) else repr(text))
+    if isinstance(text, str):
+        mark = '"' if "'" in said and '"' not in said else "'"
+        said = f"{mark}{said}{mark}"
+    return said if len(said) <= limit else said[: limit - 3] + "..."
+
+
+def _escaped(one: str) -> str:
+    return one.encode("unicode_escape", "surrogatepass").decode("ascii")
