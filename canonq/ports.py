@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from canonq.core.convergence import Service, Task
 from canonq.core.deployable import Deployable
@@ -242,6 +242,9 @@ class Engine(Protocol):
     def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
         """Have the secret with this value; an older one of the same name and owner is replaced."""
 
+    def strangers(self, stack: Deployable, labels: Mapping[str, str]) -> list[str]:
+        """What has a name that the stack would be written under, or says that it belongs to it, and lacks these labels."""
+
     def deploy(self, stack: Deployable, folder: Path, timeout: float) -> None:
         """`docker stack deploy`, returning when Docker has taken it in. RecipeProblem when it refuses."""
 
@@ -263,14 +266,17 @@ class Engine(Protocol):
     def read_archive(self, stack: str, service: str, path: str) -> Iterator[bytes]:
         """A file or folder of a running service as a tar stream. RecipeProblem when it is not there."""
 
-    def write_archive(self, stack: str, service: str, folder: str, archive: IO[bytes]) -> None:
+    def write_archive(self, stack: str, service: str, folder: str, archive: Iterable[bytes]) -> None:
         """Unpack a tar stream into a folder of a running service, over what is there."""
 
     def logs(self, stack: str, lines: int) -> dict[str, str]:
         """The last log lines of each service."""
 
-    def undeploy(self, stack: str, timeout: float) -> None:
-        """Remove services, containers, networks, configs; returns when all are gone. Volumes stay."""
+    def undeploy(self, stack: str, timeout: float) -> tuple[str, ...]:
+        """Remove services, containers, networks, configs; returns when all are gone. Volumes stay.
+
+        Gives the services whose container did not end by itself within its grace, and was killed.
+        """
 
     def mark_volumes(self, stack: str, marker: str) -> list[str]:
         """Write a marker file into each named volume of the running stack; the volumes marked."""
@@ -291,7 +297,10 @@ class Engine(Protocol):
         """Remove everything that carries these labels, volumes too; what was removed."""
 
     def make_volume(self, name: str, labels: Mapping[str, str], stack: str) -> Path:
-        """Have the volume, as if `stack` had made it; where its data lies on this host."""
+        """Have the volume, as if `stack` had made it; where its data lies on this host.
+
+        HostProblem when there is one of another owner: nothing is written there.
+        """
 
     def volume_path(self, name: str) -> Path | None:
         """Where a volume's data lies on this host; None when there is no such volume."""

@@ -7,13 +7,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from canonq.adapters.engine import NAMESPACE
 from canonq.core.convergence import Service, Task
-from canonq.core.deployable import LABEL_OWNER, Deployable
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Deployable
 from canonq.core.dockerinfo import Speaks
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem
@@ -91,6 +91,18 @@ class FakeEngine:
 
     # -- stacks --------------------------------------------------------------------------------------------
 
+    def strangers(self, stack: Deployable, labels: Mapping[str, str]) -> list[str]:
+        """See ports.Engine.strangers."""
+        services = _read(self._folder / "stacks" / stack.stack)
+        found = [f"a service '{stack.stack}_{name}'" for name, it in services.items() if not _any_has([it["labels"]], labels)]
+        for kind, names in (("volume", stack.volumes.values()), ("secret", stack.secrets)):
+            for name in names:
+                path = self._folder / f"{kind}s" / name
+                carried = _read(path / "labels") if kind == "volume" else _read(path).get("labels", {})
+                if path.exists() and not _any_has([carried], labels):
+                    found.append(f"a {kind} '{name}'")
+        return found
+
     def deploy(self, stack: Deployable, folder: Path, timeout: float) -> None:
         """The app adds its version to what is in its volumes, as a real one migrates its data."""
         del folder, timeout
@@ -132,10 +144,11 @@ class FakeEngine:
         del lines
         return dict.fromkeys(_read(self._folder / "stacks" / stack), "")
 
-    def undeploy(self, stack: str, timeout: float) -> None:
-        """See ports.Engine.undeploy."""
+    def undeploy(self, stack: str, timeout: float) -> tuple[str, ...]:
+        """See ports.Engine.undeploy. What runs here ends at once."""
         del timeout
         (self._folder / "stacks" / stack).unlink(missing_ok=True)
+        return ()
 
     # -- ownership -----------------------------------------------------------------------------------------
 
@@ -176,6 +189,9 @@ class FakeEngine:
     def make_volume(self, name: str, labels: Mapping[str, str], stack: str) -> Path:
         """See ports.Engine.make_volume. As with Docker, one that is there keeps its labels."""
         folder = self._folder / "volumes" / name
+        owner = {key: labels.get(key, "") for key in (LABEL_INSTANCE, LABEL_OWNER)}
+        if folder.is_dir() and not _any_has([_read(folder / "labels")], owner):
+            raise HostProblem(f"Docker has a volume '{name}' that is not of this run; it was left as it is.", code="name-taken")
         if not folder.is_dir():
             half = folder.with_name(f".new-{name}")
             shutil.rmtree(half, ignore_errors=True)
@@ -223,7 +239,7 @@ class FakeEngine:
         """Not in this fake."""
         raise NotImplementedError
 
-    def write_archive(self, stack: str, service: str, folder: str, archive: IO[bytes]) -> None:
+    def write_archive(self, stack: str, service: str, folder: str, archive: Iterable[bytes]) -> None:
         """Not in this fake."""
         raise NotImplementedError
 

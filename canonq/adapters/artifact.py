@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from canonq.adapters.files import told
 from canonq.core.dumps import ENDS, dump_problem
@@ -39,6 +40,43 @@ def keep(stream: Iterable[bytes], path: Path) -> str:
         file.flush()
         os.fsync(file.fileno())
     return summed.hexdigest()
+
+
+def without_top(path: Path) -> Iterator[bytes]:
+    """A tar whose members lie in one folder, as a stream in which they lie at the top, hard links too."""
+    made = _Taken()
+    with (
+        tarfile.open(path, mode="r:", encoding="utf-8", errors="surrogateescape") as given,
+        tarfile.open(fileobj=made, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape") as out,
+    ):
+        for member in given:
+            member.name = member.name.partition("/")[2] or "."
+            if member.islnk():
+                member.linkname = member.linkname.partition("/")[2]
+            # These would win over the names above.
+            member.pax_headers = {key: text for key, text in member.pax_headers.items() if key not in ("path", "linkpath")}
+            out.addfile(member, given.extractfile(member) if member.isreg() else None)
+            yield made.take()
+    yield made.take()
+
+
+class _Taken(io.RawIOBase):
+    """What is written into it can be taken out, piece by piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._pieces.append(bytes(data))
+        return len(self._pieces[-1])
+
+    def take(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
 
 
 def look_through(path: Path, marks: Sequence[str], *, dumps: bool) -> Contents:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import signal
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import docker
 import docker.errors
@@ -23,7 +24,7 @@ from canonq.adapters.programs import plain_environment, read, run
 from canonq.adapters.stopping import check_stop
 from canonq.core.blame import deploy_problem
 from canonq.core.convergence import Service, Task, same_spec
-from canonq.core.deployable import LABEL_KIND, LABEL_OWNER, Deployable
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Deployable
 from canonq.core.dockerinfo import Speaks, cannot_speak, refused_version
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem, TimedOut
@@ -41,6 +42,7 @@ _OF_A_REGISTRY = frozenset({
     "pull-failed", "registry-certificate", "registry-rate-limit", "registry-refused", "registry-unavailable",
     "registry-unreachable",
 })  # fmt: skip
+_KILLED = 128 + signal.SIGKILL  #: exit status of a process that was killed
 
 
 @contextlib.contextmanager
@@ -274,6 +276,31 @@ class SwarmEngine:
 
     # -- deploy and look -------------------------------------------------------------------------------
 
+    def strangers(self, stack: Deployable, labels: Mapping[str, str]) -> list[str]:
+        """See ports.Engine.strangers."""
+        own = {section: _names(stack, section) for section in ("networks", "configs", "secrets", "volumes")}
+        services = {f"{stack.stack}_{name}" for name in stack.file["services"]}
+        with _translated("look whose names are in use"):
+            specs = [
+                (kind, names, item["Spec"])
+                for kind, names, listed in (
+                    ("service", services, self._api.services()),
+                    ("config", own["configs"], self._api.configs()),
+                    ("secret", own["secrets"] | set(stack.secrets), self._api.secrets()),
+                )
+                for item in listed
+            ]
+            specs += [("network", own["networks"], item) for item in self._api.networks()]
+            specs += [("volume", own["volumes"], item) for item in self._api.volumes()["Volumes"] or []]
+        found = []
+        for kind, names, spec in specs:
+            carried = spec.get("Labels") or {}
+            # A volume may well outlive its stack; whatever else says that it is of this stack would be removed with it.
+            of_stack = kind != "volume" and carried.get(NAMESPACE) == stack.stack
+            if (spec["Name"] in names or of_stack) and not _has(carried, labels):
+                found.append(f"a {kind} '{spec['Name']}'")
+        return sorted(found)
+
     def deploy(self, stack: Deployable, folder: Path, timeout: float) -> None:
         """See ports.Engine.deploy. The resolved file is JSON, which every YAML reader reads alike."""
         path = folder / f"{stack.stack}.resolved.json"
@@ -371,7 +398,7 @@ class SwarmEngine:
                 check_stop()
                 yield chunk
 
-    def write_archive(self, stack: str, service: str, folder: str, archive: IO[bytes]) -> None:
+    def write_archive(self, stack: str, service: str, folder: str, archive: Iterable[bytes]) -> None:
         """See ports.Engine.write_archive."""
         container = self._running_container(stack, service)
         with _translated(f"write into {folder} of '{service}'"):
@@ -473,9 +500,9 @@ class SwarmEngine:
 
     # -- removal ---------------------------------------------------------------------------------------
 
-    def undeploy(self, stack: str, timeout: float) -> None:
+    def undeploy(self, stack: str, timeout: float) -> tuple[str, ...]:
         """See ports.Engine.undeploy. `stack rm` returns at once and sometimes fails half way: go on until all is gone."""
-        ends = time.monotonic() + timeout
+        ends, began = time.monotonic() + timeout, time.time()
         graces = self._stop_graces(stack)
         while left := self._parts(stack):
             if time.monotonic() > ends:
@@ -487,6 +514,16 @@ class SwarmEngine:
             self._stop_containers(stack, graces)
             if not pause_until(lambda: not self._parts(stack), min(4.0, max(0.1, ends - time.monotonic()))):
                 self._remove_orphans(stack)
+        return self._killed(stack, began)
+
+    def _killed(self, stack: str, since: float) -> tuple[str, ...]:
+        """Services of which a container has died by SIGKILL since then; the containers themselves are gone by now."""
+        wanted = {"type": "container", "event": "die", "label": f"{NAMESPACE}={stack}"}
+        with _translated("tell its events"):
+            listed = list(self._api.events(since=f"{since:.6f}", until=f"{time.time():.6f}", filters=wanted, decode=True))
+        died = [event["Actor"]["Attributes"] for event in listed]
+        killed = {one.get("com.docker.swarm.service.name", "") for one in died if one.get("exitCode") == str(_KILLED)}
+        return tuple(sorted(name.removeprefix(f"{stack}_") for name in killed if name))
 
     def _parts(self, stack: str) -> list[str]:
         label = {"label": f"{NAMESPACE}={stack}"}
@@ -592,6 +629,16 @@ class SwarmEngine:
     def make_volume(self, name: str, labels: Mapping[str, str], stack: str) -> Path:
         """See ports.Engine.make_volume."""
         with _translated(f"make the volume {name}"):
+            # Docker hands back the one that is there, whoever made it.
+            with contextlib.suppress(docker.errors.NotFound):
+                there = self._labels_of(name)
+                owner = {key: labels.get(key, "") for key in (LABEL_INSTANCE, LABEL_OWNER)}
+                if not _has(there, owner):
+                    raise HostProblem(
+                        f"Docker has a volume '{name}' that is not of this run; it was left as it is.",
+                        mend="remove it if it is a leftover of yours, or give it another name.",
+                        code="name-taken",
+                    )
             made = self._api.create_volume(name, labels={**labels, NAMESPACE: stack})
         return Path(made["Mountpoint"])
 
@@ -625,6 +672,16 @@ class SwarmEngine:
     def remove_volume(self, name: str) -> None:
         """See ports.Engine.remove_volume. Retried while an ending container still uses it."""
         self._gone(lambda: self._api.remove_volume(name), f"volume {name}", timeout=30)
+
+
+def _has(carried: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    return all(carried.get(key) == text for key, text in labels.items())
+
+
+def _names(stack: Deployable, section: str) -> set[str]:
+    """Names in Docker of what a stack makes itself."""
+    declared = stack.file.get(section) or {}
+    return {str(body["name"]).replace("$$", "$") for body in declared.values() if not body.get("external")}
 
 
 def pause_until(done: Callable[[], bool], timeout: float, step: float = 0.1) -> bool:

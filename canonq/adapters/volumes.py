@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 import subprocess
 import tempfile
 from collections import deque
@@ -28,6 +29,7 @@ from canonq.core.records import Snapshot
 
 _CHUNK = 1 << 20
 _LEVEL = 3
+_ONLY_WHILE_IT_RUNS = (".pid", ".lock")
 _AHEAD = 16  #: chunks that may wait to be written
 _TAR_LIMIT = 6 * 3600.0  #: seconds
 
@@ -37,6 +39,16 @@ def copy_tree(source: Path, target: Path) -> None:
     _can_read(source)
     run_checked(["find", str(target), "-mindepth", "1", "-delete"], f"empty {target}")
     run_checked(["cp", "-a", "--reflink=auto", "--sparse=auto", f"{source}/.", str(target)], f"copy {source}")
+
+
+def has_files(folder: Path) -> bool:
+    """Whether data lies anywhere in a folder: a regular file, but for such as a program has only while it runs."""
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # the app is at work
+                if not name.endswith(_ONLY_WHILE_IT_RUNS) and stat.S_ISREG((Path(where) / name).lstat().st_mode):
+                    return True
+    return False
 
 
 def run_checked(command: list[str], what: str) -> None:

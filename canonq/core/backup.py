@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canonq.core.compose import as_map, is_external, mount_source, mount_target
+from canonq.core.mounts import binds
 from canonq.core.text import shown
 
 _PREFIX = "backupbot."
@@ -105,7 +106,11 @@ def _parts(service: str, labels: Mapping[str, str], resolved: Mapping[str, Any],
                 problems.append(f"backupbot.backup.path of '{service}' names {shown(path)}, which is no absolute path")
                 continue
             plain = posixpath.normpath(path)
-            volume = next((key for key, target in mounts.items() if f"{plain}/".startswith(f"{target}/")), None)
+            if any(_overlap(plain, host) for host in binds(resolved, service)):
+                continue  # what lies there is the host's: it is neither taken nor emptied
+            # The deepest mount is the one that it lies in.
+            within = [key for key, target in mounts.items() if f"{plain}/".startswith(f"{target}/")]
+            volume = max(within, key=lambda key: len(mounts[key]), default=None)
             yield Part(service, plain, volume, whole=volume is not None and mounts[volume] == plain)
         return
     chosen: dict[str, list[str]] = {key: [] for key in mounts}
@@ -139,6 +144,12 @@ def _mounts(resolved: Mapping[str, Any], service: str) -> Iterator[tuple[str, st
         source = mount_source(item)
         if source in own:
             yield str(source), posixpath.normpath(mount_target(item))
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two paths lies in the other."""
+    one, other = f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"
+    return one.startswith(other) or other.startswith(one)
 
 
 def _listed(value: str) -> list[str]:

@@ -87,6 +87,12 @@ class Refs(_Strict):
     allow: list[Text] = []
 
 
+class Mounts(_Strict):
+    """What of the host a release may have as it is (core/mounts.py); everything else is a plain volume of the stack's own."""
+
+    keep: list[Text] = []  #: paths
+
+
 class Tree(_Strict):
     """What to do about parts of a release that are not in its repository; canonq fetches neither."""
 
@@ -117,6 +123,7 @@ class Enrolment(_Strict):
     upgrade: Upgrade = Upgrade()
     limits: Limits = Limits()
     refs: Refs = Refs()
+    mounts: Mounts = Mounts()
     tree: Tree = Tree()
     promote: Promote = Promote()
 

@@ -55,6 +55,7 @@ class LintFacts:
     base_resolved: Mapping[str, Any] | None  #: the upgrade base, resolved with the same STACK_NAME; None: there is none
     base_files: Mapping[str, str]
     annotated: bool  #: whether the tag is an annotated one
+    replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, which are tested with plain volumes in their place
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "resolved", _regular(self.resolved))
@@ -493,6 +494,11 @@ def _duration_unreadable(facts: LintFacts) -> Iterator[tuple[str, str]]:
                 )
 
 
+def _not_its_own(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for said in facts.replaced:
+        yield "volumes", f"{said}; what lies there on a real host is not in the proof"
+
+
 _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("image-missing", _image_missing),
     ("image-not-pinned", _image_not_pinned),
@@ -517,6 +523,7 @@ _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("database-start-first", _database_start_first),
     ("depends-on-unknown", _depends_on_unknown),
     ("duration-unreadable", _duration_unreadable),
+    ("mount-not-its-own", _not_its_own),
 )
 #: Every rule with its stable code, in the order in which they are told.
 RULES: tuple[tuple[str, Rule], ...] = tuple((code, partial(_findings, code, check)) for code, check in _CHECKS)

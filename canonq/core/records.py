@@ -109,6 +109,7 @@ class Promotion(_Value):
     reason: str
     detail: str
     reasons: tuple[str, ...] = ()  #: every condition of the gate that failed
+    notes: tuple[str, ...] = ()  #: what a person should know of how it went
     fault: str | None = None  #: whose fault a failed promotion is
     cause: str | None = None  #: the finer code below promote-failed
     outside: str | None = None  #: as a verdict's

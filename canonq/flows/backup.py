@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from canonq.adapters.artifact import keep, look_through
+from canonq.adapters.artifact import keep, look_through, without_top
 from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
 from canonq.flows.deployment import left
@@ -129,11 +129,15 @@ def restore(backup: Backup) -> tuple[HookRan, ...]:
     """Run the restore pre-hooks, put every part back, run the post-hooks."""
     hooks = [_run(backup, hook) for hook in backup.plan.restore_before]
     for number, part in enumerate(backup.plan.parts):
-        # Docker's archive of /a/b holds "b/...", so it goes into the folder above.
-        above = posixpath.dirname(part.path) or "/"
+        kept = backup.folder / f"{number}.tar"
         try:
-            with (backup.folder / f"{number}.tar").open("rb") as archive:
-                backup.engine.write_archive(backup.stack, part.service, above, archive)
+            if part.whole:
+                # At its own place: the folder above it may be one that the container cannot write to.
+                backup.engine.write_archive(backup.stack, part.service, part.path, backup.in_time(without_top(kept)))
+                continue
+            # Docker's archive of /a/b holds "b/...", so it goes into the folder above.
+            with kept.open("rb") as archive:
+                backup.engine.write_archive(backup.stack, part.service, posixpath.dirname(part.path) or "/", archive)
         except OSError as error:
             raise CanonqError(f"The artifact of the backup cannot be read: {error}.", code="tier-machinery") from error
     return (*hooks, *(_run(backup, hook) for hook in backup.plan.restore_after))

@@ -259,6 +259,7 @@ def run_lint(run: Run) -> None:
             base_resolved=run.base_resolved,
             base_files=run.base_files,
             annotated=run.world.repos.is_annotated(run.enrolment.recipe, run.target.version),
+            replaced=run.app.replaced,
         )
     )
     told = {rule: tuple(f"{finding.where}: {finding.what}" for finding in findings) for rule, findings in found.items()}

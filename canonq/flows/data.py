@@ -10,8 +10,41 @@ from canonq.flows.deployment import App
 from canonq.flows.world import World
 
 
+class CanonicalMoved(CanonqError):
+    """Another canonical was promoted while the data of the one before was copied."""
+
+    code = "canonical-moved"
+
+
 def copy_canonical(world: World, app: App, record: Canonical) -> None:
-    """Give `app` a copy of a canonical's volumes and its secrets, before it is deployed."""
+    """Give `app` a copy of a canonical's volumes and its secrets, before it is deployed.
+
+    CanonicalMoved when a promotion let go of them meanwhile: nothing is wrong, and the next try has the new one's.
+    """
+    try:
+        _copy(world, app, record)
+    except CanonqError as error:
+        if _is_present(world, record):
+            raise
+        raise _moved(record) from error
+    # What was let go of while it was copied may have been copied in part.
+    if not _is_present(world, record):
+        raise _moved(record)
+
+
+def _is_present(world: World, record: Canonical) -> bool:
+    now = world.registry.read(record.recipe)
+    return now is not None and now.volumes == record.volumes
+
+
+def _moved(record: Canonical) -> CanonicalMoved:
+    return CanonicalMoved(
+        f"The canonical {record.version} of {record.recipe} was replaced while its data was copied.",
+        mend="try again; the new canonical's data will be taken.",
+    )
+
+
+def _copy(world: World, app: App, record: Canonical) -> None:
     app.secrets.update(world.registry.secrets(record))
     for name in record.volumes:
         source, key = world.engine.volume_path(name), world.engine.volume_label(name, LABEL_VOLUME)

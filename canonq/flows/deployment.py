@@ -24,6 +24,7 @@ from canonq.core.enrolment import Enrolment, SecretSource
 from canonq.core.envfile import SecretRule, generate_secret, parse_env, parse_exports, render_env, secret_rules
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
 from canonq.core.images import image_name
+from canonq.core.mounts import with_own
 from canonq.core.outages import not_asked
 from canonq.core.policy import SHARED_NETWORK, refusals
 from canonq.core.text import shown
@@ -66,6 +67,7 @@ class App:
     timings: dict[str, float] = field(default_factory=dict)  #: phase -> seconds
     deployed: Deployable | None = None
     resolved: dict[str, Any] = field(default_factory=dict)  #: the stack of the tree, merged and filled in
+    replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, for which it has plain volumes of its own
     pulled_bytes: int = 0  #: what the images take that were not here before
     sweep: str | None = None  #: the sweep it is deployed in, whose recipes tell each other which registries are down
     brought: list[str] = field(default_factory=list)  #: references of these
@@ -90,6 +92,7 @@ def bring_up(world: World, app: App, phase: str, deadline: float) -> Answer:
     HostProblem when the host is, TimedOut when the run's limit is over.
     """
     stack = _timed(app, f"{phase}.prepare", lambda: prepare(world, app, deadline))
+    _ask_whose(world, app, stack)
     digests = _timed(app, f"{phase}.pull", lambda: _have_images(world, app, sorted(set(stack.images.values())), left(deadline)))
     app.images = {service: digests[reference] for service, reference in stack.images.items()}
     _put_in_place(world, app, stack)
@@ -159,6 +162,7 @@ def pull_ahead(world: World, app: App, deadline: float) -> None:
     except (RecipeProblem, WrongConfiguration):
         return  # the tier that deploys it says so, with all that belongs to it
     _ask_policy(app)
+    with_own(app.resolved, _kept_mounts(app))  # what is refused, is refused before the base runs
     for service, reference in images(app.resolved).items():
         image_name(reference, where=f"the service '{service}'")
     _timed(app, "ahead.pull", lambda: _have_images(world, app, references, left(deadline)))
@@ -180,6 +184,17 @@ def _pull(world: World, app: App, reference: str, timeout: float) -> None:
         outages.over(registry)
 
 
+def _ask_whose(world: World, app: App, stack: Deployable) -> None:
+    """HostProblem when something that is not this deployment's own has one of the names it would be written under."""
+    mine = {key: app.identity.labels[key] for key in (LABEL_INSTANCE, LABEL_OWNER)}
+    if theirs := world.engine.strangers(stack, mine):
+        raise HostProblem(
+            f"Docker has {', '.join(theirs[:5])}, which is not canonq's own; nothing was written there.",
+            mend="remove it if it is a leftover of yours, or give it another name.",
+            code="name-taken",
+        )
+
+
 def prepare(world: World, app: App, deadline: float) -> Deployable:
     """Build env, overlays and the resolved stack of the tree, without touching Docker."""
     app.sample = _read(app.tree / ".env.sample")
@@ -195,13 +210,21 @@ def prepare(world: World, app: App, deadline: float) -> Deployable:
     files = _compose_files(app.tree, env.get("COMPOSE_FILE") or "compose.yml")
     resolved = resolve([*files, *_test_overlay(folder, files)], env)
     app.resolved = resolved
-    (app.work / "resolved.json").write_text(json.dumps(resolved, indent=1))
     _ask_policy(app)
+    resolved, app.replaced = with_own(resolved, _kept_mounts(app))
+    app.resolved = resolved
+    (app.work / "resolved.json").write_text(json.dumps(resolved, indent=1))
     names = {key: app.volume_name(key) for key in resolved["volumes"]}
     stack = deployable(resolved, app.identity, env, folder=str(app.tree), volume_names=names)
     make_secrets(app, stack, secret_rules(app.sample, app.env))
     _write_private(app.secrets_file, json.dumps(app.secrets))
     return stack
+
+
+def _kept_mounts(app: App) -> set[str]:
+    """Paths of the host that a person lets this code have: of releases and, by the words for these, of refs."""
+    allowed = {word.removeprefix("bind:") for word in app.allow or () if word.startswith("bind:")}
+    return {*app.enrolment.mounts.keep, *allowed}
 
 
 def _ask_policy(app: App) -> None:

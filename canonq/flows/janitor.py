@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from canonq.adapters.files import is_held, told
@@ -19,6 +19,7 @@ from canonq.flows.world import World
 
 log = logging.getLogger("canonq")
 
+RESTORED = "restored"  #: kind of what `canonq restore` leaves running
 _ALIVE = "alive"
 NEW = ".new-"
 _STILL_NEW = 3600.0  #: seconds
@@ -145,6 +146,14 @@ def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
     return done
 
 
+def _together(found: Iterable[Mapping[str, list[str]]]) -> dict[str, list[str]]:
+    kinds: dict[str, list[str]] = {}
+    for each in found:
+        for kind, names in each.items():
+            kinds.setdefault(kind, []).extend(names)
+    return kinds
+
+
 def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> list[str]:
     """Remove everything of runs whose owner is dead; a sentence for each."""
     done = []
@@ -154,13 +163,18 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
         folder = world.work / owner
         if is_alive(folder) or promotion_in(folder) or (recipe is not None and f"-{recipe}-" not in owner):
             continue
-        left = world.engine.owned({**ours, LABEL_OWNER: owner})
+        # What `canonq restore` has finished has no scratch folder, and is the person's.
+        mine = [{**ours, LABEL_OWNER: owner}]
+        if folder.is_dir():
+            mine.append({**ours, LABEL_KIND: RESTORED, LABEL_OWNER: owner})
+        left = _together(world.engine.owned(labels) for labels in mine)
         listed = [f"{kind} {', '.join(names)}" for kind, names in left.items() if names]
         if folder.is_dir():
             listed.append(f"folder {folder}")
         if not dry_run:
             try:
-                world.engine.remove_owned({**ours, LABEL_OWNER: owner}, world.settings.teardown_timeout)
+                for labels in mine:
+                    world.engine.remove_owned(labels, world.settings.teardown_timeout)
             except CanonqError as error:  # of one; the others' turn comes all the same
                 done.append(f"could not remove all that the dead run {owner} left ({'; '.join(listed)}): {error}")
                 continue

@@ -42,13 +42,15 @@ def promote(world: World, proven: Verdict | str) -> Promotion:
             need = expected_of_promotion(verdict, world.settings.disk_need)
             what = f"the promotion of {recipe} {verdict.version}"
             with room_for(world, what, need) as room, world.host.shared(), alive(world.work / owner):
-                detail = carry_out(Transaction(world, enrolment, verdict, held, owner, room))
+                transaction = Transaction(world, enrolment, verdict, held, owner, room)
+                detail = carry_out(transaction)
         except Busy as error:
             return _answer(verdict, "busy", error.code, str(error))
         except (CanonqError, OSError) as error:
             detail = f"{recipe} {verdict.version} was proven, but its promotion failed: {error} The old canonical is untouched."
             return _answer(verdict, "failed", "promote-failed", detail, began, why=error)
-    return _answer(verdict, "promoted", "seed" if seed else "new-version", detail, began)
+    answer = _answer(verdict, "promoted", "seed" if seed else "new-version", detail, began)
+    return answer.model_copy(update={"notes": tuple(transaction.notes)})
 
 
 def _by_hand(verdict: Verdict | None) -> Verdict | None:

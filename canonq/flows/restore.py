@@ -8,16 +8,18 @@ import time
 
 from canonq.adapters import snapshots
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_RECIPE, LABEL_STACK, LABEL_VOLUME, Identity
+from canonq.core.enrolment import Enrolment
 from canonq.core.errors import WrongUse
-from canonq.core.names import shown, volume_key
+from canonq.core.names import recipe_name, shown, volume_key
 from canonq.core.records import Canonical
-from canonq.flows.data import copy_canonical
+from canonq.flows.data import CanonicalMoved, copy_canonical
 from canonq.flows.deployment import App, bring_up
+from canonq.flows.janitor import RESTORED as KIND
 from canonq.flows.janitor import alive
 from canonq.flows.rollback import choose
 from canonq.flows.world import World
 
-KIND = "restored"
+_MOST_TRIES = 3  #: to copy a canonical that is replaced meanwhile
 _STACK = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 
@@ -29,9 +31,27 @@ def restore(world: World, recipe: str, stack: str, *, to: str | None = None) -> 
         raise WrongUse(f"{enrolment.recipe} has no canonical, so there is nothing to restore.", code="no-canonical")
     name = _stack_name(stack)
     world.engine.preflight()
-    if world.engine.observe(name)[0] or world.engine.volumes_of(name):
-        raise WrongUse(f"There is something called '{name}' in Docker already.", mend="choose another name.", code="stack-taken")
-    chosen = record if to in (None, record.version) else choose(world, record, to)
+    for attempt in range(_MOST_TRIES):
+        chosen = record if to in (None, record.version) else choose(world, record, to)
+        try:
+            return _bring_back(world, enrolment, chosen, name, present=chosen is record)
+        except CanonicalMoved:
+            if attempt + 1 == _MOST_TRIES:
+                raise
+            record = world.registry.read(enrolment.recipe) or record
+    raise AssertionError("the last try gives an answer or an error")
+
+
+def _is_free(world: World, record: Canonical, stack: str) -> None:
+    """WrongUse when something in Docker has the name already; a volume needs no label of Swarm's to be somebody's."""
+    volumes = [f"{stack}_{volume_key(record.recipe, name)}" for name in record.volumes]
+    taken = world.engine.observe(stack)[0] or world.engine.volumes_of(stack)
+    if taken or any(world.engine.volume_path(volume) for volume in volumes):
+        raise WrongUse(f"There is something called '{stack}' in Docker already.", mend="choose another name.", code="stack-taken")
+
+
+def _bring_back(world: World, enrolment: Enrolment, chosen: Canonical, name: str, *, present: bool) -> dict[str, str]:
+    _is_free(world, chosen, name)
     owner = world.new_id(enrolment.recipe)
     identity = Identity(
         instance=world.instance,
@@ -47,7 +67,7 @@ def restore(world: World, recipe: str, stack: str, *, to: str | None = None) -> 
     with alive(world.work / owner):
         try:
             app.work.mkdir(mode=0o700)
-            _data(world, app, chosen, present=chosen is record)
+            _data(world, app, chosen, present=present)
             world.repos.checkout(enrolment.recipe, chosen.commit, app.tree, enrolment.tree)
             bring_up(world, app, "restore", time.monotonic() + enrolment.limits.run)
         except BaseException:
@@ -61,7 +81,8 @@ def restore(world: World, recipe: str, stack: str, *, to: str | None = None) -> 
 
 def remove(world: World, recipe: str, stack: str) -> dict[str, list[str]]:
     """Remove a restored stack with its copy of the data; what was removed. WrongUse when there is none."""
-    mine = {LABEL_INSTANCE: world.instance, LABEL_KIND: KIND, LABEL_RECIPE: world.checkout.enrolment(recipe).recipe}
+    # Also of a recipe that is enrolled no more.
+    mine = {LABEL_INSTANCE: world.instance, LABEL_KIND: KIND, LABEL_RECIPE: recipe_name(recipe)}
     found = world.engine.remove_owned({**mine, LABEL_STACK: _stack_name(stack)}, world.settings.teardown_timeout)
     if not found:
         raise WrongUse(f"No restored stack of {recipe} is called {shown(stack)}.", code="not-restored")

@@ -253,8 +253,10 @@ def settle(world: World, value: Step) -> Outcome | None:
 
 
 def _notes(world: World, sweep: str, recipe: str) -> tuple[str, ...]:
-    """What the recipe's sync had to tell in this sweep."""
-    return tuple((world.sweeps.journal(sweep).result(recipe, "sync") or {}).get("notes", ()))
+    """What the steps of the recipe had to tell in this sweep."""
+    journal = world.sweeps.journal(sweep)
+    told = [note for step in ("sync", "test", "promote") for note in (journal.result(recipe, step) or {}).get("notes", ())]
+    return tuple(dict.fromkeys(told))
 
 
 def settle_error(world: World, sweep: str, recipe: str, step: str, error: CanonqError) -> Outcome:

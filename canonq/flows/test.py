@@ -269,6 +269,7 @@ def _within(
         customisations=manifest,
         gaps=() if target.quick else gaps(run.tiers, declared),
         stale=stale(run.tiers, declared),
+        notes=run.app.replaced,
         service=service or None,
         log_tail=tuple(tail(logs.get(service, ""))),
         first_run=first.run if first else None,

@@ -20,11 +20,12 @@ from canonq.adapters.budget import Reservation
 from canonq.adapters.disks import bytes_below
 from canonq.adapters.files import write_durably, write_json
 from canonq.adapters.stopping import check_stop
-from canonq.adapters.volumes import sync_tree
+from canonq.adapters.volumes import has_files, sync_tree
 from canonq.core.budget import Need
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
+from canonq.core.mounts import mount
 from canonq.core.names import warm_stack
 from canonq.core.records import Canonical, Verdict
 from canonq.core.records import Snapshot as Kept
@@ -57,6 +58,7 @@ class Transaction:
     neighbours: list[App] = field(default_factory=list)
     kept: Kept | None = None
     record: Canonical | None = None
+    notes: list[str] = field(default_factory=list)  #: what a person should know
 
     def __post_init__(self) -> None:
         """Plan the app at the warm domain; nothing is made yet but its scratch folder."""
@@ -186,7 +188,37 @@ def _has_moved(tx: Transaction, service: str, digest: str) -> bool:
 
 def _stop(tx: Transaction) -> None:
     """Take it down again: an idle canonical runs nothing, and stopped data is consistent."""
-    tx.world.engine.undeploy(tx.app.identity.stack, tx.world.settings.teardown_timeout)
+    running = {key: has_files(path) for key, path in _volumes(tx).items()}
+    if mounted := [key for key, path in _volumes(tx).items() if path.is_mount()]:
+        raise _not_in_the_snapshot(tx, mounted, "is mounted from elsewhere, and is empty once nobody uses it")
+    killed = tx.world.engine.undeploy(tx.app.identity.stack, tx.world.settings.teardown_timeout)
+    tx.notes += _ended_badly(tx, killed)
+    stopped = _volumes(tx)
+    if lost := [key for key, had in running.items() if had and not (key in stopped and has_files(stopped[key]))]:
+        raise _not_in_the_snapshot(tx, lost, "had files while the app ran and has none now that it is stopped")
+
+
+def _not_in_the_snapshot(tx: Transaction, keys: list[str], why: str) -> CanonqError:
+    listed = ", ".join(f"'{key}'" for key in keys)
+    return CanonqError(
+        f"The volume {listed} of {tx.enrolment.recipe} {why}: a snapshot would lack what was there.",
+        mend="look at what the app or its volume driver does when the app stops.",
+        code="snapshot-lacks-data",
+    )
+
+
+def _ended_badly(tx: Transaction, killed: tuple[str, ...]) -> list[str]:
+    """What a person should know of services with data that were killed, as they had not ended within their grace."""
+    found = []
+    for service in killed:
+        body = tx.app.resolved["services"].get(service) or {}
+        if any(mount(item).kind == "volume" and not mount(item).read_only for item in body.get("volumes") or []):
+            grace = body.get("stop_grace_period") or "10s, Docker's own"
+            found.append(
+                f"{service} was killed, as it had not ended {grace} after it was told to stop: what it had not written down "
+                "by then is not in the snapshot; give it a longer stop_grace_period"
+            )
+    return found
 
 
 def _keep(tx: Transaction) -> None:

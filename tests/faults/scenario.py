@@ -23,6 +23,7 @@ from canonq.core.errors import HostProblem
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.records import Canonical, Promotion, Verdict
 from canonq.flows.promote import promote
+from canonq.flows.restore import restore
 from canonq.flows.rollback import rollback
 from canonq.flows.room import tidy
 from canonq.flows.sync import sync
@@ -249,5 +250,7 @@ def _child(scenario: Scenario, at: int, action: str, names: Path) -> None:
     with breaking(Faults("kill", at, names), "kill"):
         if action == "promote":
             scenario.promote()
+        elif action == "restore":
+            restore(scenario.world(), RECIPE, "look")
         else:
             rollback(scenario.world(), RECIPE, to=None, reason="a test", who="a test")

@@ -54,7 +54,10 @@ def test_volumes_are_made_once_found_by_label_and_removed_twice_without_complain
     assert contracted.volume_label(name, LABEL_OWNER) is None
     folder = contracted.make_volume(name, {**mine.labels, LABEL_VOLUME: "data"}, mine.stack)
     (folder / "file").write_text("kept")
-    assert contracted.make_volume(name, {LABEL_VOLUME: "other"}, mine.stack) == folder
+    assert contracted.make_volume(name, {**mine.labels, LABEL_VOLUME: "other"}, mine.stack) == folder
+    with pytest.raises(HostProblem) as raised:
+        contracted.make_volume(name, identity(whose, "two").labels, mine.stack)
+    assert raised.value.code == "name-taken"
     assert (folder / "file").read_text() == "kept"
     assert contracted.volume_label(name, LABEL_VOLUME) == "data"
     assert contracted.volume_label(name, "no-such-label") is None
@@ -94,6 +97,18 @@ def test_what_is_deployed_runs_answers_and_is_gone_after_undeploy_but_for_its_vo
         contracted.undeploy(mine.stack, 600)
         assert contracted.observe(mine.stack) == ([], [])
     assert contracted.volumes_of(mine.stack) == [f"{mine.stack}_data"]
+
+
+def test_whoever_else_has_one_of_a_stacks_names_is_found(contracted: Engine, whose: str, tmp_path: Path) -> None:
+    mine, other = identity(whose), identity(whose, "two")
+    stack, owner = stack_of(mine), {LABEL_INSTANCE: whose, LABEL_OWNER: "one"}
+    assert contracted.strangers(stack, owner) == []
+    contracted.make_volume(f"{mine.stack}_data", other.labels, "somebody")
+    assert contracted.strangers(stack, owner) == [f"a volume '{mine.stack}_data'"]
+    contracted.remove_volume(f"{mine.stack}_data")
+    contracted.deploy(stack, tmp_path, 60)
+    assert contracted.strangers(stack, owner) == []
+    assert f"a service '{mine.stack}_app'" in contracted.strangers(stack, {LABEL_INSTANCE: whose, LABEL_OWNER: "two"})
 
 
 def test_only_what_carries_every_label_is_removed(contracted: Engine, whose: str) -> None:

@@ -1,0 +1,145 @@
+"""A restored stack: killed at any point, beside a promotion, under a name in use, of a recipe that left."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from canonq.adapters.redis_server import embedded_redis
+from canonq.adapters.volumes import copy_tree
+from canonq.core.deployable import LABEL_INSTANCE
+from canonq.core.errors import WrongUse
+from canonq.flows import data
+from canonq.flows.restore import remove, restore
+from canonq.flows.room import tidy
+from tests.fakes import LINEAGE, FakeEngine
+from tests.faults.scenario import RECIPE, Scenario, killed_at
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with embedded_redis() as url:
+        yield url
+
+
+@pytest.fixture
+def scenario(redis_url: str) -> Iterator[Scenario]:
+    """One canonical."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Scenario(Path(folder), redis_url).prepare()
+        made.prove()
+        assert made.promote().outcome == "promoted"
+        yield made
+
+
+def owned(scenario: Scenario) -> set[str]:
+    """All that canonq has in Docker but for the canonical's volumes."""
+    world, record = scenario.world(), scenario.canonical()
+    found = {name for names in world.engine.owned({LABEL_INSTANCE: world.instance}).values() for name in names}
+    return found - set(record.volumes if record else ())
+
+
+def test_whatever_a_killed_restore_had_made_is_cleaned_and_what_was_finished_stays(scenario: Scenario) -> None:
+    killed = 0
+    for at in range(1, 400, 12):
+        name = killed_at(scenario, at, "restore")
+        if name is None:
+            break
+        killed += 1
+        tidy(scenario.world())
+        assert owned(scenario) == set(), name
+    assert killed > 5, "it passed too few points: this test has become hollow"
+    tidy(scenario.world())
+    assert "look" in owned(scenario), "this one was finished, and is the person's"
+    assert remove(scenario.world(), RECIPE, "look")
+    assert owned(scenario) == set()
+
+
+def test_a_restored_stack_goes_also_when_its_recipe_is_enrolled_no_more(scenario: Scenario) -> None:
+    restore(scenario.world(), RECIPE, "look")
+    shutil.rmtree(scenario.root / "checkout" / "tests" / RECIPE)
+    remove(scenario.world(), RECIPE, "look")
+    assert owned(scenario) == set()
+
+
+def test_a_restore_beside_a_promotion_has_the_new_canonicals_data(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario.prove()
+    real, promoted = copy_tree, [""]
+
+    def copy(source: Path, target: Path) -> None:
+        real(source, target)
+        if promoted == [""]:
+            promoted.clear()  # the promotion copies too
+            promoted.append(scenario.promote().outcome)
+
+    monkeypatch.setattr(data, "copy_tree", copy)
+    assert restore(scenario.world(), RECIPE, "look")["version"] == "1.2.0+2"
+    assert promoted == ["promoted"]
+
+
+@pytest.mark.parametrize("labels", [{}, {"com.docker.compose.project": "look"}])
+def test_a_volume_of_somebody_elses_is_neither_written_to_nor_removed(scenario: Scenario, labels: dict[str, str]) -> None:
+    engine = scenario.world().engine
+    letters = engine.make_volume("look_more", {**labels, "canonq.instance": "", "canonq.owner": ""}, "elsewhere") / "letters"
+    letters.write_text("ten years of them")
+    with pytest.raises(WrongUse) as caught:
+        restore(scenario.world(), RECIPE, "look")
+    assert caught.value.code == "stack-taken"
+    with pytest.raises(WrongUse):
+        remove(scenario.world(), RECIPE, "look")
+    assert letters.read_text() == "ten years of them"
+    assert owned(scenario) == set()
+
+
+def test_a_promotion_is_refused_a_name_that_somebody_else_has(scenario: Scenario) -> None:
+    scenario.prove()
+    engine = scenario.world().engine
+    engine.put_secret(f"warm-{RECIPE}_password_v1", "theirs", {"canonq.owner": "somebody"})
+    answer = scenario.promote()
+    assert answer.outcome == "failed"
+    assert f"a secret 'warm-{RECIPE}_password_v1', which is not canonq's own" in answer.detail
+    assert scenario.is_whole("after", "1.1.0+1")
+
+
+def test_a_snapshot_that_lacks_what_was_there_while_the_app_ran_is_none(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario.prove()
+    real = FakeEngine.undeploy
+
+    kept = scenario.canonical()
+    assert kept is not None
+
+    def emptied(engine: FakeEngine, stack: str, timeout: float) -> tuple[str, ...]:
+        for name in engine.volumes_of(stack):
+            path = engine.volume_path(name)
+            if "_more." in name and path is not None and name not in kept.volumes:
+                (path / LINEAGE).unlink(missing_ok=True)
+        return real(engine, stack, timeout)
+
+    monkeypatch.setattr(FakeEngine, "undeploy", emptied)
+    answer = scenario.promote()
+    assert answer.outcome == "failed"
+    assert "'more'" in answer.detail
+    assert "a snapshot would lack what was there" in answer.detail
+    assert scenario.is_whole("after", "1.1.0+1")
+
+
+def test_an_app_with_data_that_had_to_be_killed_is_told(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario.prove()
+    real = FakeEngine.undeploy
+
+    def killed(engine: FakeEngine, stack: str, timeout: float) -> tuple[str, ...]:
+        real(engine, stack, timeout)
+        return ("app", "no-data")
+
+    monkeypatch.setattr(FakeEngine, "undeploy", killed)
+    answer = scenario.promote()
+    assert answer.outcome == "promoted"
+    (note,) = answer.notes
+    assert note.startswith("app was killed")
+    assert "stop_grace_period" in note
