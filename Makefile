@@ -1,6 +1,6 @@
 # The verbs of this project. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check bench requirements clean
+.PHONY: help setup demo test test-fast test-forge check bench requirements clean
 
 PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/venv scripts/with-engine scripts/engine scripts/shared.sh scripts/requirements deploy/local-images .ci/run
@@ -27,6 +27,9 @@ test: setup ## all tests, with a real Docker Engine and Redis; ENGINE=29: on tha
 
 test-fast: setup ## the tests that need neither Docker nor root
 	@.venv/bin/pytest -m "not real" -n auto $(DEALT) --crash-stride 7
+
+test-forge: setup ## the tests of mirrors on a real Gitea, built from its Go module
+	@CANONQ_GITEA=$$(scripts/engine build gitea) && export CANONQ_GITEA && .venv/bin/pytest -m gitea tests/forges
 
 check: setup ## formatting, lint, types, import rules, shell scripts
 	.venv/bin/ruff format --check .

@@ -212,24 +212,28 @@ def test_with_engine_refuses_a_version_that_is_not_pinned() -> None:
 
 
 @pytest.mark.parametrize("has_go", [True, False])
-def test_ci_runs_all_tests_and_says_when_the_newer_docker_was_not_tried(workplace: Workplace, has_go: bool) -> None:
+def test_ci_runs_all_tests_and_says_when_newer_docker_or_gitea_were_not_tried(workplace: Workplace, has_go: bool) -> None:
     workplace.module("docker-29", "github.com/docker/cli", "cli")
+    workplace.module("gitea", "code.gitea.io/gitea", "gitea")
     workplace.program("make", '#!/bin/sh\necho "make $*"\n')
     if not has_go:
         (workplace.path / "go").unlink()
     done = workplace.run(".ci/run")
     assert done.returncode == 0, done.stderr
-    last = done.stdout.splitlines()[-1]
-    assert done.stdout.splitlines()[:-1] == ["make check", "make test"]
+    *first, docker, gitea = done.stdout.splitlines()
+    assert first == ["make check", "make test"]
     if has_go:
-        assert last == "make test ENGINE=29 MARK=engines"
+        assert (docker, gitea) == ("make test ENGINE=29 MARK=engines", "make test-forge")
     else:
-        assert last.startswith("Docker 29 was NOT tried: engine: docker-29 is built from Go modules, and there is no Go on PATH.")
+        why = "is built from Go modules, and there is no Go on PATH."
+        assert docker.startswith(f"Docker 29 was NOT tried: engine: docker-29 {why}")
+        assert gitea.startswith(f"A real Gitea was NOT tried: engine: gitea {why}")
 
 
-@pytest.mark.parametrize("failing", ["check", "test", "test ENGINE=29 MARK=engines"])
+@pytest.mark.parametrize("failing", ["check", "test", "test ENGINE=29 MARK=engines", "test-forge"])
 def test_ci_fails_when_any_of_its_parts_does(workplace: Workplace, failing: str) -> None:
     workplace.module("docker-29", "github.com/docker/cli", "cli")
+    workplace.module("gitea", "code.gitea.io/gitea", "gitea")
     workplace.program("make", f'#!/bin/sh\n[ "$*" != "{failing}" ]\n')
     assert workplace.run(".ci/run").returncode != 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -146,7 +147,12 @@ class Real:
 
     def propose(self, name: str, branch: str, title: str) -> int:
         """See Side."""
-        found = self.gitea.ask("POST", f"repos/{OWNER}/{name}/pulls", {"head": branch, "base": "main", "title": title})
+        asked = {"head": branch, "base": "main", "title": title}
+        ends = time.monotonic() + 120
+        # It notices what was pushed a moment later, and knows of no such thing until then.
+        while (found := self.gitea.ask("POST", f"repos/{OWNER}/{name}/pulls", asked, allowed=(404,))) is None:
+            assert time.monotonic() < ends, "what was pushed is not noticed"
+            time.sleep(0.1)
         return int(found["number"])
 
     def state(self, name: str, number: int) -> str:
