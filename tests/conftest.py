@@ -33,6 +33,7 @@ APART = (
 )  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest first, and say what stays together (`--dist loadgroup`)."""
 

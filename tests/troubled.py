@@ -105,7 +105,7 @@ def troubled(folder: Path | None = None) -> Iterator[Troubled]:
         def _be_rude(self, kind: str) -> None:
             self.close_connection = True
             if kind == "hangs":
-                time.sleep(60)
+                time.sleep(3600)
             elif kind == "endless":
                 self.send_response(404)
                 self.end_headers()

@@ -40,12 +40,13 @@ class TierProcesses:
             command = [sys.executable, "-m", "canonq.tiers.runner"]
             self._spare = Program(command, env=env, wants_input=True, tells_begin=True)
 
-    def take(self) -> Program:
-        """The one that was prepared; another is on its way then."""
+    def take(self, *, last: bool) -> Program:
+        """The one that was prepared; another is on its way then, unless it was the last."""
         self.prepare()
         taken, self._spare = self._spare, None
         assert taken is not None  # prepared just now
-        self.prepare()
+        if not last:
+            self.prepare()
         return taken
 
     def end(self) -> None:
@@ -126,9 +127,10 @@ def _pytest(
         "--confcutdir", str(modules[0].parent), "-c", "/dev/null", "-q", "--tb=short", "--import-mode=importlib",
         f"--junitxml={junit}",
     ]  # fmt: skip
-    orders = {"facts": str(kept / "facts.json"), "folder": str(kept), "arguments": arguments}
+    # What else is installed beside canonq has no say in its own proofs; a recipe's tests may need it.
+    orders = {"facts": str(kept / "facts.json"), "folder": str(kept), "arguments": arguments, "plugins": tier == "functional"}
     began = time.monotonic()
-    ended = processes.take().finish(
+    ended = processes.take(last=tier == "lint").finish(
         timeout=limit, until=deadline, stdin=f"{json.dumps(orders)}\n".encode(), log=kept / "pytest.log", strangers=True
     )
     # pytest that was killed, or exited from within a test, leaves no JUnit file; its status says so.

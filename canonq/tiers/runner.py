@@ -1,6 +1,7 @@
 """The process of one tier: started ahead, so that its imports cost no time, it waits for its orders on standard input.
 
-Orders are one line of JSON: `facts` (the file of the tier's facts), `folder` (where to work), `arguments` (pytest's).
+Orders are one line of JSON: `facts` (the file of the tier's facts), `folder` (where to work), `arguments` (pytest's),
+`plugins` (whether pytest loads those that happen to be installed).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def main() -> int:
         return 0
     orders = json.loads(line)
     os.environ[VARIABLE] = orders["facts"]
+    if not orders["plugins"]:
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(orders["folder"])
     return int(pytest.main(orders["arguments"], plugins=[plugin]))
 

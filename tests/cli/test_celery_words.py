@@ -20,7 +20,7 @@ from canonq.settings import Settings
 from tests.support import Ended, Installation, make_recipe
 from workers.factory import HEAVY, LIGHT, make_app
 
-LIMIT = 120.0  #: seconds
+LIMIT = 1800.0  #: seconds
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
                 stderr=log,
             )
         try:
-            until(lambda: app_of(made).control.ping(timeout=1))
+            until(lambda: app_of(made).control.ping(timeout=2))
             yield made
         finally:
             worker.terminate()
-            worker.wait(60)
+            worker.wait(600)
 
 
 def app_of(installed: Installation) -> Celery:

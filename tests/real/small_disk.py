@@ -96,12 +96,12 @@ def seen(folder: Path, small: Path, registry: Registry) -> dict[str, object]:
     floor = {"CANONQ_DISK_FLOOR": str(FLOOR), "CANONQ_DISK_NEED": str(MIB)}
     made = Installation(folder, floor)
     repo = make_recipe(folder / "site", {OLD: {"compose.yml": COMPOSE.format(image=light, version=OLD), ".env.sample": ""}})
-    made.enrol("site", f'upstream = "{folder}/site"\n[health]\ntimeout = 60\n')
+    made.enrol("site", f'upstream = "{folder}/site"\n[health]\ntimeout = 600\n')
     first = made.canonq("sweep", "--wait", "--json").json
     release(repo, NEW, {"compose.yml": COMPOSE.format(image=heavy, version=NEW)})
     second = made.canonq("sweep", "--wait", "--json").json
     run = made.state / "runs" / "site" / str(second["outcomes"][0]["run"]) / "run.json"
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 900
     while shutil.disk_usage(small).free < FLOOR and time.monotonic() < limit:
         time.sleep(0.5)
     (planned,) = made.canonq("plan", "--json").json["recipes"]

@@ -79,7 +79,7 @@ def test_recipes_that_a_registry_stopped_wait_and_are_tried_again_in_the_same_sw
         made.settings["CANONQ_RETRY_PAUSE"] = "1"
         for recipe in ("one", "two"):
             make_recipe(made.root / recipe, {RELEASE: tree(RELEASE, image=image)})
-            made.enrol(recipe, f'upstream = "{made.root}/{recipe}"\n[health]\ntimeout = 60\n')
+            made.enrol(recipe, f'upstream = "{made.root}/{recipe}"\n[health]\ntimeout = 600\n')
 
         def waiting() -> bool:
             outcomes = [json.loads(path.read_text()) for path in made.state.glob("sweeps/*/outcomes/*.json")]
