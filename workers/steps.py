@@ -16,7 +16,7 @@ from canonq.core.names import recipe_name, shown
 from canonq.core.outcomes import Outcome, Step
 from canonq.core.reconcile import read_value
 from canonq.core.records import Decision, Promotion, Synced, Verdict
-from canonq.flows.sweep import finish, outcome_of, retry_deferred, settle_error
+from canonq.flows.sweep import as_begun, finish, outcome_of, retry_deferred, settle_error
 from canonq.flows.world import World
 from canonq.wiring import live
 from workers.factory import HEAVY, LIGHT
@@ -39,6 +39,8 @@ def take(task: Task[Any, Any], step: str, given: object, sweep: str | None, acti
     try:
         world = live()
         recipe = recipe_of(given)
+        if sweep:
+            world = as_begun(world, sweep)
         if sweep is None and step in ("test", "promote") and _sent_on(task, world, recipe):
             raise Ignore
         journal = world.sweeps.journal(sweep) if sweep else world.sweeps.call_journal(task.request.root_id or task.request.id)

@@ -25,7 +25,7 @@ from canonq.core.errors import CanonqError
 from canonq.core.names import recipe_name
 from canonq.core.reconcile import Chain, Mend, mend, read_value
 from canonq.flows.room import tidy
-from canonq.flows.sweep import give_up, outcome_of, settle_error, summary
+from canonq.flows.sweep import as_begun, give_up, outcome_of, settle_error, summary
 from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import live
@@ -116,7 +116,7 @@ def _is_old(world: World, sweep: str) -> bool:
 def _mend(world: World, sweep: str, recipe: str, queued_now: Callable[[], set[tuple[str, str]]]) -> list[str]:
     try:
         recipe_name(recipe)
-        enrolment = world.checkout.enrolment(recipe)
+        enrolment = as_begun(world, sweep).checkout.enrolment(recipe)
     except CanonqError as error:  # no chain can be made for it
         settle_error(world, sweep, recipe, "enrolment", error)
         return [f"{recipe}: {error}"]

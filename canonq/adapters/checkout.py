@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import hashlib
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from canonq.adapters.files import told
 from canonq.adapters.programs import plain_environment, read
 from canonq.core.enrolment import Enrolment, parse_enrolment
 from canonq.core.errors import CanonqError, HollowSweep, WrongUse
@@ -13,6 +19,10 @@ from canonq.core.names import RECIPE_NAME, recipe_name, shown
 
 ENROLMENT_FILE = "recipe.toml"
 NO_CHECKOUT = "not a git checkout"
+#: What nobody but canonq reads: a folder with one of them was meant as an enrolment.
+_OURS = frozenset({"hooks.py", "install_steps.sh", "compose.canonq.yml"})
+_READINGS = 5  #: how often an enrolment is read that changes while it is
+_GIT_LIMIT = 30.0  #: seconds
 
 
 @dataclass(frozen=True)
@@ -32,8 +42,9 @@ class Enrolled:
 class Checkout:
     """Reads enrolments; writes nothing."""
 
-    def __init__(self, repo: Path | None) -> None:
+    def __init__(self, repo: Path | None, readings: Path | None = None) -> None:
         self._repo = repo
+        self._readings = readings  #: enrolments that were kept when a sweep began
 
     @property
     def root(self) -> Path:
@@ -43,7 +54,7 @@ class Checkout:
                 "No checkout is configured: CANONQ_REPO is not set.",
                 mend="set CANONQ_REPO (or `repo` in canonq.toml) to the folder that holds tests/<recipe>/recipe.toml.",
             )
-        if not self._repo.is_dir():
+        if self._readings is None and not self._repo.is_dir():
             raise HollowSweep(f"The checkout {self._repo} (CANONQ_REPO) is not there.", mend="clone it, or correct the path.")
         return self._repo.resolve()
 
@@ -57,18 +68,27 @@ class Checkout:
 
     def folder(self, recipe: str) -> Path:
         """One recipe's enrolment folder."""
-        return self.tests / recipe_name(recipe)
+        name = recipe_name(recipe)
+        if self._readings is not None and (self._readings / name).is_dir():
+            return self._readings / name
+        return self.tests / name
 
     def enrolled(self) -> Enrolled:
-        """Read every enrolment; a broken one is kept with its error. HollowSweep when there is none at all."""
+        """Read every enrolment; one that is broken, cannot be read or is misspelt is kept with its error.
+
+        HollowSweep when there is none at all.
+        """
         tests = self.tests
         found, broken, off = {}, {}, []
         try:
-            folders = sorted(path.parent for path in tests.glob(f"*/{ENROLMENT_FILE}"))
+            with os.scandir(tests) as entries:
+                folders = sorted(tests / entry.name for entry in entries if _may_be_one(entry))
         except OSError as error:
             raise HollowSweep(f"{tests} cannot be read: {error.strerror}.", mend="let canonq read it.") from error
         for folder in folders:
             try:
+                if not _is_enrolment(folder):
+                    continue
                 enrolment = self._read(folder)
             except CanonqError as error:
                 broken[folder.name] = error
@@ -88,15 +108,50 @@ class Checkout:
     def enrolment(self, recipe: object) -> Enrolment:
         """One recipe's enrolment, switched off or not. WrongUse, naming the enrolled ones, when there is none."""
         name = recipe_name(recipe)
-        path = self.tests / name / ENROLMENT_FILE
-        if not path.is_file():
+        folder = self.folder(name)
+        if not (folder.is_dir() and _is_enrolment(folder)):
             known = ", ".join(self.enrolled().names)
             raise WrongUse(
-                f"The recipe {shown(name)} is not enrolled: there is no {path}.",
+                f"The recipe {shown(name)} is not enrolled: there is no {folder / ENROLMENT_FILE}.",
                 mend=f"enrolled are: {known}.",
                 code="not-enrolled",
             )
-        return self._read(path.parent)
+        return self._read(folder)
+
+    def keep(self, recipe: str, readings: Path) -> None:
+        """Copy a recipe's enrolment to `readings`, as it is at one moment, with what lies beside the recipes for all."""
+        source, target = self.tests / recipe_name(recipe), readings / recipe_name(recipe)
+        if target.is_dir():
+            return
+        with told(readings):
+            readings.mkdir(parents=True, exist_ok=True)
+            for path in self.tests.iterdir():
+                shared, link = not (path / ENROLMENT_FILE).exists(), readings / path.name
+                if shared and not os.path.lexists(link):
+                    with contextlib.suppress(FileExistsError):
+                        link.symlink_to(path)
+            for _ in range(_READINGS):
+                half = Path(tempfile.mkdtemp(prefix=".new-", dir=readings))
+                before = _digest(source)
+                _copy(source, half)
+                if _digest(half) == before == _digest(source):
+                    break
+                shutil.rmtree(half, ignore_errors=True)
+            else:
+                raise WrongUse(
+                    f"{source} changed again and again while it was read.", mend="sweep again.", code="enrolment-invalid"
+                )
+            try:
+                half.chmod(0o755)
+                half.rename(target)
+            except OSError:
+                shutil.rmtree(half, ignore_errors=True)
+                if not target.is_dir():  # else another worker has kept it just now
+                    raise
+
+    def reading(self, readings: Path) -> Checkout:
+        """The same checkout, with the enrolments that were kept as they were when they were."""
+        return Checkout(self._repo, readings)
 
     def _read(self, folder: Path) -> Enrolment:
         path = folder / ENROLMENT_FILE
@@ -114,21 +169,86 @@ class Checkout:
 
     def digest(self, recipe: str) -> str:
         """Digest of all files of an enrolment, so that a changed one releases a held red."""
-        folder = self.folder(recipe)
-        summed = hashlib.sha256()
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                summed.update(f"{path.relative_to(folder)}\0{path.stat().st_mode & 0o111}\0".encode())
-                summed.update(hashlib.sha256(path.read_bytes()).digest())
-        return summed.hexdigest()
+        return _digest(self.folder(recipe))
+
+    def was_removed(self, recipe: str, since: str) -> bool:
+        """Whether a recipe was taken out by a commit after the revision `since`: somebody meant it."""
+        file = f"./tests/{recipe}/{ENROLMENT_FILE}"
+        then, now = self._git("cat-file", "-e", f"{since.removesuffix('+U')}:{file}"), self._git("cat-file", "-e", f"HEAD:{file}")
+        return then is not None and now is None and self._git("rev-parse", "HEAD") is not None
+
+    def behind(self) -> str | None:
+        """What its remote has for its branch and it has not, as a sentence; None when it has all, or that cannot be told."""
+        branch = (self._git("symbolic-ref", "--short", "HEAD") or "").strip()
+        remote = (self._git("remote") or "").partition("\n")[0].strip()
+        if not branch or not remote:
+            return None
+        newest = (self._git("ls-remote", "--heads", remote, branch) or "").partition("\t")[0]
+        if not newest or self._git("merge-base", "--is-ancestor", newest, "HEAD") is not None:
+            return None
+        return f"The checkout {self.root} is behind its remote: {branch} is at {newest[:12]} there."
+
+    def _git(self, *arguments: str) -> str | None:
+        """What a git command says about the checkout, whoever owns it; None when it fails."""
+        # What runs from this folder is trusted; git need not mistrust its owner, and a file system monitor is not asked for.
+        command = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", str(self.root), *arguments]
+        try:
+            ended = read(command, timeout=_GIT_LIMIT, env=plain_environment(GIT_TERMINAL_PROMPT="0"), harmless=True)
+        except CanonqError:
+            return None
+        return ended.raw.decode(errors="replace") if ended.status == 0 else None
 
     def revision(self) -> str:
         """Commit of the checkout with `+U` when it has changes, whoever owns it; NO_CHECKOUT when it is none."""
-        # What runs from this folder is trusted; git need not mistrust its owner, and a file system monitor is not asked for.
-        git = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", str(self.root)]
-        try:
-            head = read([*git, "rev-parse", "--verify", "HEAD"], timeout=30, env=plain_environment(), harmless=True)
-            changed = read([*git, "status", "--porcelain"], timeout=120, env=plain_environment(), harmless=True)
-        except CanonqError:
+        commit = self._git("rev-parse", "--verify", "HEAD")
+        if commit is None:
             return NO_CHECKOUT
-        return f"{head.output[:12]}{'+U' if changed.output.strip() else ''}" if head.status == 0 else NO_CHECKOUT
+        return f"{commit.strip()[:12]}{'+U' if self._git('status', '--porcelain') else ''}"
+
+
+def _may_be_one(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry below tests/ is a folder of a recipe, or a link that was to be one; `_` and `.` begin other names."""
+    return not entry.name.startswith((".", "_")) and (entry.is_dir() or entry.is_symlink())
+
+
+def _is_enrolment(folder: Path) -> bool:
+    """Whether a folder enrols a recipe. WrongUse when it was to, and does not: it must not drop out in silence."""
+    try:
+        with os.scandir(folder) as entries:
+            names = {entry.name for entry in entries}
+    except OSError as error:
+        raise WrongUse(
+            f"{folder} cannot be read: {error.strerror}.", mend="let canonq read it.", code="enrolment-invalid"
+        ) from error
+    if ENROLMENT_FILE in names:
+        return True
+    spelt = difflib.get_close_matches(ENROLMENT_FILE, sorted(names), n=1, cutoff=0.8)
+    meant = spelt or sorted(names & _OURS)
+    if meant:
+        raise WrongUse(
+            f"{folder} has {meant[0]} and no {ENROLMENT_FILE}.",
+            mend=f"write {ENROLMENT_FILE} (`enrolled = false` switches it off), or begin the folder's name with '_'.",
+            code="enrolment-missing",
+        )
+    return False
+
+
+def _digest(folder: Path) -> str:
+    summed = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            summed.update(f"{path.relative_to(folder)}\0{path.stat().st_mode & 0o111}\0".encode())
+            summed.update(hashlib.sha256(path.read_bytes()).digest())
+    return summed.hexdigest()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy all that a digest looks at; a link to a folder still leads there."""
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        if "__pycache__" in path.parts:
+            continue
+        if path.is_dir():
+            copy.symlink_to(path.resolve()) if path.is_symlink() else copy.mkdir()
+        elif path.is_file():
+            shutil.copy(path, copy)

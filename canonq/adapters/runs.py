@@ -229,16 +229,17 @@ class Sweeps:
             yield
 
     def last_enrolled(self) -> dict[str, Any]:
-        """Who was enrolled at the last whole sweep: {"names", "revision"}; empty when there was none."""
+        """Who was enrolled at the last whole sweep: {"names", "revision", "behind_since"}; empty when there was none."""
         try:
             return _read(self._root / "enrolled.json")
         except CanonqError as error:
             log.error("Who was enrolled last time is not known: %s", error)
             return {}
 
-    def remember_enrolled(self, names: Collection[str], revision: str) -> None:
-        """Keep who is enrolled, for the next whole sweep to compare with."""
-        write_json(self._root / "enrolled.json", {"names": sorted(names), "revision": revision})
+    def remember_enrolled(self, names: Collection[str], revision: str, behind_since: float | None) -> None:
+        """Keep who is enrolled and since when the checkout is behind, for the next whole sweep to compare with."""
+        kept = {"names": sorted(names), "revision": revision, "behind_since": behind_since}
+        write_json(self._root / "enrolled.json", kept)
 
     def open(self, sweep: str, record: dict[str, Any]) -> None:
         """Put a new sweep on record."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from canonq.adapters.checkout import Enrolled
@@ -28,6 +29,9 @@ from canonq.flows.discovery import Discovered, discover
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")
+
+#: Seconds after which a checkout that is behind its remote is told by the exit status.
+_STALE_AFTER = 3 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,11 @@ def open_sweep(
                 "awaited": awaited,
                 "checkout": str(world.checkout.root),
                 "revision": world.checkout.revision(),
+                "findings": [] if recipes else _findings(world, enrolled),
             },
         )
+        log.warning("Sweep %s: %s enrolled: %s; %s switched off; at revision %s", sweep, len(wanted), ", ".join(wanted),
+                    len(enrolled.off), world.checkout.revision())  # fmt: skip
     # Who is swept is what was put on record: the checkout may have changed since.
     wanted = world.sweeps.read(sweep)["enrolled"]
     if world.sweeps.closed(sweep):
@@ -95,6 +102,26 @@ def open_sweep(
         _settle_unreadable(world, sweep, name)
     chains = tuple(enrolled.recipes[name] for name in wanted if name in enrolled.recipes and name not in settled)
     return Opened(sweep, chains, named)
+
+
+def _findings(world: World, enrolled: Enrolled) -> list[str]:
+    """What a whole sweep has to tell of itself: recipes that are gone since the last one, and a checkout that is old."""
+    last = world.sweeps.last_enrolled()
+    gone = set(last.get("names", [])) - {*enrolled.names, *enrolled.off}
+    missing = sorted(name for name in gone if not world.checkout.was_removed(name, str(last.get("revision"))))
+    behind, now = world.checkout.behind(), world.now().timestamp()
+    since = min(now, float(last.get("behind_since") or now)) if behind else None
+    # Those that are missing are missed until somebody says that they are to be.
+    world.sweeps.remember_enrolled([*enrolled.names, *missing], world.checkout.revision(), since)
+    found = []
+    if missing:
+        found.append(
+            f"{len(missing)} fewer enrolled than last time: {', '.join(missing)}. Mend: put them back, write enrolled = false, "
+            "or remove them in a commit."
+        )
+    if behind and since is not None and now - since > _STALE_AFTER:
+        found.append(f"{behind} It has been for {(now - since) / 86400:.0f} days. Mend: run `git pull` there.")
+    return found
 
 
 def _settle_unreadable(world: World, sweep: str, recipe: str) -> Enrolment | None:
@@ -138,10 +165,36 @@ def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> d
 
 def _begin(world: World, sweep: str, chains: Sequence[Enrolment], begin: Callable[[Enrolment], None]) -> None:
     world.sweeps.begin(sweep, [one.recipe for one in chains])
+    chains = [one for one in chains if _keep_reading(world, sweep, one)]
     for enrolment in sorted(chains, key=lambda one: -(expected_seconds(world.runs.verdicts(one.recipe)) or 0)):
         if world.sweeps.closed(sweep):
             return
         begin(enrolment)
+
+
+def _keep_reading(world: World, sweep: str, enrolment: Enrolment) -> bool:
+    """Read an enrolment, and those it depends on, once for the whole sweep; one that cannot be is settled as that error."""
+    try:
+        left, seen = [enrolment.recipe], set()
+        while left:
+            name = left.pop()
+            if name not in seen:
+                seen.add(name)
+                world.checkout.keep(name, _readings(world, sweep))
+                left += as_begun(world, sweep).checkout.enrolment(name).deps
+    except CanonqError as error:
+        settle_error(world, sweep, enrolment.recipe, "enrolment", error)
+        return False
+    return True
+
+
+def as_begun(world: World, sweep: str) -> World:
+    """The world with the enrolments that the sweep has read: what changes while it goes on is proven the next night."""
+    return replace(world, checkout=world.checkout.reading(_readings(world, sweep)))
+
+
+def _readings(world: World, sweep: str) -> Path:
+    return world.sweeps.folder(sweep) / "tests"
 
 
 def finish(world: World, sweep: str) -> dict[str, Any] | None:
@@ -278,7 +331,7 @@ def retry_deferred(world: World, sweep: str, start: Callable[[Enrolment], None])
     for outcome, action in _waiting(world, sweep):
         if action != "again" or not _take_back(world, sweep, outcome):
             continue
-        if enrolment := _settle_unreadable(world, sweep, outcome.recipe):
+        if enrolment := _settle_unreadable(as_begun(world, sweep), sweep, outcome.recipe):
             start(enrolment)
             started.append(outcome.recipe)
     return started

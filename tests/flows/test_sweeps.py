@@ -360,3 +360,59 @@ def test_a_record_of_nights_that_cannot_be_read_costs_no_night(tmp_path: Path, t
     world.sweeps.claim("20260616T030000Z", "beat-1")
     (tmp_path / "state" / "sweeps" / "nights.json").write_text(text)
     assert world.sweeps.claim("20260617T030000Z", "beat-2")
+
+
+# -- who is enrolled ----------------------------------------------------------------------------------------
+
+
+def finish_whole(place: Place) -> dict[str, Any]:
+    """A whole sweep in which nothing is new."""
+    world = place.world
+    opened = open_sweep(world, ())
+    for enrolment in opened.chains:
+        world.sweeps.settle(opened.sweep, Outcome(recipe=enrolment.recipe, outcome="skipped", reason="no-new-version"))
+    return finish(world, opened.sweep) or {}
+
+
+def test_fewer_enrolled_than_last_time_is_told_until_somebody_says_so(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for name in ("site", "blog", "wiki"):
+        place.recipe(name)
+    assert finish_whole(place)["exit_status"] == 0
+    for name in ("blog", "wiki"):
+        (tmp_path / "checkout" / "tests" / name).rename(tmp_path / name)
+    for _ in range(2):
+        whole = finish_whole(place)
+        assert whole["exit_status"] == 1
+        assert "2 fewer enrolled than last time: blog, wiki." in whole["findings"][0]
+    place.enrol("blog", "https://git.example.org/blog.git", "enrolled = false\n")
+    (tmp_path / "wiki").rename(tmp_path / "checkout" / "tests" / "wiki")
+    assert (finish_whole(place)["findings"], finish_whole(place)["exit_status"]) == ([], 0)
+
+
+def test_a_sweep_of_named_recipes_misses_nobody(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for name in ("site", "blog"):
+        place.recipe(name)
+    finish_whole(place)
+    opened = open_sweep(place.world, ["site"])
+    assert summary(place.world, opened.sweep)["findings"] == []
+    assert finish_whole(place)["findings"] == []
+
+
+def test_steps_of_a_sweep_see_the_enrolment_as_it_was_when_the_sweep_began(sweeping: Sweeping) -> None:
+    begun = start(sweeping.world, open_sweep(sweeping.world, (), sweeping.sweep, named=True), lambda enrolment: None)
+    assert begun["started"] == ["blog", "site"]
+    path = sweeping.place.folder / "checkout" / "tests" / "site" / "recipe.toml"
+    before = path.read_text()
+    path.write_text(f'{before}weight = "heavy"\n')
+    seen: list[tuple[str, str]] = []
+
+    def look(world: World) -> Decision:
+        seen.append((world.checkout.enrolment("site").weight, world.checkout.digest("site")))
+        return sweeping.skip("site")
+
+    sweeping.take("decide", "site", look)
+    assert sweeping.world.checkout.enrolment("site").weight == "heavy"
+    path.write_text(before)
+    assert seen == [("light", sweeping.world.checkout.digest("site"))]

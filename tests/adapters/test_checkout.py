@@ -1,0 +1,147 @@
+"""Nobody drops out of the enrolled in silence, and a sweep's reading of an enrolment stays as it was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from git.repo import Repo
+
+from canonq.adapters.checkout import Checkout
+from canonq.core.errors import CanonqError, HollowSweep
+
+TOML = 'upstream = "https://git.example.org/x.git"\n'
+
+
+@pytest.fixture
+def tests(tmp_path: Path) -> Path:
+    """The folder of enrolments, with one recipe."""
+    folder = tmp_path / "checkout" / "tests"
+    (folder / "site").mkdir(parents=True)
+    (folder / "site" / "recipe.toml").write_text(TOML)
+    return folder
+
+
+def checkout(tests: Path) -> Checkout:
+    return Checkout(tests.parent)
+
+
+def misspelt(folder: Path) -> None:
+    (folder / "recipe.tml").write_text(TOML)
+
+
+def hooks_only(folder: Path) -> None:
+    (folder / "hooks.py").write_text("")
+
+
+def dangling(folder: Path) -> None:
+    (folder / "recipe.toml").symlink_to(folder / "nowhere")
+
+
+def no_text(folder: Path) -> None:
+    (folder / "recipe.toml").write_bytes(b"\xff\xfe")
+
+
+def a_folder(folder: Path) -> None:
+    (folder / "recipe.toml").mkdir()
+
+
+@pytest.mark.parametrize("make", [misspelt, hooks_only, dangling, no_text, a_folder])
+def test_an_enrolment_that_is_none_is_accounted_for_and_says_why(tests: Path, make: Callable[[Path], None]) -> None:
+    (tests / "blog").mkdir()
+    make(tests / "blog")
+    found = checkout(tests).enrolled()
+    assert found.names == ["blog", "site"]
+    assert "blog" in str(found.broken["blog"])
+    with pytest.raises(CanonqError) as told:
+        checkout(tests).enrolment("blog")
+    assert told.value.code == found.broken["blog"].code
+
+
+def test_an_unreadable_folder_and_a_link_to_nowhere_are_accounted_for(tests: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tests / "blog").mkdir()
+    (tests / "gone").symlink_to(tests.parent / "nowhere")
+    real = os.scandir
+
+    def scandir(path: Path) -> object:
+        if Path(path).name == "blog":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert checkout(tests).enrolled().names == ["blog", "gone", "site"]
+
+
+@pytest.mark.parametrize("name", ["_generic", "concurrency", "regression", "site-bad", ".cache"])
+def test_folders_of_fixtures_are_not_enrolled(tests: Path, name: str) -> None:
+    (tests / name).mkdir()
+    (tests / name / "test_it.py").write_text("")
+    (tests / name / "compose.yml").write_text("")
+    (tests / "README.md").write_text("")
+    found = checkout(tests).enrolled()
+    assert (found.names, found.broken) == (["site"], {})
+
+
+def test_nobody_but_switched_off_recipes_is_hollow(tests: Path) -> None:
+    (tests / "site" / "recipe.toml").write_text(f"{TOML}enrolled = false\n")
+    with pytest.raises(HollowSweep, match="1 with enrolled = false"):
+        checkout(tests).enrolled()
+
+
+def test_a_reading_stays_as_it_was_also_when_the_checkout_goes_away(tests: Path, tmp_path: Path) -> None:
+    folder, readings = tests / "site", tmp_path / "readings"
+    (folder / "hooks.py").write_text("1")
+    (folder / "data").mkdir()
+    (folder / "data" / "page.html").write_text("old")
+    (tests / "shared").mkdir()
+    (tests / "shared" / "helper.py").write_text("shared")
+    now = checkout(tests)
+    digest = now.digest("site")
+    now.keep("site", readings)
+    reading = now.reading(readings)
+    (folder / "recipe.toml").write_text(f'{TOML}weight = "heavy"\n')
+    (folder / "data" / "page.html").write_text("new")
+    now.keep("site", readings)
+    assert (reading.digest("site"), reading.enrolment("site").weight) == (digest, "light")
+    assert now.digest("site") != digest
+    assert (reading.folder("site") / "data" / "page.html").read_text() == "old"
+    assert (reading.folder("site") / ".." / "shared" / "helper.py").resolve().read_text() == "shared"
+    tests.rename(tests.parent / "away")
+    assert reading.enrolment("site").recipe == "site"
+    tests.parent.rename(tmp_path / "away")
+    assert reading.enrolment("site").recipe == "site"
+    assert reading.root == tests.parent
+    assert [path.name for path in readings.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_a_commit_has_removed_was_meant_and_what_is_just_gone_was_not(tests: Path) -> None:
+    (tests / "blog").mkdir()
+    (tests / "blog" / "recipe.toml").write_text(TOML)
+    repo = Repo.init(tests.parent, initial_branch="main")
+    repo.git.add("--all")
+    repo.git.commit("--message", "both")
+    before = checkout(tests).revision()
+    assert len(before) == 12
+    (tests / "blog" / "recipe.toml").unlink()
+    assert checkout(tests).revision() == f"{before}+U"
+    assert not checkout(tests).was_removed("blog", before)
+    repo.git.commit("--all", "--message", "blog goes")
+    assert checkout(tests).was_removed("blog", before)
+    assert not checkout(tests).was_removed("site", before)
+    assert not checkout(tests).was_removed("blog", "not a git checkout")
+
+
+def test_a_checkout_says_when_it_is_behind_its_remote(tests: Path, tmp_path: Path) -> None:
+    assert checkout(tests).behind() is None
+    ours = Repo.init(tests.parent, initial_branch="main")
+    ours.git.add("--all")
+    ours.git.commit("--message", "one")
+    theirs = ours.clone(tmp_path / "theirs")
+    ours.create_remote("origin", str(tmp_path / "theirs"))
+    assert checkout(tests).behind() is None
+    theirs.git.commit("--allow-empty", "--message", "two")
+    told = checkout(tests).behind()
+    assert told is not None
+    assert theirs.head.commit.hexsha[:12] in told
