@@ -250,15 +250,27 @@ class SwarmEngine:
     def ensure_network(self, name: str) -> None:
         """See ports.Engine.ensure_network."""
         with _translated(f"make the network {name}"):
-            if any(network["Name"] == name for network in self._api.networks(names=[name])):
+            if self._has_network(name):
                 return
             try:
                 self._api.create_network(
                     name, driver="overlay", attachable=True, check_duplicate=True, labels={LABEL_KIND: "infrastructure"}
                 )
-            except docker.errors.APIError as error:
-                if error.status_code != 409:  # another run made it at the same moment
+            except docker.errors.APIError:
+                # Another run may have made it at the same moment; Swarm tells that in several ways, so it is looked for.
+                if not self._has_network(name):
                     raise
+
+    def _has_network(self, name: str) -> bool:
+        """Whether the network is there. HostProblem when it is one of this host alone, which no stack can use."""
+        found = [network for network in self._api.networks(names=[name]) if network["Name"] == name]
+        if found and all(network.get("Scope") != "swarm" for network in found):
+            raise HostProblem(
+                f"The network {name} is there, but for this host alone; Swarm needs one of its own.",
+                mend=f"`docker network rm {name}`, then `docker network create -d overlay --attachable {name}`.",
+                code="network-scope",
+            )
+        return bool(found)
 
     def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
         """See ports.Engine.put_secret."""
