@@ -18,7 +18,7 @@ from typing import Any
 
 from canonq.adapters.files import told, write_durably
 from canonq.adapters.volumes import archive, archive_problem, copy_tree, sync_tree, unpack_archive
-from canonq.core.errors import CanonqError
+from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.records import Snapshot
 
 ARCHIVE = "volumes.tar.zst"
@@ -113,7 +113,14 @@ def unpack(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
         unpack_archive(kept, volumes)
         return
     for key, folder in volumes.items():
-        copy_tree(Path(kept.path) / key, folder)
+        source = Path(kept.path) / key
+        copy_tree(source, folder)
+        if _listed(folder, source) != _listed(source, source):
+            raise HostProblem(
+                f"What came out of the snapshot is not what is in it: the volume '{key}' differs.",
+                mend="look at the disk that Docker's volumes are on, and at its room; the snapshot itself is whole.",
+                code="unpack-failed",
+            )
 
 
 def _tree_problem(kept: Snapshot) -> str | None:
@@ -134,12 +141,12 @@ def _tree_problem(kept: Snapshot) -> str | None:
     )
 
 
-def _listed(root: Path) -> list[dict[str, Any]]:
-    """Every entry of a tree below its generation's folder, in a fixed order."""
-    above = os.fsencode(root.parent)
+def _listed(root: Path, named: Path | None = None) -> list[dict[str, Any]]:
+    """Every entry below a folder, in a fixed order, by the names that it has in its generation's folder."""
+    above, whole = os.fsencode(root), os.fsencode((named or root).name)
     return [
         {
-            "path": os.fsdecode(os.path.relpath(path, above)),
+            "path": os.fsdecode(os.path.join(whole, os.path.relpath(path, above))),
             "kind": stat.filemode(found.st_mode)[0],
             "mode": oct(stat.S_IMODE(found.st_mode)),
             "owner": f"{found.st_uid}:{found.st_gid}",

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import subprocess
+import tarfile
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -32,6 +33,13 @@ _LEVEL = 3
 _ONLY_WHILE_IT_RUNS = (".pid", ".lock")
 _AHEAD = 16  #: chunks that may wait to be written
 _TAR_LIMIT = 6 * 3600.0  #: seconds
+_KINDS = {
+    tarfile.DIRTYPE: stat.S_IFDIR,
+    tarfile.SYMTYPE: stat.S_IFLNK,
+    tarfile.FIFOTYPE: stat.S_IFIFO,
+    tarfile.CHRTYPE: stat.S_IFCHR,
+    tarfile.BLKTYPE: stat.S_IFBLK,
+}  #: kind of a member -> kind of a file; all others are regular files
 
 
 def copy_tree(source: Path, target: Path) -> None:
@@ -68,10 +76,10 @@ def archive(volumes: Mapping[str, Path], path: Path, progress: Callable[[int], N
 
     `progress` is told now and then how many bytes were read. Memory is bounded, whatever the size.
     """
-    command = ["tar", "--create", "--numeric-owner", "--xattrs", "--acls", "--sparse", "--directory=/"]
-    for key, folder in volumes.items():
+    for folder in volumes.values():
         _can_read(folder)
-        command.append(_renamed(str(folder).lstrip("/"), key))
+    command = ["tar", "--create", "--numeric-owner", "--xattrs", "--acls", "--sparse", "--directory=/"]
+    command += _renamed({str(folder).lstrip("/"): key for key, folder in volumes.items()})
     command += ["--files-from=/dev/null"] if not volumes else ["--", *(str(folder).lstrip("/") for folder in volumes.values())]
     with told(path), path.open("xb") as file:
         checksum, read = _compress(command, file, progress)
@@ -81,11 +89,23 @@ def archive(volumes: Mapping[str, Path], path: Path, progress: Callable[[int], N
     return Snapshot(path=str(path), bytes=path.stat().st_size, checksum=f"sha256:{checksum}", content_bytes=read)
 
 
-def _renamed(old: str, new: str) -> str:
-    """tar's option that calls the member `old`, and all below it, `new`; targets of symbolic links stay as they are."""
-    pattern = re.sub(r"([][\\.*^$,])", r"\\\1", old)
-    replacement = re.sub(r"([\\&,])", r"\\\1", new)
-    return f"--transform=flags=rhS;s,^{pattern}\\(/\\|$\\),{replacement}\\1,"
+def _renamed(names: Mapping[str, str]) -> list[str]:
+    """tar's options that call each member `old`, and all below it, `new`; targets of symbolic links stay as they are.
+
+    tar applies one rule after the other to the same name, so each goes by way of a mark that neither a path nor a
+    volume's key begins with: what one rule has renamed, no other rule can take for its own.
+    """
+    steps = [(old, f"@{number}@") for number, old in enumerate(names)]
+    steps += [(f"@{number}@", new) for number, new in enumerate(names.values())]
+    return [f"--transform=flags=rhS;s,^{_pattern(old)}\\(/\\|$\\),{_replacement(new)}\\1," for old, new in steps]
+
+
+def _pattern(text: str) -> str:
+    return re.sub(r"([][\\.*^$,])", r"\\\1", text)
+
+
+def _replacement(text: str) -> str:
+    return re.sub(r"([\\&,])", r"\\\1", text)
 
 
 def _compress(command: list[str], file: IO[bytes], progress: Callable[[int], None]) -> tuple[str, int]:
@@ -151,14 +171,17 @@ def archive_problem(kept: Snapshot) -> str | None:
 
 
 def unpack_archive(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
-    """Put an archive's data into folders (key -> folder), each made to hold exactly that; all in one pass."""
+    """Put an archive's data into folders (key -> folder), each made to hold exactly that; all in one pass.
+
+    HostProblem (`unpack-failed`) when what came out is not what the archive lists.
+    """
     for folder in volumes.values():
         run_checked(["find", str(folder), "-mindepth", "1", "-delete"], f"empty {folder}")
     if not volumes:
         return
     # From the root, under each folder's own path, so that its owner and mode come back as well.
     command = ["tar", "--extract", "--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*", "--acls",
-               "--directory=/", *(_renamed(key, str(folder).lstrip("/")) for key, folder in volumes.items()),
+               "--directory=/", *_renamed({key: str(folder).lstrip("/") for key, folder in volumes.items()}),
                "--", *volumes]  # fmt: skip
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said, env=plain_environment(), start_new_session=True)
@@ -172,6 +195,61 @@ def unpack_archive(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
         finally:
             process.kill()
             process.wait()
+    _compare(kept, volumes)
+
+
+def _compare(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
+    """See that each folder holds what the archive lists for it, and nothing else; content was proven by the checksum."""
+    count = dict.fromkeys(volumes, 0)
+    with Path(kept.path).open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file, read_size=_CHUNK) as stream:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK, errors="surrogateescape") as listing:
+            for member in listing:
+                listing.members = []  # type: ignore[attr-defined]  # it would keep them all
+                place = _placed(member.name, volumes)
+                if place is None:
+                    continue  # of a volume that was not asked for
+                count[member.name.partition("/")[0]] += 1
+                if problem := _differs(member, place, volumes):
+                    raise _not_unpacked(f"{member.name} {problem}")
+    for key, folder in volumes.items():
+        found = 1 + sum(len(folders) + len(files) for _, folders, files in os.walk(os.fsencode(folder)))
+        if found != count[key]:
+            raise _not_unpacked(f"the volume '{key}' has {found} entries, and the archive lists {count[key]}")
+
+
+def _placed(name: str, volumes: Mapping[str, Path]) -> bytes | None:
+    key, _, below = name.partition("/")
+    return os.path.join(os.fsencode(volumes[key]), os.fsencode(below)) if key in volumes else None
+
+
+def _differs(member: tarfile.TarInfo, place: bytes, volumes: Mapping[str, Path]) -> str | None:
+    """What is not as the archive has it, or None."""
+    try:
+        found = os.lstat(place)
+    except OSError as error:
+        return f"is not there ({error.strerror})"
+    if member.islnk():
+        other = _placed(member.linkname, volumes)
+        return None if other and os.path.samestat(found, os.lstat(other)) else "is not the hard link that it was"
+    if stat.S_IFMT(found.st_mode) != _KINDS.get(member.type, stat.S_IFREG):
+        return "is of another kind"
+    if member.isreg() and found.st_size != member.size:
+        return f"has {found.st_size} bytes instead of {member.size}"
+    if member.issym() and os.readlink(place) != os.fsencode(member.linkname):
+        return "points elsewhere"
+    if (found.st_uid, found.st_gid) != (member.uid, member.gid) and os.geteuid() == 0:
+        return "has another owner"
+    if not member.issym() and stat.S_IMODE(found.st_mode) != member.mode & 0o7777:
+        return "has another mode"
+    return None
+
+
+def _not_unpacked(why: str) -> HostProblem:
+    return HostProblem(
+        f"What came out of the snapshot is not what is in it: {why}.",
+        mend="look at the disk that Docker's volumes are on, and at its room; the snapshot itself is whole.",
+        code="unpack-failed",
+    )
 
 
 def _can_read(folder: Path) -> None:

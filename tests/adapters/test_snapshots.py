@@ -98,6 +98,20 @@ def test_whatever_was_done_to_it_is_told_and_nothing_is_restored(damage: str, ke
     assert tree(target) == before
 
 
+def test_a_copy_of_a_tree_that_is_not_what_was_kept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = generation(tmp_path / "kept", "tree", {"data": furnish(tmp_path / "source")})
+    real = snapshots.copy_tree
+
+    def losing(source: Path, target: Path) -> None:
+        real(source, target)
+        (target / "empty").unlink()
+
+    monkeypatch.setattr(snapshots, "copy_tree", losing)
+    with pytest.raises(CanonqError) as raised:
+        snapshots.unpack(kept, {"data": made(tmp_path / "target")})
+    assert raised.value.code == "unpack-failed"
+
+
 @pytest.mark.parametrize("change", ["mode", "added", "xattr", "retargeted"])
 def test_what_was_changed_in_a_tree_is_named(change: str, tmp_path: Path) -> None:
     kept = generation(tmp_path / "kept", "tree", {"data": furnish(tmp_path / "source")})

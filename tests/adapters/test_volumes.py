@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,6 +169,47 @@ def test_volumes_do_not_mix(tmp_path: Path) -> None:
     assert {key: {path.name: path.read_text() for path in folder.iterdir()} for key, folder in targets.items()} == {
         key: {"key": key} for key in volumes
     }
+
+
+@pytest.mark.parametrize("way", ["one after the other", "the other way round"])
+def test_a_volume_called_as_a_part_of_a_path_is_not_taken_for_that_path(tmp_path: Path, way: str) -> None:
+    """Keys such as `var` and `docker` are words of the very folders that the data goes to."""
+    words = [*tmp_path.parts[1:], "old", "new", "conf", "conf-2", "conf.2", "_data"]
+    keys = list(dict.fromkeys(words if way.startswith("one") else reversed(words)))
+    old = {key: made(tmp_path / "old" / key) for key in keys}
+    for key, folder in old.items():
+        (folder / "whose").write_text(key)
+        for inside in keys:
+            (folder / inside).mkdir()
+            (folder / inside / "whose").write_text(f"{inside} in {key}")
+    new = {key: made(tmp_path / "new" / key) for key in keys}
+    unpack_archive(archive(old, tmp_path / "archive"), new)
+    for key in keys:
+        assert tree(new[key]) == tree(old[key]), key
+
+
+def losing(name: str, kind: str) -> list[str]:
+    """A tar that unpacks everything and then spoils one thing, as a failing disk or a wrong rule would."""
+    spoil = {"gone": "rm -f", "cut": "truncate -s 1", "mode": "chmod 0642", "more": "touch"}[kind]
+    return ["sh", "-c", f'/bin/tar "$@" && {spoil} "{name}"', "tar"]
+
+
+@pytest.mark.parametrize("kind", ["gone", "cut", "mode", "more"])
+def test_what_came_out_is_compared_with_what_the_archive_lists(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = snapshot_of_one_file(tmp_path)
+    target = made(tmp_path / "target")
+    real = subprocess.Popen
+
+    def spoiling(command: list[str], **options: Any) -> Any:
+        spoilt = target / ("new" if kind == "more" else "file")
+        return real([*losing(str(spoilt), kind), *command[1:]] if command[0] == "tar" else command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", spoiling)
+    with pytest.raises(HostProblem) as raised:
+        unpack_archive(kept, {"data": target})
+    assert raised.value.code == "unpack-failed"
 
 
 def test_a_volume_whose_folders_name_begins_as_anothers_comes_back(tmp_path: Path) -> None:
