@@ -43,6 +43,7 @@ def live(settings: Settings | None = None) -> World:
         client = redis_client(url)
     except ValueError as error:
         raise WrongConfiguration(f"CANONQ_REDIS_URL cannot be used: {error}.", mend="write redis://host:port/0.") from error
+    registry = Registry(state / "warm")
     repos = GitRepos(state / "repos", GitProgram(_git_limits(settings)))
     return World(
         settings=settings,
@@ -51,8 +52,8 @@ def live(settings: Settings | None = None) -> World:
         mirrors=Mirrors(repos),
         forge=_forge(settings),
         engine=engine,
-        locks=RedisLocks(client, state / "warm", instance=instance, lease=settings.lease),
-        registry=Registry(state / "warm"),
+        locks=RedisLocks(client, state / "warm", instance=instance, lease=settings.lease, newest=registry.newest_fence),
+        registry=registry,
         runs=Runs(state / "runs"),
         sweeps=Sweeps(state / "sweeps"),
         host=Host(state / "locks"),

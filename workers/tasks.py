@@ -10,6 +10,7 @@ from celery import Task, chain
 from beat_schedule import this_night
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, WrongUse
+from canonq.core.gate import Again
 from canonq.core.names import shown
 from canonq.core.records import Decision, Synced, Verdict
 from canonq.flows.decide import decide_recipe
@@ -101,10 +102,19 @@ def test(
 
 
 @app.task(bind=True, throws=(StepFailed,), name="canonq.promote")
-def promote(self: Task[Any, Any], proven: Any) -> dict[str, Any]:
-    """Verdict, or a recipe's name for its newest verdict -> Promotion."""
+def promote(self: Task[Any, Any], proven: Any, again: dict[str, str] | None = None) -> dict[str, Any]:
+    """Verdict, or a recipe's name for its newest verdict -> Promotion. `again` ({by, reason}): anew at its own version."""
     value = _read(proven, Verdict)
-    return take(self, "promote", proven, _sweep_of(value), lambda world: promote_recipe(world, value))
+    anew = _again(again) if again is not None else None
+    return take(self, "promote", proven, _sweep_of(value), lambda world: promote_recipe(world, value, anew))
+
+
+def _again(given: Any) -> Again:
+    """Who wants a canonical anew, and why."""
+    by, reason = (given.get("by"), given.get("reason")) if isinstance(given, dict) else (None, None)
+    if not (isinstance(by, str) and isinstance(reason, str) and by.strip() and reason.strip()):
+        raise StepFailed(f'bad-argument: {shown(given)} is not {{"by": WHO, "reason": WHY}}.')
+    return Again(by, reason)
 
 
 def _read(given: Any, kind: Any) -> Any:

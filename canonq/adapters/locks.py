@@ -65,6 +65,7 @@ class RedisLocks:
         lease: float = 60.0,
         renew_every: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        newest: Callable[[str], int] = lambda _: 0,
     ) -> None:
         self._redis = client
         self._warm = warm
@@ -72,6 +73,7 @@ class RedisLocks:
         self._lease = lease  #: seconds
         self._renew_every = renew_every or lease / 3  #: seconds
         self._clock = clock
+        self._newest = newest  #: the highest fence that a recipe's records have
 
     @contextlib.contextmanager
     def hold(self, recipe: str, holder: str, lane: Lane = "registry") -> Iterator[HeldRecipe | None]:
@@ -97,7 +99,8 @@ class RedisLocks:
 
     @contextlib.contextmanager
     def _held(self, recipe: str, lane: Lane, lock: Lock, fence_file: Path) -> Iterator[HeldRecipe]:
-        held = HeldRecipe(recipe, self._next_fence(_key(lane, recipe), fence_file), fence_file)
+        newest = self._newest(recipe) if lane == "registry" else 0
+        held = HeldRecipe(recipe, self._next_fence(_key(lane, recipe), fence_file, newest), fence_file)
         over = threading.Event()
         renewal = threading.Thread(target=self._renew, args=(lock, held, over), daemon=True, name=f"lease-{recipe}")
         renewal.start()
@@ -139,10 +142,11 @@ class RedisLocks:
                     return lock
         return None
 
-    def _next_fence(self, key: str, fence_file: Path) -> int:
+    def _next_fence(self, key: str, fence_file: Path, newest: int) -> int:
         with _away():
             counted = int(self._redis.incr(f"{key}:fence"))
-            fence = max(counted, read_fence(fence_file) + 1)
+            # Each of the three may have been lost; the record of the canonical is the last to go.
+            fence = max(counted, read_fence(fence_file) + 1, newest + 1)
             if fence != counted:
                 self._redis.set(f"{key}:fence", fence)
         write_durably(fence_file, str(fence).encode())

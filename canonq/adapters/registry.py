@@ -9,18 +9,27 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from canonq.adapters.files import told, write_json
+from canonq.adapters.files import told, write_durably, write_json
 from canonq.core.errors import RecordUnreadable
-from canonq.core.names import RECIPE_NAME, recipe_name
+from canonq.core.names import RECIPE_NAME, recipe_name, shown
 from canonq.core.records import SCHEMA, Canonical
+from canonq.core.retention import KEPT, Generation, generation_of
+from canonq.core.versions import NotARelease, parse
 from canonq.ports import Held
 
 RECORD = "canonical.json"
+OWN_RECORD = "record.json"  #: of a kept canonical, as it was promoted
+MARK = "in-force.json"  #: beside it, the record as it was when this canonical came into force last
 SECRETS = "secrets.json"
+NEWER_SCHEMA = "newer-schema"
 
 
 class Registry:
-    """Reads freely; writes only with proof that the recipe is held."""
+    """Reads freely; writes only with proof that the recipe is held.
+
+    Paths in the files are relative to the state folder. They are told from the generation's name alone, so that a state
+    folder that was moved, copied or named by another path has its snapshots.
+    """
 
     def __init__(self, warm: Path) -> None:
         self._warm = warm
@@ -31,7 +40,11 @@ class Registry:
 
     def generation(self, recipe: str, name: str) -> Path:
         """The folder of one kept canonical: its snapshot, secrets, env and record."""
-        return self.folder(recipe) / "canonicals" / name
+        return self.folder(recipe) / KEPT / name
+
+    def name_of(self, record: Canonical | None) -> str | None:
+        """The generation that a record names; None for a record of an older server."""
+        return generation_of(record.snapshot.path) if record and record.snapshot else None
 
     def folder_of(self, record: Canonical) -> Path | None:
         """The folder of a canonical's snapshot and secrets; None for a record of an older server."""
@@ -39,44 +52,92 @@ class Registry:
 
     def read(self, recipe: str) -> Canonical | None:
         """The record, or None when the recipe has none. RecordUnreadable names the file and what is wrong."""
-        path = self.folder(recipe) / RECORD
         try:
-            return _parse(path, _text(path), recipe)
+            return self._parsed(self.folder(recipe) / RECORD, recipe)
         except FileNotFoundError:
             return None
 
     def write(self, record: Canonical, held: Held) -> None:
         """Replace the record in one durable step. LockLost when `held` is not the newest holder any more."""
-        folder = self.folder(record.recipe)
-        kept = record.model_dump(mode="json", by_alias=True)
+        kept = self._stored(record)
         held.check()
-        write_json(folder / RECORD, kept)
+        write_json(self.folder(record.recipe) / RECORD, kept)
+
+    def write_own(self, record: Canonical, name: str) -> None:
+        """Write a kept canonical's record beside its snapshot; it is not in force by that."""
+        write_json(self.generation(record.recipe, name) / OWN_RECORD, self._stored(record))
+
+    def mark(self, record: Canonical) -> None:
+        """Note, beside its snapshot, that a record is in force. The caller holds the recipe and has read or written it so."""
+        name = self.name_of(record)
+        if name is None or not self.generation(record.recipe, name).is_dir():
+            return
+        path = self.generation(record.recipe, name) / MARK
+        known, _ = self._try(path, record.recipe)
+        if known is None or known.fence < record.fence:
+            write_json(path, self._stored(record))
 
     def recipes(self) -> list[str]:
-        """Recipes that have a record."""
-        return sorted(path.parent.name for path in self._warm.glob(f"*/{RECORD}"))
+        """Recipes that have a record, or that have lost it."""
+        return [name for name in self.begun() if (self.folder(name) / RECORD).exists() or self.all_generations(name)]
 
     def begun(self) -> list[str]:
         """Recipes that have a record, or whose first promotion was begun."""
         return sorted(path.name for path in self._warm.glob("*") if path.is_dir() and RECIPE_NAME.fullmatch(path.name))
 
-    def generations(self, recipe: str) -> list[Canonical]:
-        """Kept canonicals, oldest promotion first; half-built ones (no record yet) are left out."""
+    def all_generations(self, recipe: str) -> list[Generation]:
+        """Every folder of a canonical that was ever finished, oldest first, also of those that cannot be read."""
         found = []
-        for path in sorted((self.folder(recipe) / "canonicals").glob("*/record.json")):
-            found.append(_parse(path, _text(path), recipe))
-        return sorted(found, key=lambda record: record.promoted_at or "")
+        for folder in (self.folder(recipe) / KEPT).glob("*"):
+            if (folder / OWN_RECORD).exists() or (folder / MARK).exists():
+                record, problem = self._try(folder / OWN_RECORD, recipe)
+                found.append(Generation(folder.name, record, self._try(folder / MARK, recipe)[0], problem))
+        return sorted(found, key=lambda one: (one.fence, one.name))
+
+    def kept(self, recipe: str) -> list[Generation]:
+        """Those that were in force at some time: what can be gone back to, and what cannot be read."""
+        present = self._present(recipe)
+        return [one for one in self.all_generations(recipe) if one.was_in_force(present) or one.record is None]
+
+    def generations(self, recipe: str) -> list[Canonical]:
+        """Kept canonicals that can be read, in their order of succession."""
+        return [one.record for one in self.kept(recipe) if one.record is not None]
+
+    def last_in_force(self, recipe: str) -> Canonical | None:
+        """The newest record that was in force, by what is kept: for when the record itself is lost."""
+        kept = self.kept(recipe)
+        marks = [one.mark for one in kept if one.mark is not None] or [one.record for one in kept if one.record is not None]
+        return max(marks, key=lambda record: record.fence, default=None)
+
+    def newest_fence(self, recipe: str) -> int:
+        """The highest fence that any file of a recipe has: also where the fence's own file and Redis' memory are lost."""
+        known = [one for each in self.all_generations(recipe) for one in (each.record, each.mark) if one is not None]
+        record, _ = self._try(self.folder(recipe) / RECORD, recipe)
+        return max((one.fence for one in [*known, *([record] if record else [])]), default=0)
 
     def half_built(self, recipe: str) -> list[Path]:
         """Folders of canonicals that were never finished."""
-        folders = (self.folder(recipe) / "canonicals").glob("*")
-        return [folder for folder in folders if not (folder / "record.json").is_file()]
+        present = self._present(recipe)
+        folders = (self.folder(recipe) / KEPT).glob("*")
+        return [
+            folder
+            for folder in folders
+            if not (folder / OWN_RECORD).exists() and not (folder / MARK).exists() and folder.name != present
+        ]
 
     def drop_half_written(self, recipe: str) -> None:
         """Remove what a write of the record or of its fence left that was killed. The caller holds the recipe."""
-        for name in (RECORD, "registry.fence"):
-            for path in self.folder(recipe).glob(f".{name}.*"):
+        for path in [path for name in (RECORD, "registry.fence") for path in self.folder(recipe).glob(f".{name}.*")]:
+            path.unlink(missing_ok=True)
+        for name in (OWN_RECORD, MARK):
+            for path in (self.folder(recipe) / KEPT).glob(f"*/.{name}.*"):
                 path.unlink(missing_ok=True)
+
+    def set_aside(self, recipe: str) -> None:
+        """Keep a copy of a record that cannot be read, before another is written in its place."""
+        path = self.folder(recipe) / RECORD
+        if path.is_file():
+            write_durably(path.with_name(f"{RECORD}.unreadable"), path.read_bytes())
 
     def keep_secrets(self, folder: Path, secrets: dict[str, str]) -> None:
         """Keep a canonical's secrets beside its snapshot, for its owner's eyes only: its data needs them."""
@@ -97,8 +158,50 @@ class Registry:
         """Remove one kept canonical's files; its record goes first, so that it is never half a canonical."""
         folder = self.generation(recipe, name)
         with told(folder):
-            (folder / "record.json").unlink(missing_ok=True)
+            for own in (MARK, OWN_RECORD):
+                (folder / own).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _present(self, recipe: str) -> str | None:
+        return self.name_of(self._try(self.folder(recipe) / RECORD, recipe)[0])
+
+    def _try(self, path: Path, recipe: str) -> tuple[Canonical | None, str]:
+        """A record, or why there is none."""
+        try:
+            return self._parsed(path, recipe), ""
+        except FileNotFoundError:
+            return None, f"{path} is gone"
+        except RecordUnreadable as error:
+            return None, error.what
+
+    def _parsed(self, path: Path, recipe: str) -> Canonical:
+        """Read a file; paths of snapshots become absolute, below this state folder."""
+        record = _parse(path, _text(path), recipe)
+        if record.snapshot is None:
+            return record
+        place = self._absolute(record.snapshot.path, recipe)
+        if place is None:
+            raise _unreadable(path, f"snapshot.path {record.snapshot.path!r} is neither absolute nor below the state folder")
+        return record.model_copy(update={"snapshot": record.snapshot.model_copy(update={"path": place})})
+
+    def _absolute(self, text: str, recipe: str) -> str | None:
+        if name := generation_of(text):
+            return str(self.generation(recipe, name) / Path(text).name)
+        return text if Path(text).is_absolute() else None
+
+    def _stored(self, record: Canonical) -> dict[str, Any]:
+        """A record as it is written: the present schema, and paths relative to the state folder."""
+        kept = {**record.model_dump(mode="json", by_alias=True), "schema": SCHEMA}
+        kept["snapshot"] = self._relative(kept["snapshot"], record.recipe)
+        if isinstance(kept["previous"], dict) and "snapshot" in kept["previous"]:
+            kept["previous"]["snapshot"] = self._relative(kept["previous"]["snapshot"], record.recipe)
+        return kept
+
+    def _relative(self, snapshot: Any, recipe: str) -> Any:
+        if not isinstance(snapshot, dict) or not isinstance(path := snapshot.get("path"), str):
+            return snapshot
+        name = generation_of(path)
+        return {**snapshot, "path": f"{self._warm.name}/{recipe}/{KEPT}/{name}/{Path(path).name}"} if name else snapshot
 
 
 def _text(path: Path) -> str:
@@ -124,12 +227,19 @@ def _parse(path: Path, text: str, recipe: str) -> Canonical:
     if record.recipe != recipe:
         raise _unreadable(path, f"it is the record of '{record.recipe}'")
     if record.schema_ > SCHEMA:
-        raise _unreadable(path, f"it has schema {record.schema_}, and this canonq knows {SCHEMA}")
+        raise _unreadable(path, f"it has schema {record.schema_}, and this canonq knows {SCHEMA}", newer=True)
+    if isinstance(release := parse(record.version), NotARelease):
+        raise _unreadable(path, f"its version {shown(record.version)} is no release: {release.reason}")
     return record
 
 
-def _unreadable(path: Path, why: str) -> RecordUnreadable:
+def _unreadable(path: Path, why: str, *, newer: bool = False) -> RecordUnreadable:
+    recipe = path.parent.name if path.name == RECORD else path.parents[2].name
     return RecordUnreadable(
         f"{path} cannot be used: {why}. It was left as it is.",
-        mend="restore it from a backup, or from record.json in the newest folder of canonicals/ beside it.",
+        mend="run the newer canonq that wrote it."
+        if newer
+        else f"`canonq rollback {recipe} --to VERSION --reason ...` makes it anew from a kept canonical; "
+        f"`canonq status {recipe} --json` shows which are kept.",
+        cause=NEWER_SCHEMA if newer else "",
     )

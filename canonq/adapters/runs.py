@@ -18,16 +18,17 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from canonq.adapters.files import is_held, told, write_json
+from canonq.adapters.files import is_held, told, write_durably, write_json
 from canonq.adapters.outages import Outages
 from canonq.core.errors import CanonqError, ExitStatus
-from canonq.core.names import SWEEP_ID, identifier, recipe_name
+from canonq.core.names import RUN_ID, SWEEP_ID, identifier, recipe_name
 from canonq.core.outcomes import Closed, Outcome, Tried
 from canonq.core.records import Verdict
 
 log = logging.getLogger("canonq")
 
 RUN_FILE = "run.json"
+FAILURES = "promotions.jsonl"  #: in a run's folder: promotions of what it proved that failed, one on each line
 _TOGETHER = "discovered.json"
 _LONGEST_NAME = 120  #: characters of a file's name
 _CLOSED = "closed.json"
@@ -62,6 +63,29 @@ class Runs:
             except ValidationError:
                 continue  # of another canonq version: history, never a reason to stop
         return found
+
+    def verdict(self, recipe: str, run: str) -> Verdict | None:
+        """The verdict of one run, as it is on disk; None when there is none that can be read."""
+        try:
+            path = self._root / recipe_name(recipe) / identifier(run, RUN_ID, "run") / RUN_FILE
+            return Verdict.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def note_failure(self, recipe: str, run: str, failure: dict[str, Any]) -> None:
+        """Note that a promotion of what a run proved failed."""
+        folder = self._root / recipe_name(recipe) / identifier(run, RUN_ID, "run")
+        if folder.is_dir():
+            lines = [*self.failures(recipe, run), {**failure, "run": run}]
+            write_durably(folder / FAILURES, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+
+    def failures(self, recipe: str, run: str) -> list[dict[str, Any]]:
+        """Promotions of what a run proved that failed, oldest first."""
+        try:
+            lines = (self._root / recipe_name(recipe) / run / FAILURES).read_text().splitlines()
+            return [line for line in map(json.loads, lines) if isinstance(line, dict)]
+        except (OSError, ValueError):
+            return []
 
     def newest(self, recipe: str) -> Verdict | None:
         """The newest verdict, or None."""

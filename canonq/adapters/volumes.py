@@ -201,16 +201,19 @@ def unpack_archive(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
 def _compare(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
     """See that each folder holds what the archive lists for it, and nothing else; content was proven by the checksum."""
     count = dict.fromkeys(volumes, 0)
-    with Path(kept.path).open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file, read_size=_CHUNK) as stream:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK, errors="surrogateescape") as listing:
-            for member in listing:
-                listing.members = []  # type: ignore[attr-defined]  # it would keep them all
-                place = _placed(member.name, volumes)
-                if place is None:
-                    continue  # of a volume that was not asked for
-                count[member.name.partition("/")[0]] += 1
-                if problem := _differs(member, place, volumes):
-                    raise _not_unpacked(f"{member.name} {problem}")
+    with (
+        Path(kept.path).open("rb") as file,
+        zstandard.ZstdDecompressor().stream_reader(file, read_size=_CHUNK) as stream,
+        tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK, errors="surrogateescape") as listing,
+    ):
+        for member in listing:
+            listing.members = []  # type: ignore[attr-defined]  # it would keep them all
+            place = _placed(member.name, volumes)
+            if place is None:
+                continue  # of a volume that was not asked for
+            count[member.name.partition("/")[0]] += 1
+            if problem := _differs(member, place, volumes):
+                raise _not_unpacked(f"{member.name} {problem}")
     for key, folder in volumes.items():
         found = 1 + sum(len(folders) + len(files) for _, folders, files in os.walk(os.fsencode(folder)))
         if found != count[key]:

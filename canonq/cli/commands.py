@@ -28,6 +28,7 @@ from canonq.cli.waiting import (
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import CanonqError, ExitStatus, HostProblem, WrongUse
 from canonq.core.names import ref_name
+from canonq.core.outcomes import HELD
 from canonq.flows import doctor as doctor_flow
 from canonq.flows import enrol as enrol_flow
 from canonq.flows import plan as plan_flow
@@ -165,9 +166,7 @@ def plan(as_json: bool) -> ExitStatus:
         )
     if any(row["action"] == "error" for row in rows):
         return ExitStatus.MACHINERY
-    return (
-        ExitStatus.ATTENTION if any(row["action"] == "defer" or row["reason"] == "held-red" for row in rows) else ExitStatus.DONE
-    )
+    return ExitStatus.ATTENTION if any(row["action"] == "defer" or row["reason"] in HELD for row in rows) else ExitStatus.DONE
 
 
 def _mib(count: int | None) -> str | None:
@@ -253,16 +252,21 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, as_json: bo
 
 @canonq.command()
 @click.argument("recipe")
+@click.option("--again", is_flag=True, help="Make the canonical anew at its own version, from a new green run of it.")
+@click.option("--reason", help="Why; with --again. It is kept with the record.")
 @json_option
-def promote(recipe: str, as_json: bool) -> ExitStatus:
+def promote(recipe: str, again: bool, reason: str | None, as_json: bool) -> ExitStatus:
     """Put a recipe's newest verdict through the gate, and promote it if it passes."""
+    if again != bool(reason and reason.strip()):
+        raise WrongUse("--again and --reason belong together.", mend="give both, or neither.")
     settings = load_settings()
     enrolment = live(settings).checkout.enrolment(recipe)
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())
         if tree is None:
             require_workers(app, {enrolment.queue})
-        task = app.signature("canonq.promote", args=[recipe], options={"queue": enrolment.queue})
+        wanted = {"again": {"by": _who(), "reason": reason}} if again else {}
+        task = app.signature("canonq.promote", args=[recipe], kwargs=wanted, options={"queue": enrolment.queue})
         done = await_result(_enqueue(app, task), tree, LONGEST_RUN * 2)
     if as_json:
         print_json(done)
@@ -305,9 +309,10 @@ def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitSta
     if as_json:
         print_json(record.model_dump(mode="json", by_alias=True))
     else:
-        back = record.rolled_back
         click.echo(f"The canonical of {recipe} is {record.version} again, as promoted at {record.promoted_at}.")
-        click.echo(f"{back.version if back else ''} is held until a newer release, or `canonq sweep {recipe}`.")
+        held = [back.version for back in record.rolled_back if record.held(back.version, back.commit)]
+        if held:
+            click.echo(f"Held until a newer release, or `canonq sweep {recipe}`: {', '.join(held)}.")
     return ExitStatus.DONE
 
 

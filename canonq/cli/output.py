@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from canonq.core.outcomes import HELD
+
 _COLOURS = {
     "promoted": "green", "green": "green", "ok": "green", "pass": "green",
     "red": "red", "error": "red", "broken": "red", "failed": "red",
@@ -47,7 +49,7 @@ def outcome_rows(outcomes: Sequence[Mapping[str, Any]], troubles: Sequence[Mappi
     order = ("error", "red", "deferred", "promoted", "skipped")
     shared = {recipe for trouble in troubles for recipe in trouble["recipes"]}
     alone = [outcome for outcome in outcomes if outcome["recipe"] not in shared]
-    ordered = sorted(alone, key=lambda o: (o["reason"] != "held-red", order.index(o["outcome"]), o["recipe"]))
+    ordered = sorted(alone, key=lambda o: (o["reason"] not in HELD, order.index(o["outcome"]), o["recipe"]))
     return [
         [f"{len(one['recipes'])} recipes", "error", one["reason"], None, None, None, "", _for_all(one)] for one in troubles
     ] + [

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from canonq.core.budget import Disk
 from canonq.core.enrolment import Enrolment
-from canonq.core.records import Canonical, Decision
+from canonq.core.gate import gate
+from canonq.core.records import Canonical, Decision, Verdict
 from canonq.core.text import shown
-from canonq.core.versions import NotARelease, Release, newest_older, read_tags, same_version, tie_broken_by_app, version_key
+from canonq.core.versions import (
+    NotARelease,
+    Release,
+    is_newer,
+    newest_older,
+    parse,
+    read_tags,
+    same_version,
+    tie_broken_by_app,
+    version_key,
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +33,10 @@ class Facts:
     canonical: Canonical | None
     disk: Disk
     record_problem: str | None = None  #: why canonical.json cannot be read
+    lost: str | None = None  #: canonicals are kept and their record is gone: what to tell
+    seen: Mapping[str, str] = field(default_factory=dict)  #: tag -> commit that it had when it was fetched first
+    proven: Verdict | None = None  #: the newest verdict of the newest release's very commit with this enrolment
+    failures: int = 0  #: promotions of it that failed
     reds: int = 0  #: red runs of the newest release's very commit with this enrolment
     hold_reds: int = 3  #: 0 never holds
     named: bool = False
@@ -38,11 +54,14 @@ def decide(facts: Facts) -> Decision:
         "queue": facts.enrolment.queue,
         "latest": latest.tag if latest else None,
         "canonical": facts.canonical.version if facts.canonical else None,
-        "notes": _notes(releases, refused, latest),
+        "fence": facts.canonical.fence if facts.canonical else 0,
+        "notes": (*_notes(releases, refused, latest), *_own_notes(facts)),
     }
     if facts.record_problem is not None:
         return Decision(action="error", reason="record-unreadable", detail=facts.record_problem, **common)
-    if moved := _moved(facts):
+    if facts.lost is not None:
+        return Decision(action="error", reason="record-missing", detail=facts.lost, **common)
+    if moved := _moved(facts, latest):
         return Decision(action="error", reason="tag-moved", detail=moved, **common)
     if (yanked := _yanked(facts, latest)) is not None:
         return Decision(action="skip", reason="yanked", detail=yanked, **common)
@@ -55,8 +74,8 @@ def decide(facts: Facts) -> Decision:
             detail=f"The newest release {latest.tag} is not newer than the canonical {facts.canonical.version}.",
             **common,
         )
-    back = facts.canonical.rolled_back if facts.canonical else None
-    if back is not None and (back.version, back.commit) == (latest.tag, latest.commit) and not facts.named:
+    back = facts.canonical.held(latest.tag, latest.commit) if facts.canonical else None
+    if back is not None and not facts.named:
         return Decision(
             action="skip",
             reason="held-rollback",
@@ -71,6 +90,8 @@ def decide(facts: Facts) -> Decision:
 
 def _decide_new(facts: Facts, releases: tuple[Release, ...], latest: Release, common: dict[str, Any]) -> Decision:
     target = {"version": latest.tag, "commit": latest.commit}
+    if facts.proven is not None and is_promotable(facts, facts.proven):
+        return _promote(facts, facts.proven, {**target, **common})
     if not facts.named and 0 < facts.hold_reds <= facts.reds:
         return Decision(
             action="skip",
@@ -83,7 +104,8 @@ def _decide_new(facts: Facts, releases: tuple[Release, ...], latest: Release, co
             **target,
             **common,
         )
-    base = upgrade_base(facts.enrolment.upgrade.base, facts.canonical, releases, latest.tag)
+    base = upgrade_base(facts.enrolment.upgrade.base, as_tagged(facts.canonical, facts.tags), releases, latest.tag)
+    common["notes"] = (*common["notes"], *base.notes)
     if base.problem:
         return Decision(action="error", reason="base-unusable", detail=base.problem, **target, **common)
     if facts.disk.short > 0:
@@ -106,6 +128,39 @@ def _decide_new(facts: Facts, releases: tuple[Release, ...], latest: Release, co
     )
 
 
+def is_promotable(facts: Facts, verdict: Verdict) -> bool:
+    """Whether the gate would let a verdict pass as things are."""
+    return not gate(
+        enrolled=True,
+        verdict=verdict,
+        tags=facts.tags,
+        canonical=facts.canonical,
+        prereleases=facts.enrolment.prereleases,
+        seen=facts.seen,
+    )
+
+
+def _promote(facts: Facts, proven: Verdict, more: dict[str, Any]) -> Decision:
+    """It is proven, and not promoted: another proof would say the same."""
+    told = {"run": proven.run, "base": proven.base, "base_commit": proven.base_commit, "base_from": proven.base_from, **more}
+    if not facts.named and 0 < facts.hold_reds <= facts.failures:
+        return Decision(
+            action="skip",
+            reason="held-promotion",
+            detail=(
+                f"{proven.version} is held: run {proven.run} has proven it, and its promotion failed {facts.failures} times. "
+                f"`canonq why {proven.recipe}` and the workers' logs say how. A new tag, a changed enrolment, "
+                f"`canonq promote {proven.recipe}` or `canonq sweep {proven.recipe}` releases it."
+            ),
+            **told,
+        )
+    if facts.disk.short > 0:
+        return Decision(action="defer", reason="disk-below-budget", detail=facts.disk.why_short, **told)
+    tries = f", after {facts.failures} promotion(s) of it that failed" if facts.failures else ""
+    detail = f"{proven.version} was proven by run {proven.run} and is not promoted yet{tries}: it goes on to that."
+    return Decision(action="promote", reason="not-promoted-yet", detail=detail, **told)
+
+
 @dataclass(frozen=True)
 class Base:
     """The upgrade base of a run, and why it is this one."""
@@ -115,42 +170,91 @@ class Base:
     source: Any  #: pinned, canonical, older-release or none
     why: str
     problem: str = ""
+    notes: tuple[str, ...] = ()  #: what a person should know about a pin
+
+
+def as_tagged(canonical: Canonical | None, tags: Mapping[str, str]) -> Canonical | None:
+    """A canonical with the commit that its tag names: records of older servers name merge commits that nobody has."""
+    return canonical.model_copy(update={"commit": tags.get(canonical.version, canonical.commit)}) if canonical else None
 
 
 def upgrade_base(pinned: str | None, canonical: Canonical | None, releases: tuple[Release, ...], version: str) -> Base:
     """Resolve the upgrade base (SPEC section 3): pinned, older canonical, newest older release, none."""
+    notes: tuple[str, ...] = ()
     if pinned is not None:
         found = next((release for release in releases if release.tag == pinned), None)
-        if found is None or found.key >= version_key(version):
+        if not isinstance(parse(pinned), NotARelease) and version_key(pinned) >= version_key(version):
+            notes = (f"pin-passed-over: the pinned upgrade base {pinned} is not older than {version}",)
+        elif found is None:
             return Base(
                 None,
                 None,
                 "none",
                 "",
                 problem=(
-                    f"recipe.toml pins the upgrade base {shown(pinned)}, which is not a release older than {version}. "
+                    f"recipe.toml pins the upgrade base {shown(pinned)}, which is no release of the recipe. "
                     "Mend: name an exact older tag, or remove [upgrade] base."
                 ),
             )
-        return Base(found.tag, found.commit, "pinned", f"the upgrade base {found.tag} is pinned by the enrolment")
+        elif canonical is None or pinned != canonical.version:
+            return Base(found.tag, found.commit, "pinned", f"the upgrade base {found.tag} is pinned by the enrolment")
     if canonical is not None and version_key(canonical.version) < version_key(version):
-        return Base(canonical.version, canonical.commit, "canonical", f"upgrade from the canonical {canonical.version}")
+        return Base(
+            canonical.version, canonical.commit, "canonical", f"upgrade from the canonical {canonical.version}", notes=notes
+        )
     if older := newest_older(releases, version):
-        return Base(older.tag, older.commit, "older-release", f"upgrade from the older release {older.tag}")
-    return Base(None, None, "none", "there is no older release to upgrade from")
+        return Base(older.tag, older.commit, "older-release", f"upgrade from the older release {older.tag}", notes=notes)
+    return Base(None, None, "none", "there is no older release to upgrade from", notes=notes)
 
 
-def _moved(facts: Facts) -> str | None:
+def _own_notes(facts: Facts) -> list[str]:
+    """What a person should know about the record and the enrolment, whatever is decided."""
+    notes = []
     canonical = facts.canonical
     if canonical is None:
-        return None
+        return []
     now = facts.tags.get(canonical.version)
-    if now is None or now == canonical.commit:
-        return None
-    return (
-        f"The canonical's tag {canonical.version} named {canonical.commit[:12]} when it was promoted and now names "
-        f"{now[:12]}. Nothing is decided. Mend: ask upstream why; a release tag must not move."
-    )
+    if now not in (None, canonical.commit):
+        notes.append(
+            f"record-commit-differs: the record of {canonical.version} names the commit {canonical.commit[:12]}, which was never "
+            f"seen to be its tag's ({str(now)[:12]}): an older server wrote it, or a person accepted the move. "
+            f"The next promotion mends it, or `canonq promote {canonical.recipe} --again`"
+        )
+    return [*notes, *stale_pin(facts.enrolment, canonical)]
+
+
+def stale_pin(enrolment: Enrolment, canonical: Canonical) -> list[str]:
+    """What to tell of a pinned upgrade base that the canonical has reached."""
+    pinned, why = enrolment.upgrade.base, f" ({enrolment.upgrade.why})" if enrolment.upgrade.why else ""
+    if pinned is None or isinstance(parse(pinned), NotARelease) or is_newer(pinned, canonical.version):
+        return []
+    return [f"stale-pin: the canonical is {canonical.version}, so [upgrade] base = {pinned!r}{why} can be removed"]
+
+
+def to_mend(notes: Iterable[str]) -> tuple[str, ...]:
+    """Those notes of a decision that ask a person to mend something."""
+    return tuple(note for note in notes if note.startswith(("record-commit-differs: ", "stale-pin: ", "pin-passed-over: ")))
+
+
+def _moved(facts: Facts, latest: Release | None) -> str | None:
+    """What to tell when a tag that matters was once seen to name another commit than now."""
+    canonical, recipe = facts.canonical, facts.enrolment.recipe
+    now = facts.tags.get(canonical.version) if canonical else None
+    if canonical is not None and now is not None and now != canonical.commit:
+        seen = facts.seen.get(canonical.version)
+        # A record that a promotion wrote had its commit from the tag; a tag seen as it is now was accepted by a person.
+        if seen == canonical.commit or (seen is None and canonical.run is not None):
+            return (
+                f"The canonical's tag {canonical.version} named {canonical.commit[:12]} when it was promoted and now names "
+                f"{now[:12]}. Nothing is decided. Mend: ask upstream why; a release tag must not move. "
+                f"`canonq sync {recipe} --accept-moved '{canonical.version}'` accepts it."
+            )
+    if latest is not None and facts.seen.get(latest.tag, latest.commit) != latest.commit:
+        return (
+            f"The tag {latest.tag} named {facts.seen[latest.tag][:12]} when it was fetched first and now {latest.commit[:12]}. "
+            f"Nothing is decided. Mend: ask upstream why; `canonq sync {recipe} --accept-moved '{latest.tag}'` accepts it."
+        )
+    return None
 
 
 def _yanked(facts: Facts, latest: Release | None) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from canonq.core.decide import stale_pin
 from canonq.core.enrolment import Enrolment
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Canonical
@@ -74,5 +75,5 @@ def idle(enrolment: Enrolment, seen: Seen, kept: Remembered | None, canonical: C
         detail=f"The newest release {kept.latest} is the canonical; the upstream says what it said before.",
         version=None,
         step="decide",
-        notes=(*kept.notes, *seen.notes),
+        notes=(*kept.notes, *seen.notes, *stale_pin(enrolment, canonical)),
     )

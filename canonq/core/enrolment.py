@@ -65,6 +65,7 @@ class Upgrade(_Strict):
     """The escape hatch for the upgrade base."""
 
     base: Text | None = None
+    why: Text | None = None  #: why it is needed, so that whoever finds it stale knows
 
     @model_validator(mode="after")
     def _base_is_a_ref(self) -> Self:

@@ -18,6 +18,14 @@ class Refusal:
     why: str
 
 
+@dataclass(frozen=True)
+class Again:
+    """A person wants the canonical made anew at its own version."""
+
+    by: str
+    reason: str
+
+
 def gate(
     *,
     enrolled: bool,
@@ -25,12 +33,16 @@ def gate(
     tags: Mapping[str, str],
     canonical: Canonical | None,
     prereleases: bool = False,
+    seen: Mapping[str, str] | None = None,
+    lost: str | None = None,
+    again: Again | None = None,
 ) -> tuple[Refusal, ...]:
     """All conditions that fail, in the SPEC's order; empty means promote.
 
-    `tags` maps the clone's tags to peeled commits. "Is it released" is an exact match, never a prefix or an order.
+    `tags` maps the clone's tags to peeled commits, `seen` to those they had when they were fetched first. "Is it released"
+    is an exact match, never a prefix or an order. `lost` says that canonicals are kept and their record is not.
     """
-    refusals: list[Refusal] = []
+    refusals: list[Refusal] = [Refusal("record-missing", lost)] if lost is not None else []
     if not enrolled:
         refusals.append(Refusal("not-enrolled", "the recipe is not enrolled"))
     if verdict is None:
@@ -45,11 +57,12 @@ def gate(
         refusals.append(Refusal("not-cold", f"run {verdict.run} was quick; only a cold run can promote"))
     if verdict.ref is not None:
         refusals.append(Refusal("is-a-ref", f"run {verdict.run} tested the ref {verdict.ref}, not a release"))
-    refusals += _release_refusals(verdict, tags, canonical, prereleases)
+    refusals += _release_refusals(verdict, tags, seen or {}, prereleases)
+    refusals += _again_refusals(verdict, canonical) if again else _order_refusals(verdict, canonical, tags)
     return tuple(refusals)
 
 
-def _release_refusals(verdict: Verdict, tags: Mapping[str, str], canonical: Canonical | None, prereleases: bool) -> list[Refusal]:
+def _release_refusals(verdict: Verdict, tags: Mapping[str, str], seen: Mapping[str, str], prereleases: bool) -> list[Refusal]:
     version = verdict.version
     if version is None or version not in tags:
         return [Refusal("not-a-release", f"{version or 'the tested commit'} is not a tag of the recipe")]
@@ -66,6 +79,68 @@ def _release_refusals(verdict: Verdict, tags: Mapping[str, str], canonical: Cano
                 f"{version} was tested at {(verdict.commit or '?')[:12]} and now names {tags[version][:12]}",
             )
         )
-    if canonical is not None and version_key(version) <= version_key(canonical.version):
+    elif seen.get(version, tags[version]) != tags[version]:
+        refusals.append(Refusal("tag-moved", f"{version} named {seen[version][:12]} when it was fetched first"))
+    return refusals
+
+
+def _order_refusals(verdict: Verdict, canonical: Canonical | None, tags: Mapping[str, str]) -> list[Refusal]:
+    """Newer than the canonical, not held by a rollback since, and proven from this very canonical."""
+    version = verdict.version
+    if version is None or isinstance(parse(version), NotARelease):
+        return []  # told already
+    if canonical is None:
+        return []
+    refusals = []
+    if version_key(version) <= version_key(canonical.version):
         refusals.append(Refusal("not-newer", f"{version} is not newer than the canonical {canonical.version}"))
+    back = canonical.held(version, verdict.commit or "")
+    if back is not None and (verdict.fence is None or verdict.fence < back.fence):
+        refusals.append(
+            Refusal(
+                "held-rollback",
+                f"{back.by} rolled {version} back at {back.at} ({back.reason}), after run {verdict.run} was asked for; "
+                f"`canonq sweep {verdict.recipe}` proves and promotes it again",
+            )
+        )
+    if not _from(verdict, canonical, tags):
+        refusals.append(
+            Refusal(
+                "base-changed",
+                f"run {verdict.run} was proven from {verdict.base or 'no older version'}"
+                f"{' (pinned)' if verdict.base_from == 'pinned' else ''}, and the canonical is {canonical.version} by now",
+            )
+        )
+    return refusals
+
+
+def _from(verdict: Verdict, canonical: Canonical, tags: Mapping[str, str]) -> bool:
+    """Whether a run began from the present canonical. With a pinned base: whether this one was there when it was asked for."""
+    if verdict.base_from == "pinned":
+        return verdict.fence == canonical.fence
+    commits = (canonical.commit, tags.get(canonical.version))  # a record of an older server may name another
+    return verdict.base == canonical.version and verdict.base_commit in commits
+
+
+def _again_refusals(verdict: Verdict, canonical: Canonical | None) -> list[Refusal]:
+    """The canonical's own version, from a run that was asked for after it had come into force."""
+    if canonical is None:
+        return [Refusal("no-canonical", "there is no canonical to be made anew")]
+    refusals = []
+    if verdict.version != canonical.version:
+        refusals.append(
+            Refusal(
+                "not-its-version",
+                f"--again makes the canonical {canonical.version} anew, and run {verdict.run} proved {verdict.version}; "
+                f"`canonq test {verdict.recipe} --tag '{canonical.version}'` proves it",
+            )
+        )
+    if verdict.run == canonical.run or verdict.fence is None or verdict.fence < canonical.fence:
+        refusals.append(
+            Refusal(
+                "not-a-new-run",
+                f"run {verdict.run} was asked for before the present canonical came into force; "
+                f"`canonq test {verdict.recipe} --tag '{canonical.version}'` makes a new one",
+            )
+        )
     return refusals

@@ -12,6 +12,8 @@ from canonq.core.records import Canonical, Decision, Promotion, Synced, Verdict
 
 Kind: TypeAlias = Literal["promoted", "skipped", "red", "error", "deferred"]
 KINDS: tuple[Kind, ...] = ("promoted", "skipped", "red", "error", "deferred")
+#: Skips that wait for a person, and are told apart and loudly.
+HELD = frozenset({"held-red", "held-promotion"})
 Step: TypeAlias = Synced | Decision | Verdict | Promotion
 
 
@@ -173,7 +175,7 @@ REFUSED = "refused"
 #: Errors of decide and of the gate that a person has to look at; no machinery has failed there.
 _FOR_A_PERSON = frozenset({"tag-moved", "record-unreadable", "record-missing", "base-unusable", "enrolment-invalid"})
 #: Skips that a person is to know of: something is held until somebody acts, or has gone.
-_LOUD = frozenset({"held-red", "held-promotion", "releases-gone"})
+_LOUD = HELD | {"releases-gone"}
 
 
 def needs_a_person(outcome: Outcome) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from canonq.core.enrolment import RecipeName
 from canonq.core.ladder import RungName, RungResult, TierName, TierResult
@@ -17,6 +17,7 @@ Commit = Annotated[str, StringConstraints(pattern=f"^{COMMIT.pattern}$")]
 SweepId = Annotated[str, StringConstraints(pattern=f"^{SWEEP_ID.pattern}$")]
 Stamp = Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}Z$")]  #: UTC, 20260617T050314Z
 Queue = Literal["light", "heavy"]
+BaseFrom = Literal["pinned", "canonical", "older-release", "none"]
 
 STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 
@@ -45,7 +46,7 @@ class Synced(_Value):
 class Decision(_Value):
     """What is to be done with a recipe, and why (SPEC section 2, decide)."""
 
-    action: Literal["run", "skip", "defer", "error"]
+    action: Literal["run", "promote", "skip", "defer", "error"]  #: promote: it is proven already
     reason: str  #: stable code, such as no-new-version
     detail: str  #: a sentence
     latest: str | None = None
@@ -54,7 +55,9 @@ class Decision(_Value):
     commit: Commit | None = None
     base: str | None = None
     base_commit: Commit | None = None
-    base_from: Literal["pinned", "canonical", "older-release", "none"] = "none"
+    base_from: BaseFrom = "none"
+    fence: int | None = None  #: of the record that was in force; 0 without one
+    run: str | None = None  #: the run that has proven it already
     queue: Queue = "light"
     notes: tuple[str, ...] = ()
 
@@ -75,6 +78,8 @@ class Verdict(_Value):
     quick: bool = False
     base: str | None = None
     base_commit: Commit | None = None
+    base_from: BaseFrom = "none"
+    fence: int | None = None  #: of the record that was in force when this was decided; None in one of an older canonq
     enrolment: str  #: digest of the enrolment folder that was in force
     data: str = "empty volumes"  #: what the run began with
     customisations: dict[str, Any] = {}  #: which of the enrolment's files and keys were in force
@@ -118,6 +123,7 @@ class Promotion(_Value):
     commit: Commit | None = None
     base: str | None = None
     run: str | None = None
+    data: str | None = None  #: what the canonical's data is: "carried from 1.12.0+1.30.0", "a clean install", "empty volumes"
     level: int = 0
     seconds: float = 0.0
 
@@ -136,7 +142,7 @@ class Snapshot(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    path: str
+    path: str  #: absolute in memory; in the file relative to the state folder, so that this can be moved
     bytes: Annotated[int, Field(ge=0)]
     checksum: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
     kind: Literal["archive", "tree"] = "archive"  #: a tree where the file system shares blocks
@@ -154,6 +160,17 @@ class RolledBack(BaseModel):
     reason: str
     version: str  #: the canonical it replaced
     commit: Commit
+    fence: int = 0  #: of the rollback; what was decided under an older one was decided before it
+
+
+class Remade(BaseModel):
+    """Who had this canonical made anew at its own version, and why."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    by: str
+    at: Stamp
+    reason: str
 
 
 class Canonical(BaseModel):
@@ -175,7 +192,26 @@ class Canonical(BaseModel):
     snapshot: Snapshot | None = None
     fence: int = 0
     previous: dict[str, object] | None = None
-    rolled_back: RolledBack | None = None  #: set while the canonical is one that somebody went back to
+    #: What people went back from, newest last: held until it is promoted by name, gone back to, or left behind by a newer one.
+    rolled_back: list[RolledBack] = []
+    remade: Remade | None = None  #: set when somebody had it made anew
+
+    @field_validator("rolled_back", mode="before")
+    @classmethod
+    def _of_the_first_schema(cls, value: object) -> object:
+        """The first schema had one of them, or null."""
+        if value is None:
+            return []
+        return [value] if isinstance(value, dict) else value
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there is data of it; a record of an older server names none."""
+        return bool(self.volumes) or self.snapshot is not None
+
+    def held(self, version: str, commit: str) -> RolledBack | None:
+        """The rollback by which a release is held, or None. One that left the present version holds nothing."""
+        return next((b for b in self.rolled_back if (b.version, b.commit) == (version, commit) and version != self.version), None)
 
 
-SCHEMA = 1
+SCHEMA = 2  #: 1 had absolute paths, and room for one rollback

@@ -77,6 +77,11 @@ def version_key(tag: str) -> Key:
     return _recipe_key(release.recipe_part), app_key(release.app_part), tag
 
 
+def is_newer(tag: str, than: str) -> bool:
+    """Whether one tag is a newer release than another; what does not parse is never outdone, so it counts as newer."""
+    return isinstance(parse(tag), NotARelease) or version_key(tag) > version_key(than)
+
+
 def _recipe_key(part: str) -> Version:
     if found := _PRERELEASE_PART.fullmatch(part):
         return Version(f"{found[1]}{found[2]}{found[3] or 0}")

@@ -16,7 +16,7 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, NoRoom, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped
 from canonq.core.lint import LintFacts, lint
-from canonq.core.records import Canonical
+from canonq.core.records import BaseFrom, Canonical
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
 from canonq.flows.deployment import App, bring_up, images_taken, ingress_problem, pull_ahead
@@ -44,6 +44,9 @@ class Target:
     ref: str | None = None  #: a branch, commit or pull request instead of a release: untrusted
     quick: bool = False
     data: Canonical | None = None  #: the canonical whose data the run begins with a copy of
+    base_from: BaseFrom = "none"
+    fence: int = 0  #: of the record that was in force when this was decided; 0 without one
+    notes: tuple[str, ...] = ()  #: what a person should know about the base
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import replace
+from typing import Any
 
 from canonq.core.budget import Need, need_of_promotion, need_of_run, split_promotion
 from canonq.core.decide import Facts, decide
@@ -11,6 +12,7 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import RecordUnreadable
 from canonq.core.records import Decision, Synced, Verdict
 from canonq.core.versions import read_tags
+from canonq.flows.janitor import lost_record
 from canonq.flows.room import make_room, told_eaters
 from canonq.flows.world import World
 
@@ -33,24 +35,53 @@ def decide_recipe(world: World, synced: Synced | str) -> Decision:
 def gather(world: World, enrolment: Enrolment, tags: dict[str, str], *, sweep: str | None = None, named: bool = False) -> Facts:
     """Everything a decision depends on."""
     recipe = enrolment.recipe
-    canonical, problem = None, None
+    canonical, problem, lost = None, None, None
     try:
         canonical = world.registry.read(recipe)
+        lost = lost_record(world, recipe)
     except RecordUnreadable as error:
         problem = str(error)
     verdicts = world.runs.verdicts(recipe)
     releases, _ = read_tags(tags, prereleases=enrolment.prereleases)
+    commit, digest = releases[-1].commit if releases else "", world.checkout.digest(recipe)
+    proven = newest_proof(verdicts, commit, digest)
+    failed = [
+        one for verdict in verdicts if is_proof(verdict, commit, digest) for one in world.runs.failures(recipe, verdict.run)
+    ]
+    if any(one.get("cause") == "image-moved" for one in failed if proven and one.get("run") == proven.run):
+        proven = None  # what it has proven cannot be had any more
     return Facts(
         enrolment=enrolment,
         tags=tags,
         canonical=canonical,
         record_problem=problem,
         disk=world.budget.disk(expected_disk(verdicts, world.settings.disk_need)),
-        reds=reds_of(verdicts, releases[-1].commit, world.checkout.digest(recipe)) if releases else 0,
+        lost=lost,
+        seen=world.repos.known(recipe),
+        proven=proven,
+        failures=tries_of(failed),
+        reds=reds_of(verdicts, commit, digest),
         hold_reds=world.settings.hold_reds,
         named=named,
         sweep=sweep,
     )
+
+
+def is_proof(verdict: Verdict, commit: str, enrolment: str) -> bool:
+    """Whether a run proved this very commit with this enrolment, from a cold start."""
+    return (verdict.commit, verdict.enrolment, verdict.ref, verdict.quick) == (commit, enrolment, None, False)
+
+
+def newest_proof(verdicts: list[Verdict], commit: str, enrolment: str) -> Verdict | None:
+    """The newest verdict of this very commit and enrolment, when it is green and cold."""
+    found = [verdict for verdict in verdicts if is_proof(verdict, commit, enrolment)]
+    return found[-1] if found and found[-1].verdict == "green" else None
+
+
+def tries_of(failures: list[dict[str, Any]]) -> int:
+    """How often a promotion failed: all tries of one sweep are one, each call by hand is one."""
+    sweeps = [one.get("sweep") for one in failures]
+    return len({sweep for sweep in sweeps if sweep}) + sweeps.count(None)
 
 
 def reds_of(verdicts: list[Verdict], commit: str, enrolment: str) -> int:

@@ -15,7 +15,9 @@ from canonq.adapters.files import is_held, told
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
 from canonq.core.records import Canonical
+from canonq.core.retention import retain
 from canonq.flows.world import World
+from canonq.ports import Held
 
 log = logging.getLogger("canonq")
 
@@ -59,33 +61,37 @@ def _interrupted(world: World, recipe: str) -> list[str]:
 
 
 def warm_leftovers(world: World, recipe: str, record: Canonical | None) -> dict[str, list[str]]:
-    """Everything warm of a recipe that its record does not name: what an interrupted promotion or rollback built."""
+    """Everything warm of a recipe that its record does not name: what an interrupted promotion or rollback built.
+
+    A kept canonical that was ever in force is never among it, whatever the record says: that may be one which a person
+    has put back.
+    """
     warm = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe}
     found = world.engine.owned(warm)
     kept = set(record.volumes) if record else set()
-    # Whole, but its promotion died before the switch: fences only grow, so it is told by its fence.
-    never = [one for one in world.registry.generations(recipe) if record and one.fence > record.fence]
+    folders = {folder.name for folder in world.registry.half_built(recipe)} | _never_in_force(world, recipe, record)
     return {
         "stacks": found["stacks"],
         "volumes": [name for name in found["volumes"] if name not in kept],
         "secrets": found["secrets"],
-        "folders": sorted(
-            {str(folder) for folder in world.registry.half_built(recipe)}
-            | {str(folder) for one in never if (folder := world.registry.folder_of(one))}
-            | {str(folder) for folder in _never_switched(world, recipe, record)}
-        ),
+        "folders": sorted(str(world.registry.generation(recipe, name)) for name in folders),
     }
 
 
-def _never_switched(world: World, recipe: str, record: Canonical | None) -> list[Path]:
-    """Folders of canonicals whose promotion died before the switch; without a record, their journals alone tell."""
-    folders = [world.registry.generation(recipe, owner) for owner in _interrupted(world, recipe)]
-    named = world.registry.folder_of(record) if record else None
-    return [folder for folder in folders if folder.is_dir() and folder != named]
+def _never_in_force(world: World, recipe: str, record: Canonical | None) -> set[str]:
+    """Canonicals whose promotion died before the switch; without a record, their journals alone tell."""
+    present = world.registry.name_of(record)
+    interrupted = {owner for owner in _interrupted(world, recipe) if world.registry.generation(recipe, owner).is_dir()}
+    found = world.registry.all_generations(recipe)
+    kept = {one.name for one in found if one.was_in_force(present) and (one.mark is not None or one.name not in interrupted)}
+    never = {one.name for one in found if one.record is not None} if record else set()
+    return (never | interrupted) - kept - {present}
 
 
 def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, list[str]]:
     """Remove the warm leftovers of a recipe; what was removed. The caller holds the recipe's registry."""
+    if record is not None:
+        world.registry.mark(record)  # whoever made it the canonical may have died before that
     left = warm_leftovers(world, recipe, record)
     for stack in left["stacks"]:
         world.engine.undeploy(stack, world.settings.teardown_timeout)
@@ -113,16 +119,36 @@ def _runs(world: World) -> dict[str, str]:
 
 
 def retire(world: World, recipe: str, record: Canonical, *, dry_run: bool = False) -> list[str]:
-    """Drop canonicals beyond the newest `keep`, never the present one; a sentence for each. The caller holds the recipe."""
+    """Drop canonicals beyond the last `keep`, never the present one; a sentence for each. The caller holds the recipe."""
     done = []
-    for old in world.registry.generations(recipe)[: -world.settings.keep]:
-        folder = world.registry.folder_of(old)
-        if folder is None or old.snapshot == record.snapshot:
-            continue
+    present = world.registry.name_of(record)
+    for old, why in retain(present, world.registry.kept(recipe), world.settings.keep).drop:
         if not dry_run:
-            world.registry.drop_generation(recipe, folder.name)
-        done.append(f"the canonical {old.version} of {old.promoted_at}, as the newest {world.settings.keep} are kept")
+            world.registry.drop_generation(recipe, old.name)
+        what = f"{old.record.version} of {old.record.promoted_at}" if old.record else f"in {old.name}"
+        done.append(f"the canonical {what}: {why}")
     return done
+
+
+def is_in_force(world: World, recipe: str, held: Held) -> bool:
+    """Whether what this holder wrote is the record, whatever the write was reported as."""
+    try:
+        found = world.registry.read(recipe)
+    except CanonqError:
+        return False
+    return found is not None and found.fence == held.fence
+
+
+def lost_record(world: World, recipe: str) -> str | None:
+    """What to tell where canonicals are kept and the record is gone; None where that is not so."""
+    last = world.registry.last_in_force(recipe) if world.registry.read(recipe) is None else None
+    if last is None:
+        return None
+    return (
+        f"The record of {recipe} is gone ({world.registry.folder(recipe) / 'canonical.json'}), and canonicals are kept; the last "
+        f"in force was {last.version}. Nothing is decided and nothing was touched. "
+        f"Mend: `canonq rollback {recipe} --to '{last.version}' --reason ...` makes it anew, with the data of its snapshot."
+    )
 
 
 def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
@@ -133,9 +159,8 @@ def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
             if held is None:
                 continue
             record = world.registry.read(recipe)
-            whole = {str(folder) for one in world.registry.generations(recipe) if (folder := world.registry.folder_of(one))}
-            if record is None and whole - set(warm_leftovers(world, recipe, record)["folders"]):
-                continue  # the record is gone and canonicals are not: a person has to look
+            if record is None and lost_record(world, recipe):
+                continue  # a person has to look; decide and verify say so
             left = (warm_leftovers if dry_run else reclaim)(world, recipe, record)
             said = "would remove" if dry_run else "removed"
             listed = [f"{kind} {', '.join(names)}" for kind, names in left.items() if names]

@@ -2,60 +2,81 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from typing import Any
 
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
-from canonq.core.gate import Refusal, gate
+from canonq.core.gate import Again, Refusal, gate
 from canonq.core.names import recipe_name
 from canonq.core.records import Promotion, Verdict
 from canonq.flows.decide import expected_of_promotion
-from canonq.flows.janitor import alive
+from canonq.flows.janitor import alive, is_in_force, lost_record
 from canonq.flows.room import room_for
 from canonq.flows.transaction import Transaction, carry_out
 from canonq.flows.world import World
 
+log = logging.getLogger("canonq")
 
-def promote(world: World, proven: Verdict | str) -> Promotion:
-    """Promote a verdict, or a recipe's newest one when called by hand. Refusals name every condition."""
+
+def promote(world: World, proven: Verdict | str, again: Again | None = None) -> Promotion:
+    """Promote a verdict, or a recipe's newest one when called by hand. Refusals name every condition.
+
+    What is read is the verdict on disk; a message only says which run it is. `again`: the canonical anew, at its own version.
+    """
     began = time.monotonic()
     recipe = recipe_name(proven if isinstance(proven, str) else proven.recipe)
-    verdict = _by_hand(world.runs.newest(recipe)) if isinstance(proven, str) else proven
+    verdict = _on_disk(world, recipe, proven)
     enrolment = _enrolment(world, recipe)
-    refusals = _ask_gate(world, recipe, enrolment, verdict)
-    if verdict is not None and _is_canonical(world, verdict):
+    refusals = _ask_gate(world, recipe, enrolment, verdict, again)
+    if verdict is not None and again is None and _is_canonical(world, verdict):
         return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
     if enrolment is None or verdict is None or refusals:
         return _refused(recipe, verdict, refusals)
     with world.locks.hold(recipe, f"promote {verdict.run}") as held:
         if held is None:
             return _answer(verdict, "busy", "busy", f"{recipe} is held: {world.locks.holder(recipe) or 'by another process'}.")
-        if _is_canonical(world, verdict):
+        if again is None and _is_canonical(world, verdict):
             return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
         # Asked again under the lock: the record may have changed since.
-        if refusals := _ask_gate(world, recipe, enrolment, verdict):
+        if refusals := _ask_gate(world, recipe, enrolment, verdict, again):
             return _refused(recipe, verdict, refusals)
-        seed = world.registry.read(recipe) is None
         owner = world.new_id(recipe)
         try:
             need = expected_of_promotion(verdict, world.settings.disk_need)
             what = f"the promotion of {recipe} {verdict.version}"
             with room_for(world, what, need) as room, world.host.shared(), alive(world.work / owner):
-                transaction = Transaction(world, enrolment, verdict, held, owner, room)
-                detail = carry_out(transaction)
-        except Busy as error:
-            return _answer(verdict, "busy", error.code, str(error))
+                tx = Transaction(world, enrolment, verdict, held, owner, room, again)
+                carry_out(tx)
         except (CanonqError, OSError) as error:
-            detail = f"{recipe} {verdict.version} was proven, but its promotion failed: {error} The old canonical is untouched."
-            return _answer(verdict, "failed", "promote-failed", detail, began, why=error)
-    answer = _answer(verdict, "promoted", "seed" if seed else "new-version", detail, began)
-    return answer.model_copy(update={"notes": tuple(transaction.notes)})
+            if not is_in_force(world, recipe, held):
+                return _failed(world, verdict, error, began)
+            log.warning("%s: %s is the canonical, with a trouble after it: %s", recipe, verdict.version, error)
+    reason = "again" if again else "seed" if tx.old is None else "new-version"
+    detail = f"{verdict.version} is the canonical; its data is {tx.data}."
+    return _answer(verdict, "promoted", reason, detail, began).model_copy(update={"data": tx.data, "notes": tuple(tx.notes)})
 
 
-def _by_hand(verdict: Verdict | None) -> Verdict | None:
-    """A verdict looked up by hand is no part of the sweep it came from."""
-    return verdict.model_copy(update={"sweep": None}) if verdict else None
+def _on_disk(world: World, recipe: str, proven: Verdict | str) -> Verdict | None:
+    """The verdict of that run, or the newest one, which by hand is no part of the sweep it came from."""
+    if isinstance(proven, str):
+        newest = world.runs.newest(recipe)
+        return newest.model_copy(update={"sweep": None}) if newest else None
+    found = world.runs.verdict(recipe, proven.run)
+    return found.model_copy(update={"sweep": proven.sweep, "named": proven.named}) if found else None
+
+
+def _failed(world: World, verdict: Verdict, error: CanonqError | OSError, began: float) -> Promotion:
+    if isinstance(error, Busy):
+        return _answer(verdict, "busy", error.code, str(error))
+    detail = f"{verdict.recipe} {verdict.version} was proven, but its promotion failed: {error} The old canonical is untouched."
+    answer = _answer(verdict, "failed", "promote-failed", detail, began, why=error)
+    failure = {"at": world.stamp(), "sweep": verdict.sweep, "cause": answer.cause, "detail": str(error)}
+    with contextlib.suppress(CanonqError, OSError):  # the disk may be what failed
+        world.runs.note_failure(verdict.recipe, verdict.run, failure)
+    return answer
 
 
 def _enrolment(world: World, recipe: str) -> Enrolment | None:
@@ -65,13 +86,18 @@ def _enrolment(world: World, recipe: str) -> Enrolment | None:
         return None
 
 
-def _ask_gate(world: World, recipe: str, enrolment: Enrolment | None, verdict: Verdict | None) -> tuple[Refusal, ...]:
+def _ask_gate(
+    world: World, recipe: str, enrolment: Enrolment | None, verdict: Verdict | None, again: Again | None
+) -> tuple[Refusal, ...]:
     return gate(
         enrolled=enrolment is not None and enrolment.enrolled,
         verdict=verdict,
         tags=world.repos.tags(recipe),
         canonical=world.registry.read(recipe),
         prereleases=enrolment is not None and enrolment.prereleases,
+        seen=world.repos.known(recipe),
+        lost=lost_record(world, recipe),
+        again=again,
     )
 
 

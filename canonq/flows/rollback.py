@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 
 from canonq.adapters import snapshots
+from canonq.adapters.registry import NEWER_SCHEMA
 from canonq.adapters.volumes import sync_tree
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_VOLUME
-from canonq.core.errors import Busy, CanonqError, WrongUse
+from canonq.core.errors import Busy, CanonqError, RecordUnreadable, WrongUse
 from canonq.core.names import kept_volume, recipe_name, shown, volume_key, warm_stack
 from canonq.core.records import Canonical, RolledBack
-from canonq.flows.janitor import alive, reclaim
+from canonq.core.retention import going_back
+from canonq.flows.janitor import alive, is_in_force, reclaim
 from canonq.flows.world import World
 from canonq.ports import Held
+
+log = logging.getLogger("canonq")
 
 
 def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str) -> Canonical:
     """Make a kept canonical the canonical again; the new record. The one it replaces stays kept as well.
 
+    Where the record is lost or damaged, the last that was in force counts as the present one, and is what it goes to.
     WrongUse when there is nothing to go back to, Busy when another process holds the recipe.
     """
     recipe = recipe_name(recipe)
@@ -26,36 +32,59 @@ def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str
     with world.locks.hold(recipe, f"rollback to {to or 'the one before'}") as held:
         if held is None:
             raise Busy(f"{recipe} is held: {world.locks.holder(recipe) or 'by another process'}.", mend="wait until it is over.")
-        now = world.registry.read(recipe)
-        if now is None:
-            raise WrongUse(f"{recipe} has no canonical, so there is nothing to roll back.", code="no-canonical")
-        target = choose(world, now, to)
-        reclaim(world, recipe, now)
+        now = _on_record(world, recipe)
+        if now is not None:
+            reclaim(world, recipe, now)  # first: what a killed promotion built is not to be chosen
+            target = choose(world, now, to)
+        else:
+            now = world.registry.last_in_force(recipe)
+            if now is None:
+                raise WrongUse(f"{recipe} has no canonical, so there is nothing to roll back.", code="no-canonical")
+            target = choose(world, now, to or now.version)
+            world.registry.set_aside(recipe)
         owner = world.new_id(recipe)
         with alive(world.work / owner):
             record = _switch(world, now, target, held, owner, reason, who)
-        reclaim(world, recipe, record)
+        try:
+            reclaim(world, recipe, record)
+        except (CanonqError, OSError) as error:  # it has gone back all the same
+            log.warning("%s: the janitor will remove what %s has left: %s", recipe, now.version, error)
         return record
 
 
+def _on_record(world: World, recipe: str) -> Canonical | None:
+    """The record; None when it is lost or damaged. One that a newer canonq wrote is neither."""
+    try:
+        return world.registry.read(recipe)
+    except RecordUnreadable as error:
+        if error.cause == NEWER_SCHEMA:
+            raise
+        return None
+
+
 def choose(world: World, now: Canonical, to: str | None) -> Canonical:
-    """The kept canonical of that version, or the one promoted before the present one. WrongUse names what is kept.
+    """The kept canonical of that version, or the one before the present one. WrongUse names what is kept.
 
     The present version may be named too: then its own snapshot is unpacked again, as when its volumes were lost.
     """
     if to == now.version and now.snapshot is not None:
         return now
-    others = [kept for kept in world.registry.generations(now.recipe) if kept.run != now.run and kept.snapshot is not None]
-    wanted = [kept for kept in others if kept.version == to] if to is not None else others
-    if not wanted:
-        listed = ", ".join(kept.version for kept in others) or "none"
-        what = (
-            f"No canonical of {now.recipe} with the version {shown(to)} is kept"
-            if to
-            else f"No other canonical of {now.recipe} is kept"
-        )
-        raise WrongUse(f"{what}.", mend=f"kept beside the present one are: {listed}.", code="not-kept")
-    return wanted[-1]
+    kept, present = world.registry.kept(now.recipe), world.registry.name_of(now)
+    others = [one.record for one in kept if one.name != present and one.record is not None and one.record.snapshot is not None]
+    before = [one.record for one in going_back(now, present, kept) if one.record is not None and one.record.snapshot is not None]
+    if to is not None and (named := [record for record in others if record.version == to]):
+        return named[-1]
+    if to is None and before:
+        return before[0]
+    listed = ", ".join(record.version for record in others) or "none"
+    what = (
+        f"No canonical of {now.recipe} with the version {shown(to)} is kept"
+        if to
+        else f"No canonical of {now.recipe} from before {now.version} is kept"
+    )
+    raise WrongUse(
+        f"{what}.", mend=f"kept beside the present one are: {listed}; --to VERSION goes to one of them.", code="not-kept"
+    )
 
 
 def _switch(world: World, now: Canonical, target: Canonical, held: Held, owner: str, reason: str, who: str) -> Canonical:
@@ -70,24 +99,29 @@ def _switch(world: World, now: Canonical, target: Canonical, held: Held, owner: 
         for folder in folders.values():
             sync_tree(folder)
         stamp = world.stamp()
-        rolled = RolledBack(by=who, at=stamp, reason=reason, version=now.version, commit=now.commit)
+        left = RolledBack(by=who, at=stamp, reason=reason, version=now.version, commit=now.commit, fence=held.fence)
+        freed = {(target.version, target.commit), (left.version, left.commit)}
+        others = [back for back in now.rolled_back if (back.version, back.commit) not in freed]
+        own = set(Canonical.model_fields) | {"schema"}
         record = Canonical.model_validate(
             {
                 **(now.model_extra or {}),
-                **target.model_dump(mode="json", by_alias=True),
+                **{key: value for key, value in target.model_dump(mode="json", by_alias=True).items() if key in own},
                 "ts": stamp,
                 "status": "idle",
                 "volumes": sorted(names.values()),
                 "fence": held.fence,
-                "rolled_back": rolled.model_dump(mode="json"),
+                "rolled_back": [back.model_dump(mode="json") for back in (*others, left)],
                 "previous": now.model_dump(mode="json", by_alias=True, exclude={"previous"}),
             }
         )
         world.registry.write(record, held)
-    except BaseException:
-        with contextlib.suppress(CanonqError):
-            found = world.registry.read(now.recipe)
-            if found is None or found.fence != held.fence:
+    except BaseException as error:
+        if not is_in_force(world, now.recipe, held):
+            with contextlib.suppress(CanonqError):
                 world.engine.remove_owned({LABEL_OWNER: owner}, world.settings.teardown_timeout)
-        raise
+            raise
+        if not isinstance(error, CanonqError | OSError):
+            raise
+        log.warning("%s: the record of %s was written, with a trouble after it: %s", now.recipe, target.version, error)
     return record

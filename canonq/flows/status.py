@@ -7,7 +7,8 @@ from typing import Any
 
 from canonq.adapters import snapshots
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
-from canonq.flows.janitor import is_alive, promotion_in
+from canonq.core.records import Canonical
+from canonq.flows.janitor import is_alive, lost_record, promotion_in
 from canonq.flows.world import World
 
 
@@ -51,6 +52,7 @@ def _row(world: World, name: str, running: list[str], *, everything: bool) -> di
     try:
         record = world.registry.read(name)
         row["canonical"] = record.model_dump(mode="json", by_alias=True) if record else None
+        row["problem"] = lost_record(world, name)
     except RecordUnreadable as error:
         row["problem"] = str(error)
     verdicts = world.runs.verdicts(name)
@@ -71,28 +73,33 @@ def _row(world: World, name: str, running: list[str], *, everything: bool) -> di
 
 
 def verify(world: World, recipe: str | None = None) -> list[dict[str, Any]]:
-    """Check records, snapshots and retained volumes; one row for each recipe that has a record."""
+    """Check records, snapshots and retained volumes; one row for each recipe that has a record, or has lost it."""
     rows = []
     for name in [recipe] if recipe else world.registry.recipes():
         problems: list[str] = []
-        version = None
+        record = None
         try:
             record = world.registry.read(name)
-            if record is None:
-                problems.append("there is no canonical")
-            else:
-                version = record.version
-                problems += (
-                    [p for p in [snapshots.problem_of(record.snapshot)] if p] if record.snapshot else ["no snapshot is named"]
-                )
-                problems += [f"the volume {v} is gone" for v in record.volumes if world.engine.volume_path(v) is None]
-                world.registry.secrets(record)  # without them its data is of no use
-                problems += [
-                    f"kept {kept.version}: {problem}"
-                    for kept in world.registry.generations(name)
-                    if kept.run != record.run and kept.snapshot and (problem := snapshots.problem_of(kept.snapshot))
-                ]
+            problems += _problems_of(world, record) if record else [lost_record(world, name) or "there is no canonical"]
         except CanonqError as error:
             problems.append(str(error))
-        rows.append({"recipe": name, "version": version, "ok": not problems, "problems": problems})
+        for kept in world.registry.kept(name):
+            if kept.name != world.registry.name_of(record):
+                problem = kept.problem or (
+                    snapshots.problem_of(kept.record.snapshot) if kept.record and kept.record.snapshot else None
+                )
+                problems += [f"kept {kept.record.version if kept.record else kept.name}: {problem}"] if problem else []
+        rows.append({"recipe": name, "version": record.version if record else None, "ok": not problems, "problems": problems})
     return rows
+
+
+def _problems_of(world: World, record: Canonical) -> list[str]:
+    if not record.has_data:
+        return ["no snapshot is named: its record is an older server's, so it has empty volumes and no way back"]
+    problems = [p for p in [snapshots.problem_of(record.snapshot)] if p] if record.snapshot else ["no snapshot is named"]
+    problems += [f"the volume {v} is gone" for v in record.volumes if world.engine.volume_path(v) is None]
+    try:
+        world.registry.secrets(record)  # without them its data is of no use
+    except CanonqError as error:
+        problems.append(str(error))
+    return problems

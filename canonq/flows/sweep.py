@@ -18,10 +18,11 @@ from typing import Any
 from canonq.adapters.checkout import Enrolled
 from canonq.core.again import Next, Trouble, Waiting, again, lack_of, when_due, when_there
 from canonq.core.budget import Need
+from canonq.core.decide import to_mend
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, ExitStatus, HostProblem, NoRoom, RecordUnreadable, WrongUse
 from canonq.core.names import recipe_name
-from canonq.core.outcomes import Closed, Outcome, Step, Tried, counts, ended_by, exit_status, shared_troubles
+from canonq.core.outcomes import HELD, Closed, Outcome, Step, Tried, counts, ended_by, exit_status, shared_troubles
 from canonq.core.reconcile import STEPS
 from canonq.core.records import STAMP_FORMAT, Promotion
 from canonq.flows.decide import expected_of_step, expected_seconds
@@ -306,10 +307,10 @@ def settle(world: World, value: Step) -> Outcome | None:
 
 
 def _notes(world: World, sweep: str, recipe: str) -> tuple[str, ...]:
-    """What the steps of the recipe had to tell in this sweep."""
+    """What the steps of the recipe had to tell in this sweep, and what `decide` found to be mended."""
     journal = world.sweeps.journal(sweep)
-    told = [note for step in ("sync", "test", "promote") for note in (journal.result(recipe, step) or {}).get("notes", ())]
-    return tuple(dict.fromkeys(told))
+    notes = {step: (journal.result(recipe, step) or {}).get("notes", ()) for step in ("sync", "decide", "test", "promote")}
+    return tuple(dict.fromkeys([*notes["sync"], *to_mend(notes["decide"]), *notes["test"], *notes["promote"]]))
 
 
 def settle_error(world: World, sweep: str, recipe: str, step: str, error: CanonqError) -> Outcome:
@@ -409,7 +410,7 @@ def summary(world: World, sweep: str, closed: Closed | None = None) -> dict[str,
         "enrolled": len(record.get("enrolled", [])),
         "outcomes": [outcome.model_dump(mode="json") for outcome in listed],
         "counts": counts(listed),
-        "held": [outcome.recipe for outcome in listed if outcome.reason == "held-red"],
+        "held": [outcome.recipe for outcome in listed if outcome.reason in HELD],
         "yanked": [outcome.recipe for outcome in listed if outcome.reason == "yanked"],
         "findings": findings,
         "pending": pending,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from canonq.adapters.budget import Reservation
 from canonq.core.blame import CERTAIN
-from canonq.core.decide import Base, upgrade_base
+from canonq.core.decide import Base, as_tagged, upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
 from canonq.core.errors import Busy, CanonqError, Fault, HostProblem, NoRoom, RecipeProblem, TimedOut, WrongUse
@@ -47,6 +47,8 @@ class Order:
 
 def test_decided(world: World, decision: Decision) -> Verdict:
     """Prove what `decide` chose."""
+    if decision.action == "promote" and decision.run is not None:
+        return _proven(world, decision, decision.run)
     if decision.action != "run" or decision.version is None or decision.commit is None:
         raise WrongUse(f"There is nothing to test for {decision.recipe}: {decision.detail}", code="nothing-to-test")
     enrolment = world.checkout.enrolment(decision.recipe)
@@ -57,8 +59,21 @@ def test_decided(world: World, decision: Decision) -> Verdict:
     if decision.base_from == "canonical" and (record is None or record.version != decision.base):
         record = None  # promoted anew or rolled back since: its data is not the base's
     data = _data(enrolment, record) if decision.base_from == "canonical" else None
-    target = Target(decision.version, decision.commit, decision.base, decision.base_commit, why, data=data)
+    target = Target(decision.version, decision.commit, decision.base, decision.base_commit, why, data=data,
+                    base_from=decision.base_from, fence=decision.fence or 0)  # fmt: skip
     return prove(world, enrolment, target, Order(decision.sweep, decision.named))
+
+
+def _proven(world: World, decision: Decision, run: str) -> Verdict:
+    """The verdict of the run that has proven it already, for this chain to go on with."""
+    verdict = world.runs.verdict(decision.recipe, run)
+    if verdict is None:
+        raise HostProblem(
+            f"The verdict of run {run} of {decision.recipe} cannot be read any more.",
+            mend=f"`canonq test {decision.recipe}` proves it again.",
+            code="verdict-gone",
+        )
+    return verdict.model_copy(update={"sweep": decision.sweep, "named": decision.named, "seconds": 0.0})
 
 
 def test_tag(world: World, recipe: object, tag: str | None, *, quick: bool = False) -> Verdict:
@@ -146,7 +161,8 @@ def _named_version(compose: str | None, releases: tuple[Release, ...]) -> str:
 
 
 def _base(enrolment: Enrolment, record: Canonical | None, releases: tuple[Release, ...], version: str) -> Base:
-    base = upgrade_base(enrolment.upgrade.base, record, releases, version)
+    tags = {release.tag: release.commit for release in releases}
+    base = upgrade_base(enrolment.upgrade.base, as_tagged(record, tags), releases, version)
     if base.problem:
         raise WrongUse(base.problem, code="base-unusable")
     return base
@@ -154,15 +170,26 @@ def _base(enrolment: Enrolment, record: Canonical | None, releases: tuple[Releas
 
 def _from_base(target: Target, base: Base, enrolment: Enrolment, record: Canonical | None) -> Target:
     data = _data(enrolment, record) if base.source == "canonical" else None
-    return replace(target, base=base.version, base_commit=base.commit, base_why=base.why, data=data)
+    return replace(
+        target,
+        base=base.version,
+        base_commit=base.commit,
+        base_why=base.why,
+        base_from=base.source,
+        notes=base.notes,
+        data=data,
+        fence=record.fence if record else 0,
+    )
 
 
 def _quick(target: Target, record: Canonical) -> Target:
-    return replace(target, quick=True, data=record, base_why=f"on a copy of the data of the canonical {record.version}")
+    data = record if record.has_data else None
+    why = f"on a copy of the data of the canonical {record.version}" if data else "on empty volumes: the record names no data"
+    return replace(target, quick=True, data=data, base_why=why, fence=record.fence)
 
 
 def _data(enrolment: Enrolment, record: Canonical | None) -> Canonical | None:
-    return None if enrolment.promote.data == "fresh" else record
+    return None if record is None or enrolment.promote.data == "fresh" or not record.has_data else record
 
 
 def _must_have(record: Canonical | None, enrolment: Enrolment) -> Canonical:
@@ -264,6 +291,9 @@ def _within(
         quick=target.quick,
         base=target.base,
         base_commit=target.base_commit,
+        base_from=target.base_from,
+        fence=target.fence,
+        notes=target.notes,
         enrolment=world.checkout.digest(enrolment.recipe),
         data=f"a copy of the data of the canonical {target.data.version}" if target.data else "empty volumes",
         customisations=manifest,

@@ -25,15 +25,17 @@ from canonq.core.budget import Need
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
+from canonq.core.gate import Again
 from canonq.core.mounts import mount
 from canonq.core.names import warm_stack
-from canonq.core.records import Canonical, Verdict
+from canonq.core.records import SCHEMA, Canonical, Verdict
 from canonq.core.records import Snapshot as Kept
+from canonq.core.versions import is_newer
 from canonq.flows.data import copy_canonical
 from canonq.flows.deployment import App, bring_up, images_taken, tear_down
 from canonq.flows.evidence import volume_bytes
 from canonq.flows.floor import floor_held
-from canonq.flows.janitor import JOURNAL, clean, reclaim, retire
+from canonq.flows.janitor import JOURNAL, clean, is_in_force, reclaim, retire
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
 from canonq.flows.world import World
 from canonq.ports import Held
@@ -54,6 +56,7 @@ class Transaction:
     held: Held
     owner: str
     room: Reservation  #: what is kept of the disk for it
+    again: Again | None = None  #: a person wants the canonical anew, at its own version
     old: Canonical | None = None
     neighbours: list[App] = field(default_factory=list)
     kept: Kept | None = None
@@ -84,11 +87,21 @@ class Transaction:
     @property
     def carries(self) -> bool:
         """Whether the new version starts on a copy of the canonical's data."""
-        return self.old is not None and self.enrolment.promote.data == "carry"
+        return self.old is not None and self.old.has_data and self.enrolment.promote.data == "carry"
+
+    @property
+    def data(self) -> str:
+        """What the new canonical's data is."""
+        if self.old is not None and self.carries:
+            return f"carried from {self.old.version}"
+        return "a clean install" if self.old is None or self.enrolment.promote.data == "fresh" else "empty volumes"
 
 
-def carry_out(tx: Transaction) -> str:
-    """Do all steps; a sentence for the answer. Whatever stops it, the old canonical is whole and nothing runs."""
+def carry_out(tx: Transaction) -> None:
+    """Do all steps. Whatever stops it before the switch, the old canonical is whole and nothing runs.
+
+    From the switch on it is the canonical, also when something raises: ask `is_in_force`.
+    """
     world, recipe = tx.world, tx.enrolment.recipe
     world.engine.preflight()
     try:
@@ -103,20 +116,25 @@ def carry_out(tx: Transaction) -> str:
     except BaseException:
         # Whatever ends us, a time limit too: an idle canonical has no running service. But what the record
         # names by now is not ours to remove, even if the write was reported as failed.
-        with contextlib.suppress(CanonqError):
-            if not _is_recorded(tx):
+        if not is_in_force(world, recipe, tx.held):
+            with contextlib.suppress(CanonqError):
                 world.engine.remove_owned(_mine(tx), world.settings.teardown_timeout)
                 shutil.rmtree(tx.folder, ignore_errors=True)
         raise
     finally:
-        for neighbour in tx.neighbours:
-            with contextlib.suppress(CanonqError):  # what cannot be removed now, the janitor takes
-                tear_down(world, neighbour)
-        for each in (tx.app, *tx.neighbours):
+        _clear(tx)
+
+
+def _clear(tx: Transaction) -> None:
+    """Remove what the promotion needed besides; what cannot be removed now, the janitor takes."""
+    world = tx.world
+    for neighbour in tx.neighbours:
+        with contextlib.suppress(CanonqError, OSError):
+            tear_down(world, neighbour)
+    for each in (tx.app, *tx.neighbours):
+        with contextlib.suppress(CanonqError, OSError):
             world.repos.drop_checkout(each.identity.recipe, each.tree)
-        shutil.rmtree(world.work / tx.owner, ignore_errors=True)
-    data = f"carried from {tx.old.version}" if tx.carries and tx.old else "a clean install"
-    return f"{tx.verdict.version} is the canonical; its data is {data}."
+    shutil.rmtree(world.work / tx.owner, ignore_errors=True)
 
 
 def _measure(tx: Transaction) -> None:
@@ -127,11 +145,6 @@ def _measure(tx: Transaction) -> None:
 
 def _mine(tx: Transaction) -> dict[str, str]:
     return {LABEL_INSTANCE: tx.world.instance, LABEL_OWNER: tx.owner}
-
-
-def _is_recorded(tx: Transaction) -> bool:
-    found = tx.world.registry.read(tx.enrolment.recipe)
-    return found is not None and found.fence == tx.held.fence
 
 
 # -- the steps ----------------------------------------------------------------------------------------------
@@ -246,7 +259,7 @@ def _record(tx: Transaction) -> None:
             "commit": tx.verdict.commit,
             "status": "idle",
             "ts": stamp,
-            "schema": 1,
+            "schema": SCHEMA,
             "promoted_at": stamp,
             "run": tx.verdict.run,
             "level": tx.verdict.level,
@@ -255,9 +268,12 @@ def _record(tx: Transaction) -> None:
             "snapshot": tx.kept,
             "fence": tx.held.fence,
             "previous": tx.old.model_dump(mode="json", by_alias=True, exclude={"previous"}) if tx.old else None,
+            "rolled_back": [back.model_dump(mode="json") for back in (tx.old.rolled_back if tx.old else [])
+                            if is_newer(back.version, str(tx.verdict.version))],
+            "remade": {"by": tx.again.by, "at": stamp, "reason": tx.again.reason} if tx.again else None,
         }
-    )
-    write_json(tx.folder / "record.json", tx.record.model_dump(mode="json", by_alias=True))
+    )  # fmt: skip
+    tx.world.registry.write_own(tx.record, tx.owner)
 
 
 def _switch(tx: Transaction) -> None:

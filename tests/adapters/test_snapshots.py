@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from canonq.adapters import snapshots
-from canonq.adapters.volumes import archive
+from canonq.adapters.volumes import archive, copy_tree
 from canonq.core.errors import CanonqError
 from canonq.core.records import Snapshot
 from tests.adapters.test_volumes import flip_a_byte, furnish, looks, made, tree
@@ -100,7 +100,7 @@ def test_whatever_was_done_to_it_is_told_and_nothing_is_restored(damage: str, ke
 
 def test_a_copy_of_a_tree_that_is_not_what_was_kept_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = generation(tmp_path / "kept", "tree", {"data": furnish(tmp_path / "source")})
-    real = snapshots.copy_tree
+    real = copy_tree
 
     def losing(source: Path, target: Path) -> None:
         real(source, target)

@@ -100,9 +100,12 @@ class Scenario:
         run = world.new_id(RECIPE)
         world.runs.make(RECIPE, run)
         digests = world.engine.ensure_images([IMAGE], 1)
+        now = world.registry.read(RECIPE)
         verdict = Verdict(
             recipe=RECIPE, run=run, verdict="green", reason="proven", detail="", version=tag,
-            commit=world.repos.tags(RECIPE)[tag], enrolment="", level=5,
+            commit=world.repos.tags(RECIPE)[tag], enrolment=world.checkout.digest(RECIPE), level=5,
+            base=now.version if now else None, base_commit=now.commit if now else None,
+            base_from="canonical" if now else "none", fence=now.fence if now else 0,
             tiers={tier: TierResult(status="pass") for tier in PROVEN_TIERS},
             images={"app": digests[IMAGE]}, ts=world.stamp(), disk_bytes=1,
         )  # fmt: skip

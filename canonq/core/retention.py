@@ -1,0 +1,104 @@
+"""Which canonicals stay, and which one is the one before: by succession, never by a clock (SPEC section 4). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from canonq.core.records import Canonical
+
+KEPT = "canonicals"  #: the folder, below a recipe's warm folder, that has one folder for each kept canonical
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One folder of a kept canonical."""
+
+    name: str
+    record: Canonical | None  #: as it was promoted; None when it cannot be read
+    mark: Canonical | None = None  #: the record as it was when this one came into force last; None when it never did
+    problem: str = ""  #: why the record cannot be read
+
+    @property
+    def fence(self) -> int:
+        """Its place in the succession: fences only grow. 0 when it is not known."""
+        return self.record.fence if self.record else self.mark.fence if self.mark else 0
+
+    def was_in_force(self, present: str | None) -> bool:
+        """Whether it was the canonical at some time. Those of the first schema have no mark, so they are believed."""
+        return self.mark is not None or self.name == present or (self.record is not None and self.record.schema_ < 2)
+
+
+def generation_of(path: str) -> str | None:
+    """The generation that a snapshot's path names, absolute or relative to the state folder; None when it names none."""
+    parts = path.split("/")
+    if len(parts) < 3 or parts[-3] != KEPT or {"", ".", ".."} & set(parts[-2:]):
+        return None
+    return parts[-2]
+
+
+def lineage(present: str | None, found: Sequence[Generation]) -> list[Generation]:
+    """The present canonical and those it came from, newest first, as far as their records can be read.
+
+    One that was rolled back is in nobody's lineage, unless somebody went back to it.
+    """
+    readable = {one.name: one for one in found if one.record is not None}
+    line: list[Generation] = []
+    name = present
+    while name in readable and readable[name] not in line:
+        one = readable[name]
+        line.append(one)
+        name = _before(one.record.previous if one.record else None)
+    return line
+
+
+def going_back(now: Canonical, present: str | None, found: Sequence[Generation]) -> list[Generation]:
+    """What a rollback may go back to by itself, the one before first; never what came later or was rolled back."""
+    line = lineage(present, found)
+    rest: list[Generation] = []
+    if line and _before(line[-1].record.previous if line[-1].record else None) is not None:
+        # The record of the one before cannot be read, so who came before that one is told by the fences.
+        left = {(back.version, back.commit) for back in now.rolled_back}
+        rest = [
+            one
+            for one in _newest_first(found)
+            if one.record is not None and one.fence < line[-1].fence and (one.record.version, one.record.commit) not in left
+        ]
+    return [*line[1:], *rest]
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What stays and what goes, each with the reason."""
+
+    keep: list[Generation]
+    drop: list[tuple[Generation, str]]
+
+
+def retain(present: str | None, found: Sequence[Generation], keep: int) -> Retention:
+    """Keep the last `keep` canonicals of the present one's lineage; where there are fewer, what was rolled back fills up.
+
+    One whose record cannot be read takes nobody's place; it goes when all that are kept are newer.
+    """
+    line = lineage(present, found)
+    rest = [one for one in _newest_first(found) if one not in line and one.record is not None]
+    kept = [*line, *rest][: max(1, keep)]
+    oldest = min((one.fence for one in kept), default=0)
+    gone = [(one, f"the last {keep} are kept") for one in [*line, *rest] if one not in kept]
+    gone += [
+        (one, f"its record cannot be read, and the last {keep} are newer")
+        for one in found
+        if one.record is None and one.name != present and 0 < one.fence < oldest and len(kept) >= keep
+    ]
+    return Retention(kept, gone)
+
+
+def _newest_first(found: Sequence[Generation]) -> list[Generation]:
+    return sorted(found, key=lambda one: (one.fence, one.name), reverse=True)
+
+
+def _before(previous: Mapping[str, Any] | None) -> str | None:
+    snapshot = (previous or {}).get("snapshot")
+    path = snapshot.get("path") if isinstance(snapshot, Mapping) else None
+    return generation_of(path) if isinstance(path, str) else None
