@@ -21,7 +21,8 @@ from canonq.adapters.snapshots import problem_of
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import HostProblem
 from canonq.core.ladder import PROVEN_TIERS, TierResult
-from canonq.core.records import Canonical, Promotion, Verdict
+from canonq.core.records import Canonical, Decision, Promotion, Synced, Verdict
+from canonq.flows.decide import decide_recipe
 from canonq.flows.promote import promote
 from canonq.flows.restore import restore
 from canonq.flows.rollback import rollback
@@ -68,7 +69,14 @@ class Scenario:
     root: Path
     redis_url: str
     released: int = 0
+    keep: int = 2
+    moved: Path | None = None  #: where the state folder is now
     lineages: dict[str, list[str]] = field(default_factory=dict)  #: version -> what its data has lived through
+
+    @property
+    def state(self) -> Path:
+        """The state folder."""
+        return self.moved or self.root / "state"
 
     def prepare(self) -> Scenario:
         """Make the recipe with its many tags, the checkout and the clone."""
@@ -86,7 +94,7 @@ class Scenario:
 
     def world(self) -> World:
         """The world as a new process sees it."""
-        settings = Settings(repo=self.root / "checkout", state=self.root / "state", redis_url=self.redis_url, disk_need=1)
+        settings = Settings(repo=self.root / "checkout", state=self.state, redis_url=self.redis_url, disk_need=1, keep=self.keep)
         real = live(settings)
         budget = Budget(settings.state / "locks" / "disk", lambda: 10**12, 0)
         later = timedelta(minutes=self.released)  # ids sort by the second, and these releases follow each other faster
@@ -115,6 +123,31 @@ class Scenario:
     def promote(self) -> Promotion:
         """Promote the newest verdict, as a redelivered task does."""
         return promote(self.world(), RECIPE)
+
+    def go_back(self, to: str | None = None) -> Canonical:
+        """Roll back, as a person does."""
+        return rollback(self.world(), RECIPE, to=to, reason="it lost mail", who="ada")
+
+    def release_only(self, *versions: str) -> None:
+        """Have no other tags in the clone."""
+        clone, tags = self.state / "repos" / RECIPE / "repo.git", self.world().repos.tags(RECIPE)
+        gone = "".join(f"delete refs/tags/{tag}\n" for tag in tags if tag not in versions)
+        subprocess.run(["git", "update-ref", "--stdin"], cwd=clone, text=True, check=True, input=gone)
+
+    def night(self) -> Decision:
+        """What tonight's chain decides; no person has named the recipe."""
+        synced = Synced(recipe=RECIPE, branch="main", head=None, tags=1, latest=None, changed=False)
+        return decide_recipe(self.world(), synced)
+
+    @property
+    def kept(self) -> list[str]:
+        """Versions that can be gone back to, in their order of succession."""
+        return [record.version for record in self.world().registry.generations(RECIPE)]
+
+    @property
+    def record_file(self) -> Path:
+        """Where the record is."""
+        return self.state / "warm" / RECIPE / "canonical.json"
 
     def canonical(self) -> Canonical | None:
         """What the registry says."""
@@ -216,7 +249,10 @@ def _told(arguments: tuple[Any, ...]) -> str:
 
 
 def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | None:
-    """Do it in a process of its own that is killed at point `at`; the point's name, or None when it ended before."""
+    """Do it ("promote" or "rollback VERSION") in a process of its own that is killed at point `at`.
+
+    The point's name, or None when it ended before.
+    """
     names = scenario.root / "points"
     names.unlink(missing_ok=True)
     context = multiprocessing.get_context("forkserver")
@@ -256,4 +292,4 @@ def _child(scenario: Scenario, at: int, action: str, names: Path) -> None:
         elif action == "restore":
             restore(scenario.world(), RECIPE, "look")
         else:
-            rollback(scenario.world(), RECIPE, to=None, reason="a test", who="a test")
+            rollback(scenario.world(), RECIPE, to=action.removeprefix("rollback "), reason="a test", who="a test")

@@ -15,6 +15,7 @@ import pytest
 from canonq.adapters.redis_server import embedded_redis
 from canonq.core.errors import CanonqError
 from canonq.flows import transaction
+from canonq.flows.room import tidy
 from canonq.flows.transaction import Transaction
 from tests.faults.scenario import Faults, Mode, Scenario, breaking, killed_at, promote_at_once
 
@@ -114,16 +115,40 @@ def test_killed_at_any_point_a_rollback_is_whole_and_goes_back_when_done_again(
     while point:
         before = scenario.canonical()
         assert before is not None
-        point = killed_at(scenario, at, "rollback") or ""
+        (other,) = {"1.1.0+1", "1.2.0+2"} - {before.version}
+        point = killed_at(scenario, at, f"rollback {other}") or ""
         where = f"rollback killed at point {at}, {point}"
-        kept = {"1.1.0+1", "1.2.0+2"}
-        now = scenario.is_whole(where, *kept)
+        now = scenario.is_whole(where, before.version, other)
         assert now is not None
-        scenario.is_clean(where)
-        assert killed_at(scenario, 10**6, "rollback") is None
-        after = scenario.is_whole(f"done again, {where}", *(kept - {now.version}))
+        if at % 2:
+            scenario.is_clean(where)
+        assert killed_at(scenario, 10**6, f"rollback {other}") is None
+        after = scenario.is_whole(f"done again, {where}", other)
+        scenario.is_clean(f"done again, {where}")
         assert after is not None
-        assert after.rolled_back is not None
+        assert [back.version for back in after.rolled_back if after.held(back.version, back.commit)] == [before.version], where
+        assert scenario.kept == ["1.1.0+1", "1.2.0+2"], where
+        at += stride
+    assert at > FEWEST_POINTS // 2
+
+
+def test_killed_at_any_point_a_rollback_without_a_record_loses_nothing_and_makes_it_anew(
+    scenario: Scenario, request: pytest.FixtureRequest
+) -> None:
+    stride = 2 * int(request.config.getoption("--crash-stride"))
+    scenario.prove()
+    assert scenario.promote().outcome == "promoted"
+    at, point = 1, "begun"
+    while point:
+        scenario.record_file.unlink()
+        point = killed_at(scenario, at, "rollback 1.1.0+1") or ""
+        where = f"rollback without a record killed at point {at}, {point}"
+        tidy(scenario.world())
+        assert scenario.kept == ["1.1.0+1", "1.2.0+2"], where
+        scenario.is_whole(where, None, "1.1.0+1")
+        assert killed_at(scenario, 10**6, "rollback 1.1.0+1") is None
+        scenario.is_whole(f"done again, {where}", "1.1.0+1")
+        scenario.is_clean(f"done again, {where}")
         at += stride
     assert at > FEWEST_POINTS // 2
 

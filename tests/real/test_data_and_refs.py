@@ -165,7 +165,7 @@ def test_a_recipe_is_tested_beside_what_it_depends_on(host: Installation, engine
     promoted = host.canonq("promote", "depends", "--json").json
 
     assert promoted["outcome"] == "promoted", promoted["detail"]
-    kept = Path(record_of(host, "depends")["snapshot"]["path"]).parent / "resolved.json"
+    kept = (host.state / record_of(host, "depends")["snapshot"]["path"]).parent / "resolved.json"
     assert json.loads(kept.read_text())["services"]["app"]["environment"]["BESIDE"].startswith("la-")
     assert left_of_runs(host, engine) == {}
 

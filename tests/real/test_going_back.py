@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from git.repo import Repo
@@ -88,19 +88,19 @@ def test_a_rollback_that_cannot_be_changes_nothing(back: Installation, arguments
 def test_a_damaged_snapshot_is_told_by_verify_and_refused_by_rollback(back: Installation) -> None:
     before = (back.state / "warm" / "back" / "canonical.json").read_bytes()
     (kept,) = [
-        json.loads(path.read_text())["snapshot"]["path"]
+        back.state / json.loads(path.read_text())["snapshot"]["path"]
         for path in (back.state / "warm" / "back" / "canonicals").glob("*/record.json")
         if json.loads(path.read_text())["version"] == OLD
     ]
-    whole = Path(kept).read_bytes()
-    Path(kept).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     told = back.canonq("verify", "back", "--json")
     assert told.status == 3
     assert f"kept {OLD}" in told.json["recipes"][0]["problems"][0]
     ended = back.canonq("rollback", "back", "--reason", "x", "--json")
     assert (ended.status, ended.json["error"]["code"]) == (3, "snapshot-damaged")
     assert (back.state / "warm" / "back" / "canonical.json").read_bytes() == before
-    Path(kept).write_bytes(whole)
+    kept.write_bytes(whole)
     assert back.canonq("verify", "back").status == 0
 
 
@@ -112,12 +112,15 @@ def test_a_rollback_brings_the_old_data_back_says_who_and_why_and_holds_what_it_
     ended = back.canonq("rollback", "back", "--reason", "it lost mail", "--json")
     assert ended.status == 0, ended.err
     record = record_of(back, "back")
-    assert ended.json == record
+    path = record["snapshot"]["path"]
+    assert ended.json == {**record, "snapshot": {**record["snapshot"], "path": str(back.state / path)}, "previous": ANY}
+    assert path.startswith("warm/back/canonicals/")
     assert record["version"] == OLD
     assert record["fence"] > before["fence"]
     assert record["promoted_at"] < before["promoted_at"] <= record["ts"]
-    assert (record["rolled_back"]["reason"], record["rolled_back"]["version"]) == ("it lost mail", NEW)
-    assert record["rolled_back"]["by"]
+    (left,) = record["rolled_back"]
+    assert (left["reason"], left["version"]) == ("it lost mail", NEW)
+    assert left["by"]
     assert (retained(back, "back", engine) / "index.html").read_text().strip() == OLD
     assert volumes(back, engine, "warm") == record["volumes"]
     assert back.canonq("verify", "back").status == 0
@@ -138,7 +141,7 @@ def test_naming_the_recipe_promotes_again_what_was_rolled_back(back: Installatio
     assert back.canonq("rollback", "back", "--to", OLD, "--reason", "again").status == 0
     assert sweep(back, "back")["outcome"] == "promoted"
     record = record_of(back, "back")
-    assert (record["version"], record["rolled_back"]) == (NEW, None)
+    assert (record["version"], record["rolled_back"]) == (NEW, [])
 
 
 def test_the_janitor_takes_what_an_interrupted_promotion_built_and_nothing_else(back: Installation, engine: SwarmEngine) -> None:
