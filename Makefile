@@ -9,7 +9,7 @@ export PYTHONUNBUFFERED := 1
 unexport PYTHONDONTWRITEBYTECODE
 # Real tests mostly wait for Docker, so more of them than there are processors; each takes half a gigabyte.
 TOGETHER ?= 6
-DEALT := --dist loadgroup --no-loadscope-reorder
+DEALT := --dist loadfile --no-loadscope-reorder
 # ENGINE=29: on a Docker of that version, built from source, instead of the one that is there. MARK=engines: only the tests so marked.
 WITH_ENGINE = scripts/with-engine --busybox $(if $(ENGINE),--engine $(ENGINE))
 

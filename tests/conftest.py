@@ -19,31 +19,22 @@ settings.register_profile("any-machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any-machine")
 
 #: What takes longest is begun first, or one process works on when all others are through. A file goes to one process whole,
-#: for the sake of its fixtures, but for those below.
+#: for the sake of its fixtures.
 LONGEST_FIRST = (
     "real/test_going_back.py", "real/test_tiers.py", "real/test_demo.py", "real/test_data_and_refs.py",
     "demo/test_demo_deploys.py", "deploy/test_compose_deployment.py", "real/test_ingress.py", "real/test_forge_and_webhook.py",
     "real/test_random_kills.py", "faults/test_crash_points.py", "real/test_disk.py", "real/test_workers.py",
     "real/test_upgrades.py", "cli/test_bad_input.py",
 )  # fmt: skip
-#: Files whose tests share nothing that is dear, and may go to many processes.
-APART = (
-    "real/test_workers.py", "real/test_upgrades.py", "faults/test_crash_points.py", "cli/test_bad_input.py",
-    "cli/test_sync_and_enrol.py", "flows/test_sync.py",
-)  # fmt: skip
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def _place(names: Sequence[str], item: pytest.Item) -> int:
+    return next((at for at, name in enumerate(names) if item.path.as_posix().endswith(f"tests/{name}")), len(names))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest first, and say what stays together (`--dist loadgroup`)."""
-
-    def place(names: Sequence[str], item: pytest.Item) -> int:
-        return next((at for at, name in enumerate(names) if item.path.as_posix().endswith(f"tests/{name}")), len(names))
-
-    items.sort(key=lambda item: place(LONGEST_FIRST, item))
-    for item in items:
-        if place(APART, item) == len(APART):
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
+    """Put the longest first."""
+    items.sort(key=lambda item: _place(LONGEST_FIRST, item))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -50,8 +50,15 @@ def warm(tmp_path: Path) -> Path:
     return tmp_path / "warm"
 
 
-def locks(client: redis.Redis, warm: Path, *, instance: str = "here", clock: Callable[[], float] = time.monotonic) -> RedisLocks:
-    return RedisLocks(client, warm, instance=instance, lease=600.0, renew_every=OFTEN, clock=clock)
+def locks(
+    client: redis.Redis,
+    warm: Path,
+    *,
+    instance: str = "here",
+    renew_every: float = OFTEN,
+    clock: Callable[[], float] = time.monotonic,
+) -> RedisLocks:
+    return RedisLocks(client, warm, instance=instance, lease=600.0, renew_every=renew_every, clock=clock)
 
 
 def eventually(true: Callable[[], bool]) -> bool:
@@ -263,7 +270,7 @@ def test_another_redis_does_not_make_two_writers(client: redis.Redis, warm: Path
 
 
 def test_a_holder_that_wakes_up_behind_a_later_one_cannot_write(client: redis.Redis, warm: Path) -> None:
-    with locks(client, warm).hold("site", "late") as late:
+    with locks(client, warm, renew_every=3600).hold("site", "late") as late:
         assert late is not None
         (warm / "site" / "registry.lock").unlink()
         client.flushall()
