@@ -6,12 +6,21 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from canonq.core.errors import HostProblem
+
+#: How the names of folders begin that are being made.
+NEW = ".new-"
+#: Folders of the state in which files are written this way; what runs leave is the janitor's by other signs.
+_WRITTEN_TO = ("sweeps", "calls", "images", "repos", "warm", "locks")
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  #: as mkstemp names them, below
+_STILL_WRITTEN = 6 * 3600.0  #: seconds
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -39,6 +48,28 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
     """Write `value` as indented JSON, durably."""
     write_durably(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(), mode=mode)
+
+
+def half_written(state: Path) -> list[Path]:
+    """What killed writes have left in a state folder: temporary files, and clones and readings that were not yet whole.
+
+    Nothing takes so long to write as it must have lain there. A time of the future is one, too: the clock was ahead.
+    """
+    found = []
+    for name in _WRITTEN_TO:
+        for folder, folders, files in os.walk(state / name):
+            folders[:] = [each for each in folders if not each.endswith(".git") and each not in ("volumes", "artifact")]
+            half = [each for each in folders if each.startswith(NEW)]
+            folders[:] = [each for each in folders if each not in half]
+            found += [Path(folder, each) for each in (*half, *filter(_TEMPORARY.fullmatch, files))]
+    return sorted(path for path in found if _is_left(path))
+
+
+def _is_left(path: Path) -> bool:
+    try:
+        return abs(time.time() - path.lstat().st_mtime) > _STILL_WRITTEN
+    except OSError:  # it is whole by now, and has its name
+        return False
 
 
 def sync_folder(path: Path) -> None:

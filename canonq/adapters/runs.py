@@ -23,7 +23,7 @@ from canonq.adapters.outages import Outages
 from canonq.core.errors import CanonqError, ExitStatus
 from canonq.core.names import RUN_ID, SWEEP_ID, identifier, recipe_name
 from canonq.core.outcomes import Closed, Outcome, Tried
-from canonq.core.records import Verdict
+from canonq.core.records import STAMP_FORMAT, Verdict
 
 log = logging.getLogger("canonq")
 
@@ -32,13 +32,17 @@ FAILURES = "promotions.jsonl"  #: in a run's folder: promotions of what it prove
 _TOGETHER = "discovered.json"
 _LONGEST_NAME = 120  #: characters of a file's name
 _CLOSED = "closed.json"
+_CLOCK_SLACK = 3600.0  #: seconds; a clock that is put right by less was not ahead
 _NIGHTS = 60  #: nights that are remembered
 _LOOKS, _BETWEEN_LOOKS = 10, 0.05  #: seconds
 _TASK_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class Runs:
-    """One folder for each run, with everything about it; newest last by name."""
+    """One folder for each run, with everything about it; newest last by name.
+
+    Names begin with the time. What was made while the clock was ahead counts as older than all else, until its time comes.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -57,7 +61,7 @@ class Runs:
     def verdicts(self, recipe: str) -> list[Verdict]:
         """All kept verdicts of a recipe, oldest first; a run that never ended has none."""
         found = []
-        for path in sorted((self._root / recipe_name(recipe)).glob(f"*/{RUN_FILE}")):
+        for path in sorted((self._root / recipe_name(recipe)).glob(f"*/{RUN_FILE}"), key=lambda path: _age(path.parent)):
             try:
                 found.append(Verdict.model_validate_json(path.read_bytes()))
             except ValidationError:
@@ -94,10 +98,16 @@ class Runs:
 
     def retain(self, recipe: str, keep: int, always: Collection[str] = ()) -> None:
         """Drop all but the newest `keep` run folders, and those of the runs in `always`."""
-        folders = sorted(path for path in (self._root / recipe_name(recipe)).glob("*") if path.is_dir())
+        folders = sorted((path for path in (self._root / recipe_name(recipe)).glob("*") if path.is_dir()), key=_age)
         for folder in folders[:-keep]:
             if folder.name not in always:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _age(folder: Path) -> tuple[bool, str]:
+    """Sorts runs, oldest first."""
+    now = time.strftime(STAMP_FORMAT, time.gmtime(time.time() + _CLOCK_SLACK))
+    return folder.name[: len(now)] <= now, folder.name
 
 
 class Journal:

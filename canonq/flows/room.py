@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 
 from canonq.adapters.budget import Reservation
+from canonq.adapters.files import half_written
 from canonq.core.budget import Need, PulledImage, gib, images_to_drop
 from canonq.core.errors import CanonqError, NoRoom, RecordUnreadable
 from canonq.flows.janitor import clean
@@ -39,6 +41,10 @@ def make_room(world: World) -> None:
 def tidy(world: World, *, dry_run: bool = False) -> list[str]:
     """All that the janitor does: what the dead left, and images of dropped versions; a sentence for each."""
     done = clean(world, dry_run=dry_run) + prune_images(world, dry_run=dry_run)
+    for path in half_written(world.settings.state):
+        if not dry_run:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        done.append(f"{'would remove' if dry_run else 'removed'} {path}, which a killed write has left")
     if not dry_run:
         world.budget.tidy()
         drop_cut_pulls(world)

@@ -320,7 +320,8 @@ def _within(
     )
     world.runs.record(verdict)
     record = world.registry.read(enrolment.recipe)
-    world.runs.retain(enrolment.recipe, world.settings.keep_runs, [record.run] if record and record.run else [])
+    always = {verdict.run} | ({record.run} if record and record.run else set())
+    world.runs.retain(enrolment.recipe, world.settings.keep_runs, always)
     return verdict
 
 
