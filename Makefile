@@ -1,6 +1,6 @@
 # The verbs of this project. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-forge check bench requirements clean
+.PHONY: help setup demo test test-fast test-forge check search bench requirements clean
 
 PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/venv scripts/with-engine scripts/engine scripts/shared.sh scripts/requirements deploy/local-images .ci/run
@@ -38,6 +38,9 @@ check: setup ## formatting, lint, types, import rules, shell scripts
 	.venv/bin/lint-imports
 	@if command -v shellcheck >/dev/null; then echo "shellcheck $(SHELL_SCRIPTS)"; shellcheck $(SHELL_SCRIPTS); \
 	else echo "shellcheck is not installed: the shell scripts were not checked"; fi
+
+search: setup ## look for orders of commands that break something, for SECONDS (3600) from SEED on
+	@.venv/bin/python -m tests.search.search --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED)) $(if $(MOVES),--moves $(MOVES))
 
 bench: setup ## measure against the baselines
 	@$(WITH_ENGINE) $(PYTHON) -m bench

@@ -1,0 +1,73 @@
+"""A short search each time, and two faults made on purpose that it has to find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from canonq.adapters.redis_server import embedded_redis
+from canonq.core.records import Canonical, RolledBack
+from canonq.core.retention import Generation, Retention
+from canonq.flows import janitor
+from tests.search.house import Move
+from tests.search.search import Search, make, memory
+
+#: Changed now and then, so that in the course of time other sequences are played; each failure names its own.
+SEED = 20261128
+SHORT = 25.0  #: seconds
+PATIENCE = 300.0  #: seconds; the faults made on purpose are found in a few
+ORDERS = ("release", "night", "rollback", "clock")
+
+
+@pytest.fixture(scope="module")
+def search() -> Iterator[Search]:
+    with embedded_redis() as url, TemporaryDirectory(dir=memory()) as folder:
+        yield Search(url, Path(folder))
+
+
+def test_nothing_is_broken_by_random_orders_of_what_may_happen(search: Search) -> None:
+    """`make search` goes on for hours."""
+    found = search.run(SEED, seconds=SHORT)
+    assert not found.broken, found
+    assert found.moves >= 60
+
+
+def by_the_clock(present: str | None, found: Sequence[Generation], keep: int) -> Retention:
+    """The newest by their dates are kept: what a clock that was ahead has made pushes out what came after."""
+    dated = sorted(found, key=lambda one: str(one.record.promoted_at) if one.record else "")
+    stay = [one for one in dated if one in dated[-keep:] or one.name == present]
+    return Retention(stay, [(one, "older") for one in dated if one not in stay])
+
+
+def only_the_last(self: Canonical, version: str, commit: str) -> RolledBack | None:
+    """A record has room for one release that was rolled back."""
+    return next((back for back in self.rolled_back[-1:] if (back.version, back.commit) == (version, commit)), None)
+
+
+@pytest.mark.parametrize(
+    ("make_it", "rule"),
+    [
+        (lambda patched: patched.setattr(janitor, "retain", by_the_clock), "4 the last `keep` stay"),
+        (lambda patched: patched.setattr(Canonical, "held", only_the_last), "5.2 nothing comes back"),
+    ],
+    ids=["kept-by-the-clock", "one-room-for-rollbacks"],
+)
+def test_a_fault_made_on_purpose_is_found_and_shrunk_to_a_few_lines_that_show_it_again(
+    search: Search, monkeypatch: pytest.MonkeyPatch, make_it: Callable[[pytest.MonkeyPatch], None], rule: str
+) -> None:
+    with monkeypatch.context() as patched:
+        make_it(patched)
+        found = search.run(1, seconds=PATIENCE, moves=20, only=ORDERS, shrink_seconds=PATIENCE)
+        assert found.broken.startswith(rule), found
+        assert len(found.shrunk) <= 12, found
+        lines = [str(move) for move in found.shrunk]
+        assert search.broken_by([Move.read(line) for line in lines]) == found.broken
+    assert search.broken_by(found.shrunk) is None, "without the fault the same lines break nothing"
+
+
+def test_a_seed_makes_the_same_sequence_again() -> None:
+    assert make(7) == make(7) != make(8)
+    assert [Move.read(str(move)) for move in make(7)] == make(7)
