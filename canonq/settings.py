@@ -1,4 +1,4 @@
-"""Settings: `canonq.toml`, overridden by CANONQ_* variables (SPEC section 6). Checked whole, before anything starts.
+"""Settings: `canonq.toml`, overridden by CANONQ_* variables (docs/rules.md 6). Checked whole, before anything starts.
 
 The file is the one CANONQ_CONFIG names, else ./canonq.toml, else /etc/canonq/canonq.toml.
 """

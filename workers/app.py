@@ -23,7 +23,7 @@ app = make_app(load_settings())
 @worker_init.connect
 @beat_init.connect
 def _say_what_runs(**_: Any) -> None:
-    """Every process logs which checkout and revision it runs (SPEC section 6)."""
+    """Every process logs which checkout and revision it runs (docs/rules.md 6)."""
     settings = load_settings()
     checkout = Checkout(settings.repo)
     try:

@@ -1,4 +1,4 @@
-"""The process tree of a single host: Redis if none is configured, the workers, beat (SPEC section 6, `canonq up`)."""
+"""The process tree of a single host: Redis if none is configured, the workers, beat (docs/rules.md 6, `canonq up`)."""
 
 from __future__ import annotations
 

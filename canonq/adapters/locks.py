@@ -1,7 +1,7 @@
 """Leases on recipes' registries: a Redis lock that is renewed while held, and a fencing number kept on disk.
 
 Redis says who may try; the file lock and the fence beside the record say who may write, so that a Redis that
-lost its memory, or a holder that wakes up late, cannot make two writers (SPEC section 5.3).
+lost its memory, or a holder that wakes up late, cannot make two writers (docs/rules.md 5.3).
 """
 
 from __future__ import annotations

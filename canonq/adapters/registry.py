@@ -1,4 +1,4 @@
-"""The registry: `$CANONQ_STATE/warm/<recipe>/canonical.json` and the kept canonicals beside it (SPEC section 4)."""
+"""The registry: `$CANONQ_STATE/warm/<recipe>/canonical.json` and the kept canonicals beside it (docs/rules.md 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots of a canonical's volumes, with a manifest of all that is kept beside them (SPEC section 4).
+"""Snapshots of a canonical's volumes, with a manifest of all that is kept beside them (docs/rules.md 4).
 
 Where the file system shares blocks, a snapshot is a tree of copies that cost nothing and take no time, whatever
 their size. Where it does not, it is one compressed archive. Which one, the record says.

@@ -13,7 +13,7 @@ from canonq.core.errors import CanonqError, ExitStatus
 
 
 def main() -> None:
-    """Entry point. Exit status: 0 done, 1 red, deferred or refused, 2 wrong use, 3 machinery (SPEC section 6)."""
+    """Entry point. Exit status: 0 done, 1 red, deferred or refused, 2 wrong use, 3 machinery (docs/rules.md 6)."""
     as_json = "--json" in sys.argv[1:]
     interrupts.install()
     try:

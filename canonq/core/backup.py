@@ -1,6 +1,6 @@
 """What a release's backup consists of, read from the backupbot labels of its resolved compose. Pure.
 
-Both generations of labels are read, as recipes in the wild mix them (SPEC section 3, backup): version 2 names
+Both generations of labels are read, as recipes in the wild mix them (docs/rules.md 3, backup): version 2 names
 volumes, version 1 paths in the container. Asked anew of every tag.
 """
 

@@ -1,4 +1,4 @@
-"""The disk budget: what work is expected to take, what is left for it, and which images may go (SPEC section 5.6). Pure."""
+"""The disk budget: what work is expected to take, what is left for it, and which images may go (docs/rules.md 5.6). Pure."""
 
 from __future__ import annotations
 

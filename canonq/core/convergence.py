@@ -1,4 +1,4 @@
-"""Whether a stack has converged (SPEC section 3, install and upgrade). Pure.
+"""Whether a stack has converged (docs/rules.md 3, install and upgrade). Pure.
 
 "N of N running" is not enough: the tasks must run the service's *current* spec, the update must be over and not
 rolled back. What can never become good is told at once, so that nobody waits for the time-out.

@@ -1,4 +1,4 @@
-"""decide: whether a recipe's newest release is to be proven tonight, and from which base (SPEC section 2)."""
+"""decide: whether a recipe's newest release is to be proven tonight, and from which base (docs/rules.md 2)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Facts:
 
 
 def decide(facts: Facts) -> Decision:
-    """Apply the SPEC's table, most serious row first. Every answer carries its reason."""
+    """Apply the table of docs/rules.md 2, most serious row first. Every answer carries its reason."""
     releases, refused = read_tags(facts.tags, prereleases=facts.enrolment.prereleases)
     latest = releases[-1] if releases else None
     common: dict[str, Any] = {
@@ -149,7 +149,7 @@ def _promote(facts: Facts, proven: Verdict, more: dict[str, Any]) -> Decision:
             reason="held-promotion",
             detail=(
                 f"{proven.version} is held: run {proven.run} has proven it, and its promotion failed {facts.failures} times. "
-                f"`canonq why {proven.recipe}` and the workers' logs say how. A new tag, a changed enrolment, "
+                "The workers' logs say how. A new tag, a changed enrolment, "
                 f"`canonq promote {proven.recipe}` or `canonq sweep {proven.recipe}` releases it."
             ),
             **told,
@@ -179,7 +179,7 @@ def as_tagged(canonical: Canonical | None, tags: Mapping[str, str]) -> Canonical
 
 
 def upgrade_base(pinned: str | None, canonical: Canonical | None, releases: tuple[Release, ...], version: str) -> Base:
-    """Resolve the upgrade base (SPEC section 3): pinned, older canonical, newest older release, none."""
+    """Resolve the upgrade base (docs/rules.md 3): pinned, older canonical, newest older release, none."""
     notes: tuple[str, ...] = ()
     if pinned is not None:
         found = next((release for release in releases if release.tag == pinned), None)

@@ -16,7 +16,7 @@ from canonq.core.errors import RecipeProblem
 from canonq.core.images import image_name
 from canonq.core.names import check_docker_name, shown
 
-#: Labels by which canonq knows its own (SPEC section 5.4: ownership is a label, not a name pattern).
+#: Labels by which canonq knows its own (docs/rules.md 5.4: ownership is a label, not a name pattern).
 LABEL_INSTANCE = "canonq.instance"
 LABEL_KIND = "canonq.kind"
 LABEL_RECIPE = "canonq.recipe"

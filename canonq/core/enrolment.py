@@ -1,4 +1,4 @@
-"""The enrolment: `tests/<recipe>/recipe.toml`, validated (SPEC section 3).
+"""The enrolment: `tests/<recipe>/recipe.toml`, validated (docs/rules.md 3).
 
 An unknown key or a wrong type is an error that names the file, the key and what is allowed.
 """

@@ -1,7 +1,7 @@
 """Errors, written for the person who reads them at 07:00.
 
 Every error says what happened, whose fault it is and how to mend it. `code` is stable and goes into
-JSON; `exit_status` follows SPEC section 6.
+JSON; `exit_status` follows docs/rules.md 6.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Fault(enum.StrEnum):
 
 
 class ExitStatus(enum.IntEnum):
-    """Exit statuses of the `canonq` command (SPEC section 6)."""
+    """Exit statuses of the `canonq` command (docs/rules.md 6)."""
 
     DONE = 0
     ATTENTION = 1  #: something red, deferred or refused
@@ -87,7 +87,7 @@ class WrongConfiguration(CanonqError):
 
 
 class HollowSweep(WrongConfiguration):
-    """There is nothing to sweep: no checkout, no `tests/`, or nobody enrolled (SPEC section 5.5)."""
+    """There is nothing to sweep: no checkout, no `tests/`, or nobody enrolled (docs/rules.md 5.5)."""
 
     code = "hollow-sweep"
 
@@ -108,7 +108,7 @@ class RecipeProblem(CanonqError):
 
 
 class SyncFailed(HostProblem):
-    """The upstream could not be read, or the mirror not brought in line; nothing is decided on stale tags (SPEC section 2).
+    """The upstream could not be read, or the mirror not brought in line; nothing is decided on stale tags (docs/rules.md 2).
 
     `cause` says which and why: `upstream-gone`, `upstream-denied`, `mirror-refused`, ...
     """
@@ -158,7 +158,7 @@ class Busy(CanonqError):
 
 
 class NoRoom(Busy):
-    """There is no room on disk for the work; it is deferred (SPEC section 5.6)."""
+    """There is no room on disk for the work; it is deferred (docs/rules.md 5.6)."""
 
     code = "disk-below-budget"
 

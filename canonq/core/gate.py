@@ -1,4 +1,4 @@
-"""The promotion gate (SPEC section 2, promote): a pure function that names every condition that fails."""
+"""The promotion gate (docs/rules.md 2, promote): a pure function that names every condition that fails."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def gate(
     lost: str | None = None,
     again: Again | None = None,
 ) -> tuple[Refusal, ...]:
-    """All conditions that fail, in the SPEC's order; empty means promote.
+    """All conditions that fail, in the order of its table; empty means promote.
 
     `tags` maps the clone's tags to peeled commits, `seen` to those they had when they were fetched first. "Is it released"
     is an exact match, never a prefix or an order. `lost` says that canonicals are kept and their record is not.

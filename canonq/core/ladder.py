@@ -1,4 +1,4 @@
-"""Tiers, rungs, level and verdict (SPEC section 3). Pure.
+"""Tiers, rungs, level and verdict (docs/rules.md 3). Pure.
 
 A run climbs: each tier that executes gives a result, the results give the rungs, the rungs the level.
 """

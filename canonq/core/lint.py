@@ -1,4 +1,4 @@
-"""Static rules over one release of a recipe (SPEC section 3, lint). Pure.
+"""Static rules over one release of a recipe (docs/rules.md 3, lint). Pure.
 
 They read the resolved stack, as everything else does, and beside it what it does not show: the sample, the files of
 the configs, the tag. A finding never changes the verdict; it says what a maintainer would mend, and how.

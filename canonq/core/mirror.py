@@ -1,4 +1,4 @@
-"""What a mirror lacks to equal its upstream: the default branch and the tags, nothing else (SPEC section 2, sync). Pure."""
+"""What a mirror lacks to equal its upstream: the default branch and the tags, nothing else (docs/rules.md 2, sync). Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies behind the mounts of a release, and what a stack of canonq's gets in its place (SPEC section 5.4). Pure.
+"""What lies behind the mounts of a release, and what a stack of canonq's gets in its place (docs/rules.md 5.4). Pure.
 
 What is behind an external volume, a bind or a volume with options of its driver is somebody else's: a test that wrote
 into it, or a restore that emptied it first, would do so to data that people use. Such a mount becomes a plain volume of

@@ -80,7 +80,7 @@ def cold_stack(recipe: str, token: str) -> str:
 
 
 def warm_stack(recipe: str) -> str:
-    """Name the warm stack (SPEC section 2: `warm-<recipe>`)."""
+    """Name the warm stack (docs/rules.md 2: `warm-<recipe>`)."""
     return f"warm-{recipe}"
 
 

@@ -1,4 +1,4 @@
-"""One outcome for each enrolled recipe of a sweep, and the sums that must add up (SPEC section 5.5)."""
+"""One outcome for each enrolled recipe of a sweep, and the sums that must add up (docs/rules.md 5.5)."""
 
 from __future__ import annotations
 

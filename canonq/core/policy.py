@@ -1,6 +1,6 @@
 """What the code of a branch or pull request may ask of this host. Pure.
 
-Such code is not trusted (SPEC section 3). What is known to be harmless passes; everything else is refused, also what
+Such code is not trusted (docs/rules.md 3). What is known to be harmless passes; everything else is refused, also what
 this file has never heard of, unless the enrolment allows it by name under `[refs] allow`.
 """
 

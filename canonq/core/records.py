@@ -44,7 +44,7 @@ class Synced(_Value):
 
 
 class Decision(_Value):
-    """What is to be done with a recipe, and why (SPEC section 2, decide)."""
+    """What is to be done with a recipe, and why (docs/rules.md 2, decide)."""
 
     action: Literal["run", "promote", "skip", "defer", "error"]  #: promote: it is proven already
     reason: str  #: stable code, such as no-new-version
@@ -174,7 +174,7 @@ class Remade(BaseModel):
 
 
 class Canonical(BaseModel):
-    """The registry's record, `canonical.json` (SPEC section 4). Unknown keys survive a rewrite."""
+    """The registry's record, `canonical.json` (docs/rules.md 4). Unknown keys survive a rewrite."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

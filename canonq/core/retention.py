@@ -1,4 +1,4 @@
-"""Which canonicals stay, and which one is the one before: by succession, never by a clock (SPEC section 4). Pure."""
+"""Which canonicals stay, and which one is the one before: by succession, never by a clock (docs/rules.md 4). Pure."""
 
 from __future__ import annotations
 

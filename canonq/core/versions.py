@@ -1,4 +1,4 @@
-"""Release tags: which are releases, and in which order (SPEC section 2).
+"""Release tags: which are releases, and in which order (docs/rules.md 2).
 
 The raw tag is the identity. The order is a key computed from it: the recipe part first (N.N.N, numeric,
 as SemVer writes it), then the app part as a mere tie-break. `packaging` reads the one part it is good at,

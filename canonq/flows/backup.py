@@ -1,4 +1,4 @@
-"""Backup and restore of a running app, as its backupbot labels ask for it (SPEC section 3).
+"""Backup and restore of a running app, as its backupbot labels ask for it (docs/rules.md 3).
 
 canonq stands in for the backup bot: it runs the hooks in the containers, captures what the labels name, and puts it
 back. What it found goes as facts to the tests of the two tiers, which judge it.

@@ -1,4 +1,4 @@
-"""The climb of one run: one deployment, from the upgrade base up through the tiers in place (SPEC sections 2 and 3)."""
+"""The climb of one run: one deployment, from the upgrade base up through the tiers in place (docs/rules.md 2 and 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one routine that brings an app up: test and promotion both go through it (SPEC section 2, promote)."""
+"""The one routine that brings an app up: test and promotion both go through it (docs/rules.md 2, promote)."""
 
 from __future__ import annotations
 

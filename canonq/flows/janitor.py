@@ -1,4 +1,4 @@
-"""The janitor: removes what dead runs left, by label and by lease, and nothing else (SPEC section 5.4)."""
+"""The janitor: removes what dead runs left, by label and by lease, and nothing else (docs/rules.md 5.4)."""
 
 from __future__ import annotations
 

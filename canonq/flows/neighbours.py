@@ -1,4 +1,4 @@
-"""What runs beside an app: the recipes it depends on, each at its canonical, on a copy of its data (SPEC section 3, deps)."""
+"""What runs beside an app: the recipes it depends on, each at its canonical, on a copy of its data (docs/rules.md 3, deps)."""
 
 from __future__ import annotations
 

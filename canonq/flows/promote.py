@@ -1,4 +1,4 @@
-"""promote: the gate, then the promotion itself, and an answer in every case (SPEC sections 2 and 4)."""
+"""promote: the gate, then the promotion itself, and an answer in every case (docs/rules.md 2 and 4)."""
 
 from __future__ import annotations
 

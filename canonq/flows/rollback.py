@@ -1,4 +1,4 @@
-"""rollback: back to a kept canonical, with its data as its snapshot holds it (SPEC section 5.2)."""
+"""rollback: back to a kept canonical, with its data as its snapshot holds it (docs/rules.md 5.2)."""
 
 from __future__ import annotations
 

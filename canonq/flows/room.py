@@ -1,4 +1,4 @@
-"""Room on disk: reserved before a run and a promotion, made where that can be done, and who takes most (SPEC section 5.6)."""
+"""Room on disk: reserved before a run and a promotion, made where that can be done, and who takes most (docs/rules.md 5.6)."""
 
 from __future__ import annotations
 

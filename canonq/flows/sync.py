@@ -1,4 +1,4 @@
-"""sync: bring clone, mirror and forge in line with upstream, all tags, none followed silently (SPEC section 2)."""
+"""sync: bring clone, mirror and forge in line with upstream, all tags, none followed silently (docs/rules.md 2)."""
 
 from __future__ import annotations
 

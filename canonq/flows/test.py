@@ -1,4 +1,4 @@
-"""test: one run, from its first look at the target to its verdict; torn down always (SPEC section 2)."""
+"""test: one run, from its first look at the target to its verdict; torn down always (docs/rules.md 2)."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_ref(world: World, recipe: object, ref: str, *, quick: bool = False) -> 
     enrolment = world.checkout.enrolment(recipe)
     record = world.registry.read(enrolment.recipe)
     upstream, mirror = addresses(world, enrolment)
-    # Pull requests are opened on the mirror, where there is one (SPEC section 1).
+    # Pull requests are opened on the mirror, where there is one (docs/rules.md 1).
     commit = world.repos.fetch_ref(enrolment.recipe, mirror or upstream, ref_name(ref), which="mirror" if mirror else "upstream")
     target = Target(f"ref-{commit[:12]}", commit, None, None, "", ref=ref)
     with _shown(world, mirror, commit) as shows:

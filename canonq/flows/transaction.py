@@ -1,4 +1,4 @@
-"""A promotion as a list of steps (SPEC section 5.1): killed before, in or after any of them, it is begun again from the first.
+"""A promotion as a list of steps (docs/rules.md 5.1): killed before, in or after any of them, it is begun again from the first.
 
 New data is built beside the old, under names of its own; the switch is the one durable write of canonical.json.
 Until then the old canonical is whole, after it the new one is. The first step removes what a killed promotion

@@ -1,4 +1,4 @@
-"""The backup tier: what was captured is what the labels name, is not empty, is whole and holds the marker (SPEC section 3)."""
+"""The backup tier: what was captured is what the labels name, is not empty, is whole and holds the marker (docs/rules.md 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The install tier: the app is up, whole and answers (SPEC section 3)."""
+"""The install tier: the app is up, whole and answers (docs/rules.md 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The restore tier: from destroyed data back to what was there (SPEC section 3)."""
+"""The restore tier: from destroyed data back to what was there (docs/rules.md 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The upgrade tier: the target really runs, in place, with the data kept (SPEC section 3)."""
+"""The upgrade tier: the target really runs, in place, with the data kept (docs/rules.md 3)."""
 
 from __future__ import annotations
 

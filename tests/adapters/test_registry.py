@@ -1,4 +1,4 @@
-"""The registry's records on a real disk: read, refused, rewritten (SPEC section 4)."""
+"""The registry's records on a real disk: read, refused, rewritten (docs/rules.md 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong use and wrong configuration: one clear message, exit status 2, nothing changed (SPEC sections 5.5 and 5.7)."""
+"""Wrong use and wrong configuration: one clear message, exit status 2, nothing changed (docs/rules.md 5.5 and 5.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of SPEC section 2, row by row."""
+"""The table of docs/rules.md 2, row by row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The promotion gate: the one row of SPEC section 2 that promotes, and every other row refused by name."""
+"""The promotion gate: the one row of docs/rules.md 2 that promotes, and every other row refused by name."""
 
 from __future__ import annotations
 

@@ -235,3 +235,43 @@ def test_no_file_names_a_machine_or_a_package_registry() -> None:
     )
     found = {str(path.relative_to(ROOT)): hits for path in ours() if (hits := names.findall(path.read_bytes()))}
     assert found == {}
+
+
+def test_every_section_of_the_rules_that_is_named_is_there() -> None:
+    text = (ROOT / "docs" / "rules.md").read_text()
+    sections = dict(re.findall(r"^## (\d)\. .*?\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    there = set(sections) | {
+        f"{number}.{point}" for number, body in sections.items() for point in re.findall(r"^(\d)\. ", body, re.M)
+    }
+    named = [
+        (path, number)
+        for path in ours()
+        if path.suffix in (".py", ".md")
+        for first, second in re.findall(r"rules\.md (\d(?:\.\d)?)(?: and (\d(?:\.\d)?))?", path.read_text())
+        for number in (first, second)
+        if number
+    ]
+    assert len(named) > 40
+    assert [f"{path.relative_to(ROOT)}: {number}" for path, number in named if number not in there] == []
+
+
+def test_no_file_speaks_of_a_contract_that_is_not_in_the_repository() -> None:
+    word = re.compile(rb"\bSP" + rb"EC\b")
+    found = [str(path.relative_to(ROOT)) for path in ours() if path.suffix in (".py", ".md", ".toml", ".nix", ".yml")
+             and word.search(path.read_bytes())]  # fmt: skip
+    assert found == []
+
+
+def test_each_decision_has_a_number_of_its_own_which_its_title_and_those_who_name_it_use() -> None:
+    files = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    numbers = [path.name[:4] for path in files]
+    assert len(set(numbers)) == len(numbers) > 20
+    assert [path.name for path in files if not path.read_text().startswith(f"# {int(path.name[:4])}. ")] == []
+    named = {
+        (str(path.relative_to(ROOT)), number)
+        for path in ours()
+        if path.suffix in (".py", ".md") and path.relative_to(ROOT).parts[0] != "tests"
+        for number in re.findall(r"\b[Dd]ecisions?[ /](\d{4})\b", path.read_text())
+    }
+    assert named
+    assert {(path, number) for path, number in named if number not in numbers} == set()

@@ -1,4 +1,4 @@
-"""Every point at which a promotion or a rollback can be killed, or its disk be full, or its Engine be gone (SPEC section 5).
+"""Every point at which a promotion or a rollback can be killed, or its disk be full, or its Engine be gone (docs/rules.md 5).
 
 In process order: what is left is whole, the janitor leaves nothing behind, and done again it ends complete.
 """

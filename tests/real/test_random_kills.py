@@ -1,4 +1,4 @@
-"""Real processes killed at random moments, over real Docker, Redis and workers (SPEC section 5). A failure replays by its seed.
+"""Real processes killed at random moments, over real Docker, Redis and workers (docs/rules.md 5). A failure replays by its seed.
 
 `pytest tests/real/test_random_kills.py --kills 500 --seed 7` goes on for longer, and otherwise.
 """
