@@ -1,1 +1,1 @@
-"""A random search for orders of commands after which something that must hold does not (SPEC section 5)."""
+"""A random search for orders of commands after which something that must hold does not (docs/rules.md 5)."""
