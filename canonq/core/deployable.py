@@ -58,7 +58,7 @@ class Deployable:
     stack: str
     file: dict[str, Any]  #: the compose file, `$` doubled
     images: dict[str, str]  #: service -> reference
-    volumes: dict[str, str]  #: key in the recipe -> name in Docker, external ones left out
+    volumes: dict[str, str]  #: key in the recipe -> name in Docker
     secrets: dict[str, str]  #: name in Docker -> name in the recipe; to be there before the deploy
     networks: tuple[str, ...]  #: external networks that must be there
 
@@ -97,7 +97,7 @@ def deployable(
         stack=identity.stack,
         file=escape_dollars({key: body for key, body in file.items() if body}),
         images={service: _named(service, reference) for service, reference in images(resolved).items()},
-        volumes={key: body["name"] for key, body in file["volumes"].items() if not is_external(body)},
+        volumes={key: body["name"] for key, body in file["volumes"].items()},
         secrets=external_secrets(resolved, identity.stack),
         networks=tuple(external_name(key, body) for key, body in resolved["networks"].items() if is_external(body)),
     )
@@ -155,10 +155,9 @@ def _networks(resolved: Mapping[str, Any], identity: Identity) -> dict[str, Any]
 
 
 def _volume(key: str, body: Mapping[str, Any], identity: Identity, names: Mapping[str, str]) -> dict[str, Any]:
-    if is_external(body):
-        return {"external": True, "name": external_name(key, body)}
+    """A plain volume of the stack's own, whatever the release asks for: what drivers and their options lead to is another's."""
     labels = {**(body.get("labels") or {}), **identity.labels, LABEL_VOLUME: key}
-    return {**body, "name": names[key], "labels": labels}
+    return {"name": names[key], "labels": labels}
 
 
 def _object(section: str, key: str, body: Mapping[str, Any], identity: Identity, folder: str) -> dict[str, Any]:

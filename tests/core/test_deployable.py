@@ -86,7 +86,7 @@ def test_services_their_containers_volumes_networks_configs_and_secrets_say_whos
 def test_what_is_external_is_not_claimed() -> None:
     file = fit().file
     assert file["networks"]["proxy"] == {"external": True, "name": "proxy"}
-    assert file["volumes"]["media"] == {"external": True, "name": "films"}
+    assert "external" not in file["volumes"]["media"], "a volume of somebody else's is never given to a stack"
     assert file["secrets"]["db_password"] == {"external": True, "name": f"{STACK}_db_password_v2"}
     assert fit().networks == ("proxy",)
 
@@ -157,8 +157,17 @@ def test_a_secret_whose_key_differs_from_its_name_is_known_by_its_name() -> None
 
 
 def test_volumes_have_the_names_they_are_given() -> None:
-    assert fit().volumes == {"data": f"{STACK}_data"}
+    assert fit().volumes["data"] == f"{STACK}_data"
     assert fit().file["volumes"]["data"]["labels"]["canonq.volume"] == "data"
+
+
+@pytest.mark.parametrize(
+    "body", ["{external: true}", "{driver: nfs}", "{driver_opts: {type: none, o: bind, device: /srv/x}}"], ids=["1", "2", "3"]
+)
+def test_no_option_of_a_volume_reaches_docker(body: str) -> None:
+    fitted = fit_app(top=f"volumes: {{data: {body}}}")
+    assert set(fitted.file["volumes"]["data"]) == {"name", "labels"}
+    assert fitted.volumes == {"data": f"{STACK}_data"}
 
 
 def test_a_volume_with_a_fixed_name_gets_the_deployments_own() -> None:
