@@ -12,6 +12,7 @@ NIGHTLY = "0 3 * * *"
 
 #: Seconds after which nobody begins a nightly sweep any more: its night is over.
 NIGHT_IS_OVER = 6 * 3600
+_STAMP = "%Y%m%dT%H%M%SZ"
 #: Days that are looked back for a night; the rarest schedule is a 29 February.
 _FURTHEST = 8 * 366
 
@@ -32,7 +33,13 @@ def beat_schedule(nightly: str | None = None) -> dict[str, dict[str, Any]]:
 
 def this_night(nightly: str | None = None) -> str:
     """The night that is due now, as 20260617T030000Z."""
-    return f"{night_before(datetime.now(UTC), nightly):%Y%m%dT%H%M%SZ}"
+    return f"{night_before(datetime.now(UTC), nightly):{_STAMP}}"
+
+
+def the_night_before(night: str, nightly: str | None = None) -> str:
+    """The night that was due before another one; both as 20260617T030000Z."""
+    due = datetime.strptime(night, _STAMP).replace(tzinfo=UTC)
+    return f"{night_before(due - timedelta(seconds=1), nightly):{_STAMP}}"
 
 
 def night_before(now: datetime, nightly: str | None = None) -> datetime:

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Task, chain
 
-from beat_schedule import this_night
+from beat_schedule import the_night_before, this_night
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.gate import Again
@@ -60,11 +60,19 @@ def sweep(
     world = None
     try:
         world = live()
-        if nightly and not world.sweeps.claim(night or this_night(world.settings.nightly), self.request.id):
+        night = night or this_night(world.settings.nightly)
+        if nightly and not world.sweeps.claim(night, self.request.id):
             log.warning("Another beat has started tonight's sweep already.")
             return {"sweep": None, "started": []}
         sweep = sweep or world.sweeps.id_for(self.request.id, world.new_id())
-        opened = open_sweep(world, [recipes] if isinstance(recipes, str) else recipes or (), sweep, named=named)
+        opened = open_sweep(
+            world,
+            [recipes] if isinstance(recipes, str) else recipes or (),
+            sweep,
+            named=named,
+            nightly=nightly,
+            night_before=the_night_before(night, world.settings.nightly) if nightly else None,
+        )
         begun = start(world, opened, lambda enrolment: start_chain(enrolment, opened.sweep, opened.named))
     except CanonqError as error:
         log.critical("The sweep did nothing: %s", error)

@@ -33,6 +33,7 @@ log = logging.getLogger("canonq")
 
 PATH = "/webhook"
 _LARGEST = 2 << 20  #: bytes; a push of very many commits is told of in less
+_BEING_TAKEN = 60  #: seconds for which it does nothing while it is being taken
 _REMEMBERED = 7 * 24 * 3600  #: seconds for which the same word does nothing
 
 
@@ -57,10 +58,13 @@ class Inbox:
             recipes = recipes_of(told, self._world.checkout.enrolled().recipes.values())
             if not recipes:
                 return 200, {"started": [], "why": "no enrolled recipe has this repository"}
-            if not self._client.set(self._key("seen", told.digest), "1", nx=True, ex=_REMEMBERED):
+            # For a moment only, until it is done: Redis may be away also when the mark is to be taken back.
+            if not self._client.set(self._key("seen", told.digest), "1", nx=True, ex=_BEING_TAKEN):
                 return 200, {"started": [], "why": "this very word was taken before"}
             try:
-                return 202, {"started": [recipe for recipe in recipes if self._start(recipe)]}
+                started = [recipe for recipe in recipes if self._start(recipe)]
+                self._client.set(self._key("seen", told.digest), "1", ex=_REMEMBERED)
+                return 202, {"started": started}
             except (RedisError, OperationalError):
                 # Not taken: the forge may say it again, and is not to be told that a sweep is coming.
                 self._client.delete(self._key("seen", told.digest), *(self._key("soon", recipe) for recipe in recipes))

@@ -65,6 +65,9 @@ def decide(facts: Facts) -> Decision:
         return Decision(action="error", reason="tag-moved", detail=moved, **common)
     if (yanked := _yanked(facts, latest)) is not None:
         return Decision(action="skip", reason="yanked", detail=yanked, **common)
+    if latest is None and (had := read_tags(facts.seen, prereleases=facts.enrolment.prereleases)[0]):
+        gone = f"It had {len(had)} release(s), the newest {had[-1].tag}, and its upstream has none of them any more."
+        return Decision(action="skip", reason="releases-gone", detail=gone, **common)
     if latest is None:
         return Decision(action="skip", reason="never-released", detail=_never_released(refused), **common)
     if facts.canonical is not None and latest.key <= version_key(facts.canonical.version):

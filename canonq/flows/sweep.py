@@ -66,11 +66,14 @@ def open_sweep(
     *,
     named: bool | None = None,
     awaited: bool = False,
+    nightly: bool = False,
+    night_before: str | None = None,
 ) -> Opened:
     """Put a sweep on record: who is enrolled, and an error at once for each broken enrolment.
 
     `named`: whether a person named the recipes, which releases a held red; as a rule, whether any are named.
     `awaited`: whether a person waits for its end, so that what fails is told soon instead of tried again for long.
+    `nightly`: recipes that an open sweep is still at are left to it. `night_before`: the night that was due before this one.
     HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled. Opened a second
     time (a task delivered twice), the same sweep gives the chains that have no outcome yet, and none once it is closed.
     """
@@ -89,7 +92,7 @@ def open_sweep(
                 "awaited": awaited,
                 "checkout": str(world.checkout.root),
                 "revision": world.checkout.revision(),
-                "findings": [] if recipes else _findings(world, enrolled),
+                "findings": [] if recipes else [*_findings(world, enrolled), *_missed(world, night_before)],
             },
         )
         log.warning("Sweep %s: %s enrolled: %s; %s switched off; at revision %s", sweep, len(wanted), ", ".join(wanted),
@@ -98,6 +101,8 @@ def open_sweep(
     wanted = world.sweeps.read(sweep)["enrolled"]
     if world.sweeps.closed(sweep):
         return Opened(sweep, (), named)
+    if nightly:
+        _leave_to_others(world, sweep, wanted)
     settled = world.sweeps.outcomes(sweep)
     for name in sorted(set(wanted) - set(enrolled.recipes) - set(settled)):
         _settle_unreadable(world, sweep, name)
@@ -123,6 +128,29 @@ def _findings(world: World, enrolled: Enrolled) -> list[str]:
     if behind and since is not None and now - since > _STALE_AFTER:
         found.append(f"{behind} It has been for {(now - since) / 86400:.0f} days. Mend: run `git pull` there.")
     return found
+
+
+def _missed(world: World, night: str | None) -> list[str]:
+    """What to tell of the night before this one, when nights were swept earlier and that one was not."""
+    swept = sorted(world.sweeps.nights())
+    if night is None or night in swept or not any(earlier < night for earlier in swept):
+        return []
+    last = max(earlier for earlier in swept if earlier < night)
+    return [
+        f"No sweep ran on the night of {night}; the last one before it was {last}. Mend: look at beat and the workers of that "
+        "time, and at whether the host was up."
+    ]
+
+
+def _leave_to_others(world: World, sweep: str, wanted: Sequence[str]) -> None:
+    """Settle recipes that another open sweep is still at: two chains of one recipe would only wait for each other."""
+    for other in world.sweeps.open_sweeps():
+        if other == sweep or not world.sweeps.begun(other):
+            continue
+        found = summary(world, other)
+        for name in sorted({*found["pending"], *found["waiting"]} & set(wanted) - world.sweeps.outcomes(sweep).keys()):
+            detail = f"The sweep {other}, begun at {found['started']}, is still at it; its outcome is told there."
+            world.sweeps.settle(sweep, Outcome(recipe=name, outcome="skipped", reason="under-way", detail=detail, step="sweep"))
 
 
 def _settle_unreadable(world: World, sweep: str, recipe: str) -> Enrolment | None:

@@ -29,6 +29,13 @@ def facts(**changes: object) -> Facts:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
+def test_a_recipe_that_lost_all_its_releases_is_told_from_one_that_never_had_any() -> None:
+    decision = decide(facts(tags={}, seen={"1.0.0+1": OLD, "v3": OLD}))
+    assert (decision.action, decision.reason) == ("skip", "releases-gone")
+    assert "newest 1.0.0+1" in decision.detail
+    assert decide(facts(tags={}, seen={"v3": OLD})).reason == "never-released"
+
+
 def test_no_tag_that_parses_is_never_released() -> None:
     decision = decide(facts(tags={"v2.4.8": OLD}))
     assert (decision.action, decision.reason) == ("skip", "never-released")

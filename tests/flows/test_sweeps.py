@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from celery.exceptions import Ignore
+from git.repo import Repo
 
 import workers.steps
 import workers.tasks
@@ -19,10 +20,11 @@ import workers.upkeep
 from canonq.adapters.budget import Budget
 from canonq.adapters.locks import RedisLocks
 from canonq.core.again import PATIENCE
-from canonq.core.errors import Busy, HollowSweep, HostProblem, NoRoom
+from canonq.core.errors import Busy, CanonqError, HollowSweep, HostProblem, NoRoom
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Canonical, Decision, Promotion, Verdict
 from canonq.flows.sweep import fail, finish, open_sweep, retry_deferred, settle_error, start, stop, summary
+from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.world import World
 from tests.flows.conftest import Place
 
@@ -416,3 +418,40 @@ def test_steps_of_a_sweep_see_the_enrolment_as_it_was_when_the_sweep_began(sweep
     assert sweeping.world.checkout.enrolment("site").weight == "heavy"
     path.write_text(before)
     assert seen == [("light", sweeping.world.checkout.digest("site"))]
+
+
+def test_a_nightly_sweep_leaves_out_what_an_open_one_is_still_at(place: Place) -> None:
+    sweeping = Sweeping(place, "site", "wiki")
+    sweeping.take("decide", "wiki", lambda world: sweeping.skip("wiki"))
+    sweeping.world.sweeps.settle(sweeping.sweep, Outcome(recipe="wiki", outcome="skipped", reason="no-new-version", detail=""))
+    opened = open_sweep(sweeping.world, nightly=True)
+    assert [one.recipe for one in opened.chains] == ["wiki"]
+    left = sweeping.world.sweeps.outcomes(opened.sweep)["site"]
+    assert (left.outcome, left.reason) == ("skipped", "under-way")
+    assert sweeping.sweep in left.detail
+    assert {one.recipe for one in open_sweep(sweeping.world).chains} == {"site", "wiki"}, "a person's sweep leaves out nothing"
+
+
+def test_a_night_without_a_sweep_is_told_by_the_next_one(place: Place) -> None:
+    place.recipe("site")
+    sweeps = place.world.sweeps
+    for night, before, told in (
+        ("20260614T030000Z", "20260613T030000Z", False),  # the first ever
+        ("20260615T030000Z", "20260614T030000Z", False),
+        ("20260617T030000Z", "20260616T030000Z", True),
+    ):
+        sweeps.claim(night, f"task-{night}")
+        found = sweeps.read(open_sweep(place.world, night_before=before).sweep)["findings"]
+        assert any("No sweep ran on the night of 20260616T030000Z" in line for line in found) is told, night
+
+
+def test_one_recipes_bad_mirror_is_no_other_recipes(place: Place) -> None:
+    for name, mirror in (("site", f"{place.folder}/mirror.git"), ("wiki", "git.example.org/x")):
+        place.recipe(name)
+        Repo.init(f"{place.folder}/mirror.git", bare=True)
+        toml = place.world.checkout.folder(name) / "recipe.toml"
+        toml.write_text(f'mirror = "{mirror}"\n{toml.read_text()}')
+    assert sync_recipe(place.world, "site").pushed
+    with pytest.raises(CanonqError) as caught:
+        sync_recipe(place.world, "wiki")
+    assert "git.example.org/x" in str(caught.value)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from beat_schedule import night_before
+from beat_schedule import night_before, the_night_before
 from canonq.settings import Settings
 from workers.beat import NightlyScheduler
 from workers.factory import make_app
@@ -47,3 +47,8 @@ def test_a_last_run_of_the_future_is_forgotten_at_the_start_and_while_beat_runs(
 def test_a_night_is_called_after_the_time_at_which_it_was_due(nightly: str, now: str, due: str) -> None:
     found = night_before(datetime.fromisoformat(now).replace(tzinfo=UTC), nightly)
     assert found == datetime.fromisoformat(due).replace(tzinfo=UTC)
+
+
+def test_the_night_before_another_is_the_one_that_was_due_before_it() -> None:
+    assert the_night_before("20260617T030000Z") == "20260616T030000Z"
+    assert the_night_before("20260615T030000Z", "0 3 * * 1") == "20260608T030000Z"
