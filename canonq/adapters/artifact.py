@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from canonq.adapters.files import told
-from canonq.core.dumps import ENDS, dump_problem
+from canonq.core.dumps import ENDS, closed_to_us, dump_problem, is_a_dump
 
 _CHUNK = 1 << 20
 _GZIP = b"\x1f\x8b"
 _END_OF_TAR = 1024  #: bytes
+_MOST_CLOSED = 5  #: a folder may hold a million pictures
 
 
 @dataclass
@@ -28,6 +29,12 @@ class Contents:
     bytes: int = 0  #: of the files' contents, as they lie in the archive
     found: set[str] = field(default_factory=set)  #: the marks that were in it
     problems: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)  #: what could not be looked into, and why; the first few
+
+    def close(self, what: str) -> None:
+        """Note one that could not be looked into."""
+        if len(self.closed) < _MOST_CLOSED:
+            self.closed.append(what)
 
 
 def keep(stream: Iterable[bytes], path: Path) -> str:
@@ -79,8 +86,11 @@ class _Taken(io.RawIOBase):
         return b"".join(pieces)
 
 
-def look_through(path: Path, marks: Sequence[str], *, dumps: bool) -> Contents:
-    """Look for `marks` in the files of a tar; with `dumps`, judge each file as a database dump too."""
+def look_through(path: Path, marks: Sequence[str], *, dumps: bool, hooks_since: float | None = None) -> Contents:
+    """Look for `marks` in the files of a tar; with `dumps`, judge those that are database dumps too.
+
+    `hooks_since`: when the hooks began that write dumps, in seconds since 1970.
+    """
     contents = Contents()
     if not _has_its_end(path):
         contents.problems.append("the archive breaks off: its end is not there")
@@ -92,7 +102,9 @@ def look_through(path: Path, marks: Sequence[str], *, dumps: bool) -> Contents:
                     contents.bytes += member.size
                     file = archive.extractfile(member)
                     assert file is not None  # a regular file
-                    _look(member.name, file, marks, contents, dumps)
+                    by_a_hook = hooks_since is not None and int(member.mtime) >= int(hooks_since)
+                    judged = is_a_dump(member.name, member.size, alone="/" not in member.name, by_a_hook=by_a_hook)
+                    _look(member.name, file, marks, contents, dumps and judged)
     except (tarfile.TarError, OSError, EOFError) as error:
         contents.problems.append(f"the archive cannot be read to its end: {error}")
     return contents
@@ -106,7 +118,7 @@ def _has_its_end(path: Path) -> bool:
         return size % 512 == 0 and file.read() == bytes(_END_OF_TAR)
 
 
-def _look(name: str, file: IO[bytes], marks: Sequence[str], contents: Contents, dumps: bool) -> None:
+def _look(name: str, file: IO[bytes], marks: Sequence[str], contents: Contents, is_dump: bool) -> None:
     head, tail, size, last = b"", b"", 0, b""
     wanted = [mark.encode() for mark in marks if mark not in contents.found]
     longest = max((len(mark) for mark in wanted), default=1)
@@ -119,10 +131,14 @@ def _look(name: str, file: IO[bytes], marks: Sequence[str], contents: Contents, 
             contents.found |= {mark.decode() for mark in wanted if mark in window}
             last = window[-longest:]
     except (zlib.error, EOFError) as error:
-        if dumps:
+        if is_dump:
             contents.problems.append(f"{name} is packed and breaks off: {error}")
+        else:
+            contents.close(f"{name} is packed and breaks off")
         return
-    if dumps and (problem := dump_problem(head, tail, size)):
+    if closed := closed_to_us(head):
+        contents.close(f"{name} is {closed}")
+    if is_dump and (problem := dump_problem(head, tail, size)):
         contents.problems.append(f"{name} {problem}")
 
 

@@ -98,7 +98,10 @@ def _is_on(value: str | None) -> bool:
 
 
 def _parts(service: str, labels: Mapping[str, str], resolved: Mapping[str, Any], problems: list[str]) -> Iterator[Part]:
-    mounts = dict(_mounts(resolved, service))
+    places = dict(_mounts(resolved, service))
+    mounts: dict[str, str] = {}  # a volume's first place, where it has several
+    for target, key in places.items():
+        mounts.setdefault(key, target)
     second = {key: value for key, value in labels.items() if key.startswith(_VOLUMES)}
     if "backupbot.backup.path" in labels and not second:
         for path in _listed(labels["backupbot.backup.path"]):
@@ -108,10 +111,9 @@ def _parts(service: str, labels: Mapping[str, str], resolved: Mapping[str, Any],
             plain = posixpath.normpath(path)
             if any(_overlap(plain, host) for host in binds(resolved, service)):
                 continue  # what lies there is the host's: it is neither taken nor emptied
-            # The deepest mount is the one that it lies in.
-            within = [key for key, target in mounts.items() if f"{plain}/".startswith(f"{target}/")]
-            volume = max(within, key=lambda key: len(mounts[key]), default=None)
-            yield Part(service, plain, volume, whole=volume is not None and mounts[volume] == plain)
+            # The deepest mount is the one that it lies in; a volume may be mounted at several places, or in another.
+            within = max((target for target in places if _is_in(plain, target)), key=len, default=None)
+            yield Part(service, plain, None if within is None else places[within], whole=within == plain)
         return
     chosen: dict[str, list[str]] = {key: [] for key in mounts}
     for label, value in second.items():
@@ -131,25 +133,28 @@ def _parts(service: str, labels: Mapping[str, str], resolved: Mapping[str, Any],
             yield Part(service, mounts[key], key, whole=True)
         for path in paths:
             whole = posixpath.normpath(posixpath.join(mounts[key], path.lstrip("/")))
-            if not f"{whole}/".startswith(f"{mounts[key]}/"):
+            if not _is_in(whole, mounts[key]):
                 problems.append(f"{_VOLUMES}{key}.path of '{service}' names {shown(path)}, outside the volume")
             else:
                 yield Part(service, whole, key, whole=whole == mounts[key])
 
 
 def _mounts(resolved: Mapping[str, Any], service: str) -> Iterator[tuple[str, str]]:
-    """(volume key, path in the container) of the recipe's own volumes that a service mounts."""
+    """(path in the container, volume key) of the recipe's own volumes that a service mounts, each place once."""
     own = {key for key, body in (resolved.get("volumes") or {}).items() if not is_external(body or {})}
     for item in resolved["services"][service].get("volumes") or []:
         source = mount_source(item)
         if source in own:
-            yield str(source), posixpath.normpath(mount_target(item))
+            yield posixpath.normpath(mount_target(item)), str(source)
 
 
 def _overlap(one: str, other: str) -> bool:
     """Whether one of two paths lies in the other."""
-    one, other = f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"
-    return one.startswith(other) or other.startswith(one)
+    return _is_in(one, other) or _is_in(other, one)
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
 
 
 def _listed(value: str) -> list[str]:

@@ -5,6 +5,8 @@ A hook that exits with 0 proves nothing about what it wrote: the usual formats a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from canonq.core.text import shown
 
 #: Bytes of the beginning and of the end that the rules below need at most.
@@ -20,6 +22,55 @@ _TEXTS: tuple[tuple[bytes, tuple[bytes, ...], str], ...] = (
 )
 _ZIP, _ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
 _SQLITE = b"SQLite format 3\x00"
+#: What is packed, sealed or coded in a way that canonq does not look into: how it begins, and what it is.
+_CLOSED: tuple[tuple[bytes, str], ...] = (
+    (b"PGDMP", "a dump in pg_dump's custom format"),
+    (b"PGCOPY\n", "a table in PostgreSQL's binary format"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd"),
+    (b"\xfd7zXZ\x00", "packed with xz"),
+    (b"BZh", "packed with bzip2"),
+    (b"\x04\x22\x4d\x18", "packed with lz4"),
+    (b"\x1f\x9d", "packed with compress"),
+    (b"\x89LZO\x00", "packed with lzop"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (_ZIP, "a zip archive"),
+    (b"-----BEGIN PGP MESSAGE", "sealed with PGP"),
+    (b"age-encryption.org/", "sealed with age"),
+    (b"-----BEGIN AGE ENCRYPTED FILE", "sealed with age"),
+    (b"Salted__", "sealed with openssl"),
+)
+_NAMES = (".sql", ".dump", ".dmp", ".pgdump", ".bak", ".archive", ".gz", ".zst", ".xz", ".bz2", ".zip", ".tar", ".tgz")
+
+
+def closed_to_us(head: bytes) -> str | None:
+    """What a file is that text cannot be looked for in, told from its beginning (unpacked, if it was gzip's); else None."""
+    for begins, what in _CLOSED:
+        if head.startswith(begins):
+            return what
+    if b"\0" in head:
+        return "no text"
+    # A character may be cut in two where the beginning ends.
+    return None if head[:-4].decode(errors="replace").count("\ufffd") * 10 <= len(head) else "no text"
+
+
+def is_a_dump(name: str, size: int, *, alone: bool, by_a_hook: bool) -> bool:
+    """Whether a file of a backup is to be judged as a database's dump.
+
+    `alone`: the label names this very file. `by_a_hook`: it was written while a pre-hook ran. Whatever else lies in a folder is
+    what the app or its users put there: an empty file or half an archive says nothing about the backup.
+    """
+    return alone or (by_a_hook and (size > 0 or name.lower().endswith(_NAMES)))
+
+
+def where_expected(found: Sequence[bool], closed: Sequence[bool]) -> list[bool]:
+    """In which of the parts that a service backs up what is in its database must be, one answer for each part.
+
+    `found`: whether it is there; `closed`: whether something in the part cannot be looked into. One of the parts is enough:
+    beside a dump there may be configuration. Where it may be in what cannot be looked into, only the restore can tell.
+    """
+    if any(found):
+        return list(found)
+    return [not any(closed)] * len(found)
 
 
 def dump_problem(head: bytes, tail: bytes, size: int) -> str | None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import posixpath
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from canonq.adapters.artifact import keep, look_through, without_top
 from canonq.core.backup import BackupPlan, Hook, Part
+from canonq.core.dumps import where_expected
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
+from canonq.core.text import shown
 from canonq.flows.deployment import left
 from canonq.ports import Engine
 from canonq.tiers import markers as marks
@@ -52,10 +55,11 @@ def take(backup: Backup, markers: Sequence[Marker]) -> BackupFacts:
     """Run the pre-hooks, capture every part, run the post-hooks. `markers` were written before."""
     shutil.rmtree(backup.folder, ignore_errors=True)
     backup.folder.mkdir(parents=True, mode=0o700)
+    since = time.time() if backup.plan.before else None
     hooks = [_run(backup, hook) for hook in backup.plan.before]
-    captured = [_capture(backup, number, part, markers) for number, part in enumerate(backup.plan.parts)]
+    captured = [_capture(backup, number, part, markers, since) for number, part in enumerate(backup.plan.parts)]
     hooks += [_run(backup, hook) for hook in backup.plan.after]
-    return BackupFacts(problems=backup.plan.problems, hooks=tuple(hooks), captured=tuple(captured))
+    return BackupFacts(problems=backup.plan.problems, hooks=tuple(hooks), captured=tuple(_expecting(captured)))
 
 
 def _run(backup: Backup, hook: Hook) -> HookRan:
@@ -74,7 +78,7 @@ def _run(backup: Backup, hook: Hook) -> HookRan:
     return HookRan(label=hook.label, service=hook.service, status=ended.status, output=ended.tail[-1000:])
 
 
-def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker]) -> Captured:
+def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker], since: float | None) -> Captured:
     expected = _expected(backup, part, markers)
     path = backup.folder / f"{number}.tar"
     problems: list[str] = []
@@ -83,7 +87,7 @@ def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker])
         checksum = keep(backup.in_time(backup.engine.read_archive(backup.stack, part.service, part.path)), path)
     except RecipeProblem as error:
         problems.append(error.what)
-    found = look_through(path, expected, dumps=not part.whole) if path.is_file() else None
+    found = look_through(path, expected, dumps=not part.whole, hooks_since=since) if path.is_file() else None
     return Captured(
         service=part.service,
         path=part.path,
@@ -97,15 +101,44 @@ def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker])
         marks=tuple(sorted(found.found)) if found else (),
         expected_marks=tuple(expected),
         problems=tuple(problems + (found.problems if found else [])),
+        closed=tuple(found.closed) if found else (),
     )
 
 
 def _expected(backup: Backup, part: Part, markers: Sequence[Marker]) -> list[str]:
-    """What must be found in a part: the file of a volume taken whole; of a dump, what is in its service's database."""
+    """What is looked for in a part: the file of a volume taken whole; in any other, what is in its service's database."""
     volume = backup.volumes.get(part.volume or "")
     if part.whole:
         return [marker.text for marker in markers if marker.kind == "file" and marker.place == volume]
     return [marker.text for marker in markers if marker.kind == "database" and marker.place == part.service]
+
+
+def _expecting(captured: Sequence[Captured]) -> Iterator[Captured]:
+    """The same, where what is in a service's database is expected only in those of its parts that must hold it."""
+    for part in captured:
+        if part.whole:
+            yield part
+            continue
+        same = [other for other in captured if other.service == part.service and not other.whole]
+        wanted = []
+        for mark in part.expected_marks:
+            where = where_expected([mark in other.marks for other in same], [bool(other.closed) for other in same])
+            wanted += [mark] if where[same.index(part)] else []
+        yield part.model_copy(update={"expected_marks": tuple(wanted)})
+
+
+def left_to_the_restore(facts: BackupFacts, markers: Sequence[Marker]) -> tuple[str, ...]:
+    """A sentence for each database that may be in something that canonq does not look into."""
+    told = []
+    for marker in markers:
+        parts = [part for part in facts.captured if part.service == marker.place and not part.whole and marker.kind == "database"]
+        closed = [f"{shown(what, 120)} ({shown(part.path)})" for part in parts for what in part.closed]
+        if closed and not any(marker.text in part.marks for part in parts):
+            told.append(
+                f"whether the backup of '{marker.place}' holds its data was left to the restore to prove: "
+                f"canonq cannot look into it, as {closed[0]}"
+            )
+    return tuple(told)
 
 
 def destroy(backup: Backup, markers: Sequence[Marker]) -> tuple[tuple[Marker, ...], tuple[Marker, ...]]:

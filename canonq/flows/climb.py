@@ -62,6 +62,7 @@ class Run:
     deadline: float  #: monotonic
     tiers: dict[TierName, TierResult] = field(default_factory=dict)
     markers: tuple[Marker, ...] = ()
+    notes: tuple[str, ...] = ()  #: what a person should know of how it was proven
     hooks: frozenset[str] = frozenset()
     base_resolved: Mapping[str, object] | None = None
     base_files: Mapping[str, str] = field(default_factory=dict)
@@ -183,6 +184,7 @@ def _backup_and_restore(run: Run) -> None:
         if not run.markers:
             _mark(run, "backup")
         facts.append(backup.take(taken, run.markers))
+        run.notes += backup.left_to_the_restore(facts[0], run.markers)
 
     with_hooks(
         run,

@@ -293,7 +293,7 @@ def _within(
         base_commit=target.base_commit,
         base_from=target.base_from,
         fence=target.fence,
-        notes=(*target.notes, *run.app.replaced),
+        notes=(*target.notes, *run.app.replaced, *run.notes),
         enrolment=world.checkout.digest(enrolment.recipe),
         data=f"a copy of the data of the canonical {target.data.version}" if target.data else "empty volumes",
         customisations=manifest,

@@ -55,6 +55,7 @@ class Captured(_Fact):
     marks: tuple[str, ...]  #: the marks found in it
     expected_marks: tuple[str, ...]
     problems: tuple[str, ...]
+    closed: tuple[str, ...] = ()  #: files of it that could not be looked into, and why
 
 
 class BackupFacts(_Fact):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from canonq.adapters.artifact import keep, look_through
 from canonq.core.backup import Part, backup_plan
-from canonq.core.dumps import ENDS, dump_problem
+from canonq.core.dumps import ENDS, closed_to_us, dump_problem, is_a_dump, where_expected
 
 
 def plan(
@@ -62,6 +62,31 @@ def test_paths_of_the_first_generation_are_paths_in_the_container() -> None:
     assert list(found.parts) == [
         Part("app", "/srv/data", "data", True), Part("app", "/srv/more/x", "more", False), Part("app", "/etc/y", None, False),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mounts", "path", "part"),
+    [
+        (["data:/srv", "more:/srv/data"], "/srv/data/", ("more", True)),
+        (["more:/srv/data", "data:/srv"], "/srv/data", ("more", True)),
+        (["data:/srv", "more:/srv/data"], "/srv/data/x", ("more", False)),
+        (["data:/srv", "more:/srv/data"], "/srv/database", ("data", False)),
+        (["data:/srv", "more:/srv/data"], "/srv", ("data", True)),
+        (["data:/srv", "data:/other"], "/srv", ("data", True)),
+        (["data:/srv", "data:/other"], "/other", ("data", True)),
+        (["data:/srv", "data:/other"], "/other/x", ("data", False)),
+        (["data:/"], "/etc/x", ("data", False)),
+        (["data:/srv"], "/srvx", (None, False)),
+    ],
+)
+def test_a_path_lies_in_the_deepest_of_all_mounts(mounts: list[str], path: str, part: tuple[str | None, bool]) -> None:
+    (found,) = plan({**ON, "backupbot.backup.path": path}, app=mounts).parts
+    assert (found.volume, found.whole) == part
+
+
+def test_a_volume_at_two_places_is_taken_once() -> None:
+    found = plan(ON, app=["data:/srv", "data:/other"])
+    assert [(part.path, part.volume) for part in found.parts] == [("/srv", "data")]
 
 
 @pytest.mark.parametrize(
@@ -166,3 +191,74 @@ def test_no_bytes_break_the_look_through(tmp_path_factory: pytest.TempPathFactor
     look_through(folder / "a.tar", ["x"], dumps=True)
     keep(packed({"z": b"\x1f\x8b" + content}), folder / "b.tar")
     look_through(folder / "b.tar", ["x"], dumps=True)
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"PGDMP\x01\x0e\x00", "custom format"), (b"\x28\xb5\x2f\xfd\0", "zstd"), (b"\xfd7zXZ\x00", "xz"), (b"BZh9", "bzip2"),
+        (b"PK\x03\x04", "zip"), (b"-----BEGIN PGP MESSAGE-----\n", "PGP"), (b"age-encryption.org/v1\n", "age"),
+        (b"Salted__\x99\x98", "openssl"), (b"any\0thing", "no text"), (bytes(range(128, 256)), "no text"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_looked_into_is_told_from_how_it_begins(head: bytes, what: str) -> None:
+    assert what in str(closed_to_us(head))
+
+
+@pytest.mark.parametrize("head", [b"", b"-- PostgreSQL database dump\n", "Grüße\n".encode() * 99, "ü".encode()[:1], b"a,b\n"])
+def test_text_can_be_looked_into(head: bytes) -> None:
+    assert closed_to_us(head) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "alone", "by_a_hook", "judged"),
+    [
+        ("d.sql", 0, True, False, True),  # the label names the very file
+        ("data/.ocdata", 0, False, False, False),
+        ("data/.ocdata", 0, False, True, False),  # touched while the hook ran: an empty file is one of many things
+        ("backup/d.sql", 0, False, True, True),
+        ("backup/d.sql.gz", 9, False, True, True),
+        ("backup/mine", 9, False, True, True),
+        ("uploads/half.zip", 9, False, False, False),  # what a user has put there is no dump
+        ("uploads/half.sql", 9, False, False, False),
+    ],
+)
+def test_a_dump_is_what_the_label_names_or_a_hook_has_written(
+    name: str, size: int, alone: bool, by_a_hook: bool, judged: bool
+) -> None:
+    assert is_a_dump(name, size, alone=alone, by_a_hook=by_a_hook) is judged
+
+
+@pytest.mark.parametrize(
+    ("found", "closed", "expected"),
+    [
+        ([True], [False], [True]),
+        ([False], [False], [True]),
+        ([False], [True], [False]),  # left to the restore
+        ([True, False], [False, False], [True, False]),  # a dump, and configuration beside it
+        ([True, False], [False, True], [True, False]),
+        ([False, False], [False, False], [True, True]),
+        ([False, False], [False, True], [False, False]),
+    ],
+)
+def test_a_row_must_be_in_one_part_unless_something_cannot_be_looked_into(
+    found: list[bool], closed: list[bool], expected: list[bool]
+) -> None:
+    assert where_expected(found, closed) == expected
+
+
+FOLDER = {"up/.nomedia": b"", "up/half.sql": PG, "up/half.zip": b"PK\x03\x04" + bytes(99)}
+
+
+@pytest.mark.parametrize(("since", "problems"), [(None, 0), (99.0, 0), (0.5, 2)])
+def test_files_of_a_folder_are_dumps_only_when_they_were_written_by_the_hooks(
+    tmp_path: Path, since: float | None, problems: int
+) -> None:
+    keep(packed(FOLDER), tmp_path / "a.tar")
+    assert len(look_through(tmp_path / "a.tar", [], dumps=True, hooks_since=since).problems) == problems
+
+
+def test_a_dump_that_cannot_be_looked_into_is_told(tmp_path: Path) -> None:
+    keep(packed({"backup/d.pgdump": b"PGDMP\x01" + bytes(99)}), tmp_path / "a.tar")
+    found = look_through(tmp_path / "a.tar", ["the-mark"], dumps=True)
+    assert (found.found, found.problems, found.closed) == (set(), [], ["backup/d.pgdump is a dump in pg_dump's custom format"])
