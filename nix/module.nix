@@ -10,7 +10,8 @@ let
   ownRedis = cfg.redisUrlFile == null;
   redisSocket = "/run/redis-canonq/redis.sock";
 
-  configFile = toml.generate "canonq.toml" (
+  # Merged key by key, also within tables: `settings.forge.timeout` leaves the address and the token as they are.
+  configFile = toml.generate "canonq.toml" (lib.recursiveUpdate (
     {
       repo = toString cfg.repo;
       state = cfg.stateDir;
@@ -37,8 +38,7 @@ let
         secret_file = cfg.webhook.secretFile;
       };
     }
-    // cfg.settings
-  );
+  ) cfg.settings);
 
   # One file for every process and for the operator's command: what is proven by hand is what runs at night.
   environmentFile = pkgs.writeText "canonq.env" ''
@@ -232,8 +232,8 @@ in
     settings = mkOption {
       type = toml.type;
       default = { };
-      example = { keep = 3; hold_reds = 5; };
-      description = "Further keys of canonq.toml. No secrets: the file is readable by everyone on the host.";
+      example = { keep = 3; forge.timeout = 300; };
+      description = "Further keys of canonq.toml, merged into what the other options say. No secrets: the file is readable by everyone on the host.";
     };
 
     environmentFile = mkOption {

@@ -63,7 +63,7 @@ def sweep(
         night = night or this_night(world.settings.nightly)
         if nightly and not world.sweeps.claim(night, self.request.id):
             log.warning("Another beat has started tonight's sweep already.")
-            return {"sweep": None, "started": []}
+            return {"sweep": None, "started": [], "idle": [], "failed": []}
         sweep = sweep or world.sweeps.id_for(self.request.id, world.new_id())
         opened = open_sweep(
             world,

@@ -149,7 +149,7 @@ def _enqueue(app: Celery, what: Signature[Any]) -> Any:
 @canonq.command()
 @json_option
 def plan(as_json: bool) -> ExitStatus:
-    """Say what a sweep would do and why; change nothing."""
+    """Say what a sweep would do and why; nothing of a recipe is changed."""
     found = plan_flow.plan(live())
     rows = found["recipes"]
     if as_json:
@@ -212,7 +212,7 @@ def _status_row(row: dict[str, Any]) -> list[Any]:
 
 @canonq.command()
 @click.argument("recipe")
-@click.option("--tag", help="The release to prove; the newest when not given.")
+@click.option("--tag", help="The release to prove; when not given, the newest, or with --quick the canonical's own.")
 @click.option("--ref", help="A branch, commit or pull request (pull/7/head) to test instead; it can never be promoted.")
 @click.option("--quick", is_flag=True, help="On a copy of the canonical's data, few tiers; it can never be promoted.")
 @json_option
@@ -416,7 +416,7 @@ def doctor(as_json: bool) -> ExitStatus:
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @json_option
 def janitor(dry_run: bool, as_json: bool) -> ExitStatus:
-    """Remove what dead runs left behind; never what is warm, canonical, alive or not canonq's own."""
+    """Remove what dead work left, and what is beyond `keep` and `keep_runs`; never the canonical or what is not canonq's."""
     with locks_for(load_settings()) as world:
         lines = room_flow.tidy(world, dry_run=dry_run)
     if as_json:

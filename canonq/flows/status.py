@@ -42,6 +42,7 @@ def _empty(name: str) -> dict[str, Any]:
         "canonical": None,
         "last_run": None,
         "held_by": None,
+        "running": [],
         "promoting": None,
         "problem": None,
     }

@@ -59,7 +59,7 @@ rec {
     lightWorkers = 3;
     redisUrlFile = "/run/secrets/redis-url";
     ingress = { address = "127.0.0.1:443"; caFile = "/etc/ca.pem"; };
-    settings = { keep = 3; };
+    settings = { keep = 3; forge.timeout = 300; webhook.delay = 5; };
     environmentFile = "/run/secrets/canonq-env";
     extraPackages = [ (package "jq") ];
     flower = { enable = true; port = 5566; loginFile = "/run/secrets/flower"; };

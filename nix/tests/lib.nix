@@ -66,6 +66,9 @@ let
     mkIf = condition: content: { _type = "if"; inherit condition content; };
     mkDefault = value: { _default = value; };
 
+    recursiveUpdate = left: right: left // builtins.mapAttrs
+      (name: value: if builtins.isAttrs value && builtins.isAttrs (left.${name} or null) then self.recursiveUpdate left.${name} value else value)
+      right;
     optional = condition: value: if condition then [ value ] else [ ];
     optionalAttrs = condition: value: if condition then value else { };
     optionalString = condition: value: if condition then value else "";

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from canonq.settings import Settings
 from tests.support import ROOT
 
 from .host import compose_program, run
@@ -127,3 +129,15 @@ def test_a_missing_required_variable_is_refused_with_what_to_do(tmp_path: Path, 
 def test_celery_typed_in_any_container_is_canonqs(services: dict[str, Any], name: str) -> None:
     assert services[name]["environment"]["CELERY_APP"] == "canonq"
     assert "-A canonq" not in script(services[name])
+
+
+def test_every_setting_reaches_the_containers_or_is_said_not_to(services: dict[str, Any]) -> None:
+    said = {"CANONQ_REDIS_URL", "CANONQ_LIGHT_WORKERS"}  # its file is the way in; it is the light worker's -c
+    tables = {"CANONQ_INGRESS", "CANONQ_GIT", "CANONQ_FORGE", "CANONQ_WEBHOOK"}
+    plain = {f"CANONQ_{name.upper()}" for name in Settings.model_fields}
+    assert plain - tables - said - set(services["light"]["environment"]) == set()
+    documented = (ROOT / "docs" / "configuration.md").read_text()
+    for table in tables:
+        wanted = set(re.findall(rf"`({table}__[A-Z_]+)`", documented))
+        assert wanted
+        assert wanted - set(services["webhook"]["environment"]) == set()

@@ -138,7 +138,7 @@ def settings(nix: dict[str, str], case: str) -> dict[str, Any]:
     return found
 
 
-def test_all_options_reach_the_settings_file(nix: dict[str, str]) -> None:
+def test_all_options_reach_the_settings_file_and_a_further_key_of_a_table_leaves_its_others(nix: dict[str, str]) -> None:
     assert settings(nix, "mostEnvironment") == {
         "repo": "/srv/recipes",
         "state": "/data/canonq",
@@ -147,8 +147,8 @@ def test_all_options_reach_the_settings_file(nix: dict[str, str]) -> None:
         "light_workers": 3,
         "redis_url_file": "/run/secrets/redis-url",
         "ingress": {"scheme": "https", "address": "127.0.0.1:443", "ca_file": "/etc/ca.pem"},
-        "forge": {"url": "https://git.example.org", "token_file": "/run/secrets/forge-token"},
-        "webhook": {"listen": "127.0.0.1:9000", "secret_file": "/run/secrets/webhook"},
+        "forge": {"url": "https://git.example.org", "token_file": "/run/secrets/forge-token", "timeout": 300},
+        "webhook": {"listen": "127.0.0.1:9000", "secret_file": "/run/secrets/webhook", "delay": 5},
         "keep": 3,
     }
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from canonq.core.blame import CERTAIN, PATTERNS
 from canonq.core.enrolment import Enrolment, SecretSource, parse_enrolment
 from canonq.core.ladder import PROVEN_TIERS
+from canonq.core.lint import RULES
 from canonq.core.records import Canonical, Promotion, Synced, Verdict
 from canonq.core.records import Decision as DecisionValue
 from canonq.settings import ForgeSettings, GitSettings, IngressSettings, Settings, WebhookSettings, load_settings
@@ -170,7 +171,12 @@ def test_the_example_enrolment_leaves_no_key_out() -> None:
 
 def codes() -> set[str]:
     """Every reason code in the sources."""
-    found = {pattern.code for pattern in PATTERNS} | set(CERTAIN) | {f"{tier}-failed" for tier in PROVEN_TIERS}
+    found = (
+        {code for code, _ in RULES}
+        | {pattern.code for pattern in PATTERNS}
+        | set(CERTAIN)
+        | {f"{tier}-failed" for tier in PROVEN_TIERS}
+    )
     literal = re.compile(r'\b(?:code|reason)\s*=\s*"([a-z]+(?:-[a-z]+)*)"|Refusal\(\s*"([a-z-]+)"|_Judged\("green", "([a-z-]+)"')
     looks = re.compile(r'Convergence\(\s*"failed", "([a-z-]+)"')
     answers = re.compile(r'_answer\(\w+, "\w+", "([a-z-]+)"')
@@ -182,7 +188,7 @@ def codes() -> set[str]:
     return found
 
 
-def test_every_reason_has_a_heading_in_the_runbook() -> None:
+def test_every_reason_and_every_lint_rule_has_a_heading_in_the_runbook() -> None:
     text = (ROOT / "docs" / "runbook.md").read_text()
     assert len(codes()) > 100
     assert {code: count for code in sorted(codes()) if (count := text.count(f"\n### `{code}`\n")) != 1} == {}
