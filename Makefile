@@ -31,7 +31,7 @@ test-fast: setup ## the tests that need neither Docker nor root
 test-forge: setup ## the tests of mirrors on a real Gitea, built from its Go module
 	@CANONQ_GITEA=$$(scripts/engine build gitea) && export CANONQ_GITEA && .venv/bin/pytest -m gitea tests/forges
 
-check: setup ## formatting, lint, types, import rules, shell scripts
+check: setup ## look at formatting, lint, types, import rules, shell scripts
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
@@ -49,5 +49,5 @@ requirements: ## resolve requirements/*.in again; UPGRADE=1 takes the newest ver
 	@scripts/requirements $(if $(UPGRADE),--upgrade)
 
 clean: ## remove what the verbs above made in this folder
-	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info requirements/wheels
+	rm -rf .demo .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info requirements/wheels
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,14 +10,20 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from canonq.adapters.host import MOST_WAIT
+from canonq.core.again import AWAITED_PAUSE, MOST_AWAITED, MOST_TRIES, NIGHT
 from canonq.core.blame import CERTAIN, PATTERNS
-from canonq.core.enrolment import Enrolment, SecretSource, parse_enrolment
+from canonq.core.enrolment import LONGEST_RUN, Enrolment, SecretSource, parse_enrolment
 from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.lint import RULES
+from canonq.core.names import DOCKER_NAME_LIMIT
 from canonq.core.records import Canonical, Promotion, Synced, Verdict
 from canonq.core.records import Decision as DecisionValue
+from canonq.flows.evidence import masked
 from canonq.settings import ForgeSettings, GitSettings, IngressSettings, Settings, WebhookSettings, load_settings
 from tests.support import ROOT, ours
+from workers.factory import HARD_LIMIT, VISIBILITY_TIMEOUT, make_app
+from workers.tree import STOP_LIMIT
 
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 ENROLMENT = ROOT / "docs" / "enrolment.md"
@@ -28,6 +34,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "forge": ForgeSettings,
     "webhook": WebhookSettings,
 }
+SOFT_STOP = make_app(Settings()).conf.worker_soft_shutdown_timeout
 VARIABLE = re.compile(r"CANONQ_[A-Z][A-Z_]*[A-Z]")
 
 
@@ -281,3 +288,52 @@ def test_each_decision_has_a_number_of_its_own_which_its_title_and_those_who_nam
     }
     assert named
     assert {(path, number) for path, number in named if number not in numbers} == set()
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence", "holds"),
+    [
+        ("configuration.md", "after this pause, then after twice that, five times in all", MOST_TRIES == 5),
+        ("configuration.md", "twice, after 5 and 10 seconds at the most", (MOST_AWAITED, AWAITED_PAUSE) == (2, 5)),
+        ("configuration.md", "`[limits] run` is above 5400 seconds", LONGEST_RUN == 2 * 5400),
+        ("configuration.md", "after four and a half hours, when Redis", VISIBILITY_TIMEOUT == 4.5 * 3600),
+        ("configuration.md", "Tasks are stopped after four hours", HARD_LIMIT == 4 * 3600),
+        ("configuration.md", "the running step gets 60 seconds", SOFT_STOP == 60),
+        ("enrolment.md", "| `run` | seconds, 10 to 10800 |", LONGEST_RUN == 10800),
+        ("enrolment.md", "for values of fewer than 4 characters", masked("the pin is 123", {"pin": "123"}) == "the pin is 123"),
+        ("enrolment.md", "for values of fewer than 4 characters", "1234" not in masked("the pin is 1234", {"pin": "1234"})),
+        ("runbook.md", "the step under way gets 60 seconds", SOFT_STOP == 60),
+        ("runbook.md", "`canonq up` gives its workers 30 seconds", STOP_LIMIT == 30),
+        ("runbook.md", "longer than Docker allows (64 characters", DOCKER_NAME_LIMIT == 64),
+        ("decisions/0010-runs-that-cannot-promote.md", "wait, for 15 minutes, and are then deferred", MOST_WAIT == 15 * 60),
+        ("decisions/0010-runs-that-cannot-promote.md", "than three hours less two runs", LONGEST_RUN == 3 * 3600),
+        ("decisions/0019-whose-fault.md", "not later than six hours after the sweep began", NIGHT == 6 * 3600),
+    ],
+)
+def test_a_sentence_with_a_number_says_what_the_constant_is(document: str, sentence: str, holds: bool) -> None:
+    assert sentence in " ".join((ROOT / "docs" / document).read_text().split())
+    assert holds
+
+
+def test_every_folder_and_file_that_the_sources_put_into_the_state_folder_is_in_its_tree() -> None:
+    (tree,) = re.findall(r"^## The state folder\n\n```\n(.*?)^```", (ROOT / "docs" / "architecture.md").read_text(), re.M | re.S)
+    told = {line.split("/")[0].split()[0] for line in tree.splitlines()}
+    sources = [path.read_text() for folder in ("canonq", "workers") for path in (ROOT / folder).rglob("*.py")]
+    made = {name for text in sources for name in re.findall(r'\bstate / "([^"]+)"', text)}
+    assert {"repos", "warm", "logs", "redis"} <= made
+    assert made - told == set()
+
+
+def test_contributing_names_all_that_make_check_looks_at() -> None:
+    (recipe,) = re.findall(r"^check:.*?\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    (said,) = re.findall(r"`make check` (.*?);", " ".join((ROOT / "CONTRIBUTING.md").read_text().split()))
+    words = {
+        "ruff format": "formatting",
+        "ruff check": "lint",
+        "mypy": "types",
+        "lint-imports": "imports",
+        "shellcheck": "shell scripts",
+    }
+    assert {word for program, word in words.items() if program in recipe and word not in said} == set()
+    assert set(re.findall(r"\.venv/bin/([a-z-]+)", recipe)) == {"ruff", "mypy", "lint-imports"}
+    assert "ruff format --check" in recipe  # it looks, and changes nothing
