@@ -337,3 +337,12 @@ def test_contributing_names_all_that_make_check_looks_at() -> None:
     assert {word for program, word in words.items() if program in recipe and word not in said} == set()
     assert set(re.findall(r"\.venv/bin/([a-z-]+)", recipe)) == {"ruff", "mypy", "lint-imports"}
     assert "ruff format --check" in recipe  # it looks, and changes nothing
+
+
+def test_the_tables_of_the_rules_name_every_answer_of_decide_and_of_the_gate() -> None:
+    rules = (ROOT / "docs" / "rules.md").read_text()
+    source = "".join((ROOT / "canonq" / "core" / name).read_text() for name in ("decide.py", "gate.py"))
+    reasons = set(re.findall(r'reason="([a-z-]+)"|Refusal\(\s*"([a-z-]+)"|reason="[a-z-]+" if .* else "([a-z-]+)"', source))
+    named = {code for found in reasons for code in found if code}
+    assert len(named) > 20
+    assert {code for code in named if f"`{code}`" not in rules} == set()
