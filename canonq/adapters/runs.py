@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from canonq.adapters.files import is_held, told, write_durably, write_json
 from canonq.adapters.outages import Outages
+from canonq.core import reds as counted
 from canonq.core.errors import CanonqError, ExitStatus
 from canonq.core.names import RUN_ID, SWEEP_ID, identifier, recipe_name
 from canonq.core.outcomes import Closed, Outcome, Tried
@@ -28,13 +29,16 @@ from canonq.core.records import STAMP_FORMAT, Verdict
 log = logging.getLogger("canonq")
 
 RUN_FILE = "run.json"
+REDS = "reds.json"  #: in a recipe's folder: what counts against its releases, however many runs came since
 FAILURES = "promotions.jsonl"  #: in a run's folder: promotions of what it proved that failed, one on each line
 _TOGETHER = "discovered.json"
 _LONGEST_NAME = 120  #: characters of a file's name
 _CLOSED = "closed.json"
 _CLOCK_SLACK = 3600.0  #: seconds; a clock that is put right by less was not ahead
+_LAST_WORDS = 3  #: releases
 _NIGHTS = 60  #: nights that are remembered
 _LOOKS, _BETWEEN_LOOKS = 10, 0.05  #: seconds
+_REDS = TypeAdapter(list[counted.Red])
 _TASK_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -55,8 +59,22 @@ class Runs:
         return folder
 
     def record(self, verdict: Verdict) -> None:
-        """Keep a run's verdict, durably."""
+        """Keep a run's verdict, durably, and count the red that it is."""
         write_json(self._root / verdict.recipe / verdict.run / RUN_FILE, verdict.model_dump(mode="json"))
+        kept = self._kept_reds(verdict.recipe)
+        if (now := counted.noted(kept, verdict)) != kept:
+            write_json(self._root / verdict.recipe / REDS, [red.model_dump() for red in now])
+
+    def reds(self, recipe: str, commit: str, enrolment: str) -> int:
+        """How many cold runs of this very commit and enrolment were red, also those whose folders are gone."""
+        of_folders = [red for verdict in self.verdicts(recipe) if (red := counted.of(verdict))]
+        return counted.count([*self._kept_reds(recipe), *of_folders], commit, enrolment)
+
+    def _kept_reds(self, recipe: str) -> tuple[counted.Red, ...]:
+        try:
+            return tuple(_REDS.validate_json((self._root / recipe_name(recipe) / REDS).read_bytes()))
+        except (OSError, ValidationError):
+            return ()  # the run folders that are still there count all the same
 
     def verdicts(self, recipe: str) -> list[Verdict]:
         """All kept verdicts of a recipe, oldest first; a run that never ended has none."""
@@ -97,7 +115,9 @@ class Runs:
         return verdicts[-1] if verdicts else None
 
     def retain(self, recipe: str, keep: int, always: Collection[str] = ()) -> None:
-        """Drop all but the newest `keep` run folders, and those of the runs in `always`."""
+        """Drop all but the newest `keep` run folders, those in `always`, and what was last said of the newest releases:
+        one that is proven and not promoted yet is not proven again because of other runs."""
+        always = {*always, *last_words(self.verdicts(recipe))}
         folders = sorted((path for path in (self._root / recipe_name(recipe)).glob("*") if path.is_dir()), key=_age)
         for folder in folders[:-keep]:
             if folder.name not in always:
@@ -108,6 +128,16 @@ def _age(folder: Path) -> tuple[bool, str]:
     """Sorts runs, oldest first."""
     now = time.strftime(STAMP_FORMAT, time.gmtime(time.time() + _CLOCK_SLACK))
     return folder.name[: len(now)] <= now, folder.name
+
+
+def last_words(verdicts: list[Verdict]) -> tuple[str, ...]:
+    """The newest cold run of each of the newest releases and enrolments, whatever it said: an older green is none beside it."""
+    newest: dict[tuple[str | None, str], str] = {}
+    for one in verdicts:
+        if one.ref is None and not one.quick:
+            newest.pop((one.commit, one.enrolment), None)  # the newest is last
+            newest[one.commit, one.enrolment] = one.run
+    return tuple(newest.values())[-_LAST_WORDS:]
 
 
 class Journal:

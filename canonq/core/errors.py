@@ -16,6 +16,7 @@ class Fault(enum.StrEnum):
     """Whose fault a failure is."""
 
     RECIPE = "recipe"
+    ENROLMENT = "enrolment"  #: what the person wrote for a recipe: hooks, tests, health, secrets, overlay
     HOST = "host"
     CANONQ = "canonq"
     USER = "user"
@@ -25,7 +26,7 @@ class ExitStatus(enum.IntEnum):
     """Exit statuses of the `canonq` command (docs/rules.md 6)."""
 
     DONE = 0
-    ATTENTION = 1  #: something red, deferred or refused
+    ATTENTION = 1  #: something red, deferred, refused or waiting for a person
     WRONG_USE = 2  #: wrong use, wrong configuration or a hollow sweep
     MACHINERY = 3  #: the machinery failed
 
@@ -47,6 +48,7 @@ class CanonqError(Exception):
         cause: str = "",
         outside: str = "",
         retry_after: float | None = None,
+        certain: bool = False,
     ) -> None:
         super().__init__(what)
         self.what = what
@@ -56,13 +58,14 @@ class CanonqError(Exception):
         self.cause = cause  #: a finer code below `code`, where there is one
         self.outside = outside  #: what of the outside failed, such as a registry's address, where many recipes share it
         self.retry_after = retry_after  #: seconds that whoever refused asks to be left alone
+        self.certain = certain  #: no load of the host can have caused it, so trying again is vain
 
     def __str__(self) -> str:
         return f"{self.what} Mend: {self.mend}" if self.mend else self.what
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Celery's pool hands exceptions from child to parent by pickle, which calls cls(*args).
-        kept = ("mend", "code", "service", "cause", "outside", "retry_after")
+        kept = ("mend", "code", "service", "cause", "outside", "retry_after", "certain")
         return _rebuild, (type(self), self.what, {name: getattr(self, name) for name in kept})
 
 
@@ -105,6 +108,13 @@ class RecipeProblem(CanonqError):
     fault = Fault.RECIPE
     code = "recipe-problem"
     exit_status = ExitStatus.ATTENTION
+
+
+class EnrolmentProblem(RecipeProblem):
+    """What a run was told to do by the enrolment's own files cannot be done: red as the recipe's, and the person's to mend."""
+
+    fault = Fault.ENROLMENT
+    code = "enrolment-problem"
 
 
 class SyncFailed(HostProblem):

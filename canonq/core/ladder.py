@@ -14,7 +14,7 @@ from canonq.core.text import shown
 
 TierName: TypeAlias = Literal["install", "upgrade", "backup", "restore", "functional", "lint"]
 RungName: TypeAlias = Literal["install", "upgrade", "backup-restore", "functional", "lint"]
-RungStatus: TypeAlias = Literal["pass", "fail", "skip", "unverified"]
+RungStatus: TypeAlias = Literal["pass", "fail", "skip", "unverified", "not-reached"]
 
 #: The order in which a run goes up one deployment.
 TIERS: tuple[TierName, ...] = ("install", "upgrade", "backup", "restore", "functional", "lint")
@@ -29,14 +29,14 @@ RUNGS: tuple[tuple[RungName, tuple[TierName, ...]], ...] = (
     ("functional", ("functional",)),
     ("lint", ("lint",)),
 )
-_WORST_FIRST: tuple[RungStatus, ...] = ("fail", "unverified", "skip", "pass")
+_WORST_FIRST: tuple[RungStatus, ...] = ("fail", "unverified", "not-reached", "skip", "pass")
 
 
 class _Result(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     status: RungStatus
-    reason: str = ""  #: why it failed, was skipped or is unverified
+    reason: str = ""  #: why it failed, was skipped, is unverified or was not reached
 
 
 class TierResult(_Result):
@@ -51,20 +51,24 @@ class RungResult(_Result):
 
 
 _MISSING = TierResult(status="unverified", reason="should have run and did not")
+_NOT_REACHED = TierResult(status="not-reached", reason="the run ended before it")
 
 
-def rungs(tiers: Mapping[TierName, TierResult]) -> dict[RungName, RungResult]:
-    """Fold tiers into rungs; the worst tier of a rung decides, a tier with no result is unverified."""
+def rungs(tiers: Mapping[TierName, TierResult], *, ended: bool = False) -> dict[RungName, RungResult]:
+    """Fold tiers into rungs; the worst tier of a rung decides.
+
+    A tier with no result is unverified, but not reached where the run had `ended` at another: then nobody owes one.
+    """
     folded: dict[RungName, RungResult] = {}
     for name, members in RUNGS:
-        results = [tiers.get(tier, _MISSING) for tier in members]
+        results = [tiers.get(tier, _NOT_REACHED if ended else _MISSING) for tier in members]
         worst = min(results, key=lambda result: _WORST_FIRST.index(result.status))
         folded[name] = RungResult(status=worst.status, reason=worst.reason)
     return folded
 
 
 def level(of: Mapping[RungName, RungResult]) -> int:
-    """The highest passed rung with every lower one pass or skip (0 to 5); unverified blocks like fail."""
+    """The highest passed rung with every lower one pass or skip (0 to 5); whatever else blocks."""
     reached = 0
     for height, (name, _) in enumerate(RUNGS, start=1):
         match of[name].status:

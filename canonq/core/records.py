@@ -19,6 +19,8 @@ Stamp = Annotated[str, StringConstraints(pattern=r"^[0-9]{8}T[0-9]{6}Z$")]  #: U
 Queue = Literal["light", "heavy"]
 BaseFrom = Literal["pinned", "canonical", "older-release", "none"]
 
+VerdictFault = Literal["recipe", "enrolment", "host", "canonq"]
+
 STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 
 
@@ -69,7 +71,8 @@ class Verdict(_Value):
     verdict: Literal["green", "red", "error"]
     reason: str
     detail: str
-    fault: Literal["recipe", "host", "canonq"] | None = None
+    fault: VerdictFault | None = None
+    certain: bool = False  #: no load of the host can have caused it, so it is not tried again alone
     outside: str | None = None  #: what of the outside failed, such as a registry's address
     retry_after: float | None = None  #: seconds that it asked to be left alone
     version: str | None

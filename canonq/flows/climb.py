@@ -13,7 +13,7 @@ from canonq.adapters.stopping import check_stop
 from canonq.core.backup import backup_plan
 from canonq.core.budget import Need
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, NoRoom, RecipeProblem
+from canonq.core.errors import CanonqError, Fault, NoRoom, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped
 from canonq.core.lint import LintFacts, lint
 from canonq.core.records import BaseFrom, Canonical
@@ -73,6 +73,8 @@ class Run:
     images: dict[str, str] = field(default_factory=dict)  #: service -> digest
     room: Reservation | None = None  #: what is kept of the disk for it
     phase: str = ""  #: what is being done, for whoever asks why it took so long
+    ahead: App | None = None  #: the target's files, filled in before the base was deployed
+    ahead_files: Mapping[str, str] = field(default_factory=dict)
     neighbours: list[App] = field(default_factory=list)
     processes: TierProcesses = field(default_factory=TierProcesses)
 
@@ -118,11 +120,12 @@ def _look_ahead(run: Run) -> None:
     run.phase = "images"
     identity = replace(run.app.identity, version=target.version, commit=target.commit)
     ahead = replace(run.app, identity=identity, tree=world.work / run.id / "tree-ahead", env={}, timings=run.app.timings)
+    run.ahead = ahead
     world.repos.checkout(run.enrolment.recipe, target.commit, ahead.tree, run.enrolment.tree)
     try:
         pull_ahead(world, ahead, run.deadline)
     finally:
-        run.app.pulled_bytes = ahead.pulled_bytes
+        run.app.pulled_bytes, run.ahead_files = ahead.pulled_bytes, _files(ahead)
         world.repos.drop_checkout(run.enrolment.recipe, ahead.tree)
 
 
@@ -249,22 +252,22 @@ def _functional(run: Run) -> None:
 
 
 def run_lint(run: Run) -> None:
-    """The lint tier: rules over the resolved files, no deployment needed. It never changes the verdict."""
+    """The lint tier: rules over the release's files, as far as they were filled in. It never changes the verdict."""
     run.phase = "lint"
-    if run.app.deployed is None or run.app.identity.commit != run.target.commit:
-        return
+    if (app := next((app for app in (run.app, run.ahead) if app and app.filled_in == run.target.commit), None)) is None:
+        return  # nothing of the release could be filled in: what stopped the run says why
     found = lint(
         LintFacts(
             version=run.target.version,
-            resolved=run.app.resolved,
-            stack=run.app.identity.stack,
-            env={**run.app.env, **run.app.exports},
-            sample=run.app.sample,
-            files=_files(run.app),
+            resolved=app.resolved,
+            stack=app.identity.stack,
+            env={**app.env, **app.exports},
+            sample=app.sample,
+            files=_files(app) if app is run.app else run.ahead_files,
             base_resolved=run.base_resolved,
             base_files=run.base_files,
             annotated=run.world.repos.is_annotated(run.enrolment.recipe, run.target.version),
-            replaced=run.app.replaced,
+            replaced=app.replaced,
         )
     )
     told = {rule: tuple(f"{finding.where}: {finding.what}" for finding in findings) for rule, findings in found.items()}
@@ -293,7 +296,8 @@ def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Calla
     except RecipeProblem as error:
         tests = result.tests if result else ()
         why = result.reason if result and result.status == "fail" else masked(str(error), confidential(run.app))
-        of_base = "(the upgrade base, not the release under test) " if run.app.identity.commit != run.target.commit else ""
+        is_base = run.app.identity.commit != run.target.commit and error.fault is Fault.RECIPE
+        of_base = "(the upgrade base, not the release under test) " if is_base else ""
         run.tiers[tier] = TierResult(status="fail", reason=of_base + why, seconds=round(time.monotonic() - began, 3), tests=tests)
         raise
     finally:

@@ -60,7 +60,7 @@ def gather(world: World, enrolment: Enrolment, tags: dict[str, str], *, sweep: s
         seen=world.repos.known(recipe),
         proven=proven,
         failures=tries_of(failed),
-        reds=reds_of(verdicts, commit, digest),
+        reds=world.runs.reds(recipe, commit, digest),
         hold_reds=world.settings.hold_reds,
         named=named,
         sweep=sweep,
@@ -82,19 +82,6 @@ def tries_of(failures: list[dict[str, Any]]) -> int:
     """How often a promotion failed: all tries of one sweep are one, each call by hand is one."""
     sweeps = [one.get("sweep") for one in failures]
     return len({sweep for sweep in sweeps if sweep}) + sweeps.count(None)
-
-
-def reds_of(verdicts: list[Verdict], commit: str, enrolment: str) -> int:
-    """How many cold runs of this very commit and enrolment were red; one that was repeated does not count."""
-    return sum(
-        verdict.verdict == "red"
-        and verdict.commit == commit
-        and verdict.enrolment == enrolment
-        and verdict.ref is None
-        and not verdict.quick
-        and verdict.superseded_by is None
-        for verdict in verdicts
-    )
 
 
 def expected_disk(verdicts: list[Verdict], otherwise: int) -> Need:

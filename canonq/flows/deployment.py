@@ -67,6 +67,7 @@ class App:
     timings: dict[str, float] = field(default_factory=dict)  #: phase -> seconds
     deployed: Deployable | None = None
     resolved: dict[str, Any] = field(default_factory=dict)  #: the stack of the tree, merged and filled in
+    filled_in: str | None = None  #: the commit whose files `resolved`, `env` and `sample` are
     replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, for which it has plain volumes of its own
     pulled_bytes: int = 0  #: what the images take that were not here before
     sweep: str | None = None  #: the sweep it is deployed in, whose recipes tell each other which registries are down
@@ -159,6 +160,7 @@ def pull_ahead(world: World, app: App, deadline: float) -> None:
         env = {**app.env, **parse_exports(_read(app.tree / "abra.sh"), app.env)}
         app.resolved = resolve(_compose_files(app.tree, env.get("COMPOSE_FILE") or "compose.yml"), env)
         references = sorted(set(images(app.resolved).values()))
+        app.filled_in = app.identity.commit
     except (RecipeProblem, WrongConfiguration):
         return  # the tier that deploys it says so, with all that belongs to it
     _ask_policy(app)
@@ -197,6 +199,7 @@ def _ask_whose(world: World, app: App, stack: Deployable) -> None:
 
 def prepare(world: World, app: App, deadline: float) -> Deployable:
     """Build env, overlays and the resolved stack of the tree, without touching Docker."""
+    app.filled_in = None
     app.sample = _read(app.tree / ".env.sample")
     app.env = build_env(app.sample, app)
     env_file = app.work / "app.env"
@@ -209,7 +212,7 @@ def prepare(world: World, app: App, deadline: float) -> Deployable:
     env = {**app.env, **app.exports}
     files = _compose_files(app.tree, env.get("COMPOSE_FILE") or "compose.yml")
     resolved = resolve([*files, *_test_overlay(folder, files)], env)
-    app.resolved = resolved
+    app.resolved, app.filled_in = resolved, app.identity.commit
     _ask_policy(app)
     resolved, app.replaced = with_own(resolved, _kept_mounts(app))
     app.resolved = resolved

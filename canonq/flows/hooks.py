@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.programs import plain_environment, run
-from canonq.core.errors import RecipeProblem, TimedOut, WrongConfiguration
+from canonq.core.errors import EnrolmentProblem, TimedOut, WrongConfiguration
 from canonq.flows.deployment import left
 from canonq.tiers.facts import VARIABLE, TierFacts, write_facts
 from canonq.tiers.hooks import ANSWER
@@ -33,7 +33,7 @@ def hook_names(folder: Path) -> frozenset[str]:
 
 
 def call_hook(folder: Path, function: str, facts: TierFacts, kept: Path, limit: float, deadline: float, *arguments: str) -> Any:
-    """Call one function with the app; what it returned. RecipeProblem names the function and its last words.
+    """Call one function with the app; what it returned. EnrolmentProblem names the function, and where it raised what.
 
     `limit` is in seconds from when the function's file is read; `deadline` is the run's, whose end is TimedOut.
     """
@@ -43,24 +43,32 @@ def call_hook(folder: Path, function: str, facts: TierFacts, kept: Path, limit: 
     write_facts(told, facts)
     answer.unlink(missing_ok=True)
     command = [sys.executable, "-m", "canonq.tiers.hooks", str(path), function, *arguments]
-    env = plain_environment(**{VARIABLE: str(told), ANSWER: str(answer), "PYTHONDONTWRITEBYTECODE": "1"})
+    env = plain_environment(**{VARIABLE: str(told), ANSWER: str(answer), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"})
     try:
         ended = run(command, timeout=limit, until=deadline, env=env, cwd=kept, log=log, strangers=True, tells_begin=True)
     except TimedOut as error:
         left(deadline)
-        raise RecipeProblem(
+        raise EnrolmentProblem(
             f"{function} of {path} did not end within {limit:.0f} s and was killed.",
             mend="mend it, or raise [limits] hook in recipe.toml.",
             code="hook-timed-out",
         ) from error
-    if ended.status != 0:
+    said = _answer(answer)
+    if ended.status != 0 or "returned" not in said:
         last = next((line for line in reversed(ended.output.splitlines()) if line.strip()), "nothing was printed")
-        raise RecipeProblem(
-            f"{function} of {path} ended with status {ended.status}: {last[:300]}",
-            mend=f"its whole output is in {log}.",
+        how = str(said.get("raised") or f"ended with status {ended.status}; its last words: {last}")
+        raise EnrolmentProblem(
+            f"{function} of {path}: {how[:600]}.",
+            mend=f"correct {HOOKS}; all that it printed is in {log}.",
             code="hook-failed",
+            certain=said.get("certain") is True,
         )
+    return said["returned"]
+
+
+def _answer(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(answer.read_text())
-    except (OSError, ValueError) as error:
-        raise RecipeProblem(f"{function} of {path} ended before it returned.", code="hook-failed") from error
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -9,15 +9,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from canonq.adapters.budget import Reservation
-from canonq.core.blame import CERTAIN
 from canonq.core.decide import Base, as_tagged, upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
-from canonq.core.errors import Busy, CanonqError, Fault, HostProblem, NoRoom, RecipeProblem, TimedOut, WrongUse
-from canonq.core.ladder import TIERS, gaps, is_green, level, rungs, stale
+from canonq.core.errors import Busy, CanonqError, HostProblem, NoRoom, RecipeProblem, WrongUse
+from canonq.core.judging import Course, Judged, is_tried_again, judge_run, stands, whole_problem
+from canonq.core.ladder import TierResult, gaps, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.pulls import status_of
 from canonq.core.records import Canonical, Decision, Verdict
@@ -221,21 +221,34 @@ def prove(world: World, enrolment: Enrolment, target: Target, order: Order) -> V
         limit = LONGEST_RUN - 2 * enrolment.limits.run
         if not _may_be_load(first, load, world.settings.loaded_above) or limit < 0:
             return first
+        log.warning(
+            "%s: red once (%s) on a loaded host; it waits to be tried again alone, after the run %s",
+            enrolment.recipe, first.reason, first.run,
+        )  # fmt: skip
         with world.host.alone(limit) as alone:
             if not alone:
-                return first
+                return _told(world, first, "It was not tried again alone: the host was not free of other runs in time.")
+            second: Verdict | NoRoom
             try:
                 second = _once(world, enrolment, target, order, first=first)
-            except NoRoom as error:  # what was seen stands, as where the host cannot be had alone
-                first = first.model_copy(update={"notes": (*first.notes, f"It was not tried again alone: {error.what}")})
-                world.runs.record(first)
-                return first
-    world.runs.record(first.model_copy(update={"superseded_by": second.run}))
-    return second
+            except NoRoom as error:
+                second = error
+    decided, note = stands(first, second)
+    if isinstance(second, Verdict) and decided is second:
+        world.runs.record(first.model_copy(update={"superseded_by": second.run}))
+        return second
+    return _told(world, first, note)
+
+
+def _told(world: World, verdict: Verdict, note: str) -> Verdict:
+    """The verdict with one more note, on record too."""
+    noted = verdict.model_copy(update={"notes": (*verdict.notes, note)})
+    world.runs.record(noted)
+    return noted
 
 
 def _may_be_load(verdict: Verdict, load: float, above: float) -> bool:
-    return verdict.verdict == "red" and verdict.reason not in CERTAIN and 0 < above <= load
+    return is_tried_again(verdict, load, above)
 
 
 def _once(world: World, enrolment: Enrolment, target: Target, order: Order, *, first: Verdict | None = None) -> Verdict:
@@ -248,6 +261,8 @@ def _within(
     world: World, enrolment: Enrolment, target: Target, order: Order, first: Verdict | None, room: Reservation
 ) -> Verdict:
     began, stamp = time.monotonic(), world.stamp()
+    # As it is now, and no later: what somebody mends while this runs was not what it ran with.
+    enrolled, manifest = world.checkout.digest(enrolment.recipe), customisations(world, enrolment)
     run = _begin(world, enrolment, target, began)
     run.app.sweep = order.sweep
     run.room = room
@@ -260,18 +275,21 @@ def _within(
         finally:
             run.processes.end()
             logs, left_over = _end(run)
-            short = isinstance(problem, NoRoom)
-            problem = problem if short else left_over or problem
-            if short:
+            problem, noted = whole_problem(problem, left_over)
+            run.notes += noted
+            if isinstance(problem, NoRoom):
                 for app in (run.app, *run.neighbours):
                     let_go_of_images(world, app)
                 with contextlib.suppress(CanonqError):  # the janitor does it
                     drop_cut_pulls(world, room)
     judged = _judge(run, problem)
     service = problem.service or (enrolment.health.service if judged.kind == "red" else "") if problem else ""
-    climbed = rungs(run.tiers)
+    run.tiers = {
+        tier: result.model_copy(update={"reason": masked(result.reason, confidential(run.app))})
+        for tier, result in run.tiers.items()
+    }
+    climbed = rungs(run.tiers, ended=problem is not None)
     declared = dict(enrolment.expected_na)
-    manifest = customisations(world, enrolment)
     keep_beside(run.folder, "customisations.json", manifest)
     verdict = Verdict(
         recipe=enrolment.recipe,
@@ -283,6 +301,7 @@ def _within(
         detail=masked(judged.detail, confidential(run.app))
         + (f" (again, alone on the host, after the red run {first.run})" if first else ""),
         fault=judged.fault,
+        certain=problem is not None and problem.certain,
         outside=(problem.outside or None) if problem else None,
         retry_after=problem.retry_after if problem else None,
         version=target.version,
@@ -293,8 +312,8 @@ def _within(
         base_commit=target.base_commit,
         base_from=target.base_from,
         fence=target.fence,
-        notes=(*target.notes, *run.app.replaced, *run.notes),
-        enrolment=world.checkout.digest(enrolment.recipe),
+        notes=tuple(masked(note, confidential(run.app)) for note in (*target.notes, *run.app.replaced, *run.notes)),
+        enrolment=enrolled,
         data=f"a copy of the data of the canonical {target.data.version}" if target.data else "empty volumes",
         customisations=manifest,
         gaps=() if target.quick else gaps(run.tiers, declared),
@@ -319,10 +338,18 @@ def _within(
         directory=str(run.folder),
     )
     world.runs.record(verdict)
-    record = world.registry.read(enrolment.recipe)
-    always = {verdict.run} | ({record.run} if record and record.run else set())
-    world.runs.retain(enrolment.recipe, world.settings.keep_runs, always)
+    _retain(world, verdict)
     return verdict
+
+
+def _retain(world: World, verdict: Verdict) -> None:
+    """Let old run folders go. The verdict is on record by now: a trouble with these is for the log, and for the next run."""
+    try:
+        record = world.registry.read(verdict.recipe)
+        always = {verdict.run} | ({record.run} if record and record.run else set())
+        world.runs.retain(verdict.recipe, world.settings.keep_runs, always)
+    except (CanonqError, OSError) as error:
+        log.warning("%s: old runs were not removed: %s", verdict.recipe, error)
 
 
 def _climb_above_the_floor(run: Run, room: Reservation) -> CanonqError | None:
@@ -335,8 +362,14 @@ def _climb_above_the_floor(run: Run, room: Reservation) -> CanonqError | None:
 
 
 def _climb(run: Run) -> CanonqError | None:
-    """Climb, then lint beside it, also beside a red one."""
-    return _problem_of(climb, run) or _problem_of(run_lint, run)
+    """Climb, then lint beside it, also beside a red one. Lint has no say: a trouble of it is told and changes nothing."""
+    problem = _problem_of(climb, run)
+    if problem is None or isinstance(problem, RecipeProblem):
+        phase = run.phase
+        if (trouble := _problem_of(run_lint, run)) is not None:
+            run.tiers["lint"] = TierResult(status="unverified", reason=f"lint could not be run: {trouble}")
+        run.phase = phase
+    return problem
 
 
 def _problem_of(action: Callable[[Run], None], run: Run) -> CanonqError | None:
@@ -395,7 +428,10 @@ def customisations(world: World, enrolment: Enrolment) -> dict[str, Any]:
 
 
 def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
-    """Keep the logs, then remove everything of this run; the logs, and the problem when that could not be done."""
+    """Keep the logs, then remove everything of this run; the logs, and the problem when something may be left.
+
+    What could not be kept of the logs is a note: nothing that was proven depends on it.
+    """
     world, began = run.world, time.monotonic()
     problem: CanonqError | None = None
     logs: dict[str, str] = {}
@@ -405,7 +441,7 @@ def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
             keep_logs(world, neighbour, run.folder / f"dependency-{neighbour.identity.recipe}" / "logs")
         took(run)
     except (CanonqError, OSError) as error:
-        problem = error if isinstance(error, CanonqError) else HostProblem(f"The logs could not be kept: {error}.")
+        run.notes += (f"logs-not-kept: the logs could not be kept whole: {getattr(error, 'what', error)}",)
     try:
         tear_down(world, run.app)
     except CanonqError as error:
@@ -419,31 +455,7 @@ def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
     return logs, problem
 
 
-@dataclass(frozen=True)
-class _Judged:
-    kind: Literal["green", "red", "error"]
-    reason: str
-    detail: str
-    fault: Literal["recipe", "host", "canonq"] | None
-
-
-def _judge(run: Run, problem: CanonqError | None) -> _Judged:
-    """Red is the recipe's; anything else that stopped the run is an error. Never the other way round."""
-    version = run.target.version
-    failed = next((tier for tier in TIERS if tier != "lint" and tier in run.tiers and run.tiers[tier].status == "fail"), None)
-    if isinstance(problem, RecipeProblem) or (failed and problem is None):
-        where = failed or "install"
-        reason = problem.code if problem else f"{where}-failed"
-        if failed == "install" and run.target.base is not None:
-            reason = "base-not-healthy"
-        detail = run.tiers[where].reason if failed else str(problem)
-        return _Judged("red", reason, f"{run.enrolment.recipe} {version}, {where}: {detail}", "recipe")
-    if problem is not None:
-        fault: Literal["host", "canonq"] = "canonq" if problem.fault is Fault.CANONQ else "host"
-        at = f", while in '{run.phase}'" if isinstance(problem, TimedOut) else ""
-        return _Judged("error", problem.code, f"{run.enrolment.recipe} {version}{at}: {problem}", fault)
-    if run.target.quick:
-        return _Judged("green", "quick", f"{version} answers {run.target.base_why}; a quick run proves no more", None)
-    if not is_green(run.tiers):
-        return _Judged("error", "unverified", f"{version}: not every tier that applies gave a result", "canonq")
-    return _Judged("green", "proven", f"{version} was proven; {run.target.base_why}", None)
+def _judge(run: Run, problem: CanonqError | None) -> Judged:
+    target = run.target
+    course = Course(run.enrolment.recipe, target.version, target.base, target.base_why, target.quick, run.tiers, run.phase)
+    return judge_run(course, problem)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import linecache
+import re
 import sys
 import time
 import xml.etree.ElementTree as ET
@@ -11,13 +13,15 @@ from importlib import resources
 from pathlib import Path
 
 from canonq.adapters.programs import Program, plain_environment
-from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
+from canonq.core.errors import CanonqError, EnrolmentProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
 from canonq.flows.deployment import left
 from canonq.tiers.facts import TierFacts, write_facts
+from canonq.tiers.plugin import PROGRESS, STACK
 
 _GENERIC_LIMIT = 600.0  #: seconds for the generic tests of one tier: canonq's own, so no recipe's to choose
 _FAILED, _INTERRUPTED, _NONE_COLLECTED = 1, 2, 5  #: pytest's exit statuses
+_FRAME = re.compile(r'File "([^"\n]+)", line (\d+) in ')  #: of faulthandler
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class TierProcesses:
     def prepare(self) -> None:
         """Start the next one, if there is none yet."""
         if self._spare is None:
-            env = plain_environment(PYTHONDONTWRITEBYTECODE="1")
+            env = plain_environment(PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1")
             command = [sys.executable, "-m", "canonq.tiers.runner"]
             self._spare = Program(command, env=env, wants_input=True, tells_begin=True)
 
@@ -73,6 +77,9 @@ def run_generic(processes: TierProcesses, tier: TierName, facts: TierFacts, fold
             mend=f"look at {folder / tier}/pytest.log.",
             code="tier-machinery",
         )
+    if not_run := read_progress(folder / tier).not_run:
+        what = f"The {tier} tier's pytest ended with status {status}, and {said_of(not_run)}"
+        raise CanonqError(what, mend=f"look at {folder / tier}/pytest.log.", code="tier-machinery")
     # A generic test is never skipped: that would be a proof that nobody misses.
     problems = [f"{case.name}: {case.problem or 'was skipped'}" for case in cases if case.problem or case.skipped]
     return _result(status, cases, problems, seconds)
@@ -83,25 +90,104 @@ def run_own(
 ) -> TierResult:
     """Run a recipe's own tests, the functional tier. Whatever stops them is a failure of the tier, never a pass.
 
-    `limit` is in seconds from when their files are read; `deadline` is the run's, whose end is TimedOut.
+    `limit` is in seconds from when their files are read; `deadline` is the run's, whose end is TimedOut. EnrolmentProblem when it
+    is the tests themselves that are broken, whatever the app does.
     """
+    kept = folder / "functional"
     try:
         status, cases, seconds = _pytest(processes, "functional", facts, folder, files, limit, deadline)
     except TimedOut as error:
         left(deadline)
-        raise RecipeProblem(
-            f"The recipe's own tests did not end within {limit:.0f} s and were killed.",
-            mend="mend the test that hangs, or raise [limits] tests in recipe.toml.",
+        raise EnrolmentProblem(
+            f"The recipe's own tests did not end within {limit:.0f} s and were killed: {_hung(kept, files[0].parent, limit)}.",
+            mend=f"mend the test that hangs, or raise [limits] tests in recipe.toml; what was printed is in {kept}/pytest.log.",
             code="functional-timed-out",
         ) from error
     problems = [f"{case.name}: {case.problem}" for case in cases if case.problem]
-    if status == _INTERRUPTED and not problems:
-        problems = ["the tests could not be collected; see functional/pytest.log"]
-    if status not in (0, _FAILED, _INTERRUPTED, _NONE_COLLECTED):
-        problems.append("pytest was ended from within a test, or killed; see functional/pytest.log")
-    if cases and not problems and all(case.skipped for case in cases):
-        problems = [f"all {len(cases)} tests were skipped, so nothing was tested"]
+    if status == _INTERRUPTED:
+        what = "; ".join(problems) or "see its log"
+        raise EnrolmentProblem(
+            f"The recipe's own tests cannot be collected: {what[:1200]}.",
+            mend=f"correct them; all that was printed is in {kept}/pytest.log.",
+            code="functional-uncollected",
+            certain=True,
+        )
+    not_run = read_progress(kept).not_run
+    cut = [said_of(not_run)] if not_run else []
+    if status not in (0, _FAILED, _NONE_COLLECTED):
+        cut.append("pytest was ended from within a test, or killed")
+    if problems:
+        problems += cut
+    elif cut or not cases or all(case.skipped for case in cases):
+        why = "; ".join(cut) or (f"all {len(cases)} tests were skipped" if cases else "no test was collected")
+        raise EnrolmentProblem(
+            f"The recipe's own tests are no proof: {why}.",
+            mend="let every test run, or skip single ones with a reason; a test that calls pytest.exit ends the others too.",
+            code="functional-incomplete",
+        )
     return _result(status, cases, problems, seconds)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a tier's process told while it went on."""
+
+    collected: tuple[str, ...] = ()
+    ended: frozenset[str] = frozenset()
+    running: str | None = None  #: the test that had begun and not ended
+    since: float = 0.0  #: when, in seconds since 1970
+
+    @property
+    def not_run(self) -> tuple[str, ...]:
+        """Tests that were collected and did not come to their end."""
+        return tuple(test for test in dict.fromkeys(self.collected) if test not in self.ended)
+
+
+def read_progress(kept: Path) -> Progress:
+    """The progress that the process of a tier left in its folder; without any, nothing was collected."""
+    collected: list[str] = []
+    ended: set[str] = set()
+    running, since = None, 0.0
+    try:
+        lines = (kept / PROGRESS).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        lines = []
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        at, _, test = rest.partition(" ")
+        match word:
+            case "collected":
+                collected.append(test)
+            case "begins":
+                running, since = test, float(at)
+            case "ended":
+                ended.add(test)
+                running = None
+    return Progress(tuple(collected), frozenset(ended), running, since)
+
+
+def said_of(not_run: tuple[str, ...]) -> str:
+    """A sentence about tests that were collected and did not run."""
+    more = f" and {len(not_run) - 3} more" if len(not_run) > 3 else ""
+    verb = "was collected and did not run to its end" if len(not_run) == 1 else "were collected and did not run to their end"
+    return f"{', '.join(not_run[:3])}{more} {verb}"
+
+
+def _hung(kept: Path, folder: Path, limit: float) -> str:
+    """Which test hangs, and in which line of the person's own files."""
+    found = read_progress(kept)
+    if found.running is None:
+        return "none of them was running" if found.collected else "they were still being collected"
+    try:
+        stack = (kept / STACK).read_text(errors="replace")
+    except OSError:
+        stack = ""
+    places = ((Path(name), int(line)) for name, line in _FRAME.findall(stack))
+    place = next(((name, line) for name, line in places if name.parent == folder or folder in name.parents), None)
+    if place is None:
+        return f"{found.running} was running"
+    text = " ".join(linecache.getline(str(place[0]), place[1]).split())[:120]
+    return f"{found.running} hangs in {place[0].relative_to(folder)}, line {place[1]}: {text}"
 
 
 def _result(status: int, cases: list[_Case], problems: list[str], seconds: float) -> TierResult:
@@ -122,13 +208,20 @@ def _pytest(
     kept.mkdir(parents=True, exist_ok=True)
     write_facts(kept / "facts.json", facts)
     junit = kept / "junit.xml"
+    for old in (junit, kept / PROGRESS, kept / STACK):
+        old.unlink(missing_ok=True)
     arguments = [
         *map(str, modules), "-p", "no:cacheprovider", "--rootdir", str(modules[0].parent),
         "--confcutdir", str(modules[0].parent), "-c", "/dev/null", "-q", "--tb=short", "--import-mode=importlib",
-        f"--junitxml={junit}",
+        f"--junitxml={junit}", "-p", "no:faulthandler",
+        # What a recipe's test prints is there even if it never ends.
+        *(["--capture=tee-sys"] if tier == "functional" else []),
     ]  # fmt: skip
     # What else is installed beside canonq has no say in its own proofs; a recipe's tests may need it.
-    orders = {"facts": str(kept / "facts.json"), "folder": str(kept), "arguments": arguments, "plugins": tier == "functional"}
+    orders = {
+        "facts": str(kept / "facts.json"), "folder": str(kept), "arguments": arguments, "plugins": tier == "functional",
+        "limit": limit,
+    }  # fmt: skip
     began = time.monotonic()
     ended = processes.take(last=tier == "lint").finish(
         timeout=limit, until=deadline, stdin=f"{json.dumps(orders)}\n".encode(), log=kept / "pytest.log", strangers=True

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -12,10 +15,47 @@ from canonq.adapters.programs import begun
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import read_facts
 
+#: For canonq, in the tier's folder: each test as it is collected, begins and ends, and where a test hangs.
+PROGRESS, STACK = "progress.log", "hanging.log"
+COLLECTED, BEGINS, ENDED = "collected", "begins", "ended"
+_open: list[TextIO] = []  #: files of this process, which lives as long as its tests
+_limit: list[float] = []  #: seconds from when the recipe's code is read until it is killed
+_folder: list[Path] = []  #: the tier's; tests may go elsewhere
+
+
+def ends_after(seconds: float) -> None:
+    """Say when the process will be killed, so that it can tell before that where it hangs."""
+    _limit[:] = [seconds]
+
 
 def pytest_load_initial_conftests() -> None:
     """The recipe's code is read from here on: canonq's own start is over."""
+    _folder.append(Path.cwd())
+    for limit in _limit:
+        # Shortly before the end, so that it can be said where it hung. It takes no part in what the tests do.
+        _open.append(Path(STACK).open("w"))  # noqa: SIM115 - until this process ends
+        faulthandler.dump_traceback_later(max(0.1, limit - max(0.3, limit / 20)), file=_open[-1])
     begun()
+
+
+def _tell(word: str, test: str) -> None:
+    with (_folder[0] / PROGRESS).open("a") as file:
+        file.write(f"{word} {time.time():.1f} {test!r}\n")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """All that there is to run, before anything can take it away again."""
+    _tell(COLLECTED, item.nodeid)
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """A test begins."""
+    _tell(BEGINS, nodeid)
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """A test has ended, its fixtures too; one that ended everything has not."""
+    _tell(ENDED, nodeid)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from canonq.adapters.runs import Journal, Runs, Sweeps
 from canonq.core.errors import CanonqError, HostProblem, WrongUse
 from canonq.core.outcomes import Outcome, Tried
 from canonq.core.records import Verdict
-from canonq.flows.decide import reds_of
 from tests.core.test_gate import verdict
 
 SWEEP = "20260617T050314Z-aaaaaa"
@@ -127,10 +126,50 @@ def test_reds_count_on_the_very_commit_and_enrolment_only(tmp_path: Path) -> Non
         {"verdict": "green"},
     ):
         keep(Runs(tmp_path), next(days), **{"commit": commit, "enrolment": enrolment, **changes})
-    kept = Runs(tmp_path).verdicts("site")
-    assert reds_of(kept, commit, enrolment) == 2
-    assert reds_of(kept, "c" * 40, enrolment) == 1
-    assert reds_of(kept, commit, "sha256:tomorrow") == 0
+    runs = Runs(tmp_path)
+    assert runs.reds("site", commit, enrolment) == 2
+    assert runs.reds("site", "c" * 40, enrolment) == 1
+    assert runs.reds("site", commit, "sha256:tomorrow") == 0
+
+
+@pytest.mark.parametrize("kept", [1, 2, 20])
+def test_other_runs_release_no_red_however_few_are_kept(tmp_path: Path, kept: int) -> None:
+    runs, commit, enrolment = Runs(tmp_path), "b" * 40, "sha256:now"
+    for day in (1, 2, 3):
+        keep(runs, day, verdict="red", commit=commit, enrolment=enrolment)
+        runs.retain("site", kept)
+    for day in range(4, 26):
+        keep(runs, day, verdict="red", commit=commit, enrolment=enrolment, ref="pull/7/head")
+        runs.retain("site", kept)
+    assert len([name for name in folders(tmp_path) if name != "reds.json"]) <= kept + 1
+    assert runs.reds("site", commit, enrolment) == 3
+
+
+def test_a_red_that_was_repeated_is_taken_back_and_counts_no_more(tmp_path: Path) -> None:
+    runs, commit, enrolment = Runs(tmp_path), "b" * 40, "sha256:now"
+    keep(runs, 1, verdict="red", commit=commit, enrolment=enrolment)
+    keep(runs, 2, verdict="green", commit=commit, enrolment=enrolment)
+    runs.record(verdict(run=run_id(1), verdict="red", commit=commit, enrolment=enrolment, superseded_by=run_id(2)))
+    assert runs.reds("site", commit, enrolment) == 0
+
+
+def test_reds_are_counted_from_the_folders_where_their_record_cannot_be_read(tmp_path: Path) -> None:
+    runs, commit, enrolment = Runs(tmp_path), "b" * 40, "sha256:now"
+    keep(runs, 1, verdict="red", commit=commit, enrolment=enrolment)
+    (tmp_path / "site" / "reds.json").write_text("[{")
+    assert runs.reds("site", commit, enrolment) == 1
+    keep(runs, 2, verdict="red", commit=commit, enrolment=enrolment)
+    assert runs.reds("site", commit, enrolment) == 2
+
+
+def test_what_was_last_said_of_a_release_is_kept_whatever_runs_come_after_it(tmp_path: Path) -> None:
+    runs, release = Runs(tmp_path), {"commit": "b" * 40, "enrolment": "sha256:now"}
+    keep(runs, 1, verdict="green", **release)
+    keep(runs, 2, verdict="red", **release)
+    for day in range(3, 8):
+        keep(runs, day, verdict="green", ref="pull/7/head", **release)
+        runs.retain("site", 1)
+    assert folders(tmp_path) == [run_id(2), run_id(7), "reds.json"]
 
 
 def test_a_verdict_comes_back_whole(tmp_path: Path) -> None:

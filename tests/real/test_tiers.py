@@ -239,20 +239,33 @@ PLAIN = {"compose.yml": compose(TAG)}
 RAISES = "import pytest\n@pytest.fixture\ndef broken(): raise RuntimeError('mine')\n\ndef test_a(broken): pass\n"
 BINARY = "import os\n\ndef test_a():\n    os.write(1, bytes(range(256)) * 99)\n    assert False, 'wrong \\x00'\n"
 BROKEN_TESTS = [
-    (case("own-import", PLAIN, test_a_py="import no_such_module\n\ndef test_a(app): pass\n"), "no_such_module"),
-    (case("own-fixture", PLAIN, test_a_py=RAISES), "mine"),
-    (case("own-none", PLAIN, test_a_py="x = 1\n"), "no test was collected"),
-    (case("own-skips", PLAIN, test_a_py="import pytest\n\ndef test_a(): pytest.skip('later')\n"), "skipped"),
-    (case("own-exits", PLAIN, test_a_py="import os\n\ndef test_a(): os._exit(0)\n"), "ended from within"),
-    (case("own-binary", PLAIN, test_a_py=BINARY), "wrong"),
+    (
+        case("own-import", PLAIN, test_a_py="import no_such_module\n\ndef test_a(app): pass\n"),
+        "functional-uncollected",
+        "no_such_module",
+    ),
+    (case("own-fixture", PLAIN, test_a_py=RAISES), "functional-failed", "mine"),
+    (case("own-none", PLAIN, test_a_py="x = 1\n"), "functional-incomplete", "no test was collected"),
+    (
+        case("own-skips", PLAIN, test_a_py="import pytest\n\ndef test_a(): pytest.skip('later')\n"),
+        "functional-incomplete",
+        "skipped",
+    ),
+    (
+        case("own-exits", PLAIN, test_a_py="import os\n\ndef test_a(): os._exit(0)\n"),
+        "functional-incomplete",
+        "ended from within",
+    ),
+    (case("own-binary", PLAIN, test_a_py=BINARY), "functional-failed", "wrong"),
 ]
 
 
-@pytest.mark.parametrize(("name", "said"), BROKEN_TESTS)
-def test_own_tests_that_are_broken_are_red_and_nothing_breaks_with_them(swept: Swept, name: str, said: str) -> None:
+@pytest.mark.parametrize(("name", "reason", "said"), BROKEN_TESTS)
+def test_own_tests_that_are_broken_are_red_and_nothing_breaks_with_them(swept: Swept, name: str, reason: str, said: str) -> None:
     """Known failure 43: a test package that could not be imported ran 0 tests and passed."""
     verdict = swept[name]
-    assert (verdict["verdict"], verdict["reason"]) == ("red", "functional-failed"), verdict["detail"]
+    assert (verdict["verdict"], verdict["reason"]) == ("red", reason), verdict["detail"]
+    assert verdict["fault"] == ("recipe" if reason == "functional-failed" else "enrolment")
     assert said in verdict["detail"]
 
 

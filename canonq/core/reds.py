@@ -1,0 +1,42 @@
+"""Reds as they are counted against a release. Pure.
+
+They are kept apart from the run folders: these go after a while, and a release stays held until a new tag, another enrolment or
+a person releases it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict
+
+from canonq.core.records import Verdict
+
+_MOST = 500  #: entries for one recipe; the oldest go first
+
+
+class Red(BaseModel):
+    """One red run of one commit with one enrolment."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    run: str
+    commit: str
+    enrolment: str
+
+
+def of(verdict: Verdict) -> Red | None:
+    """The red that a verdict is; None when it counts for nothing: of a ref, quick, repeated, or no red at all."""
+    counts = verdict.verdict == "red" and verdict.ref is None and not verdict.quick and verdict.superseded_by is None
+    return Red(run=verdict.run, commit=verdict.commit, enrolment=verdict.enrolment) if counts and verdict.commit else None
+
+
+def noted(reds: Iterable[Red], verdict: Verdict) -> tuple[Red, ...]:
+    """The reds after a run's verdict was written, or written again: a run that was repeated takes its red back."""
+    others = tuple(red for red in reds if red.run != verdict.run)
+    return (*others, *filter(None, [of(verdict)]))[-_MOST:]
+
+
+def count(reds: Iterable[Red], commit: str, enrolment: str) -> int:
+    """How many runs of this very commit and enrolment were red."""
+    return len({red.run for red in reds if (red.commit, red.enrolment) == (commit, enrolment)})

@@ -1,0 +1,113 @@
+"""A person's own tests and hooks: what they do wrong is told with its place, and is never a pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from canonq.core.enrolment import Health
+from canonq.core.errors import EnrolmentProblem, Fault
+from canonq.core.ladder import TierResult
+from canonq.flows.hooks import call_hook
+from canonq.flows.tiers import TierProcesses, read_progress, run_own
+from canonq.tiers.facts import TierFacts
+
+FACTS = TierFacts(recipe="site", tier="functional", stack="s", domain="s.test", version="1.0.0+1", commit="c", health=Health())
+LONG = 3600.0  #: seconds
+BOTH_FINE = "def test_one(): pass\ndef test_two(): pass\n"
+ENDED_WITHIN = """
+import pytest
+def test_one(): pass
+def test_two(): pytest.exit("no browser here", returncode=0)
+def test_three(): assert False, "the app is broken"
+"""
+TAKEN_AWAY = """
+def pytest_collection_modifyitems(config, items):
+    config.hook.pytest_deselected(items=items[1:])
+    del items[1:]
+"""
+
+
+@pytest.fixture
+def processes() -> Iterator[TierProcesses]:
+    made = TierProcesses()
+    yield made
+    made.end()
+
+
+def own(processes: TierProcesses, folder: Path, tests: str, *, conftest: str = "", limit: float = LONG) -> TierResult:
+    (folder / "test_own.py").write_text(tests)
+    if conftest:
+        (folder / "conftest.py").write_text(conftest)
+    return run_own(processes, FACTS, folder / "run", [folder / "test_own.py"], limit, time.monotonic() + LONG)
+
+
+def test_what_was_collected_and_ran_is_a_pass(processes: TierProcesses, tmp_path: Path) -> None:
+    assert own(processes, tmp_path, BOTH_FINE).status == "pass"
+    assert read_progress(tmp_path / "run" / "functional").not_run == ()
+
+
+@pytest.mark.parametrize(
+    ("tests", "conftest", "code", "said"),
+    [
+        (ENDED_WITHIN, "", "functional-incomplete", "test_three"),
+        (BOTH_FINE, TAKEN_AWAY, "functional-incomplete", "test_two"),
+        ("import pytest\n@pytest.mark.skip\ndef test_one(): pass\n", "", "functional-incomplete", "all 1 tests were skipped"),
+        ("", "", "functional-incomplete", "no test was collected"),
+        ("import not_there_at_all\n", "", "functional-uncollected", "No module named 'not_there_at_all'"),
+    ],
+)
+def test_own_tests_that_prove_nothing_are_the_enrolments_fault(
+    tests: str, conftest: str, code: str, said: str, processes: TierProcesses, tmp_path: Path
+) -> None:
+    with pytest.raises(EnrolmentProblem) as told:
+        own(processes, tmp_path, tests, conftest=conftest)
+    assert (told.value.code, told.value.fault) == (code, Fault.ENROLMENT)
+    assert said in told.value.what
+
+
+def test_a_failed_test_before_the_end_is_told_with_those_that_did_not_run(processes: TierProcesses, tmp_path: Path) -> None:
+    tests = "import os\ndef test_one(): assert 1 == 2, 'it is broken'\ndef test_two(): pass\n"
+    found = own(processes, tmp_path, tests, conftest=TAKEN_AWAY)
+    assert found.status == "fail"
+    assert "it is broken" in found.reason
+    assert "test_two" in found.reason
+
+
+def test_of_a_test_that_hangs_its_name_its_line_and_what_it_printed_are_there(processes: TierProcesses, tmp_path: Path) -> None:
+    tests = "import time\ndef test_fine(): pass\ndef test_hangs():\n    print('waiting for mail')\n    time.sleep(3600)\n"
+    with pytest.raises(EnrolmentProblem) as told:
+        own(processes, tmp_path, tests, limit=6)
+    assert "test_hangs' hangs in test_own.py, line 5: time.sleep(3600)" in told.value.what
+    assert "waiting for mail" in (tmp_path / "run" / "functional" / "pytest.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("body", "said", "certain"),
+    [
+        ("    print('looking')\n    return {}['admin']\n", "hooks.py:3, before_upgrade: KeyError: 'admin'", True),
+        ("    raise OSError('nobody answers')\n", "hooks.py:2, before_upgrade: OSError: nobody answers", False),
+        ("    raise SystemExit('no luck')\n", "ended with status 1; its last words: no luck", False),
+        ("    import os; os._exit(0)\n", "ended with status 0; its last words: nothing was printed", False),
+    ],
+)
+def test_a_hook_that_fails_is_told_with_its_place_and_is_the_enrolments_fault(
+    body: str, said: str, certain: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "hooks.py").write_text(f"def before_upgrade(app):\n{body}")
+    with pytest.raises(EnrolmentProblem) as told:
+        call_hook(tmp_path, "before_upgrade", FACTS, tmp_path / "run", LONG, time.monotonic() + LONG)
+    assert said in told.value.what
+    assert (told.value.code, told.value.fault, told.value.certain) == ("hook-failed", Fault.ENROLMENT, certain)
+    assert "canonq/tiers" not in (tmp_path / "run" / "before_upgrade.log").read_text()
+
+
+def test_what_a_hook_returns_is_handed_on_also_when_it_is_no_json(tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text("def read_marker(app):\n    return 'm'\ndef after_install(app):\n    return object()\n")
+    answers = [
+        call_hook(tmp_path, name, FACTS, tmp_path, LONG, time.monotonic() + LONG) for name in ("read_marker", "after_install")
+    ]
+    assert answers[0] == "m"
