@@ -6,6 +6,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
+from canonq.adapters.programs import with_parent
 
 FOLDER = "CANONQ_GITEA"  #: the variable that names the folder
 _OWNER = "mirror"
@@ -109,7 +112,9 @@ def running(built: Path, work: Path) -> Iterator[Gitea]:
     )  # fmt: skip
     token = call("admin", "user", "generate-access-token", "--username", _OWNER, "--scopes", "all", "--raw").splitlines()[-1]
     with (work / "output").open("wb") as said:
-        server = subprocess.Popen([*program, "web"], stdout=said, stderr=said, start_new_session=True, **as_user)
+        server = subprocess.Popen(
+            [*program, "web"], stdout=said, stderr=said, start_new_session=True, preexec_fn=with_parent(signal.SIGKILL), **as_user
+        )
     try:
         gitea = Gitea(f"http://127.0.0.1:{port}", token)
         _until_it_answers(gitea, server, work / "output")

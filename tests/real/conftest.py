@@ -16,6 +16,7 @@ import pytest
 from git.repo import Repo
 
 from canonq.adapters.engine import SwarmEngine
+from canonq.adapters.programs import with_parent
 from canonq.adapters.redis_server import redis_server_program
 from canonq.core.deployable import LABEL_INSTANCE
 from demo import images
@@ -119,6 +120,7 @@ class Processes:
             process = subprocess.Popen(
                 command, env=self._installation.environment, cwd=self._installation.root, stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL, start_new_session=True,
+                preexec_fn=with_parent(signal.SIGKILL),  # a session of tests that is killed leaves nobody behind
             )  # fmt: skip
         self.running[name] = process
         return process

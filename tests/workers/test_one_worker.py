@@ -16,6 +16,7 @@ import pytest
 import redis
 from celery import Celery
 
+from canonq.adapters.programs import with_parent
 from canonq.adapters.redis_server import embedded_redis
 from canonq.settings import Settings
 from tests.support import Installation, make_recipe
@@ -46,6 +47,7 @@ class OneWorker:
                 [sys.executable, "-m", "celery", "-A", "canonq", "worker", "-n", "one@%h", "-Q", "light", "-c", "1",
                  "--loglevel=INFO", "--without-gossip", "--without-mingle"],
                 env=self.installation.environment, cwd=self.installation.root, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=with_parent(signal.SIGKILL),
             )  # fmt: skip
 
     def send(self, task: str, *args: Any, queue: str = "", **kwargs: Any) -> str:
