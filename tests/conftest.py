@@ -41,5 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How thorough the fault suites are; the defaults are for every change, more is for a night."""
     group = parser.getgroup("canonq")
     group.addoption("--crash-stride", default="1", help="try every n-th crash point (default: each)")
+    group.addoption(
+        "--interrupts", default="some", choices=("some", "all"), help="at which steps Ctrl-C is typed (default: some)"
+    )
     group.addoption("--kills", default="25", help="how many real processes are killed (default: 25)")
     group.addoption("--seed", default="1", help="what decides which, and when (default: 1)")

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -29,6 +29,7 @@ from canonq.core.records import STAMP_FORMAT, Verdict
 log = logging.getLogger("canonq")
 
 RUN_FILE = "run.json"
+MADE = "made"  #: which runs of a recipe were begun, one a line, in that order
 REDS = "reds.json"  #: in a recipe's folder: what counts against its releases, however many runs came since
 FAILURES = "promotions.jsonl"  #: in a run's folder: promotions of what it proved that failed, one on each line
 _TOGETHER = "discovered.json"
@@ -43,9 +44,10 @@ _TASK_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class Runs:
-    """One folder for each run, with everything about it; newest last by name.
+    """One folder for each run, with everything about it; newest last, in the order in which they were made.
 
-    Names begin with the time. What was made while the clock was ahead counts as older than all else, until its time comes.
+    The order is written down when a run begins: names begin with the time, and clocks are set. Of runs that an older canonq
+    made the names decide, and what was made while the clock was ahead counts as older than all else, until its time comes.
     """
 
     def __init__(self, root: Path) -> None:
@@ -56,7 +58,17 @@ class Runs:
         folder = self._root / recipe_name(recipe) / run
         with told(folder):
             folder.mkdir(parents=True)
+            with (folder.parent / MADE).open("a") as made:  # one short write at the end: two at once do not mix
+                made.write(f"{run}\n")
         return folder
+
+    def _in_order(self, recipe: str, folders: Iterable[Path]) -> list[Path]:
+        """Run folders, the one made first at the front."""
+        with contextlib.suppress(FileNotFoundError):
+            made = (self._root / recipe_name(recipe) / MADE).read_text(errors="replace").split("\n")
+            place = {run: number for number, run in enumerate(made)}
+            return sorted(folders, key=lambda folder: (folder.name in place, place.get(folder.name, 0), _age(folder)))
+        return sorted(folders, key=_age)
 
     def record(self, verdict: Verdict) -> None:
         """Keep a run's verdict, durably, and count the red that it is."""
@@ -79,9 +91,10 @@ class Runs:
     def verdicts(self, recipe: str) -> list[Verdict]:
         """All kept verdicts of a recipe, oldest first; a run that never ended has none."""
         found = []
-        for path in sorted((self._root / recipe_name(recipe)).glob(f"*/{RUN_FILE}"), key=lambda path: _age(path.parent)):
+        ended = [path.parent for path in (self._root / recipe_name(recipe)).glob(f"*/{RUN_FILE}")]
+        for folder in self._in_order(recipe, ended):
             try:
-                found.append(Verdict.model_validate_json(path.read_bytes()))
+                found.append(Verdict.model_validate_json((folder / RUN_FILE).read_bytes()))
             except ValidationError:
                 continue  # of another canonq version: history, never a reason to stop
         return found
@@ -118,14 +131,14 @@ class Runs:
         """Drop all but the newest `keep` run folders, those in `always`, and what was last said of the newest releases:
         one that is proven and not promoted yet is not proven again because of other runs."""
         always = {*always, *last_words(self.verdicts(recipe))}
-        folders = sorted((path for path in (self._root / recipe_name(recipe)).glob("*") if path.is_dir()), key=_age)
+        folders = self._in_order(recipe, [path for path in (self._root / recipe_name(recipe)).glob("*") if path.is_dir()])
         for folder in folders[:-keep]:
             if folder.name not in always:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def _age(folder: Path) -> tuple[bool, str]:
-    """Sorts runs, oldest first."""
+    """Sorts runs by their names, oldest first."""
     now = time.strftime(STAMP_FORMAT, time.gmtime(time.time() + _CLOCK_SLACK))
     return folder.name[: len(now)] <= now, folder.name
 

@@ -29,6 +29,8 @@ from canonq.tiers.facts import TierFacts
 
 _EXEC_TIMEOUT = 120.0  #: seconds
 
+_ANSWER = 60.0  #: seconds for one answer of an app that has answered before: a busy host is slow to start a command
+
 
 @dataclass(frozen=True)
 class Response:
@@ -215,7 +217,7 @@ class DeployedApp:
     def answer(self) -> Answer:
         """Ask the app as the enrolment says."""
         ingress = HttpIngress(self.facts.ingress) if self.facts.ingress else None
-        return ask(self.engine, ingress, self.facts.stack, self.facts.health, self.facts.domain, 10)
+        return ask(self.engine, ingress, self.facts.stack, self.facts.health, self.facts.domain, _ANSWER)
 
     def read_file(self, service: str, path: str) -> bytes | None:
         """One file of a service's container; None when it is not there."""

@@ -111,6 +111,13 @@ class Stack:
         ended = _run("nsenter", "-t", pid, "-n", "timeout", "120", "busybox", "wget", "-q", "-O", "-", *form, url)
         return ended.returncode == 0, ended.stdout
 
+    def await_answer(self, path: str) -> None:
+        """Wait until the app answers a path with a 2xx."""
+        deadline = time.monotonic() + 600
+        while not (answer := self.fetch(path))[0]:
+            assert time.monotonic() < deadline, f"{path} is not answered: {answer[1]}"
+            time.sleep(0.3)
+
     def execute(self, name: str, *command: str) -> str:
         """Run a command in a service's container; return its output. AssertionError unless it ends with 0."""
         ended = self.container(name).exec_run(list(command))

@@ -135,7 +135,7 @@ def test_a_sweep_goes_through_the_deployment(deployment: Deployment) -> None:
         assert json.loads(ended.stdout)["counts"]["promoted"] == 1
         record = json.loads((deployment.state / "warm" / "deployed" / "canonical.json").read_text())
         assert record["version"] == "1.0.0+1.29.0"
-        assert Path(record["snapshot"]["path"]).is_file(), "the state has the same path on the host and inside"
+        assert (deployment.state / record["snapshot"]["path"]).is_file(), "the state has the same path on the host and inside"
         assert engine.volume_path(record["volumes"][0]) is not None
     finally:
         engine.remove_owned({LABEL_INSTANCE: (deployment.state / "instance").read_text()}, 120)

@@ -111,7 +111,9 @@ def test_what_finds_no_room_beside_others_is_deferred_and_done_in_the_same_sweep
 
 @pytest.mark.engines
 def test_without_room_nothing_is_begun_and_who_takes_most_is_told(made: Installation) -> None:
-    repo = enrol_small(made, "no-room")
+    heavy = "head -c 3145728 /dev/urandom > /srv/data; exec httpd -f -p 80 -h /srv"
+    repo = make_recipe(made.root / "no-room", {"1.0.0+1.29.0": tree("1.0.0+1.29.0", command=heavy)})
+    made.enrol("no-room", f'upstream = "{made.root}/no-room"\n[health]\ntimeout = 600\n')
     assert swept(made)["outcome"] == "promoted"
     release(repo, NEW, tree(NEW))
     made.settings["CANONQ_DISK_FLOOR"] = "9000TiB"

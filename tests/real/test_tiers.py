@@ -88,6 +88,13 @@ GENERIC = {
 
 Swept = dict[str, dict[str, Any]]
 
+
+def left_by(host: Installation, recipe: str, name: str) -> str:
+    """What a recipe's own code wrote beside itself: where the sweep keeps the reading of the enrolment that it began with."""
+    (path,) = host.state.glob(f"sweeps/*/tests/{recipe}/{name}")
+    return path.read_text()
+
+
 case(
     "good",
     labelled("backupbot.backup=true"),
@@ -283,7 +290,7 @@ case(
 
 def test_own_tests_that_hang_and_their_daemons_are_killed(host: Installation, swept: Swept) -> None:
     assert (swept["own-hangs"]["verdict"], swept["own-hangs"]["reason"]) == ("red", "functional-timed-out")
-    pid = (host.checkout / "tests" / "own-hangs" / "pid").read_text().strip()
+    pid = left_by(host, "own-hangs", "pid").strip()
     assert not Path(f"/proc/{pid}").exists()
 
 
@@ -305,7 +312,7 @@ case(
 def test_hooks_run_around_their_tiers_and_see_the_app(host: Installation, swept: Swept) -> None:
     verdict = swept["hooked"]
     assert verdict["verdict"] == "green", verdict["detail"]
-    said = (host.checkout / "tests" / "hooked" / "said").read_text().splitlines()
+    said = left_by(host, "hooked", "said").splitlines()
     assert said == [f"{when} {tier} {TAG}" for tier in TIERS_OF_HOOKS for when in ("before", "after")]
     assert len(verdict["customisations"]["hooks.py"]) == 9
     assert verdict["customisations"]["tests"] == ["test_url.py"]

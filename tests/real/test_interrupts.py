@@ -1,0 +1,111 @@
+"""A person's Ctrl-C, once or twice, at any step of a sweep: it says what it does, leaves nothing, and nothing of it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from canonq.adapters.engine import SwarmEngine
+from canonq.core.deployable import LABEL_INSTANCE
+from tests.real.conftest import compose, installed, until
+from tests.support import Installation, make_recipe, release
+
+pytestmark = pytest.mark.real
+
+FIRST, NEXT = "1.0.0+1.29.0", "1.1.0+1.30.0"
+TIERS = ("install", "upgrade", "backup", "restore", "functional")
+EACH = [(step, times) for step in ("sync", "deploy", *TIERS, "promote") for times in (1, 2)]
+#: Of all of them (`--interrupts all`), those that every change is tried with.
+SOME = [("upgrade", 1), ("backup", 2), ("promote", 2)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All moments, or some."""
+    moments = EACH if metafunc.config.getoption("--interrupts") == "all" else SOME
+    metafunc.parametrize(("step", "times"), moments, ids=[f"{step}-{times}" for step, times in moments])
+
+
+def files(tag: str) -> dict[str, str]:
+    """A release with a volume that is backed up."""
+    label = f'version={tag}"'
+    return {
+        "compose.yml": compose(tag).replace(label, f'{label}, "backupbot.backup=true"'),
+        ".env.sample": "TYPE=small\nDOMAIN=small.example.com\n",
+    }
+
+
+def is_at(made: Installation, step: str) -> bool:
+    """Whether the sweep has come to a step: by the folder that the step works in."""
+    if step == "sync":
+        return bool(list(made.state.glob("sweeps/*/begun.json")))
+    if step == "promote":
+        return bool(list(made.state.glob("work/*/promotion.json")))
+    under_way = [run for run in made.state.glob("runs/*/*") if not (run / "run.json").is_file()]
+    return any(step == "deploy" or (run / step).is_dir() for run in under_way)
+
+
+def test_ctrl_c_leaves_nothing_and_nothing_goes_on(engine: SwarmEngine, tmp_path: Path, step: str, times: int) -> None:
+    with installed(engine, tmp_path) as made:
+        repo = make_recipe(tmp_path / "site", {FIRST: files(FIRST)})
+        folder = made.enrol("site", f'upstream = "{tmp_path}/site"\n[health]\ntimeout = 600\n')
+        (folder / "test_page.py").write_text("def test_page(app):\n    assert app.http.get('/').text\n")
+        before = None
+        if step != "install":
+            assert made.canonq("sweep", "--wait", "--json").json["outcomes"][0]["outcome"] == "promoted"
+            before = (made.state / "warm/site/canonical.json").read_text()
+            release(repo, NEXT, files(NEXT))
+        ended, said = interrupted(made, step, times)
+        assert ended == 3, said
+        assert "Nothing more of it starts" in said
+        sweep = sorted(made.state.glob("sweeps/*/sweep.json"))[-1].parent
+        assert json.loads((sweep / "closed.json").read_text())["state"] == "stopped"
+        after = made.state / "warm/site/canonical.json"
+        assert (after.read_text() if after.is_file() else None) in (before, promoted(after)), "whole: the old one, or the new one"
+        assert left(engine, made) == {}, said
+        assert made.canonq("verify", "--json").status == 0
+        assert made.canonq("sweep", "--wait", "--json").json["outcomes"][0]["outcome"] in ("promoted", "skipped")
+
+
+def promoted(record: Path) -> str | None:
+    """The record, when it is the next release's: a promotion is not stopped after its switch."""
+    if not record.is_file():
+        return None
+    return record.read_text() if json.loads(record.read_text())["version"] == NEXT else None
+
+
+def interrupted(made: Installation, step: str, times: int) -> tuple[int, str]:
+    """Sweep, and interrupt as a terminal does, so many times, at a step; exit status and standard error."""
+    log = made.root / "swept"
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "canonq", "sweep", "--wait"],
+            env=made.environment, cwd=made.root, stdout=said, stderr=said, start_new_session=True,
+        )  # fmt: skip
+        try:
+            while process.poll() is None and not is_at(made, step):  # some steps are short, so it is looked often
+                time.sleep(0.01)
+            assert process.poll() is None, log.read_text()
+            os.kill(process.pid, signal.SIGINT)
+            if times == 2:
+                until("a word about the first", lambda: process.poll() is not None or "Nothing more" in log.read_text())
+                os.kill(process.pid, signal.SIGINT)
+            return process.wait(900), log.read_text()
+        finally:
+            process.kill()
+            process.wait()
+
+
+def left(engine: SwarmEngine, made: Installation) -> dict[str, list[str]]:
+    """What is left of a run or promotion: in Docker, and in the state folder."""
+    record = made.state / "warm/site/canonical.json"
+    kept = set(json.loads(record.read_text())["volumes"].values()) if record.is_file() else set()
+    owned = engine.owned({LABEL_INSTANCE: (made.state / "instance").read_text()})
+    found = {kind: [name for name in names if name not in kept] for kind, names in owned.items()}
+    return {kind: names for kind, names in {**found, "work": [str(path) for path in made.state.glob("work/*")]}.items() if names}
