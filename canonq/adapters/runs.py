@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -29,7 +29,7 @@ from canonq.core.records import STAMP_FORMAT, Verdict
 log = logging.getLogger("canonq")
 
 RUN_FILE = "run.json"
-MADE = "made"  #: which runs of a recipe were begun, one a line, in that order
+NUMBER = "number"  #: which of the recipe's runs it is: they are numbered as they are made
 REDS = "reds.json"  #: in a recipe's folder: what counts against its releases, however many runs came since
 FAILURES = "promotions.jsonl"  #: in a run's folder: promotions of what it proved that failed, one on each line
 _TOGETHER = "discovered.json"
@@ -58,17 +58,9 @@ class Runs:
         folder = self._root / recipe_name(recipe) / run
         with told(folder):
             folder.mkdir(parents=True)
-            with (folder.parent / MADE).open("a") as made:  # one short write at the end: two at once do not mix
-                made.write(f"{run}\n")
+            before = max(map(_number, folder.parent.glob("*/")), default=0)
+            (folder / NUMBER).write_text(f"{before + 1}\n")  # two at once have the same, and are told apart by their names
         return folder
-
-    def _in_order(self, recipe: str, folders: Iterable[Path]) -> list[Path]:
-        """Run folders, the one made first at the front."""
-        with contextlib.suppress(FileNotFoundError):
-            made = (self._root / recipe_name(recipe) / MADE).read_text(errors="replace").split("\n")
-            place = {run: number for number, run in enumerate(made)}
-            return sorted(folders, key=lambda folder: (folder.name in place, place.get(folder.name, 0), _age(folder)))
-        return sorted(folders, key=_age)
 
     def record(self, verdict: Verdict) -> None:
         """Keep a run's verdict, durably, and count the red that it is."""
@@ -92,7 +84,7 @@ class Runs:
         """All kept verdicts of a recipe, oldest first; a run that never ended has none."""
         found = []
         ended = [path.parent for path in (self._root / recipe_name(recipe)).glob(f"*/{RUN_FILE}")]
-        for folder in self._in_order(recipe, ended):
+        for folder in sorted(ended, key=_age):
             try:
                 found.append(Verdict.model_validate_json((folder / RUN_FILE).read_bytes()))
             except ValidationError:
@@ -131,16 +123,24 @@ class Runs:
         """Drop all but the newest `keep` run folders, those in `always`, and what was last said of the newest releases:
         one that is proven and not promoted yet is not proven again because of other runs."""
         always = {*always, *last_words(self.verdicts(recipe))}
-        folders = self._in_order(recipe, [path for path in (self._root / recipe_name(recipe)).glob("*") if path.is_dir()])
+        folders = sorted((path for path in (self._root / recipe_name(recipe)).glob("*") if path.is_dir()), key=_age)
         for folder in folders[:-keep]:
             if folder.name not in always:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _age(folder: Path) -> tuple[bool, str]:
-    """Sorts runs by their names, oldest first."""
+def _number(folder: Path) -> int:
+    """How many runs of the recipe were made before this one and are known, and it; 0 for one of an older canonq."""
+    try:
+        return int((folder / NUMBER).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _age(folder: Path) -> tuple[int, bool, str]:
+    """Sorts runs, oldest first."""
     now = time.strftime(STAMP_FORMAT, time.gmtime(time.time() + _CLOCK_SLACK))
-    return folder.name[: len(now)] <= now, folder.name
+    return _number(folder), folder.name[: len(now)] <= now, folder.name
 
 
 def last_words(verdicts: list[Verdict]) -> tuple[str, ...]:

@@ -40,11 +40,19 @@ def test_a_recipe_that_never_ran_has_no_verdict(tmp_path: Path) -> None:
     assert Runs(tmp_path).newest("site") is None
 
 
-def test_the_newest_verdict_is_found_whatever_the_order_they_were_kept_in(tmp_path: Path) -> None:
+def test_the_newest_verdict_is_of_the_run_that_was_made_last_whatever_its_name_says(tmp_path: Path) -> None:
     keep(Runs(tmp_path), 2, 11, 9)
     newest = Runs(tmp_path).newest("site")
-    assert newest == verdict(run=run_id(11))
-    assert [kept.run for kept in Runs(tmp_path).verdicts("site")] == [run_id(2), run_id(9), run_id(11)]
+    assert newest == verdict(run=run_id(9)), "the clock was ahead, and was set right"
+    assert [kept.run for kept in Runs(tmp_path).verdicts("site")] == [run_id(2), run_id(11), run_id(9)]
+
+
+def test_runs_of_an_older_canonq_are_older_and_their_names_decide(tmp_path: Path) -> None:
+    keep(Runs(tmp_path), 2, 11, 9)
+    for path in tmp_path.glob("site/*/number"):
+        path.unlink()
+    keep(Runs(tmp_path), 1)
+    assert [kept.run for kept in Runs(tmp_path).verdicts("site")] == [run_id(2), run_id(9), run_id(11), run_id(1)]
 
 
 def test_a_run_that_never_ended_has_no_verdict(tmp_path: Path) -> None:
@@ -87,7 +95,7 @@ def test_the_newest_runs_are_retained(tmp_path: Path) -> None:
     (tmp_path / "site" / run_id(1) / "logs").mkdir()
     (tmp_path / "site" / run_id(1) / "logs" / "app.log").write_text("x")
     Runs(tmp_path).retain("site", 2)
-    assert folders(tmp_path) == [run_id(3), run_id(4)]
+    assert folders(tmp_path) == [run_id(2), run_id(4)], "those that were made last"
 
 
 @pytest.mark.parametrize("kept", [2, 20])
