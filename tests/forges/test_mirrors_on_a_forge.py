@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,16 +22,16 @@ NEXT = "1.1.0+1.1"
 
 
 @pytest.fixture(scope="module")
-def gitea(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gitea]:
+def gitea() -> Iterator[Gitea]:
     """A real one for all tests of this file."""
     built = os.environ.get(FOLDER)
     if not built:
         pytest.skip(f"NOT TRIED on a real Gitea: {FOLDER} names none. `scripts/engine build gitea` builds one; it needs Go")
-    folder = tmp_path_factory.mktemp("gitea")
-    for path in (folder, *folder.parents[:2]):  # it runs as another user than root's tests
-        path.chmod(0o711)
-    with running(Path(built), folder / "work") as gitea:
-        yield gitea
+    # Not in the folder of the tests: it runs as another user than root's tests, and pytest closes that folder again and again.
+    with tempfile.TemporaryDirectory(prefix="canonq-gitea-") as folder:
+        Path(folder).chmod(0o711)
+        with running(Path(built), Path(folder) / "work") as gitea:
+            yield gitea
 
 
 @pytest.fixture(params=["stand-in", pytest.param("gitea", marks=pytest.mark.gitea)])

@@ -192,7 +192,7 @@ def test_a_red_on_a_loaded_host_is_tried_again_alone_and_both_are_kept(engine: S
         ended = made.canonq("test", "small", "--json")
         verdict = ended.json
         assert (ended.status, verdict["verdict"]) == (0, "green"), verdict["detail"]
-        runs = sorted(path.name for path in (made.state / "runs" / "small").iterdir())
+        runs = sorted(path.parent.name for path in (made.state / "runs" / "small").glob("*/run.json"))
         assert runs == [verdict["first_run"], verdict["run"]]
         first = json.loads((made.state / "runs" / "small" / runs[0] / "run.json").read_text())
         assert (first["verdict"], first["superseded_by"]) == ("red", verdict["run"])

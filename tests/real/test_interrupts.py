@@ -105,7 +105,7 @@ def interrupted(made: Installation, step: str, times: int) -> tuple[int, str]:
 def left(engine: SwarmEngine, made: Installation) -> dict[str, list[str]]:
     """What is left of a run or promotion: in Docker, and in the state folder."""
     record = made.state / "warm/site/canonical.json"
-    kept = set(json.loads(record.read_text())["volumes"].values()) if record.is_file() else set()
+    kept = set(json.loads(record.read_text())["volumes"]) if record.is_file() else set()
     owned = engine.owned({LABEL_INSTANCE: (made.state / "instance").read_text()})
     found = {kind: [name for name in names if name not in kept] for kind, names in owned.items()}
     return {kind: names for kind, names in {**found, "work": [str(path) for path in made.state.glob("work/*")]}.items() if names}
