@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -53,22 +54,23 @@ def is_at(made: Installation, step: str) -> bool:
 
 def test_ctrl_c_leaves_nothing_and_nothing_goes_on(engine: SwarmEngine, tmp_path: Path, step: str, times: int) -> None:
     with installed(engine, tmp_path) as made:
+        recipe = f"site-{secrets.token_hex(3)}"  # its warm stack is this engine's only one of that name
         repo = make_recipe(tmp_path / "site", {FIRST: files(FIRST)})
-        folder = made.enrol("site", f'upstream = "{tmp_path}/site"\n[health]\ntimeout = 600\n')
+        folder = made.enrol(recipe, f'upstream = "{tmp_path}/site"\n[health]\ntimeout = 600\n')
         (folder / "test_page.py").write_text("def test_page(app):\n    assert app.http.get('/').text\n")
         before = None
         if step != "install":
             assert made.canonq("sweep", "--wait", "--json").json["outcomes"][0]["outcome"] == "promoted"
-            before = (made.state / "warm/site/canonical.json").read_text()
+            before = (made.state / "warm" / recipe / "canonical.json").read_text()
             release(repo, NEXT, files(NEXT))
         ended, said = interrupted(made, step, times)
         assert ended == 3, said
         assert "Nothing more of it starts" in said
         sweep = sorted(made.state.glob("sweeps/*/sweep.json"))[-1].parent
         assert json.loads((sweep / "closed.json").read_text())["state"] == "stopped"
-        after = made.state / "warm/site/canonical.json"
+        after = made.state / "warm" / recipe / "canonical.json"
         assert (after.read_text() if after.is_file() else None) in (before, promoted(after)), "whole: the old one, or the new one"
-        assert left(engine, made) == {}, said
+        assert left(engine, made, after) == {}, said
         assert made.canonq("verify", "--json").status == 0
         assert made.canonq("sweep", "--wait", "--json").json["outcomes"][0]["outcome"] in ("promoted", "skipped")
 
@@ -102,9 +104,8 @@ def interrupted(made: Installation, step: str, times: int) -> tuple[int, str]:
             process.wait()
 
 
-def left(engine: SwarmEngine, made: Installation) -> dict[str, list[str]]:
+def left(engine: SwarmEngine, made: Installation, record: Path) -> dict[str, list[str]]:
     """What is left of a run or promotion: in Docker, and in the state folder."""
-    record = made.state / "warm/site/canonical.json"
     kept = set(json.loads(record.read_text())["volumes"]) if record.is_file() else set()
     owned = engine.owned({LABEL_INSTANCE: (made.state / "instance").read_text()})
     found = {kind: [name for name in names if name not in kept] for kind, names in owned.items()}
