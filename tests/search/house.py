@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import os
+import select
 import shutil
 import signal
 import traceback
@@ -59,6 +60,9 @@ STEPS = ("sync", "decide", "test", "promote")
 LOOK = "look"  #: the stack that `restore` is asked for
 KEEP = 3  #: canonicals; with more of them there is more to mix up
 _HOUR = 3600
+
+#: Seconds that an act of another process may take; what waits longer waits for a lock of ours.
+_WAITS_AT_MOST = 60.0
 
 
 class Broken(AssertionError):
@@ -604,6 +608,17 @@ class _Meanwhile:
             _apart(self._house, lambda: _tried(self._house, self._move.other, self._move.number), None)
 
 
+def _end_of(child: int) -> int:
+    """Wait for a child's end; its status. One that waits for a lock which we hold, in the middle of an act, is killed there."""
+    handle = os.pidfd_open(child)
+    try:
+        if not select.select([handle], [], [], _WAITS_AT_MOST)[0]:
+            os.kill(child, signal.SIGKILL)
+    finally:
+        os.close(handle)
+    return os.waitpid(child, 0)[1]
+
+
 def _apart(house: House, act: Callable[[], None], faults: Faults | None) -> None:
     """Do it in a process of its own, which may be killed; what it queued comes back unless it was."""
     told = house.root / "told.json"
@@ -624,7 +639,7 @@ def _apart(house: House, act: Callable[[], None], faults: Faults | None) -> None
                 json.dump(value, file)
             status = 0
         os._exit(status)
-    _, ended = os.waitpid(child, 0)
+    ended = _end_of(child)
     if os.WIFSIGNALED(ended) and os.WTERMSIG(ended) == signal.SIGKILL:
         return
     found = json.loads(told.read_text())
