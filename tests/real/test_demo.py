@@ -54,7 +54,7 @@ def test_nothing_runs_and_only_what_the_records_name_is_retained(shown: tuple[Pa
 def test_every_run_made_one_deployment_and_has_one_verdict(shown: tuple[Path, str]) -> None:
     """Known failure 27: counters bumped in the wrong place told of two deployments."""
     place, _ = shown
-    folders = list((place / "state" / "runs").glob("*/*"))
+    folders = [path for path in (place / "state" / "runs").glob("*/*") if path.is_dir()]
     assert len(folders) >= 7
     for folder in folders:
         verdict = Verdict.model_validate_json((folder / "run.json").read_bytes())
