@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol, Self
 
 from canonq.adapters.dockertarget import docker_variables
 from canonq.adapters.stopping import check_stop, current
@@ -27,7 +27,7 @@ _MOST_DATA = 256 << 20
 _CUT = b"(the beginning was cut off)\n"
 _PR_SET_PDEATHSIG = 1
 _COOKIE = "CANONQ_PROGRAM"  #: variable by which the daemons of a program are known
-_BEGINS = "CANONQ_BEGINS"  #: variable that names the pipe on which a program of ours tells that it begins
+BEGINS = "CANONQ_BEGINS"  #: variable that names the pipe on which a program of ours tells that it begins
 
 
 def run(
@@ -86,7 +86,7 @@ def _still_time(command: Sequence[str], seconds: float) -> None:
 
 def begun() -> None:
     """Tell whoever started this process with `tells_begin` that its own start is over, and what was asked for begins."""
-    if pipe := os.environ.pop(_BEGINS, ""):
+    if pipe := os.environ.pop(BEGINS, ""):
         os.write(int(pipe), b".")
         os.close(int(pipe))
 
@@ -109,13 +109,14 @@ class Program:
         """Start it. HostProblem when it is not there."""
         self._command = command
         self._cookie = f"{_COOKIE}={secrets.token_hex(12)}"
+        self._process: _Process
         self._begins: int | None = None
         tell: int | None = None
         if tells_begin:
             self._begins, tell = os.pipe()
-        begins = {} if tell is None else {_BEGINS: str(tell)}
+        begins = {} if tell is None else {BEGINS: str(tell)}
         try:
-            self._process = subprocess.Popen(
+            self._process = _Spawned(
                 command,
                 cwd=cwd,
                 env={**(os.environ if env is None else env), _COOKIE: self._cookie.partition("=")[2], **begins},
@@ -137,6 +138,13 @@ class Program:
         finally:
             if tell is not None:
                 os.close(tell)
+
+    @classmethod
+    def of(cls, process: _Process, begins: int) -> Self:
+        """A process that somebody else has started, and that tells on the pipe `begins` that it does."""
+        self = cls.__new__(cls)
+        self._command, self._cookie, self._process, self._begins = process.args, "", process, begins
+        return self
 
     def finish(
         self,
@@ -160,15 +168,16 @@ class Program:
         finally:
             # Also when a soft time limit or a kill of the task ends us: nothing that we started may live on.
             self.end()
-            if strangers:
+            if strangers and self._cookie:
                 _kill_daemons(self._cookie.encode())
             if log is not None:
                 log.write_text(heard.output)
+        assert self._process.returncode is not None  # it was ended above
         return Ended(self._process.returncode, heard.output, heard.errors, heard.raw)
 
     def end(self) -> None:
         """Kill it with its whole process group, if it still lives."""
-        _kill_group(self._process)
+        self._process.end()
         self._close()
 
     def _close(self) -> None:
@@ -177,10 +186,33 @@ class Program:
             self._begins = None
 
 
+class _Process(Protocol):
+    """A process under way. Its number is its own until `end`, which kills its whole group."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def args(self) -> Any: ...
+    @property
+    def stdin(self) -> IO[bytes] | None: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    @property
+    def stderr(self) -> IO[bytes] | None: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def end(self) -> None: ...
+
+
+class _Spawned(subprocess.Popen[bytes]):
+    def end(self) -> None:
+        _kill_group(self)
+
+
 class _Feed:
     """What a process is told, written as it takes it: one that speaks before it has heard all must not wait for ever."""
 
-    def __init__(self, process: subprocess.Popen[bytes], text: bytes | None) -> None:
+    def __init__(self, process: _Process, text: bytes | None) -> None:
         self._left = memoryview(text or b"")
         self._pipe = process.stdin
         if self._pipe is not None:
@@ -216,7 +248,7 @@ class _Feed:
 class _Heard:
     """What a process says, read until the process itself has ended: a daemon it left may hold its pipes open for ever."""
 
-    def __init__(self, process: subprocess.Popen[bytes], begins: int | None = None) -> None:
+    def __init__(self, process: _Process, begins: int | None = None) -> None:
         assert process.stdout is not None
         self._process = process
         self._begins = begins
@@ -260,7 +292,7 @@ class _Heard:
         for pipe in pipes:
             os.set_blocking(pipe, False)
         try:
-            while not _has_ended(self._process):
+            while self._process.returncode is None and not select.select([ended], [], [], 0)[0]:
                 left = ends - time.monotonic()
                 if left <= 0:
                     raise subprocess.TimeoutExpired(self._process.args, 0)
@@ -305,13 +337,6 @@ class _Heard:
 
 def _shown(command: Any) -> str:
     return " ".join(str(part) for part in command[:3])
-
-
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has ended. It is not reaped: until it is, no other process can have its number."""
-    if process.returncode is not None:
-        return True
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _kill_daemons(cookie: bytes) -> None:

@@ -23,7 +23,7 @@ from canonq.flows.deployment import App, bring_up, images_taken, ingress_problem
 from canonq.flows.evidence import confidential, keep_deployment, mask, masked, volume_bytes
 from canonq.flows.hooks import READ_MARKER, WRITE_MARKER, call_hook, hook_names
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
-from canonq.flows.tiers import TierProcesses, run_generic, run_own
+from canonq.flows.tiers import TIERS, run_generic, run_own
 from canonq.flows.world import World
 from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Marker, TierFacts
@@ -76,7 +76,6 @@ class Run:
     ahead: App | None = None  #: the target's files, filled in before the base was deployed
     ahead_files: Mapping[str, str] = field(default_factory=dict)
     neighbours: list[App] = field(default_factory=list)
-    processes: TierProcesses = field(default_factory=TierProcesses)
 
     @property
     def own(self) -> Path:
@@ -91,7 +90,7 @@ class Run:
 def climb(run: Run) -> None:
     """Go up as far as the recipe gets: RecipeProblem at the first tier that fails, with its result on record."""
     run.world.engine.preflight()
-    run.processes.prepare()
+    TIERS.prepare()
     run.hooks = hook_names(run.own)
     _neighbours(run)
     if run.target.data is not None:
@@ -247,7 +246,7 @@ def _functional(run: Run) -> None:
         run,
         "functional",
         lambda: None,
-        lambda: run_own(run.processes, _facts(run, "functional"), run.folder, files, limit, run.deadline),
+        lambda: run_own(_facts(run, "functional"), run.folder, files, limit, run.deadline),
     )
 
 
@@ -272,7 +271,7 @@ def run_lint(run: Run) -> None:
     )
     told = {rule: tuple(f"{finding.where}: {finding.what}" for finding in findings) for rule, findings in found.items()}
     facts = _facts(run, "lint").model_copy(update={"lint": told})
-    run.tiers["lint"] = run_generic(run.processes, "lint", facts, run.folder, run.deadline)
+    run.tiers["lint"] = run_generic("lint", facts, run.folder, run.deadline)
 
 
 def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Callable[[], TierResult]) -> None:
@@ -333,7 +332,7 @@ def _generic(
     facts = _facts(run, tier).model_copy(
         update={"base": base, "markers": markers, "backup": of, "own_marker": None if found is None else str(found)}
     )
-    return run_generic(run.processes, tier, facts, run.folder, run.deadline)
+    return run_generic(tier, facts, run.folder, run.deadline)
 
 
 def _facts(run: Run, tier: TierName) -> TierFacts:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.programs import plain_environment, run
 from canonq.core.errors import EnrolmentProblem, TimedOut, WrongConfiguration
 from canonq.flows.deployment import left
-from canonq.tiers.facts import VARIABLE, TierFacts, write_facts
-from canonq.tiers.hooks import ANSWER
+from canonq.flows.tiers import TIERS, tier_environment
+from canonq.tiers.facts import HOOK, TierFacts, write_facts
 
 HOOKS = "hooks.py"
 WRITE_MARKER, READ_MARKER = "write_marker", "read_marker"
@@ -42,10 +40,11 @@ def call_hook(folder: Path, function: str, facts: TierFacts, kept: Path, limit: 
     told, answer, log = (kept / f"{function}.{kind}" for kind in ("facts.json", "answer.json", "log"))
     write_facts(told, facts)
     answer.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "canonq.tiers.hooks", str(path), function, *arguments]
-    env = plain_environment(**{VARIABLE: str(told), ANSWER: str(answer), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"})
+    orders = {"facts": str(told), "answer": str(answer), "path": str(path), "function": function, "arguments": arguments}
     try:
-        ended = run(command, timeout=limit, until=deadline, env=env, cwd=kept, log=log, strangers=True, tells_begin=True)
+        ended = TIERS.start(HOOK, orders, env=tier_environment(), cwd=kept, until=deadline).finish(
+            timeout=limit, until=deadline, log=log, strangers=True
+        )
     except TimedOut as error:
         left(deadline)
         raise EnrolmentProblem(

@@ -273,7 +273,6 @@ def _within(
             run.app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
             problem = _climb_above_the_floor(run, room)
         finally:
-            run.processes.end()
             logs, left_over = _end(run)
             problem, noted = whole_problem(problem, left_over)
             run.notes += noted

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import linecache
 import re
-import sys
 import time
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from canonq.adapters.programs import Program, plain_environment
+from canonq.adapters.preloaded import Preloaded
+from canonq.adapters.programs import plain_environment
 from canonq.core.errors import CanonqError, EnrolmentProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
 from canonq.flows.deployment import left
-from canonq.tiers.facts import TierFacts, write_facts
-from canonq.tiers.plugin import PROGRESS, STACK
+from canonq.tiers.facts import PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts
 
 _GENERIC_LIMIT = 600.0  #: seconds for the generic tests of one tier: canonq's own, so no recipe's to choose
 _FAILED, _INTERRUPTED, _NONE_COLLECTED = 1, 2, 5  #: pytest's exit statuses
@@ -31,43 +29,23 @@ class _Case:
     skipped: bool
 
 
-class TierProcesses:
-    """The processes of a run's tiers, one each; the next is always started ahead, while the app is busy."""
-
-    def __init__(self) -> None:
-        self._spare: Program | None = None
-
-    def prepare(self) -> None:
-        """Start the next one, if there is none yet."""
-        if self._spare is None:
-            env = plain_environment(PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1")
-            command = [sys.executable, "-m", "canonq.tiers.runner"]
-            self._spare = Program(command, env=env, wants_input=True, tells_begin=True)
-
-    def take(self, *, last: bool) -> Program:
-        """The one that was prepared; another is on its way then, unless it was the last."""
-        self.prepare()
-        taken, self._spare = self._spare, None
-        assert taken is not None  # prepared just now
-        if not last:
-            self.prepare()
-        return taken
-
-    def end(self) -> None:
-        """End the one that is not used."""
-        if self._spare is not None:
-            self._spare.end()
-            self._spare = None
+#: Where the tests of tiers and the hooks run.
+TIERS = Preloaded(RUNNER)
 
 
-def run_generic(processes: TierProcesses, tier: TierName, facts: TierFacts, folder: Path, deadline: float) -> TierResult:
+def tier_environment() -> dict[str, str]:
+    """What the code of an enrolment has as its environment."""
+    return plain_environment(PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1")
+
+
+def run_generic(tier: TierName, facts: TierFacts, folder: Path, deadline: float) -> TierResult:
     """Run the generic tests of `tier`; files go to `folder/<tier>/`. CanonqError when pytest itself fails.
 
     `deadline` is the run's, whose end is TimedOut.
     """
     module = Path(str(resources.files("canonq.tiers") / f"test_{tier}.py"))
     try:
-        status, cases, seconds = _pytest(processes, tier, facts, folder, [module], _GENERIC_LIMIT, deadline)
+        status, cases, seconds = _pytest(tier, facts, folder, [module], _GENERIC_LIMIT, deadline)
     except TimedOut as error:
         left(deadline)
         raise CanonqError(f"The generic tests of the {tier} tier: {error.what}", code="tier-machinery") from error
@@ -85,9 +63,7 @@ def run_generic(processes: TierProcesses, tier: TierName, facts: TierFacts, fold
     return _result(status, cases, problems, seconds)
 
 
-def run_own(
-    processes: TierProcesses, facts: TierFacts, folder: Path, files: list[Path], limit: float, deadline: float
-) -> TierResult:
+def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, deadline: float) -> TierResult:
     """Run a recipe's own tests, the functional tier. Whatever stops them is a failure of the tier, never a pass.
 
     `limit` is in seconds from when their files are read; `deadline` is the run's, whose end is TimedOut. EnrolmentProblem when it
@@ -95,7 +71,7 @@ def run_own(
     """
     kept = folder / "functional"
     try:
-        status, cases, seconds = _pytest(processes, "functional", facts, folder, files, limit, deadline)
+        status, cases, seconds = _pytest("functional", facts, folder, files, limit, deadline)
     except TimedOut as error:
         left(deadline)
         raise EnrolmentProblem(
@@ -202,7 +178,7 @@ def _result(status: int, cases: list[_Case], problems: list[str], seconds: float
 
 
 def _pytest(
-    processes: TierProcesses, tier: TierName, facts: TierFacts, folder: Path, modules: list[Path], limit: float, deadline: float
+    tier: TierName, facts: TierFacts, folder: Path, modules: list[Path], limit: float, deadline: float
 ) -> tuple[int, list[_Case], float]:
     kept = folder / tier
     kept.mkdir(parents=True, exist_ok=True)
@@ -219,12 +195,11 @@ def _pytest(
     ]  # fmt: skip
     # What else is installed beside canonq has no say in its own proofs; a recipe's tests may need it.
     orders = {
-        "facts": str(kept / "facts.json"), "folder": str(kept), "arguments": arguments, "plugins": tier == "functional",
-        "limit": limit,
+        "facts": str(kept / "facts.json"), "arguments": arguments, "plugins": tier == "functional", "limit": limit,
     }  # fmt: skip
     began = time.monotonic()
-    ended = processes.take(last=tier == "lint").finish(
-        timeout=limit, until=deadline, stdin=f"{json.dumps(orders)}\n".encode(), log=kept / "pytest.log", strangers=True
+    ended = TIERS.start(TIER, orders, env=tier_environment(), cwd=kept, until=deadline).finish(
+        timeout=limit, until=deadline, log=kept / "pytest.log", strangers=True
     )
     # pytest that was killed, or exited from within a test, leaves no JUnit file; its status says so.
     cases = _cases(junit) if junit.is_file() else []

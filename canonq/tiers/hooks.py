@@ -1,6 +1,6 @@
-"""Calls one function of a recipe's hooks.py, in a process of its own: `python -m canonq.tiers.hooks FILE FUNCTION [ARGUMENT]`.
+"""Calls one function of a recipe's hooks.py, in a process that is there for this alone.
 
-What came of it goes as JSON into the file that CANONQ_ANSWER names: `returned`, or what it `raised` and where.
+What came of it goes as JSON into a file: `returned`, or what it `raised` and where.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from canonq.adapters.programs import begun
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import read_facts
 
-ANSWER = "CANONQ_ANSWER"
 #: What a mistake in the code raises, and a busy host never does.
 MISTAKES = (LookupError, NameError, AttributeError, TypeError, SyntaxError, ImportError, ArithmeticError)
 
 
-def main(path: str, function: str, *arguments: str) -> int:
+def main(path: str, function: str, answer: str, *arguments: str) -> int:
     """Load the file and call the function with the app; the exit status."""
     folder = str(Path(path).parent)
     sys.path.insert(0, folder)
@@ -35,7 +34,7 @@ def main(path: str, function: str, *arguments: str) -> int:
         own = told_in(error, folder)
         sys.stderr.write("".join(traceback.format_exception(type(error), error, own)))
         said = {"raised": raised(error, folder), "certain": isinstance(error, MISTAKES)}
-    Path(os.environ[ANSWER]).write_text(json.dumps(said, default=str))
+    Path(answer).write_text(json.dumps(said, default=str))
     return 0 if "returned" in said else 1
 
 
@@ -66,7 +65,3 @@ def raised(error: BaseException, folder: str) -> str:
         return what
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(folder + os.sep)]
     return f"{os.path.relpath(own[-1].filename, folder)}:{own[-1].lineno}, {own[-1].name}: {what}" if own else what
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -13,10 +13,8 @@ import pytest
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.programs import begun
 from canonq.tiers.app import DeployedApp
-from canonq.tiers.facts import read_facts
+from canonq.tiers.facts import PROGRESS, STACK, read_facts
 
-#: For canonq, in the tier's folder: each test as it is collected, begins and ends, and where a test hangs.
-PROGRESS, STACK = "progress.log", "hanging.log"
 COLLECTED, BEGINS, ENDED = "collected", "begins", "ended"
 _open: list[TextIO] = []  #: files of this process, which lives as long as its tests
 _limit: list[float] = []  #: seconds from when the recipe's code is read until it is killed

@@ -1,34 +1,39 @@
-"""The process of one tier: started ahead, so that its imports cost no time, it waits for its orders on standard input.
+"""The process in which the code of an enrolment and canonq's own proofs run; see `canonq.adapters.preloaded`.
 
-Orders are one line of JSON: `facts` (the file of the tier's facts), `folder` (where to work), `arguments` (pytest's),
-`plugins` (whether pytest loads those that happen to be installed), `limit` (seconds until it is killed).
+It has imported pytest and all that tests and hooks need before there is anything to do.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from collections.abc import Sequence
 
 import pytest
 
-from canonq.tiers import markers, plugin  # noqa: F401 - markers now rather than when the tests begin
-from canonq.tiers.facts import VARIABLE
+from canonq.adapters.preloaded import serve
+from canonq.tiers import hooks, markers, plugin  # noqa: F401 - markers now rather than when the tests begin
+from canonq.tiers.facts import HOOK, TIER, VARIABLE
 
 
-def main() -> int:
-    """Take the orders and run pytest; its exit status. Without orders, end."""
-    line = sys.stdin.readline()
-    if not line:
-        return 0
-    orders = json.loads(line)
-    os.environ[VARIABLE] = orders["facts"]
-    if not orders["plugins"]:
+def run_pytest(facts: str, arguments: Sequence[str], plugins: bool, limit: float) -> int:
+    """One tier: pytest's exit status.
+
+    `facts` names the file of the tier's facts; `plugins`: whether pytest loads those that happen to be installed; `limit`:
+    seconds until it is killed.
+    """
+    os.environ[VARIABLE] = facts
+    if not plugins:
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    plugin.ends_after(orders["limit"])
-    os.chdir(orders["folder"])
-    return int(pytest.main(orders["arguments"], plugins=[plugin]))
+    plugin.ends_after(limit)
+    return int(pytest.main(list(arguments), plugins=[plugin]))
+
+
+def call_hook(facts: str, answer: str, path: str, function: str, arguments: Sequence[str]) -> int:
+    """One function of a hooks.py: 0 when it returned; what it returned, or raised, is in the file `answer`."""
+    os.environ[VARIABLE] = facts
+    return hooks.main(path, function, answer, *arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve({TIER: run_pytest, HOOK: call_hook}))

@@ -19,7 +19,7 @@ from canonq.flows import backup, deployment
 from canonq.flows.backup import Backup
 from canonq.flows.deployment import App, await_answer
 from canonq.flows.hooks import call_hook
-from canonq.flows.tiers import TierProcesses, run_own
+from canonq.flows.tiers import run_own
 from canonq.flows.world import World
 from canonq.ports import Answer, Engine
 from canonq.tiers.facts import TierFacts
@@ -30,13 +30,6 @@ HANGS = "import time\n\ndef test_a():\n    time.sleep(3600)\n\ndef before_instal
 
 
 @pytest.fixture
-def processes() -> Iterator[TierProcesses]:
-    made = TierProcesses()
-    yield made
-    made.end()
-
-
-@pytest.fixture
 def hanging(tmp_path: Path) -> Path:
     """Tests and hooks of a recipe's own that never end."""
     (tmp_path / "test_own.py").write_text(HANGS)
@@ -44,15 +37,15 @@ def hanging(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def own(processes: TierProcesses, folder: Path, limit: float, run: float) -> None:
-    run_own(processes, FACTS, folder / "run", [folder / "test_own.py"], limit, time.monotonic() + run)
+def own(folder: Path, limit: float, run: float) -> None:
+    run_own(FACTS, folder / "run", [folder / "test_own.py"], limit, time.monotonic() + run)
 
 
-def hook(processes: TierProcesses, folder: Path, limit: float, run: float) -> None:
+def hook(folder: Path, limit: float, run: float) -> None:
     call_hook(folder, "before_install", FACTS, folder / "run", limit, time.monotonic() + run)
 
 
-def label(processes: TierProcesses, folder: Path, limit: float, run: float) -> None:
+def label(folder: Path, limit: float, run: float) -> None:
     def hangs(*_: object) -> None:
         raise TimedOut("`docker exec` did not end")
 
@@ -61,27 +54,25 @@ def label(processes: TierProcesses, folder: Path, limit: float, run: float) -> N
     backup.take(Backup(engine, "s", cast(Any, plan), {}, folder / "backup", limit, time.monotonic() + run), [])
 
 
-Part = Callable[[TierProcesses, Path, float, float], None]
+Part = Callable[[Path, float, float], None]
 
 
 @pytest.mark.parametrize(("part", "code"), [(own, "functional-timed-out"), (hook, "hook-timed-out"), (label, "hook-timed-out")])
-def test_what_of_the_recipe_hangs_is_its_fault_and_its_limit_is_named(
-    part: Part, code: str, processes: TierProcesses, hanging: Path
-) -> None:
+def test_what_of_the_recipe_hangs_is_its_fault_and_its_limit_is_named(part: Part, code: str, hanging: Path) -> None:
     with pytest.raises(RecipeProblem, match=r"did not end within 2 s") as told:
-        part(processes, hanging, 2, LONG)
+        part(hanging, 2, LONG)
     assert told.value.code == code
 
 
 @pytest.mark.parametrize("part", [own, hook, label])
 @pytest.mark.parametrize("run", [1.0, -1.0])
 def test_when_the_whole_runs_time_is_over_that_is_told_and_the_recipe_is_not_blamed(
-    part: Part, run: float, processes: TierProcesses, hanging: Path
+    part: Part, run: float, hanging: Path
 ) -> None:
     if part is label:
         run = -1.0
     with pytest.raises(TimedOut, match="whole run"):
-        part(processes, hanging, LONG, run)
+        part(hanging, LONG, run)
 
 
 # -- waiting for an app on a host that is slow to look ------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from canonq.core.enrolment import Health
 from canonq.core.errors import EnrolmentProblem, Fault
 from canonq.core.ladder import TierResult
 from canonq.flows.hooks import call_hook
-from canonq.flows.tiers import TierProcesses, read_progress, run_own
+from canonq.flows.tiers import read_progress, run_own
 from canonq.tiers.facts import TierFacts
 
 FACTS = TierFacts(recipe="site", tier="functional", stack="s", domain="s.test", version="1.0.0+1", commit="c", health=Health())
@@ -31,22 +30,15 @@ def pytest_collection_modifyitems(config, items):
 """
 
 
-@pytest.fixture
-def processes() -> Iterator[TierProcesses]:
-    made = TierProcesses()
-    yield made
-    made.end()
-
-
-def own(processes: TierProcesses, folder: Path, tests: str, *, conftest: str = "", limit: float = LONG) -> TierResult:
+def own(folder: Path, tests: str, *, conftest: str = "", limit: float = LONG) -> TierResult:
     (folder / "test_own.py").write_text(tests)
     if conftest:
         (folder / "conftest.py").write_text(conftest)
-    return run_own(processes, FACTS, folder / "run", [folder / "test_own.py"], limit, time.monotonic() + LONG)
+    return run_own(FACTS, folder / "run", [folder / "test_own.py"], limit, time.monotonic() + LONG)
 
 
-def test_what_was_collected_and_ran_is_a_pass(processes: TierProcesses, tmp_path: Path) -> None:
-    assert own(processes, tmp_path, BOTH_FINE).status == "pass"
+def test_what_was_collected_and_ran_is_a_pass(tmp_path: Path) -> None:
+    assert own(tmp_path, BOTH_FINE).status == "pass"
     assert read_progress(tmp_path / "run" / "functional").not_run == ()
 
 
@@ -61,26 +53,26 @@ def test_what_was_collected_and_ran_is_a_pass(processes: TierProcesses, tmp_path
     ],
 )
 def test_own_tests_that_prove_nothing_are_the_enrolments_fault(
-    tests: str, conftest: str, code: str, said: str, processes: TierProcesses, tmp_path: Path
+    tests: str, conftest: str, code: str, said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(EnrolmentProblem) as told:
-        own(processes, tmp_path, tests, conftest=conftest)
+        own(tmp_path, tests, conftest=conftest)
     assert (told.value.code, told.value.fault) == (code, Fault.ENROLMENT)
     assert said in told.value.what
 
 
-def test_a_failed_test_before_the_end_is_told_with_those_that_did_not_run(processes: TierProcesses, tmp_path: Path) -> None:
+def test_a_failed_test_before_the_end_is_told_with_those_that_did_not_run(tmp_path: Path) -> None:
     tests = "import os\ndef test_one(): assert 1 == 2, 'it is broken'\ndef test_two(): pass\n"
-    found = own(processes, tmp_path, tests, conftest=TAKEN_AWAY)
+    found = own(tmp_path, tests, conftest=TAKEN_AWAY)
     assert found.status == "fail"
     assert "it is broken" in found.reason
     assert "test_two" in found.reason
 
 
-def test_of_a_test_that_hangs_its_name_its_line_and_what_it_printed_are_there(processes: TierProcesses, tmp_path: Path) -> None:
+def test_of_a_test_that_hangs_its_name_its_line_and_what_it_printed_are_there(tmp_path: Path) -> None:
     tests = "import time\ndef test_fine(): pass\ndef test_hangs():\n    print('waiting for mail')\n    time.sleep(3600)\n"
     with pytest.raises(EnrolmentProblem) as told:
-        own(processes, tmp_path, tests, limit=6)
+        own(tmp_path, tests, limit=6)
     assert "test_hangs' hangs in test_own.py, line 5: time.sleep(3600)" in told.value.what
     assert "waiting for mail" in (tmp_path / "run" / "functional" / "pytest.log").read_text()
 
