@@ -78,7 +78,7 @@ def keys(value: Any) -> set[str]:
         ("stop", (), set()),
         ("sync", (), set()),
         ("doctor", (), set()),
-        ("janitor", ("--dry-run",), set()),
+        pytest.param("janitor", ("--dry-run",), set(), marks=pytest.mark.real),
     ],
 )
 def test_the_documented_keys_of_a_command_are_those_it_prints(
