@@ -12,6 +12,8 @@ NIGHTLY = "0 3 * * *"
 
 #: Seconds after which nobody begins a nightly sweep any more: its night is over.
 NIGHT_IS_OVER = 6 * 3600
+#: Nights that are told at once, when none was swept for long.
+MOST_NIGHTS = 30
 _STAMP = "%Y%m%dT%H%M%SZ"
 #: Days that are looked back for a night; the rarest schedule is a 29 February.
 _FURTHEST = 8 * 366
@@ -40,6 +42,16 @@ def the_night_before(night: str, nightly: str | None = None) -> str:
     """The night that was due before another one; both as 20260617T030000Z."""
     due = datetime.strptime(night, _STAMP).replace(tzinfo=UTC)
     return f"{night_before(due - timedelta(seconds=1), nightly):{_STAMP}}"
+
+
+def nights_since(night: str, now: datetime, nightly: str | None = None) -> list[str]:
+    """The nights that were due after `night` until `now`, oldest first, and no more than the last of them when there are many."""
+    found: list[str] = []
+    due = night_before(now, nightly)
+    while f"{due:{_STAMP}}" > night and len(found) < MOST_NIGHTS and not (due.second or due.microsecond):
+        found.insert(0, f"{due:{_STAMP}}")
+        due = night_before(due - timedelta(seconds=1), nightly)
+    return found
 
 
 def night_before(now: datetime, nightly: str | None = None) -> datetime:

@@ -266,6 +266,15 @@ class Sweeps:
             write_json(path, {"sweep": new})
         return str(kept or new)
 
+    def opened_by(self, task: str) -> str | None:
+        """The sweep that a task has opened; None when it has none, or that cannot be told."""
+        try:
+            found = _read(self._root.parent / "calls" / identifier(task, _TASK_ID, "task id") / "sweep.json").get("sweep")
+            return identifier(found, SWEEP_ID, "sweep id") if found is not None else None
+        except CanonqError as error:
+            log.error("Which sweep the task %s has opened is not known: %s", task, error)
+            return None
+
     def is_awaited(self, sweep: str) -> bool:
         """Whether a person waits for the sweep's end."""
         return bool(self.read(sweep).get("awaited"))

@@ -13,6 +13,7 @@ import click
 from celery import Celery, Signature, chain
 from kombu.exceptions import OperationalError
 
+from beat_schedule import nights_since
 from canonq import __version__
 from canonq.cli.interrupts import interrupts
 from canonq.cli.output import OUTCOME_COLUMNS, outcome_rows, print_json, print_table, told_tries
@@ -37,10 +38,11 @@ from canonq.flows import rollback as rollback_flow
 from canonq.flows import room as room_flow
 from canonq.flows import status as status_flow
 from canonq.flows import sync as sync_flow
+from canonq.flows.nights import DueSince
 from canonq.flows.sweep import open_sweep, who
 from canonq.flows.sweep import stop as stop_sweep
 from canonq.flows.world import World
-from canonq.settings import load_settings
+from canonq.settings import Settings, load_settings
 from canonq.wiring import live
 from workers import tree as process_tree
 from workers import webhook as webhook_server
@@ -112,6 +114,8 @@ def _print_sweep(result: dict[str, Any]) -> None:
             click.echo(line)
     for line in result["findings"]:
         click.echo(line)
+    if result["proven"]:
+        click.echo(f"Green, waiting to be promoted: {', '.join(result['proven'])}.")
     if result["failed"]:
         click.echo(f"The sweep {result['state']}: {result['failed']}", err=True)
     click.echo(", ".join(f"{count} {kind}" for kind, count in result["counts"].items()) + f" = {result['enrolled']} enrolled")
@@ -178,22 +182,43 @@ def _mib(count: int | None) -> str | None:
 @json_option
 def status(recipe: str | None, as_json: bool) -> ExitStatus:
     """Show canonicals, last verdicts and what is running."""
-    found = status_flow.status(live(), recipe)
+    settings = load_settings()
+    found = status_flow.status(live(settings), recipe, _due_since(settings))
+    told = ExitStatus(found.pop("exit_status"))
     if as_json:
         print_json(found)
-        return ExitStatus.DONE
+        return told
     columns = ("recipe", "weight", "canonical", "promoted at", "last run", "verdict", "version", "level", "reason", "now")
     print_table("Canonicals", columns, [_status_row(row) for row in found["recipes"]])
     if found["newest_sweep_failed"]:
         click.echo(f"The newest sweep {found['newest_sweep']} was not done: {found['newest_sweep_failed']}")
+    if found["last_night"]:
+        last = found["last_night"]
+        click.echo(f"The last night with a report is that of {last['due']}: sweep {last['sweep']}, {last['state']}.")
+    if found["nights_told"]:
+        click.echo(found["nights_told"])
     for name in found["open_sweeps"]:
         click.echo(f"The sweep {name} is open; `canonq stop {name}` stops it.")
     for row in found["recipes"]:
         if row["problem"]:
             click.echo(f"{row['recipe']}: {row['problem']}")
+        if row["proven"]:
+            click.echo(_told_proven(row["recipe"], row["proven"]))
         for run in row.get("runs", []) if recipe else []:
             click.echo(f"{run['run']}  {run['verdict']:5}  level {run['level']}  {run['version']}  {run['detail']}")
-    return ExitStatus.DONE
+    return told
+
+
+def _due_since(settings: Settings) -> DueSince:
+    return lambda night, now: nights_since(night, now, settings.nightly)
+
+
+def _told_proven(recipe: str, proven: dict[str, Any]) -> str:
+    failed = f", after {proven['failures']} promotion(s) that failed" if proven["failures"] else ""
+    return (
+        f"{recipe}: {proven['version']} is green (run {proven['run']}), waiting to be promoted{failed}; the next sweep "
+        f"does that, and `canonq sweep {recipe}` does it now."
+    )
 
 
 def _status_row(row: dict[str, Any]) -> list[Any]:
@@ -401,7 +426,8 @@ def webhook() -> ExitStatus:
 @json_option
 def doctor(as_json: bool) -> ExitStatus:
     """Check everything a sweep needs, and say how to mend each."""
-    checks = doctor_flow.doctor(live())
+    settings = load_settings()
+    checks = doctor_flow.doctor(live(settings), _due_since(settings))
     if as_json:
         print_json({"checks": checks})
     else:
@@ -409,7 +435,8 @@ def doctor(as_json: bool) -> ExitStatus:
     broken = [check for check in checks if check["state"] == "broken"]
     if any(check["check"] in ("checkout", "enrolments") for check in broken):
         return ExitStatus.WRONG_USE
-    return ExitStatus.MACHINERY if broken else ExitStatus.DONE
+    missed = any(check["check"] == "nights" and check["state"] == "warning" for check in checks)
+    return ExitStatus.MACHINERY if broken else ExitStatus.ATTENTION if missed else ExitStatus.DONE
 
 
 @canonq.command()

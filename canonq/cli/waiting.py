@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from canonq.adapters.redis_server import embedded_redis
 from canonq.cli.interrupts import interrupts
 from canonq.core.errors import Busy, CanonqError, HostProblem, TimedOut, WrongUse
+from canonq.core.reconcile import awaits_promotion
 from canonq.flows.janitor import clean
 from canonq.flows.sweep import give_up, summary
 from canonq.flows.world import World
@@ -133,7 +134,8 @@ def _tell(world: World, sweep: str, now: dict[str, Any], told: dict[str, str]) -
     for recipe in now["pending"]:
         steps = journal.steps(recipe)
         if steps:
-            done[recipe] = f"{list(steps)[-1]} ..."
+            waits = awaits_promotion(steps) and "promote" not in steps
+            done[recipe] = "green, waiting to be promoted" if waits else f"{list(steps)[-1]} ..."
     for recipe, line in done.items():
         if told.get(recipe) != line:
             told[recipe] = line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from canonq.core.ladder import PROVEN_TIERS
@@ -60,6 +60,18 @@ def gate(
     refusals += _release_refusals(verdict, tags, seen or {}, prereleases)
     refusals += _again_refusals(verdict, canonical) if again else _order_refusals(verdict, canonical, tags)
     return tuple(refusals)
+
+
+def awaiting_promotion(verdicts: Sequence[Verdict], enrolment: str, canonical: Canonical | None) -> Verdict | None:
+    """The newest cold verdict on a release, where only its promotion is missing by all that is on record; else None.
+
+    `enrolment`: the digest of the enrolment as it is; with another one the release is proven again.
+    """
+    newest = next((one for one in reversed(verdicts) if one.ref is None and not one.quick), None)
+    if newest is None or newest.enrolment != enrolment or newest.version is None or newest.commit is None:
+        return None
+    refused = gate(enrolled=True, verdict=newest, tags={newest.version: newest.commit}, canonical=canonical, prereleases=True)
+    return None if refused else newest
 
 
 def _release_refusals(verdict: Verdict, tags: Mapping[str, str], seen: Mapping[str, str], prereleases: bool) -> list[Refusal]:

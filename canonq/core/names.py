@@ -9,7 +9,7 @@ from canonq.core.text import shown as shown  # hostile names are what is shown m
 
 RECIPE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,38}[a-z0-9])?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z0-9_-]+-[0-9a-f]{6}")
+RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-(?P<recipe>[a-z0-9_-]+)-[0-9a-f]{6}")
 SWEEP_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _FORBIDDEN_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\"'`$;&|<>(){}!#]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock(?:/|$)|/\.")
 _MAX_REF = 200
@@ -68,6 +68,12 @@ def identifier(text: object, pattern: re.Pattern[str], what: str) -> str:
     if isinstance(text, str) and pattern.fullmatch(text):
         return text
     raise WrongUse(f"{shown(text)} is not a {what}.", code="bad-identifier")
+
+
+def recipe_in(run: str) -> str | None:
+    """The recipe whose run or promotion an id names; None for what is no such id."""
+    found = RUN_ID.fullmatch(run)
+    return found["recipe"] if found else None
 
 
 def cold_stack(recipe: str, token: str) -> str:

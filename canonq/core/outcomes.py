@@ -178,6 +178,13 @@ _FOR_A_PERSON = frozenset({"tag-moved", "record-unreadable", "record-missing", "
 _LOUD = HELD | {"releases-gone"}
 
 
+def is_proven(outcome: Outcome) -> bool:
+    """Whether a recipe ended with a green run whose promotion is still to come: put off, failed or held."""
+    if outcome.step == "decide":  # it was proven by an earlier run
+        return outcome.run is not None
+    return outcome.step == "promote" and outcome.outcome in ("error", "deferred") and outcome.cause != REFUSED
+
+
 def needs_a_person(outcome: Outcome) -> bool:
     """Whether an error is for a person to mend (an enrolment, a recipe, a refusal), and not a failure of machinery."""
     return outcome.fault in ("recipe", "enrolment", "user") or outcome.cause == REFUSED or outcome.reason in _FOR_A_PERSON

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from canonq.core.outcomes import Step, ended_by
-from canonq.core.records import STEP_VALUES
+from canonq.core.records import STEP_VALUES, Decision, Verdict
 
 STEPS = tuple(STEP_VALUES)
 #: Seconds without any sign of life before a chain counts as lost. Handing on a link takes moments.
@@ -52,6 +52,15 @@ def mend(chain: Chain) -> Mend:
         return Mend("lost")
     number = next(number for number, step in enumerate(STEPS) if values[step] is None)  # a promotion would have ended it
     return Mend("resend", STEPS[number], chain.steps[STEPS[number - 1]]["result"] if number else None)
+
+
+def awaits_promotion(steps: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a chain has a green run, and its promotion has not ended yet. `steps`: as of a Chain."""
+    results = {step: steps.get(step, {}).get("result") for step in STEPS}
+    decided, tested = read_value("decide", results["decide"]), read_value("test", results["test"])
+    proven = isinstance(tested, Verdict) and tested.verdict == "green"
+    proven |= isinstance(decided, Decision) and decided.action == "promote"
+    return proven and not results["promote"]
 
 
 def read_value(step: str, result: Mapping[str, Any] | None) -> Step | None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from canonq.adapters.checkout import NO_CHECKOUT
@@ -17,6 +18,7 @@ from canonq.core.check import Check
 from canonq.core.errors import CanonqError
 from canonq.core.records import STAMP_FORMAT
 from canonq.flows.doctor_docker import disk, docker, images
+from canonq.flows.nights import DueSince, look_at_nights, none_due
 from canonq.flows.pulls import forge_repo, open_pulls
 from canonq.flows.room import tidy
 from canonq.flows.sweep import summary
@@ -29,16 +31,18 @@ _MOST_ASKED = 5
 _CLOCK_SLACK = timedelta(minutes=5)
 
 
-def doctor(world: World) -> list[dict[str, Any]]:
+def doctor(world: World, due_since: DueSince = none_due) -> list[dict[str, Any]]:
     """All checks; none of them changes anything."""
-    return [asdict(check) for probe in _PROBES for check in _safely(probe, world)]
+    probes = (*_PROBES, partial(_nights, due_since=due_since))
+    return [asdict(check) for probe in probes for check in _safely(probe, world)]
 
 
 def _safely(probe: Callable[[World], Iterator[Check]], world: World) -> Iterator[Check]:
     try:
         yield from probe(world)
     except CanonqError as error:
-        yield Check(probe.__name__.removeprefix("_").replace("_", " "), "broken", error.what, error.mend)
+        name = (probe.func if isinstance(probe, partial) else probe).__name__
+        yield Check(name.removeprefix("_").replace("_", " "), "broken", error.what, error.mend)
 
 
 def _checkout(world: World) -> Iterator[Check]:
@@ -141,6 +145,16 @@ def _sweeps(world: World) -> Iterator[Check]:
         yield Check(
             "sweeps", "ok", f"{sweep} is open: {len(found['pending'])} of {found['enrolled']} without an outcome ({names})"
         )
+
+
+def _nights(world: World, *, due_since: DueSince) -> Iterator[Check]:
+    found = look_at_nights(world, due_since)
+    if found.told:
+        yield Check("nights", "warning", *found.told.split(" Mend: "))
+    elif found.last is None:
+        yield Check("nights", "ok", "no night was swept yet: beat, or `canonq up`, sweeps at the hour that `nightly` says")
+    else:
+        yield Check("nights", "ok", f"the night of {found.last.due} was swept by {found.last.sweep} ({found.last.state})")
 
 
 def _variables(world: World) -> Iterator[Check]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from canonq.adapters.files import is_held, told
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
+from canonq.core.names import recipe_in
 from canonq.core.records import Canonical
 from canonq.core.retention import retain
 from canonq.flows.world import World
@@ -186,7 +187,7 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
     owners = set(world.engine.owners(ours)) | {path.name for path in world.work.glob("[!.]*") if path.is_dir()}
     for owner in sorted(owners):
         folder = world.work / owner
-        if is_alive(folder) or promotion_in(folder) or (recipe is not None and f"-{recipe}-" not in owner):
+        if is_alive(folder) or promotion_in(folder) or recipe not in (None, recipe_in(owner)):
             continue
         # What `canonq restore` has finished has no scratch folder, and is the person's.
         mine = [{**ours, LABEL_OWNER: owner}]

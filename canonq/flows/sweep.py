@@ -22,8 +22,19 @@ from canonq.core.decide import to_mend
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, ExitStatus, HostProblem, NoRoom, RecordUnreadable, WrongUse
 from canonq.core.names import recipe_name
-from canonq.core.outcomes import HELD, Closed, Outcome, Step, Tried, counts, ended_by, exit_status, shared_troubles
-from canonq.core.reconcile import STEPS
+from canonq.core.outcomes import (
+    HELD,
+    Closed,
+    Outcome,
+    Step,
+    Tried,
+    counts,
+    ended_by,
+    exit_status,
+    is_proven,
+    shared_troubles,
+)
+from canonq.core.reconcile import STEPS, awaits_promotion
 from canonq.core.records import STAMP_FORMAT, Promotion
 from canonq.flows.decide import expected_of_step, expected_seconds
 from canonq.flows.discovery import Discovered, discover
@@ -439,6 +450,7 @@ def summary(world: World, sweep: str, closed: Closed | None = None) -> dict[str,
         "outcomes": [outcome.model_dump(mode="json") for outcome in listed],
         "counts": counts(listed),
         "held": [outcome.recipe for outcome in listed if outcome.reason in HELD],
+        "proven": _proven(world, sweep, listed, pending),
         "yanked": [outcome.recipe for outcome in listed if outcome.reason == "yanked"],
         "findings": findings,
         "pending": pending,
@@ -447,6 +459,13 @@ def summary(world: World, sweep: str, closed: Closed | None = None) -> dict[str,
         "failed": closed.why if closed and closed.state != "done" else None,
         "exit_status": int(told) if closed is None or closed.exit_status is None else closed.exit_status,
     }
+
+
+def _proven(world: World, sweep: str, outcomes: Sequence[Outcome], pending: Sequence[str]) -> list[str]:
+    """Recipes whose release is green and waits to be promoted."""
+    journal = world.sweeps.journal(sweep)
+    under_way = [name for name in pending if awaits_promotion(journal.steps(name))]
+    return sorted([*under_way, *(outcome.recipe for outcome in outcomes if is_proven(outcome))])
 
 
 def _waits(outcome: Outcome) -> bool:

@@ -73,7 +73,7 @@ def keys(value: Any) -> set[str]:
     ("command", "arguments", "unseen"),
     [
         ("plan", (), {"disk_need"}),
-        ("status", ("good",), {"holder", "since", "pid", "instance"}),
+        ("status", ("good",), {"holder", "since", "pid", "instance", "run", "failures", "due", "sweep", "state"}),
         ("verify", (), set()),
         ("stop", (), set()),
         ("sync", (), set()),
