@@ -11,7 +11,7 @@ from celery import Task
 from celery.exceptions import Ignore
 
 from canonq.adapters.runs import Journal
-from canonq.core.errors import Busy, CanonqError, WrongUse
+from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, WrongUse
 from canonq.core.names import recipe_name, shown
 from canonq.core.outcomes import Outcome, Step
 from canonq.core.reconcile import read_value
@@ -28,7 +28,21 @@ MOST_ATTEMPTS = 3
 
 
 class StepFailed(Exception):
-    """A step ended in an error. One text, so that it travels as JSON and shows whole in Flower."""
+    """A step ended in an error. It shows as one text in Flower, and travels as JSON with what a waiting command ends with."""
+
+    def __init__(self, told: str, exit_status: int = ExitStatus.MACHINERY, fault: str = Fault.CANONQ) -> None:
+        super().__init__(told, int(exit_status), str(fault))
+
+    @classmethod
+    def of(cls, error: CanonqError) -> StepFailed:
+        """What a task raises for an error of canonq's."""
+        return cls(f"{error.code}: {error}", error.exit_status, error.fault)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __repr__(self) -> str:
+        return f"StepFailed({str(self)!r})"
 
 
 def take(task: Task[Any, Any], step: str, given: object, sweep: str | None, action: Callable[[World], Step]) -> dict[str, Any]:
@@ -55,7 +69,7 @@ def take(task: Task[Any, Any], step: str, given: object, sweep: str | None, acti
                 return journal.result(recipe, step) or {"recipe": recipe, "sweep": sweep, "outcome": "closed", "detail": detail}
             return _take(task, step, world, journal, recipe, sweep, action)
     except CanonqError as error:
-        raise StepFailed(f"{error.code}: {error}") from None
+        raise StepFailed.of(error) from None
 
 
 def _sent_on(task: Task[Any, Any], world: World, recipe: str) -> bool:
@@ -137,7 +151,7 @@ def _once(
 def _failed(world: World, sweep: str | None, recipe: str, step: str, error: CanonqError) -> StepFailed:
     log.error("%s: %s failed: %s", recipe, step, error)
     _settle(world, sweep, recipe, lambda: settle_error(world, str(sweep), recipe, step, error))
-    return StepFailed(f"{error.code}: {error}")
+    return StepFailed.of(error)
 
 
 def _settle(world: World, sweep: str | None, recipe: str, keep: Callable[[], object]) -> None:

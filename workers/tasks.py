@@ -78,7 +78,7 @@ def sweep(
         log.critical("The sweep did nothing: %s", error)
         if world is not None and sweep is not None:
             fail(world, sweep, error)
-        raise StepFailed(f"{error.code}: {error}") from None
+        raise StepFailed.of(error) from None
     return {"sweep": opened.sweep, **begun}
 
 
@@ -121,7 +121,7 @@ def _again(given: Any) -> Again:
     """Who wants a canonical anew, and why."""
     by, reason = (given.get("by"), given.get("reason")) if isinstance(given, dict) else (None, None)
     if not (isinstance(by, str) and isinstance(reason, str) and by.strip() and reason.strip()):
-        raise StepFailed(f'bad-argument: {shown(given)} is not {{"by": WHO, "reason": WHY}}.')
+        raise StepFailed.of(WrongUse(f'{shown(given)} is not {{"by": WHO, "reason": WHY}}.', code="bad-argument"))
     return Again(by, reason)
 
 
@@ -133,7 +133,7 @@ def _read(given: Any, kind: Any) -> Any:
         return kind.model_validate(given)
     except ValueError as error:
         what = WrongUse(f"{shown(given)} is neither a recipe's name nor a {kind.__name__}.", code="bad-argument")
-        raise StepFailed(f"{what.code}: {what}") from error
+        raise StepFailed.of(what) from error
 
 
 def _sweep_of(value: Any) -> str | None:

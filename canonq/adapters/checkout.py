@@ -13,9 +13,10 @@ from pathlib import Path
 
 from canonq.adapters.files import told
 from canonq.adapters.programs import plain_environment, read
-from canonq.core.enrolment import Enrolment, parse_enrolment
-from canonq.core.errors import CanonqError, HollowSweep, WrongUse
+from canonq.core.enrolment import Enrolment, circle, parse_enrolment
+from canonq.core.errors import CanonqError, EnrolmentInvalid, HollowSweep, WrongUse
 from canonq.core.names import RECIPE_NAME, recipe_name, shown
+from canonq.core.text import did_you_mean, ended
 
 ENROLMENT_FILE = "recipe.toml"
 NO_CHECKOUT = "not a git checkout"
@@ -23,6 +24,7 @@ NO_CHECKOUT = "not a git checkout"
 _OURS = frozenset({"hooks.py", "install_steps.sh", "compose.canonq.yml"})
 _READINGS = 5  #: how often an enrolment is read that changes while it is
 _GIT_LIMIT = 30.0  #: seconds
+_MOST_NAMED = 30  #: recipes in one sentence
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,12 @@ class Checkout:
         name = recipe_name(recipe)
         folder = self.folder(name)
         if not (folder.is_dir() and _is_enrolment(folder)):
-            known = ", ".join(self.enrolled().names)
+            known = self.enrolled().names
             raise WrongUse(
-                f"The recipe {shown(name)} is not enrolled: there is no {folder / ENROLMENT_FILE}.",
-                mend=f"enrolled are: {known}.",
+                ended(
+                    f"The recipe {shown(name)} is not enrolled: there is no {folder / ENROLMENT_FILE}{did_you_mean(name, known)}"
+                ),
+                mend=f"enrolled are: {', '.join(known[:_MOST_NAMED])}{' ...' if len(known) > _MOST_NAMED else ''}.",
                 code="not-enrolled",
             )
         return self._read(folder)
@@ -165,7 +169,32 @@ class Checkout:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise WrongUse(f"{path} cannot be read: {error}.", mend="correct the file.", code="enrolment-invalid") from error
-        return parse_enrolment(folder.name, text, where=str(path))
+        enrolment = parse_enrolment(folder.name, text, where=str(path))
+        self._check_deps(enrolment, path)
+        return enrolment
+
+    def _check_deps(self, enrolment: Enrolment, path: Path) -> None:
+        """EnrolmentInvalid when a recipe depends on one that is not enrolled, or by a way round on itself."""
+        for name in enrolment.deps:
+            if not (self.folder(name) / ENROLMENT_FILE).is_file():
+                others = [one.parent.name for one in self.tests.glob(f"*/{ENROLMENT_FILE}")]
+                raise EnrolmentInvalid(
+                    ended(f"{path}: deps names {shown(name)}, which is not enrolled{did_you_mean(name, others)}"),
+                    mend=f"enrol it, or take it out of deps of {enrolment.recipe}.",
+                )
+        if way := circle(enrolment.recipe, self._deps) if enrolment.deps else ():
+            raise EnrolmentInvalid(
+                f"{path}: {enrolment.recipe} needs itself first: {' -> '.join(way)}.",
+                mend="take one of these out of the deps of the one before it; none of them can have a canonical otherwise.",
+                code="deps-circle",
+            )
+
+    def _deps(self, recipe: str) -> list[str]:
+        """What a recipe depends on; nothing where its own enrolment cannot be read, which is told of that one."""
+        try:
+            return parse_enrolment(recipe, (self.folder(recipe) / ENROLMENT_FILE).read_text(), where=recipe).deps
+        except (CanonqError, OSError, UnicodeDecodeError):
+            return []
 
     def digest(self, recipe: str) -> str:
         """Digest of all files of an enrolment, so that a changed one releases a held red."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 
 import click
 
 from canonq.cli.commands import canonq
 from canonq.cli.interrupts import interrupts
-from canonq.core.errors import CanonqError, ExitStatus
+from canonq.core.errors import CanonqError, ExitStatus, WrongUse
 
 
 def main() -> None:
@@ -21,6 +22,8 @@ def main() -> None:
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
+        if as_json:
+            _print_error(WrongUse(error.format_message()))
         error.show()
         status = ExitStatus.WRONG_USE
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -28,10 +31,21 @@ def main() -> None:
         status = ExitStatus.MACHINERY
     except CanonqError as error:
         if as_json:
-            told = {"code": error.code, "fault": error.fault, "what": error.what, "mend": error.mend}
-            click.echo(json.dumps({"error": told}, indent=2))
+            _print_error(error)
         click.echo(f"canonq: {error}", err=True)
         status = error.exit_status
     except BrokenPipeError:
         status = ExitStatus.DONE
+    except Exception as error:  # noqa: BLE001 - Python's own exit status would say that something is red
+        broken = CanonqError(f"canonq broke: {type(error).__name__}: {error}.", mend="this is canonq's own fault; report it.")
+        if as_json:
+            _print_error(broken)
+        traceback.print_exc()
+        click.echo(f"canonq: {broken}", err=True)
+        status = broken.exit_status
     sys.exit(int(status or 0))
+
+
+def _print_error(error: CanonqError) -> None:
+    told = {"code": error.code, "fault": error.fault, "what": error.what, "mend": error.mend}
+    click.echo(json.dumps({"error": told}, indent=2))

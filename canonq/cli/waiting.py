@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from canonq.adapters.redis_server import embedded_redis
 from canonq.cli.interrupts import interrupts
-from canonq.core.errors import Busy, CanonqError, HostProblem, TimedOut, WrongUse
+from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem, TimedOut
 from canonq.core.reconcile import awaits_promotion
 from canonq.flows.janitor import clean
 from canonq.flows.sweep import give_up, summary
@@ -24,12 +24,9 @@ from canonq.settings import Settings
 from canonq.wiring import live
 from workers import tree as process_tree
 from workers.broker import check_broker, no_reader, unread
+from workers.steps import StepFailed
 
 _LOOK_EVERY = 0.25
-_WRONG_USE = (
-    "not-a-release", "not-enrolled", "bad-recipe-name", "bad-ref-name", "bad-argument", "enrolment-invalid",
-    "bad-upstream", "bad-mirror", "credential-in-address",
-)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -159,7 +156,7 @@ def await_result(result: AsyncResult[Any], tree: process_tree.Tree | None, limit
                 raise TimedOut(f"The task {result.id} had no end after {limit:.0f} s.", mend=mend)
             time.sleep(_LOOK_EVERY)
     if result.failed():
-        raise _told_by_task(str(result.result))
+        raise told_by_task(result.result)
     value = dict(result.result)
     if value.get("outcome") == "busy":
         raise Busy(value["detail"], mend="wait until it is over.")
@@ -176,8 +173,16 @@ def _revoke(result: AsyncResult[Any], tree: process_tree.Tree | None) -> str:
     return ends_here(tree)
 
 
-def _told_by_task(text: str) -> CanonqError:
-    """The error a task told as `code: what`, with the class its exit status needs."""
-    code, _, what = text.partition(": ")
-    wrong = code in _WRONG_USE
-    return (WrongUse if wrong else CanonqError)(what or text, code=code if what else "")
+def told_by_task(failure: object) -> CanonqError:
+    """The error that a task failed with, as its worker had it: its code, whose fault it is, and the exit status.
+
+    Whatever else ended the task, such as its worker's death, is the machinery's.
+    """
+    code, _, told = str(failure).partition(": ")
+    if not isinstance(failure, StepFailed) or not told:
+        return CanonqError(str(failure))
+    what, _, mend = told.partition(" Mend: ")
+    error = CanonqError(what, mend=mend, code=code)
+    _, status, fault = failure.args
+    error.exit_status, error.fault = ExitStatus(status), Fault(fault)
+    return error

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from canonq.core.errors import RecipeProblem
-from canonq.core.interpolate import interpolate
-from canonq.core.text import shown
-from canonq.core.yamlfile import load_yaml
+from canonq.core.interpolate import interpolate, variables
+from canonq.core.shape import Misshapen, misshapen, undeclared
+from canonq.core.text import did_you_mean, ended, shown
+from canonq.core.yamlfile import line_of, load_yaml
 
 SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
 _MAPS = ("environment", "labels", "sysctls")  #: written as a list or as a mapping; merged by key
@@ -26,27 +28,59 @@ def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> dict[st
     merged: dict[str, Any] = {}
     for name, text in files:
         stack = load_yaml(text, where=name)
-        _check_shape(stack, name)
-        filled = interpolate(stack, env, where=name)
+        _check_shape(stack, name, text)
+        filled = interpolate(stack, env, where=partial(placed, name, text))
+        for wrong in misshapen(filled):
+            raise _bad(placed(name, text, wrong.path), wrong.what)
         merged = merge(merged, {section: _normal(filled.get(section) or {}, section) for section in SECTIONS})
         merged["version"] = str(stack.get("version", merged.get("version", "3.8")))
     for section in SECTIONS:
         merged[section] = {name: body if body is not None else {} for name, body in merged.get(section, {}).items()}
     _check_services(merged, files[0][0] if files else "compose.yml")
+    for wrong in undeclared(merged):
+        raise _bad(*_last_place(files, wrong))
     return merged
 
 
-def _check_shape(stack: Mapping[str, Any], name: str) -> None:
+def placed(name: str, text: str, path: Sequence[str]) -> str:
+    """A place in a file for people: the file, its line, and the keys that lead there."""
+    line = line_of(text, path)
+    return f"{name}{f':{line}' if line else ''} {'.'.join(path)}".rstrip()
+
+
+def _last_place(files: Sequence[tuple[str, str]], wrong: Misshapen) -> tuple[str, str]:
+    """Where something of the whole stack was said: in the last of its files that has such a place."""
+    for name, text in reversed(files):
+        found = load_yaml(text, where=name)
+        for step in wrong.path:
+            found = found.get(step) or {} if isinstance(found, dict) else {}
+        if found:
+            return placed(name, text, wrong.path), wrong.what
+    return files[0][0], wrong.what
+
+
+def unset(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> list[str]:
+    """For people: the variables that the files take and nothing sets, which Docker fills in with nothing, each once."""
+    found: dict[str, str] = {}
+    for name, text in files:
+        for variable, path in variables(load_yaml(text, where=name)):
+            if variable not in env and variable not in found:
+                found[variable] = f"{placed(name, text, path)}: nothing sets {variable}{did_you_mean(variable, env)}"
+    return [ended(told) for told in found.values()]
+
+
+def _check_shape(stack: Mapping[str, Any], name: str, text: str) -> None:
     for section in SECTIONS:
         body = stack.get(section)
         if body is not None and not isinstance(body, dict):
-            raise _bad(name, f"{section} is not a mapping")
+            raise _bad(placed(name, text, (section,)), "is not a mapping")
         for key, inner in (body or {}).items():
             if inner is not None and not isinstance(inner, dict):
-                raise _bad(name, f"{section}.{key} is not a mapping")
+                raise _bad(placed(name, text, (section, str(key))), "is not a mapping")
     known = {"version", *SECTIONS}
     if unknown := [key for key in stack if key not in known and not key.startswith("x-")]:
-        raise _bad(name, f"the top-level key {shown(unknown[0])} is not one of {', '.join(sorted(known))}")
+        what = f"the top-level key {shown(unknown[0])} is not one of {', '.join(sorted(known))}{did_you_mean(unknown[0], known)}"
+        raise _bad(placed(name, text, (unknown[0],)), what)
 
 
 def _check_services(merged: Mapping[str, Any], name: str) -> None:
@@ -158,4 +192,4 @@ def escape_dollars(value: Any) -> Any:
 
 
 def _bad(name: str, what: str) -> RecipeProblem:
-    return RecipeProblem(f"{name}: {what}.", mend="correct the compose file.", code="compose-invalid")
+    return RecipeProblem(ended(f"{name}: {what}"), mend="correct the compose file.", code="compose-invalid")

@@ -7,14 +7,16 @@ replaced the image under test).
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from canonq.core.compose import escape_dollars, external_name, images, is_external
 from canonq.core.errors import RecipeProblem
 from canonq.core.images import image_name
-from canonq.core.names import check_docker_name, shown
+from canonq.core.names import check_docker_name, check_stack_name, shown
 
 #: Labels by which canonq knows its own (docs/rules.md 5.4: ownership is a label, not a name pattern).
 LABEL_INSTANCE = "canonq.instance"
@@ -24,6 +26,8 @@ LABEL_OWNER = "canonq.owner"
 LABEL_VOLUME = "canonq.volume"
 LABEL_COMMIT = "canonq.commit"
 LABEL_STACK = "canonq.stack"
+#: What the last word of a secret's name is when it is a version.
+_VERSION = re.compile(r"(?:v?[0-9][0-9.]*)?")
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ def deployable(
             mend="call the main service 'app', as Co-op Cloud asks.",
             code="no-app-service",
         )
+    for name in resolved["services"]:
+        check_stack_name("service", name, identity.stack, identity.recipe)
     file: dict[str, Any] = {"version": resolved["version"]}
     file["services"] = {name: _service(name, body, identity, env, folder) for name, body in resolved["services"].items()}
     file["networks"] = _networks(resolved, identity)
@@ -98,7 +104,7 @@ def deployable(
         file=escape_dollars({key: body for key, body in file.items() if body}),
         images={service: _named(service, reference) for service, reference in images(resolved).items()},
         volumes={key: body["name"] for key, body in file["volumes"].items()},
-        secrets=external_secrets(resolved, identity.stack),
+        secrets=external_secrets(resolved, identity.stack, env),
         networks=tuple(external_name(key, body) for key, body in resolved["networks"].items() if is_external(body)),
     )
 
@@ -146,6 +152,7 @@ def _networks(resolved: Mapping[str, Any], identity: Identity) -> dict[str, Any]
         if is_external(body):
             networks[key] = {"external": True, "name": external_name(key, body)}
         else:
+            check_stack_name("network", key, identity.stack, identity.recipe)
             networks[key] = {
                 **body,
                 "name": f"{identity.stack}_{key}",
@@ -164,12 +171,14 @@ def _object(section: str, key: str, body: Mapping[str, Any], identity: Identity,
     kind = section.removesuffix("s")
     if is_external(body):
         name = external_name(key, body)
-        check_docker_name(kind, name)
+        if name.startswith(f"{identity.stack}_"):
+            check_stack_name(kind, name.removeprefix(f"{identity.stack}_"), identity.stack, identity.recipe)
+        else:
+            check_docker_name(kind, name)
         return {"external": True, "name": name}
-    name = str(body.get("name") or f"{identity.stack}_{key}")
-    if not name.startswith(f"{identity.stack}_"):
-        name = f"{identity.stack}_{name}"  # a fixed name would clash between a cold run and the warm stack
-    check_docker_name(kind, name)
+    inner = str(body.get("name") or key).removeprefix(f"{identity.stack}_")
+    check_stack_name(kind, inner, identity.stack, identity.recipe)
+    name = f"{identity.stack}_{inner}"  # a fixed name would clash between a cold run and the warm stack
     made = {**body, "name": name, "labels": {**(body.get("labels") or {}), **identity.labels}}
     if "file" in body:
         made["file"] = _inside(folder, str(body["file"]), f"{section}.{key}.file")
@@ -188,11 +197,20 @@ def _inside(folder: str, path: str, where: str) -> str:
     return whole
 
 
-def external_secrets(resolved: Mapping[str, Any], stack: str) -> dict[str, str]:
+def external_secrets(resolved: Mapping[str, Any], stack: str, env: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Name in Docker -> name in the recipe of each secret that is to be there before the deploy.
+
+    Co-op Cloud's are `<stack>_<name>_<version>`, where `SECRET_<NAME>_VERSION` in the env is the version. What has no version
+    there keeps its last word.
+    """
     found = {}
     for key, body in resolved["secrets"].items():
         if is_external(body):
             name = external_name(key, body)
             inner = name.removeprefix(f"{stack}_")
-            found[name] = inner.rpartition("_")[0] if inner != name and "_" in inner else key
+            word, _, version = inner.rpartition("_")
+            has_version = bool(word) and (
+                env.get(f"SECRET_{word.upper().replace('-', '_')}_VERSION") == version or _VERSION.fullmatch(version)
+            )
+            found[name] = key if inner == name else word if has_version else inner
     return found

@@ -5,14 +5,17 @@ An unknown key or a wrong type is an error that names the file, the key and what
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from canonq.core.errors import WrongConfiguration
+from canonq.core.errors import EnrolmentInvalid
 from canonq.core.ladder import TierName
 from canonq.core.names import RECIPE_NAME, ref_problem
+from canonq.core.text import did_you_mean, ended
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 RecipeName = Annotated[str, StringConstraints(pattern=f"^{RECIPE_NAME.pattern}$")]
@@ -135,6 +138,14 @@ class Enrolment(_Strict):
             raise ValueError("the install tier applies to every recipe")
         return declared
 
+    @model_validator(mode="after")
+    def _deps_are_others(self) -> Self:
+        if self.recipe in self.deps:
+            raise ValueError(f"deps: {self.recipe} cannot depend on itself")
+        if twice := sorted({name for name in self.deps if self.deps.count(name) > 1}):
+            raise ValueError(f"deps: {', '.join(twice)} stands there twice")
+        return self
+
     @property
     def queue(self) -> str:
         """The Celery queue that `test` and `promote` of this recipe run on."""
@@ -146,36 +157,74 @@ def parse_enrolment(recipe: str, text: str, *, where: str) -> Enrolment:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise WrongConfiguration(f"{where} is not TOML: {error}.", mend="correct that line.", code="enrolment-invalid") from error
+        raise EnrolmentInvalid(f"{where} is not TOML: {error}.", mend="correct that line.") from error
     if "recipe" in table:
         raise _invalid(where, ["recipe: not a key here; the folder's name is the recipe's name"])
     try:
         return Enrolment.model_validate({"recipe": recipe, **table})
     except ValidationError as error:
-        raise _invalid(where, faults(error, Enrolment)) from error
+        raise _invalid(where, faults(error, Enrolment, text)) from error
 
 
-def _invalid(where: str, found: list[str]) -> WrongConfiguration:
-    return WrongConfiguration(
-        f"{where} cannot be used: " + "; ".join(found) + ".",
-        mend="correct the keys named; docs/enrolment.md lists every key.",
-        code="enrolment-invalid",
+def _invalid(where: str, found: list[str]) -> EnrolmentInvalid:
+    return EnrolmentInvalid(
+        ended(f"{where} cannot be used: " + "; ".join(found)), mend="correct the keys named; docs/enrolment.md lists every key."
     )
 
 
-def faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """All faults of a validation, each as `key: what is wrong` with what is allowed."""
+def faults(error: ValidationError, model: type[BaseModel], text: str = "") -> list[str]:
+    """All faults of a validation, each as `key: what is wrong` with what is allowed, and with its line in the TOML `text`."""
     found = []
     for fault in error.errors(include_url=False, include_input=False):
-        key = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "file"
+        path = tuple(part for part in fault["loc"] if part != "[key]")
+        key = ".".join(str(part) for part in path) or "file"
+        line = line_of(text, path)
+        place = f"line {line}, {key}" if line else key
         if fault["type"] == "extra_forbidden":
-            allowed = ", ".join(_keys_at(model, fault["loc"][:-1]))
-            found.append(f"{key}: unknown key (allowed: {allowed})")
+            allowed = _keys_at(model, fault["loc"][:-1])
+            found.append(f"{place}: unknown key (allowed: {', '.join(allowed)}){did_you_mean(str(path[-1]), allowed)}")
         elif fault["type"] == "missing":
-            found.append(f"{key}: is required")
+            found.append(f"{place}: is required")
         else:
-            found.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}")
+            found.append(f"{place}: {_WORDS.get(fault['type']) or fault['msg'].removeprefix('Value error, ')}")
     return found
+
+
+#: What a wrong type is called, in words of TOML instead of the library's.
+_WORDS = {
+    "list_type": "must be a list, such as [200]",
+    "string_type": 'must be a text in quotes, such as "80"',
+    "int_type": "must be a whole number, without quotes",
+    "int_parsing": "must be a whole number",
+    "float_type": "must be a number, without quotes",
+    "bool_type": "must be true or false, without quotes",
+    "dict_type": "must be a table, such as { key = ... }",
+    "model_type": "must be a table, such as { key = ... }",
+}
+
+
+def line_of(text: str, path: Sequence[int | str]) -> int | None:
+    """The line of a TOML text in which a key stands, as far as it is written the usual way: `[table]`, then `key = ...`."""
+    table: tuple[str, ...] = ()
+    nearest = None
+    names = tuple(str(part) for part in path)
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.fullmatch(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?", line):
+            table = _parts(header[1])
+            here = table
+        elif (equals := line.find("=")) > 0:
+            here = (*table, *_parts(line[:equals]))
+        else:
+            continue
+        if names[: len(here)] == here and here:
+            nearest = number
+            if here == names:
+                return number
+    return nearest
+
+
+def _parts(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in dotted.strip().split("."))
 
 
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
@@ -187,3 +236,18 @@ def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
             return sorted(SecretSource.model_fields)  # the one model that sits inside a mapping
         model = inner
     return sorted(name for name in model.model_fields if name != "recipe")
+
+
+def circle(recipe: str, deps: Callable[[str], Sequence[str]]) -> tuple[str, ...]:
+    """The way from a recipe over `deps` (what a recipe depends on) back to itself, or nothing."""
+    ways: list[tuple[str, ...]] = [(recipe,)]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop(0)
+        for name in deps(way[-1]):
+            if name == recipe:
+                return (*way, name)
+            if name not in seen:
+                seen.add(name)
+                ways.append((*way, name))
+    return ()

@@ -89,6 +89,13 @@ class WrongConfiguration(CanonqError):
     exit_status = ExitStatus.WRONG_USE
 
 
+class EnrolmentInvalid(WrongConfiguration):
+    """An enrolment that cannot be used as it is written."""
+
+    fault = Fault.ENROLMENT
+    code = "enrolment-invalid"
+
+
 class HollowSweep(WrongConfiguration):
     """There is nothing to sweep: no checkout, no `tests/`, or nobody enrolled (docs/rules.md 5.5)."""
 

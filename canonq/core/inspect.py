@@ -64,7 +64,7 @@ def inspect(resolved: Mapping[str, Any], rules: Mapping[str, SecretRule], env: M
     service, routed = _front(resolved)
     body = resolved["services"][service.value]
     url = _health_url(body)
-    wanted = [name for name in external_secrets(resolved, stack).values() if name not in rules or not rules[name].generate]
+    wanted = [name for name in external_secrets(resolved, stack, env).values() if name not in rules or not rules[name].generate]
     return Inspected(
         services=images(resolved),
         volumes=tuple(key for key, volume in (resolved.get("volumes") or {}).items() if not is_external(volume or {})),

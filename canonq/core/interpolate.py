@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from canonq.core.errors import RecipeProblem
@@ -54,7 +54,7 @@ _TRUE = ("true", "y", "yes", "on")
 _FALSE = ("false", "n", "no", "off")
 
 
-def interpolate_text(text: str, env: Mapping[str, str], *, where: str) -> str:
+def interpolate_text(text: str, env: Mapping[str, str], *, where: object) -> str:
     """Fill one text in. RecipeProblem names `where` for a bad form or a variable that is required."""
 
     def fill(found: re.Match[str]) -> str:
@@ -72,7 +72,7 @@ def interpolate_text(text: str, env: Mapping[str, str], *, where: str) -> str:
     return _PATTERN.sub(fill, text)
 
 
-def _substitute(found: re.Match[str], name: str, env: Mapping[str, str], where: str) -> str:
+def _substitute(found: re.Match[str], name: str, env: Mapping[str, str], where: object) -> str:
     value, operator, argument = env.get(name), found["operator"] or "", found["argument"] or ""
     there = value is not None and (value != "" or not operator.startswith(":"))
     match operator[-1:]:
@@ -90,26 +90,39 @@ def _substitute(found: re.Match[str], name: str, env: Mapping[str, str], where: 
             return value or ""
 
 
-def interpolate(compose: Mapping[str, Any], env: Mapping[str, str], *, where: str) -> dict[str, Any]:
-    """Fill in all values (never keys) of a compose file's sections, numbers and booleans cast as Docker does."""
+class _Place:
+    """A place in a file, put into words only for whoever is told."""
+
+    def __init__(self, path: tuple[str, ...], named: Callable[[tuple[str, ...]], str]) -> None:
+        self._path, self._named = path, named
+
+    def __str__(self) -> str:
+        return self._named(self._path)
+
+
+def interpolate(compose: Mapping[str, Any], env: Mapping[str, str], *, where: Callable[[tuple[str, ...]], str]) -> dict[str, Any]:
+    """Fill in all values (never keys) of a compose file's sections, numbers and booleans cast as Docker does.
+
+    `where` puts a place in the file into words.
+    """
     return {
         section: _walk(value, env, (section,), where) if section in _SECTIONS else value for section, value in compose.items()
     }
 
 
-def _walk(value: Any, env: Mapping[str, str], path: tuple[str, ...], where: str) -> Any:
+def _walk(value: Any, env: Mapping[str, str], path: tuple[str, ...], where: Callable[[tuple[str, ...]], str]) -> Any:
     if isinstance(value, dict):
         return {key: _walk(inner, env, (*path, key), where) for key, inner in value.items()}
     if isinstance(value, list):
         return [_walk(inner, env, (*path, str(place)), where) for place, inner in enumerate(value)]
     if not isinstance(value, str):
         return value
-    at = f"{where} {'.'.join(path)}"
+    at = _Place(path, where)
     filled = interpolate_text(value, env, where=at)
     return filled if filled == value else _cast(filled, path, at)
 
 
-def _cast(text: str, path: tuple[str, ...], at: str) -> Any:
+def _cast(text: str, path: tuple[str, ...], at: object) -> Any:
     for pattern, kind in _CASTS:
         steps = pattern.split(".")
         if len(steps) == len(path) and all(step in ("*", part) for step, part in zip(steps, path, strict=True)):
@@ -117,7 +130,7 @@ def _cast(text: str, path: tuple[str, ...], at: str) -> Any:
     return text
 
 
-def _to(kind: type, text: str, at: str) -> Any:
+def _to(kind: type, text: str, at: object) -> Any:
     try:
         if kind is bool:
             if text.lower() in _TRUE + _FALSE:
@@ -130,3 +143,22 @@ def _to(kind: type, text: str, at: str) -> Any:
         raise RecipeProblem(
             f"{at}: {shown(text)} is not a {kind.__name__}.", mend="correct the value or its variable.", code="compose-invalid"
         ) from None
+
+
+def variables(compose: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(variable, place) of each variable that a compose file takes as it is, with no word for when it is not set."""
+    for section in _SECTIONS:
+        yield from _plain(compose.get(section), (section,))
+
+
+def _plain(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _plain(inner, (*path, key))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _plain(inner, (*path, str(place)))
+    elif isinstance(value, str):
+        for found in _PATTERN.finditer(value):
+            if (name := found["named"] or found["braced"]) and not found["operator"]:
+                yield name, path

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from canonq.core.backup import backup_plan
 from canonq.core.compose import SECTIONS, as_map, external_name, is_external, mount_source
-from canonq.core.deployable import version_label
+from canonq.core.deployable import external_secrets, version_label
 from canonq.core.names import DOCKER_NAME_LIMIT, shown
 
 _BACKUP = "backupbot."
@@ -315,11 +315,11 @@ def _sample_incomplete(facts: LintFacts) -> Iterator[tuple[str, str]]:
 
 def _secret_not_in_sample(facts: LintFacts) -> Iterator[tuple[str, str]]:
     active, commented = _sample_keys(facts.sample)
+    named = external_secrets(facts.resolved, facts.stack, facts.env)
     for key, body in facts.resolved["secrets"].items():
         if not is_external(body):
             continue  # made from a file of the recipe
-        inner = external_name(key, body).removeprefix(f"{facts.stack}_")
-        name = inner.rpartition("_")[0] or key if inner != external_name(key, body) else key
+        name = named[external_name(key, body)]
         wanted = f"SECRET_{name.upper().replace('-', '_')}_VERSION"
         if wanted not in active and not (wanted in commented and facts.env.get(wanted)):
             yield f"secrets.{key}", f"{wanted} is not in .env.sample, so abra does not make the secret: add {wanted}=v1."

@@ -14,6 +14,11 @@ SWEEP_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _FORBIDDEN_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\"'`$;&|<>(){}!#]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock(?:/|$)|/\.")
 _MAX_REF = 200
 DOCKER_NAME_LIMIT = 64
+#: What Swarm takes as the name of a thing: how long it may be, and of what it may consist.
+_SWARM_NAMES = {
+    **dict.fromkeys(("config", "secret"), (DOCKER_NAME_LIMIT, re.compile(r"[a-zA-Z0-9]+(?:[a-zA-Z0-9_.-]*[a-zA-Z0-9])?"))),
+    **dict.fromkeys(("service", "network"), (63, re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*"))),
+}
 
 
 def recipe_name(text: object) -> str:
@@ -106,10 +111,35 @@ def flat_ref(name: str) -> str:
 
 
 def check_docker_name(kind: str, name: str) -> None:
-    """Raise RecipeProblem when `name` is longer than Docker allows for configs and secrets."""
-    if len(name) > DOCKER_NAME_LIMIT:
+    """Raise RecipeProblem when Swarm would not take `name` for a config, secret, service or network."""
+    limit, allowed = _SWARM_NAMES[kind]
+    if len(name) > limit:
         raise RecipeProblem(
-            f"The {kind} name '{name}' has {len(name)} characters; Docker allows {DOCKER_NAME_LIMIT}.",
-            mend=f"shorten the {kind}'s name or its *_VERSION in the recipe.",
+            f"The {kind} name '{name}' has {len(name)} characters; Docker allows {limit}.",
+            mend=f"shorten the {kind}'s name{' or its *_VERSION' if limit == DOCKER_NAME_LIMIT else ''} in the recipe.",
             code="name-too-long",
         )
+    if not allowed.fullmatch(name):
+        raise RecipeProblem(
+            f"Docker takes no {kind} with the name {shown(name, 80)}: it may have letters, digits, '-' and '_', and ends with "
+            "a letter or a digit.",
+            mend=f"correct the {kind}'s name in the recipe.",
+            code="name-invalid",
+        )
+
+
+def check_stack_name(kind: str, inner: str, stack: str, recipe: str) -> None:
+    """Raise RecipeProblem when Swarm would not take what a stack calls `inner`: under its own name, or as the canonical.
+
+    A run's stack has a short name; what is proven under it must be possible under the warm one too.
+    """
+    check_docker_name(kind, f"{stack}_{inner}")
+    warm = f"{warm_stack(recipe)}_{inner}"
+    try:
+        check_docker_name(kind, warm)
+    except RecipeProblem as error:
+        raise RecipeProblem(
+            f"It could never be promoted: as the canonical, {error.what[0].lower()}{error.what[1:]}",
+            mend=f"{error.mend.removesuffix('.')}, or enrol it under a shorter name.",
+            code=error.code,
+        ) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
 
 #: Characters that say in which direction what follows is read: with them, a text shows something else than it says.
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -22,6 +24,17 @@ def shown(text: object, limit: int = 60) -> str:
         mark = '"' if "'" in said and '"' not in said else "'"
         said = f"{mark}{said}{mark}"
     return said if len(said) <= limit else said[: limit - 3] + "..."
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """The end of a sentence about a word that is none: the nearest right one, where there is a near one."""
+    near = difflib.get_close_matches(word, [str(one) for one in words], n=1, cutoff=0.7)
+    return f"; did you mean {shown(near[0])}?" if near else ""
+
+
+def ended(sentence: str) -> str:
+    """A sentence with the one mark that ends it."""
+    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
 
 
 def _escaped(one: str) -> str:

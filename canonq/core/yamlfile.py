@@ -7,7 +7,7 @@ not. Duplicate keys and alias bombs, which PyYAML lets pass, are refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import yaml
@@ -69,6 +69,10 @@ def load_yaml(text: str, *, where: str) -> dict[str, Any]:
         raise _bad(where, f"has {len(text)} bytes; at most {MAX_BYTES} are read")
     try:
         loaded = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise _bad(f"{where}{line}", f"is not YAML: {_told(error)}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _bad(where, f"is not YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(loaded, dict):
@@ -88,6 +92,36 @@ def _copy(value: Any, left: list[int], where: str, depth: int) -> Any:
     if isinstance(value, list):
         return [_copy(inner, left, where, depth + 1) for inner in value]
     return value
+
+
+def _told(error: yaml.MarkedYAMLError) -> str:
+    """What the reader says, with the line where it began to read what it could not end."""
+    begun = error.context_mark
+    since = f" ({error.context}, which begins in line {begun.line + 1})" if error.context and begun else ""
+    return f"{error.problem}{since}"[:300]
+
+
+def line_of(text: str, path: Sequence[str]) -> int | None:
+    """The line (from 1) in which a key of a YAML text stands, given as the keys and places of lists that lead to it.
+
+    That of the last one on the way that is there: what an anchor or a merge brings in stands elsewhere. None for no YAML.
+    """
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
+    line = None
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if getattr(key, "value", None) == step), None)
+        elif isinstance(node, yaml.SequenceNode) and step.isdigit() and int(step) < len(node.value):
+            found = (node.value[int(step)],) * 2
+        else:
+            found = None
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
 
 
 def dump_yaml(value: dict[str, Any]) -> str:

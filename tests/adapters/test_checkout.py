@@ -10,7 +10,7 @@ import pytest
 from git.repo import Repo
 
 from canonq.adapters.checkout import Checkout
-from canonq.core.errors import CanonqError, HollowSweep
+from canonq.core.errors import CanonqError, Fault, HollowSweep
 
 TOML = 'upstream = "https://git.example.org/x.git"\n'
 
@@ -26,6 +26,36 @@ def tests(tmp_path: Path) -> Path:
 
 def checkout(tests: Path) -> Checkout:
     return Checkout(tests.parent)
+
+
+def enrol(tests: Path, name: str, toml: str) -> None:
+    (tests / name).mkdir(exist_ok=True)
+    (tests / name / "recipe.toml").write_text(TOML + toml)
+
+
+def test_recipes_that_need_each_other_are_refused_with_the_whole_circle(tests: Path) -> None:
+    """None of them could ever have a canonical, and the mend of each named the next."""
+    for name, needs in (("a", "b"), ("b", "c"), ("c", "a"), ("d", "a"), ("alone", "alone")):
+        enrol(tests, name, f"deps = ['{needs}']\n")
+    found = checkout(tests).enrolled()
+    assert {name: error.code for name, error in found.broken.items()} == {
+        "a": "deps-circle", "b": "deps-circle", "c": "deps-circle", "alone": "enrolment-invalid",
+    }  # fmt: skip
+    assert "b -> c -> a -> b" in str(found.broken["b"])
+    assert {error.fault for error in found.broken.values()} == {Fault.ENROLMENT}
+    assert sorted(found.recipes) == ["d", "site"], "d needs one of the circle, and is in none"
+
+
+def test_a_dependency_that_is_not_enrolled_is_told_with_the_nearest_that_is(tests: Path) -> None:
+    enrol(tests, "blog", "deps = ['siet']\n")
+    with pytest.raises(CanonqError, match=r"deps names 'siet', which is not enrolled; did you mean 'site'\?") as told:
+        checkout(tests).enrolment("blog")
+    assert told.value.fault is Fault.ENROLMENT
+
+
+def test_a_name_that_is_not_enrolled_is_told_with_the_nearest_that_is(tests: Path) -> None:
+    with pytest.raises(CanonqError, match=r"did you mean 'site'\?"):
+        checkout(tests).enrolment("sit")
 
 
 def misspelt(folder: Path) -> None:

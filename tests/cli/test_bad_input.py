@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from canonq.cli import main
 from tests.support import Installation, make_recipe
 
 GOOD = 'upstream = "{upstream}"\n'
@@ -210,3 +213,27 @@ def test_the_environment_of_this_test_run_does_not_leak_into_the_commands(instal
     ours = {name for name in installed.environment if name.startswith("CANONQ_")}
     assert ours == {"CANONQ_REPO", "CANONQ_STATE", "CANONQ_LOADED_ABOVE", "CANONQ_RETRY_PAUSE"}
     assert "PATH" in os.environ
+
+
+def test_a_fault_of_canonqs_own_is_the_machinery_and_told_in_json_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python's own exit status for it says that something is red."""
+
+    def broken(**options: object) -> None:
+        raise KeyError("admin")
+
+    monkeypatch.setattr("canonq.cli.canonq.main", broken)
+    monkeypatch.setattr(sys, "argv", ["canonq", "plan", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["error"]["fault"] == "canonq"
+    assert "KeyError: 'admin'" in shown.err
+
+
+def test_wrong_options_are_json_too_when_json_was_asked_for(installed: Installation) -> None:
+    ended = installed.canonq("rollback", "good", "--json")
+    assert ended.status == 2
+    assert (ended.json["error"]["code"], ended.json["error"]["fault"]) == ("wrong-use", "user")

@@ -16,9 +16,12 @@ from pydantic import SecretStr
 
 from canonq.adapters.locks import redis_client
 from canonq.adapters.redis_server import embedded_redis
+from canonq.cli.waiting import await_result, told_by_task
+from canonq.core.errors import CanonqError, EnrolmentInvalid, HollowSweep, HostProblem, RecipeProblem, TagMoved
 from canonq.settings import Settings
 from tests.support import Ended, Installation, make_recipe
 from workers.factory import HEAVY, LIGHT, make_app
+from workers.steps import StepFailed
 
 LIMIT = 1800.0  #: seconds
 
@@ -185,3 +188,32 @@ def test_the_embedded_redis_runs_where_paths_are_too_long_for_a_socket(tmp_path:
     for data in (None, long / "redis"):
         with embedded_redis(data) as url:
             assert redis_client(url).ping()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "status", "code", "fault"),
+    [
+        (["custom-html"], {"ref": "nobranch"}, 2, "no-such-ref", "user"),
+        (["custom-html"], {"tag": "9.9.9"}, 2, "not-a-release", "user"),
+        (["custom-html"], {"quick": True}, 2, "no-canonical", "user"),
+        ([{"action": "none"}], {}, 2, "bad-argument", "user"),
+    ],
+)
+def test_what_a_worker_refuses_ends_the_waiting_command_as_the_same_refusal_would_here(
+    installed: Installation, client: redis.Redis, arguments: list[object], options: dict[str, object], status: int, code: str,
+    fault: str,
+) -> None:  # fmt: skip
+    asked = app_of(installed).send_task("canonq.test", args=arguments, kwargs=options, queue=LIGHT)
+    with pytest.raises(CanonqError) as told:
+        await_result(asked, None, LIMIT)
+    assert (told.value.exit_status, told.value.code, told.value.fault) == (status, code, fault)
+    assert "Mend:" not in told.value.what
+
+
+def test_any_error_travels_from_worker_to_command_whole() -> None:
+    for kind in (HollowSweep, TagMoved, EnrolmentInvalid, HostProblem, RecipeProblem, CanonqError):
+        sent = kind("It is so: really.", mend="do this.", code="some-code")
+        got = told_by_task(StepFailed(*json.loads(json.dumps(StepFailed.of(sent).args))))
+        assert (got.code, got.what, got.mend) == ("some-code", "It is so: really.", "do this.")
+        assert (got.exit_status, got.fault) == (sent.exit_status, sent.fault)
+    assert told_by_task(RuntimeError("its worker was killed")).exit_status == 3

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from canonq.core.compose import resolve
-from canonq.core.deployable import Deployable, Identity, deployable
+from canonq.core.deployable import Deployable, Identity, deployable, external_secrets
 from canonq.core.errors import RecipeProblem
 
 STACK = "s-0a1b2c"
@@ -232,12 +232,70 @@ def test_an_image_name_that_docker_would_refuse_is_told_with_its_service(image: 
 @pytest.mark.parametrize("section", ["configs", "secrets"])
 @pytest.mark.parametrize("external", [True, False])
 def test_a_name_longer_than_dockers_64_characters_is_told(section: str, external: bool) -> None:
-    def top(length: int) -> dict[str, Any]:
+    def top(stack: str, length: int) -> dict[str, Any]:
         how = "external: true" if external else "file: x"
-        found: dict[str, Any] = fit_app(top=f"{section}: {{x: {{name: {STACK}_{'n' * (length - len(STACK) - 1)}, {how}}}}}").file
+        who = replace(WHO, stack=stack)
+        found: dict[str, Any] = fit_app(
+            top=f"{section}: {{x: {{name: {stack}_{'n' * (length - len(stack) - 1)}, {how}}}}}", who=who
+        ).file
         return found
 
-    assert len(top(64)[section]["x"]["name"]) == 64
+    assert len(top("warm-site", 64)[section]["x"]["name"]) == 64
     with pytest.raises(RecipeProblem, match="65 characters") as told:
-        top(65)
+        top("warm-site", 65)
     assert told.value.code == "name-too-long"
+
+
+LONG = "a-recipe-of-a-very-patient-cooperative"
+
+
+@pytest.mark.parametrize(
+    ("top", "service"),
+    [
+        (f"configs: {{{'c' * 21}: {{file: x}}}}", "app"),
+        (f"secrets: {{s: {{external: true, name: {STACK}_{'s' * 18}_v1}}}}", "app"),
+        (f"networks: {{{'n' * 20}: {{}}}}", "app"),
+        ("", "s" * 20),
+    ],
+)
+def test_a_name_that_only_the_canonical_could_not_have_is_told_before_anything_is_deployed(top: str, service: str) -> None:
+    """A run's stack has a short name: proven under it, and refused at every promotion."""
+    compose = (
+        f"services:\n  app: {{image: x:1}}\n  {service}: {{image: x:1}}\n{top}"
+        if service != "app"
+        else (f"services:\n  app: {{image: x:1}}\n{top}")
+    )
+    assert fit(compose, who=replace(WHO, recipe="site")).file
+    with pytest.raises(RecipeProblem, match=r"never be promoted: as the canonical, .*warm-a-recipe") as told:
+        fit(compose, who=replace(WHO, recipe=LONG))
+    assert told.value.code == "name-too-long"
+
+
+@pytest.mark.parametrize("top", ["networks: {inner.net: {}}", "configs: {c_: {file: x}}"])
+def test_a_name_with_characters_that_swarm_does_not_take_is_told(top: str) -> None:
+    with pytest.raises(RecipeProblem, match="Docker takes no") as told:
+        fit_app(top=top)
+    assert told.value.code == "name-invalid"
+
+
+@pytest.mark.parametrize(
+    ("version", "env", "name"),
+    [
+        ("", {}, "db_password"),
+        ("_v12", {}, "db_password"),
+        ("_blue", {"SECRET_DB_PASSWORD_VERSION": "blue"}, "db_password"),
+        ("_blue", {}, "db_password_blue"),
+        ("_", {}, "db_password"),
+    ],
+)
+def test_a_secret_keeps_its_last_word_where_that_is_no_version(version: str, env: dict[str, str], name: str) -> None:
+    resolved = resolve(
+        [
+            (
+                "compose.yml",
+                f"services: {{app: {{image: x}}}}\nsecrets: {{k: {{external: true, name: {STACK}_db_password{version}}}}}",
+            )
+        ],
+        {},
+    )
+    assert list(external_secrets(resolved, STACK, env).values()) == [name]

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canonq.core.compose import resolve
+from canonq.core.compose import resolve, unset
 from canonq.core.enrolment import parse_enrolment
 from canonq.core.envfile import generate_secret, parse_env, parse_exports, render_env, secret_rules
 from canonq.core.errors import CanonqError, RecipeProblem, WrongConfiguration
 from canonq.core.interpolate import interpolate_text
+from canonq.core.shape import misshapen
 from canonq.core.yamlfile import dump_yaml, load_yaml
 
 names = st.from_regex(r"[A-Z_][A-Z0-9_]{0,10}", fullmatch=True)
@@ -216,6 +217,12 @@ def test_the_whole_example_of_the_spec_is_read() -> None:
         ('upstream = "/x"\nrecipe = "y"', "recipe: not a key here"),
         ('upstream = "/x"\n[expected_na]\nbackups = "x"', "expected_na.backups"),
         ("upstream = ", "is not TOML"),
+        ('upstream = "/x"\n\n[health]\nprot = 80', "line 4, health.prot: unknown key"),
+        ('upstream = "/x"\n[health]\nprot = 80', "did you mean 'port'?"),
+        ('upstream = "/x"\n[health]\nstatus = 200', "line 3, health.status: must be a list, such as [200]"),
+        ('upstream = "/x"\nenv.PORT = 80', 'line 2, env.PORT: must be a text in quotes, such as "80"'),
+        ('upstream = "/x"\ndeps = ["site"]', "site cannot depend on itself"),
+        ('upstream = "/x"\ndeps = ["a", "a"]', "a stands there twice"),
     ],
 )
 def test_a_wrong_key_is_told_with_its_file_and_what_is_allowed(text: str, said: str) -> None:
@@ -223,6 +230,72 @@ def test_a_wrong_key_is_told_with_its_file_and_what_is_allowed(text: str, said: 
         enrol(text)
     assert "tests/site/recipe.toml" in str(told.value)
     assert said in str(told.value)
+
+
+SHAPES = """version: "3.8"
+services:
+  app:
+    image: x:1
+    {line}
+    networks: [inner]
+networks:
+  inner:
+volumes:
+  data:
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("volums: [data:/srv]", "compose.yml:5 services.app.volums: 'volums' is no key of services.app; did you mean 'volumes'?"),
+        ("healthcheck: {intervall: 3s}", "did you mean 'interval'?"),
+        ("healthcheck: {interval: 30}", "compose.yml:5 services.app.healthcheck.interval: 'interval' must be a duration"),
+        ("ports: 80", "'ports' must be a list, and is 80"),
+        ("environment:", "'environment' must be a list or a mapping, and is empty"),
+        ("deploy: {update_config: {order: start_first}}", "did you mean 'start-first'?"),
+        ("deploy: {resources: {limits: {memory: a lot}}}", "must be a size such as 512M"),
+        ("mem_limit: 1g", "'mem_limit' is nothing that Swarm has"),
+        ("volumes: [dta:/srv]", "names the volume 'dta', which nothing declares under 'volumes'; did you mean 'data'?"),
+        ("configs: [nowhere]", "names the config 'nowhere', which nothing declares under 'configs'."),
+        ("hostname: ${HOST:?say who you are}", "compose.yml:5 services.app.hostname: the variable HOST is required"),
+        (
+            "volumes",
+            "compose.yml:6 is not YAML: could not find expected ':' (while scanning a simple key, which begins in line 5)",
+        ),
+    ],
+)
+def test_what_docker_would_refuse_is_said_with_its_line_and_the_nearest_right_word(line: str, said: str) -> None:
+    with pytest.raises(RecipeProblem) as told:
+        resolve([("compose.yml", SHAPES.format(line=line))], {})
+    assert said in told.value.what
+    assert told.value.code in ("compose-invalid", "env-missing")
+
+
+def test_every_key_of_a_service_that_docker_knows_is_taken() -> None:
+    """Seen to be taken by `docker stack config`, value by value."""
+    body = {
+        "image": "x:1", "build": ".", "cap_add": ["A"], "command": "a", "container_name": "c", "credential_spec": {"file": "f"},
+        "depends_on": ["app"], "devices": [], "dns": "1.1.1.1", "entrypoint": ["a"], "env_file": "a.env", "environment": ["A=b"],
+        "extra_hosts": {"a": "b"}, "init": True, "ipc": "host", "labels": {"a": "b"}, "network_mode": "host", "oom_score_adj": 1,
+        "pid": None, "privileged": "true", "shm_size": 1024, "stop_grace_period": "1m30s", "sysctls": ["a=1"], "tmpfs": "/tmp",
+        "ulimits": {"nofile": 1}, "user": "1", "x-mine": 1, "logging": {"driver": "d", "options": {"a": "b"}},
+        "healthcheck": {"test": ["NONE"], "interval": "1.5s", "retries": 3, "start_interval": "0s", "disable": False},
+        "deploy": {
+            "mode": "global-job", "replicas": 2, "labels": ["a=b"], "endpoint_mode": "vip",
+            "update_config": {"parallelism": 0, "delay": "1us", "max_failure_ratio": 0.5, "order": "stop-first", "monitor": "1h"},
+            "resources": {"limits": {"cpus": "0.5", "memory": "1.5 GiB", "pids": 3}, "reservations": {"memory": "20M"}},
+            "restart_policy": {"condition": "any", "window": "2m"}, "placement": {"constraints": ["a==b"], "preferences": []},
+        },
+    }  # fmt: skip
+    assert not list(misshapen({"services": {"app": body}}))
+
+
+def test_variables_that_nothing_sets_are_told_once_with_their_line() -> None:
+    text = 'services:\n  app:\n    image: x:1\n    environment: ["A=${ADMIN_MAIL}", "B=${ADMIN_MAIL}", "C=${C:-}", "D=$$E"]\n'
+    assert unset([("compose.yml", text)], {"ADMIN_EMAIL": "x"}) == [
+        "compose.yml:4 services.app.environment.0: nothing sets ADMIN_MAIL; did you mean 'ADMIN_EMAIL'?"
+    ]
 
 
 @given(st.text(max_size=200))

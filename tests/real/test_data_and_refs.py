@@ -173,6 +173,7 @@ def test_a_recipe_is_tested_beside_what_it_depends_on(host: Installation, engine
 def test_a_dependency_without_a_canonical_is_an_error_that_names_it(host: Installation, quick_host: Repo) -> None:
     enrol_small(host, "lonely", "[health]\ntimeout = 600\n")
     path = host.checkout / "tests" / "lonely" / "recipe.toml"
+    host.enrol("nobody", path.read_text())
     path.write_text(f'deps = ["nobody"]\n{path.read_text()}')
     verdict = host.canonq("test", "lonely", "--json").json
     assert (verdict["verdict"], verdict["reason"]) == ("error", "dependency-missing")
