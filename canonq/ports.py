@@ -272,6 +272,12 @@ class Engine(Protocol):
     def logs(self, stack: str, lines: int) -> dict[str, str]:
         """The last log lines of each service."""
 
+    def failing_checks(self, stack: str) -> dict[str, str]:
+        """Service -> what its health check said last, as far as the newest of its containers failed it and is still there."""
+
+    def listening(self, stack: str, service: str) -> list[int]:
+        """The TCP ports on which something listens in the running container of a service, in order."""
+
     def undeploy(self, stack: str, timeout: float) -> tuple[str, ...]:
         """Remove services, containers, networks, configs; returns when all are gone. Volumes stay.
 

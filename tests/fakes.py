@@ -144,6 +144,16 @@ class FakeEngine:
         del lines
         return dict.fromkeys(_read(self._folder / "stacks" / stack), "")
 
+    def failing_checks(self, stack: str) -> dict[str, str]:
+        """Every check passes."""
+        del stack
+        return {}
+
+    def listening(self, stack: str, service: str) -> list[int]:
+        """Whatever listens, it answers."""
+        del stack, service
+        return []
+
     def undeploy(self, stack: str, timeout: float) -> tuple[str, ...]:
         """See ports.Engine.undeploy. What runs here ends at once."""
         del timeout

@@ -23,7 +23,7 @@ from canonq.adapters.dockertarget import chosen
 from canonq.adapters.programs import plain_environment, read, run
 from canonq.adapters.stopping import check_stop
 from canonq.core.blame import deploy_problem
-from canonq.core.convergence import Service, Task, same_spec
+from canonq.core.convergence import Service, Task, failing_check, same_spec
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Deployable
 from canonq.core.dockerinfo import Speaks, cannot_speak, refused_version
 from canonq.core.enrolment import Health
@@ -442,6 +442,26 @@ class SwarmEngine:
             except TimedOut as error:
                 found[service.name] = f"(no logs: {error.what})"
         return found
+
+    def failing_checks(self, stack: str) -> dict[str, str]:
+        """See ports.Engine.failing_checks. Docker keeps the last five answers of a container, also when it is over."""
+        found: dict[str, str] = {}
+        _, tasks = self.observe(stack)
+        for task in sorted((task for task in tasks if task.container), key=lambda task: task.created, reverse=True):
+            if task.service in found:
+                continue
+            with _translated("look at a health check"):
+                try:
+                    container = self._api.inspect_container(task.container)
+                except docker.errors.NotFound:
+                    continue
+            if said := failing_check(container):
+                found[task.service] = said
+        return found
+
+    def listening(self, stack: str, service: str) -> list[int]:
+        """See ports.Engine.listening."""
+        return netns.listening(self.process_of(stack, service))
 
     # -- markers ---------------------------------------------------------------------------------------
 

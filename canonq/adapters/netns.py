@@ -15,6 +15,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -26,6 +27,8 @@ from canonq.ports import Answer
 _CLONE_NEWNET = 0x40000000
 _SIOCGIFFLAGS, _SIOCGIFADDR, _IFF_UP, _IFF_LOOPBACK = 0x8913, 0x8915, 0x1, 0x8
 _LOOPBACK = "127.0.0.1"
+_LISTENS = "0A"  #: TCP_LISTEN in /proc/net/tcp
+_DOCKERS_RESOLVER = "0B00007F"  #: 127.0.0.11, as it is written there
 _MOST_NEWS = 8
 _BODY = 65536  #: bytes of an answer that are read
 _BODILESS = (204, 301, 302, 303, 304, 307, 308)  #: statuses whose answers need no body
@@ -101,6 +104,21 @@ def _own_addresses() -> list[str]:
             if flags & _IFF_UP and not flags & _IFF_LOOPBACK:
                 found.append(address)
     return found
+
+
+def listening(pid: int) -> list[int]:
+    """The TCP ports on which something listens in the network of process `pid`; none of a process that has ended."""
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            address, port = line.split()[1].rsplit(":", 1)
+            if line.split()[3] == _LISTENS and not address.startswith(_DOCKERS_RESOLVER):
+                ports.add(int(port, 16))
+    return sorted(ports)
 
 
 def way_in(pid: int, port: int, timeout: float) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from canonq.core.blame import known
+from canonq.core.text import readable
 
 #: So many dead tasks of the current spec in one service are a crash loop. Apps that wait for their database
 #: die a few times on a cold start, so it is not two.
@@ -161,6 +162,20 @@ def _last_error(tasks: Sequence[Task]) -> str:
     newest = max(failed, key=lambda task: task.created)
     exits = f" (exit status {newest.exit_code})" if newest.exit_code else ""
     return f"last error: {newest.error}{exits}"
+
+
+def failing_check(container: Mapping[str, Any]) -> str:
+    """What an inspected container's health check says for itself when it failed last, or nothing."""
+    health = (container.get("State") or {}).get("Health") or {}
+    answers = [answer for answer in health.get("Log") or () if answer.get("End")]
+    if not answers or not answers[-1].get("ExitCode"):
+        return ""
+    last, times = answers[-1], int(health.get("FailingStreak") or 0)
+    test = ((container.get("Config") or {}).get("Healthcheck") or {}).get("Test") or ()
+    command = readable(" ".join(str(word) for word in test[1:]))[:200]
+    said = readable(" ".join(str(last.get("Output") or "").split()))[-300:] or "it printed nothing"
+    again = f"{times} times in a row" if times > 1 else "once"
+    return f"Its health check `{command}` failed {again}, last with exit status {last['ExitCode']}: {said}"
 
 
 def same_spec(service_template: Mapping[str, Any], task_spec: Mapping[str, Any]) -> bool:

@@ -45,8 +45,8 @@ def judge_run(course: Course, problem: CanonqError | None) -> Judged:
         reason = problem.code if problem else f"{where}-failed"
         if failed == "install" and course.base is not None and fault == "recipe":
             reason = "base-not-healthy"
-        detail = tiers[where].reason if failed else str(problem)
-        return Judged("red", reason, f"{named}, {where}: {detail}", fault)
+        detail = f", {failed}: {tiers[failed].reason}" if failed else f": {problem} Nothing of it was deployed."
+        return Judged("red", reason, f"{named}{detail}", fault)
     if problem is not None:
         at = f", while in '{course.phase}'" if isinstance(problem, TimedOut) else ""
         return Judged("error", problem.code, f"{named}{at}: {problem}", fault_of(problem))

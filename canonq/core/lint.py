@@ -224,17 +224,26 @@ def _docker_name(stack: str, key: str, body: Mapping[str, Any]) -> str:
 
 
 def _config_not_bumped(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    if facts.base_resolved is None:
-        return
+    if facts.base_resolved is not None:
+        yield from not_bumped(facts.base_resolved, facts.base_files, facts.resolved, facts.files, facts.stack)
+
+
+def not_bumped(
+    base: Mapping[str, Any], base_files: Mapping[str, str], target: Mapping[str, Any], files: Mapping[str, str], stack: str
+) -> Iterator[tuple[str, str]]:
+    """(where, what) of each config and secret of two versions that has another content and the same name in Docker.
+
+    Both are resolved for the same stack; files are given as path -> hash.
+    """
     for section in ("configs", "secrets"):
-        before = dict(_contents(facts.base_resolved, section, facts.stack, facts.base_files))
-        for key, body in facts.resolved[section].items():
-            for name, content in _contents({section: {key: body}}, section, facts.stack, facts.files):
+        before = dict(_contents(base, section, stack, base_files))
+        for key, body in target[section].items():
+            for name, content in _contents({section: {key: body}}, section, stack, files):
                 if name in before and before[name] != content:
                     yield (
                         f"{section}.{key}",
                         f"{shown(body['file'])} changed since the base and is still called "
-                        f"{shown(name.removeprefix(f'{facts.stack}_'))}; Docker refuses that at every upgrade: "
+                        f"{shown(name.removeprefix(f'{stack}_'))}; Docker refuses that at every upgrade: "
                         "raise its *_VERSION in abra.sh.",
                     )
 

@@ -13,13 +13,13 @@ from canonq.adapters.stopping import check_stop
 from canonq.core.backup import backup_plan
 from canonq.core.budget import Need
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, Fault, NoRoom, RecipeProblem
+from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, NoRoom, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped
-from canonq.core.lint import LintFacts, lint
+from canonq.core.lint import LintFacts, lint, not_bumped
 from canonq.core.records import BaseFrom, Canonical
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
-from canonq.flows.deployment import App, bring_up, images_taken, ingress_problem, pull_ahead
+from canonq.flows.deployment import INSTALL_STEPS, App, bring_up, images_taken, ingress_problem, look_ahead, read_files
 from canonq.flows.evidence import confidential, keep_deployment, mask, masked, volume_bytes
 from canonq.flows.hooks import READ_MARKER, WRITE_MARKER, call_hook, hook_names
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
@@ -92,6 +92,9 @@ def climb(run: Run) -> None:
     run.world.engine.preflight()
     TIERS.prepare()
     run.hooks = hook_names(run.own)
+    _plan_neighbours(run)
+    if not run.target.quick and (run.target.base is not None or run.neighbours):
+        _look_ahead(run)
     _neighbours(run)
     if run.target.data is not None:
         copy_canonical(run.world, run.app, run.target.data)
@@ -102,7 +105,6 @@ def climb(run: Run) -> None:
         _functional(run)
         return
     if run.target.base is not None and run.target.base_commit is not None:
-        _look_ahead(run)
         _install(run, run.target.base, run.target.base_commit)
         run.base_resolved, run.base_files = run.app.resolved, _files(run.app)
         _upgrade(run)
@@ -114,28 +116,57 @@ def climb(run: Run) -> None:
 
 
 def _look_ahead(run: Run) -> None:
-    """Have the target's images before the base is deployed."""
-    world, target = run.world, run.target
-    run.phase = "images"
-    identity = replace(run.app.identity, version=target.version, commit=target.commit)
-    ahead = replace(run.app, identity=identity, tree=world.work / run.id / "tree-ahead", env={}, timings=run.app.timings)
-    run.ahead = ahead
-    world.repos.checkout(run.enrolment.recipe, target.commit, ahead.tree, run.enrolment.tree)
+    """Read the target's files and have its images before anything is deployed. RecipeProblem for what they say already."""
+    run.phase = "files"
+    ahead = run.ahead = _beside(run, "tree-ahead", run.target.version, run.target.commit)
     try:
-        pull_ahead(world, ahead, run.deadline)
+        run.world.repos.checkout(run.enrolment.recipe, run.target.commit, ahead.tree, run.enrolment.tree)
+        look_ahead(run.world, ahead, run.deadline)
+        _ask_for_bumps(run, ahead)
     finally:
         run.app.pulled_bytes, run.ahead_files = ahead.pulled_bytes, _files(ahead)
-        world.repos.drop_checkout(run.enrolment.recipe, ahead.tree)
+        run.world.repos.drop_checkout(run.enrolment.recipe, ahead.tree)
+
+
+def _beside(run: Run, tree: str, version: str, commit: str) -> App:
+    """Another version of the run's app, to be read and not to be deployed."""
+    identity = replace(run.app.identity, version=version, commit=commit)
+    return replace(run.app, identity=identity, tree=run.world.work / run.id / tree, env={}, secrets={}, timings=run.app.timings)
+
+
+def _ask_for_bumps(run: Run, ahead: App) -> None:
+    """RecipeProblem for a config or secret that is another than the base's under the same name: Docker refuses that always."""
+    target = run.target
+    if target.base is None or target.base_commit is None or (run.own / INSTALL_STEPS).is_file():
+        return  # install steps may still change the files
+    base = _beside(run, "tree-base-ahead", target.base, target.base_commit)
+    try:
+        run.world.repos.checkout(run.enrolment.recipe, target.base_commit, base.tree, run.enrolment.tree)
+        read_files(run.world, base)
+    except CanonqError:
+        return  # the install tier says what is wrong with the base
+    else:
+        for where, what in not_bumped(base.resolved, _files(base), ahead.resolved, _files(ahead), run.app.identity.stack):
+            raise RecipeProblem(
+                f"{where}: {what}", mend=f"the base is {target.base}; the recipe has to tag again.", code="config-not-bumped"
+            )
+    finally:
+        run.world.repos.drop_checkout(run.enrolment.recipe, base.tree)
 
 
 # -- the tiers ----------------------------------------------------------------------------------------------
 
 
-def _neighbours(run: Run) -> None:
+def _plan_neighbours(run: Run) -> None:
     for name in run.enrolment.deps:
         run.phase = f"dependency {name}"
-        neighbour = plan_neighbour(run.world, run.app, name)
-        run.neighbours.append(neighbour)
+        run.neighbours.append(plan_neighbour(run.world, run.app, name))
+
+
+def _neighbours(run: Run) -> None:
+    for neighbour in run.neighbours:
+        name = neighbour.identity.recipe
+        run.phase = f"dependency {name}"
         try:
             bring_up_neighbour(run.world, run.app, neighbour, run.deadline)
         finally:
@@ -144,7 +175,29 @@ def _neighbours(run: Run) -> None:
 
 
 def _install(run: Run, version: str, commit: str) -> None:
-    with_hooks(run, "install", lambda: _deploy(run, "install", version, commit), lambda: _generic(run, "install"))
+    def deploy() -> None:
+        try:
+            _deploy(run, "install", version, commit)
+        except RecipeProblem as error:
+            if error.code == "not-answering" and _was_proven_otherwise(run, version, commit):
+                raise EnrolmentProblem(
+                    f"{error.what} {version} was proven; its enrolment was changed since.",
+                    mend=f"look at [health] in tests/{run.enrolment.recipe}/recipe.toml, and at what else was changed there.",
+                    code="health-wrong",
+                    service=error.service,
+                ) from error
+            raise
+
+    with_hooks(run, "install", deploy, lambda: _generic(run, "install"))
+
+
+def _was_proven_otherwise(run: Run, version: str, commit: str) -> bool:
+    """Whether this very version was green, with another enrolment than today's."""
+    recipe = run.enrolment.recipe
+    proofs = [
+        one for one in run.world.runs.verdicts(recipe) if (one.version, one.commit, one.verdict) == (version, commit, "green")
+    ]
+    return bool(proofs) and all(one.enrolment != run.world.checkout.digest(recipe) for one in proofs)
 
 
 def _upgrade(run: Run) -> None:
@@ -380,9 +433,9 @@ def _call(run: Run, tier: TierName, function: str, *arguments: str) -> object:
 
 
 def _files(app: App) -> dict[str, str]:
-    """Path in the recipe -> sha256 of each file that becomes a config of the stack."""
+    """Path in the recipe -> sha256 of each file that becomes a config or secret of the stack."""
     found = {}
-    for body in (app.resolved.get("configs") or {}).values():
+    for body in [*(app.resolved.get("configs") or {}).values(), *(app.resolved.get("secrets") or {}).values()]:
         name = body.get("file") if isinstance(body, dict) else None
         path = app.tree / str(name)
         if name is not None and path.is_file():

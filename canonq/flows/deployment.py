@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,17 +18,17 @@ from canonq.adapters.asking import ask
 from canonq.adapters.programs import plain_environment, run
 from canonq.adapters.stopping import check_stop
 from canonq.core.blame import unknown, worst
-from canonq.core.compose import images, resolve
+from canonq.core.compose import resolve, unset
 from canonq.core.convergence import Convergence, deaths, judge
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Deployable, Identity, deployable
 from canonq.core.enrolment import Enrolment, SecretSource
 from canonq.core.envfile import SecretRule, generate_secret, parse_env, parse_exports, render_env, secret_rules
-from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
+from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
 from canonq.core.images import image_name
 from canonq.core.mounts import with_own
 from canonq.core.outages import not_asked
 from canonq.core.policy import SHARED_NETWORK, refusals
-from canonq.core.text import shown
+from canonq.core.text import did_you_mean, ended, shown
 from canonq.core.yamlfile import load_yaml
 from canonq.flows.world import World
 from canonq.ports import Answer
@@ -69,6 +70,8 @@ class App:
     resolved: dict[str, Any] = field(default_factory=dict)  #: the stack of the tree, merged and filled in
     filled_in: str | None = None  #: the commit whose files `resolved`, `env` and `sample` are
     replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, for which it has plain volumes of its own
+    unset: tuple[str, ...] = ()  #: variables that its compose files take and nothing sets, as sentences
+    answered: bool = False  #: whether it has been healthy once, at an earlier version of the same deployment perhaps
     pulled_bytes: int = 0  #: what the images take that were not here before
     sweep: str | None = None  #: the sweep it is deployed in, whose recipes tell each other which registries are down
     brought: list[str] = field(default_factory=list)  #: references of these
@@ -101,7 +104,9 @@ def bring_up(world: World, app: App, phase: str, deadline: float) -> Answer:
     app.deployed = stack
     # From here, for how long Docker takes to take a stack in says nothing about the app.
     health_ends = time.monotonic() + app.enrolment.health.timeout
-    return _timed(app, f"{phase}.healthy", lambda: await_answer(world, app, min(deadline, health_ends), deadline))
+    answer = _timed(app, f"{phase}.healthy", lambda: await_answer(world, app, min(deadline, health_ends), deadline))
+    app.answered = True
+    return answer
 
 
 def _have_images(world: World, app: App, references: list[str], timeout: float) -> dict[str, str]:
@@ -148,25 +153,29 @@ def let_go_of_images(world: World, app: App) -> None:
                         world.pulled.forget(image)
 
 
-def pull_ahead(world: World, app: App, deadline: float) -> None:
-    """Have the images of a tree before anything is deployed: one that is there for nobody, or a registry that is down, need not
-    cost a deployment of the base first.
+#: What install steps that are run before the deploy cannot mend.
+_PAST_MENDING = ("policy-refused", "foreign-mount", "image-name-invalid")
 
-    What the enrolment's install steps would change is not looked at: those images are pulled when they are known.
+
+def look_ahead(world: World, app: App, deadline: float) -> None:
+    """Say what the files of a tree say already, and have its images, before anything is deployed.
+
+    A mistake in them, an image that is there for nobody, or a registry that is down, need not cost a deployment of the base.
+
+    Where the enrolment has install steps, the files are not yet what will be deployed: what these may mend is told when they
+    were run, and the images are pulled when they are known.
     """
-    app.sample = _read(app.tree / ".env.sample")
+    steps = (world.checkout.folder(app.identity.recipe) / INSTALL_STEPS).is_file()
     try:
+        app.sample = _read(app.tree / ".env.sample")
         app.env = build_env(app.sample, app)
-        env = {**app.env, **parse_exports(_read(app.tree / "abra.sh"), app.env)}
-        app.resolved = resolve(_compose_files(app.tree, env.get("COMPOSE_FILE") or "compose.yml"), env)
-        references = sorted(set(images(app.resolved).values()))
-        app.filled_in = app.identity.commit
-    except (RecipeProblem, WrongConfiguration):
-        return  # the tier that deploys it says so, with all that belongs to it
-    _ask_policy(app)
-    with_own(app.resolved, _kept_mounts(app))  # what is refused, is refused before the base runs
-    for service, reference in images(app.resolved).items():
-        image_name(reference, where=f"the service '{service}'")
+        stack = _fitted(world, app)
+        make_secrets(app, stack, secret_rules(app.sample, app.env))
+    except (RecipeProblem, WrongConfiguration) as error:
+        if steps and error.code not in _PAST_MENDING:
+            return
+        raise
+    references = sorted(set(stack.images.values()))
     _timed(app, "ahead.pull", lambda: _have_images(world, app, references, left(deadline)))
 
 
@@ -208,20 +217,95 @@ def prepare(world: World, app: App, deadline: float) -> Deployable:
     if (folder / INSTALL_STEPS).is_file():
         _install_steps(folder / INSTALL_STEPS, app, env_file, deadline)
         app.env = parse_env(env_file.read_text(), where=str(env_file))
-    app.exports = parse_exports(_read(app.tree / "abra.sh"), app.env)
-    env = {**app.env, **app.exports}
-    files = _compose_files(app.tree, env.get("COMPOSE_FILE") or "compose.yml")
-    resolved = resolve([*files, *_test_overlay(folder, files)], env)
-    app.resolved, app.filled_in = resolved, app.identity.commit
-    _ask_policy(app)
-    resolved, app.replaced = with_own(resolved, _kept_mounts(app))
-    app.resolved = resolved
-    (app.work / "resolved.json").write_text(json.dumps(resolved, indent=1))
-    names = {key: app.volume_name(key) for key in resolved["volumes"]}
-    stack = deployable(resolved, app.identity, env, folder=str(app.tree), volume_names=names)
+    stack = _fitted(world, app)
+    (app.work / "resolved.json").write_text(json.dumps(app.resolved, indent=1))
     make_secrets(app, stack, secret_rules(app.sample, app.env))
     _write_private(app.secrets_file, json.dumps(app.secrets))
     return stack
+
+
+def read_files(world: World, app: App) -> None:
+    """Fill a tree's files in, to be looked at and not to be deployed; what is wrong with them is told as for a deployment."""
+    app.sample = _read(app.tree / ".env.sample")
+    app.env = build_env(app.sample, app)
+    _fitted(world, app)
+
+
+def _fitted(world: World, app: App) -> Deployable:
+    """The stack of the tree, filled in from `app.env` and fit for this deployment.
+
+    RecipeProblem for what Docker would refuse; EnrolmentProblem where the person's own overlay, [env] or [health] makes it so.
+    """
+    folder = world.checkout.folder(app.identity.recipe)
+    try:
+        stack = _fit(app, folder, overlay=True)
+    except RecipeProblem as error:
+        if not _is_the_enrolments(app, folder):
+            raise
+        raise EnrolmentProblem(
+            f"{error.what} Without the enrolment's own files the release can be read.",
+            mend=f"correct {TEST_OVERLAY} or [env] in tests/{app.identity.recipe}.",
+            code=error.code,
+            certain=True,
+        ) from error
+    service, there = app.enrolment.health.service, app.resolved["services"]
+    if service not in there:
+        raise EnrolmentProblem(
+            ended(
+                f"[health] service = {shown(service)}, which {app.identity.version} does not have{did_you_mean(service, there)}"
+            ),
+            mend=f"name one of {', '.join(there)} in tests/{app.identity.recipe}/recipe.toml.",
+            code="health-service-unknown",
+            certain=True,
+        )
+    return stack
+
+
+def _is_the_enrolments(app: App, folder: Path) -> bool:
+    """Whether the release's files could be used without what the enrolment lays over them."""
+    if not (app.enrolment.env or (folder / TEST_OVERLAY).is_file()):
+        return False
+    alone = replace(app, enrolment=app.enrolment.model_copy(update={"env": {}}))
+    try:
+        alone.env = build_env(app.sample, alone)
+        _fit(alone, folder, overlay=False)
+    except CanonqError:
+        return False
+    return True
+
+
+def _fit(app: App, folder: Path, *, overlay: bool) -> Deployable:
+    app.exports = parse_exports(_read(app.tree / "abra.sh"), app.env)
+    env = {**app.env, **app.exports}
+    files = _compose_files(app.tree, env.get("COMPOSE_FILE") or "compose.yml")
+    files += _test_overlay(folder, files) if overlay else []
+    app.resolved, app.filled_in = resolve(files, env), app.identity.commit
+    app.unset = tuple(unset(files, env))
+    _ask_policy(app)
+    app.resolved, app.replaced = with_own(app.resolved, _kept_mounts(app))
+    names = {key: app.volume_name(key) for key in app.resolved["volumes"]}
+    stack = deployable(app.resolved, app.identity, env, folder=str(app.tree), volume_names=names)
+    _check_files(stack, app.tree)
+    return stack
+
+
+def _check_files(stack: Deployable, tree: Path) -> None:
+    """RecipeProblem for a file that the stack is made of and the release does not have."""
+    named = {f"{section}.{key}": body["file"] for section in ("configs", "secrets")
+             for key, body in stack.file.get(section, {}).items() if "file" in body}  # fmt: skip
+    for service, body in stack.file["services"].items():
+        named |= {f"services.{service}.env_file": path for path in body.get("env_file") or ()}
+    for where, path in named.items():
+        if not Path(path.replace("$$", "$")).is_file():
+            name = os.path.relpath(path, tree)
+            there = [str(other.relative_to(tree)) for other in tree.rglob("*") if other.is_file() and ".git" not in other.parts]
+            raise RecipeProblem(
+                ended(
+                    f"{where} is made from the file {shown(name)}, which this version does not have{did_you_mean(name, there)}"
+                ),
+                mend="add the file to the recipe, or correct its name.",
+                code="file-missing",
+            )
 
 
 def _kept_mounts(app: App) -> set[str]:
@@ -259,8 +343,12 @@ def make_secrets(app: App, stack: Deployable, rules: Mapping[str, SecretRule]) -
         elif (rule := rules.get(name)) and rule.generate:
             app.secrets[name] = generate_secret(rule, secrets.choice)
         else:
+            near = did_you_mean(name, set(app.enrolment.secrets) - set(stack.secrets.values())).replace("did you mean", "is it")
             raise WrongConfiguration(
-                f"The secret '{name}' of {app.identity.recipe} {app.identity.version} cannot be generated.",
+                ended(
+                    f"The secret '{name}' of {app.identity.recipe} {app.identity.version} cannot be generated, "
+                    f"and [secrets] does not give it{near}"
+                ),
                 mend=f"give it under [secrets] in tests/{app.identity.recipe}/recipe.toml, such as {name} = {{ hex = 32 }}.",
                 code="secret-missing",
             )
@@ -376,7 +464,7 @@ def _await_answer(world: World, app: App, ends: float, deadline: float, wait: Ca
         dead |= deaths(tasks)
         look = judge(services, tasks, Counter(service for service, _ in dead), answering=health.service)
         if look.state == "failed":
-            raise _never(app, look)
+            raise _never(world, app, look)
         good = good + 1 if look.state == "converged" else 0
         if good >= _LOOKS_IN_A_ROW:
             if (time_to_answer := min(_PROBE_TIMEOUT, deadline - time.monotonic())) <= 0:
@@ -393,11 +481,11 @@ def _await_answer(world: World, app: App, ends: float, deadline: float, wait: Ca
             time.sleep(_LOOK_EVERY)
 
 
-def _never(app: App, look: Convergence) -> CanonqError:
-    return _blamed(f"{app.identity.version} will not come up: {look.detail}.", look, look.reason)
+def _never(world: World, app: App, look: Convergence) -> CanonqError:
+    return _blamed(world, app, f"{app.identity.version} will not come up: {look.detail}.", look, look.reason)
 
 
-def _blamed(what: str, look: Convergence, code: str) -> CanonqError:
+def _blamed(world: World, app: App, what: str, look: Convergence, code: str) -> CanonqError:
     """The error for a stack that does not come up, by what Docker says of its tasks: red only for what is the recipe's."""
     found = worst(list(look.said))
     if found is None and look.said:
@@ -412,7 +500,15 @@ def _blamed(what: str, look: Convergence, code: str) -> CanonqError:
         )
     if found is not None and issubclass(found.kind, HostProblem):
         return HostProblem(what, mend=found.mend, code=found.code, service=look.service)
-    return NotHealthy(what, mend=found.mend if found and found.code == code else "", code=code, service=look.service)
+    mend = found.mend if found and found.code == code else ""
+    return NotHealthy(_with_last_words(world, app, what, look.service), mend=mend, code=code, service=look.service)
+
+
+def _with_last_words(world: World, app: App, what: str, service: str) -> str:
+    """A sentence about a service that is not well, with what its health check said last, and what nothing has set for it."""
+    said = world.engine.failing_checks(app.identity.stack).get(service, "")
+    unset_here = [told for told in app.unset if f" services.{service}." in told]
+    return " ".join([what, *([f"{said}."] if said else []), *unset_here])
 
 
 def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline: float) -> CanonqError:
@@ -422,7 +518,8 @@ def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline
             f"The run's limit of {app.enrolment.limits.run} s was over while waiting: {look.detail or answer.detail}."
         )
     if look.state != "converged":
-        return _blamed(f"{what}: {look.detail}.", look, "not-healthy")
+        return _blamed(world, app, f"{what}: {look.detail}.", look, "not-healthy")
+    service = app.enrolment.health.service
     if world.ingress is not None and app.enrolment.health.kind == "http":
         inside = world.engine.probe(app.identity.stack, app.enrolment.health, app.identity.domain, _PROBE_TIMEOUT)
         if inside.ok and (problem := ingress_problem(world, app)):
@@ -432,10 +529,49 @@ def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline
                 f"{what}: healthy inside but not routed: {answer.detail}; inside, {inside.detail}.",
                 mend="look at the recipe's traefik labels and at the ingress.",
                 code="not-routed",
-                service=app.enrolment.health.service,
+                service=service,
             )
         answer = inside
-    return NotHealthy(f"{what}: all tasks run, but {answer.detail}.", code="not-answering", service=app.enrolment.health.service)
+    if (meant := _wrong_health(world, app, answer)) is not None:
+        return EnrolmentProblem(
+            f"{what}: all tasks run, but {answer.detail}; {meant}.",
+            mend=f"correct [health] in tests/{app.identity.recipe}/recipe.toml.",
+            code="health-wrong",
+            service=service,
+            certain=True,
+        )
+    said = _with_last_words(world, app, f"{what}: all tasks run, but {answer.detail}.", service)
+    return NotHealthy(said, code="not-answering", service=service)
+
+
+def _wrong_health(world: World, app: App, answer: Answer) -> str | None:
+    """What shows that the app is well and [health] asks it in a wrong way; None where nothing does.
+
+    The release's own word for its port, or an earlier answer at this one, outweighs what it listens on now.
+    """
+    health = app.enrolment.health
+    if health.kind == "exec":
+        missing = "executable file not found" in answer.detail or "no such file or directory" in answer.detail
+        return f"its image has no program {shown(health.command[0])}" if missing and not app.answered else None
+    if answer.reached or app.answered:
+        return None
+    listens = world.engine.listening(app.identity.stack, health.service)
+    routed = _routed_port(app.resolved["services"][health.service])
+    if not listens or health.port in listens or routed == health.port:
+        return None
+    ports = ", ".join(map(str, listens[:5]))
+    return f"nothing listens on {health.port} in it, and something does on {ports}"
+
+
+_ROUTED = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
+
+
+def _routed_port(service: Mapping[str, Any]) -> int | None:
+    """The port that the service's own labels send visitors to."""
+    for label, value in ((service.get("deploy") or {}).get("labels") or {}).items():
+        if _ROUTED.fullmatch(label) and str(value).isdigit():
+            return int(value)
+    return None
 
 
 def ingress_problem(world: World, app: App) -> HostProblem | None:

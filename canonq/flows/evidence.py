@@ -53,6 +53,8 @@ def keep_logs(world: World, app: App, folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     for service, text in found.items():
         (folder / f"{service}.log").write_text(text)
+    for service, text in world.engine.failing_checks(app.identity.stack).items():
+        (folder / f"{service}.health.txt").write_text(f"{masked(text, confidential(app))}\n")
     return found
 
 

@@ -12,7 +12,10 @@ from canonq.flows.world import World
 
 
 def plan_neighbour(world: World, app: App, name: str) -> App:
-    """The dependency `name` of `app`, not deployed yet: the same owner, so that it ends with it. Its scratch folder is made."""
+    """The dependency `name` of `app`, not deployed yet: the same owner, so that it ends with it. Its scratch folder is made.
+
+    `app` is told where it will be: DEP_<NAME>_DOMAIN and DEP_<NAME>_STACK.
+    """
     record = _canonical(world, app, name)
     stack = cold_stack(name, f"{app.identity.owner[-6:]}d{app.enrolment.deps.index(name)}")
     identity = Identity(
@@ -28,11 +31,13 @@ def plan_neighbour(world: World, app: App, name: str) -> App:
     work = world.work / app.identity.owner / f"dep-{name}"
     neighbour = App(identity, world.checkout.enrolment(name), tree=work / "tree", work=work / "app", sweep=app.sweep)
     neighbour.work.mkdir(parents=True, mode=0o700)
+    key = name.upper().replace("-", "_")
+    app.neighbours |= {f"DEP_{key}_DOMAIN": identity.domain, f"DEP_{key}_STACK": stack}
     return neighbour
 
 
 def bring_up_neighbour(world: World, app: App, neighbour: App, deadline: float) -> None:
-    """Deploy it and tell `app` where it is: DEP_<NAME>_DOMAIN and DEP_<NAME>_STACK. HostProblem when it does not come up."""
+    """Deploy it. HostProblem when it does not come up."""
     name = neighbour.identity.recipe
     try:
         copy_canonical(world, neighbour, _canonical(world, app, name))
@@ -46,8 +51,6 @@ def bring_up_neighbour(world: World, app: App, neighbour: App, deadline: float) 
             code="dependency-failed",
             cause=error.code,
         ) from error
-    key = name.upper().replace("-", "_")
-    app.neighbours |= {f"DEP_{key}_DOMAIN": neighbour.identity.domain, f"DEP_{key}_STACK": neighbour.identity.stack}
     app.timings |= neighbour.timings
 
 

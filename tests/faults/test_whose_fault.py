@@ -1,0 +1,464 @@
+"""Broken releases, enrolments and hosts, thought out apart from what judges them: whose fault each is, and in which words.
+
+All of it on the Engine of files: what it takes Docker itself to break is in the tests of real engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from canonq.adapters.budget import Budget
+from canonq.adapters.redis_server import embedded_redis
+from canonq.core.blame import deploy_problem
+from canonq.core.convergence import Service, Task
+from canonq.core.deployable import Deployable
+from canonq.core.enrolment import Health
+from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.records import Verdict
+from canonq.flows.sync import sync
+from canonq.flows.test import test_tag as prove_tag
+from canonq.flows.world import World
+from canonq.ports import Answer
+from canonq.settings import Settings
+from canonq.wiring import live
+from tests.fakes import FakeEngine
+from tests.support import make_recipe
+
+COMPOSE = """version: "3.8"
+services:
+  app:
+    image: registry.example/site:${TAG}
+    environment: ["MAIL=${MAIL:-nobody}"]
+    volumes: ["data:/srv"]
+    configs: [{source: page, target: /page}]
+    deploy: {labels: ["traefik.http.services.${STACK_NAME}.loadbalancer.server.port=80"]}
+volumes: {data: {}}
+configs: {page: {name: "${STACK_NAME}_page_${PAGE_VERSION}", file: page.html}}
+"""
+SAMPLE = "TYPE=site\nDOMAIN=site.example.com\nTAG=1\n"
+FILES = {"compose.yml": COMPOSE, ".env.sample": SAMPLE, "abra.sh": "export PAGE_VERSION=v1\n", "page.html": "hello"}
+TOML = "[health]\ntimeout = 1\n"
+
+
+class Engine(FakeEngine):
+    """The Engine of files, which breaks as it is told."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.raises: dict[str, Exception] = {}
+        self.task: dict[str, Any] = {}
+        self.answer: Answer | None = None
+        self.ports: list[int] = [80]
+        self.deploys = 0
+
+    def _may(self, name: str) -> None:
+        if name in self.raises:
+            raise self.raises[name]
+
+    def preflight(self) -> None:
+        self._may("preflight")
+
+    def ensure_images(self, references: Sequence[str], timeout: float) -> dict[str, str]:
+        self._may("pull")
+        return super().ensure_images(references, timeout)
+
+    def strangers(self, stack: Deployable, labels: Any) -> list[str]:
+        self._may("strangers")
+        return super().strangers(stack, labels)
+
+    def deploy(self, stack: Deployable, folder: Path, timeout: float) -> None:
+        self._may("deploy")
+        self.deploys += 1
+        super().deploy(stack, folder, timeout)
+
+    def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
+        services, tasks = super().observe(stack)
+        return services, [replace(task, **self.task) for task in tasks]
+
+    def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
+        return self.answer or super().probe(stack, health, domain, timeout)
+
+    def listening(self, stack: str, service: str) -> list[int]:
+        return self.ports
+
+    def failing_checks(self, stack: str) -> dict[str, str]:
+        said = "Its health check `wget -q /` failed 3 times in a row, last with exit status 1: 404 Not Found"
+        return {"app": said} if self.task else {}
+
+
+@dataclass(frozen=True)
+class Broken:
+    """One thing that is broken, and what has to be said of it."""
+
+    what: str
+    fault: str
+    code: str
+    said: str  #: a part of the sentence
+    release: dict[str, str | None] = field(default_factory=dict)  #: files of the release that differ from those of the one before
+    toml: str = TOML
+    own: dict[str, str] = field(default_factory=dict)  #: files of the enrolment
+    engine: dict[str, Any] = field(default_factory=dict)
+    deploys: int = 0  #: how often Docker was given anything
+    kind: str = "red"
+
+
+def app(line: str) -> dict[str, str | None]:
+    return {"compose.yml": COMPOSE.replace("    volumes: [", f"    {line}\n    volumes: [")}
+
+
+def died(error: str, state: str = "rejected") -> dict[str, Any]:
+    return {"task": {"state": state, "error": error, "desired": "running" if state == "pending" else "shutdown"}}
+
+
+def refused(text: str, what: str = "`docker stack deploy` of s-1") -> CanonqError:
+    return deploy_problem(text, what)
+
+
+RECIPE: list[Broken] = [
+    Broken(
+        "a key is misspelt",
+        "recipe",
+        "compose-invalid",
+        "compose.yml:6 services.app.comand: 'comand' is no key of services.app; did you mean 'command'?",
+        app("comand: x"),
+    ),
+    Broken("a colon is missing", "recipe", "compose-invalid", "compose.yml:7 is not YAML", app("hostname")),
+    Broken(
+        "a volume is misspelt",
+        "recipe",
+        "compose-invalid",
+        "names the volume 'dta', which nothing declares under 'volumes'; did you mean 'data'?",
+        {"compose.yml": COMPOSE.replace("data:/srv", "dta:/srv")},
+    ),
+    Broken(
+        "a duration is a number",
+        "recipe",
+        "compose-invalid",
+        "'stop_grace_period' must be a duration",
+        app("stop_grace_period: 5"),
+    ),
+    Broken(
+        "a variable is new and required",
+        "recipe",
+        "env-missing",
+        "compose.yml:6 services.app.hostname: the variable ADMIN is required: say who",
+        app("hostname: ${ADMIN:?say who}"),
+    ),
+    Broken(
+        "the file of a config is not there",
+        "recipe",
+        "file-missing",
+        "configs.page is made from the file 'page.htm', which this version does not have; did you mean 'page.html'?",
+        {"compose.yml": COMPOSE.replace("page.html", "page.htm")},
+    ),
+    Broken(
+        "a config changed and kept its name",
+        "recipe",
+        "config-not-bumped",
+        "'page.html' changed since the base and is still called 'page_v1'",
+        {"page.html": "bye"},
+    ),
+    Broken(
+        "an image in upper case",
+        "recipe",
+        "image-name-invalid",
+        "it must be in lower case",
+        {"compose.yml": COMPOSE.replace("example/site", "example/Site")},
+    ),
+    Broken(
+        "an image's tag that nothing sets",
+        "recipe",
+        "image-name-invalid",
+        "its tag is empty",
+        {".env.sample": SAMPLE.replace("TAG=1", "TAGG=1")},
+    ),
+    Broken(
+        "a name that only the canonical could not have",
+        "recipe",
+        "name-too-long",
+        "It could never be promoted",
+        {"compose.yml": COMPOSE.replace("_page_$", f"_{'p' * 52}_$")},
+    ),
+    Broken(
+        "nothing is called app",
+        "recipe",
+        "no-app-service",
+        "no service called 'app'",
+        {"compose.yml": COMPOSE.replace("  app:", "  web:")},
+    ),
+    Broken(
+        "COMPOSE_FILE names what is not there",
+        "recipe",
+        "compose-missing",
+        "'compose.smtp.yml', which this version",
+        {".env.sample": f"{SAMPLE}COMPOSE_FILE=compose.yml:compose.smtp.yml\n"},
+    ),
+    Broken(
+        "a file outside the recipe",
+        "recipe",
+        "path-outside-recipe",
+        "lies outside the recipe",
+        {"compose.yml": COMPOSE.replace("file: page.html", "file: ../../etc/passwd")},
+    ),
+    Broken("a quote is not closed", "recipe", "env-unreadable", "is not closed", {".env.sample": f'{SAMPLE}A="b\n'}),
+    Broken(
+        "a secret of letters that nobody knows",
+        "recipe",
+        "secret-charset",
+        "known are",
+        {".env.sample": f"{SAMPLE}SECRET_KEY_VERSION=v1 # charset=klingon\n"},
+    ),
+    Broken(
+        "no registry has the image",
+        "recipe",
+        "image-unavailable",
+        "manifest unknown",
+        engine={
+            "raises": {"pull": refused("manifest for x:1.7 not found: manifest unknown: manifest unknown", "The pull of x:1.7")}
+        },
+    ),
+    Broken(
+        "its command is not in its image",
+        "recipe",
+        "base-not-healthy",
+        "executable file not found",
+        deploys=1,
+        engine=died('starting container failed: exec: "no": executable file not found in $PATH'),
+    ),
+    Broken(
+        "its health check never passes",
+        "recipe",
+        "base-not-healthy",
+        "failed 3 times in a row, last with exit status 1: 404",
+        deploys=1,
+        engine={**died("task: non-zero exit (143): dockerexec: unhealthy container", "failed")},
+    ),
+    Broken(
+        "it answers with an error",
+        "recipe",
+        "base-not-healthy",
+        "/ answered 500",
+        deploys=1,
+        engine={"answer": Answer(False, "/ answered 500, allowed is 200")},
+    ),
+]
+ENROLMENT: list[Broken] = [
+    Broken(
+        "a key of the overlay is misspelt",
+        "enrolment",
+        "compose-invalid",
+        "compose.canonq.yml:3 services.app.enviroment: 'enviroment' is no key of services.app; did you mean 'environment'?",
+        own={"compose.canonq.yml": "services:\n  app:\n    enviroment: {A: b}\n"},
+    ),
+    Broken(
+        "the overlay replaces the image",
+        "enrolment",
+        "overlay-replaces-image",
+        "replaces the image of 'app'",
+        kind="error",
+        own={"compose.canonq.yml": "services:\n  app:\n    image: mine:1\n"},
+    ),
+    Broken(
+        "[env] names a file that is not there",
+        "enrolment",
+        "compose-missing",
+        "'compose.nope.yml'",
+        toml=f"{TOML}[env]\nCOMPOSE_FILE = 'compose.nope.yml'\n",
+    ),
+    Broken(
+        "[health] names another service",
+        "enrolment",
+        "health-service-unknown",
+        "service = 'ap', which 1.1.0+1.1 does not have; did you mean 'app'?",
+        toml=f"{TOML}service = 'ap'\n",
+    ),
+    Broken(
+        "[health] names another port",
+        "enrolment",
+        "health-wrong",
+        "nothing listens on 8080 in it, and something does on 80",
+        toml=f"{TOML}port = 8080\n",
+        deploys=1,
+        engine={"answer": Answer(False, "port 8080: refused", reached=False)},
+    ),
+    Broken(
+        "[health] runs a program that is not there",
+        "enrolment",
+        "health-wrong",
+        "its image has no program 'curl'",
+        deploys=1,
+        toml=f"{TOML}kind = 'exec'\ncommand = ['curl']\n",
+        engine={"answer": Answer(False, '`curl` exited with 126: exec: "curl": executable file not found in $PATH')},
+    ),
+    Broken(
+        "a secret has another name under [secrets]",
+        "enrolment",
+        "secret-missing",
+        "[secrets] does not give it; is it 'api_kye'?",
+        {"compose.yml": f"{COMPOSE}secrets: {{api_key: {{external: true, name: '${{STACK_NAME}}_api_key_v1'}}}}\n"},
+        kind="error",
+        toml=f"{TOML}[secrets]\napi_kye = {{ hex = 8 }}\n",
+    ),
+    Broken(
+        "hooks.py is no Python",
+        "enrolment",
+        "hooks-invalid",
+        "cannot be read as Python",
+        own={"hooks.py": "def before(:\n"},
+        kind="error",
+    ),
+    Broken(
+        "install_steps.sh fails",
+        "enrolment",
+        "install-steps-failed",
+        "ended with status 7: no such thing",
+        kind="error",
+        own={"install_steps.sh": "echo no such thing; exit 7\n"},
+    ),
+    Broken(
+        "a folder of the host that nobody gave it",
+        "enrolment",
+        "foreign-mount",
+        "mounts '/etc' of the host",
+        kind="error",
+        release={"compose.yml": COMPOSE.replace("data:/srv", "/etc:/srv")},
+    ),
+]
+HOST: list[Broken] = [
+    Broken(
+        "the registry cannot be reached",
+        "host",
+        "registry-unreachable",
+        "no such host",
+        kind="error",
+        engine={"raises": {"pull": refused("dial tcp: lookup registry.example on 10.0.0.1:53: no such host", "The pull of x")}},
+    ),
+    Broken(
+        "the registry is in trouble",
+        "host",
+        "registry-unavailable",
+        "503",
+        kind="error",
+        engine={"raises": {"pull": refused("received unexpected HTTP status: 503 Service Unavailable", "The pull of x")}},
+    ),
+    Broken(
+        "words of Docker that nobody knows",
+        "host",
+        "docker-unknown",
+        "in words that canonq does not know",
+        kind="error",
+        engine={"raises": {"deploy": refused("the frobnicator is out of phase")}},
+    ),
+    Broken(
+        "another stack has the port",
+        "host",
+        "port-taken",
+        "already in use by service",
+        kind="error",
+        engine={"raises": {"deploy": refused("port '2222' is already in use by service 'live_app' (x) as an ingress port")}},
+    ),
+    Broken(
+        "the host is too small",
+        "host",
+        "host-too-small",
+        "insufficient resources",
+        kind="error",
+        deploys=1,
+        engine=died("no suitable node (insufficient resources on 1 node)", "pending"),
+    ),
+    Broken(
+        "the disk is full",
+        "host",
+        "disk-full",
+        "no space left",
+        kind="error",
+        engine={"raises": {"pull": refused("write /x: no space left on device", "The pull of x")}},
+    ),
+    Broken(
+        "Docker is away",
+        "host",
+        "docker-unreachable",
+        "does not answer",
+        kind="error",
+        engine={"raises": {"preflight": HostProblem("The Docker Engine does not answer.", code="docker-unreachable")}},
+    ),
+]
+CANONQ: list[Broken] = [
+    Broken(
+        "a mistake of canonq's own",
+        "canonq",
+        "canonq-failed",
+        "KeyError in 'install': 'x'",
+        kind="error",
+        engine={"raises": {"strangers": KeyError("x")}},
+    ),
+]
+ALL = [*RECIPE, *ENROLMENT, *HOST, *CANONQ]
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with embedded_redis() as url:
+        yield url
+
+
+def world_of(folder: Path, redis_url: str, engine: FakeEngine) -> World:
+    settings = Settings(repo=folder / "checkout", state=folder / "state", redis_url=redis_url, disk_need=1, loaded_above=0)
+    budget = Budget(settings.state / "locks" / "disk", lambda: 10**12, 0)
+    return replace(live(settings), engine=engine, budget=budget)
+
+
+def prove(folder: Path, redis_url: str, broken: Broken) -> tuple[Verdict, Engine]:
+    """Two releases, the second of which is broken, or the enrolment or the host of both; its verdict."""
+    second = {name: text for name, text in {**FILES, **broken.release}.items() if text is not None}
+    make_recipe(folder / "site", {"1.0.0+1.0": FILES, "1.1.0+1.1": second})
+    own = folder / "checkout" / "tests" / "site"
+    own.mkdir(parents=True)
+    (own / "recipe.toml").write_text(f'upstream = "{folder / "site"}"\n{broken.toml}')
+    for name, text in broken.own.items():
+        (own / name).write_text(text)
+    engine = Engine(folder / "docker")
+    vars(engine).update(broken.engine)
+    world = world_of(folder, redis_url, engine)
+    sync(world, "site")
+    return prove_tag(world, "site", "1.1.0+1.1"), engine
+
+
+@pytest.mark.parametrize("broken", ALL, ids=lambda broken: broken.what)
+def test_the_fault_is_found_and_told(broken: Broken, tmp_path: Path, redis_url: str) -> None:
+    verdict, engine = prove(tmp_path, redis_url, broken)
+    assert (verdict.verdict, verdict.fault, verdict.reason) == (broken.kind, broken.fault, broken.code), verdict.detail
+    assert broken.said in verdict.detail
+    assert str(verdict.version) in verdict.detail
+    assert engine.deploys == broken.deploys, "what the files say is said before anything is deployed"
+
+
+def test_what_is_broken_is_each_partys_at_least_once_and_thirty_in_all() -> None:
+    assert {broken.fault for broken in ALL} == {"recipe", "enrolment", "host", "canonq"}
+    assert len({broken.what for broken in ALL}) == len(ALL) >= 30
+
+
+def test_a_proven_base_that_does_not_answer_under_a_changed_enrolment_is_the_enrolments_fault(
+    tmp_path: Path, redis_url: str
+) -> None:
+    broken = Broken("", "", "", "", engine={"answer": Answer(False, "/ answered 404, allowed is 200")})
+    verdict, engine = prove(tmp_path, redis_url, broken)
+    assert (verdict.reason, verdict.fault) == ("base-not-healthy", "recipe")
+    world = world_of(tmp_path, redis_url, engine)
+    base = {
+        "version": verdict.base,
+        "commit": verdict.base_commit,
+        "run": world.new_id("site"),
+        "verdict": "green",
+        "fault": None,
+    }
+    world.runs.make("site", str(base["run"]))
+    world.runs.record(verdict.model_copy(update={**base, "enrolment": "another"}))
+    again = prove_tag(world, "site", "1.1.0+1.1")
+    assert (again.verdict, again.reason, again.fault) == ("red", "health-wrong", "enrolment")
+    assert "1.0.0+1.0 was proven; its enrolment was changed since" in again.detail
