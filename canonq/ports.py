@@ -106,6 +106,9 @@ class Repos(Protocol):
     def elsewhere(self, root: Path) -> Repos:
         """The same with clones below another folder, for a look that is to leave nothing behind."""
 
+    def copied(self, recipe: str, root: Path) -> Repos:
+        """The same below another folder, with a copy of the recipe's clone and of all that is known of it."""
+
     def is_annotated(self, recipe: str, tag: str) -> bool:
         """Whether a tag of the clone is an annotated one."""
 
@@ -124,6 +127,9 @@ class Mirrored:
 
 class Mirrors(Protocol):
     """Mirrors of upstreams."""
+
+    def over(self, repos: Repos) -> Mirrors:
+        """The same over other clones of the kind."""
 
     def bring(self, recipe: str, url: str, branch: str, dry_run: bool = False) -> Mirrored:
         """Make the mirror's default branch and tags equal to the clone's; with `dry_run` say what would be done.
@@ -358,6 +364,9 @@ class Locks(Protocol):
 
     def hold(self, recipe: str, holder: str, lane: Lane = "registry") -> AbstractContextManager[Held | None]:
         """Hold the recipe; None when another does. Renewed until the block ends."""
+
+    def is_held(self, recipe: str, lane: Lane = "registry") -> bool:
+        """Whether a living process of this host holds the recipe, by its file lock alone. Looking changes nothing."""
 
     def holder(self, recipe: str) -> dict[str, Any] | None:
         """Who holds the recipe since when, or None."""

@@ -118,6 +118,14 @@ class IngressSettings(BaseModel):
     ca_file: Place | None = None
 
 
+class CheckoutSettings(BaseModel):
+    """What is done to the checkout of enrolments."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pull: bool = False  #: bring it up to date before each whole sweep
+
+
 class GitSettings(BaseModel):
     """How git talks to other hosts."""
 
@@ -186,6 +194,7 @@ class Settings(BaseSettings):
     redis_url_file: Place | None = None  #: a file that holds the URL, password and all
     zone: Zone = "canonq.test"  #: domains are warm-<recipe>.<zone>
     ingress: IngressSettings | None = None
+    checkout: CheckoutSettings = CheckoutSettings()
     git: GitSettings = GitSettings()
     forge: ForgeSettings | None = None
     webhook: WebhookSettings | None = None  #: off unless it is set
@@ -281,6 +290,7 @@ def secret_in(path: Path, key: str, *, may_be_empty: bool = False) -> str:
 _OTHER_VARIABLES = frozenset(f"CANONQ_{name}" for name in ("CONFIG", "PROGRAM", "TIER", "ANSWER", "CACHE", "NEEDS_BUSYBOX"))
 _TABLES: dict[str, type[BaseModel]] = {
     "ingress": IngressSettings,
+    "checkout": CheckoutSettings,
     "git": GitSettings,
     "forge": ForgeSettings,
     "webhook": WebhookSettings,

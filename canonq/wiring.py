@@ -22,9 +22,11 @@ from canonq.adapters.mirror import Mirrors
 from canonq.adapters.registry import Registry
 from canonq.adapters.runs import Runs, Sweeps
 from canonq.core.budget import FileSystem, Kind
-from canonq.core.errors import CanonqError, WrongConfiguration
+from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration
 from canonq.flows.world import World
 from canonq.settings import Settings, load_settings
+
+_NO_INSTANCE = "none"
 
 
 def live(settings: Settings | None = None) -> World:
@@ -35,6 +37,29 @@ def live(settings: Settings | None = None) -> World:
         state.mkdir(parents=True, exist_ok=True)
         if not os.access(state, os.W_OK):
             raise PermissionError(13, "Permission denied")
+        if not (state / "instance").is_file():  # the id of this state folder, made once
+            write_durably(state / "instance", secrets.token_hex(8).encode())
+    return _world(settings, state)
+
+
+def looking(settings: Settings | None = None) -> World:
+    """The real world for who only looks: nothing is made in the state folder, and nobody need be allowed to write there."""
+    settings = settings or load_settings()
+    state = settings.state.absolute()
+    try:
+        readable = not state.is_dir() or os.access(state, os.R_OK | os.X_OK)
+    except PermissionError:  # not even the way there
+        readable = False
+    if not readable:
+        raise HostProblem(
+            f"{state} cannot be read by this user (uid {os.geteuid()}).",
+            mend="let it read there, or look as the user that runs canonq.",
+            code="state-not-readable",
+        )
+    return _world(settings, state)
+
+
+def _world(settings: Settings, state: Path) -> World:
     engine = SwarmEngine(settings.containerd_root)
     instance = _instance(state)
     # Without a Redis there is nothing to lock with; what needs a lock says so when it tries.
@@ -47,7 +72,7 @@ def live(settings: Settings | None = None) -> World:
     repos = GitRepos(state / "repos", GitProgram(_git_limits(settings)))
     return World(
         settings=settings,
-        checkout=Checkout(settings.repo),
+        checkout=Checkout(settings.repo, git=repos.git),
         repos=repos,
         mirrors=Mirrors(repos),
         forge=_forge(settings),
@@ -85,7 +110,8 @@ def _forge(settings: Settings) -> HttpForge | None:
 
 def _disks(state: Path, engine: SwarmEngine) -> list[FileSystem]:
     """The file systems that canonq, Docker and its containerd write to, with what is free on each."""
-    places: list[tuple[Path, Kind]] = [(state, "state")]
+    there = next(folder for folder in (state, *state.parents) if folder.is_dir())  # it may not be made yet
+    places: list[tuple[Path, Kind]] = [(there, "state")]
     with contextlib.suppress(CanonqError):  # no Engine: the test will say so; disk is not what is missing
         found = engine.roots()
         # Volumes may be a mount of their own; in a container they alone may be seen.
@@ -95,8 +121,12 @@ def _disks(state: Path, engine: SwarmEngine) -> list[FileSystem]:
 
 
 def _instance(state: Path) -> str:
-    """The id of this state folder, made once."""
-    path = state / "instance"
-    if not path.is_file():
-        write_durably(path, secrets.token_hex(8).encode())
-    return path.read_text().strip()
+    """The id of this state folder; of one that nothing was made in yet, an id that nothing in Docker has."""
+    try:
+        return (state / "instance").read_text().strip() or _NO_INSTANCE
+    except (FileNotFoundError, NotADirectoryError):
+        return _NO_INSTANCE
+    except (OSError, UnicodeDecodeError) as error:
+        raise HostProblem(
+            f"{state / 'instance'} cannot be read: {error}.", mend="look at the disk.", code="state-not-readable"
+        ) from error

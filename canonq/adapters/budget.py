@@ -138,8 +138,7 @@ class Budget:
         found = []
         for path in sorted(self._folder.glob("[!.]*.json")):
             if not is_held(path.with_suffix(".lock")):
-                _forget(path)
-                continue
+                continue  # who looks removes nothing; who reserves does
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it ended at this moment
                 kept = json.loads(path.read_text())
                 need, taken = (Need(**kept[name]) for name in ("need", "taken"))
@@ -154,8 +153,8 @@ class Budget:
                 self._clear()
 
     def _clear(self) -> None:
-        """Remove what killed work left of its files: locks without a reservation, half-written ones. Call it in one's turn."""
-        for path in [*self._folder.glob("*.lock"), *self._folder.glob(".*.json.*")]:
+        """Remove what killed work left of its files: reservations, locks, half-written ones. Call it in one's turn."""
+        for path in [*self._folder.glob("*.json"), *self._folder.glob("*.lock"), *self._folder.glob(".*.json.*")]:
             owner = self._folder / f"{path.name.lstrip('.').partition('.')[0]}.lock"
             if path.name != "turn.lock" and not is_held(owner):
                 path.unlink(missing_ok=True)

@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from canonq.adapters.files import told
+from canonq.adapters.gitprogram import GitProgram
 from canonq.adapters.programs import plain_environment, read
+from canonq.core.addresses import masked
 from canonq.core.enrolment import Enrolment, circle, parse_enrolment
-from canonq.core.errors import CanonqError, EnrolmentInvalid, HollowSweep, WrongUse
+from canonq.core.errors import CanonqError, EnrolmentInvalid, HollowSweep, HostProblem, WrongUse
 from canonq.core.names import RECIPE_NAME, recipe_name, shown
 from canonq.core.text import did_you_mean, ended
+from canonq.ports import Ended
 
 ENROLMENT_FILE = "recipe.toml"
 NO_CHECKOUT = "not a git checkout"
@@ -25,6 +28,7 @@ _OURS = frozenset({"hooks.py", "install_steps.sh", "compose.canonq.yml"})
 _READINGS = 5  #: how often an enrolment is read that changes while it is
 _GIT_LIMIT = 30.0  #: seconds
 _MOST_NAMED = 30  #: recipes in one sentence
+_PULLED = "refs/canonq/pulled"  #: what was fetched for `pull`; not the remote's own branch, which is the person's to fetch
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,12 @@ class Enrolled:
 
 
 class Checkout:
-    """Reads enrolments; writes nothing."""
+    """Reads enrolments; writes nothing, but for `pull`."""
 
-    def __init__(self, repo: Path | None, readings: Path | None = None) -> None:
+    def __init__(self, repo: Path | None, readings: Path | None = None, git: GitProgram | None = None) -> None:
         self._repo = repo
         self._readings = readings  #: enrolments that were kept when a sweep began
+        self._program = git  #: with its limits and credentials, for what is asked of a remote
 
     @property
     def root(self) -> Path:
@@ -155,7 +160,7 @@ class Checkout:
 
     def reading(self, readings: Path) -> Checkout:
         """The same checkout, with the enrolments that were kept as they were when they were."""
-        return Checkout(self._repo, readings)
+        return Checkout(self._repo, readings, self._program)
 
     def _read(self, folder: Path) -> Enrolment:
         path = folder / ENROLMENT_FILE
@@ -208,24 +213,68 @@ class Checkout:
 
     def behind(self) -> str | None:
         """What its remote has for its branch and it has not, as a sentence; None when it has all, or that cannot be told."""
-        branch = (self._git("symbolic-ref", "--short", "HEAD") or "").strip()
-        remote = (self._git("remote") or "").partition("\n")[0].strip()
-        if not branch or not remote:
+        tracked = self.tracked()
+        if tracked is None:
             return None
-        newest = (self._git("ls-remote", "--heads", remote, branch) or "").partition("\t")[0]
+        branch, remote, theirs = tracked
+        listed = (self._git("ls-remote", remote, theirs) or "").splitlines()
+        newest = next((line.partition("\t")[0] for line in listed if line.endswith(f"\t{theirs}")), "")
         if not newest or self._git("merge-base", "--is-ancestor", newest, "HEAD") is not None:
             return None
         return f"The checkout {self.root} is behind its remote: {branch} is at {newest[:12]} there."
 
+    def tracked(self) -> tuple[str, str, str] | None:
+        """The branch that is checked out, its remote, and what it follows there; None when it follows nothing."""
+        branch = (self._git("symbolic-ref", "--quiet", "--short", "HEAD") or "").strip()
+        remotes = (self._git("remote") or "").split()
+        if not branch or not remotes:
+            return None
+        # A branch may track one of another name, on another remote than the first.
+        remote = (self._git("config", f"branch.{branch}.remote") or "").strip() or remotes[0]
+        return branch, remote, (self._git("config", f"branch.{branch}.merge") or "").strip() or f"refs/heads/{branch}"
+
+    def pull(self) -> None:
+        """Go forward to what the branch that is checked out follows; HostProblem when that cannot be done, and nothing is then.
+
+        What somebody has changed or committed here is left alone: there is no merging.
+        """
+        tracked = self.tracked()
+        if tracked is None:
+            raise _not_pulled(
+                self.root, "it follows no branch of a remote", "make it a git clone on a branch, or set pull = false."
+            )
+        _, remote, theirs = tracked
+        folder = Path((self._git("rev-parse", "--absolute-git-dir") or "").strip())
+        url = (self._git("remote", "get-url", remote) or "").strip()
+        if url.startswith(("./", "../")):
+            url = os.path.normpath(Path((self._git("rev-parse", "--show-toplevel") or "").strip()) / url)
+        program = self._program or GitProgram()
+        fetched = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", url, f"+{theirs}:{_PULLED}")
+        ended = program.transfer(folder, url, *fetched)
+        if ended.status == 0:
+            ended = self._ask("merge", "--ff-only", "--quiet", _PULLED, harmless=False)
+        if ended.status != 0:
+            said = " ".join(masked(ended.errors or ended.output).split())[-300:]
+            raise _not_pulled(
+                self.root,
+                said or "git gave no reason",
+                "run `git pull` there; what was changed or committed there may be in the way.",
+            )
+
     def _git(self, *arguments: str) -> str | None:
         """What a git command says about the checkout, whoever owns it; None when it fails."""
-        # What runs from this folder is trusted; git need not mistrust its owner, and a file system monitor is not asked for.
-        command = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-C", str(self.root), *arguments]
         try:
-            ended = read(command, timeout=_GIT_LIMIT, env=plain_environment(GIT_TERMINAL_PROMPT="0"), harmless=True)
+            ended = self._ask(*arguments)
         except CanonqError:
             return None
         return ended.raw.decode(errors="replace") if ended.status == 0 else None
+
+    def _ask(self, *arguments: str, harmless: bool = True) -> Ended:
+        # What runs from this folder is trusted; git need not mistrust its owner, and neither a file system monitor nor a hook is
+        # asked for.
+        options = ("safe.directory=*", "core.fsmonitor=false", "core.hooksPath=/dev/null")
+        command = ["git", *(part for option in options for part in ("-c", option)), "-C", str(self.root), *arguments]
+        return read(command, timeout=_GIT_LIMIT, env=plain_environment(GIT_TERMINAL_PROMPT="0"), harmless=harmless)
 
     def revision(self) -> str:
         """Commit of the checkout with `+U` when it has changes, whoever owns it; NO_CHECKOUT when it is none."""
@@ -233,6 +282,10 @@ class Checkout:
         if commit is None:
             return NO_CHECKOUT
         return f"{commit.strip()[:12]}{'+U' if self._git('status', '--porcelain') else ''}"
+
+
+def _not_pulled(root: Path, why: str, mend: str) -> HostProblem:
+    return HostProblem(f"The checkout {root} could not be brought up to date: {why}.", mend=mend, code="checkout-not-pulled")
 
 
 def _may_be_one(entry: os.DirEntry[str]) -> bool:

@@ -82,14 +82,17 @@ def sync_folder(path: Path) -> None:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a living process holds this lock file; one that is not there is held by nobody."""
+    """Whether a living process holds this lock file; one that is not there is held by nobody.
+
+    Who looks need not be allowed to write. Where even looking is not allowed it may be held, and is taken to be.
+    """
     try:
-        with lock.open("r+") as file:
+        with lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return False
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):
         return True
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

@@ -337,6 +337,15 @@ class GitRepos:
         """See ports.Repos.elsewhere."""
         return GitRepos(root, self.git)
 
+    def copied(self, recipe: str, root: Path) -> GitRepos:
+        """See ports.Repos.copied. Whoever is changing the clone is waited for."""
+        folder = self._root / recipe
+        with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
+            lock = stack.enter_context((folder / "lock").open("rb"))
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            shutil.copytree(folder, root / recipe, symlinks=True)
+        return self.elsewhere(root)
+
     def is_annotated(self, recipe: str, tag: str) -> bool:
         """Whether the tag is an object of its own, with an author and a message."""
         ended = self.git.local(self.clone(recipe), "cat-file", "-t", f"{TAGS}{tag}")

@@ -20,7 +20,7 @@ import redis
 from redis.exceptions import LockError, LockNotOwnedError, RedisError
 from redis.lock import Lock
 
-from canonq.adapters.files import told, write_durably
+from canonq.adapters.files import is_held, told, write_durably
 from canonq.core.errors import HostProblem, LockLost
 from canonq.core.names import recipe_name
 from canonq.ports import Lane
@@ -110,6 +110,10 @@ class RedisLocks:
             over.set()
             renewal.join()
             held.lose()
+
+    def is_held(self, recipe: str, lane: Lane = "registry") -> bool:
+        """Whether a living process of this host holds one lane of the recipe; asks its file lock, and changes nothing."""
+        return is_held(self._warm / recipe_name(recipe) / f"{lane}.lock")
 
     def holder(self, recipe: str) -> dict[str, Any] | None:
         """Who holds the recipe's registry, or runs it, since when."""

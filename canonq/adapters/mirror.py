@@ -11,7 +11,7 @@ from canonq.core.addresses import moved
 from canonq.core.errors import SyncFailed, TimedOut
 from canonq.core.mirror import Change, changes, kept_as, losses, told
 from canonq.core.text import readable
-from canonq.ports import Mirrored
+from canonq.ports import Mirrored, Repos
 
 #: Refs in one push: a command's arguments are limited, and so is what a forge likes to take at once.
 _BATCH = 400
@@ -25,6 +25,11 @@ class Mirrors:
 
     def __init__(self, repos: GitRepos) -> None:
         self._repos = repos
+
+    def over(self, repos: Repos) -> Mirrors:
+        """See ports.Mirrors.over."""
+        assert isinstance(repos, GitRepos)
+        return Mirrors(repos)
 
     def bring(self, recipe: str, url: str, branch: str, dry_run: bool = False) -> Mirrored:
         """See ports.Mirrors.bring."""

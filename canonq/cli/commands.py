@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import time
@@ -43,7 +44,7 @@ from canonq.flows.sweep import open_sweep, who
 from canonq.flows.sweep import stop as stop_sweep
 from canonq.flows.world import World
 from canonq.settings import Settings, load_settings
-from canonq.wiring import live
+from canonq.wiring import live, looking
 from workers import tree as process_tree
 from workers import webhook as webhook_server
 from workers.broker import check_broker
@@ -77,7 +78,8 @@ def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
             require_workers(app, _queues(world, names) | {LIGHT}, wait=wait)
         opened = open_sweep(world, recipes, awaited=wait or tree is not None)
         if not as_json:
-            click.echo(f"Sweep {opened.sweep} of {len(names)} recipes.", err=True)
+            enrolled = world.sweeps.read(opened.sweep)["enrolled"]
+            click.echo(f"Sweep {opened.sweep} of {len(enrolled)} recipes.", err=True)
         try:
             _enqueue(app, app.signature("canonq.sweep", args=[list(recipes), opened.sweep]))
         except (CanonqError, OperationalError) as error:
@@ -154,7 +156,7 @@ def _enqueue(app: Celery, what: Signature[Any]) -> Any:
 @json_option
 def plan(as_json: bool) -> ExitStatus:
     """Say what a sweep would do and why; nothing of a recipe is changed."""
-    found = plan_flow.plan(live())
+    found = plan_flow.plan(looking())
     rows = found["recipes"]
     if as_json:
         print_json(found)
@@ -183,7 +185,7 @@ def _mib(count: int | None) -> str | None:
 def status(recipe: str | None, as_json: bool) -> ExitStatus:
     """Show canonicals, last verdicts and what is running."""
     settings = load_settings()
-    found = status_flow.status(live(settings), recipe, _due_since(settings))
+    found = status_flow.status(looking(settings), recipe, _due_since(settings))
     told = ExitStatus(found.pop("exit_status"))
     if as_json:
         print_json(found)
@@ -309,7 +311,7 @@ def promote(recipe: str, again: bool, reason: str | None, as_json: bool) -> Exit
 @json_option
 def verify(recipe: str | None, as_json: bool) -> ExitStatus:
     """Check records, snapshots, checksums and retained volumes."""
-    world = live()
+    world = looking()
     rows = status_flow.verify(world, world.checkout.enrolment(recipe).recipe if recipe else None)
     if as_json:
         print_json({"recipes": rows})
@@ -369,17 +371,16 @@ def restore(recipe: str, stack: str, to: str | None, remove: bool, as_json: bool
 
 @canonq.command()
 @click.argument("recipes", nargs=-1, metavar="[RECIPE]...")
-@click.option("--dry-run", is_flag=True, help="Leave mirror and forge as they are, and say what would be done there.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be done to clone, mirror and forge; nothing is changed, here or there."
+)
 @click.option("--accept-moved", "moved", metavar="TAG", help="Take what this tag of the one recipe names now for what it names.")
 @json_option
 def sync(recipes: tuple[str, ...], dry_run: bool, moved: str | None, as_json: bool) -> ExitStatus:
     """Bring clones, mirrors and pull requests in line with upstream, now; all enrolled recipes, or those named."""
-    world = live()
-    if moved is not None:
-        if len(recipes) != 1:
-            raise WrongUse("--accept-moved is about one recipe.", mend="name it.")
-        sync_flow.accept_moved(world, recipes[0], moved)
-    rows = sync_flow.sync_all(world, recipes, dry_run=dry_run)
+    if moved is not None and len(recipes) != 1:
+        raise WrongUse("--accept-moved is about one recipe.", mend="name it.")
+    rows = sync_flow.sync_all(looking() if dry_run else live(), recipes, dry_run=dry_run, moved=moved)
     if as_json:
         print_json({"dry_run": dry_run, "recipes": rows})
     else:
@@ -387,7 +388,7 @@ def sync(recipes: tuple[str, ...], dry_run: bool, moved: str | None, as_json: bo
         cells = [
             [r["recipe"], r["state"], r["latest"], "yes" if r["changed"] else "", r["pushed"] or "", r["detail"]] for r in rows
         ]
-        print_table("Sync (nothing is changed on mirrors and forge)" if dry_run else "Sync", columns, cells)
+        print_table("Sync (nothing was changed)" if dry_run else "Sync", columns, cells)
         for row in rows:
             for note in row["notes"]:
                 click.echo(f"{row['recipe']}: {note}")
@@ -427,7 +428,7 @@ def webhook() -> ExitStatus:
 def doctor(as_json: bool) -> ExitStatus:
     """Check everything a sweep needs, and say how to mend each."""
     settings = load_settings()
-    checks = doctor_flow.doctor(live(settings), _due_since(settings))
+    checks = doctor_flow.doctor(looking(settings), _due_since(settings))
     if as_json:
         print_json({"checks": checks})
     else:
@@ -444,7 +445,7 @@ def doctor(as_json: bool) -> ExitStatus:
 @json_option
 def janitor(dry_run: bool, as_json: bool) -> ExitStatus:
     """Remove what dead work left, and what is beyond `keep` and `keep_runs`; never the canonical or what is not canonq's."""
-    with locks_for(load_settings()) as world:
+    with contextlib.nullcontext(looking()) if dry_run else locks_for(load_settings()) as world:
         lines = room_flow.tidy(world, dry_run=dry_run)
     if as_json:
         print_json({"dry_run": dry_run, "removed": lines})

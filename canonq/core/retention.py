@@ -77,12 +77,14 @@ class Retention:
 
 
 def retain(present: str | None, found: Sequence[Generation], keep: int) -> Retention:
-    """Keep the last `keep` canonicals of the present one's lineage; where there are fewer, what was rolled back fills up.
+    """Keep the last `keep` canonicals of the present one's lineage; where there are fewer, others fill up, and what was rolled
+    back comes last: it pushes nobody out, also where the rollback went past several.
 
     One whose record cannot be read takes nobody's place; it goes when all that are kept are newer.
     """
     line = lineage(present, found)
-    rest = [one for one in _newest_first(found) if one not in line and one.record is not None]
+    others = [one for one in _newest_first(found) if one not in line and one.record is not None]
+    rest = sorted(others, key=lambda one: _was_left(one, found))
     kept = [*line, *rest][: max(1, keep)]
     oldest = min((one.fence for one in kept), default=0)
     gone = [(one, f"the last {keep} are kept") for one in [*line, *rest] if one not in kept]
@@ -92,6 +94,16 @@ def retain(present: str | None, found: Sequence[Generation], keep: int) -> Reten
         if one.record is None and one.name != present and 0 < one.fence < oldest and len(kept) >= keep
     ]
     return Retention(kept, gone)
+
+
+def _was_left(one: Generation, found: Sequence[Generation]) -> bool:
+    """Whether a person went back from it, and nobody to it since, by what any record says."""
+    present = max(known.fence for known in (one.record, one.mark) if known is not None)
+    named = one.record or one.mark
+    assert named is not None
+    backs = (back for each in found for known in (each.record, each.mark) if known is not None for back in known.rolled_back)
+    left = (back for back in backs if (back.version, back.commit) == (named.version, named.commit))
+    return any(back.fence == 0 or present < back.fence for back in left)
 
 
 def _newest_first(found: Sequence[Generation]) -> list[Generation]:

@@ -60,15 +60,12 @@ def _checkout(world: World) -> Iterator[Check]:
 
 def _checkout_age(world: World) -> Iterator[Check]:
     folder = str(world.checkout.root)
-    branch = _git(folder, "symbolic-ref", "--quiet", "--short", "HEAD").output.strip()
-    remotes = _git(folder, "remote").output.split()
-    if not branch or not remotes:
-        why = "is on no branch" if remotes else "has no remote to compare with"
+    follows = world.checkout.tracked()
+    if follows is None:
+        why = "is on no branch" if _git(folder, "remote").output.split() else "has no remote to compare with"
         yield Check("checkout age", "warning", f"the checkout {why}", "make it a git clone on a branch.")
         return
-    # A branch may track one of another name, on another remote than the first.
-    remote = _git(folder, "config", f"branch.{branch}.remote").output.strip() or remotes[0]
-    tracked = _git(folder, "config", f"branch.{branch}.merge").output.strip() or f"refs/heads/{branch}"
+    branch, remote, tracked = follows
     asked = _git(folder, "ls-remote", remote, tracked)
     newest = next((line.split("\t")[0] for line in asked.output.splitlines() if line.endswith(f"\t{tracked}")), "")
     if asked.status != 0 or not newest:

@@ -156,8 +156,8 @@ def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
     """Warm leftovers of every recipe that nobody holds; one whose record cannot be read is left as it is."""
     done = []
     for recipe in world.registry.begun():
-        with contextlib.suppress(HostProblem, RecordUnreadable), world.locks.hold(recipe, "janitor") as held:
-            if held is None:
+        with contextlib.suppress(HostProblem, RecordUnreadable), _mine(world, recipe, dry_run=dry_run) as mine:
+            if not mine:
                 continue
             record = world.registry.read(recipe)
             if record is None and lost_record(world, recipe):
@@ -170,6 +170,16 @@ def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
             if record is not None:
                 done += [f"{recipe}: {said} {line}" for line in retire(world, recipe, record, dry_run=dry_run)]
     return done
+
+
+@contextlib.contextmanager
+def _mine(world: World, recipe: str, *, dry_run: bool) -> Iterator[bool]:
+    """Whether nobody else is at a recipe's registry. Who only looks takes no lock: a promotion would find it taken."""
+    if dry_run:
+        yield not world.locks.is_held(recipe)
+        return
+    with world.locks.hold(recipe, "janitor") as held:
+        yield held is not None
 
 
 def _together(found: Iterable[Mapping[str, list[str]]]) -> dict[str, list[str]]:

@@ -90,8 +90,9 @@ def open_sweep(
     """
     _speaks_with_docker(world)
     named = bool(recipes) if named is None else named
-    enrolled, wanted = who(world, recipes)
     sweep = sweep or world.new_id()
+    stale = _pull(world) if world.settings.checkout.pull and not recipes and not world.sweeps.read(sweep) else []
+    enrolled, wanted = who(world, recipes)
     if not world.sweeps.read(sweep):
         world.sweeps.open(
             sweep,
@@ -103,7 +104,7 @@ def open_sweep(
                 "awaited": awaited,
                 "checkout": str(world.checkout.root),
                 "revision": world.checkout.revision(),
-                "findings": [] if recipes else [*_findings(world, enrolled), *_missed(world, night_before)],
+                "findings": [] if recipes else [*stale, *_findings(world, enrolled), *_missed(world, night_before)],
             },
         )
         log.warning("Sweep %s: %s enrolled: %s; %s switched off; at revision %s", sweep, len(wanted), ", ".join(wanted),
@@ -119,6 +120,16 @@ def open_sweep(
         _settle_unreadable(world, sweep, name)
     chains = tuple(enrolled.recipes[name] for name in wanted if name in enrolled.recipes and name not in settled)
     return Opened(sweep, chains, named)
+
+
+def _pull(world: World) -> list[str]:
+    """Bring the checkout up to date, before anybody is read from it; what to tell where that failed: it is swept as it is."""
+    try:
+        with world.host.sole("checkout"):
+            world.checkout.pull()
+    except CanonqError as error:
+        return [str(error)]
+    return []
 
 
 def _findings(world: World, enrolled: Enrolled) -> list[str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from canonq.core.addresses import address, identity, moved
@@ -72,8 +76,14 @@ def sync(world: World, recipe: object, *, sweep: str | None = None, named: bool 
     )
 
 
-def sync_all(world: World, recipes: Sequence[object] = (), *, dry_run: bool = False) -> list[dict[str, Any]]:
-    """Sync recipes one after the other, all enrolled ones when none is named; a row for each, whatever became of it."""
+def sync_all(
+    world: World, recipes: Sequence[object] = (), *, dry_run: bool = False, moved: str | None = None
+) -> list[dict[str, Any]]:
+    """Sync recipes one after the other, all enrolled ones when none is named; a row for each, whatever became of it.
+
+    `moved`: a tag of the one recipe named, that is taken for what it names now. `dry_run` changes nothing, here or elsewhere:
+    it is played on copies of the clones.
+    """
     enrolled = world.checkout.enrolled()
     rows = []
     for name in [world.checkout.enrolment(recipe).recipe for recipe in recipes] or enrolled.names:
@@ -81,13 +91,29 @@ def sync_all(world: World, recipes: Sequence[object] = (), *, dry_run: bool = Fa
         try:
             if name in enrolled.broken:
                 raise enrolled.broken[name]
-            done = sync(world, name, dry_run=dry_run)
+            with _played(world, name, dry_run=dry_run) as there:
+                if moved is not None:
+                    accept_moved(there, name, moved)
+                done = sync(there, name, dry_run=dry_run)
             row |= done.model_dump(mode="json", include={"branch", "head", "tags", "latest", "changed", "pushed", "notes"})
         except CanonqError as error:
+            if moved is not None and isinstance(error, WrongUse):
+                raise
             row |= {"state": "error", "reason": error.code, "cause": error.cause or None, "detail": str(error)}
             row |= {"branch": None, "head": None, "tags": None, "latest": None, "changed": False, "pushed": 0, "notes": []}
         rows.append(row)
     return rows
+
+
+@contextlib.contextmanager
+def _played(world: World, recipe: str, *, dry_run: bool) -> Iterator[World]:
+    """The world in which a recipe is synced: with `dry_run` one that has a copy of its clone, for as long as the block lasts."""
+    if not dry_run:
+        yield world
+        return
+    with tempfile.TemporaryDirectory(prefix="canonq-") as folder:
+        repos = world.repos.copied(recipe, Path(folder))
+        yield replace(world, repos=repos, mirrors=world.mirrors.over(repos))
 
 
 def addresses(world: World, enrolment: Enrolment) -> tuple[str, str | None]:

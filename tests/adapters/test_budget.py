@@ -115,6 +115,8 @@ def test_a_reservation_ends_with_its_process_even_when_that_is_killed(tmp_path: 
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert budget(tmp_path).reserved() == []
+    assert list(tmp_path.glob("*.json")), "who only asks removes nothing"
+    budget(tmp_path).tidy()
     assert not list(tmp_path.glob("*.json"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from git.repo import Repo
 
 from canonq.adapters.checkout import Checkout
-from canonq.core.errors import CanonqError, Fault, HollowSweep
+from canonq.core.errors import CanonqError, Fault, HollowSweep, HostProblem
 
 TOML = 'upstream = "https://git.example.org/x.git"\n'
 
@@ -175,3 +176,55 @@ def test_a_checkout_says_when_it_is_behind_its_remote(tests: Path, tmp_path: Pat
     told = checkout(tests).behind()
     assert told is not None
     assert theirs.head.commit.hexsha[:12] in told
+
+
+# -- going forward to what the remote has -------------------------------------------------------------------
+
+
+@pytest.fixture
+def theirs(tests: Path, tmp_path: Path) -> Repo:
+    """The remote of the checkout, one commit ahead of it: `blog` is enrolled there."""
+    ours = Repo.init(tests.parent, initial_branch="main")
+    ours.git.add("--all")
+    ours.git.commit("--allow-empty", "--message", "one")
+    made = ours.clone(tmp_path / "theirs")
+    ours.create_remote("origin", str(tmp_path / "theirs"))
+    folder = tmp_path / "theirs" / "tests" / "blog"
+    folder.mkdir(parents=True)
+    (folder / "recipe.toml").write_text('upstream = "/x"\n')
+    made.git.add("--all")
+    made.git.commit("--message", "two")
+    return made
+
+
+def test_a_pull_goes_forward_runs_no_hook_and_is_done_when_there_is_nothing_new(tests: Path, theirs: Repo) -> None:
+    hook = tests.parent / ".git" / "hooks" / "post-merge"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {tests.parent}/hooked\n")
+    hook.chmod(0o755)
+    for _ in range(2):
+        checkout(tests).pull()
+        assert checkout(tests).behind() is None
+        assert "blog" in checkout(tests).enrolled().names
+    assert not (tests.parent / "hooked").exists()
+
+
+@pytest.mark.parametrize("way", ["diverged", "in the way", "remote is gone", "no branch"])
+def test_a_checkout_that_cannot_go_forward_is_left_as_it_is_and_says_why(way: str, tests: Path, theirs: Repo) -> None:
+    ours = Repo(tests.parent)
+    if way == "diverged":
+        ours.git.commit("--allow-empty", "--message", "mine")
+    elif way == "in the way":
+        (tests / "blog").mkdir(exist_ok=True)
+        (tests / "blog" / "recipe.toml").write_text("mine = true\n")
+    elif way == "remote is gone":
+        shutil.rmtree(str(theirs.working_dir))
+    else:
+        ours.git.checkout("--detach")
+    before = ours.head.commit.hexsha
+    with pytest.raises(HostProblem) as caught:
+        checkout(tests).pull()
+    assert (caught.value.code, str(tests.parent) in caught.value.what) == ("checkout-not-pulled", True)
+    assert ours.head.commit.hexsha == before
+    if way == "in the way":
+        assert (tests / "blog" / "recipe.toml").read_text() == "mine = true\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,10 @@ from canonq.adapters.redis_server import embedded_redis
 from canonq.cli.waiting import await_result, told_by_task
 from canonq.core.errors import CanonqError, EnrolmentInvalid, HollowSweep, HostProblem, RecipeProblem, TagMoved
 from canonq.settings import Settings
+from canonq.wiring import live
+from tests.core.test_decide import canonical
+from tests.core.test_gate import verdict
+from tests.flows.conftest import Whoever
 from tests.support import Ended, Installation, make_recipe
 from workers.factory import HEAVY, LIGHT, make_app
 from workers.steps import StepFailed
@@ -74,6 +79,37 @@ def test_a_bare_word_is_the_recipe_and_the_answer_is_json(installed: Installatio
     answer = installed.celery("result", called.out.strip(), "--timeout", str(LIMIT), timeout=2 * LIMIT)
     assert answer.status == 0, answer.err
     assert (answer.json["recipe"], answer.json["outcome"], answer.json["reason"]) == ("custom-html", "refused", "no-verdict")
+
+
+def test_a_canonical_is_asked_for_anew_at_the_command_line_and_by_a_call(installed: Installation) -> None:
+    """The gate's answer shows that the word came through: only with it does it ask for a new run of the canonical's version."""
+    world = live(Settings(repo=installed.checkout, state=installed.state, redis_url=SecretStr("redis://127.0.0.1:1/0")))
+    present = canonical("1.0.0+1.0", "a" * 40).model_copy(update={"recipe": "custom-html", "run": verdict().run})
+    world.registry.write(present, Whoever())
+    old = verdict(recipe="custom-html", version="1.0.0+1.0", commit="a" * 40, fence=present.fence)
+    world.runs.make("custom-html", old.run)
+    world.runs.record(old)
+    try:
+        again = '{"again": {"by": "ada", "reason": "its data went bad"}}'
+        called = installed.celery("call", "canonq.promote", "--args", "custom-html", "--kwargs", again)
+        assert called.status == 0, called.err
+        answer = installed.celery("result", called.out.strip(), "--timeout", str(LIMIT), timeout=2 * LIMIT).json
+        assert answer["outcome"] == "refused"
+        assert any(reason.startswith("not-a-new-run: ") for reason in answer["reasons"]), answer
+        typed = installed.canonq("promote", "custom-html", "--again", "--reason", "its data went bad")
+        assert typed.status == 1, typed.err
+        assert "not-a-new-run" in typed.out
+        plain = installed.canonq("promote", "custom-html", "--json")
+        assert plain.json["outcome"] == "already"
+        for wrong in (["--again"], ["--reason", "x"], ["--again", "--reason", " "]):
+            assert "belong together" in installed.canonq("promote", "custom-html", *wrong).err
+        nobody = '{"again": {"by": "", "reason": "x"}}'
+        called = installed.celery("call", "canonq.promote", "--args", "custom-html", "--kwargs", nobody)
+        answer = installed.celery("result", called.out.strip(), "--timeout", str(LIMIT), timeout=2 * LIMIT).json
+        assert (answer["state"], answer["code"]) == ("failed", "bad-argument")
+    finally:
+        shutil.rmtree(installed.state / "warm")
+        shutil.rmtree(installed.state / "runs")
 
 
 def test_celery_beside_canonq_knows_its_tasks_though_no_app_is_named(installed: Installation, client: redis.Redis) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from git.repo import Repo
 
+from canonq.cli.commands import canonq
 from tests.support import Installation, make_recipe, release
 
 TAG = "1.0.0+1.0"
@@ -59,6 +62,74 @@ def test_a_moved_tag_is_accepted_for_one_recipe_by_name(installed: Installation)
     assert installed.canonq("sync", "--accept-moved", TAG).status == 2
     assert installed.canonq("sync", "good", "--accept-moved", "9.9.9").status == 2
     assert installed.canonq("sync", "good", "--accept-moved", TAG).status == 0
+
+
+def test_a_dry_run_accepts_fetches_and_writes_nothing(installed: Installation) -> None:
+    installed.canonq("sync")
+    upstream = Repo(installed.root / "upstream")
+    upstream.git.commit("--allow-empty", "-qm", "x")
+    upstream.git.tag("-f", TAG)
+    before = snapshot(installed.root)
+    dry = installed.canonq("sync", "good", "--dry-run", "--accept-moved", TAG, "--json")
+    (row,) = dry.json["recipes"]
+    assert (dry.status, row["state"], row["changed"]) == (0, "ok", True), "it says what would be"
+    assert any("would be pushed" in note for note in row["notes"])
+    assert installed.canonq("sync", "good", "--dry-run", "--accept-moved", "9.9.9").status == 2
+    assert snapshot(installed.root) == before
+    assert installed.canonq("sync", "good").status == 3, "nothing was accepted"
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """All files with when they were written and what is in them."""
+    return {
+        str(path.relative_to(folder)): (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in folder.rglob("*")
+    }
+
+
+LOOKING = (["status"], ["status", "good"], ["plan"], ["verify"], ["doctor"], ["janitor", "--dry-run"], ["sync", "--dry-run"])
+
+
+def test_who_only_looks_writes_nothing_also_where_nothing_is_yet(installed: Installation) -> None:
+    for arguments in LOOKING:
+        assert "Traceback" not in installed.canonq(*arguments).err
+    assert not installed.state.exists()
+    installed.canonq("sync")
+    (installed.state / "work" / "20260617T050314Z-good-abcdef").mkdir(parents=True)
+    (installed.state / "warm" / "good").mkdir(parents=True)
+    dead = installed.state / "locks" / "disk" / "0123456789ab.json"
+    dead.parent.mkdir(parents=True, exist_ok=True)
+    dead.write_text("{}")
+    before = snapshot(installed.root)
+    for arguments in LOOKING:
+        installed.canonq(*arguments)
+        assert snapshot(installed.root) == before, arguments
+
+
+def test_who_may_not_write_may_look(installed: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed.canonq("sync")
+    owner = installed.state / "work" / "20260617T050314Z-good-abcdef"
+    owner.mkdir(parents=True, mode=0o700)
+    (owner / "alive").write_text("")
+    for path in [installed.state, *installed.state.rglob("*")]:
+        if path != owner:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+    for name, value in installed.environment.items():
+        monkeypatch.setenv(name, value)
+    for folder in [installed.root, *installed.root.parents[:-2]]:
+        folder.chmod(folder.stat().st_mode | 0o055)
+    as_root = os.geteuid() == 0  # to whom nothing is forbidden
+    try:
+        if as_root:
+            os.seteuid(65534)
+        for arguments in (["status"], ["plan"], ["verify"]):
+            ended = CliRunner().invoke(canonq, arguments, standalone_mode=False, catch_exceptions=False)
+            assert int(ended.return_value) == 0, ended.output
+    finally:
+        if as_root:
+            os.seteuid(0)
+        for path in [installed.state, *installed.state.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def test_a_plan_and_a_sync_of_nobody_are_hollow(tmp_path: Path) -> None:

@@ -69,6 +69,18 @@ def test_what_was_rolled_back_stays_where_there_is_a_place() -> None:
     assert names(retain("a", [*found, kept("c", 3, "b")], 2).keep) == ["a", "c"]
 
 
+def test_one_that_a_rollback_went_past_is_not_pushed_out_by_the_one_it_left() -> None:
+    """a, b, c; from c back to a; then d: b was never rolled back, c was."""
+    left = RolledBack(by="ada", at="20260617T050314Z", reason="x", version=record("c", 3).version, commit="a" * 40, fence=4)
+    back = record("a", 4, rolled_back=[left])
+    found = [Generation("a", record("a", 1), back), kept("b", 2, "a"), kept("c", 3, "b"), kept("d", 5, "a")]
+    retention = retain("d", found, 3)
+    assert (names(retention.keep), [one.name for one, _ in retention.drop]) == (["d", "a", "b"], ["c"])
+    gone_forward = Generation("c", record("c", 3, "b"), record("c", 5, "b"))
+    found = [found[0], found[1], gone_forward, kept("d", 6, "c")]
+    assert names(retain("d", found, 2).keep) == ["d", "c"], "who went to it again did not leave it"
+
+
 def test_going_back_never_goes_forward() -> None:
     found = [kept("a", 1), kept("b", 2, "a"), kept("c", 3, "b")]
     assert names(going_back(record("c", 3), "c", found)) == ["b", "a"]

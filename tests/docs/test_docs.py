@@ -20,7 +20,15 @@ from canonq.core.names import DOCKER_NAME_LIMIT
 from canonq.core.records import Canonical, Promotion, Synced, Verdict
 from canonq.core.records import Decision as DecisionValue
 from canonq.flows.evidence import masked
-from canonq.settings import ForgeSettings, GitSettings, IngressSettings, Settings, WebhookSettings, load_settings
+from canonq.settings import (
+    CheckoutSettings,
+    ForgeSettings,
+    GitSettings,
+    IngressSettings,
+    Settings,
+    WebhookSettings,
+    load_settings,
+)
 from tests.support import ROOT, ours
 from workers.factory import HARD_LIMIT, VISIBILITY_TIMEOUT, make_app
 from workers.tree import STOP_LIMIT
@@ -29,6 +37,7 @@ CONFIGURATION = ROOT / "docs" / "configuration.md"
 ENROLMENT = ROOT / "docs" / "enrolment.md"
 #: Settings that are tables, each with a section of its own.
 TABLES: dict[str, type[BaseModel]] = {
+    "checkout": CheckoutSettings,
     "ingress": IngressSettings,
     "git": GitSettings,
     "forge": ForgeSettings,

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+import workers.steps
+import workers.tasks
 from canonq.adapters.locks import redis_client
 from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.snapshots import problem_of
@@ -219,6 +221,20 @@ def test_a_canonical_is_made_anew_at_its_own_version_and_says_who_and_why(scenar
     assert (record.remade.by, record.remade.reason, record.run) == ("ada", "its data went bad", done.run)
     assert scenario.kept == [B, B]
     scenario.is_clean("after it")
+
+
+def test_a_worker_makes_a_canonical_anew_when_it_is_asked_to(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.steps, "live", scenario.world)
+    scenario.released = 1
+    assert scenario.prove() == B
+    plain = workers.tasks.promote.apply(args=[RECIPE]).get()
+    assert plain["outcome"] == "already", "without the word there is nothing to do"
+    done = workers.tasks.promote.apply(args=[RECIPE], kwargs={"again": {"by": "ada", "reason": "its data went bad"}}).get()
+    assert (done["outcome"], done["reason"]) == ("promoted", "again")
+    record = scenario.is_whole("made anew by a worker", B)
+    assert record is not None
+    assert record.remade is not None
+    assert (record.remade.by, record.remade.reason) == ("ada", "its data went bad")
 
 
 # -- losses -------------------------------------------------------------------------------------------------

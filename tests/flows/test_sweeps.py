@@ -445,6 +445,33 @@ def test_a_night_without_a_sweep_is_told_by_the_next_one(place: Place) -> None:
         assert any("No sweep ran on the night of 20260616T030000Z" in line for line in found) is told, night
 
 
+def test_a_sweep_of_all_pulls_the_checkout_first_where_it_is_to_and_says_when_it_cannot(place: Place) -> None:
+    place.recipe("site")
+    place.recipe("blog")
+    ours = Repo.init(place.folder / "checkout", initial_branch="main")
+    ours.git.add("--all")
+    ours.git.commit("--message", "two of them")
+    theirs = ours.clone(place.folder / "theirs")
+    ours.create_remote("origin", str(place.folder / "theirs"))
+    (place.folder / "theirs" / "tests" / "site").rename(place.folder / "theirs" / "tests" / "_site")
+    theirs.git.add("--all")
+    theirs.git.commit("--message", "one of them")
+
+    def swept(*recipes: str) -> tuple[list[str], list[str]]:
+        record = place.world.sweeps.read(open_sweep(place.world, recipes).sweep)
+        return record["enrolled"], record["findings"]
+
+    assert swept() == (["blog", "site"], []), "by itself it pulls nothing"
+    place.settings["checkout"] = {"pull": True}
+    assert swept("site") == (["site"], []), "a person named it: what is there counts"
+    assert swept() == (["blog"], [])
+    theirs.git.commit("--allow-empty", "--message", "more")
+    ours.git.commit("--allow-empty", "--message", "mine")
+    enrolled, findings = swept()
+    assert (enrolled, len(findings)) == (["blog"], 1)
+    assert findings[0].startswith(f"The checkout {place.folder / 'checkout'} could not be brought up to date: ")
+
+
 def test_one_recipes_bad_mirror_is_no_other_recipes(place: Place) -> None:
     for name, mirror in (("site", f"{place.folder}/mirror.git"), ("wiki", "git.example.org/x")):
         place.recipe(name)

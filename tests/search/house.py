@@ -178,15 +178,17 @@ class House:
         return self
 
     def world(self) -> World:
-        """The world as a new process sees it."""
-        settings, later = self._settings, timedelta(seconds=self.offset)
+        """The world as a new process sees it: none of its adapters remembers anything, so they are made once."""
+        later = timedelta(seconds=self.offset)
         return replace(
-            live(settings),
-            engine=FakeEngine(self.root / "docker"),
-            repos=cast(Repos, TagsOnly(self.root, self.released)),
-            budget=Budget(settings.state / "locks" / "disk", lambda: 10**12, 0),
-            now=lambda: datetime.now(UTC) + later,
+            self._lasting, repos=cast(Repos, TagsOnly(self.root, self.released)), now=lambda: datetime.now(UTC) + later
         )
+
+    @functools.cached_property
+    def _lasting(self) -> World:
+        settings = self._settings
+        budget = Budget(settings.state / "locks" / "disk", lambda: 10**12, 0)
+        return replace(live(settings), engine=FakeEngine(self.root / "docker"), budget=budget)
 
     @functools.cached_property
     def _settings(self) -> Settings:
@@ -423,9 +425,10 @@ class House:
             problem = problem_of(found.snapshot) if found.snapshot else "no snapshot"
             self._hold(problem is None, f"4 the last `keep` are restorable: {tag}: {problem}, after {move}")
 
-    def _sweeps(self, move: str) -> None:
+    def _sweeps(self, move: str, last: int = 3) -> None:
+        """The last sweeps; `last`: how many. What harms an older one shows at the end, when all are looked at."""
         world = self.world()
-        for sweep in sorted(path.name for path in (self.root / "state" / "sweeps").glob("*Z-*")):
+        for sweep in sorted(path.name for path in (self.root / "state" / "sweeps").glob("*Z-*"))[-last:]:
             closed = world.sweeps.closed(sweep)
             if closed is None:
                 continue
@@ -441,6 +444,7 @@ class House:
         world = self.world()
         tidy(world)
         self.check("the last janitor")
+        self._sweeps("all moves", last=10**6)
         owned = world.engine.owned({LABEL_INSTANCE: world.instance, LABEL_KIND: "run"})
         self._hold(not any(owned.values()), f"5.4 nothing of runs stays: {owned}")
         left = [path.name for path in world.work.glob("[!.]*") if path.is_dir()] if world.work.is_dir() else []
