@@ -22,6 +22,7 @@ from canonq.adapters.mirror import Mirrors
 from canonq.adapters.registry import Registry
 from canonq.adapters.runs import Runs, Sweeps
 from canonq.core.budget import FileSystem, Kind
+from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration
 from canonq.flows.world import World
 from canonq.settings import Settings, load_settings
@@ -123,7 +124,10 @@ def _disks(state: Path, engine: SwarmEngine) -> list[FileSystem]:
 def _instance(state: Path) -> str:
     """The id of this state folder; of one that nothing was made in yet, an id that nothing in Docker has."""
     try:
-        return (state / "instance").read_text().strip() or _NO_INSTANCE
+        if found := (state / "instance").read_text().strip():
+            return found
+        mend = f"write the id that retained volumes have in their label {LABEL_INSTANCE}: without it they are nobody's."
+        raise HostProblem(f"{state / 'instance'} is empty.", mend=mend, code="state-not-readable")
     except (FileNotFoundError, NotADirectoryError):
         return _NO_INSTANCE
     except (OSError, UnicodeDecodeError) as error:

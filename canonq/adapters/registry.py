@@ -222,7 +222,7 @@ def _parse(path: Path, text: str, recipe: str) -> Canonical:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors(include_input=False))
         raise _unreadable(path, faults) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable(path, str(error)) from error
     if record.recipe != recipe:
         raise _unreadable(path, f"it is the record of '{record.recipe}'")

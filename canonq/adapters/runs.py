@@ -163,8 +163,11 @@ class Journal:
         self._folder = folder
 
     def steps(self, recipe: str) -> dict[str, Any]:
-        """step -> {started, attempts, result?} in the order in which they began."""
-        return _read(self._path(recipe))
+        """step -> {started, attempts, result?} in the order in which they began; of a file that cannot be read, none has."""
+        steps = _readable(self._path(recipe))
+        return {
+            step: entry for step, entry in steps.items() if isinstance(entry, dict) and isinstance(entry.get("attempts"), int)
+        }
 
     def begin(self, recipe: str, step: str, stamp: str) -> int:
         """Note that a step begins; how many times it has begun by now."""
@@ -221,7 +224,8 @@ class Journal:
 
     def resent(self, recipe: str) -> int:
         """How often its chain was lost and sent again."""
-        return int(_read(self._resends(recipe)).get("resent", 0))
+        resent = _readable(self._resends(recipe)).get("resent", 0)
+        return resent if isinstance(resent, int) else 0
 
     def count_resend(self, recipe: str) -> None:
         """Count one more."""
@@ -368,8 +372,9 @@ class Sweeps:
 
     def _settle_together(self, sweep: str, outcomes: Collection[Outcome]) -> None:
         path = self.folder(sweep) / _TOGETHER
+        kept = _readable(path).get("outcomes", [])
         listed = [outcome.model_dump(mode="json") for outcome in outcomes]
-        write_json(path, {"outcomes": [*_read(path).get("outcomes", []), *listed]})
+        write_json(path, {"outcomes": [*(kept if isinstance(kept, list) else []), *listed]})
 
     def closed(self, sweep: str) -> Closed | None:
         """How a sweep was closed; None as long as it is open. In a closed sweep nothing starts, settles or is tried again."""
@@ -439,7 +444,12 @@ class Sweeps:
 
     def tries(self, sweep: str, recipe: str) -> tuple[Tried, ...]:
         """What came of the tries that were taken back, oldest first."""
-        return tuple(Tried.model_validate(value) for value in _read(self._retries(sweep, recipe)).get("tries", []))
+        kept = _readable(self._retries(sweep, recipe)).get("tries", [])
+        try:
+            return tuple(Tried.model_validate(value) for value in kept)
+        except (ValidationError, TypeError) as error:
+            log.error("The tries of %s before this one are not known: %s", recipe, error)
+            return ()
 
     def keep_try(self, sweep: str, recipe: str, tried: Tried) -> None:
         """Keep one more; kept twice, as after a crash, it is one."""
@@ -453,7 +463,8 @@ class Sweeps:
 
     def outcomes(self, sweep: str) -> dict[str, Outcome]:
         """recipe -> outcome, as far as they are known; one that cannot be read, or was taken back just now, is not."""
-        together = _read(self.folder(sweep) / _TOGETHER).get("outcomes", [])
+        kept = _readable(self.folder(sweep) / _TOGETHER).get("outcomes", [])
+        together = kept if isinstance(kept, list) else []
         found = {outcome.recipe: outcome for value in together if (outcome := _outcome_in(value))}
         for path in sorted((self.folder(sweep) / "outcomes").glob("*.json")):
             try:
@@ -511,6 +522,15 @@ def _try_lock(file: IO[str]) -> bool:
     return True
 
 
+def _readable(path: Path) -> dict[str, Any]:
+    """A record that work can go on without: one that cannot be read counts as one that is not there, and is told."""
+    try:
+        return _read(path)
+    except CanonqError as error:
+        log.error("What it says counts as lost: %s", error)
+        return {}
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
@@ -519,5 +539,5 @@ def _read(path: Path) -> dict[str, Any]:
         return value
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CanonqError(f"{path} cannot be read: {error}.", mend="look at the disk.") from error

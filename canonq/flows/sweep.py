@@ -21,7 +21,7 @@ from canonq.core.budget import Need
 from canonq.core.decide import to_mend
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, ExitStatus, HostProblem, NoRoom, RecordUnreadable, WrongUse
-from canonq.core.names import recipe_name
+from canonq.core.names import RECIPE_NAME, recipe_name
 from canonq.core.outcomes import (
     HELD,
     Closed,
@@ -135,10 +135,13 @@ def _pull(world: World) -> list[str]:
 def _findings(world: World, enrolled: Enrolled) -> list[str]:
     """What a whole sweep has to tell of itself: recipes that are gone since the last one, and a checkout that is old."""
     last = world.sweeps.last_enrolled()
-    gone = set(last.get("names", [])) - {*enrolled.names, *enrolled.off}
+    names = last.get("names")
+    gone = {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+    gone -= {*enrolled.names, *enrolled.off}
     missing = sorted(name for name in gone if not world.checkout.was_removed(name, str(last.get("revision"))))
     behind, now = world.checkout.behind(), world.now().timestamp()
-    since = min(now, float(last.get("behind_since") or now)) if behind else None
+    told = last.get("behind_since")
+    since = min(now, told if isinstance(told, int | float) and told else now) if behind else None
     # Those that are missing are missed until somebody says that they are to be.
     world.sweeps.remember_enrolled([*enrolled.names, *missing], world.checkout.revision(), since)
     found = []
@@ -475,7 +478,7 @@ def summary(world: World, sweep: str, closed: Closed | None = None) -> dict[str,
 def _proven(world: World, sweep: str, outcomes: Sequence[Outcome], pending: Sequence[str]) -> list[str]:
     """Recipes whose release is green and waits to be promoted."""
     journal = world.sweeps.journal(sweep)
-    under_way = [name for name in pending if awaits_promotion(journal.steps(name))]
+    under_way = [name for name in pending if RECIPE_NAME.fullmatch(name) and awaits_promotion(journal.steps(name))]
     return sorted([*under_way, *(outcome.recipe for outcome in outcomes if is_proven(outcome))])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from canonq.adapters.runs import Journal, Runs, Sweeps
-from canonq.core.errors import CanonqError, HostProblem, WrongUse
+from canonq.core.errors import HostProblem, WrongUse
 from canonq.core.outcomes import Outcome, Tried
 from canonq.core.records import Verdict
 from tests.core.test_gate import verdict
@@ -224,13 +224,15 @@ def test_a_forgotten_recipe_begins_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("raw", ["", '{"test": {"att', "[1]"])
-def test_a_journal_that_cannot_be_read_is_named(tmp_path: Path, raw: str) -> None:
+def test_a_journal_that_cannot_be_read_is_named_and_its_steps_are_done_again(
+    tmp_path: Path, raw: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "steps" / "site.json"
     path.parent.mkdir()
     path.write_text(raw)
-    with pytest.raises(CanonqError, match=str(path)):
-        Journal(tmp_path).result("site", "test")
-    assert path.read_text() == raw
+    assert Journal(tmp_path).result("site", "test") is None
+    assert str(path) in caplog.text
+    assert Journal(tmp_path).begin("site", "test", "20260617T050314Z") == 1
 
 
 def test_outcomes_survive_being_read_again(tmp_path: Path) -> None:
