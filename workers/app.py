@@ -7,12 +7,11 @@ from typing import Any
 
 from celery.signals import beat_init, worker_init, worker_ready
 
-from canonq.adapters.checkout import Checkout
 from canonq.core.errors import CanonqError
 from canonq.flows.janitor import clean
 from canonq.settings import load_settings
 from canonq.wiring import live
-from workers.factory import make_app
+from workers.factory import make_app, say_what_runs
 from workers.upkeep import start as start_upkeep
 
 log = logging.getLogger("canonq")
@@ -22,14 +21,8 @@ app = make_app(load_settings())
 
 @worker_init.connect
 @beat_init.connect
-def _say_what_runs(**_: Any) -> None:
-    """Every process logs which checkout and revision it runs (docs/rules.md 6)."""
-    settings = load_settings()
-    checkout = Checkout(settings.repo)
-    try:
-        log.warning("Checkout %s at %s, state %s", checkout.root, checkout.revision(), settings.state)
-    except CanonqError as error:
-        log.error("%s", error)
+def _begin(**_: Any) -> None:
+    say_what_runs(load_settings())
 
 
 @worker_ready.connect

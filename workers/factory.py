@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import Celery
@@ -14,6 +15,8 @@ from canonq.core.errors import CanonqError
 from canonq.settings import Settings, load_settings
 from workers import transport
 
+log = logging.getLogger("canonq")
+
 transport.use()
 
 LIGHT, HEAVY = "light", "heavy"
@@ -23,6 +26,15 @@ FIRST, LATER = 0, 5
 #: Redis delivers again what was not acknowledged by then, even if it is still being worked on.
 HARD_LIMIT = LONGEST_RUN + 3600
 VISIBILITY_TIMEOUT = HARD_LIMIT + 1800
+
+
+def say_what_runs(settings: Settings) -> None:
+    """Every process that works logs which checkout, revision and state folder it works with (docs/rules.md 6)."""
+    checkout = Checkout(settings.repo)
+    try:
+        log.warning("Checkout %s at %s, state %s", checkout.root, checkout.revision(), settings.state)
+    except CanonqError as error:
+        log.error("%s", error)
 
 
 def make_app(settings: Settings) -> Celery:

@@ -30,6 +30,7 @@ from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers.broker import waiting_messages
+from workers.factory import say_what_runs
 from workers.steps import go_on
 
 log = logging.getLogger("canonq")
@@ -60,6 +61,7 @@ def main() -> None:
     from workers.app import app
 
     with live().host.sole("upkeep"):
+        say_what_runs(load_settings())
         cleaned = time.monotonic()
         while True:
             time.sleep(RECONCILE_EVERY)

@@ -27,7 +27,7 @@ from canonq.core.webhook import read, recipes_of
 from canonq.flows.world import World
 from canonq.settings import Settings, WebhookSettings, load_settings, secret_in
 from canonq.wiring import live
-from workers.factory import LIGHT, make_app
+from workers.factory import LIGHT, make_app, say_what_runs
 
 log = logging.getLogger("canonq")
 
@@ -142,6 +142,7 @@ def serve(settings: Settings) -> None:
             code="no-webhook",
         )
     secret_in(settings.webhook.secret_file, "[webhook] secret_file")
+    say_what_runs(settings)
     client = redis_client(settings.broker_url() or "redis://127.0.0.1:6379/0")
     asyncio.run(_serve(Inbox(live(settings), make_app(settings), client, settings.webhook), settings.webhook))
 

@@ -155,7 +155,7 @@ def _enqueue(app: Celery, what: Signature[Any]) -> Any:
 @canonq.command()
 @json_option
 def plan(as_json: bool) -> ExitStatus:
-    """Say what a sweep would do and why; nothing of a recipe is changed."""
+    """Say what a sweep would do and why; changes nothing."""
     found = plan_flow.plan(looking())
     rows = found["recipes"]
     if as_json:

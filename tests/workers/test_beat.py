@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import workers.webhook
 from beat_schedule import night_before, the_night_before
-from canonq.settings import Settings
+from canonq.settings import Settings, WebhookSettings
 from workers.beat import NightlyScheduler
-from workers.factory import make_app
+from workers.factory import make_app, say_what_runs
 
 
 def scheduler(tmp_path: Path) -> NightlyScheduler:
@@ -52,3 +53,19 @@ def test_a_night_is_called_after_the_time_at_which_it_was_due(nightly: str, now:
 def test_the_night_before_another_is_the_one_that_was_due_before_it() -> None:
     assert the_night_before("20260617T030000Z") == "20260616T030000Z"
     assert the_night_before("20260615T030000Z", "0 3 * * 1") == "20260608T030000Z"
+
+
+def test_a_process_says_which_checkout_it_works_with_or_why_it_has_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "secret").write_text("s3cret")
+    monkeypatch.setattr(workers.webhook, "_serve", lambda *_: None)
+    monkeypatch.setattr("asyncio.run", lambda _: None)
+    served = Settings(
+        repo=tmp_path / "checkout", state=tmp_path / "state", webhook=WebhookSettings(secret_file=tmp_path / "secret")
+    )
+    workers.webhook.serve(served)
+    assert f"Checkout {tmp_path / 'checkout'} at not a git checkout, state {tmp_path / 'state'}" in caplog.text
+    say_what_runs(Settings(repo=tmp_path / "nowhere", state=tmp_path / "state"))
+    assert f"The checkout {tmp_path / 'nowhere'} (CANONQ_REPO) is not there" in caplog.text
