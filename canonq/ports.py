@@ -171,9 +171,14 @@ class Ended:
     """A program that has ended."""
 
     status: int
-    output: str  #: standard output and error as they came, undecodable bytes replaced
+    output: str  #: standard output and error as they came, undecodable bytes replaced; of `programs.read`, standard output
     errors: str = ""  #: standard error, where it was kept apart
     raw: bytes = b""  #: standard output as it came, where it was kept apart: it is data then
+
+    @property
+    def answer(self) -> str:
+        """Standard output alone, where it was kept apart; else all there is."""
+        return self.raw.decode(errors="replace") if self.raw or self.errors else self.output
 
     @property
     def tail(self) -> str:
@@ -264,7 +269,10 @@ class Engine(Protocol):
         """Ask the app once, from inside the service's network namespace or by exec."""
 
     def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
-        """Run a command in a service's container. TimedOut when it does not end; RecipeProblem when none runs."""
+        """Run a command in a service's container; standard output and error are kept apart too.
+
+        TimedOut when it does not end; RecipeProblem when none runs.
+        """
 
     def process_of(self, stack: str, service: str) -> int:
         """Process id, on this host, of a service's container: the way into its network. RecipeProblem when none runs."""
@@ -291,13 +299,13 @@ class Engine(Protocol):
         """
 
     def mark_volumes(self, stack: str, marker: str) -> list[str]:
-        """Write a marker file into each named volume of the running stack; the volumes marked."""
+        """Write a marker file into each volume that the stack's services mount, however they do; the volumes marked."""
 
     def unmark_volumes(self, stack: str, volumes: Sequence[str]) -> None:
         """Remove the markers of some of the volumes."""
 
     def find_markers(self, stack: str) -> dict[str, str]:
-        """Volume -> marker found in it."""
+        """Volume -> marker found in it, of the volumes that the stack's services mount now. Running or not, writable or not."""
 
     def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
         """Everything that carries these labels: stacks, volumes, networks, secrets, configs by name."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import signal
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +15,7 @@ import docker
 import docker.errors
 import requests
 
-from canonq.adapters import netns, registries
+from canonq.adapters import markerfile, netns, registries
 from canonq.adapters.disks import roots
 from canonq.adapters.dockertarget import chosen
 from canonq.adapters.programs import plain_environment, read, run
@@ -33,7 +31,6 @@ from canonq.core.pulling import WORTH_ASKING, meaning
 from canonq.ports import Answer, Ended, Roots, Versions
 
 NAMESPACE = "com.docker.stack.namespace"
-MARKER = ".canonq-marker"
 _NOBODY = "nobody-at-all"
 _STOP_GRACE = 10  #: seconds Docker gives a container when the recipe says nothing
 _TCP_IN_A_ROW = 3
@@ -392,7 +389,7 @@ class SwarmEngine:
     @staticmethod
     def _exec(container: str, command: Sequence[str], timeout: float) -> Ended:
         # Docker's command and not its API: it can be ended, and its time limited.
-        return run(["docker", "exec", container, *command], timeout=timeout, env=plain_environment())
+        return run(["docker", "exec", container, *command], timeout=timeout, env=plain_environment(), apart=True)
 
     def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
         """See ports.Engine.execute."""
@@ -466,40 +463,32 @@ class SwarmEngine:
     # -- markers ---------------------------------------------------------------------------------------
 
     def mark_volumes(self, stack: str, marker: str) -> list[str]:
-        """See ports.Engine.mark_volumes. Written as Docker copies files, so no shell is needed in the image."""
-        marked = []
-        for volume, container, target in self._mounted(stack):
-            packed = io.BytesIO()
-            with tarfile.open(fileobj=packed, mode="w") as archive:
-                entry = tarfile.TarInfo(MARKER)
-                entry.size, entry.mtime, entry.mode = len(marker), int(time.time()), 0o444
-                archive.addfile(entry, io.BytesIO(marker.encode()))
-            with _in_container(f"write a marker into {volume}"):
-                self._api.put_archive(container, target, packed.getvalue())
-            marked.append(volume)
-        return marked
+        """See ports.Engine.mark_volumes."""
+        volumes = self._volumes_in_use(stack)
+        for folder in volumes.values():
+            markerfile.write(folder, marker)
+        return list(volumes)
 
     def unmark_volumes(self, stack: str, volumes: Sequence[str]) -> None:
-        """See ports.Engine.unmark_volumes. On the host, since the image may have no program that removes a file."""
+        """See ports.Engine.unmark_volumes."""
         for volume in volumes:
             folder = self.volume_path(volume)
             if folder is not None:
-                (folder / MARKER).unlink(missing_ok=True)
+                markerfile.remove(folder)
 
     def find_markers(self, stack: str) -> dict[str, str]:
         """See ports.Engine.find_markers."""
-        found = {}
-        for volume, container, target in self._mounted(stack):
-            with _translated(f"read the marker of {volume}"):
-                try:
-                    stream, _ = self._api.get_archive(container, f"{target.rstrip('/')}/{MARKER}")
-                    packed = io.BytesIO(b"".join(stream))
-                except docker.errors.NotFound:
-                    continue
-            with tarfile.open(fileobj=packed) as archive:
-                member = archive.extractfile(MARKER)
-                found[volume] = member.read(4096).decode(errors="replace") if member else ""
-        return found
+        found = {volume: markerfile.read(folder) for volume, folder in self._volumes_in_use(stack).items()}
+        return {volume: text for volume, text in found.items() if text is not None}
+
+    def _volumes_in_use(self, stack: str) -> dict[str, Path]:
+        """Volume of the stack's own -> its folder on this host, of those that its services are to mount."""
+        with _translated("list services"):
+            listed = self._api.services(filters={"label": f"{NAMESPACE}={stack}"})
+        mounts = [mount for one in listed for mount in one["Spec"]["TaskTemplate"]["ContainerSpec"].get("Mounts") or []]
+        named = {mount.get("Source") for mount in mounts if mount["Type"] == "volume"}
+        folders = {name: self.volume_path(name) for name in self.volumes_of(stack) if name in named}
+        return {name: folder for name, folder in folders.items() if folder is not None}
 
     def mounted(self, stack: str) -> list[tuple[str, str, str]]:
         """(volume, service, path in its container) of each volume of the running stack's own, each volume once."""

@@ -26,6 +26,7 @@ _LONGEST_SELECT = 3600.0  #: seconds; it takes no infinity
 _MOST_DATA = 256 << 20
 _CUT = b"(the beginning was cut off)\n"
 _PR_SET_PDEATHSIG = 1
+_TOGETHER = -1  #: in the place of a pipe's number: all that came from both
 _COOKIE = "CANONQ_PROGRAM"  #: variable by which the daemons of a program are known
 BEGINS = "CANONQ_BEGINS"  #: variable that names the pipe on which a program of ours tells that it begins
 
@@ -41,17 +42,20 @@ def run(
     strangers: bool = False,
     tells_begin: bool = False,
     until: float = math.inf,
+    apart: bool = False,
 ) -> Ended:
     """Run a program to its end and return status and output; a status other than 0 is the caller's to judge.
 
     Of a long output the end is kept. `strangers`: the program is not ours, so daemons it forked are hunted down.
     `env` replaces the environment whole. `timeout` is in seconds; TimedOut when it is over, after the whole
     process group was killed; so it is when the work is asked to end (see `stopping`). `tells_begin`: it calls `begun` when
-    its own start is over, and only from then on the time counts. `until` (monotonic) ends it in any case. HostProblem when
-    the program is not there.
+    its own start is over, and only from then on the time counts. `until` (monotonic) ends it in any case. `apart`: beside
+    the output as it came, standard output and error are kept each by itself. HostProblem when the program is not there.
     """
     _still_time(command, min(timeout, until - time.monotonic()))
-    program = Program(command, cwd=cwd, env=env, wants_input=stdin is not None, tells_begin=tells_begin)
+    program = Program(
+        command, cwd=cwd, env=env, wants_input=stdin is not None, tells_begin=tells_begin, apart=apart, together=True
+    )
     return program.finish(timeout=timeout, until=until, stdin=stdin, log=log, strangers=strangers)
 
 
@@ -102,6 +106,7 @@ class Program:
         env: Mapping[str, str] | None = None,
         wants_input: bool = False,
         apart: bool = False,
+        together: bool = False,
         harmless: bool = False,
         largest_file: int | None = None,
         tells_begin: bool = False,
@@ -111,6 +116,7 @@ class Program:
         self._cookie = f"{_COOKIE}={secrets.token_hex(12)}"
         self._process: _Process
         self._begins: int | None = None
+        self._together = together
         tell: int | None = None
         if tells_begin:
             self._begins, tell = os.pipe()
@@ -144,6 +150,7 @@ class Program:
         """A process that somebody else has started, and that tells on the pipe `begins` that it does."""
         self = cls.__new__(cls)
         self._command, self._cookie, self._process, self._begins = process.args, "", process, begins
+        self._together = False
         return self
 
     def finish(
@@ -156,7 +163,7 @@ class Program:
         strangers: bool = False,
     ) -> Ended:
         """Give it its input and wait for its end; see `run`."""
-        heard = _Heard(self._process, self._begins)
+        heard = _Heard(self._process, self._begins, together=self._together)
         began = time.monotonic()
         try:
             heard.to_the_end(stdin, timeout, until)
@@ -248,18 +255,22 @@ class _Feed:
 class _Heard:
     """What a process says, read until the process itself has ended: a daemon it left may hold its pipes open for ever."""
 
-    def __init__(self, process: _Process, begins: int | None = None) -> None:
+    def __init__(self, process: _Process, begins: int | None = None, *, together: bool = False) -> None:
         assert process.stdout is not None
         self._process = process
         self._begins = begins
         self._kept: dict[int, bytearray] = {process.stdout.fileno(): bytearray()}
         if process.stderr is not None:
             self._kept[process.stderr.fileno()] = bytearray()
+        if together and self._apart:
+            self._kept[_TOGETHER] = bytearray()
         self._cut: set[int] = set()
 
     @property
     def output(self) -> str:
         """Standard output; with standard error in between, unless that is kept apart."""
+        if _TOGETHER in self._kept:
+            return self._text(2, "replace")
         return self._text(0, "surrogateescape" if self._apart else "replace")
 
     @property
@@ -287,7 +298,7 @@ class _Heard:
         """
         ends = min(until, math.inf if self._begins is not None else time.monotonic() + timeout)
         ended, stop = os.pidfd_open(self._process.pid), current()
-        pipes = set(self._kept)
+        pipes = set(self._kept) - {_TOGETHER}
         feed = _Feed(self._process, stdin)
         for pipe in pipes:
             os.set_blocking(pipe, False)
@@ -321,18 +332,22 @@ class _Heard:
             chunk = os.read(pipe, 1 << 16)
             if not chunk:
                 over.add(pipe)
-            kept = self._kept[pipe]
-            kept += chunk
-            # Data that is read by programs is worth nothing without its beginning.
-            most = _MOST_DATA if self._apart else 2 * _KEPT_BYTES
-            if len(kept) > most:
-                if self._apart:
-                    raise HostProblem(
-                        f"`{_shown(self._process.args)}` wrote more than {_MOST_DATA >> 20} MiB and was killed.", code="too-much"
-                    )
-                del kept[:-_KEPT_BYTES]
-                self._cut.add(pipe)
+            for one in {pipe, _TOGETHER} & set(self._kept):
+                self._keep(one, chunk)
         return over
+
+    def _keep(self, pipe: int, chunk: bytes) -> None:
+        kept = self._kept[pipe]
+        kept += chunk
+        # Data that is read by programs is worth nothing without its beginning.
+        is_data = self._apart and _TOGETHER not in self._kept
+        if len(kept) > (_MOST_DATA if is_data else 2 * _KEPT_BYTES):
+            if is_data:
+                raise HostProblem(
+                    f"`{_shown(self._process.args)}` wrote more than {_MOST_DATA >> 20} MiB and was killed.", code="too-much"
+                )
+            del kept[:-_KEPT_BYTES]
+            self._cut.add(pipe)
 
 
 def _shown(command: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from canonq.core.backup import backup_plan
 from canonq.core.compose import SECTIONS, as_map, external_name, is_external, mount_source
+from canonq.core.databases import database_kind
 from canonq.core.deployable import external_secrets, version_label
 from canonq.core.names import DOCKER_NAME_LIMIT, shown
 
@@ -22,14 +23,6 @@ _BACKUP = "backupbot."
 _BACKUP_VOLUMES = "backupbot.backup.volumes."
 #: First words of image tags that move on; `stable-alpine` is one too, `main-3f2a9c1` is not.
 _MOVING = ("latest", "stable", "main", "master", "edge", "nightly", "develop", "dev", "rolling", "next", "unstable", "testing")
-#: Image names (the last part of the path) of servers that own their data directory.
-_DATABASES = frozenset(
-    (
-        *("postgres", "postgresql", "postgis", "pgvector", "pgvecto-rs", "vchord-postgres", "timescaledb", "timescaledb-ha"),
-        *("mariadb", "mysql", "mysql-server", "percona", "percona-server", "mongo", "mongodb", "mongodb-community-server"),
-        *("couchdb", "clickhouse", "clickhouse-server", "influxdb", "neo4j", "cassandra", "cockroach", "arangodb", "rethinkdb"),
-    )
-)
 _TRAEFIK_NAME = re.compile(r"traefik\.(?:http|tcp|udp)\.(routers|services|middlewares|serverstransports)\.([^.]+)", re.I)
 _SAMPLE_LINE = re.compile(r"^[ \t]*(#*)[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=", re.M)
 _DURATION = re.compile(r"0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")  # both signs for micro
@@ -415,7 +408,7 @@ def _dump_not_restored(facts: LintFacts) -> Iterator[tuple[str, str]]:
 
 
 def _is_database(body: Mapping[str, Any]) -> bool:
-    return _image_parts(body["image"])[0].lower() in _DATABASES
+    return database_kind(body["image"]) is not None
 
 
 def _volumes_of(body: Mapping[str, Any]) -> set[str]:

@@ -141,7 +141,7 @@ def left_to_the_restore(facts: BackupFacts, markers: Sequence[Marker]) -> tuple[
     return tuple(told)
 
 
-def destroy(backup: Backup, markers: Sequence[Marker]) -> tuple[tuple[Marker, ...], tuple[Marker, ...]]:
+def destroy(backup: Backup, markers: Sequence[Marker], patience: marks.Patience) -> tuple[tuple[Marker, ...], tuple[Marker, ...]]:
     """Destroy what the backup must bring back: (markers destroyed, markers still there all the same).
 
     Only markers that the backup covers are destroyed. A captured dump is removed from its volume as well, so that
@@ -150,12 +150,11 @@ def destroy(backup: Backup, markers: Sequence[Marker]) -> tuple[tuple[Marker, ..
     whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
     services = {part.service for part in backup.plan.parts}
     covered = [m for m in markers if (m.kind == "file" and m.place in whole) or (m.kind == "database" and m.place in services)]
-    backup.engine.unmark_volumes(backup.stack, [marker.place for marker in covered if marker.kind == "file"])
-    marks.drop_from_databases(backup.engine, backup.stack, covered)
+    still = marks.drop(backup.engine, backup.stack, covered, patience)
     for part in backup.plan.parts:
         if not part.whole:
             backup.engine.execute(backup.stack, part.service, ["rm", "-rf", "--", part.path], backup.left())
-    return tuple(covered), tuple(marks.find(backup.engine, backup.stack, covered))
+    return tuple(covered), tuple(still)
 
 
 def restore(backup: Backup) -> tuple[HookRan, ...]:

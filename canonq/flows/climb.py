@@ -12,6 +12,7 @@ from canonq.adapters.budget import Reservation
 from canonq.adapters.stopping import check_stop
 from canonq.core.backup import backup_plan
 from canonq.core.budget import Need
+from canonq.core.databases import without_marker
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, NoRoom, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped
@@ -19,7 +20,7 @@ from canonq.core.lint import LintFacts, lint, not_bumped
 from canonq.core.records import BaseFrom, Canonical
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
-from canonq.flows.deployment import INSTALL_STEPS, App, bring_up, images_taken, ingress_problem, look_ahead, read_files
+from canonq.flows.deployment import INSTALL_STEPS, App, bring_up, images_taken, ingress_problem, left, look_ahead, read_files
 from canonq.flows.evidence import confidential, keep_deployment, mask, masked, volume_bytes
 from canonq.flows.hooks import READ_MARKER, WRITE_MARKER, call_hook, hook_names
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
@@ -63,6 +64,7 @@ class Run:
     tiers: dict[TierName, TierResult] = field(default_factory=dict)
     markers: tuple[Marker, ...] = ()
     notes: tuple[str, ...] = ()  #: what a person should know of how it was proven
+    unmarked: tuple[str, ...] = ()  #: databases whose data is not proven to survive, as no marker could be written
     hooks: frozenset[str] = frozenset()
     base_resolved: Mapping[str, object] | None = None
     base_files: Mapping[str, str] = field(default_factory=dict)
@@ -236,8 +238,7 @@ def _backup_and_restore(run: Run) -> None:
 
     def with_a_marker() -> None:
         _room_for(run)
-        if not run.markers:
-            _mark(run, "backup")
+        _mark(run, "backup")  # also what the upgrade has added
         facts.append(backup.take(taken, run.markers))
         run.notes += backup.left_to_the_restore(facts[0], run.markers)
 
@@ -250,7 +251,7 @@ def _backup_and_restore(run: Run) -> None:
     destroyed: list[BackupFacts] = []
 
     def from_destroyed() -> None:
-        covered, still = backup.destroy(taken, run.markers)
+        covered, still = backup.destroy(taken, run.markers, _patience(run))
         own = tuple(marker for marker in run.markers if marker.kind == "own")
         if own:
             _call(run, "restore", WRITE_MARKER, "destroyed")
@@ -380,11 +381,8 @@ def _deploy(run: Run, tier: TierName, version: str, commit: str) -> None:
 def _generic(
     run: Run, tier: TierName, *, base: str | None = None, markers: tuple[Marker, ...] = (), of: BackupFacts | None = None
 ) -> TierResult:
-    own = next((marker for marker in markers if marker.kind == "own"), None)
-    found = _call(run, tier, READ_MARKER) if own is not None and tier != "backup" else None
-    facts = _facts(run, tier).model_copy(
-        update={"base": base, "markers": markers, "backup": of, "own_marker": None if found is None else str(found)}
-    )
+    lost = _missing(run, tier, markers) if markers and tier != "backup" else ()
+    facts = _facts(run, tier).model_copy(update={"base": base, "markers": markers, "backup": of, "lost": lost})
     return run_generic(tier, facts, run.folder, run.deadline)
 
 
@@ -407,15 +405,34 @@ def _facts(run: Run, tier: TierName) -> TierFacts:
 
 
 def _mark(run: Run, tier: TierName) -> None:
-    """Write the markers of this run into the running app."""
+    """Write the markers of this run into all that is there by now; what the recipe's own hook has written stays."""
     run.phase = "markers"
-    assert run.app.deployed is not None  # the install tier has deployed it
+    images = _images(run)
     token = f"canonq-{run.id}"
-    made = marks.write(run.world.engine, run.app.identity.stack, run.app.deployed.images, token)
-    if {WRITE_MARKER, READ_MARKER} <= run.hooks:
+    made = marks.write(run.world.engine, run.app.identity.stack, images, token, _patience(run))
+    run.unmarked = without_marker(images, {marker.place for marker in made if marker.kind == "database"})
+    own = [marker for marker in run.markers if marker.kind == "own"]
+    if {WRITE_MARKER, READ_MARKER} <= run.hooks and not own:
         _call(run, tier, WRITE_MARKER, token)
-        made.append(Marker(kind="own", place=_OWN, text=token))
-    run.markers = tuple(made)
+        own = [Marker(kind="own", place=_OWN, text=token)]
+    run.markers = (*made, *own)
+
+
+def _missing(run: Run, tier: TierName, markers: tuple[Marker, ...]) -> tuple[str, ...]:
+    """A phrase for each marker that is not there now. RecipeProblem when a database does not answer."""
+    told = _call(run, tier, READ_MARKER) if any(marker.kind == "own" for marker in markers) else None
+    run.phase = "markers"
+    own = None if told is None else str(told)
+    return tuple(marks.missing(run.world.engine, run.app.identity.stack, markers, own, _images(run), _patience(run)))
+
+
+def _images(run: Run) -> Mapping[str, str]:
+    assert run.app.deployed is not None  # the install tier has deployed it
+    return run.app.deployed.images
+
+
+def _patience(run: Run) -> marks.Patience:
+    return marks.Patience(min(run.enrolment.health.timeout, left(run.deadline)))
 
 
 def _hook(run: Run, when: str, tier: TierName) -> None:

@@ -315,7 +315,7 @@ def _within(
         enrolment=enrolled,
         data=f"a copy of the data of the canonical {target.data.version}" if target.data else "empty volumes",
         customisations=manifest,
-        gaps=() if target.quick else gaps(run.tiers, declared),
+        gaps=() if target.quick else (*gaps(run.tiers, declared), *run.unmarked),
         stale=stale(run.tiers, declared),
         service=service or None,
         log_tail=tuple(tail(logs.get(service, ""))),

@@ -87,7 +87,7 @@ class TierFacts(_Fact):
     images: dict[str, str] = {}  #: service -> reference in the resolved compose of this version
     volumes: dict[str, str] = {}  #: key in the recipe -> name in Docker
     markers: tuple[Marker, ...] = ()  #: what was written before
-    own_marker: str | None = None  #: what the recipe's own read_marker found now
+    lost: tuple[str, ...] | None = None  #: phrases for those of them that are not there now; None: they were not looked for
     backup: BackupFacts | None = None
     secrets_file: str = ""  #: readable by canonq alone, gone with the run
     own: str = ""  #: the enrolment's folder

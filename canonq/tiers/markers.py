@@ -1,81 +1,144 @@
 """Markers: data written into the app before it is touched, to be found again afterwards.
 
-Three kinds, each where it can be had: a file in every volume, a table in every database that can be asked without a
+Three kinds, each where it can be had: a file in every volume, a row in every PostgreSQL that can be asked without a
 password, and whatever the recipe's own hooks.py writes (`write_marker`, `read_marker`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from canonq.core.errors import CanonqError
-from canonq.ports import Ended, Engine
+from canonq.adapters.stopping import check_stop
+from canonq.core.databases import NOT_YET, Reading, Seen, State, asked_for, postgres_services, reading, seen
+from canonq.core.errors import RecipeProblem, TimedOut
+from canonq.core.text import shown
+from canonq.ports import Engine
 from canonq.tiers.facts import Marker
 
-_TIMEOUT = 60.0  #: seconds
-_POSTGRES = ("postgres", "postgis", "postgresql", "pgvector", "pgvecto-rs", "pgvecto.rs", "timescaledb", "vectorchord")
+_TIMEOUT = 60.0  #: seconds for one question
 # The official images trust those who come over the socket in the container; the names are where those images take them from.
+# Servers speak many languages: SQLSTATEs and pg_isready say the same in all of them.
 _PSQL = (
     'u="${POSTGRES_USER:-$(cat "$POSTGRES_USER_FILE" 2>/dev/null)}"; u="${u:-postgres}"; '
     'd="${POSTGRES_DB:-$(cat "$POSTGRES_DB_FILE" 2>/dev/null)}"; '
-    'exec psql -X -v ON_ERROR_STOP=1 -qtA -U "$u" -d "${d:-$u}" -c "$0"'
+    'psql -X -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -qtA -U "$u" -d "${d:-$u}" -c "$0"; s=$?; '
+    f'[ "$s" = 2 ] || exit "$s"; pg_isready -q; case $? in 1|2) exit {NOT_YET};; esac; exit 2'
 )
 _WRITE = (
     "CREATE TABLE IF NOT EXISTS canonq_marker (text text); DELETE FROM canonq_marker; INSERT INTO canonq_marker VALUES ('%s')"
 )
 _READ = "SELECT text FROM canonq_marker"
 _DROP = "DROP TABLE canonq_marker"
+_UNDECIDED: tuple[State, ...] = ("not-yet", "refused")
+_COMING: tuple[State, ...] = ("not-yet",)
 
 
-def postgres_services(images: Mapping[str, str]) -> list[str]:
-    """The services (of service -> image) that are PostgreSQL servers, by the image's name."""
-    return sorted(service for service, image in images.items() if _base_name(image) in _POSTGRES)
+@dataclass(frozen=True)
+class Patience:
+    """How long a database is asked that does not answer: it may be starting still, after the app itself answers."""
+
+    seconds: float = 60.0
+    pause: float = 1.0  #: seconds between two questions
 
 
-def _base_name(image: str) -> str:
-    return image.rpartition("/")[2].partition("@")[0].partition(":")[0]
+def write(engine: Engine, stack: str, images: Mapping[str, str], text: str, patience: Patience | None = None) -> list[Marker]:
+    """Write a marker into every volume and every PostgreSQL that takes one; what was written.
 
-
-def write(engine: Engine, stack: str, images: Mapping[str, str], text: str) -> list[Marker]:
-    """Write a marker into every volume and every database that takes one; what was written."""
+    A row names its service, so that it is known wherever its data goes, also beside another database's.
+    """
     made = [Marker(kind="file", place=volume, text=text) for volume in engine.mark_volumes(stack, text)]
     for service in postgres_services(images):
-        if _ask(engine, stack, service, _WRITE % text) is not None:
-            made.append(Marker(kind="database", place=service, text=text))
+        row = f"{text}.{service}."
+        said = _ask_until(engine, stack, service, _WRITE % row.replace("'", "''"), _COMING, patience or Patience())
+        if said.state == "answered":
+            made.append(Marker(kind="database", place=service, text=row))
     return made
 
 
-def find(engine: Engine, stack: str, markers: Iterable[Marker]) -> list[Marker]:
-    """Those of the markers (files and databases) that are there now, with the text they had."""
-    wanted = list(markers)
-    files = engine.find_markers(stack) if any(marker.kind == "file" for marker in wanted) else {}
-    found = []
-    for marker in wanted:
-        match marker.kind:
-            case "file" if files.get(marker.place) == marker.text:
-                found.append(marker)
-            case "database" if (_ask(engine, stack, marker.place, _READ) or "").strip() == marker.text:
-                found.append(marker)
-    return found
+def missing(
+    engine: Engine,
+    stack: str,
+    markers: Sequence[Marker],
+    own_marker: str | None,
+    images: Mapping[str, str] | None = None,
+    patience: Patience | None = None,
+) -> list[str]:
+    """A phrase for each marker that is not there; `own_marker` is what the recipe's own read_marker found.
 
-
-def drop_from_databases(engine: Engine, stack: str, markers: Sequence[Marker]) -> None:
-    """Remove the markers that are in databases."""
+    `images` (service -> image) are what is deployed now: rows are looked for in all that are PostgreSQL. RecipeProblem
+    (`database-silent`) when one does not answer within `patience`: that is not the same as data that is gone.
+    """
+    found = _files(engine, stack, markers)
+    gone = []
     for marker in markers:
-        if marker.kind == "database":
-            _ask(engine, stack, marker.place, _DROP)
+        match marker.kind:
+            case "own":
+                there = own_marker == marker.text
+            case "file":
+                there = found.get(marker.place) == marker.text
+            case "database":
+                there = _is_there(engine, stack, marker, images or {}, patience or Patience())
+        if not there:
+            gone.append(str(marker))
+    return gone
 
 
-def _ask(engine: Engine, stack: str, service: str, statement: str) -> str | None:
-    """What psql answers; None when it cannot be asked that way, or refuses."""
+def drop(engine: Engine, stack: str, markers: Sequence[Marker], patience: Patience | None = None) -> list[Marker]:
+    """Remove the markers that are in volumes and in databases; those that can be seen there all the same."""
+    engine.unmark_volumes(stack, [marker.place for marker in markers if marker.kind == "file"])
+    rows = [marker for marker in markers if marker.kind == "database"]
+    for marker in rows:
+        said = _ask_until(engine, stack, marker.place, _DROP, _UNDECIDED, patience or Patience())
+        if said.state in _UNDECIDED:
+            raise _silent([marker.place], said.why)
+    files = _files(engine, stack, markers)
+    return [m for m in markers if m.kind == "file" and files.get(m.place) == m.text] + [
+        marker for marker in rows if seen(marker.text, [_ask(engine, stack, marker.place, _READ)]) == "there"
+    ]
+
+
+def _files(engine: Engine, stack: str, markers: Sequence[Marker]) -> dict[str, str]:
+    return engine.find_markers(stack) if any(marker.kind == "file" for marker in markers) else {}
+
+
+def _is_there(engine: Engine, stack: str, marker: Marker, images: Mapping[str, str], patience: Patience) -> bool:
+    places = asked_for(marker.place, images)
+    ends = time.monotonic() + patience.seconds
+    while True:
+        said = [_ask(engine, stack, place, _READ) for place in places]
+        found: Seen = seen(marker.text, said)
+        if found != "unasked":
+            return found == "there"
+        if time.monotonic() >= ends:
+            raise _silent(places, next(one.why for one in said if one.state in _UNDECIDED))
+        check_stop()
+        time.sleep(patience.pause)
+
+
+def _silent(places: Sequence[str], why: str) -> RecipeProblem:
+    return RecipeProblem(
+        f"PostgreSQL in {' and '.join(places)} could not be asked whether its data is there: {shown(why, 300)}.",
+        mend="look at its log in the run's folder. It answered when canonq wrote into it; a database that needs longer to start "
+        "gets it by [health] timeout.",
+        code="database-silent",
+        service=places[0],
+    )
+
+
+def _ask_until(engine: Engine, stack: str, service: str, statement: str, again: Collection[State], patience: Patience) -> Reading:
+    ends = time.monotonic() + patience.seconds
+    while (said := _ask(engine, stack, service, statement)).state in again and time.monotonic() < ends:
+        check_stop()
+        time.sleep(patience.pause)
+    return said
+
+
+def _ask(engine: Engine, stack: str, service: str, statement: str) -> Reading:
+    """One question. Docker that does not answer is no answer of the database's, and is not taken for one."""
     try:
-        ended: Ended = engine.execute(stack, service, ["sh", "-c", _PSQL, statement], _TIMEOUT)
-    except CanonqError:
-        return None
-    return ended.output if ended.status == 0 else None
-
-
-def missing(engine: Engine, stack: str, markers: Sequence[Marker], own_marker: str | None) -> list[str]:
-    """A phrase for each marker that is not there; `own_marker` is what the recipe's own read_marker found."""
-    found = find(engine, stack, markers)
-    return [str(m) for m in markers if not (own_marker == m.text if m.kind == "own" else m in found)]
+        ended = engine.execute(stack, service, ["sh", "-c", _PSQL, statement], _TIMEOUT)
+    except (RecipeProblem, TimedOut) as error:
+        return Reading("not-yet", why=error.what)
+    return reading(ended.status, ended.answer, ended.errors)

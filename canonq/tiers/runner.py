@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import pytest
 
 from canonq.adapters.preloaded import serve
-from canonq.tiers import hooks, markers, plugin  # noqa: F401 - markers now rather than when the tests begin
+from canonq.tiers import hooks, plugin
 from canonq.tiers.facts import HOOK, TIER, VARIABLE
 
 

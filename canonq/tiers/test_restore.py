@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from canonq.tiers import markers
 from canonq.tiers.app import DeployedApp, Steadily
 from canonq.tiers.facts import BackupFacts
 
@@ -38,5 +37,5 @@ def test_the_app_answers_after_the_restore(app: DeployedApp, steadily: Steadily)
 
 
 def test_the_destroyed_data_is_back(app: DeployedApp) -> None:
-    lost = markers.missing(app.engine, app.facts.stack, restored(app).destroyed, app.facts.own_marker)
-    assert not lost, f"the restore did not bring back what was destroyed: {', '.join(lost)}"
+    assert app.facts.lost is not None
+    assert not app.facts.lost, f"the restore did not bring back what was destroyed: {', '.join(app.facts.lost)}"

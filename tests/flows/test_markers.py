@@ -1,0 +1,187 @@
+"""Markers in an app whose databases start slowly, warn, are renamed, added or refuse; and in volumes, on the host."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from canonq.adapters import markerfile
+from canonq.adapters.programs import run
+from canonq.core.errors import RecipeProblem
+from canonq.ports import Ended, Engine
+from canonq.tiers import markers
+from canonq.tiers.markers import Patience
+
+TEXT = "canonq-20261128T000000Z-app-abcdef"
+NO_TABLE = Ended(1, "", 'ERROR:  42P01: relation "canonq_marker" does not exist')
+STARTING = Ended(75, "", "psql: error: FATAL:  the database system is starting up")
+REFUSED = Ended(2, "", "psql: error: fe_sendauth: no password supplied")
+SOON, NOW = Patience(3600, pause=0), Patience(0, pause=0)
+WARNED = 'WARNING:  01000: database "app" has a collation version mismatch\n'
+
+
+class Databases:
+    """PostgreSQL servers by service. `trouble` is what the next questions get instead of an answer."""
+
+    def __init__(self, *services: str) -> None:
+        self.rows: dict[str, str | None] = dict.fromkeys(services)
+        self.trouble: list[Ended] = []
+        self.asked = 0
+
+    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+        self.asked += 1
+        if service not in self.rows:
+            raise RecipeProblem(f"The service '{service}' has no running container.", code="not-running")
+        if self.trouble:
+            return self.trouble.pop(0)
+        statement = command[-1]
+        if found := re.search(r"VALUES \('(.*)'\)", statement):
+            self.rows[service] = found[1]
+        elif "DROP" in statement:
+            self.rows[service] = None
+        elif self.rows[service] is None:
+            return NO_TABLE
+        answer = f"{self.rows[service]}\n" if "SELECT" in statement else ""
+        return Ended(0, WARNED + answer, WARNED, answer.encode())
+
+    def mark_volumes(self, stack: str, text: str) -> list[str]:
+        return []
+
+    def unmark_volumes(self, stack: str, volumes: Sequence[str]) -> None:
+        assert not volumes
+
+
+def as_engine(databases: Databases) -> Engine:
+    return cast("Engine", databases)
+
+
+ONE = {"db": "postgres:15"}
+
+
+def test_what_psql_warns_of_is_no_answer() -> None:
+    engine = as_engine(Databases("db"))
+    made = markers.write(engine, "s", ONE, TEXT, NOW)
+    assert len(made) == 1
+    assert markers.missing(engine, "s", made, None, ONE, NOW) == []
+
+
+def test_a_row_that_is_not_there_is_gone_at_once() -> None:
+    databases = Databases("db")
+    made = markers.write(as_engine(databases), "s", ONE, TEXT, SOON)
+    databases.rows["db"], databases.asked = None, 0
+    assert markers.missing(as_engine(databases), "s", made, None, ONE, SOON) == ["the database of the service db"]
+    assert databases.asked == 1
+
+
+def test_a_database_that_is_starting_is_asked_until_it_answers() -> None:
+    databases = Databases("db")
+    databases.trouble = [STARTING] * 3
+    made = markers.write(as_engine(databases), "s", ONE, TEXT, SOON)
+    assert len(made) == 1, "a marker is written as soon as it can be"
+    databases.trouble = [STARTING, Ended(1, "", "Error response from daemon: container 1 is not running"), REFUSED]
+    assert markers.missing(as_engine(databases), "s", made, None, ONE, SOON) == []
+
+
+@pytest.mark.parametrize("trouble", [STARTING, REFUSED])
+def test_a_database_that_never_answers_is_silent_and_not_lost(trouble: Ended) -> None:
+    databases = Databases("db")
+    made = markers.write(as_engine(databases), "s", ONE, TEXT, NOW)
+    databases.trouble = [trouble] * 9
+    with pytest.raises(RecipeProblem) as told:
+        markers.missing(as_engine(databases), "s", made, None, ONE, NOW)
+    assert (told.value.code, told.value.service) == ("database-silent", "db")
+    assert trouble.errors in told.value.what
+    databases.trouble = [trouble] * 9
+    with pytest.raises(RecipeProblem) as told:
+        markers.drop(as_engine(databases), "s", made, NOW)
+    assert told.value.code == "database-silent"
+
+
+def test_a_database_that_refuses_gets_no_marker_and_is_not_waited_for() -> None:
+    databases = Databases("db")
+    databases.trouble = [REFUSED]
+    assert markers.write(as_engine(databases), "s", ONE, TEXT, SOON) == []
+    assert databases.asked == 1
+
+
+def test_a_row_is_found_where_the_release_has_taken_it() -> None:
+    databases = Databases("db", "other")
+    made = markers.write(as_engine(databases), "s", {"db": "postgres:15", "other": "postgres:15"}, TEXT, NOW)
+    renamed = {"database": "postgres:16", "other": "postgres:15"}
+    databases.rows = {"database": databases.rows["db"], "other": databases.rows["other"]}
+    assert markers.missing(as_engine(databases), "s", made, None, renamed, NOW) == []
+    databases.rows["database"] = None
+    lost = markers.missing(as_engine(databases), "s", made, None, renamed, NOW)
+    assert lost == ["the database of the service db"], "the row of another database is not its own"
+
+
+def test_what_was_dropped_is_told_when_it_is_there_all_the_same() -> None:
+    databases = Databases("db")
+    made = markers.write(as_engine(databases), "s", ONE, TEXT, NOW)
+    assert markers.drop(as_engine(databases), "s", made, NOW) == []
+    databases.rows["db"] = made[0].text
+    databases.trouble = [Ended(0, "", "", b"")]  # it says that it has dropped the table
+    assert markers.drop(as_engine(databases), "s", made, NOW) == made
+
+
+# -- the asking shell itself ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("psql", "is_ready", "status"), [(0, 0, 0), (1, 0, 1), (2, 1, 75), (2, 2, 75), (2, 0, 2), (2, 3, 2), (2, None, 2)]
+)
+def test_pg_isready_tells_a_server_that_is_starting_from_one_that_refuses(
+    tmp_path: Path, psql: int, is_ready: int | None, status: int
+) -> None:
+    for name, ends in (("psql", psql), ("pg_isready", is_ready)):
+        if ends is not None:
+            (tmp_path / name).write_text(f"#!/bin/sh\nexit {ends}\n")
+            (tmp_path / name).chmod(0o755)
+    shell = markers._PSQL
+    assert run(["/bin/sh", "-c", shell, "SELECT 1"], timeout=60, env={"PATH": str(tmp_path)}).status == status
+
+
+def test_output_and_errors_of_a_program_can_be_had_together_and_apart() -> None:
+    ended = run(["sh", "-c", "echo answer; sleep 0.2; echo warning >&2; exit 3"], timeout=60, apart=True)
+    assert (ended.status, ended.output, ended.answer, ended.errors) == (3, "answer\nwarning\n", "answer\n", "warning\n")
+    only = run(["sh", "-c", "echo warning >&2"], timeout=60, apart=True)
+    assert (only.output, only.answer) == ("warning\n", "")
+
+
+# -- files ----------------------------------------------------------------------------------------------------
+
+
+def test_a_volumes_marker_is_written_read_and_removed(tmp_path: Path) -> None:
+    assert markerfile.read(tmp_path) is None
+    markerfile.write(tmp_path, "one")
+    markerfile.write(tmp_path, "two")
+    assert markerfile.read(tmp_path) == "two"
+    assert [path.name for path in tmp_path.iterdir()] == [markerfile.MARKER]
+    markerfile.remove(tmp_path)
+    markerfile.remove(tmp_path)
+    assert markerfile.read(tmp_path) is None
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_what_an_app_puts_in_a_markers_place_is_not_followed_and_is_no_marker(tmp_path: Path, kind: str) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    place = volume / markerfile.MARKER
+    if kind == "link":
+        place.symlink_to(outside)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    assert not markerfile.read(volume)
+    if kind != "folder":
+        markerfile.write(volume, "two")
+        assert markerfile.read(volume) == "two"
+    assert outside.read_text() == "mine"
