@@ -22,7 +22,7 @@ from canonq.flows import backup
 from canonq.flows.data import copy_canonical
 from canonq.flows.deployment import INSTALL_STEPS, App, bring_up, images_taken, ingress_problem, left, look_ahead, read_files
 from canonq.flows.evidence import confidential, keep_deployment, mask, masked, volume_bytes
-from canonq.flows.hooks import READ_MARKER, WRITE_MARKER, call_hook, hook_names
+from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hook_names, hooks_told
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
 from canonq.flows.tiers import TIERS, run_generic, run_own
 from canonq.flows.world import World
@@ -30,7 +30,6 @@ from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Marker, TierFacts
 
 _NO_BASE = "there is no older release to upgrade from"
-_OWN = "hooks.py"
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,7 @@ def climb(run: Run) -> None:
     run.world.engine.preflight()
     TIERS.prepare()
     run.hooks = hook_names(run.own)
+    run.notes += hooks_told(run.hooks, there=(run.own / HOOKS).is_file())
     _plan_neighbours(run)
     if not run.target.quick and (run.target.base is not None or run.neighbours):
         _look_ahead(run)
@@ -414,7 +414,7 @@ def _mark(run: Run, tier: TierName) -> None:
     own = [marker for marker in run.markers if marker.kind == "own"]
     if {WRITE_MARKER, READ_MARKER} <= run.hooks and not own:
         _call(run, tier, WRITE_MARKER, token)
-        own = [Marker(kind="own", place=_OWN, text=token)]
+        own = [Marker(kind="own", place=HOOKS, text=token)]
     run.markers = (*made, *own)
 
 

@@ -4,20 +4,75 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from canonq.core.errors import EnrolmentProblem, TimedOut, WrongConfiguration
+from canonq.core.ladder import PROVEN_TIERS
+from canonq.core.text import shown
 from canonq.flows.deployment import left
 from canonq.flows.tiers import TIERS, tier_environment
 from canonq.tiers.facts import HOOK, TierFacts, write_facts
 
 HOOKS = "hooks.py"
 WRITE_MARKER, READ_MARKER = "write_marker", "read_marker"
+#: All that canonq calls, if it is there.
+KNOWN_HOOKS = frozenset({f"{when}_{tier}" for when in ("before", "after") for tier in PROVEN_TIERS} | {WRITE_MARKER, READ_MARKER})
+_LISTED = f"before_TIER and after_TIER ({', '.join(PROVEN_TIERS)}), {WRITE_MARKER} and {READ_MARKER}"
+
+
+#: What has names of its own, which are none of the module's.
+_OWN_NAMES = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names that a module has when it has run, as far as its text tells."""
+
+    names: frozenset[str]
+    waited: frozenset[str]  #: of these, the async functions
+    starred: tuple[str, ...]  #: modules from which it takes all names
+
+
+def read_names(tree: ast.Module) -> Names:
+    """The names that are bound at a module's top, also within its if, try, with and for statements."""
+    names: set[str] = set()
+    waited: set[str] = set()
+    starred: list[str] = []
+    for node in _at_the_top(tree.body):
+        match node:
+            case ast.FunctionDef() | ast.ClassDef():
+                names.add(node.name)
+            case ast.AsyncFunctionDef():
+                waited.add(node.name)
+            case ast.Import() | ast.ImportFrom():
+                for alias in node.names:
+                    if alias.name == "*":
+                        starred.append(str(getattr(node, "module", None) or "."))
+                    else:
+                        names.add(alias.asname or alias.name.partition(".")[0])
+            case ast.Name(ctx=ast.Store()):
+                names.add(node.id)
+    return Names(frozenset(names | waited), frozenset(waited - names), tuple(starred))
+
+
+def _at_the_top(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    for node in body:
+        yield node
+        if not isinstance(node, _OWN_NAMES):
+            yield from _at_the_top(ast.iter_child_nodes(node))
 
 
 def hook_names(folder: Path) -> frozenset[str]:
-    """The functions that an enrolment's hooks.py defines, read without running it. WrongConfiguration when it is not Python."""
+    """The names that an enrolment's hooks.py has for canonq to call, read without running it: defined, imported or assigned.
+
+    WrongConfiguration when it is not Python, or hides its names where they cannot be seen without running it.
+    """
     path = folder / HOOKS
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
@@ -27,7 +82,36 @@ def hook_names(folder: Path) -> frozenset[str]:
         raise WrongConfiguration(
             f"{path} cannot be read as Python: {error}.", mend="correct it.", code="hooks-invalid"
         ) from error
-    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+    found = read_names(tree)
+    if found.starred:
+        raise WrongConfiguration(
+            f"{path} takes all names of {shown(found.starred[0])} with *, so it cannot be seen which hooks it has.",
+            mend="name them: from ... import write_marker, read_marker.",
+            code="hooks-invalid",
+        )
+    if waited := sorted(found.waited & KNOWN_HOOKS):
+        raise WrongConfiguration(
+            f"{waited[0]} of {path} is an `async def`, which does nothing when it is called.",
+            mend="make it a plain function; asyncio.run(...) inside it runs what must be waited for.",
+            code="hooks-invalid",
+        )
+    return found.names
+
+
+def hooks_told(names: frozenset[str], there: bool) -> tuple[str, ...]:
+    """What a person should know of a hooks.py with these names: what looks like a hook and is never called."""
+    called = names & KNOWN_HOOKS
+    told = [
+        f"{HOOKS} has {name}, which canonq never calls; hooks are {_LISTED}"
+        for name in sorted(names - KNOWN_HOOKS)
+        if name.startswith(("before_", "after_")) or get_close_matches(name, KNOWN_HOOKS, n=1, cutoff=0.85)
+    ]
+    if len(pair := called & {WRITE_MARKER, READ_MARKER}) == 1:
+        (missing,) = {WRITE_MARKER, READ_MARKER} - pair
+        told.append(f"{HOOKS} has no {missing}, so its own marker is neither written nor read; it takes both")
+    if there and not called and not told:
+        told.append(f"{HOOKS} has no name that canonq calls; hooks are {_LISTED}")
+    return tuple(told)
 
 
 def call_hook(folder: Path, function: str, facts: TierFacts, kept: Path, limit: float, deadline: float, *arguments: str) -> Any:

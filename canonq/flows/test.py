@@ -27,7 +27,7 @@ from canonq.flows.decide import expected_disk
 from canonq.flows.deployment import App, let_go_of_images, tear_down
 from canonq.flows.evidence import confidential, keep_beside, keep_logs, masked, tail
 from canonq.flows.floor import floor_held
-from canonq.flows.hooks import hook_names
+from canonq.flows.hooks import KNOWN_HOOKS, hook_names
 from canonq.flows.janitor import alive, clean
 from canonq.flows.pulls import show_status
 from canonq.flows.room import drop_cut_pulls, room_for
@@ -416,7 +416,7 @@ def customisations(world: World, enrolment: Enrolment) -> dict[str, Any]:
     folder = world.checkout.folder(enrolment.recipe)
     kept = enrolment.model_dump(mode="json", exclude_defaults=True, exclude={"recipe", "upstream", "env", "secrets"})
     with contextlib.suppress(CanonqError):  # the run itself says what is wrong with it
-        kept["hooks.py"] = sorted(hook_names(folder))
+        kept["hooks.py"] = sorted(hook_names(folder) & KNOWN_HOOKS)
     return {
         **{key: value for key, value in kept.items() if value},
         **({"env": sorted(enrolment.env)} if enrolment.env else {}),

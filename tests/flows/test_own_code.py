@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
 import pytest
 
 from canonq.core.enrolment import Health
-from canonq.core.errors import EnrolmentProblem, Fault
+from canonq.core.errors import EnrolmentProblem, Fault, WrongConfiguration
 from canonq.core.ladder import TierResult
-from canonq.flows.hooks import call_hook
+from canonq.flows.hooks import KNOWN_HOOKS, call_hook, hook_names, hooks_told
 from canonq.flows.tiers import read_progress, run_own
 from canonq.tiers.facts import TierFacts
 
@@ -103,3 +104,64 @@ def test_what_a_hook_returns_is_handed_on_also_when_it_is_no_json(tmp_path: Path
         call_hook(tmp_path, name, FACTS, tmp_path, LONG, time.monotonic() + LONG) for name in ("read_marker", "after_install")
     ]
     assert answers[0] == "m"
+
+
+IMPORTED = """
+import json
+from shared import read_marker as found, write_marker
+from shared import log_in
+read_marker, after_install = found, log_in
+before_upgrade: object = lambda app: None
+try:
+    from shared import after_upgrade
+except ImportError:
+    def after_backup(app): before_restore = 1
+numbers = [after_restore for after_restore in range(3)]
+class Page:
+    def before_functional(self): pass
+"""
+
+
+def test_hooks_that_are_imported_or_assigned_are_hooks(tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(IMPORTED)
+    hooks = {"read_marker", "write_marker", "after_install", "before_upgrade", "after_upgrade", "after_backup"}
+    assert hook_names(tmp_path) & KNOWN_HOOKS == hooks
+
+
+def test_a_hook_that_is_imported_is_called(tmp_path: Path) -> None:
+    (tmp_path / "shared.py").write_text("def log_in(app):\n    return app.facts.recipe\n")
+    (tmp_path / "hooks.py").write_text("from shared import log_in\nafter_install = log_in\n")
+    assert call_hook(tmp_path, "after_install", FACTS, tmp_path / "run", LONG, time.monotonic() + LONG) == "site"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("from shared import *\n", "takes all names of 'shared' with *"),
+        ("async def after_install(app): ...\n", "is an `async def`, which does nothing"),
+        ("def after_install(app:\n", "cannot be read as Python"),
+    ],
+)
+def test_hooks_that_cannot_be_seen_or_do_nothing_are_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(text)
+    with pytest.raises(WrongConfiguration, match=re.escape(said)):
+        hook_names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ({"after_install", "write_marker", "read_marker", "log_in"}, []),
+        ({"after_install", "after_instal"}, ["hooks.py has after_instal, which canonq never calls"]),
+        ({"before_promote"}, ["hooks.py has before_promote, which canonq never calls"]),
+        ({"write_markers", "read_marker"}, ["write_markers, which canonq never calls", "hooks.py has no write_marker, so"]),
+        ({"log_in"}, ["hooks.py has no name that canonq calls"]),
+    ],
+)
+def test_what_looks_like_a_hook_and_is_never_called_is_told(names: set[str], told: list[str]) -> None:
+    found = hooks_told(frozenset(names), there=True)
+    assert [said in line for said, line in zip(told, found, strict=True)] == [True] * len(told)
+
+
+def test_without_hooks_nothing_is_told_of_them(tmp_path: Path) -> None:
+    assert hooks_told(hook_names(tmp_path), there=False) == ()
