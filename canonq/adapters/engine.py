@@ -28,6 +28,7 @@ from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem, TimedOut
 from canonq.core.images import digest_of, image_name, is_known_as
 from canonq.core.pulling import WORTH_ASKING, meaning
+from canonq.core.text import ending
 from canonq.ports import Answer, Ended, Roots, Versions
 
 NAMESPACE = "com.docker.stack.namespace"
@@ -384,7 +385,7 @@ class SwarmEngine:
             ended = self._exec(container, health.command, timeout)
         except TimedOut as error:
             return Answer(False, error.what)
-        return Answer(ended.status == 0, f"`{health.command[0]}` exited with {ended.status}: {ended.output[-300:]}")
+        return Answer(ended.status == 0, f"`{health.command[0]}` exited with {ended.status}: {ending(ended.output, 300)}")
 
     @staticmethod
     def _exec(container: str, command: Sequence[str], timeout: float) -> Ended:

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem
-from canonq.core.text import shown
+from canonq.core.text import beginning, shown
 from canonq.ports import Answer
 
 _CLONE_NEWNET = 0x40000000
@@ -182,13 +182,13 @@ def probe_http(pid: int, health: Health, domain: str, timeout: float) -> Answer:
 
 def judged(health: Health, status: int, body: bytes) -> Answer:
     """Whether a status is one of the allowed; the detail quotes it with the beginning of the body."""
-    said = " ".join(body[:200].decode(errors="replace").split())
+    said = beginning(" ".join(body[:4096].decode(errors="replace").split()), 120)
     allowed = ", ".join(str(code) for code in health.status)
     if status in health.status and not body and status not in _BODILESS and not health.allow_empty:
         return Answer(False, f"{health.path} answered {status} with an empty page")
     if status in health.status:
         return Answer(True, f"{health.path} answered {status}")
-    return Answer(False, f"{health.path} answered {status}, allowed is {allowed}; body begins {shown(said[:120], 122)}")
+    return Answer(False, f"{health.path} answered {status}, allowed is {allowed}; body begins {shown(said, 130)}")
 
 
 def probe_tcp(pid: int, port: int, timeout: float, *, times: int) -> Answer:

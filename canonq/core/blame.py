@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
+from canonq.core.text import ending
 
 #: The code of a text that no row knows.
 UNKNOWN = "docker-unknown"
@@ -141,7 +142,8 @@ def worst(texts: list[str]) -> Pattern | None:
 
 def deploy_problem(output: str, what: str, *, default: str = UNKNOWN) -> CanonqError:
     """Turn what a Docker command printed into the error to raise; `default` is the code of what no row knows."""
-    said = " ".join(line.strip() for line in output.splitlines() if line.strip() and not line.startswith(_NOTICES))[-500:]
+    lines = (line.strip() for line in output.splitlines() if line.strip() and not line.startswith(_NOTICES))
+    said = ending(" ".join(lines), 500)
     if found := known(output):
         return found.kind(f"{what} failed: {said}.", mend=found.mend, code=found.code)
     return unknown(f"{what} failed, in words that canonq does not know: {said or 'none at all'}.", default)

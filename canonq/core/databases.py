@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from canonq.core.text import beginning
+
 POSTGRES = "postgres"
 #: Kind -> the last part of the path of images that run it. The one list of them: for markers, gaps and lint alike.
 _IMAGES: Mapping[str, tuple[str, ...]] = {
@@ -69,7 +71,7 @@ class Reading:
 def reading(status: int, answer: str, errors: str) -> Reading:
     """Read how psql ended: its exit status, its standard output and, apart from it, its standard error (VERBOSITY=verbose)."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    why = lines[-1][:300] if lines else f"psql exited with {status}"
+    why = beginning(lines[-1], 300) if lines else f"psql exited with {status}"
     if status == 0:
         return Reading("answered", tuple(answer.split("\n")))
     if status == NOT_YET:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -35,6 +36,22 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 def ended(sentence: str) -> str:
     """A sentence with the one mark that ends it."""
     return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
+
+
+def beginning(text: str, limit: int) -> str:
+    """At most `limit` characters of a text from its beginning, in whole words: half a secret would not be known for one."""
+    if len(text) <= limit:
+        return text
+    whole = re.match(r".*(?=\s)", text[:limit], re.S) or re.match(r".*[^\w+/=.~-]", text[:limit], re.S)
+    return f"{whole[0].rstrip()} ..." if whole else "..."
+
+
+def ending(text: str, limit: int) -> str:
+    """At most `limit` characters of a text up to its end, in whole words."""
+    if len(text) <= limit:
+        return text
+    whole = re.search(r"\s(.*)", text[-limit:], re.S) or re.search(r"[^\w+/=.~-](.*)", text[-limit:], re.S)
+    return f"... {whole[1].lstrip()}" if whole else "..."
 
 
 def _escaped(one: str) -> str:

@@ -17,7 +17,7 @@ from canonq.adapters.artifact import keep, look_through, without_top
 from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.dumps import where_expected
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
-from canonq.core.text import shown
+from canonq.core.text import ending, shown
 from canonq.flows.deployment import left
 from canonq.ports import Engine
 from canonq.tiers import markers as marks
@@ -75,7 +75,7 @@ def _run(backup: Backup, hook: Hook) -> HookRan:
             mend="mend the hook, or raise [limits] hook in recipe.toml.",
             code="hook-timed-out",
         ) from error
-    return HookRan(label=hook.label, service=hook.service, status=ended.status, output=ended.tail[-1000:])
+    return HookRan(label=hook.label, service=hook.service, status=ended.status, output=ending(ended.tail, 1000))
 
 
 def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker], since: float | None) -> Captured:

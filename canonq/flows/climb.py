@@ -17,13 +17,15 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, NoRoom, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped
 from canonq.core.lint import LintFacts, lint, not_bumped
+from canonq.core.masks import Masks
 from canonq.core.records import BaseFrom, Canonical
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
 from canonq.flows.deployment import INSTALL_STEPS, App, bring_up, images_taken, ingress_problem, left, look_ahead, read_files
-from canonq.flows.evidence import confidential, keep_deployment, mask, masked, volume_bytes
+from canonq.flows.evidence import keep_deployment, volume_bytes
 from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hook_names, hooks_told
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
+from canonq.flows.secrecy import mask, masks_of
 from canonq.flows.tiers import TIERS, run_generic, run_own
 from canonq.flows.world import World
 from canonq.tiers import markers as marks
@@ -77,6 +79,16 @@ class Run:
     ahead: App | None = None  #: the target's files, filled in before the base was deployed
     ahead_files: Mapping[str, str] = field(default_factory=dict)
     neighbours: list[App] = field(default_factory=list)
+
+    @property
+    def apps(self) -> tuple[App, ...]:
+        """All that is deployed for it, or was filled in to be."""
+        return (self.app, *self.neighbours, *((self.ahead,) if self.ahead else ()))
+
+    @property
+    def masks(self) -> Masks:
+        """What must not be said in anything that it leaves."""
+        return masks_of(*self.apps)
 
     @property
     def own(self) -> Path:
@@ -173,7 +185,7 @@ def _neighbours(run: Run) -> None:
             bring_up_neighbour(run.world, run.app, neighbour, run.deadline)
         finally:
             run.app.pulled_bytes += neighbour.pulled_bytes
-            keep_deployment(neighbour, run.folder / f"dependency-{name}")
+            keep_deployment(neighbour, run.folder / f"dependency-{name}", run.masks)
 
 
 def _install(run: Run, version: str, commit: str) -> None:
@@ -338,7 +350,7 @@ def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Calla
         act()
         run.phase = f"{tier} tests"
         result = prove()
-        result = result.model_copy(update={"reason": masked(result.reason, confidential(run.app))})
+        result = result.model_copy(update={"reason": run.masks.text(result.reason)})
         run.tiers[tier] = result
         run.app.timings[f"{tier}.tests"] = result.seconds
         if result.status == "fail":
@@ -348,14 +360,14 @@ def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Calla
         _hook(run, "after", tier)
     except RecipeProblem as error:
         tests = result.tests if result else ()
-        why = result.reason if result and result.status == "fail" else masked(str(error), confidential(run.app))
+        why = result.reason if result and result.status == "fail" else run.masks.text(str(error))
         is_base = run.app.identity.commit != run.target.commit and error.fault is Fault.RECIPE
         of_base = "(the upgrade base, not the release under test) " if is_base else ""
         run.tiers[tier] = TierResult(status="fail", reason=of_base + why, seconds=round(time.monotonic() - began, 3), tests=tests)
         raise
     finally:
         run.app.timings[f"{tier}.whole"] = round(time.monotonic() - began, 3)
-        mask(run.folder / tier, confidential(run.app))
+        mask(run.folder / tier, run.masks)
 
 
 # -- parts of a tier ----------------------------------------------------------------------------------------
@@ -374,7 +386,7 @@ def _deploy(run: Run, tier: TierName, version: str, commit: str) -> None:
         bring_up(world, app, tier, run.deadline)
     finally:
         run.images = dict(app.images)
-        keep_deployment(app, run.folder / tier)
+        keep_deployment(app, run.folder / tier, run.masks)
     took(run)
 
 
@@ -443,10 +455,7 @@ def _hook(run: Run, when: str, tier: TierName) -> None:
 def _call(run: Run, tier: TierName, function: str, *arguments: str) -> object:
     run.phase = function
     limit = run.enrolment.limits.hook
-    try:
-        return call_hook(run.own, function, _facts(run, tier), run.folder / tier, limit, run.deadline, *arguments)
-    finally:
-        mask(run.folder / tier, confidential(run.app))
+    return call_hook(run.own, function, _facts(run, tier), run.folder / tier, limit, run.deadline, *arguments)
 
 
 def _files(app: App) -> dict[str, str]:

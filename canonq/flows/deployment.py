@@ -28,7 +28,7 @@ from canonq.core.images import image_name
 from canonq.core.mounts import with_own
 from canonq.core.outages import not_asked
 from canonq.core.policy import SHARED_NETWORK, refusals
-from canonq.core.text import did_you_mean, ended, shown
+from canonq.core.text import did_you_mean, ended, ending, shown
 from canonq.core.yamlfile import load_yaml
 from canonq.flows.world import World
 from canonq.ports import Answer
@@ -215,7 +215,12 @@ def prepare(world: World, app: App, deadline: float) -> Deployable:
     _write_private(env_file, render_env(app.env))
     folder = world.checkout.folder(app.identity.recipe)
     if (folder / INSTALL_STEPS).is_file():
-        _install_steps(folder / INSTALL_STEPS, app, env_file, deadline)
+        try:
+            _install_steps(folder / INSTALL_STEPS, app, env_file, deadline)
+        except CanonqError:
+            with contextlib.suppress(CanonqError, OSError, UnicodeDecodeError):  # what it has made up must not be said either
+                app.env = parse_env(env_file.read_text(), where=str(env_file))
+            raise
         app.env = parse_env(env_file.read_text(), where=str(env_file))
     stack = _fitted(world, app)
     (app.work / "resolved.json").write_text(json.dumps(app.resolved, indent=1))
@@ -404,7 +409,7 @@ def _install_steps(script: Path, app: App, env_file: Path, deadline: float) -> N
         ) from error
     if ended.status != 0:
         raise WrongConfiguration(
-            f"{script} ended with status {ended.status}: {ended.tail[-300:]}",
+            f"{script} ended with status {ended.status}: {ending(ended.tail, 300)}",
             mend="correct the script; its output is in the run's folder.",
             code="install-steps-failed",
         )

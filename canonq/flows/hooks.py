@@ -12,7 +12,7 @@ from typing import Any
 
 from canonq.core.errors import EnrolmentProblem, TimedOut, WrongConfiguration
 from canonq.core.ladder import PROVEN_TIERS
-from canonq.core.text import shown
+from canonq.core.text import beginning, shown
 from canonq.flows.deployment import left
 from canonq.flows.tiers import TIERS, tier_environment
 from canonq.tiers.facts import HOOK, TierFacts, write_facts
@@ -141,7 +141,7 @@ def call_hook(folder: Path, function: str, facts: TierFacts, kept: Path, limit: 
         last = next((line for line in reversed(ended.output.splitlines()) if line.strip()), "nothing was printed")
         how = str(said.get("raised") or f"ended with status {ended.status}; its last words: {last}")
         raise EnrolmentProblem(
-            f"{function} of {path}: {how[:600]}.",
+            f"{function} of {path}: {beginning(how, 600)}.",
             mend=f"correct {HOOKS}; all that it printed is in {log}.",
             code="hook-failed",
             certain=said.get("certain") is True,

@@ -15,6 +15,7 @@ from canonq.core.records import Promotion, Verdict
 from canonq.flows.decide import expected_of_promotion
 from canonq.flows.janitor import alive, is_in_force, lost_record
 from canonq.flows.room import room_for
+from canonq.flows.secrecy import masks_of
 from canonq.flows.transaction import Transaction, carry_out
 from canonq.flows.world import World
 
@@ -56,7 +57,9 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
             log.warning("%s: %s is the canonical, with a trouble after it: %s", recipe, verdict.version, error)
     reason = "again" if again else "seed" if tx.old is None else "new-version"
     detail = f"{verdict.version} is the canonical; its data is {tx.data}."
-    return _answer(verdict, "promoted", reason, detail, began).model_copy(update={"data": tx.data, "notes": tuple(tx.notes)})
+    return _answer(verdict, "promoted", reason, detail, began).model_copy(
+        update={"data": tx.data, "notes": masks_of(*tx.apps).texts(tx.notes)}
+    )
 
 
 def _on_disk(world: World, recipe: str, proven: Verdict | str) -> Verdict | None:

@@ -17,6 +17,7 @@ from canonq.flows.deployment import App, bring_up
 from canonq.flows.janitor import RESTORED as KIND
 from canonq.flows.janitor import alive
 from canonq.flows.rollback import choose
+from canonq.flows.secrecy import unsaid
 from canonq.flows.world import World
 
 _MOST_TRIES = 3  #: to copy a canonical that is replaced meanwhile
@@ -64,7 +65,7 @@ def _bring_back(world: World, enrolment: Enrolment, chosen: Canonical, name: str
         commit=chosen.commit,
     )
     app = App(identity, enrolment, tree=world.work / owner / "tree", work=world.work / owner / "app")
-    with alive(world.work / owner):
+    with alive(world.work / owner), unsaid(lambda: [app]):
         try:
             app.work.mkdir(mode=0o700)
             _data(world, app, chosen, present=present)

@@ -25,12 +25,13 @@ from canonq.core.versions import Release, parse, read_tags
 from canonq.flows.climb import Run, Target, climb, measure, run_lint, took
 from canonq.flows.decide import expected_disk
 from canonq.flows.deployment import App, let_go_of_images, tear_down
-from canonq.flows.evidence import confidential, keep_beside, keep_logs, masked, tail
+from canonq.flows.evidence import keep_beside, keep_logs, tail
 from canonq.flows.floor import floor_held
 from canonq.flows.hooks import KNOWN_HOOKS, hook_names
 from canonq.flows.janitor import alive, clean
 from canonq.flows.pulls import show_status
 from canonq.flows.room import drop_cut_pulls, room_for
+from canonq.flows.secrecy import mask, masked_verdict, unsaid
 from canonq.flows.sync import addresses
 from canonq.flows.world import World
 
@@ -283,10 +284,6 @@ def _within(
                     drop_cut_pulls(world, room)
     judged = _judge(run, problem)
     service = problem.service or (enrolment.health.service if judged.kind == "red" else "") if problem else ""
-    run.tiers = {
-        tier: result.model_copy(update={"reason": masked(result.reason, confidential(run.app))})
-        for tier, result in run.tiers.items()
-    }
     climbed = rungs(run.tiers, ended=problem is not None)
     declared = dict(enrolment.expected_na)
     keep_beside(run.folder, "customisations.json", manifest)
@@ -297,8 +294,7 @@ def _within(
         run=run.id,
         verdict=judged.kind,
         reason=judged.reason,
-        detail=masked(judged.detail, confidential(run.app))
-        + (f" (again, alone on the host, after the red run {first.run})" if first else ""),
+        detail=judged.detail + (f" (again, alone on the host, after the red run {first.run})" if first else ""),
         fault=judged.fault,
         certain=problem is not None and problem.certain,
         outside=(problem.outside or None) if problem else None,
@@ -311,7 +307,7 @@ def _within(
         base_commit=target.base_commit,
         base_from=target.base_from,
         fence=target.fence,
-        notes=tuple(masked(note, confidential(run.app)) for note in (*target.notes, *run.app.replaced, *run.notes)),
+        notes=(*target.notes, *run.app.replaced, *run.notes),
         enrolment=enrolled,
         data=f"a copy of the data of the canonical {target.data.version}" if target.data else "empty volumes",
         customisations=manifest,
@@ -336,6 +332,7 @@ def _within(
         lowest_free=run.lowest_free,
         directory=str(run.folder),
     )
+    verdict = masked_verdict(verdict, run.masks)
     world.runs.record(verdict)
     _retain(world, verdict)
     return verdict
@@ -374,7 +371,8 @@ def _climb(run: Run) -> CanonqError | None:
 def _problem_of(action: Callable[[Run], None], run: Run) -> CanonqError | None:
     """Every run ends in a verdict, so whatever stops it becomes a problem that can be told."""
     try:
-        action(run)
+        with unsaid(lambda: run.apps):
+            action(run)
     except CanonqError as error:
         return error
     except OSError as error:
@@ -435,9 +433,9 @@ def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
     problem: CanonqError | None = None
     logs: dict[str, str] = {}
     try:
-        logs = keep_logs(world, run.app, run.folder / "logs")
+        logs = keep_logs(world, run.app, run.folder / "logs", run.masks)
         for neighbour in run.neighbours:
-            keep_logs(world, neighbour, run.folder / f"dependency-{neighbour.identity.recipe}" / "logs")
+            keep_logs(world, neighbour, run.folder / f"dependency-{neighbour.identity.recipe}" / "logs", run.masks)
         took(run)
     except (CanonqError, OSError) as error:
         run.notes += (f"logs-not-kept: the logs could not be kept whole: {getattr(error, 'what', error)}",)
@@ -451,6 +449,8 @@ def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
     shutil.rmtree(world.work / run.id, ignore_errors=True)
     run.app.timings["teardown"] = round(time.monotonic() - began, 3)
     keep_beside(run.folder, "timings.json", run.app.timings)
+    with contextlib.suppress(OSError):  # each tier's files were masked as it ended
+        mask(run.folder, run.masks)
     return logs, problem
 
 

@@ -14,6 +14,7 @@ from canonq.adapters.preloaded import Preloaded
 from canonq.adapters.programs import plain_environment
 from canonq.core.errors import CanonqError, EnrolmentProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
+from canonq.core.text import beginning
 from canonq.flows.deployment import left
 from canonq.tiers.facts import PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts
 
@@ -83,7 +84,7 @@ def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, dea
     if status == _INTERRUPTED:
         what = "; ".join(problems) or "see its log"
         raise EnrolmentProblem(
-            f"The recipe's own tests cannot be collected: {what[:1200]}.",
+            f"The recipe's own tests cannot be collected: {beginning(what, 1200)}.",
             mend=f"correct them; all that was printed is in {kept}/pytest.log.",
             code="functional-uncollected",
             certain=True,
@@ -171,7 +172,7 @@ def _result(status: int, cases: list[_Case], problems: list[str], seconds: float
         problems = ["no test was collected"]
     return TierResult(
         status="fail" if problems or status else "pass",
-        reason="; ".join(problems)[:1500],
+        reason=beginning("; ".join(problems), 1500),
         seconds=seconds,
         tests=tuple(case.name for case in cases),
     )
@@ -227,5 +228,5 @@ def _problem(case: ET.Element) -> str:
                 message = next((line for line in reversed(text.splitlines()) if line.strip()), message).removeprefix("E ")
             # pytest shows the assertion itself below what it was told to say.
             said = (message or text or kind).partition("\nassert ")[0].removeprefix("AssertionError: ")
-            return " ".join(said.split())[:400]
+            return beginning(" ".join(said.split()), 400)
     return ""

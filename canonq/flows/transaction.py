@@ -37,6 +37,7 @@ from canonq.flows.evidence import volume_bytes
 from canonq.flows.floor import floor_held
 from canonq.flows.janitor import JOURNAL, clean, is_in_force, reclaim, retire
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
+from canonq.flows.secrecy import unsaid
 from canonq.flows.world import World
 from canonq.ports import Held
 
@@ -85,6 +86,11 @@ class Transaction:
         self.folder = self.world.registry.generation(recipe, self.owner)
 
     @property
+    def apps(self) -> tuple[App, ...]:
+        """All that is deployed for it."""
+        return (self.app, *self.neighbours)
+
+    @property
     def carries(self) -> bool:
         """Whether the new version starts on a copy of the canonical's data."""
         return self.old is not None and self.old.has_data and self.enrolment.promote.data == "carry"
@@ -102,6 +108,11 @@ def carry_out(tx: Transaction) -> None:
 
     From the switch on it is the canonical, also when something raises: ask `is_in_force`.
     """
+    with unsaid(lambda: tx.apps):
+        _carry_out(tx)
+
+
+def _carry_out(tx: Transaction) -> None:
     world, recipe = tx.world, tx.enrolment.recipe
     world.engine.preflight()
     try:

@@ -16,10 +16,10 @@ from canonq.core.blame import CERTAIN, PATTERNS
 from canonq.core.enrolment import LONGEST_RUN, Enrolment, SecretSource, parse_enrolment
 from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.lint import RULES
+from canonq.core.masks import Masks
 from canonq.core.names import DOCKER_NAME_LIMIT
 from canonq.core.records import Canonical, Promotion, Synced, Verdict
 from canonq.core.records import Decision as DecisionValue
-from canonq.flows.evidence import masked
 from canonq.settings import (
     CheckoutSettings,
     ForgeSettings,
@@ -309,8 +309,12 @@ def test_each_decision_has_a_number_of_its_own_which_its_title_and_those_who_nam
         ("configuration.md", "Tasks are stopped after four hours", HARD_LIMIT == 4 * 3600),
         ("configuration.md", "the running step gets 60 seconds", SOFT_STOP == 60),
         ("enrolment.md", "| `run` | seconds, 10 to 10800 |", LONGEST_RUN == 10800),
-        ("enrolment.md", "for values of fewer than 4 characters", masked("the pin is 123", {"pin": "123"}) == "the pin is 123"),
-        ("enrolment.md", "for values of fewer than 4 characters", "1234" not in masked("the pin is 1234", {"pin": "1234"})),
+        (
+            "enrolment.md",
+            "for values of fewer than 4 characters",
+            Masks([("pin", "123")]).text("a 123") == "a 123",
+        ),
+        ("enrolment.md", "for values of fewer than 4 characters", "1234" not in Masks([("pin", "1234")]).text("a 1234")),
         ("runbook.md", "the step under way gets 60 seconds", SOFT_STOP == 60),
         ("runbook.md", "`canonq up` gives its workers 30 seconds", STOP_LIMIT == 30),
         ("runbook.md", "longer than Docker allows (64 characters", DOCKER_NAME_LIMIT == 64),
