@@ -62,6 +62,10 @@ class Runs:
             (folder / NUMBER).write_text(f"{before + 1}\n")  # two at once have the same, and are told apart by their names
         return folder
 
+    def kept_of(self, run: str) -> list[Path]:
+        """The folder of a run, whatever its recipe is; none for what is no run."""
+        return [path for path in self._root.glob(f"*/{run}") if path.is_dir()]
+
     def record(self, verdict: Verdict) -> None:
         """Keep a run's verdict, durably, and count the red that it is."""
         write_json(self._root / verdict.recipe / verdict.run / RUN_FILE, verdict.model_dump(mode="json"))

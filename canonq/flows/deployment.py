@@ -30,6 +30,7 @@ from canonq.core.outages import not_asked
 from canonq.core.policy import SHARED_NETWORK, refusals
 from canonq.core.text import did_you_mean, ended, ending, shown
 from canonq.core.yamlfile import load_yaml
+from canonq.flows.secrecy import ENV, SECRETS
 from canonq.flows.world import World
 from canonq.ports import Answer
 
@@ -81,7 +82,7 @@ class App:
     @property
     def secrets_file(self) -> Path:
         """Where this deployment's secrets are for those who may read them; gone with its scratch folder."""
-        return self.work / "secrets.json"
+        return self.work / SECRETS
 
     def volume_name(self, key: str) -> str:
         """The name in Docker of the recipe's volume `key`."""
@@ -211,7 +212,7 @@ def prepare(world: World, app: App, deadline: float) -> Deployable:
     app.filled_in = None
     app.sample = _read(app.tree / ".env.sample")
     app.env = build_env(app.sample, app)
-    env_file = app.work / "app.env"
+    env_file = app.work / ENV
     _write_private(env_file, render_env(app.env))
     folder = world.checkout.folder(app.identity.recipe)
     if (folder / INSTALL_STEPS).is_file():

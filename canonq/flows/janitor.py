@@ -17,6 +17,7 @@ from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
 from canonq.core.names import recipe_in
 from canonq.core.records import Canonical
 from canonq.core.retention import retain
+from canonq.flows.secrecy import mask, masks_in
 from canonq.flows.world import World
 from canonq.ports import Held
 
@@ -214,6 +215,9 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
             except CanonqError as error:  # of one; the others' turn comes all the same
                 done.append(f"could not remove all that the dead run {owner} left ({'; '.join(listed)}): {error}")
                 continue
+            with contextlib.suppress(OSError):  # it died before it could do so itself
+                for kept in world.runs.kept_of(owner):
+                    mask(kept, masks_in(folder))
             shutil.rmtree(folder, ignore_errors=True)
         done.append(
             f"{'would remove' if dry_run else 'removed'} what the dead run {owner} left: {'; '.join(listed) or 'nothing'}"

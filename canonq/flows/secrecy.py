@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from canonq.core.envfile import parse_env
+from canonq.core.errors import CanonqError
 from canonq.core.masks import Masks
 from canonq.core.records import Verdict
 
 if TYPE_CHECKING:
     from canonq.flows.deployment import App
 
+SECRETS, ENV = "secrets.json", "app.env"  #: in a deployment's scratch folder, gone with it
 _SHORTEST_IN_ENV = 8  #: characters; PASSWORD_LOGIN=true is no secret
 _SECRET_NAME = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECASE)
 _LOOKED_AT = 8192  #: bytes, by which a file that is no text is known
@@ -26,9 +30,7 @@ def masks_of(*apps: App) -> Masks:
 
 
 def _confidential(app: App) -> Iterator[tuple[str, str]]:
-    for key, value in app.env.items():
-        if is_secret_name(key) and len(value) >= _SHORTEST_IN_ENV:
-            yield key, value
+    yield from _in_env(app.env)
     yield from _given(app)
     yield from app.secrets.items()
 
@@ -41,6 +43,21 @@ def _given(app: App) -> Iterator[tuple[str, str]]:
         elif source.file is not None:
             with contextlib.suppress(OSError, UnicodeDecodeError):  # whoever needs it says so
                 yield name, Path(source.file).read_text().rstrip("\n")
+
+
+def masks_in(work: Path) -> Masks:
+    """The same of deployments that have ended, or were killed, as far as their scratch folder still tells."""
+    pairs: list[tuple[str, str]] = []
+    for app in (work / "app", *work.glob("dep-*/app")):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            pairs += [(str(name), str(value)) for name, value in json.loads((app / SECRETS).read_text()).items()]
+        with contextlib.suppress(OSError, ValueError, CanonqError):
+            pairs += _in_env(parse_env((app / ENV).read_text(), where=ENV))
+    return Masks(pairs)
+
+
+def _in_env(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    return ((key, value) for key, value in env.items() if is_secret_name(key) and len(value) >= _SHORTEST_IN_ENV)
 
 
 def is_secret_name(key: str) -> bool:
