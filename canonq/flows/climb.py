@@ -182,7 +182,7 @@ def _neighbours(run: Run) -> None:
         name = neighbour.identity.recipe
         run.phase = f"dependency {name}"
         try:
-            bring_up_neighbour(run.world, run.app, neighbour, run.deadline)
+            run.notes += bring_up_neighbour(run.world, run.app, neighbour, run.deadline)
         finally:
             run.app.pulled_bytes += neighbour.pulled_bytes
             keep_deployment(neighbour, run.folder / f"dependency-{name}", run.masks)

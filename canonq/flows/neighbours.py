@@ -36,11 +36,12 @@ def plan_neighbour(world: World, app: App, name: str) -> App:
     return neighbour
 
 
-def bring_up_neighbour(world: World, app: App, neighbour: App, deadline: float) -> None:
-    """Deploy it. HostProblem when it does not come up."""
+def bring_up_neighbour(world: World, app: App, neighbour: App, deadline: float) -> tuple[str, ...]:
+    """Deploy it; what a person should know of its data. HostProblem when it does not come up."""
     name = neighbour.identity.recipe
+    record = _canonical(world, app, name)
     try:
-        copy_canonical(world, neighbour, _canonical(world, app, name))
+        copy_canonical(world, neighbour, record)
         world.repos.checkout(name, neighbour.identity.commit, neighbour.tree, neighbour.enrolment.tree)
         bring_up(world, neighbour, f"dependency.{name}", deadline)
     except RecipeProblem as error:
@@ -52,6 +53,7 @@ def bring_up_neighbour(world: World, app: App, neighbour: App, deadline: float) 
             cause=error.code,
         ) from error
     app.timings |= neighbour.timings
+    return () if record.has_data else (f"the dependency {name} {record.version} ran on empty volumes: its record names no data",)
 
 
 def _canonical(world: World, app: App, name: str) -> Canonical:

@@ -34,6 +34,13 @@ def restore(world: World, recipe: str, stack: str, *, to: str | None = None) -> 
     world.engine.preflight()
     for attempt in range(_MOST_TRIES):
         chosen = record if to in (None, record.version) else choose(world, record, to)
+        if not chosen.has_data:
+            raise WrongUse(
+                f"The record of the canonical {chosen.version} of {chosen.recipe} names no data, as those of older servers: "
+                "the stack would begin with empty volumes, so it was not made.",
+                mend=f"`canonq promote {chosen.recipe} --again --reason TEXT` makes the canonical anew and keeps its data.",
+                code="no-data-kept",
+            )
         try:
             return _bring_back(world, enrolment, chosen, name, present=chosen is record)
         except CanonicalMoved:

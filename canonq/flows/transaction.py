@@ -190,7 +190,7 @@ def _deploy(tx: Transaction) -> None:
     deadline = time.monotonic() + tx.enrolment.limits.run
     for name in tx.enrolment.deps:
         tx.neighbours.append(plan_neighbour(tx.world, tx.app, name))
-        bring_up_neighbour(tx.world, tx.app, tx.neighbours[-1], deadline)
+        tx.notes += bring_up_neighbour(tx.world, tx.app, tx.neighbours[-1], deadline)
     bring_up(tx.world, tx.app, "promote", deadline)
     moved = [service for service, digest in tx.app.images.items() if _has_moved(tx, service, digest)]
     if moved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -143,3 +144,15 @@ def test_an_app_with_data_that_had_to_be_killed_is_told(scenario: Scenario, monk
     (note,) = answer.notes
     assert note.startswith("app was killed")
     assert "stop_grace_period" in note
+
+
+def test_an_older_servers_canonical_without_data_is_not_restored_as_an_empty_app(scenario: Scenario) -> None:
+    record = scenario.canonical()
+    assert record is not None
+    kept = {"recipe": RECIPE, "version": record.version, "commit": record.commit, "status": "idle", "ts": record.ts}
+    scenario.record_file.write_text(json.dumps(kept))
+    with pytest.raises(WrongUse) as told:
+        restore(scenario.world(), RECIPE, "look")
+    assert told.value.code == "no-data-kept"
+    assert "names no data" in told.value.what
+    assert not {name for name in owned(scenario) if name.startswith("look")}
