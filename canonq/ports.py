@@ -278,10 +278,10 @@ class Engine(Protocol):
         """Process id, on this host, of a service's container: the way into its network. RecipeProblem when none runs."""
 
     def read_archive(self, stack: str, service: str, path: str) -> Iterator[bytes]:
-        """A file or folder of a running service as a tar stream. RecipeProblem when it is not there."""
+        """A file or folder of a service, also of one that has ended, as a tar stream. RecipeProblem when it is not there."""
 
     def write_archive(self, stack: str, service: str, folder: str, archive: Iterable[bytes]) -> None:
-        """Unpack a tar stream into a folder of a running service, over what is there."""
+        """Unpack a tar stream into a folder of a service, over what is there; also into a volume that it may only read."""
 
     def logs(self, stack: str, lines: int) -> dict[str, str]:
         """The last log lines of each service."""

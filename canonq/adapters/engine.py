@@ -13,6 +13,7 @@ from typing import Any
 
 import docker
 import docker.errors
+import docker.types
 import requests
 
 from canonq.adapters import markerfile, netns, registries
@@ -398,7 +399,7 @@ class SwarmEngine:
 
     def read_archive(self, stack: str, service: str, path: str) -> Iterator[bytes]:
         """See ports.Engine.read_archive."""
-        container = self._running_container(stack, service)
+        container = self._holding_container(stack, service)
         with _translated(f"read {path} of '{service}'"):
             try:
                 stream, _ = self._api.get_archive(container, path, chunk_size=1 << 20)
@@ -410,12 +411,46 @@ class SwarmEngine:
 
     def write_archive(self, stack: str, service: str, folder: str, archive: Iterable[bytes]) -> None:
         """See ports.Engine.write_archive."""
-        container = self._running_container(stack, service)
+        container = self._holding_container(stack, service)
         with _translated(f"write into {folder} of '{service}'"):
             try:
-                self._api.put_archive(container, folder, archive)
+                with self._writable(container, folder) as into:
+                    self._api.put_archive(into, folder, archive)
             except docker.errors.NotFound as error:
                 raise RecipeProblem(f"'{service}' has no folder {folder}.", code="path-missing") from error
+
+    @contextlib.contextmanager
+    def _writable(self, container: str, folder: str) -> Iterator[str]:
+        """The container; where it may only read the volume that holds the folder, one that may write, and is never started."""
+        looked = self._api.inspect_container(container)
+        within = [mount for mount in looked["Mounts"] if f"{folder}/".startswith(f"{mount['Destination'].rstrip('/')}/")]
+        deepest = max(within, key=lambda mount: len(mount["Destination"]), default=None)
+        if deepest is None or deepest["RW"] or deepest["Type"] != "volume":
+            yield container
+            return
+        # With the stack's labels, so that whoever removes the stack removes it too.
+        labels = {key: text for key, text in looked["Config"]["Labels"].items() if not key.startswith("com.docker.swarm.")}
+        mount = docker.types.Mount(deepest["Destination"], deepest["Name"], type="volume", no_copy=True)
+        made = self._api.create_container(
+            looked["Image"], command=["true"], labels=labels, network_disabled=True,
+            host_config=self._api.create_host_config(mounts=[mount], network_mode="none"),
+        )["Id"]  # fmt: skip
+        try:
+            yield made
+        finally:
+            with contextlib.suppress(docker.errors.APIError):
+                self._api.remove_container(made, force=True, v=True)
+
+    def _holding_container(self, stack: str, service: str) -> str:
+        """The service's running container; of one that has run and ended, the last: its volumes can be had through that."""
+        if running := self._container(stack, service):
+            return running
+        _, tasks = self.observe(stack)
+        ended = [task for task in tasks if task.service == service and task.container]
+        for task in sorted(ended, key=lambda task: (task.current, task.created), reverse=True):
+            with contextlib.suppress(docker.errors.NotFound):
+                return str(self._api.inspect_container(task.container)["Id"])
+        raise RecipeProblem(f"The service '{service}' has no container.", code="not-running")
 
     def _running_container(self, stack: str, service: str) -> str:
         container = self._container(stack, service)
@@ -584,7 +619,7 @@ class SwarmEngine:
                 return
             for container in self._api.containers(all=True, filters=label):
                 with contextlib.suppress(docker.errors.APIError):  # going already
-                    self._api.remove_container(container["Id"], force=True)
+                    self._api.remove_container(container["Id"], force=True, v=True)  # with its unnamed volumes
 
     def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
         """See ports.Engine.owned."""

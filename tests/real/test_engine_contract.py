@@ -126,14 +126,22 @@ def test_only_what_carries_every_label_is_removed(contracted: Engine, whose: str
     assert not any(contracted.owned({LABEL_INSTANCE: whose}).values())
 
 
-def test_a_container_that_swarm_has_forgotten_is_removed_with_its_volume(engine: SwarmEngine, whose: str) -> None:
-    """After a kill of dockerd, a container may stay whose service is gone; it kept its volume from being removed."""
+def test_a_container_that_swarm_has_forgotten_is_removed_with_its_volumes(engine: SwarmEngine, whose: str) -> None:
+    """After a kill of dockerd, a container may stay whose service is gone; it kept its volume from being removed.
+
+    A volume without a name has no label either: nobody would know later whose it was.
+    """
     mine = identity(whose)
     volume = f"{mine.stack}_data"
     engine.make_volume(volume, mine.labels, mine.stack)
     labels = {**mine.labels, "com.docker.stack.namespace": mine.stack}
     named = [f"--label={key}={text}" for key, text in labels.items()]
-    subprocess.run(["docker", "create", *named, f"--volume={volume}:/srv", IMAGE, "true"], check=True, capture_output=True)
+    made = ["docker", "create", *named, f"--volume={volume}:/srv", "--volume=/unnamed", IMAGE, "true"]
+    container = subprocess.run(made, check=True, capture_output=True, text=True).stdout.strip()
+    asked = ["docker", "inspect", "--format", "{{range .Mounts}}{{.Name}} {{end}}", container]
+    unnamed = set(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()) - {volume}
+    assert len(unnamed) == 1
     assert len(engine.owned({LABEL_INSTANCE: whose})["containers"]) == 1
     engine.remove_owned({LABEL_INSTANCE: whose}, 600)
     assert not any(engine.owned({LABEL_INSTANCE: whose}).values())
+    assert [engine.volume_path(name) for name in unnamed] == [None]
