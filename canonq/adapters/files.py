@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  #: as mkstemp names them, below
 _STILL_WRITTEN = 6 * 3600.0  #: seconds
 
 
-def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace `path` in one step: temporary file, fsync, rename, fsync of the folder.
+def write_durably(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
+    """Replace `path` in one step, with `data` or its pieces: temporary file, fsync, rename, fsync of the folder.
 
     HostProblem when the file system refuses (full, read-only, not writable); the old file is then still whole.
     """
@@ -34,7 +34,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 os.fchmod(file.fileno(), mode)
-                file.write(data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(name, path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import stat
@@ -66,16 +67,18 @@ def seal(kept: Snapshot, folder: Path) -> Snapshot:
     One JSON object on each line. A file beside the volumes has its size and sha256. An entry of a tree has its kind,
     mode, owner, size, time and link target instead: reading its content would cost what sharing blocks has saved.
     """
-    lines = [
-        {"path": path.name, "size": path.stat().st_size, "sha256": _sha256(path)}
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path != Path(kept.path)
-    ]
-    if kept.kind == "tree":
-        lines += _listed(Path(kept.path))
-    text = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
-    write_durably(folder / MANIFEST, text, mode=0o600)
-    return kept.model_copy(update={"manifest": f"sha256:{hashlib.sha256(text).hexdigest()}"})
+    summed = hashlib.sha256()
+    beside = [path for path in sorted(folder.iterdir()) if path.is_file() and path != Path(kept.path)]
+
+    def lines() -> Iterator[bytes]:
+        files = ({"path": path.name, "size": path.stat().st_size, "sha256": _sha256(path)} for path in beside)
+        for line in itertools.chain(files, _listed(Path(kept.path)) if kept.kind == "tree" else ()):
+            text = f"{json.dumps(line)}\n".encode()
+            summed.update(text)
+            yield text
+
+    write_durably(folder / MANIFEST, lines(), mode=0o600)
+    return kept.model_copy(update={"manifest": f"sha256:{summed.hexdigest()}"})
 
 
 def problem_of(kept: Snapshot) -> str | None:
@@ -86,13 +89,13 @@ def problem_of(kept: Snapshot) -> str | None:
         return found
     manifest = path.parent / MANIFEST
     try:
-        text = manifest.read_bytes()
-        if f"sha256:{hashlib.sha256(text).hexdigest()}" != kept.manifest:
+        if f"sha256:{_sha256(manifest)}" != kept.manifest:
             return f"{manifest} does not have its checksum any more"
-        for line in map(json.loads, text.splitlines()):
-            beside = path.parent / str(line["path"])
-            if "sha256" in line and _sha256(beside) != line["sha256"]:
-                return f"{beside} does not have its checksum any more"
+        with manifest.open("rb") as file:
+            for line in map(json.loads, file):
+                beside = path.parent / str(line["path"])
+                if "sha256" in line and _sha256(beside) != line["sha256"]:
+                    return f"{beside} does not have its checksum any more"
     except OSError as error:
         return f"{error.filename} cannot be read: {error.strerror}"
     return None
@@ -115,7 +118,8 @@ def unpack(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
     for key, folder in volumes.items():
         source = Path(kept.path) / key
         copy_tree(source, folder)
-        if _listed(folder, source) != _listed(source, source):
+        both = itertools.zip_longest(_listed(folder, source), _listed(source, source))
+        if any(came != kept_there for came, kept_there in both):
             raise HostProblem(
                 f"What came out of the snapshot is not what is in it: the volume '{key}' differs.",
                 mend="look at the disk that Docker's volumes are on, and at its room; the snapshot itself is whole.",
@@ -127,13 +131,14 @@ def _tree_problem(kept: Snapshot) -> str | None:
     root = Path(kept.path)
     if not root.is_dir():
         return f"{root} is not there"
-    if _checksum(now := _listed(root)) == kept.checksum:
+    if _checksum(_listed(root)) == kept.checksum:
         return None
     try:
-        then = {line["path"]: line for line in map(json.loads, (root.parent / MANIFEST).read_text().splitlines())}
+        with (root.parent / MANIFEST).open("rb") as file:
+            then = {line["path"]: line for line in map(json.loads, file)}
     except (OSError, ValueError, KeyError):
         return f"{root} is not as it was kept"
-    found = {line["path"]: line for line in now}
+    found = {line["path"]: line for line in _listed(root)}
     gone = [path for path in then if path.startswith(f"{TREE}/") and path not in found]
     other = [path for path, line in found.items() if then.get(path) != line]
     return (
@@ -141,10 +146,13 @@ def _tree_problem(kept: Snapshot) -> str | None:
     )
 
 
-def _listed(root: Path, named: Path | None = None) -> list[dict[str, Any]]:
-    """Every entry below a folder, in a fixed order, by the names that it has in its generation's folder."""
+def _listed(root: Path, named: Path | None = None) -> Iterator[dict[str, Any]]:
+    """Every entry below a folder, in a fixed order, by the names that it has in its generation's folder.
+
+    One at a time: there may be millions.
+    """
     above, whole = os.fsencode(root), os.fsencode((named or root).name)
-    return [
+    return (
         {
             "path": os.fsdecode(os.path.join(whole, os.path.relpath(path, above))),
             "kind": stat.filemode(found.st_mode)[0],
@@ -157,7 +165,7 @@ def _listed(root: Path, named: Path | None = None) -> list[dict[str, Any]]:
             "xattrs": _xattrs(path),
         }
         for path, found in _entries(os.fsencode(root))
-    ]
+    )
 
 
 def _xattrs(path: bytes) -> dict[str, str]:
@@ -176,8 +184,13 @@ def _entries(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
             yield path, os.lstat(path)
 
 
-def _checksum(lines: list[dict[str, Any]]) -> str:
-    return f"sha256:{hashlib.sha256(json.dumps(lines).encode()).hexdigest()}"
+def _checksum(lines: Iterator[dict[str, Any]]) -> str:
+    """Of all lines as one JSON list, though it is never in memory as a whole."""
+    summed = hashlib.sha256(b"[")
+    for number, line in enumerate(lines):
+        summed.update((", " if number else "").encode() + json.dumps(line).encode())
+    summed.update(b"]")
+    return f"sha256:{summed.hexdigest()}"
 
 
 def _sha256(path: Path) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import stat
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +147,36 @@ def test_where_blocks_cannot_be_shared_the_volumes_are_archived(tmp_path: Path, 
 
 def test_another_file_system_shares_no_blocks(tmp_path: Path) -> None:
     assert not snapshots.shares_blocks(Path("/proc"), tmp_path)
+
+
+def test_the_list_of_a_tree_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    """A mail server has millions of files."""
+    source = made(tmp_path / "mail")
+    for box in range(20):
+        (source / f"box{box}").mkdir()
+        for mail in range(250):
+            (source / f"box{box}" / f"16{mail:06d}.M{mail:06d}P12345.mail.example.com,S=3521,W=3600:2,S").touch()
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    whole = snapshots.take_tree({"data": source}, folder)
+    assert snapshots.problem_of(snapshots.seal(whole, folder)) is None  # what is made once is there by then
+    (folder / snapshots.MANIFEST).unlink()
+    tracemalloc.start()
+    try:
+        kept = snapshots.seal(whole, folder)
+        assert snapshots.problem_of(kept) is None
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    listed = (folder / snapshots.MANIFEST).stat().st_size
+    assert listed > 1 << 20
+    assert peak < listed / 2
+
+
+def test_the_checksum_of_a_tree_is_of_its_whole_list_as_json(tmp_path: Path) -> None:
+    """Canonicals that were kept before are looked at by it."""
+    kept = generation(tmp_path / "kept", "tree", {"data": furnish(tmp_path / "one" / "_data")})
+    lines = [json.loads(line) for line in (tmp_path / "kept" / snapshots.MANIFEST).read_text().splitlines()]
+    listed = [line for line in lines if "kind" in line]
+    assert kept.checksum == f"sha256:{hashlib.sha256(json.dumps(listed).encode()).hexdigest()}"
+    assert [line["path"] for line in lines if "sha256" in line] == ["secrets.json"]
