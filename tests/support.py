@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import Any
 
 from git.repo import Repo
 
+from canonq.adapters.preloaded import Preloaded
+
 COMMAND_LIMIT = 3600  #: seconds
+_COMMANDS = Preloaded("tests.commands")
 ROOT = Path(__file__).resolve().parents[1]
 #: What the project consists of, for an archive that git knows nothing of.
 _FOLDERS = ("canonq", "workers", "tests", "demo", "bench", "docs", "deploy", "nix", "scripts", "requirements", ".ci")
@@ -94,17 +98,18 @@ class Installation:
 
     def canonq(self, *arguments: str, timeout: float = COMMAND_LIMIT) -> Ended:
         """Run a command to its end."""
-        return self._run([sys.executable, "-m", "canonq", *arguments], timeout)
+        return self._run("canonq", arguments, timeout)
 
     def celery(self, *arguments: str, timeout: float = COMMAND_LIMIT) -> Ended:
         """Run `celery ...` to its end, as it is typed."""
-        return self._run([sys.executable, "-m", "celery", *arguments], timeout)
+        return self._run("celery", arguments, timeout)
 
-    def _run(self, command: Sequence[str], timeout: float) -> Ended:
-        done = subprocess.run(
-            command, env=self.environment, cwd=self.root, capture_output=True, text=True, timeout=timeout, check=False
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
+    def _run(self, module: str, arguments: Sequence[str], timeout: float) -> Ended:
+        with tempfile.NamedTemporaryFile("r", errors="replace") as errors:
+            orders = {"module": module, "arguments": arguments, "errors": errors.name}
+            until = time.monotonic() + timeout
+            done = _COMMANDS.start("typed", orders, env=self.environment, cwd=self.root, until=until).finish(timeout=timeout)
+            return Ended(done.status, done.output, errors.read())
 
 
 def make_recipe(folder: Path, releases: dict[str, dict[str, str]]) -> Repo:
