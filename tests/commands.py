@@ -7,23 +7,25 @@ installed programs start is seen where tests and the demo keep them running.
 from __future__ import annotations
 
 import os
-import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import celery.__main__  # noqa: F401 - both are imported for the forks
+import celery.__main__
+import celery.bin.celery
 
-import canonq.cli  # noqa: F401
 from canonq.adapters.preloaded import serve
 from canonq.adapters.programs import begun
+from canonq.cli import main
+
+_PROGRAMS: dict[str, Callable[[], None]] = {"canonq": main, "celery": celery.__main__.main}
 
 
-def typed(module: str, arguments: Sequence[str], errors: str) -> int:
-    """What `python -m MODULE ...` does; standard error goes to a file."""
+def typed(program: str, arguments: Sequence[str], errors: str) -> int:
+    """What typing it does; standard error goes to a file."""
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-    sys.argv = [module, *arguments]
+    sys.argv = [program, *arguments]
     begun()
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    _PROGRAMS[program]()
     return 0
 
 

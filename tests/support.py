@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -104,9 +105,17 @@ class Installation:
         """Run `celery ...` to its end, as it is typed."""
         return self._run("celery", arguments, timeout)
 
-    def _run(self, module: str, arguments: Sequence[str], timeout: float) -> Ended:
+    def anew(self, *command: str, timeout: float = COMMAND_LIMIT) -> Ended:
+        """Run `python -m ...` to its end, in a Python that was just started: where its first imports matter."""
+        done = subprocess.run(
+            [sys.executable, "-m", *command], env=self.environment, cwd=self.root, capture_output=True, text=True, timeout=timeout,
+            check=False,
+        )  # fmt: skip
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def _run(self, program: str, arguments: Sequence[str], timeout: float) -> Ended:
         with tempfile.NamedTemporaryFile("r", errors="replace") as errors:
-            orders = {"module": module, "arguments": arguments, "errors": errors.name}
+            orders = {"program": program, "arguments": arguments, "errors": errors.name}
             until = time.monotonic() + timeout
             done = _COMMANDS.start("typed", orders, env=self.environment, cwd=self.root, until=until).finish(timeout=timeout)
             return Ended(done.status, done.output, errors.read())

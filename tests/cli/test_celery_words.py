@@ -115,10 +115,10 @@ def test_a_canonical_is_asked_for_anew_at_the_command_line_and_by_a_call(install
 def test_celery_beside_canonq_knows_its_tasks_though_no_app_is_named(installed: Installation, client: redis.Redis) -> None:
     installed = Installation(installed.root, {**installed.settings, "CELERY_APP": ""})
     broker = installed.settings["CANONQ_REDIS_URL"]
-    called = installed.celery("-b", broker, "call", "canonq.decide", "--kwargs", '{"synced": "../etc"}')
+    called = installed.anew("celery", "-b", broker, "call", "canonq.decide", "--kwargs", '{"synced": "../etc"}')
     assert called.status == 2
     assert "is not a recipe name" in called.err
-    called = installed.celery("-b", broker, "call", "canonq.sync", "--kwargs", '{"recipe": "custom-html"}')
+    called = installed.anew("celery", "-b", broker, "call", "canonq.sync", "--kwargs", '{"recipe": "custom-html"}')
     assert called.status == 0, called.err
     assert (
         installed.celery("result", called.out.strip(), "--timeout", str(LIMIT), timeout=2 * LIMIT).json["latest"] == "1.0.0+1.0"
