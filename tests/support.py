@@ -107,10 +107,10 @@ class Installation:
 
     def anew(self, *command: str, timeout: float = COMMAND_LIMIT) -> Ended:
         """Run `python -m ...` to its end, in a Python that was just started: where its first imports matter."""
+        line = [sys.executable, "-m", *command]
         done = subprocess.run(
-            [sys.executable, "-m", *command], env=self.environment, cwd=self.root, capture_output=True, text=True, timeout=timeout,
-            check=False,
-        )  # fmt: skip
+            line, env=self.environment, cwd=self.root, capture_output=True, text=True, timeout=timeout, check=False
+        )
         return Ended(done.returncode, done.stdout, done.stderr)
 
     def _run(self, program: str, arguments: Sequence[str], timeout: float) -> Ended:
