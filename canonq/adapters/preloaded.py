@@ -32,6 +32,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _LENGTH = struct.Struct(">Q")
 _MOST_FDS = 2
 _LEFT = 10.0  #: seconds for what a call left to die
+_HOME = Path(__file__).parents[2]  #: where canonq is, and so its modules are found wherever we are asked
 _LOST = -int(signal.SIGKILL)  #: the status of a call whose end nobody saw
 
 
@@ -100,7 +101,7 @@ class _Server:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, str(theirs.fileno())],
                 env=plain_environment(PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1"),
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=None, start_new_session=True,
+                cwd=_HOME, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=None, start_new_session=True,
                 pass_fds=[theirs.fileno()],
             )  # fmt: skip
 
