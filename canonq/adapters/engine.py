@@ -328,12 +328,10 @@ class SwarmEngine:
             listed = self._api.services(filters={"label": f"{NAMESPACE}={stack}"})
             running = self._api.tasks(filters={"label": f"{NAMESPACE}={stack}"}) if listed else []
         names = {service["ID"]: service["Spec"]["Name"].removeprefix(f"{stack}_") for service in listed}
-        templates = {service["ID"]: service["Spec"]["TaskTemplate"] for service in listed}
+        by_id = {service["ID"]: service for service in listed}
         services = [_service(service, names[service["ID"]]) for service in listed]
         tasks = [
-            _task(task, names[task["ServiceID"]], templates[task["ServiceID"]])
-            for task in running
-            if task.get("ServiceID") in names
+            _task(task, names[task["ServiceID"]], by_id[task["ServiceID"]]) for task in running if task.get("ServiceID") in names
         ]
         return services, tasks
 
@@ -754,33 +752,50 @@ def pause_until(done: Callable[[], bool], timeout: float, step: float = 0.1) -> 
 def _service(service: Mapping[str, Any], name: str) -> Service:
     spec = service["Spec"]
     mode = spec.get("Mode", {})
-    restart = spec["TaskTemplate"].get("RestartPolicy", {}).get("Condition", "any")
+    job = next((kind for kind in ("ReplicatedJob", "GlobalJob") if kind in mode), None)
+    restart = spec["TaskTemplate"].get("RestartPolicy", {}).get("Condition", "on-failure" if job else "any")
     update = service.get("UpdateStatus") or {}
     container = spec["TaskTemplate"].get("ContainerSpec", {})
     return Service(
         name=name,
-        replicas=None if "Global" in mode else int(mode.get("Replicated", {}).get("Replicas", 1)),
+        replicas=_wanted(mode),
         update=update.get("State"),
         update_message=update.get("Message", ""),
-        one_shot=restart in ("none", "on-failure"),
+        one_shot=job is not None or restart in ("none", "on-failure"),
+        restarts=restart != "none",
+        job=job is not None,
         labels=spec.get("Labels", {}),
         image=container.get("Image", ""),
         healthcheck=bool((container.get("Healthcheck") or {}).get("Test")),
     )
 
 
-def _task(task: Mapping[str, Any], service: str, template: Mapping[str, Any]) -> Task:
+def _wanted(mode: Mapping[str, Any]) -> int | None:
+    """How many tasks a service's mode wants; None for one on each node."""
+    if "Global" in mode or "GlobalJob" in mode:
+        return None
+    if "ReplicatedJob" in mode:
+        job = mode["ReplicatedJob"] or {}
+        return int(job.get("TotalCompletions") or job.get("MaxConcurrent") or 1)
+    return int((mode.get("Replicated") or {}).get("Replicas", 1))
+
+
+def _task(task: Mapping[str, Any], name: str, service: Mapping[str, Any]) -> Task:
     status = task.get("Status", {})
     container = status.get("ContainerStatus") or {}
+    # A job that is deployed again begins anew, with the same spec perhaps: its tasks say which time they are of.
+    time_of_job = ((service.get("JobStatus") or {}).get("JobIteration") or {}).get("Index")
+    of_now = time_of_job is None or (task.get("JobIteration") or {}).get("Index") == time_of_job
     return Task(
         id=task.get("ID", ""),
-        service=service,
+        service=name,
         state=status.get("State", "new"),
         desired=task.get("DesiredState", ""),
-        current=same_spec(template, task.get("Spec", {})),
+        current=of_now and same_spec(service["Spec"]["TaskTemplate"], task.get("Spec", {})),
         slot=int(task.get("Slot", 0)),
         error=status.get("Err", ""),
         exit_code=int(container.get("ExitCode") or 0),
         container=container.get("ContainerID", ""),
         created=task.get("CreatedAt", ""),
+        node=task.get("NodeID", ""),
     )

@@ -17,7 +17,11 @@ from canonq.core.text import readable
 #: die a few times on a cold start, so it is not two.
 CRASHES = 8
 _DEAD = ("failed", "rejected")
+_OVER = (*_DEAD, "complete", "shutdown", "remove", "orphaned")  #: states that a task never leaves
+_MEANT_TO_RUN = ("running", "complete")  #: what Swarm wants of a task; of a job's, that it ends
 _PENDING_UPDATE = ("updating", "rollback_started")
+#: The code of a service that Swarm makes no task for at all.
+NO_TASK = "no-task"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Task:
     exit_code: int = 0
     container: str = ""
     created: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,12 @@ class Service:
     """One service as Docker lists it."""
 
     name: str  #: without the stack's prefix
-    replicas: int | None  #: None: one on each node
+    replicas: int | None  #: None: one on each node; of a job, how often it has to complete
     update: str | None  #: UpdateStatus.State
     update_message: str = ""
     one_shot: bool = False  #: not started again after it exited with 0
+    restarts: bool = True  #: whether it is started again after it failed
+    job: bool = False  #: runs to its end, and is good when it has
     labels: Mapping[str, str] | None = None
     image: str = ""  #: reference in the present spec
     healthcheck: bool = False
@@ -81,7 +88,7 @@ def judge(
             [task for task in tasks if task.service == service.name],
             died=(died or {}).get(service.name, 0),
             nodes=nodes,
-            may_end=service.one_shot and service.name != answering and not service.healthcheck,
+            may_end=service.one_shot and service.name != answering and (service.job or not service.healthcheck),
         )
         for service in services
     ]
@@ -89,9 +96,17 @@ def judge(
     return min(looks, key=lambda look: order.index(look.state))
 
 
-def deaths(tasks: Iterable[Task]) -> set[tuple[str, str]]:
-    """(service, task id) of each task of the current spec that is dead, to be gathered over several looks."""
-    return {(task.service, task.id) for task in tasks if task.current and task.state in _DEAD}
+def deaths(services: Iterable[Service], tasks: Iterable[Task]) -> set[tuple[str, str]]:
+    """(service, task id) of each task of the current spec that is dead, to be gathered over several looks.
+
+    One that ended with 0 is dead as well, where its service is meant to stay.
+    """
+    stay = {service.name for service in services if not service.one_shot}
+    return {(task.service, task.id) for task in tasks if task.current and _is_dead(task, task.service in stay)}
+
+
+def _is_dead(task: Task, stays: bool) -> bool:
+    return task.state in _DEAD or (stays and task.state == "complete")
 
 
 def _judge_service(service: Service, tasks: Sequence[Task], *, died: int, nodes: int, may_end: bool) -> Convergence:
@@ -106,38 +121,62 @@ def _judge_service(service: Service, tasks: Sequence[Task], *, died: int, nodes:
             _said(task for task in tasks if not task.current),
         )
     current = [task for task in tasks if task.current]
-    dead = [task for task in current if task.state in _DEAD]
+    dead = [task for task in current if _is_dead(task, not service.one_shot)]
     if certain := _certain(dead):
         return Convergence("failed", certain[0], f"'{name}': {certain[1]}", name, (certain[1],))
-    running = [task for task in current if task.state == "running" and task.desired == "running"]
+    running = [task for task in current if task.state == "running" and task.desired in _MEANT_TO_RUN]
     stale = [task for task in tasks if not task.current and task.state == "running" and task.desired == "running"]
     if not running and not stale and service.update not in _PENDING_UPDATE and (waits := _certain(_unplaced(current))):
         return Convergence("failed", waits[0], f"'{name}': {waits[1]}", name, (waits[1],))
     wanted = nodes if service.replicas is None else service.replicas
-    ended = service.one_shot and not running and any(task.state == "complete" for task in current)
-    if ended and may_end:
-        return Convergence("converged", service=name)
-    if ended:
+    complete = {_place(service, task) for task in current if task.state == "complete"} if service.one_shot else set()
+    if complete and not running and not may_end and not service.job:
         return Convergence(
             "failed", "exited", f"'{name}' ended with exit status 0, and its restart policy does not start it again", name
         )
+    if not service.restarts and (given_up := _given_up(service, current)):
+        what = f"'{name}' failed, and its restart policy does not start it again; {_last_error(given_up)}"
+        return Convergence("failed", "not-restarted", what, name, _said(current))
     if max(died, len(dead)) >= CRASHES:
         what = f"'{name}' died {max(died, len(dead))} times; {_last_error(tasks)}"
         return Convergence("failed", "crash-loop", what, name, _said(current))
     if service.update in _PENDING_UPDATE:
         return Convergence("waiting", "updating", f"'{name}' is {service.update}; {_last_error(tasks)}", name, _said(current))
-    if service.update == "paused" and (stale or len(running) < wanted):
+    if service.update == "paused" and stale:
+        # An old task keeps its place for good. Where none does, Swarm goes on starting new ones, as after a first deploy.
         what = f"Swarm stopped the update of '{name}' ({service.update_message})"
         return Convergence("failed", "update-paused", what, name, _said(current))
-    if len(running) != wanted or stale:
-        what = f"'{name}' has {len(running)} of {wanted} tasks running; {_last_error(tasks)}"
+    if service.replicas is None and not current and not stale:
+        return Convergence(
+            "waiting", NO_TASK, f"Swarm has no node that '{name}', which runs on each that fits, would run on", name
+        )
+    if service.job:
+        if len(complete) >= wanted:
+            return Convergence("converged", service=name)
+        what = f"the job '{name}' has completed {len(complete)} of {wanted} times; {_last_error(tasks)}"
+        return Convergence("waiting", "not-completed", what, name, _said(current))
+    ended = complete - {_place(service, task) for task in running} if may_end else set()
+    if len(running) + len(ended) != wanted or stale:
+        done = f" and {len(ended)} ended well" if ended else ""
+        what = f"'{name}' has {len(running)} of {wanted} tasks running{done}; {_last_error(tasks)}"
         return Convergence("waiting", "not-running", what, name, _said(current))
     return Convergence("converged", service=name)
 
 
+def _place(service: Service, task: Task) -> tuple[int, str]:
+    """What Swarm fills with one task after the other: a slot, or a node where one runs on each."""
+    return (0, task.node) if service.replicas is None else (task.slot, "")
+
+
+def _given_up(service: Service, current: Sequence[Task]) -> list[Task]:
+    """The dead tasks in whose place nothing runs, is about to, or ended well."""
+    good = {_place(service, task) for task in current if task.state == "complete" or task.state not in _OVER}
+    return [task for task in current if task.state in _DEAD and _place(service, task) not in good]
+
+
 def _unplaced(current: Sequence[Task]) -> list[Task]:
     """Tasks that Swarm has no node for, with nothing of the service itself in their way."""
-    return [task for task in current if task.state == "pending" and task.desired == "running"]
+    return [task for task in current if task.state == "pending" and task.desired in _MEANT_TO_RUN]
 
 
 def _certain(dead: Sequence[Task]) -> tuple[str, str] | None:
@@ -150,14 +189,14 @@ def _certain(dead: Sequence[Task]) -> tuple[str, str] | None:
 
 def _said(tasks: Iterable[Task]) -> tuple[str, ...]:
     """What Docker says of the tasks that died or do not get going, newest first, not of those it stopped itself."""
-    stuck = [task for task in tasks if task.error and (task.state in _DEAD or task.desired == "running")]
+    stuck = [task for task in tasks if task.error and (task.state in _DEAD or task.desired in _MEANT_TO_RUN)]
     return tuple(task.error for task in sorted(stuck, key=lambda task: task.created, reverse=True))
 
 
 def _last_error(tasks: Sequence[Task]) -> str:
     failed = [task for task in tasks if task.error]
     if not failed:
-        states = sorted({task.state for task in tasks if task.desired == "running"})
+        states = sorted({task.state for task in tasks if task.desired in _MEANT_TO_RUN})
         return f"its tasks are {', '.join(states) or 'not there yet'}"
     newest = max(failed, key=lambda task: task.created)
     exits = f" (exit status {newest.exit_code})" if newest.exit_code else ""

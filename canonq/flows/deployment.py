@@ -19,7 +19,7 @@ from canonq.adapters.programs import plain_environment, run
 from canonq.adapters.stopping import check_stop
 from canonq.core.blame import unknown, worst
 from canonq.core.compose import resolve, unset
-from canonq.core.convergence import Convergence, deaths, judge
+from canonq.core.convergence import NO_TASK, Convergence, deaths, judge
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Deployable, Identity, deployable
 from canonq.core.enrolment import Enrolment, SecretSource
 from canonq.core.envfile import SecretRule, generate_secret, parse_env, parse_exports, render_env, secret_rules
@@ -467,7 +467,7 @@ def _await_answer(world: World, app: App, ends: float, deadline: float, wait: Ca
     while True:
         check_stop()
         services, tasks = world.engine.observe(stack)
-        dead |= deaths(tasks)
+        dead |= deaths(services, tasks)
         look = judge(services, tasks, Counter(service for service, _ in dead), answering=health.service)
         if look.state == "failed":
             raise _never(world, app, look)
@@ -522,6 +522,13 @@ def _gave_up(world: World, app: App, look: Convergence, answer: Answer, deadline
     if time.monotonic() > deadline:
         return TimedOut(
             f"The run's limit of {app.enrolment.limits.run} s was over while waiting: {look.detail or answer.detail}."
+        )
+    if look.reason == NO_TASK:
+        return HostProblem(
+            f"{what}: {look.detail}.",
+            mend="give this host what the release asks of a node; `docker node inspect self` shows its labels and state.",
+            code="no-node-fits",
+            service=look.service,
         )
     if look.state != "converged":
         return _blamed(world, app, f"{what}: {look.detail}.", look, "not-healthy")

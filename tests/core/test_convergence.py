@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from canonq.core.convergence import CRASHES, Convergence, Service, Task, deaths, judge, same_spec
+from canonq.core.convergence import CRASHES, Convergence, Service, Task, deaths, failing_check, judge, same_spec
 
 APP = Service("app", replicas=1, update=None)
 RUNNING = Task("t1", "app", state="running", desired="running", current=True, slot=1)
@@ -87,7 +87,14 @@ def test_what_swarm_says_of_a_rollback_and_the_last_error_are_told() -> None:
 def test_a_paused_update_is_failed() -> None:
     assert look(APP, OLD, update="paused") == ("failed", "update-paused")
     assert look(APP, RUNNING, OLD, update="paused") == ("failed", "update-paused")
-    assert look(APP, update="paused") == ("failed", "update-paused")
+
+
+def test_a_paused_update_with_no_old_task_left_is_waited_for() -> None:
+    """Swarm starts a new task in the place of one that died, paused or not; one whose database starts beside it dies once."""
+    assert look(APP, update="paused") == ("waiting", "not-running")
+    assert look(APP, DEAD, replace(RUNNING, state="ready", desired="ready"), update="paused") == ("waiting", "not-running")
+    assert look(APP, DEAD, RUNNING, update="paused") == ("converged", "")
+    assert look(APP, *dead(8), update="paused") == ("failed", "crash-loop")
 
 
 def test_a_paused_update_whose_tasks_are_all_current_is_converged() -> None:
@@ -177,7 +184,7 @@ def test_deaths_that_swarm_forgot_count() -> None:
     """Swarm keeps the last five tasks of a slot."""
     seen: set[tuple[str, str]] = set()
     for newest in range(5, 9):
-        seen |= deaths(dead(newest)[-5:])
+        seen |= deaths([APP], dead(newest)[-5:])
     assert len(seen) == 8
     assert look(APP, *dead(8)[-5:], died={"app": len(seen)}) == ("failed", "crash-loop")
     assert look(APP, *dead(8)[-5:], died={"db": len(seen)}) == ("waiting", "not-running")
@@ -185,13 +192,26 @@ def test_deaths_that_swarm_forgot_count() -> None:
 
 def test_deaths_are_those_of_the_current_spec() -> None:
     tasks = [RUNNING, DEAD, replace(DEAD, id="r", state="rejected"), replace(DEAD, id="old", current=False)]
-    assert deaths([*tasks, replace(DEAD, id="s", state="shutdown")]) == {("app", "d"), ("app", "r")}
+    assert deaths([APP], [*tasks, replace(DEAD, id="s", state="shutdown")]) == {("app", "d"), ("app", "r")}
+
+
+def test_an_end_with_0_is_a_death_of_a_service_that_is_to_stay() -> None:
+    done = replace(RUNNING, id="c", state="complete", desired="shutdown")
+    assert deaths([APP], [done]) == {("app", "c")}
+    assert deaths([replace(APP, one_shot=True)], [done]) == set()
+    assert look(APP, *(replace(done, id=f"c{number}") for number in range(8))) == ("failed", "crash-loop")
 
 
 def test_a_global_service_wants_one_task_for_each_node() -> None:
     assert look(APP, RUNNING, replicas=None) == ("converged", "")
     assert look(APP, RUNNING, replicas=None, nodes=2) == ("waiting", "not-running")
-    assert look(APP, replicas=None) == ("waiting", "not-running")
+
+
+def test_a_global_service_without_any_task_has_no_node_that_fits() -> None:
+    """Swarm makes no task for it at all, so no task says why."""
+    assert look(APP, replicas=None) == ("waiting", "no-task")
+    assert look(APP, replicas=None, one_shot=True, job=True) == ("waiting", "no-task")
+    assert look(APP, OLD, replicas=None) == ("waiting", "not-running")
 
 
 def test_a_service_of_no_replicas_is_converged() -> None:
@@ -225,6 +245,90 @@ def test_a_one_shot_that_completed_on_the_old_spec_only_is_waiting() -> None:
 def test_completed_but_restarting_is_not_converged() -> None:
     tasks = replace(RUNNING, state="complete", desired="shutdown"), replace(RUNNING, id="t2", state="ready", desired="ready")
     assert look(APP, *tasks, one_shot=False) == ("waiting", "not-running")
+
+
+def ends(slot: int, state: str = "complete", **changes: Any) -> Task:
+    desired = "shutdown" if state in ("complete", "failed") else "running"
+    return replace(RUNNING, id=f"e{slot}{state}", slot=slot, state=state, desired=desired, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "tasks", "expected"),
+    [
+        ({"replicas": 3}, [ends(1), ends(2), ends(3)], ("converged", "")),
+        ({"replicas": 3}, [ends(1), ends(2)], ("waiting", "not-running")),
+        ({"replicas": 3}, [ends(1), ends(2), ends(3, "running")], ("converged", "")),
+        ({"replicas": 3}, [ends(1), ends(2), ends(3, "starting")], ("waiting", "not-running")),
+        ({"replicas": 2}, [ends(1), ends(1, "failed"), ends(2)], ("converged", "")),
+        ({"replicas": 2}, [ends(1), ends(2, "failed")], ("waiting", "not-running")),
+        (
+            {"replicas": 2, "restarts": False},
+            [ends(1), ends(2, "failed", error="task: non-zero exit (3)")],
+            ("failed", "not-restarted"),
+        ),
+        ({"replicas": 2, "restarts": False}, [ends(1), ends(2, "failed"), ends(2, "starting")], ("waiting", "not-running")),
+        ({"replicas": None}, [ends(0, node="a")], ("converged", "")),
+    ],
+)
+def test_a_one_shot_of_several_tasks_is_good_when_each_of_them_is(
+    changes: dict[str, Any], tasks: list[Task], expected: tuple[str, str]
+) -> None:
+    assert look(APP, *tasks, one_shot=True, **changes) == expected
+
+
+def of_job(slot: int, state: str, **changes: Any) -> Task:
+    return replace(RUNNING, id=f"j{slot}{state}", slot=slot, state=state, desired="complete", **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "tasks", "expected"),
+    [
+        ({}, [of_job(0, "complete")], ("converged", "")),
+        ({}, [], ("waiting", "not-completed")),
+        ({}, [of_job(0, "running")], ("waiting", "not-completed")),
+        ({"replicas": 2}, [of_job(0, "complete"), of_job(1, "running")], ("waiting", "not-completed")),
+        ({"replicas": 2}, [of_job(0, "complete"), of_job(1, "complete")], ("converged", "")),
+        ({}, [of_job(0, "complete", current=False)], ("waiting", "not-completed")),
+        ({}, [of_job(0, "failed"), of_job(0, "complete")], ("converged", "")),
+        ({}, [of_job(0, "failed"), of_job(0, "ready")], ("waiting", "not-completed")),
+        ({"restarts": False}, [of_job(0, "failed")], ("failed", "not-restarted")),
+        ({}, [replace(of_job(0, "failed"), id=str(number)) for number in range(8)], ("failed", "crash-loop")),
+        ({}, [of_job(0, "pending", error="no suitable node (insufficient resources on 1 node)")], ("failed", "host-too-small")),
+        ({"replicas": None}, [of_job(0, "complete", node="a")], ("converged", "")),
+        ({"healthcheck": True}, [of_job(0, "complete")], ("converged", "")),
+    ],
+)
+def test_a_job_is_good_when_it_has_completed_as_often_as_it_is_to(
+    changes: dict[str, Any], tasks: list[Task], expected: tuple[str, str]
+) -> None:
+    assert look(APP, *tasks, one_shot=True, job=True, **changes) == expected
+
+
+def test_a_service_that_fails_and_is_never_started_again_is_failed_at_once() -> None:
+    assert look(APP, DEAD, restarts=False) == ("failed", "not-restarted")
+    assert look(APP, DEAD, replace(RUNNING, state="preparing"), restarts=False) == ("waiting", "not-running")
+
+
+STATES = ("new", "allocated", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running", "complete",
+          "shutdown", "failed", "rejected", "remove", "orphaned")  # fmt: skip
+UPDATES = (None, "updating", "paused", "completed", "rollback_started", "rollback_paused", "rollback_completed")
+MODES: tuple[dict[str, Any], ...] = (
+    {"replicas": 1}, {"replicas": None}, {"replicas": 1, "one_shot": True}, {"replicas": 1, "one_shot": True, "restarts": False},
+    {"replicas": 1, "one_shot": True, "job": True}, {"replicas": None, "one_shot": True, "job": True},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("update", UPDATES)
+def test_every_state_of_a_lone_task_in_every_mode_and_update_is_judged(mode: dict[str, Any], update: str | None) -> None:
+    """Good is what runs (or, of what may end, has ended) on the present spec, in an update that is over and not taken back."""
+    for state in STATES:
+        found, _ = look(APP, replace(RUNNING, state=state), update=update, **mode)
+        over = update not in ("updating", "rollback_started") and not str(update).startswith("rollback_")
+        job, ends = mode.get("job"), mode.get("one_shot")
+        good = (state == "running" and not job) or (state == "complete" and ends)
+        assert (found == "converged") == bool(over and good), state
+        assert look(APP, replace(RUNNING, state=state, current=False), update=update, **mode)[0] != "converged", state
 
 
 def test_a_stack_without_services_is_failed() -> None:
@@ -266,3 +370,17 @@ def test_the_same_spec_is_the_same_whatever_the_engine_adds() -> None:
 def test_another_image_or_setting_is_another_spec(change: dict[str, Any]) -> None:
     spec = {"ContainerSpec": {"Image": "nginx:1.25"}, "ForceUpdate": 0}
     assert not same_spec(spec, {**spec, **change})
+
+
+def test_what_a_health_check_said_last_is_told_when_it_failed() -> None:
+    answers = [{"End": "2026", "ExitCode": code, "Output": f"wget: error {code}\n"} for code in (0, 8, 1)]
+    container = {
+        "Config": {"Healthcheck": {"Test": ["CMD-SHELL", "wget -q http://127.0.0.1/healthz"]}},
+        "State": {"Health": {"FailingStreak": 2, "Log": answers}},
+    }
+    assert failing_check(container) == (
+        "Its health check `wget -q http://127.0.0.1/healthz` failed 2 times in a row, last with exit status 1: wget: error 1"
+    )
+    container["State"] = {"Health": {"FailingStreak": 0, "Log": answers[:1]}}
+    assert failing_check(container) == ""
+    assert failing_check({"State": {}}) == failing_check({}) == ""
