@@ -230,6 +230,24 @@ def test_ci_runs_all_tests_and_says_when_newer_docker_or_gitea_were_not_tried(wo
         assert gitea.startswith(f"A real Gitea was NOT tried: engine: gitea {why}")
 
 
+@pytest.mark.parametrize(
+    ("minutes", "tried"),
+    [("6", []), ("8", ["make test-forge"]), ("18", ["make test ENGINE=29 MARK=engines", "make test-forge"])],
+)
+def test_ci_begins_nothing_that_it_has_no_time_for_and_says_so(workplace: Workplace, minutes: str, tried: list[str]) -> None:
+    """What must be built takes longer; what is kept does not."""
+    workplace.module("docker-29", "github.com/docker/cli", "cli")
+    workplace.module("gitea", "code.gitea.io/gitea", "gitea")
+    workplace.program("make", '#!/bin/sh\necho "make $*"\n')
+    told = workplace.run(".ci/run", CANONQ_CI_MINUTES=minutes).stdout.splitlines()[2:]
+    assert [line for line in told if line.startswith("make")] == tried
+    untried = [line for line in told if not line.startswith("make")]
+    assert len(untried) == 2 - len(tried)
+    assert all(f"0 of {minutes} minutes are over" in line for line in untried)
+    assert workplace.run("scripts/engine", "build", "docker-29").returncode == 0
+    assert "make test ENGINE=29 MARK=engines" in workplace.run(".ci/run", CANONQ_CI_MINUTES="6").stdout
+
+
 @pytest.mark.parametrize("failing", ["check", "test", "test ENGINE=29 MARK=engines", "test-forge"])
 def test_ci_fails_when_any_of_its_parts_does(workplace: Workplace, failing: str) -> None:
     workplace.module("docker-29", "github.com/docker/cli", "cli")

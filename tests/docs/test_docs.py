@@ -86,7 +86,7 @@ def known_variables() -> set[str]:
     for path in ours():
         place = path.relative_to(ROOT)
         if path.suffix != ".md" and (
-            place.parts[0] in ("canonq", "workers", "nix", "deploy", "scripts")
+            place.parts[0] in ("canonq", "workers", "nix", "deploy", "scripts", ".ci")
             or place.name in ("Dockerfile", "docker-compose.yml", "beat_schedule.py")
         ):
             known |= set(VARIABLE.findall(path.read_text()))
