@@ -1,6 +1,6 @@
 """Upkeep beside every worker: chains that were lost are sent again, leftovers are removed. One at a time on a host.
 
-A process of its own, started by the worker and ended with it: `python -m workers.upkeep`.
+A process of its own, `python -m workers.upkeep`, started by the worker when its turn has come and ended with it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from celery import Celery
 
+from canonq.adapters.host import Host
 from canonq.adapters.programs import with_parent
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
@@ -47,31 +48,44 @@ def start() -> None:
     threading.Thread(target=_keep_running, daemon=True, name="upkeep").start()
 
 
+#: What waits for its turn without the imports of what it becomes then: of the workers on a host, one is kept up by all.
+#: A while later: the workers of one short command are gone before there is anything to keep up.
+_IN_TURN = """
+import fcntl, os, sys, time
+after, file, *command = sys.argv[1:]
+time.sleep(float(after))
+turn = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+fcntl.flock(turn, fcntl.LOCK_EX)
+os.set_inheritable(turn, True)
+os.execv(command[0], command)
+"""
+
+
 def _keep_running() -> None:
-    # A while later: the workers of one short command are gone before there is anything to keep up.
-    command = ["sh", "-c", f'sleep {START_AFTER}; exec "$0" -m workers.upkeep', sys.executable]
+    python = sys.executable
+    turn = Host(load_settings().state.absolute() / "locks").lock_file("upkeep")
+    command = [python, "-I", "-S", "-c", _IN_TURN, str(START_AFTER), str(turn), python, "-m", "workers.upkeep"]
     while True:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=with_parent(signal.SIGKILL))
         log.warning("The upkeep ended with %s and is started again.", process.wait())
 
 
 def main() -> None:
-    """Wait until no other process of this host does it, then keep things up for ever."""
+    """Keep things up for ever. No other process of this host does it: this one's turn has come, and ends with it."""
     logging.basicConfig(level=logging.WARNING, format="[%(asctime)s: %(levelname)s/Upkeep] %(message)s")
     from workers.app import app
 
-    with live().host.sole("upkeep"):
-        say_what_runs(load_settings())
-        cleaned = time.monotonic()
-        while True:
-            time.sleep(RECONCILE_EVERY)
+    say_what_runs(load_settings())
+    cleaned = time.monotonic()
+    while True:
+        time.sleep(RECONCILE_EVERY)
+        with _told():
+            reconcile(live(), app)
+        if time.monotonic() - cleaned > JANITOR_EVERY:
+            cleaned = time.monotonic()
             with _told():
-                reconcile(live(), app)
-            if time.monotonic() - cleaned > JANITOR_EVERY:
-                cleaned = time.monotonic()
-                with _told():
-                    for line in tidy(live()):
-                        log.warning("Janitor: %s", line)
+                for line in tidy(live()):
+                    log.warning("Janitor: %s", line)
 
 
 @contextlib.contextmanager

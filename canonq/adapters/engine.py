@@ -476,19 +476,15 @@ class SwarmEngine:
 
     def failing_checks(self, stack: str) -> dict[str, str]:
         """See ports.Engine.failing_checks. Docker keeps the last five answers of a container, also when it is over."""
-        found: dict[str, str] = {}
+        said: dict[str, str] = {}
         _, tasks = self.observe(stack)
         for task in sorted((task for task in tasks if task.container), key=lambda task: task.created, reverse=True):
-            if task.service in found:
-                continue
-            with _translated("look at a health check"):
-                try:
-                    container = self._api.inspect_container(task.container)
-                except docker.errors.NotFound:
-                    continue
-            if said := failing_check(container):
-                found[task.service] = said
-        return found
+            if task.service in said:
+                continue  # what a newer one says counts, also when that is nothing bad
+            with _translated("look at a health check"), contextlib.suppress(docker.errors.NotFound):
+                if (answer := failing_check(self._api.inspect_container(task.container))) is not None:
+                    said[task.service] = answer
+        return {service: text for service, text in said.items() if text}
 
     def listening(self, stack: str, service: str) -> list[int]:
         """See ports.Engine.listening."""

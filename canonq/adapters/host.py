@@ -51,10 +51,16 @@ class Host:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _open(self, name: str) -> IO[str]:
+    def lock_file(self, name: str) -> Path:
+        """The file whose lock says that somebody does `name`."""
         path = self._folder / f"{name}.lock"
         with told(path):
             self._folder.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _open(self, name: str) -> IO[str]:
+        path = self.lock_file(name)
+        with told(path):
             return path.open("a")
 
 

@@ -203,11 +203,13 @@ def _last_error(tasks: Sequence[Task]) -> str:
     return f"last error: {newest.error}{exits}"
 
 
-def failing_check(container: Mapping[str, Any]) -> str:
-    """What an inspected container's health check says for itself when it failed last, or nothing."""
+def failing_check(container: Mapping[str, Any]) -> str | None:
+    """What an inspected container's health check says for itself when it failed last, else nothing. None before it answered."""
     health = (container.get("State") or {}).get("Health") or {}
     answers = [answer for answer in health.get("Log") or () if answer.get("End")]
-    if not answers or not answers[-1].get("ExitCode"):
+    if not answers:
+        return None
+    if not answers[-1].get("ExitCode"):
         return ""
     last, times = answers[-1], int(health.get("FailingStreak") or 0)
     test = ((container.get("Config") or {}).get("Healthcheck") or {}).get("Test") or ()
