@@ -21,10 +21,13 @@ settings.load_profile("any-machine")
 #: What takes longest is begun first, or one process works on when all others are through. A file goes to one process whole,
 #: for the sake of its fixtures.
 LONGEST_FIRST = (
-    "real/test_going_back.py", "real/test_tiers.py", "real/test_demo.py", "real/test_data_and_refs.py",
-    "demo/test_demo_deploys.py", "deploy/test_compose_deployment.py", "real/test_ingress.py", "real/test_forge_and_webhook.py",
-    "real/test_random_kills.py", "faults/test_crash_points.py", "real/test_disk.py", "real/test_workers.py",
-    "real/test_upgrades.py", "cli/test_bad_input.py",
+    "deploy/test_compose_deployment.py", "real/test_workers.py", "faults/test_crash_points.py", "real/test_upgrades.py",
+    "real/test_forge_and_webhook.py", "real/test_disk.py", "real/test_demo.py", "demo/test_demo_deploys.py",
+    "real/test_ingress.py", "real/test_going_back.py", "real/test_data_and_refs.py", "real/test_tiers.py",
+    "real/test_random_kills.py", "real/test_interrupts.py", "flows/test_sync_crashes.py", "faults/test_succession.py",
+    "real/test_small_disk.py", "search/test_search.py", "real/test_registries.py", "real/test_states_of_swarm.py",
+    "real/test_databases.py", "cli/test_celery_words.py", "adapters/test_git_and_refs.py", "faults/test_whose_fault.py",
+    "cli/test_bad_input.py", "cli/test_sync_and_enrol.py",
 )  # fmt: skip
 
 
