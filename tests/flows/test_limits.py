@@ -110,6 +110,12 @@ class SlowHost:
 
         yield wait
 
+    def failing_checks(self, stack: str) -> dict[str, str]:
+        return {}
+
+    def listening(self, stack: str, service: str) -> list[int]:
+        return []
+
     def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
         self.asked.append(timeout)
         return self.answer
