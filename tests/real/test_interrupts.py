@@ -45,10 +45,10 @@ def files(tag: str) -> dict[str, str]:
 def is_at(made: Installation, step: str) -> bool:
     """Whether the sweep has come to a step: by the folder that the step works in."""
     if step == "sync":
-        return bool(list(made.state.glob("sweeps/*/begun.json")))
+        return any(not (begun.parent / "closed.json").is_file() for begun in made.state.glob("sweeps/*/begun.json"))
     if step == "promote":
         return bool(list(made.state.glob("work/*/promotion.json")))
-    under_way = [run for run in made.state.glob("runs/*/*") if not (run / "run.json").is_file()]
+    under_way = [run for run in made.state.glob("runs/*/*") if run.is_dir() and not (run / "run.json").is_file()]
     return any(step == "deploy" or (run / step).is_dir() for run in under_way)
 
 
