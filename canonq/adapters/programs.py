@@ -175,7 +175,7 @@ class Program:
         finally:
             # Also when a soft time limit or a kill of the task ends us: nothing that we started may live on.
             self.end()
-            if strangers and self._cookie:
+            if strangers and self._cookie:  # a process that somebody else has started is ended by them with all it left
                 _kill_daemons(self._cookie.encode())
             if log is not None:
                 log.write_text(heard.output)

@@ -127,7 +127,7 @@ def call_hook(folder: Path, function: str, facts: TierFacts, kept: Path, limit: 
     orders = {"facts": str(told), "answer": str(answer), "path": str(path), "function": function, "arguments": arguments}
     try:
         ended = TIERS.start(HOOK, orders, env=tier_environment(), cwd=kept, until=deadline).finish(
-            timeout=limit, until=deadline, log=log, strangers=True
+            timeout=limit, until=deadline, log=log
         )
     except TimedOut as error:
         left(deadline)

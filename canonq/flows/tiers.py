@@ -200,7 +200,7 @@ def _pytest(
     }  # fmt: skip
     began = time.monotonic()
     ended = TIERS.start(TIER, orders, env=tier_environment(), cwd=kept, until=deadline).finish(
-        timeout=limit, until=deadline, log=kept / "pytest.log", strangers=True
+        timeout=limit, until=deadline, log=kept / "pytest.log"
     )
     # pytest that was killed, or exited from within a test, leaves no JUnit file; its status says so.
     cases = _cases(junit) if junit.is_file() else []
