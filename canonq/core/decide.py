@@ -6,16 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from canonq.core.bases import as_tagged, upgrade_base
 from canonq.core.budget import Disk
 from canonq.core.enrolment import Enrolment
 from canonq.core.gate import gate
 from canonq.core.records import Canonical, Decision, Verdict
-from canonq.core.text import shown
 from canonq.core.versions import (
     NotARelease,
     Release,
     is_newer,
-    newest_older,
     parse,
     read_tags,
     same_version,
@@ -162,52 +161,6 @@ def _promote(facts: Facts, proven: Verdict, more: dict[str, Any]) -> Decision:
     tries = f", after {facts.failures} promotion(s) of it that failed" if facts.failures else ""
     detail = f"{proven.version} was proven by run {proven.run} and is not promoted yet{tries}: it goes on to that."
     return Decision(action="promote", reason="not-promoted-yet", detail=detail, **told)
-
-
-@dataclass(frozen=True)
-class Base:
-    """The upgrade base of a run, and why it is this one."""
-
-    version: str | None
-    commit: str | None
-    source: Any  #: pinned, canonical, older-release or none
-    why: str
-    problem: str = ""
-    notes: tuple[str, ...] = ()  #: what a person should know about a pin
-
-
-def as_tagged(canonical: Canonical | None, tags: Mapping[str, str]) -> Canonical | None:
-    """A canonical with the commit that its tag names: records of older servers name merge commits that nobody has."""
-    return canonical.model_copy(update={"commit": tags.get(canonical.version, canonical.commit)}) if canonical else None
-
-
-def upgrade_base(pinned: str | None, canonical: Canonical | None, releases: tuple[Release, ...], version: str) -> Base:
-    """Resolve the upgrade base (docs/rules.md 3): pinned, older canonical, newest older release, none."""
-    notes: tuple[str, ...] = ()
-    if pinned is not None:
-        found = next((release for release in releases if release.tag == pinned), None)
-        if not isinstance(parse(pinned), NotARelease) and version_key(pinned) >= version_key(version):
-            notes = (f"pin-passed-over: the pinned upgrade base {pinned} is not older than {version}",)
-        elif found is None:
-            return Base(
-                None,
-                None,
-                "none",
-                "",
-                problem=(
-                    f"recipe.toml pins the upgrade base {shown(pinned)}, which is no release of the recipe. "
-                    "Mend: name an exact older tag, or remove [upgrade] base."
-                ),
-            )
-        elif canonical is None or pinned != canonical.version:
-            return Base(found.tag, found.commit, "pinned", f"the upgrade base {found.tag} is pinned by the enrolment")
-    if canonical is not None and version_key(canonical.version) < version_key(version):
-        return Base(
-            canonical.version, canonical.commit, "canonical", f"upgrade from the canonical {canonical.version}", notes=notes
-        )
-    if older := newest_older(releases, version):
-        return Base(older.tag, older.commit, "older-release", f"upgrade from the older release {older.tag}", notes=notes)
-    return Base(None, None, "none", "there is no older release to upgrade from", notes=notes)
 
 
 def _own_notes(facts: Facts) -> list[str]:

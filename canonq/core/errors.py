@@ -124,6 +124,14 @@ class EnrolmentProblem(RecipeProblem):
     code = "enrolment-problem"
 
 
+class BaseNotHealthy(CanonqError):
+    """The upgrade base does not come up, so nothing is known of the release: an error and no red, for a person to look at."""
+
+    fault = Fault.RECIPE
+    code = "base-not-healthy"
+    exit_status = ExitStatus.ATTENTION
+
+
 class SyncFailed(HostProblem):
     """The upstream could not be read, or the mirror not brought in line; nothing is decided on stale tags (docs/rules.md 2).
 

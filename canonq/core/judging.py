@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from canonq.core.blame import CERTAIN
-from canonq.core.errors import CanonqError, Fault, NoRoom, RecipeProblem, TimedOut
+from canonq.core.errors import BaseNotHealthy, CanonqError, Fault, NoRoom, RecipeProblem, TimedOut
 from canonq.core.ladder import TIERS, TierName, TierResult, is_green
 from canonq.core.records import Verdict, VerdictFault
 
@@ -28,7 +28,6 @@ class Course:
 
     recipe: str
     version: str
-    base: str | None
     base_why: str
     quick: bool
     tiers: Mapping[TierName, TierResult]
@@ -43,8 +42,6 @@ def judge_run(course: Course, problem: CanonqError | None) -> Judged:
         where = failed or "install"
         fault: VerdictFault = "enrolment" if problem is not None and problem.fault is Fault.ENROLMENT else "recipe"
         reason = problem.code if problem else f"{where}-failed"
-        if failed == "install" and course.base is not None and fault == "recipe":
-            reason = "base-not-healthy"
         detail = f", {failed}: {tiers[failed].reason}" if failed else f": {problem} Nothing of it was deployed."
         return Judged("red", reason, f"{named}{detail}", fault)
     if problem is not None:
@@ -81,8 +78,9 @@ def whole_problem(climbed: CanonqError | None, left_over: CanonqError | None) ->
 
 
 def is_tried_again(verdict: Verdict, load: float, above: float) -> bool:
-    """Whether a red may be the load's: only then is it tried once more, alone."""
-    return verdict.verdict == "red" and not verdict.certain and verdict.reason not in CERTAIN and 0 < above <= load
+    """Whether a red, or a base that did not come up, may be the load's: only then is it tried once more, alone."""
+    may_be = verdict.verdict == "red" or verdict.reason == BaseNotHealthy.code
+    return may_be and not verdict.certain and verdict.reason not in CERTAIN and 0 < above <= load
 
 
 def stands(first: Verdict, second: Verdict | NoRoom) -> tuple[Verdict, str]:

@@ -173,7 +173,8 @@ def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
 #: The cause of an outcome whose promotion the gate refused; its reason is the first condition that failed.
 REFUSED = "refused"
 #: Errors of decide and of the gate that a person has to look at; no machinery has failed there.
-_FOR_A_PERSON = frozenset({"tag-moved", "record-unreadable", "record-missing", "base-unusable", "enrolment-invalid"})
+_FOR_A_PERSON = frozenset({"tag-moved", "record-unreadable", "record-missing", "base-unusable", "enrolment-invalid",
+                           "base-not-healthy"})  # fmt: skip
 #: Skips that a person is to know of: something is held until somebody acts, or has gone.
 _LOUD = HELD | {"releases-gone"}
 

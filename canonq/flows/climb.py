@@ -11,7 +11,10 @@ from pathlib import Path
 from canonq.adapters.budget import Reservation
 from canonq.adapters.stopping import check_stop
 from canonq.core.backup import backup_plan
+from canonq.core.bases import Broken, Moved, after_broken, nothing_to_begin_from
+from canonq.core.blame import CERTAIN
 from canonq.core.budget import Need
+from canonq.core.compose import images
 from canonq.core.databases import without_marker
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, NoRoom, RecipeProblem
@@ -19,10 +22,11 @@ from canonq.core.ladder import TierName, TierResult, skipped
 from canonq.core.lint import LintFacts, lint, not_bumped
 from canonq.core.masks import Masks
 from canonq.core.records import BaseFrom, Canonical
+from canonq.core.versions import read_tags
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
 from canonq.flows.deployment import INSTALL_STEPS, App, bring_up, images_taken, ingress_problem, left, look_ahead, read_files
-from canonq.flows.evidence import keep_deployment, volume_bytes
+from canonq.flows.evidence import keep_deployment, keep_logs, volume_bytes
 from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hook_names, hooks_told
 from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
 from canonq.flows.secrecy import mask, masks_of
@@ -30,8 +34,6 @@ from canonq.flows.tiers import TIERS, run_generic, run_own
 from canonq.flows.world import World
 from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Marker, TierFacts
-
-_NO_BASE = "there is no older release to upgrade from"
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class Run:
     hooks: frozenset[str] = frozenset()
     base_resolved: Mapping[str, object] | None = None
     base_files: Mapping[str, str] = field(default_factory=dict)
+    broken_bases: tuple[Broken, ...] = ()  #: bases that did not come up
     deployments: int = 0
+    stands: bool = False  #: whether the last of them is there
     disk_bytes: int = 0  #: what its volumes took at their peak
     lowest_free: dict[str, int] = field(default_factory=dict)  #: folder on a disk -> bytes free when least were
     artifact_bytes: int = 0  #: what the backup's artifact takes at most
@@ -79,11 +83,12 @@ class Run:
     ahead: App | None = None  #: the target's files, filled in before the base was deployed
     ahead_files: Mapping[str, str] = field(default_factory=dict)
     neighbours: list[App] = field(default_factory=list)
+    earlier: list[App] = field(default_factory=list)  #: what was taken down again, as it did not come up
 
     @property
     def apps(self) -> tuple[App, ...]:
         """All that is deployed for it, or was filled in to be."""
-        return (self.app, *self.neighbours, *((self.ahead,) if self.ahead else ()))
+        return (self.app, *self.earlier, *self.neighbours, *((self.ahead,) if self.ahead else ()))
 
     @property
     def masks(self) -> Masks:
@@ -118,34 +123,94 @@ def climb(run: Run) -> None:
         _install(run, run.target.version, run.target.commit)
         _functional(run)
         return
-    if run.target.base is not None and run.target.base_commit is not None:
-        _install(run, run.target.base, run.target.base_commit)
-        run.base_resolved, run.base_files = run.app.resolved, _files(run.app)
-        _upgrade(run)
+    while (base := run.target.base) is not None and (commit := run.target.base_commit) is not None:
+        try:
+            _install(run, base, commit)
+            run.base_resolved, run.base_files = run.app.resolved, _files(run.app)
+            _upgrade(run)
+            break
+        except _BaseFailed as failed:
+            _begin_elsewhere(run, failed.broken)
     else:
         _install(run, run.target.version, run.target.commit)
-        run.tiers["upgrade"] = skipped("upgrade", _NO_BASE, run.enrolment.expected_na)
+        run.tiers["upgrade"] = skipped("upgrade", run.target.base_why, run.enrolment.expected_na)
     _backup_and_restore(run)
     _functional(run)
+
+
+class _BaseFailed(Exception):
+    """What was deployed to begin from did not come up."""
+
+    def __init__(self, broken: Broken) -> None:
+        super().__init__(broken)
+        self.broken = broken
+
+
+def _begin_elsewhere(run: Run, broken: Broken) -> None:
+    """Take down a base that did not come up, and say from where the run begins instead. The error when there is nothing left."""
+    world, app, target = run.world, run.app, run.target
+    run.broken_bases += (broken,)
+    releases, _ = read_tags(world.repos.tags(run.enrolment.recipe), prereleases=run.enrolment.prereleases)
+    declared = run.enrolment.expected_na.get("upgrade")
+    found = after_broken(target.base_from, run.broken_bases, releases, declared)
+    if found is None:
+        record = world.registry.read(run.enrolment.recipe) if target.base_from == "canonical" else None
+        moved = _moved_images(run, record) if record else []
+        raise nothing_to_begin_from(run.enrolment.recipe, target.base_from, run.broken_bases, record, moved)
+    run.phase = f"step back from {broken.version}"
+    kept = run.folder / f"base-{len(run.broken_bases)}"
+    keep_logs(world, app, kept / "logs", run.masks)
+    for tier in ("install", "upgrade"):
+        if (run.folder / tier).is_dir():
+            (run.folder / tier).rename(kept / tier)
+    world.engine.remove_owned(app.identity.labels, world.settings.teardown_timeout)
+    run.earlier.append(app)
+    run.app = replace(app, secrets={}, deployed=None, images={}, answered=False, filled_in=None)
+    run.target = replace(target, base=found.version, base_commit=found.commit, base_from=found.source, base_why=found.why)
+    run.tiers.clear()
+    run.markers, run.unmarked, run.stands = (), (), False
+    run.notes += (f"base-passed-over: {broken.version} did not come up ({broken.why}); {found.why}",)
+    if run.ahead is not None:
+        _ask_for_bumps(run, run.ahead)
+
+
+def _moved_images(run: Run, record: Canonical) -> list[Moved]:
+    """Images of the base that are others than those on the canonical's record."""
+    was, references = record.images, images(run.app.resolved) if run.app.images else {}
+    return [
+        Moved(service, references[service], was[service], now)
+        for service, now in run.app.images.items()
+        if service in was and service in references and not run.world.engine.is_image(references[service], was[service])
+    ]
 
 
 def _look_ahead(run: Run) -> None:
     """Read the target's files and have its images before anything is deployed. RecipeProblem for what they say already."""
     run.phase = "files"
-    ahead = run.ahead = _beside(run, "tree-ahead", run.target.version, run.target.commit)
+    ahead = run.ahead = _beside(run, run.target.version, run.target.commit)
     try:
-        run.world.repos.checkout(run.enrolment.recipe, run.target.commit, ahead.tree, run.enrolment.tree)
+        ahead.tree = _tree(run, run.target.commit)
         look_ahead(run.world, ahead, run.deadline)
-        _ask_for_bumps(run, ahead)
     finally:
         run.app.pulled_bytes, run.ahead_files = ahead.pulled_bytes, _files(ahead)
-        run.world.repos.drop_checkout(run.enrolment.recipe, ahead.tree)
+    _ask_for_bumps(run, ahead)
 
 
-def _beside(run: Run, tree: str, version: str, commit: str) -> App:
+def _beside(run: Run, version: str, commit: str) -> App:
     """Another version of the run's app, to be read and not to be deployed."""
-    identity = replace(run.app.identity, version=version, commit=commit)
-    return replace(run.app, identity=identity, tree=run.world.work / run.id / tree, env={}, secrets={}, timings=run.app.timings)
+    return replace(run.app, identity=replace(run.app.identity, version=version, commit=commit), env={}, secrets={})
+
+
+def _tree(run: Run, commit: str) -> Path:
+    """The tree of a commit as git has it: the one that was looked at ahead, unless it was deployed from since."""
+    folder = run.world.work / run.id / f"tree-{commit}"
+    if folder == run.app.tree or not folder.exists():
+        try:
+            run.world.repos.checkout(run.enrolment.recipe, commit, folder, run.enrolment.tree)
+        except BaseException:
+            run.world.repos.drop_checkout(run.enrolment.recipe, folder)
+            raise
+    return folder
 
 
 def _ask_for_bumps(run: Run, ahead: App) -> None:
@@ -153,19 +218,16 @@ def _ask_for_bumps(run: Run, ahead: App) -> None:
     target = run.target
     if target.base is None or target.base_commit is None or (run.own / INSTALL_STEPS).is_file():
         return  # install steps may still change the files
-    base = _beside(run, "tree-base-ahead", target.base, target.base_commit)
+    base = _beside(run, target.base, target.base_commit)
     try:
-        run.world.repos.checkout(run.enrolment.recipe, target.base_commit, base.tree, run.enrolment.tree)
+        base.tree = _tree(run, target.base_commit)
         read_files(run.world, base)
     except CanonqError:
         return  # the install tier says what is wrong with the base
-    else:
-        for where, what in not_bumped(base.resolved, _files(base), ahead.resolved, _files(ahead), run.app.identity.stack):
-            raise RecipeProblem(
-                f"{where}: {what}", mend=f"the base is {target.base}; the recipe has to tag again.", code="config-not-bumped"
-            )
-    finally:
-        run.world.repos.drop_checkout(run.enrolment.recipe, base.tree)
+    for where, what in not_bumped(base.resolved, _files(base), ahead.resolved, run.ahead_files, run.app.identity.stack):
+        raise RecipeProblem(
+            f"{where}: {what}", mend=f"the base is {target.base}; the recipe has to tag again.", code="config-not-bumped"
+        )
 
 
 # -- the tiers ----------------------------------------------------------------------------------------------
@@ -361,9 +423,13 @@ def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Calla
     except RecipeProblem as error:
         tests = result.tests if result else ()
         why = result.reason if result and result.status == "fail" else run.masks.text(str(error))
-        is_base = run.app.identity.commit != run.target.commit and error.fault is Fault.RECIPE
-        of_base = "(the upgrade base, not the release under test) " if is_base else ""
-        run.tiers[tier] = TierResult(status="fail", reason=of_base + why, seconds=round(time.monotonic() - began, 3), tests=tests)
+        seconds = round(time.monotonic() - began, 3)
+        if run.app.identity.version != run.target.version and error.fault is Fault.RECIPE:
+            certain = error.certain or error.code in CERTAIN
+            reason = f"the upgrade base {run.app.identity.version} did not come up: {why}"
+            run.tiers[tier] = TierResult(status="not-reached", reason=reason, seconds=seconds, tests=tests)
+            raise _BaseFailed(Broken(run.app.identity.version, why, error.code, certain, error.service)) from error
+        run.tiers[tier] = TierResult(status="fail", reason=why, seconds=seconds, tests=tests)
         raise
     finally:
         run.app.timings[f"{tier}.whole"] = round(time.monotonic() - began, 3)
@@ -375,13 +441,14 @@ def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Calla
 
 def _deploy(run: Run, tier: TierName, version: str, commit: str) -> None:
     world, app = run.world, run.app
-    app.tree = world.work / run.id / f"tree-{tier}"
-    world.repos.checkout(run.enrolment.recipe, commit, app.tree, run.enrolment.tree)
-    app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
     app.identity = replace(app.identity, version=version, commit=commit)
-    if run.deployments == 0 and world.engine.observe(app.identity.stack)[0]:
-        raise CanonqError(f"The stack {app.identity.stack} is there already.", code="leftovers")
-    run.deployments = max(run.deployments, 1)
+    app.tree = _tree(run, commit)
+    app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not run.stands:
+        if world.engine.observe(app.identity.stack)[0]:
+            raise CanonqError(f"The stack {app.identity.stack} is there already.", code="leftovers")
+        run.deployments += 1
+        run.stands = True
     try:
         bring_up(world, app, tier, run.deadline)
     finally:

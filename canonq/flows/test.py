@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from canonq.adapters.budget import Reservation
-from canonq.core.decide import Base, as_tagged, upgrade_base
+from canonq.core.bases import Base, as_tagged, upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, NoRoom, RecipeProblem, WrongUse
@@ -282,7 +282,7 @@ def _within(
                     let_go_of_images(world, app)
                 with contextlib.suppress(CanonqError):  # the janitor does it
                     drop_cut_pulls(world, room)
-    judged = _judge(run, problem)
+    judged, target = _judge(run, problem), run.target  # its base may be another one by now
     service = problem.service or (enrolment.health.service if judged.kind == "red" else "") if problem else ""
     climbed = rungs(run.tiers, ended=problem is not None)
     declared = dict(enrolment.expected_na)
@@ -456,5 +456,5 @@ def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
 
 def _judge(run: Run, problem: CanonqError | None) -> Judged:
     target = run.target
-    course = Course(run.enrolment.recipe, target.version, target.base, target.base_why, target.quick, run.tiers, run.phase)
+    course = Course(run.enrolment.recipe, target.version, target.base_why, target.quick, run.tiers, run.phase)
     return judge_run(course, problem)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from canonq.core.bases import upgrade_base
 from canonq.core.budget import Disk
-from canonq.core.decide import Facts, decide, upgrade_base
+from canonq.core.decide import Facts, decide
 from canonq.core.enrolment import Enrolment, Upgrade
 from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.records import Canonical, RolledBack, Verdict

@@ -8,6 +8,7 @@ import pytest
 
 from canonq.core.blame import CERTAIN
 from canonq.core.errors import (
+    BaseNotHealthy,
     CanonqError,
     EnrolmentProblem,
     HostProblem,
@@ -26,8 +27,8 @@ FAILED_LINT = {**PASSED, "lint": TierResult(status="fail", reason="no label")}
 NO_LINT = {**PASSED, "lint": TierResult(status="unverified", reason="lint could not be run")}
 
 
-def course(tiers: dict[Any, TierResult], base: str | None = None, *, quick: bool = False) -> Course:
-    return Course("site", "1.1.0+1", base, "upgraded", quick, tiers, "install")
+def course(tiers: dict[Any, TierResult], *, quick: bool = False) -> Course:
+    return Course("site", "1.1.0+1", "upgraded", quick, tiers, "install")
 
 
 def verdict(**changes: Any) -> Verdict:
@@ -37,28 +38,30 @@ def verdict(**changes: Any) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    ("tiers", "base", "problem", "kind", "reason", "fault"),
+    ("tiers", "problem", "kind", "reason", "fault"),
     [
-        (PASSED, None, None, "green", "proven", None),
-        (FAILED_LINT, None, None, "green", "proven", None),
-        (NO_LINT, None, None, "green", "proven", None),
-        ({"install": TierResult(status="pass")}, None, None, "error", "unverified", "canonq"),
-        (FAILED_INSTALL, None, RecipeProblem("x", code="rolled-back"), "red", "rolled-back", "recipe"),
-        (FAILED_INSTALL, "1.0.0+1", RecipeProblem("x", code="rolled-back"), "red", "base-not-healthy", "recipe"),
-        (FAILED_INSTALL, "1.0.0+1", EnrolmentProblem("x", code="hook-failed"), "red", "hook-failed", "enrolment"),
-        ({}, None, RecipeProblem("x", code="compose-invalid"), "red", "compose-invalid", "recipe"),
-        ({}, None, WrongConfiguration("x", code="secret-missing"), "error", "secret-missing", "enrolment"),
-        ({}, None, HostProblem("x", code="docker-unreachable"), "error", "docker-unreachable", "host"),
-        (FAILED_INSTALL, None, HostProblem("x", code="ingress-down"), "error", "ingress-down", "host"),
-        (PASSED, None, NoRoom("x"), "error", "disk-below-budget", "host"),
-        (PASSED, None, TimedOut("x"), "error", "timed-out", "canonq"),
-        (PASSED, None, CanonqError("x"), "error", "canonq-failed", "canonq"),
+        (PASSED, None, "green", "proven", None),
+        (FAILED_LINT, None, "green", "proven", None),
+        (NO_LINT, None, "green", "proven", None),
+        ({"install": TierResult(status="pass")}, None, "error", "unverified", "canonq"),
+        (FAILED_INSTALL, RecipeProblem("x", code="rolled-back"), "red", "rolled-back", "recipe"),
+        ({}, BaseNotHealthy("x"), "error", "base-not-healthy", "recipe"),
+        ({}, HostProblem("x", code="base-not-healthy"), "error", "base-not-healthy", "host"),
+        ({}, WrongConfiguration("x", code="base-not-healthy"), "error", "base-not-healthy", "enrolment"),
+        (FAILED_INSTALL, EnrolmentProblem("x", code="hook-failed"), "red", "hook-failed", "enrolment"),
+        ({}, RecipeProblem("x", code="compose-invalid"), "red", "compose-invalid", "recipe"),
+        ({}, WrongConfiguration("x", code="secret-missing"), "error", "secret-missing", "enrolment"),
+        ({}, HostProblem("x", code="docker-unreachable"), "error", "docker-unreachable", "host"),
+        (FAILED_INSTALL, HostProblem("x", code="ingress-down"), "error", "ingress-down", "host"),
+        (PASSED, NoRoom("x"), "error", "disk-below-budget", "host"),
+        (PASSED, TimedOut("x"), "error", "timed-out", "canonq"),
+        (PASSED, CanonqError("x"), "error", "canonq-failed", "canonq"),
     ],
 )
 def test_every_end_of_a_run_has_one_verdict_and_one_party(
-    tiers: dict[Any, TierResult], base: str | None, problem: CanonqError | None, kind: str, reason: str, fault: str | None
+    tiers: dict[Any, TierResult], problem: CanonqError | None, kind: str, reason: str, fault: str | None
 ) -> None:
-    found = judge_run(course(tiers, base), problem)
+    found = judge_run(course(tiers), problem)
     assert (found.kind, found.reason, found.fault) == (kind, reason, fault)
 
 
@@ -81,6 +84,8 @@ def test_a_trouble_while_cleaning_up_hides_nothing_and_is_an_error_only_of_a_gre
         ({}, 3.0, 0.0, False),
         ({"certain": True}, 3.0, 1.5, False),
         ({"verdict": "error", "fault": "host"}, 3.0, 1.5, False),
+        ({"verdict": "error", "reason": "base-not-healthy"}, 3.0, 1.5, True),
+        ({"verdict": "error", "reason": "base-not-healthy", "certain": True}, 3.0, 1.5, False),
         ({"verdict": "green"}, 3.0, 1.5, False),
         *(({"reason": reason}, 3.0, 1.5, False) for reason in sorted(CERTAIN)),
     ],

@@ -16,10 +16,12 @@ from canonq.adapters.budget import Budget
 from canonq.adapters.redis_server import embedded_redis
 from canonq.core.blame import deploy_problem
 from canonq.core.convergence import Service, Task
-from canonq.core.deployable import Deployable
+from canonq.core.deployable import Deployable, version_label
 from canonq.core.enrolment import Health
 from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.ladder import TierResult
 from canonq.core.records import Verdict
+from canonq.flows import climb
 from canonq.flows.sync import sync
 from canonq.flows.test import test_tag as prove_tag
 from canonq.flows.world import World
@@ -55,6 +57,7 @@ class Engine(FakeEngine):
         self.answer: Answer | None = None
         self.ports: list[int] = [80]
         self.deploys = 0
+        self.only = ""  #: the version that is broken, where not all are
 
     def _may(self, name: str) -> None:
         if name in self.raises:
@@ -76,12 +79,25 @@ class Engine(FakeEngine):
         self.deploys += 1
         super().deploy(stack, folder, timeout)
 
+    def version(self, stack: str) -> str:
+        """The version that is deployed now."""
+        services, _ = super().observe(stack)
+        return next(((service.labels or {})[version_label(stack)] for service in services), "")
+
+    def is_broken(self, stack: str) -> bool:
+        """Whether what is deployed now is what is broken."""
+        return self.only in ("", self.version(stack))
+
     def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
         services, tasks = super().observe(stack)
-        return services, [replace(task, **self.task) for task in tasks]
+        return services, [replace(task, **self.task) for task in tasks] if self.is_broken(stack) else tasks
 
     def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
-        return self.answer or super().probe(stack, health, domain, timeout)
+        broken = self.answer if self.is_broken(stack) else None
+        return broken or super().probe(stack, health, domain, timeout)
+
+    def mark_volumes(self, stack: str, marker: str) -> list[str]:
+        return []
 
     def listening(self, stack: str, service: str) -> list[int]:
         return self.ports
@@ -113,6 +129,10 @@ def app(line: str) -> dict[str, str | None]:
 
 def died(error: str, state: str = "rejected") -> dict[str, Any]:
     return {"task": {"state": state, "error": error, "desired": "running" if state == "pending" else "shutdown"}}
+
+
+#: Only the release under test is broken, and not its base.
+RELEASE = {"only": "1.1.0+1.1"}
 
 
 def refused(text: str, what: str = "`docker stack deploy` of s-1") -> CanonqError:
@@ -225,26 +245,26 @@ RECIPE: list[Broken] = [
     Broken(
         "its command is not in its image",
         "recipe",
-        "base-not-healthy",
+        "cannot-start",
         "executable file not found",
-        deploys=1,
-        engine=died('starting container failed: exec: "no": executable file not found in $PATH'),
+        deploys=2,
+        engine=RELEASE | died('starting container failed: exec: "no": executable file not found in $PATH'),
     ),
     Broken(
         "its health check never passes",
         "recipe",
-        "base-not-healthy",
+        "not-healthy",
         "failed 3 times in a row, last with exit status 1: 404",
-        deploys=1,
-        engine={**died("task: non-zero exit (143): dockerexec: unhealthy container", "failed")},
+        deploys=2,
+        engine={**RELEASE, **died("task: non-zero exit (143): dockerexec: unhealthy container", "failed")},
     ),
     Broken(
         "it answers with an error",
         "recipe",
-        "base-not-healthy",
+        "not-answering",
         "/ answered 500",
-        deploys=1,
-        engine={"answer": Answer(False, "/ answered 500, allowed is 200")},
+        deploys=2,
+        engine={**RELEASE, "answer": Answer(False, "/ answered 500, allowed is 200")},
     ),
 ]
 ENROLMENT: list[Broken] = [
@@ -429,6 +449,12 @@ def prove(folder: Path, redis_url: str, broken: Broken) -> tuple[Verdict, Engine
     return prove_tag(world, "site", "1.1.0+1.1"), engine
 
 
+@pytest.fixture(autouse=True)
+def tiers_that_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiers' own tests ask a real Engine; here is about what goes wrong before them."""
+    monkeypatch.setattr(climb, "run_generic", lambda *_: TierResult(status="pass"))
+
+
 @pytest.mark.parametrize("broken", ALL, ids=lambda broken: broken.what)
 def test_the_fault_is_found_and_told(broken: Broken, tmp_path: Path, redis_url: str) -> None:
     verdict, engine = prove(tmp_path, redis_url, broken)
@@ -448,7 +474,7 @@ def test_a_proven_base_that_does_not_answer_under_a_changed_enrolment_is_the_enr
 ) -> None:
     broken = Broken("", "", "", "", engine={"answer": Answer(False, "/ answered 404, allowed is 200")})
     verdict, engine = prove(tmp_path, redis_url, broken)
-    assert (verdict.reason, verdict.fault) == ("base-not-healthy", "recipe")
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("error", "base-not-healthy", "recipe")
     world = world_of(tmp_path, redis_url, engine)
     base = {
         "version": verdict.base,
