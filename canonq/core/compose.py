@@ -120,7 +120,10 @@ def as_map(value: Any) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `over` on `base`: mappings by key, lists joined (mounts by target, configs by source), scalars replaced."""
+    """Lay `over` on `base`: mappings by key, lists joined (mounts by target, configs by source), scalars replaced.
+
+    So are the lists that are one command: `command`, `entrypoint`, a health check's `test`.
+    """
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)

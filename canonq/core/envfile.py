@@ -173,7 +173,7 @@ def generate_secret(rule: SecretRule, choose: Callable[[str], str]) -> str:
 
 
 def render_env(env: Mapping[str, str]) -> str:
-    """Write `env` as a file abra and docker read back to the same values."""
+    """Write `env` as a file that `parse_env` and abra read back to the same values."""
     lines = []
     for key, value in env.items():
         escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("\n", "\\n")

@@ -39,7 +39,7 @@ _NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 class LintFacts:
     """All that the rules look at."""
 
-    version: str  #: the release tag
+    version: str  #: the release tag; of a ref, which has none, a name for it
     resolved: Mapping[str, Any]  #: compose.resolve of the tag; brought into one shape here, so that no rule need ask
     stack: str  #: the STACK_NAME it was resolved with
     env: Mapping[str, str]  #: the app's env, exports of abra.sh included
@@ -49,6 +49,7 @@ class LintFacts:
     base_files: Mapping[str, str]
     annotated: bool  #: whether the tag is an annotated one
     replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, which are tested with plain volumes in their place
+    ref: bool = False  #: a branch or pull request, which may still be tagged and labelled before it is a release
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "resolved", _regular(self.resolved))
@@ -296,10 +297,10 @@ def _version_label(facts: LintFacts) -> Iterator[tuple[str, str]]:
         moved = " instead of labels" if label in app["labels"] else ""
         yield (
             "services.app.deploy.labels",
-            f"The service 'app' lacks the version label: add coop-cloud.${{STACK_NAME}}.version={facts.version} under "
-            f"deploy.labels{moved}{_as_a_list(labels)}.",
+            f"The service 'app' lacks the version label: add coop-cloud.${{STACK_NAME}}.version="
+            f"{'<the next tag>' if facts.ref else facts.version} under deploy.labels{moved}{_as_a_list(labels)}.",
         )
-    elif labels[label] != facts.version:
+    elif labels[label] != facts.version and not facts.ref:  # a head names the release before it, or the next
         yield (
             "services.app.deploy.labels",
             f"The version label says {shown(labels[label])}, and the tag is {shown(facts.version)}: "
@@ -336,7 +337,7 @@ def _sample_keys(sample: str) -> tuple[set[str], set[str]]:
 
 
 def _tag_not_annotated(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    if not facts.annotated:
+    if not facts.annotated and not facts.ref:
         yield (
             f"tag {facts.version}",
             "The tag is a lightweight one, which abra does not deploy: make the next by 'abra recipe release' or 'git tag -a'.",

@@ -386,6 +386,7 @@ def run_lint(run: Run) -> None:
     found = lint(
         LintFacts(
             version=run.target.version,
+            ref=run.target.ref is not None,
             resolved=app.resolved,
             stack=app.identity.stack,
             env={**app.env, **app.exports},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 
 from canonq.adapters import snapshots
 from canonq.adapters.registry import NEWER_SCHEMA
@@ -44,7 +45,10 @@ def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str
             world.registry.set_aside(recipe)
         owner = world.new_id(recipe)
         with alive(world.work / owner):
-            record = _switch(world, now, target, held, owner, reason, who)
+            try:
+                record = _switch(world, now, target, held, owner, reason, who)
+            finally:
+                shutil.rmtree(world.work / owner, ignore_errors=True)
         try:
             reclaim(world, recipe, record)
         except (CanonqError, OSError) as error:  # it has gone back all the same

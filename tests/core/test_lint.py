@@ -140,6 +140,13 @@ def test_a_variable_in_the_key_of_a_label_is_explained() -> None:
     assert "as a list" in dict(RULES)["traefik-name-shared"](given)[0].what
 
 
+def test_a_head_that_is_not_tagged_yet_is_not_told_about_its_tag() -> None:
+    head = facts(version="ref-0123456789ab", ref=True, annotated=False)
+    assert found("tag-not-annotated", head) == []
+    assert found("version-label", head) == []
+    assert found("version-label", facts(version="9.9.9+9")) == ["services.app.deploy.labels"]
+
+
 def test_a_lightweight_tag_is_found() -> None:
     assert found("tag-not-annotated", facts(annotated=False)) == [f"tag {VERSION}"]
     assert found("tag-not-annotated", facts(annotated=True)) == []

@@ -10,16 +10,22 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from beat_schedule import MOST_NIGHTS, NIGHT_IS_OVER
+from canonq.adapters import gittree, programs
 from canonq.adapters.host import MOST_WAIT
+from canonq.core import budget
 from canonq.core.again import AWAITED_PAUSE, MOST_AWAITED, MOST_TRIES, NIGHT
+from canonq.core.bases import MOST_STEPS
 from canonq.core.blame import CERTAIN, PATTERNS
 from canonq.core.enrolment import LONGEST_RUN, Enrolment, SecretSource, parse_enrolment
+from canonq.core.envfile import LONGEST_SECRET
 from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.lint import RULES
 from canonq.core.masks import Masks
 from canonq.core.names import DOCKER_NAME_LIMIT
 from canonq.core.records import Canonical, Promotion, Synced, Verdict
 from canonq.core.records import Decision as DecisionValue
+from canonq.flows import room, sweep
 from canonq.settings import (
     CheckoutSettings,
     ForgeSettings,
@@ -30,6 +36,7 @@ from canonq.settings import (
     load_settings,
 )
 from tests.support import ROOT, ours
+from workers import webhook
 from workers.factory import HARD_LIMIT, VISIBILITY_TIMEOUT, make_app
 from workers.tree import STOP_LIMIT
 
@@ -320,6 +327,32 @@ def test_each_decision_has_a_number_of_its_own_which_its_title_and_those_who_nam
         ("runbook.md", "longer than Docker allows (64 characters", DOCKER_NAME_LIMIT == 64),
         ("decisions/0010-runs-that-cannot-promote.md", "wait, for 15 minutes, and are then deferred", MOST_WAIT == 15 * 60),
         ("decisions/0010-runs-that-cannot-promote.md", "than three hours less two runs", LONGEST_RUN == 3 * 3600),
+        (
+            "decisions/0013-disk-budget.md",
+            "last five runs (volumes, the backup's artifact, images that were not there) and a quarter",
+            (budget._LATELY, budget._MARGIN) == (5, 1.25),
+        ),
+        (
+            "decisions/0013-disk-budget.md",
+            "twice its volumes (they and their snapshot) and a quarter; either 64 MiB at the least",
+            (budget.need_of_promotion(2**30, 0), budget._AT_LEAST) == (2 * 2**30 * 5 // 4, 64 * 2**20),
+        ),
+        ("decisions/0027-bases-that-do-not-come-up.md", "the release before it, up to three times", MOST_STEPS == 3),
+        ("rules.md", "the one before it, up to three times", MOST_STEPS == 3),
+        ("runbook.md", "Older releases, where there is no canonical yet: four in a row", MOST_STEPS == 3),
+        ("enrolment.md", "| `length=` | 32 | characters, 1 to 4096 |", LONGEST_SECRET == 4096),
+        ("enrolment.md", "`hex` | 1 to 512 |", SecretSource(hex=512).hex == 512),
+        (
+            "runbook.md",
+            "(50,000 files, 512 MiB, 64 folders deep)",
+            (gittree._MOST_FILES, gittree._MOST_BYTES, gittree._DEEPEST) == (50_000, 512 * 2**20, 64),
+        ),
+        ("runbook.md", "A program that canonq asks wrote more than 256 MiB", programs._MOST_DATA == 256 * 2**20),
+        ("configuration.md", "A sweep that no worker took within six hours is dropped", NIGHT_IS_OVER == 6 * 3600),
+        ("configuration.md", "The same delivery again within a week is ignored", webhook._REMEMBERED == 7 * 24 * 3600),
+        ("configuration.md", "when the checkout has been behind for three days", sweep._STALE_AFTER == 3 * 24 * 3600),
+        ("json.md", "the last 30 at most", MOST_NIGHTS == 30),
+        ("decisions/0013-disk-budget.md", "nobody used it for six hours", room._IN_USE == 6 * 3600),
         ("decisions/0019-whose-fault.md", "not later than six hours after the sweep began", NIGHT == 6 * 3600),
     ],
 )

@@ -206,6 +206,7 @@ def test_unknown_keys_keep_their_present_value_over_a_rollback(scenario: Scenari
         "owner": "grace",
         "more": "x",
     }
+    assert list((scenario.state / "work").iterdir()) == [], "no dead run for the janitor to find"
 
 
 def test_a_canonical_is_made_anew_at_its_own_version_and_says_who_and_why(scenario: Scenario) -> None:
