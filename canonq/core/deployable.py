@@ -14,8 +14,9 @@ from types import MappingProxyType
 from typing import Any
 
 from canonq.core.compose import escape_dollars, external_name, images, is_external
-from canonq.core.errors import RecipeProblem
+from canonq.core.errors import CanonqError, RecipeProblem
 from canonq.core.images import image_name
+from canonq.core.mounts import theirs
 from canonq.core.names import check_docker_name, check_stack_name, shown
 
 #: Labels by which canonq knows its own (docs/rules.md 5.4: ownership is a label, not a name pattern).
@@ -162,7 +163,13 @@ def _networks(resolved: Mapping[str, Any], identity: Identity) -> dict[str, Any]
 
 
 def _volume(key: str, body: Mapping[str, Any], identity: Identity, names: Mapping[str, str]) -> dict[str, Any]:
-    """A plain volume of the stack's own, whatever the release asks for: what drivers and their options lead to is another's."""
+    """A volume of the stack's own. CanonqError for one that leads to somebody else's data: `with_own` has replaced it before."""
+    if whose := theirs(key, body):
+        raise CanonqError(
+            f"The volume {shown(key)} is {whose}, and was about to be given to the stack {identity.stack}.",
+            mend="nothing was deployed; report it.",
+            code="foreign-volume",
+        )
     labels = {**(body.get("labels") or {}), **identity.labels, LABEL_VOLUME: key}
     return {"name": names[key], "labels": labels}
 

@@ -93,7 +93,7 @@ def with_own(resolved: Mapping[str, Any], keep: Collection[str] = ()) -> tuple[d
     volumes: dict[str, Any] = {}
     notes: list[str] = []
     for key, body in (resolved.get("volumes") or {}).items():
-        whose = _whose(str(key), body or {})
+        whose = theirs(str(key), body or {})
         if whose:
             notes.append(f"the volume '{key}' is {whose}: canonq's stacks get a plain volume of their own in its place")
         volumes[key] = {name: value for name, value in (body or {}).items() if name == "labels"} if whose else body
@@ -104,7 +104,7 @@ def with_own(resolved: Mapping[str, Any], keep: Collection[str] = ()) -> tuple[d
     return {**resolved, "services": services, "volumes": volumes}, tuple(dict.fromkeys(notes))
 
 
-def _whose(key: str, body: Mapping[str, Any]) -> str:
+def theirs(key: str, body: Mapping[str, Any]) -> str:
     """Whose data lies behind a declared volume; empty when it is the stack's own."""
     if is_external(body):
         return f"another's ({external_name(key, body)}, external)"

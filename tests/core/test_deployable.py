@@ -9,7 +9,8 @@ import pytest
 
 from canonq.core.compose import resolve
 from canonq.core.deployable import Deployable, Identity, deployable, external_secrets
-from canonq.core.errors import RecipeProblem
+from canonq.core.errors import CanonqError, RecipeProblem
+from canonq.core.mounts import with_own
 
 STACK = "s-0a1b2c"
 WHO = Identity(
@@ -61,7 +62,7 @@ ENV = {
 
 
 def fit(compose: str = COMPOSE, *, who: Identity = WHO, **env: str) -> Deployable:
-    resolved = resolve([("compose.yml", compose)], {**ENV, **env})
+    resolved, _ = with_own(resolve([("compose.yml", compose)], {**ENV, **env}))
     names = {key: f"{who.stack}_{key}" for key in resolved["volumes"]}
     return deployable(resolved, who, {**ENV, **env}, folder="/work/tree", volume_names=names)
 
@@ -165,9 +166,12 @@ def test_volumes_have_the_names_they_are_given() -> None:
     "body", ["{external: true}", "{driver: nfs}", "{driver_opts: {type: none, o: bind, device: /srv/x}}"], ids=["1", "2", "3"]
 )
 def test_no_option_of_a_volume_reaches_docker(body: str) -> None:
-    fitted = fit_app(top=f"volumes: {{data: {body}}}")
+    compose = f"services: {{app: {{image: 'nginx:1'}}}}\nvolumes: {{data: {body}}}"
+    fitted = fit(compose)
     assert set(fitted.file["volumes"]["data"]) == {"name", "labels"}
     assert fitted.volumes == {"data": f"{STACK}_data"}
+    with pytest.raises(CanonqError, match="was about to be given to the stack"):  # not replaced before
+        deployable(resolve([("compose.yml", compose)], ENV), WHO, ENV, folder="/x", volume_names=fitted.volumes)
 
 
 def test_a_volume_with_a_fixed_name_gets_the_deployments_own() -> None:
