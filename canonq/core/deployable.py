@@ -215,9 +215,16 @@ def external_secrets(resolved: Mapping[str, Any], stack: str, env: Mapping[str, 
         if is_external(body):
             name = external_name(key, body)
             inner = name.removeprefix(f"{stack}_")
-            word, _, version = inner.rpartition("_")
-            has_version = bool(word) and (
-                env.get(f"SECRET_{word.upper().replace('-', '_')}_VERSION") == version or _VERSION.fullmatch(version)
-            )
-            found[name] = key if inner == name else word if has_version else inner
+            found[name] = key if inner == name else _without_version(inner, env)
     return found
+
+
+def _without_version(name: str, env: Mapping[str, str]) -> str:
+    """A secret's name without its version: what the env names as one, which may have a `_` in it; else a last word like one."""
+    parts = name.split("_")
+    for count in range(len(parts) - 1, 0, -1):
+        word, version = "_".join(parts[:count]), "_".join(parts[count:])
+        if env.get(f"SECRET_{word.upper().replace('-', '_')}_VERSION") == version:
+            return word
+    word, _, version = name.rpartition("_")
+    return word if word and _VERSION.fullmatch(version) else name

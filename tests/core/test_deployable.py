@@ -289,6 +289,8 @@ def test_a_name_with_characters_that_swarm_does_not_take_is_told(top: str) -> No
         ("_v12", {}, "db_password"),
         ("_blue", {"SECRET_DB_PASSWORD_VERSION": "blue"}, "db_password"),
         ("_blue", {}, "db_password_blue"),
+        ("_v1_2", {"SECRET_DB_PASSWORD_VERSION": "v1_2"}, "db_password"),
+        ("_2026_11_rotated", {"SECRET_DB_PASSWORD_VERSION": "2026_11_rotated"}, "db_password"),
         ("_", {}, "db_password"),
     ],
 )
