@@ -173,10 +173,21 @@ class PulledImages:
 
     def add(self, recipe: str, version: str, references: Collection[str]) -> None:
         """Note, before it is done, that images are pulled for a release or used by it."""
+        with self._changing(recipe) as path:
+            kept = _read(path)
+            there = kept.get(version, {}).get("images", ())
+            write_json(path, {**kept, version: {"images": sorted({*there, *references}), "used": time.time()}})
+
+    @contextlib.contextmanager
+    def _changing(self, recipe: str) -> Iterator[Path]:
+        """A recipe's list, for this process alone: a promotion may note images while the janitor forgets others."""
         path = self._folder / f"{recipe_name(recipe)}.json"
-        kept = _read(path)
-        there = kept.get(version, {}).get("images", ())
-        write_json(path, {**kept, version: {"images": sorted({*there, *references}), "used": time.time()}})
+        with told(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = path.with_suffix(".lock").open("w")
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield path
 
     def all(self) -> list[PulledImage]:
         """Every image on record."""
@@ -209,12 +220,12 @@ class PulledImages:
 
     def forget(self, image: PulledImage) -> None:
         """Take an image that was removed off the record."""
-        path = self._folder / f"{recipe_name(image.recipe)}.json"
-        kept = _read(path)
-        entry = kept.get(image.version, {})
-        left = [one for one in entry.get("images", ()) if one != image.reference]
-        kept[image.version] = {**entry, "images": left}
-        write_json(path, {version: entry for version, entry in kept.items() if entry.get("images")})
+        with self._changing(image.recipe) as path:
+            kept = _read(path)
+            entry = kept.get(image.version, {})
+            left = [one for one in entry.get("images", ()) if one != image.reference]
+            kept[image.version] = {**entry, "images": left}
+            write_json(path, {version: entry for version, entry in kept.items() if entry.get("images")})
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from canonq.adapters.budget import Budget, PulledImages
-from canonq.core.budget import FileSystem, Need
+from canonq.core.budget import FileSystem, Need, PulledImage
 from canonq.core.errors import NoRoom
 
 
@@ -132,6 +132,23 @@ def test_of_many_that_ask_at_once_only_so_many_get_room_as_there_is(tmp_path: Pa
 
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(asked) as pool:
         assert sum(pool.map(ask, range(asked))) == 4  # 90 above the floor, 20 each
+
+
+def test_images_that_many_note_and_forget_at_once_are_all_remembered(tmp_path: Path) -> None:
+    images = PulledImages(tmp_path)
+    images.add("site", "1.0.0", [f"old:{number}" for number in range(15)])
+
+    def note(version: int) -> None:
+        for number in range(15):
+            images.add("site", f"{version}.0.0", [f"x:{number}"])
+            if version == 2:
+                images.forget(PulledImage(f"old:{number}", "site", "1.0.0", 0))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(note, (2, 3, 4)))
+    assert sorted((image.version, image.reference) for image in images.all()) == sorted(
+        (f"{version}.0.0", f"x:{number}") for version in (2, 3, 4) for number in range(15)
+    )
 
 
 def test_images_are_remembered_by_release_and_forgotten_one_by_one(tmp_path: Path) -> None:
