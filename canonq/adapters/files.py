@@ -21,6 +21,7 @@ NEW = ".new-"
 _WRITTEN_TO = ("sweeps", "calls", "images", "repos", "warm", "locks")
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  #: as mkstemp names them, below
 _STILL_WRITTEN = 6 * 3600.0  #: seconds
+_LOOKS, _BETWEEN_LOOKS = 10, 0.05  #: seconds
 
 
 def write_durably(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
@@ -82,18 +83,35 @@ def sync_folder(path: Path) -> None:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a living process holds this lock file; one that is not there is held by nobody.
+    """Whether a living process holds this lock file, or folder; one that is not there is held by nobody.
 
     Who looks need not be allowed to write. Where even looking is not allowed it may be held, and is taken to be.
     """
     try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-    except (BlockingIOError, PermissionError):
+        handle = os.open(lock, os.O_RDONLY)
+    except PermissionError:
         return True
     except (FileNotFoundError, NotADirectoryError):
         return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+
+
+def try_lock(handle: int) -> bool:
+    """Take a file lock, unless somebody has it. Who only looks has it for an instant, so one refusal says nothing."""
+    for attempt in range(_LOOKS):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_BETWEEN_LOOKS if attempt + 1 < _LOOKS else 0)
+        else:
+            return True
+    return False
 
 
 @contextlib.contextmanager

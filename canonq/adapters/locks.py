@@ -7,20 +7,19 @@ lost its memory, or a holder that wakes up late, cannot make two writers (docs/r
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import redis
 from redis.exceptions import LockError, LockNotOwnedError, RedisError
 from redis.lock import Lock
 
-from canonq.adapters.files import is_held, told, write_durably
+from canonq.adapters.files import is_held, told, try_lock, write_durably
 from canonq.core.errors import HostProblem, LockLost
 from canonq.core.names import recipe_name
 from canonq.ports import Lane
@@ -79,11 +78,11 @@ class RedisLocks:
     def hold(self, recipe: str, holder: str, lane: Lane = "registry") -> Iterator[HeldRecipe | None]:
         """Hold one lane of the recipe until the block ends; None when another does. HostProblem when Redis is away."""
         folder = self._warm / recipe_name(recipe)
-        with told(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            file = (folder / f"{lane}.lock").open("w")
-        with file:
-            if not _try_flock(file):
+        with contextlib.ExitStack() as stack:
+            with told(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                locked = [_opened(stack, path) for path in self._locked(recipe, lane)]
+            if not all(try_lock(handle) for handle in locked):
                 yield None
                 return
             lock = self._try_redis(_key(lane, recipe), holder)
@@ -112,8 +111,13 @@ class RedisLocks:
             held.lose()
 
     def is_held(self, recipe: str, lane: Lane = "registry") -> bool:
-        """Whether a living process of this host holds one lane of the recipe; asks its file lock, and changes nothing."""
-        return is_held(self._warm / recipe_name(recipe) / f"{lane}.lock")
+        """Whether a living process of this host holds one lane of the recipe; asks its file locks, and changes nothing."""
+        return any(is_held(path) for path in self._locked(recipe, lane))
+
+    def _locked(self, recipe: str, lane: Lane) -> list[Path]:
+        """What is locked for a lane. For the registry the recipe's folder as well: somebody may remove "stale" lock files."""
+        folder = self._warm / recipe_name(recipe)
+        return [*([folder] if lane == "registry" else []), folder / f"{lane}.lock"]
 
     def holder(self, recipe: str) -> dict[str, Any] | None:
         """Who holds the recipe's registry, or runs it, since when."""
@@ -187,12 +191,10 @@ def read_fence(path: Path) -> int:
         raise HostProblem(f"The fence {path} cannot be read: {error}.", mend="look at the disk.") from error
 
 
-def _try_flock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _opened(stack: contextlib.ExitStack, path: Path) -> int:
+    handle = os.open(path, os.O_RDONLY | (0 if path.is_dir() else os.O_CREAT), 0o644)
+    stack.callback(os.close, handle)
+    return handle
 
 
 def _read_token(token: Any) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from canonq.adapters.files import told, write_durably, write_json
 from canonq.core.errors import RecordUnreadable
 from canonq.core.names import RECIPE_NAME, recipe_name, shown
 from canonq.core.records import SCHEMA, Canonical
-from canonq.core.retention import KEPT, Generation, generation_of
+from canonq.core.retention import KEPT, Generation, generation_of, with_followers
 from canonq.core.versions import NotARelease, parse
 from canonq.ports import Held
 
@@ -92,7 +92,8 @@ class Registry:
             if (folder / OWN_RECORD).exists() or (folder / MARK).exists():
                 record, problem = self._try(folder / OWN_RECORD, recipe)
                 found.append(Generation(folder.name, record, self._try(folder / MARK, recipe)[0], problem))
-        return sorted(found, key=lambda one: (one.fence, one.name))
+        known = with_followers(found, self._try(self.folder(recipe) / RECORD, recipe)[0]) if found else found
+        return sorted(known, key=lambda one: (one.fence, one.name))
 
     def kept(self, recipe: str) -> list[Generation]:
         """Those that were in force at some time: what can be gone back to, and what cannot be read."""

@@ -13,12 +13,12 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from canonq.adapters.files import is_held, told, write_durably, write_json
+from canonq.adapters.files import is_held, told, try_lock, write_durably, write_json
 from canonq.adapters.outages import Outages
 from canonq.core import reds as counted
 from canonq.core.errors import CanonqError, ExitStatus
@@ -38,7 +38,6 @@ _CLOSED = "closed.json"
 _CLOCK_SLACK = 3600.0  #: seconds; a clock that is put right by less was not ahead
 _LAST_WORDS = 3  #: releases
 _NIGHTS = 60  #: nights that are remembered
-_LOOKS, _BETWEEN_LOOKS = 10, 0.05  #: seconds
 _REDS = TypeAdapter(list[counted.Red])
 _TASK_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
@@ -208,14 +207,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a")
         with file:
-            # Somebody who only asks holds it for a moment, so one look is not enough.
-            free = _try_lock(file)
-            for _ in range(_LOOKS):
-                if free:
-                    break
-                time.sleep(_BETWEEN_LOOKS)
-                free = _try_lock(file)
-            yield free
+            yield try_lock(file.fileno())
 
     def is_executing(self, recipe: str) -> bool:
         """Whether a living process works on the recipe."""
@@ -516,14 +508,6 @@ def _outcome_in(value: object) -> Outcome | None:
     except ValidationError as error:
         log.error("An outcome on record is none, and is counted as missing: %s", error.errors()[:1])
         return None
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _readable(path: Path) -> dict[str, Any]:

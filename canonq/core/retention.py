@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from canonq.core.records import Canonical
@@ -19,6 +19,7 @@ class Generation:
     record: Canonical | None  #: as it was promoted; None when it cannot be read
     mark: Canonical | None = None  #: the record as it was when this one came into force last; None when it never did
     problem: str = ""  #: why the record cannot be read
+    followed: bool = False  #: whether a record names it as the one before, which says the same as a mark that was lost
 
     @property
     def fence(self) -> int:
@@ -27,7 +28,15 @@ class Generation:
 
     def was_in_force(self, present: str | None) -> bool:
         """Whether it was the canonical at some time. Those of the first schema have no mark, so they are believed."""
-        return self.mark is not None or self.name == present or (self.record is not None and self.record.schema_ < 2)
+        first_schema = self.record is not None and self.record.schema_ < 2
+        return self.mark is not None or self.followed or self.name == present or first_schema
+
+
+def with_followers(found: Sequence[Generation], canonical: Canonical | None) -> list[Generation]:
+    """The same, each told whether any record, the canonical's own among them, names it as the one before."""
+    records = [known for one in found for known in (one.record, one.mark, canonical) if known is not None]
+    before = {_before(known.previous) for known in records}
+    return [replace(one, followed=one.name in before) for one in found]
 
 
 def generation_of(path: str) -> str | None:
@@ -97,13 +106,27 @@ def retain(present: str | None, found: Sequence[Generation], keep: int) -> Reten
 
 
 def _was_left(one: Generation, found: Sequence[Generation]) -> bool:
-    """Whether a person went back from it, and nobody to it since, by what any record says."""
-    present = max(known.fence for known in (one.record, one.mark) if known is not None)
+    """Whether a person went back from it, and nobody to it since, by what any record says.
+
+    Where a version was made anew, a rollback left the newest that was there then, and not the one before it.
+    """
     named = one.record or one.mark
     assert named is not None
+    which = (named.version, named.commit)
+    alike = [_last_in_force(other) for other in found if _is_of(other, *which)]
     backs = (back for each in found for known in (each.record, each.mark) if known is not None for back in known.rolled_back)
-    left = (back for back in backs if (back.version, back.commit) == (named.version, named.commit))
-    return any(back.fence == 0 or present < back.fence for back in left)
+    left = (back.fence for back in backs if (back.version, back.commit) == which)
+    mine = _last_in_force(one)
+    return any(fence == 0 or mine == max((other for other in alike if other < fence), default=None) for fence in left)
+
+
+def _is_of(one: Generation, version: str, commit: str) -> bool:
+    named = one.record or one.mark
+    return named is not None and (named.version, named.commit) == (version, commit)
+
+
+def _last_in_force(one: Generation) -> int:
+    return max(known.fence for known in (one.record, one.mark) if known is not None)
 
 
 def _newest_first(found: Sequence[Generation]) -> list[Generation]:

@@ -85,7 +85,8 @@ def _never_in_force(world: World, recipe: str, record: Canonical | None) -> set[
     present = world.registry.name_of(record)
     interrupted = {owner for owner in _interrupted(world, recipe) if world.registry.generation(recipe, owner).is_dir()}
     found = world.registry.all_generations(recipe)
-    kept = {one.name for one in found if one.was_in_force(present) and (one.mark is not None or one.name not in interrupted)}
+    sure = {one.name for one in found if one.mark is not None or one.followed}
+    kept = {one.name for one in found if one.was_in_force(present) and (one.name in sure or one.name not in interrupted)}
     never = {one.name for one in found if one.record is not None} if record else set()
     return (never | interrupted) - kept - {present}
 

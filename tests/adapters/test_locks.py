@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -269,10 +270,38 @@ def test_another_redis_does_not_make_two_writers(client: redis.Redis, warm: Path
         assert not can_be_had(locks(empty, warm))
 
 
+def test_a_stale_lock_file_that_is_removed_makes_no_second_writer(client: redis.Redis, warm: Path) -> None:
+    with locks(client, warm).hold("site", "first") as held:
+        assert held is not None
+        for path in (warm / "site").iterdir():
+            path.unlink()
+        assert locks(client, warm).is_held("site")
+        assert not can_be_had(locks(client, warm))
+
+
+def test_who_only_looks_keeps_nobody_from_the_recipe(client: redis.Redis, warm: Path) -> None:
+    ours = locks(client, warm)
+    assert can_be_had(ours)
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            ours.is_held("site")
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        assert [can_be_had(ours) for _ in range(50)] == [True] * 50
+    finally:
+        over.set()
+        looker.join()
+
+
 def test_a_holder_that_wakes_up_behind_a_later_one_cannot_write(client: redis.Redis, warm: Path) -> None:
     with locks(client, warm, renew_every=3600).hold("site", "late") as late:
         assert late is not None
-        (warm / "site" / "registry.lock").unlink()
+        (warm / "site").rename(warm / "aside")  # as where a file system has forgotten its locks
+        shutil.copytree(warm / "aside", warm / "site")
         client.flushall()
         with locks(client, warm).hold("site", "later") as later:
             assert later is not None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from canonq.core.records import Canonical, RolledBack
-from canonq.core.retention import Generation, generation_of, going_back, lineage, retain
+from canonq.core.retention import Generation, generation_of, going_back, lineage, retain, with_followers
 
 
 def path(name: str) -> str:
@@ -92,6 +92,24 @@ def test_one_made_anew_has_the_same_version_before_it() -> None:
     found = [kept("a", 1), kept("b", 2, "a"), kept("b-again", 3, "b")]
     assert names(retain("b-again", found, 2).keep) == ["b-again", "b"]
     assert names(going_back(record("b-again", 3), "b-again", found)) == ["b", "a"]
+
+
+def test_of_two_of_one_version_a_rollback_left_the_one_that_was_there(keep: int = 3) -> None:
+    """a, b, b made anew; from that back to a; then c: the first b was left by nobody."""
+    left = RolledBack(by="ada", at="20260617T050314Z", reason="x", version=record("b", 2).version, commit="a" * 40, fence=4)
+    back = Generation("a", record("a", 1), record("a", 4, rolled_back=[left]))
+    found = [back, kept("b", 2, "a"), kept("b-again", 3, "b"), kept("c", 5, "a")]
+    retention = retain("c", found, keep)
+    assert (names(retention.keep), [one.name for one, _ in retention.drop]) == (["c", "a", "b"], ["b-again"])
+
+
+def test_a_lost_mark_is_made_up_for_by_whoever_came_after() -> None:
+    unmarked = [Generation("a", record("a", 1)), Generation("b", record("b", 2, "a")), Generation("c", record("c", 3, "b"))]
+    known = with_followers(unmarked, record("b", 2, "a"))
+    assert [one.was_in_force("b") for one in known] == [True, True, False], "c died before its switch: nobody came after it"
+    # What a rollback left is named by the record that it made.
+    known = with_followers(unmarked[:2], record("a", 4, "b"))
+    assert [one.was_in_force("a") for one in known] == [True, True]
 
 
 def test_the_present_one_is_kept_whatever_keep_says_and_wherever_it_stands() -> None:

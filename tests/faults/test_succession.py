@@ -246,6 +246,15 @@ def lose_fence(scenario: Scenario) -> None:
     redis_client(scenario.redis_url).flushall()
 
 
+def test_lost_marks_lose_no_canonical(scenario: Scenario) -> None:
+    for mark in scenario.state.glob("warm/*/canonicals/*/in-force.json"):
+        mark.unlink()
+    tidy(scenario.world())
+    assert (scenario.kept, goes_to(scenario)) == ([A, B], A)
+    assert scenario.go_back().version == A
+    scenario.is_whole("after it", A)
+
+
 @pytest.mark.parametrize("to", [None, C, A])
 def test_a_lost_fence_and_a_new_redis_lose_no_canonical(to: str | None, scenario: Scenario) -> None:
     scenario.keep = 3

@@ -20,7 +20,8 @@ import redis
 
 from canonq.adapters.locks import redis_client
 from canonq.adapters.redis_server import embedded_redis
-from tests.search.house import ACTS, EVENTS, HARM, WAYS, Broken, House, Move, play
+from tests.search.house import Broken, House
+from tests.search.moves import ACTS, EVENTS, HARM, INTRUSIONS, WAYS, Move, play
 
 LONGEST = 60  #: moves in a sequence
 _FARTHEST = 220  #: points that an act passes, about
@@ -106,7 +107,8 @@ def make(seed: int, moves: int = LONGEST, only: Sequence[str] = ()) -> list[Move
         if not only and name in ACTS and dice.random() < 0.3:
             way = dice.choice(WAYS)
             at = 1 + int(dice.random() ** 2 * (_FARTHEST if way in ("killed", "beside") else 60))
-            move = replace(move, way=way, at=at, other=dice.choice(ACTS) if way == "beside" else "")
+            other = {"beside": INTRUSIONS, "race": ACTS}.get(way, ("",))
+            move = replace(move, way=way, at=at, other=dice.choice(other))
         made.append(move)
     return made
 

@@ -12,7 +12,7 @@ from canonq.adapters.redis_server import embedded_redis
 from canonq.core.records import Canonical, RolledBack
 from canonq.core.retention import Generation, Retention
 from canonq.flows import janitor
-from tests.search.house import Move
+from tests.search.moves import Move
 from tests.search.search import Search, make, memory
 
 #: Changed now and then, so that in the course of time other sequences are played; each failure names its own.

@@ -1,0 +1,192 @@
+"""Playing a sequence of moves in a house, each alone or met by something: a kill, a full disk, another process."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import json
+import os
+import select
+import signal
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, cast
+
+from canonq.core.errors import CanonqError
+from tests.faults.scenario import Faults, breaking, version
+from tests.search.house import Broken, House, Message
+from tests.search.stage import staged
+
+#: Moves of people and workers: those that a kill, a fault or another process may meet.
+ACTS = ("prove", "promote", "again", "rollback", "restore", "janitor", "sweep", "deliver", "upkeep", "stop", "quick", "night")
+#: What the world does. None of it is damage that canonq may not be able to mend.
+EVENTS = ("release", "double", "lose", "redden", "clock", "move_state", "lose_fence", "lose_locks")
+HARM = ("lose_record", "spoil_record", "spoil_kept", "lose_volume")
+#: How an act is met: killed, its disk full once or from then on, its Docker gone, the clock set, another act in the middle of it
+#: or all the time beside it.
+WAYS = ("killed", "disk-full", "disk-stays-full", "docker-away", "clock-jumps", "beside", "race")
+#: What may come into the middle of an act; two with `+` one after the other.
+INTRUSIONS = (*ACTS, "lose", "lose_locks", "lose_fence", *(f"lose_locks+{act}" for act in ("promote", "rollback", "janitor")))
+
+#: Seconds that an act of another process may take; what waits longer waits for a lock of ours.
+_WAITS_AT_MOST = 60.0
+_JUMP = 400 * 24 * 3600  #: seconds
+
+
+@dataclass(frozen=True)
+class Move:
+    """One line of a sequence: `rollback 1`, `promote 0 killed 37`, `promote 0 beside 12 rollback 0`."""
+
+    act: str
+    number: int = 0
+    way: str = ""
+    at: int = 0
+    other: str = ""
+
+    def __str__(self) -> str:
+        said = f"{self.act} {self.number}"
+        return f"{said} {self.way} {self.at} {self.other}".strip() if self.way else said
+
+    @classmethod
+    def read(cls, line: str) -> Move:
+        """The move that a line says."""
+        act, number, way, at, other = [*line.split(), *[""] * 5][:5]
+        return cls(act, int(number or 0), way, int(at or 0), other)
+
+
+def play(house: House, moves: list[Move]) -> None:
+    """Play a sequence to its end. Broken says what did not hold, and after which move."""
+    with staged(house):
+        for number, move in enumerate(moves, 1):
+            house.offset += 60  # so that ids sort in the order in which they were made
+            house.broken_into = bool(move.way)
+            if "prove" in (move.act, move.other) or ("sweep" in (move.act, move.other) and move.number % 3 == 1):
+                house.held.discard(version(house.released))  # also where it is done by a process of its own
+            _do(house, move)
+            house.broken_into = False
+            house.check(f"move {number}, {move}")
+        house.check_end()
+
+
+def _do(house: House, move: Move) -> None:
+    act = functools.partial(_tried, house, move.act, move.number)
+    match move.way:
+        case "":
+            act()
+        case "killed":
+            _apart(house, [act], Faults("kill", move.at))
+        case "disk-full" | "docker-away":
+            with breaking(Faults(cast(Any, move.way), move.at), cast(Any, move.way)):
+                act()
+        case "disk-stays-full":
+            with breaking(cast(Any, _Full(move.at)), "disk-full"):
+                act()
+        case "clock-jumps":
+            with breaking(cast(Any, _Once(move.at, functools.partial(_jump, house, move.at))), "docker-away"):
+                act()
+        case "beside":
+            other = functools.partial(_tried, house, move.other, move.number)
+            with breaking(cast(Any, _Once(move.at, lambda: _apart(house, [other], None))), "kill"):
+                act()
+        case "race":
+            _apart(house, [act, functools.partial(_tried, house, move.other, move.number)], None)
+        case _:
+            raise ValueError(f"{move} is no move")
+
+
+def _jump(house: House, at: int) -> None:
+    house.offset += _JUMP if at % 2 else -_JUMP
+
+
+def _tried(house: House, acts: str, number: int) -> None:
+    """An error that is told is an answer; anything else is a fault."""
+    for act in acts.split("+"):
+        try:
+            call = getattr(house, act)
+            call(number) if call.__func__.__code__.co_argcount > 1 else call()
+        except (CanonqError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.ENOSPC:
+                raise Broken(f"5.7 errors are told: {act}: {type(error).__name__}: {error}") from error
+        except Broken:
+            raise
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            raise Broken(f"5.7 errors are told: {act}: {type(error).__name__}: {error} ({where.name})") from error
+
+
+class _Once:
+    """At one point of an act something else happens, to its end."""
+
+    def __init__(self, at: int, happens: Callable[[], None]) -> None:
+        self._left, self._happens = at, happens
+
+    def __call__(self, name: str) -> None:
+        del name
+        self._left -= 1
+        if self._left == 0:
+            self._happens()
+
+
+class _Full:
+    """From one point of an act on the disk is full: nothing new can be written, and what is there can still be removed."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def __call__(self, name: str) -> None:
+        self._left -= 1
+        if self._left <= 0 and not name.startswith(("before unlink", "before rmdir", "before rename")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _end_of(child: int) -> int:
+    """Wait for a child's end; its status. One that waits for a lock which we hold, in the middle of an act, is killed there."""
+    handle = os.pidfd_open(child)
+    try:
+        if not select.select([handle], [], [], _WAITS_AT_MOST)[0]:
+            os.kill(child, signal.SIGKILL)
+    finally:
+        os.close(handle)
+    return os.waitpid(child, 0)[1]
+
+
+def _apart(house: House, acts: Sequence[Callable[[], None]], faults: Faults | None) -> None:
+    """Do each in a process of its own, all at the same time; one may be killed. What they queued comes back unless it was."""
+    began = list(house.queue)
+    children = {}
+    for number, act in enumerate(acts):
+        told = house.root / f"told-{number}.json"
+        told.unlink(missing_ok=True)
+        child = os.fork()
+        if child == 0:
+            os._exit(_in_child(house, act, faults, told.open("w")))
+        children[child] = told
+    found = []
+    for child, told in children.items():
+        ended = _end_of(child)
+        if not (os.WIFSIGNALED(ended) and os.WTERMSIG(ended) == signal.SIGKILL):
+            found.append(json.loads(told.read_text()))
+    if broken := next((one["broken"] for one in found if one["broken"]), None):
+        raise Broken(broken)
+    queues = [[Message(**message) for message in one["queue"]] for one in found]
+    taken = [message for message in began if any(message not in queue for queue in queues)]
+    house.queue[:] = [message for message in began if message not in taken]
+    house.queue += [message for queue in queues for message in queue if message not in began]
+
+
+def _in_child(house: House, act: Callable[[], None], faults: Faults | None, told: IO[str]) -> int:
+    try:
+        with breaking(faults, "kill") if faults else contextlib.nullcontext():
+            act()
+        value: dict[str, Any] = {"queue": [one.__dict__ for one in house.queue], "broken": None}
+    except Broken as error:
+        value = {"queue": [], "broken": str(error)}
+    except BaseException as error:  # noqa: BLE001 - told by the parent
+        value = {"queue": [], "broken": f"5.7 errors are told: {type(error).__name__}: {error}"}
+    with contextlib.suppress(BaseException):
+        with told:
+            json.dump(value, told)
+        return 0
+    return 1

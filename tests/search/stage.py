@@ -1,0 +1,154 @@
+"""What a house stands on: git as a table of tags, a climb that is made up, and small work done without a process each."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+import canonq.flows.test as test_flow
+import workers.steps
+import workers.tasks
+import workers.upkeep
+from canonq.adapters import checkout, volumes
+from canonq.core import yamlfile
+from canonq.core.errors import RecipeProblem
+from canonq.core.ladder import PROVEN_TIERS, TierResult
+from canonq.flows.climb import Run
+from canonq.flows.data import copy_canonical
+from canonq.flows.deployment import bring_up
+from canonq.ports import Ended, Listing
+from tests.faults.scenario import FILES, RECIPE, version
+
+if TYPE_CHECKING:
+    from tests.search.house import House
+
+
+@functools.cache
+def commit_of(tag: str) -> str:
+    """The commit that a tag names."""
+    return hashlib.sha1(tag.encode(), usedforsecurity=False).hexdigest()
+
+
+class TagsOnly:
+    """A clone and its upstream as one table of tags."""
+
+    def __init__(self, folder: Path, released: int) -> None:
+        self._kept = folder / "remembered.json"
+        self._tags = {version(number): commit_of(version(number)) for number in range(1, released + 1)}
+
+    def listing(self, url: str, *, which: str = "upstream") -> Listing:
+        del url, which
+        refs = {f"refs/tags/{tag}": commit for tag, commit in self._tags.items()}
+        return Listing("main", commit_of("main"), dict(self._tags), refs)
+
+    def tags(self, recipe: str) -> dict[str, str]:
+        del recipe
+        return dict(self._tags)
+
+    known = tags
+
+    def odd_tags(self, recipe: str) -> dict[str, str]:
+        del recipe
+        return {}
+
+    def remembered(self, recipe: str) -> dict[str, Any]:
+        del recipe
+        return dict(json.loads(self._kept.read_text())) if self._kept.is_file() else {}
+
+    def remember(self, recipe: str, value: dict[str, Any]) -> None:
+        del recipe
+        self._kept.write_text(json.dumps(value))
+
+    def update(self, recipe: str, url: str, listing: Listing) -> bool:
+        del recipe, url, listing
+        return False
+
+    def checkout(self, recipe: str, commit: str, folder: Path, tree: object = None) -> None:
+        del recipe, commit, tree
+        folder.mkdir(parents=True)
+        for name, text in FILES.items():
+            (folder / name).write_text(text)
+
+    def drop_checkout(self, recipe: str, folder: Path) -> None:
+        del recipe
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def staged(house: House) -> Iterator[None]:
+    """Put the house where the workers' modules look for theirs."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(test_flow, "climb", lambda run: _climb(house, run))
+        patched.setattr(test_flow, "run_lint", lambda run: run.tiers.update(lint=TierResult(status="pass")))
+        patched.setattr(volumes, "run_checked", _in_process)
+        patched.setattr(checkout, "read", _no_clone)
+        patched.setattr(yaml, "load", _read_once)
+        patched.setattr(workers.steps, "live", house.world)
+        patched.setattr(workers.upkeep, "queued", lambda app: {(one.sweep, RECIPE) for one in house.queue})
+        patched.setattr(
+            workers.tasks,
+            "start_chain",
+            lambda enrolment, sweep, named, *, step="sync", given=None: house.send(step, given or enrolment.recipe, sweep, named),
+        )
+        yield
+
+
+def _climb(house: House, run: Run) -> None:
+    if run.target.data is not None:
+        copy_canonical(run.world, run.app, run.target.data)
+    run.world.repos.checkout(run.enrolment.recipe, run.target.commit, run.app.tree, run.enrolment.tree)
+    bring_up(run.world, run.app, "install", run.deadline)
+    run.images, run.disk_bytes = run.app.images, 1
+    if house.red:
+        raise RecipeProblem("The app does not answer.", code="not-healthy")
+    for tier in PROVEN_TIERS:
+        run.tiers[tier] = TierResult(status="pass")
+    if not run.target.quick:
+        with (house.root / "green").open("a") as file:
+            file.write(f"{run.id} {run.target.version}\n")
+
+
+def _in_process(command: list[str], what: str) -> None:
+    """What find, cp and sync do to a few small files in memory, without three processes for each of thousands of copies."""
+    match command:
+        case ["find", folder, "-mindepth", "1", "-delete"]:
+            for path in Path(folder).iterdir():
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        case ["cp", "-a", *_, source, target]:
+            shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        case ["sync", *_]:
+            pass
+        case _:
+            _run_checked(command, what)
+
+
+_run_checked = volumes.run_checked
+
+
+def _no_clone(command: Sequence[str], **options: Any) -> Ended:
+    """What git says in a checkout that is no clone, as these are."""
+    del options
+    assert command[0] == "git"
+    return Ended(128, "", "fatal: not a git repository (or any of the parent directories): .git\n")
+
+
+def _read_once(text: str, Loader: Any) -> Any:  # noqa: N803 - PyYAML's own name
+    """Few texts are read very often. Whoever reads them copies what it gets."""
+    return _read(text) if Loader is yamlfile._Loader else _load(text, Loader=Loader)
+
+
+_load = yaml.load
+
+
+@functools.lru_cache(256)
+def _read(text: str) -> Any:
+    return _load(text, Loader=yamlfile._Loader)
