@@ -30,7 +30,8 @@ from canonq.cli.waiting import (
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import CanonqError, ExitStatus, HostProblem, WrongUse
 from canonq.core.names import ref_name
-from canonq.core.outcomes import HELD
+from canonq.core.outcomes import status_of_rows, status_of_step
+from canonq.core.records import Promotion, Verdict
 from canonq.flows import doctor as doctor_flow
 from canonq.flows import enrol as enrol_flow
 from canonq.flows import plan as plan_flow
@@ -170,9 +171,7 @@ def plan(as_json: bool) -> ExitStatus:
                 for row in rows
             ],
         )
-    if any(row["action"] == "error" for row in rows):
-        return ExitStatus.MACHINERY
-    return ExitStatus.ATTENTION if any(row["action"] == "defer" or row["reason"] in HELD for row in rows) else ExitStatus.DONE
+    return status_of_rows(rows)
 
 
 def _mib(count: int | None) -> str | None:
@@ -274,7 +273,7 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, as_json: bo
         for line in [*verdict["gaps"], *verdict["stale"]]:
             click.echo(f"note: {line}")
         click.echo(f"Everything about this run is in {verdict['directory']}.")
-    return {"green": ExitStatus.DONE, "red": ExitStatus.ATTENTION}.get(verdict["verdict"], ExitStatus.MACHINERY)
+    return status_of_step(Verdict.model_validate(verdict))
 
 
 @canonq.command()
@@ -301,9 +300,7 @@ def promote(recipe: str, again: bool, reason: str | None, as_json: bool) -> Exit
         click.echo(f"{recipe} {done['version'] or ''}: {done['outcome']} ({done['reason']}). {done['detail']}")
         for reason in done["reasons"]:
             click.echo(f"  {reason}")
-    return {"promoted": ExitStatus.DONE, "already": ExitStatus.DONE, "failed": ExitStatus.MACHINERY}.get(
-        done["outcome"], ExitStatus.ATTENTION
-    )
+    return status_of_step(Promotion.model_validate(done))
 
 
 @canonq.command()
@@ -392,7 +389,7 @@ def sync(recipes: tuple[str, ...], dry_run: bool, moved: str | None, as_json: bo
         for row in rows:
             for note in row["notes"]:
                 click.echo(f"{row['recipe']}: {note}")
-    return ExitStatus.MACHINERY if any(row["state"] == "error" for row in rows) else ExitStatus.DONE
+    return status_of_rows(row for row in rows if row["state"] == "error")
 
 
 @canonq.command()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -138,6 +138,24 @@ def _promotion(value: Promotion, canonical: Canonical | None) -> Outcome:
             return _of(value, "error", "promote", cause=REFUSED)
         case _:
             return _of(value, "error", "promote")
+
+
+def status_of_step(value: Verdict | Promotion) -> ExitStatus:
+    """Exit status of a command that asked for this one step, by the same rule as a sweep's."""
+    if isinstance(value, Promotion) and value.outcome in ("promoted", "already"):
+        return ExitStatus.DONE
+    outcome = ended_by(value, None)
+    return exit_status([outcome] if outcome else [])
+
+
+def status_of_rows(rows: Iterable[Mapping[str, Any]]) -> ExitStatus:
+    """Exit status of a look at many recipes: of each its `recipe`, `reason`, `fault`, and whether it is an error or put off."""
+    kinds: Mapping[object, Kind] = {"error": "error", "defer": "deferred"}
+    return exit_status(
+        Outcome(recipe=row["recipe"], outcome=kinds.get(row.get("action") or row.get("state"), "skipped"),
+                reason=row["reason"] or "", cause=row.get("cause"), fault=row.get("fault"))
+        for row in rows
+    )  # fmt: skip
 
 
 class SharedTrouble(BaseModel):

@@ -48,7 +48,7 @@ def _row(world: World, enrolment: Enrolment, listing: Listing | SyncFailed) -> d
 
 def _told(decision: Decision) -> dict[str, Any]:
     keys = {"recipe", "action", "reason", "detail", "latest", "canonical", "base", "queue", "notes"}
-    return decision.model_dump(mode="json", include=keys)
+    return {**decision.model_dump(mode="json", include=keys), "fault": None}
 
 
 def _error_row(recipe: str, error: CanonqError, queue: str | None) -> dict[str, Any]:
@@ -56,6 +56,7 @@ def _error_row(recipe: str, error: CanonqError, queue: str | None) -> dict[str, 
         "recipe": recipe,
         "action": "error",
         "reason": error.code,
+        "fault": str(error.fault),
         "detail": str(error),
         "latest": None,
         "canonical": None,

@@ -87,7 +87,7 @@ def sync_all(
     enrolled = world.checkout.enrolled()
     rows = []
     for name in [world.checkout.enrolment(recipe).recipe for recipe in recipes] or enrolled.names:
-        row: dict[str, Any] = {"recipe": name, "state": "ok", "reason": None, "cause": None, "detail": ""}
+        row: dict[str, Any] = {"recipe": name, "state": "ok", "reason": None, "cause": None, "fault": None, "detail": ""}
         try:
             if name in enrolled.broken:
                 raise enrolled.broken[name]
@@ -99,7 +99,8 @@ def sync_all(
         except CanonqError as error:
             if moved is not None and isinstance(error, WrongUse):
                 raise
-            row |= {"state": "error", "reason": error.code, "cause": error.cause or None, "detail": str(error)}
+            told = {"reason": error.code, "cause": error.cause or None, "fault": str(error.fault), "detail": str(error)}
+            row |= {"state": "error", **told}
             row |= {"branch": None, "head": None, "tags": None, "latest": None, "changed": False, "pushed": 0, "notes": []}
         rows.append(row)
     return rows

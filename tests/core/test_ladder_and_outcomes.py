@@ -24,8 +24,8 @@ from canonq.core.ladder import (
     skipped,
     stale,
 )
-from canonq.core.outcomes import KINDS, Outcome, counts, ended_by, exit_status
-from canonq.core.records import Decision, Promotion, Synced
+from canonq.core.outcomes import KINDS, Outcome, counts, ended_by, exit_status, status_of_rows, status_of_step
+from canonq.core.records import Decision, Promotion, Synced, Verdict
 from tests.core.test_decide import canonical
 from tests.core.test_gate import verdict
 
@@ -179,3 +179,43 @@ def test_only_what_ends_a_chain_has_an_outcome() -> None:
     red = ended_by(verdict(verdict="red", reason="rolled-back"), None)
     assert red is not None
     assert (red.outcome, red.reason, red.version) == ("red", "rolled-back", "1.1.0+1.1")
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        (verdict(), ExitStatus.DONE),
+        (verdict(verdict="red", fault="recipe"), ExitStatus.ATTENTION),
+        (verdict(verdict="error", reason="secret-missing", fault="enrolment"), ExitStatus.ATTENTION),
+        (verdict(verdict="error", reason="base-not-healthy", fault="host"), ExitStatus.ATTENTION),
+        (verdict(verdict="error", reason="disk-below-budget", fault="host"), ExitStatus.ATTENTION),
+        (verdict(verdict="error", reason="docker-unreachable", fault="host"), ExitStatus.MACHINERY),
+        (verdict(verdict="error", reason="canonq-failed", fault="canonq"), ExitStatus.MACHINERY),
+        (promotion(outcome="promoted"), ExitStatus.DONE),
+        (promotion(outcome="already"), ExitStatus.DONE),
+        (promotion(outcome="busy"), ExitStatus.ATTENTION),
+        (promotion(outcome="refused", reason="not-newer"), ExitStatus.ATTENTION),
+        (promotion(outcome="failed", fault="recipe"), ExitStatus.ATTENTION),
+        (promotion(outcome="failed", fault="host"), ExitStatus.MACHINERY),
+    ],
+)
+def test_one_step_alone_ends_its_command_as_it_would_end_a_sweep(value: Verdict | Promotion, status: ExitStatus) -> None:
+    assert status_of_step(value) == status
+
+
+@pytest.mark.parametrize(
+    ("row", "status"),
+    [
+        ({"action": "run", "reason": "seed"}, ExitStatus.DONE),
+        ({"action": "promote", "reason": "not-promoted-yet"}, ExitStatus.DONE),
+        ({"action": "skip", "reason": "no-new-version"}, ExitStatus.DONE),
+        ({"action": "skip", "reason": "held-red"}, ExitStatus.ATTENTION),
+        ({"action": "defer", "reason": "disk-below-budget"}, ExitStatus.ATTENTION),
+        ({"action": "error", "reason": "base-unusable", "fault": None}, ExitStatus.ATTENTION),
+        ({"action": "error", "reason": "enrolment-invalid", "fault": "enrolment"}, ExitStatus.ATTENTION),
+        ({"state": "error", "reason": "sync-failed", "cause": "upstream-gone", "fault": "host"}, ExitStatus.MACHINERY),
+    ],
+)
+def test_a_look_at_many_ends_as_a_sweep_over_them_would(row: dict[str, Any], status: ExitStatus) -> None:
+    fine = {"recipe": "fine", "action": "skip", "reason": "no-new-version"}
+    assert status_of_rows([{"recipe": "r", **row}, fine]) == status
