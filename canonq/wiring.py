@@ -11,7 +11,7 @@ from canonq.adapters.budget import Budget, PulledImages
 from canonq.adapters.checkout import Checkout
 from canonq.adapters.disks import file_systems
 from canonq.adapters.engine import SwarmEngine
-from canonq.adapters.files import told, write_durably
+from canonq.adapters.files import not_readable, told, write_durably
 from canonq.adapters.forge import HttpForge
 from canonq.adapters.git import GitRepos
 from canonq.adapters.gitprogram import GitLimits, GitProgram
@@ -21,13 +21,11 @@ from canonq.adapters.locks import RedisLocks, redis_client
 from canonq.adapters.mirror import Mirrors
 from canonq.adapters.registry import Registry
 from canonq.adapters.runs import Runs, Sweeps
+from canonq.adapters.state import NO_INSTANCE, instance_of
 from canonq.core.budget import FileSystem, Kind
-from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration
 from canonq.flows.world import World
 from canonq.settings import Settings, load_settings
-
-_NO_INSTANCE = "none"
 
 
 def live(settings: Settings | None = None) -> World:
@@ -40,7 +38,7 @@ def live(settings: Settings | None = None) -> World:
             raise PermissionError(13, "Permission denied")
         if not (state / "instance").is_file():  # the id of this state folder, made once
             write_durably(state / "instance", secrets.token_hex(8).encode())
-    return _world(settings, state)
+    return _world(settings, state, instance_of(state))
 
 
 def looking(settings: Settings | None = None) -> World:
@@ -52,17 +50,20 @@ def looking(settings: Settings | None = None) -> World:
     except PermissionError:  # not even the way there
         readable = False
     if not readable:
-        raise HostProblem(
-            f"{state} cannot be read by this user (uid {os.geteuid()}).",
-            mend="let it read there, or look as the user that runs canonq.",
-            code="state-not-readable",
-        )
-    return _world(settings, state)
+        raise not_readable(state)
+    return _world(settings, state, instance_of(state))
 
 
-def _world(settings: Settings, state: Path) -> World:
+def checking(settings: Settings) -> World:
+    """The real world for `canonq doctor`: a state folder that cannot be used is a row of its table, and no end of it."""
+    try:
+        return looking(settings)
+    except HostProblem:
+        return _world(settings, settings.state.absolute(), NO_INSTANCE)
+
+
+def _world(settings: Settings, state: Path, instance: str) -> World:
     engine = SwarmEngine(settings.containerd_root)
-    instance = _instance(state)
     # Without a Redis there is nothing to lock with; what needs a lock says so when it tries.
     url = settings.broker_url() or "redis://127.0.0.1:6379/0"
     try:
@@ -119,18 +120,3 @@ def _disks(state: Path, engine: SwarmEngine) -> list[FileSystem]:
         volumes = found.docker / "volumes"
         places += [(volumes if volumes.is_dir() else found.docker, "volumes"), (found.images, "images")]
     return file_systems(places)
-
-
-def _instance(state: Path) -> str:
-    """The id of this state folder; of one that nothing was made in yet, an id that nothing in Docker has."""
-    try:
-        if found := (state / "instance").read_text().strip():
-            return found
-        mend = f"write the id that retained volumes have in their label {LABEL_INSTANCE}: without it they are nobody's."
-        raise HostProblem(f"{state / 'instance'} is empty.", mend=mend, code="state-not-readable")
-    except (FileNotFoundError, NotADirectoryError):
-        return _NO_INSTANCE
-    except (OSError, UnicodeDecodeError) as error:
-        raise HostProblem(
-            f"{state / 'instance'} cannot be read: {error}.", mend="look at the disk.", code="state-not-readable"
-        ) from error

@@ -13,7 +13,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import is_held, told, write_json
+from canonq.adapters.files import entries, is_held, told, write_json
 from canonq.core.budget import KINDS, Disk, FileSystem, Kind, Need, PulledImage, Standing, needed, tightest
 from canonq.core.errors import HostProblem, NoRoom
 from canonq.core.names import recipe_name
@@ -136,7 +136,9 @@ class Budget:
 
     def _living(self) -> list[_Kept]:
         found = []
-        for path in sorted(self._folder.glob("[!.]*.json")):
+        for path in entries(self._folder):
+            if path.name.startswith(".") or path.suffix != ".json":
+                continue
             if not is_held(path.with_suffix(".lock")):
                 continue  # who looks removes nothing; who reserves does
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it ended at this moment

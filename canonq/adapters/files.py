@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from canonq.core.errors import HostProblem
+from canonq.core.errors import HostProblem, NotReadable
 
 #: How the names of folders begin that are being made.
 NEW = ".new-"
@@ -71,6 +71,43 @@ def _is_left(path: Path) -> bool:
         return abs(time.time() - path.lstat().st_mtime) > _STILL_WRITTEN
     except OSError:  # it is whole by now, and has its name
         return False
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, in order; nothing where there is none. NotReadable where this user may not look: it is not empty by
+    that, as a glob would have it."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(Path(entry.path) for entry in found)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError as error:
+        raise not_readable(folder) from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder is there. NotReadable where this user may not look."""
+    try:
+        return path.exists()
+    except PermissionError as error:
+        raise not_readable(path) from error
+
+
+def not_readable(path: Path) -> NotReadable:
+    """What to raise where the system refuses to let this user read."""
+    return NotReadable(
+        f"{path} cannot be read by this user (uid {os.geteuid()}).",
+        mend="let it read there, or look as the user that runs canonq.",
+    )
+
+
+def no_right(error: PermissionError) -> HostProblem:
+    """What to raise for a refusal of the system that nobody has expected."""
+    return HostProblem(
+        f"{error.filename or 'Something'} may not be used by this user (uid {os.geteuid()}): {error.strerror}.",
+        mend="give it the right, or run this as the user that runs canonq.",
+        code="state-not-readable",
+    )
 
 
 def sync_folder(path: Path) -> None:

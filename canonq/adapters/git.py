@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import told, write_durably, write_json
+from canonq.adapters.files import is_there, not_readable, told, write_durably, write_json
 from canonq.adapters.gitprogram import GitProgram, failed, moved_to, sync_failed, timed_out
 from canonq.adapters.gittree import remove, write_out
 from canonq.adapters.history import History
@@ -82,7 +82,7 @@ class GitRepos:
 
     def _peeled_tags(self, recipe: str, below: str = TAGS) -> dict[str, tuple[str, str]]:
         clone = self.clone(recipe)
-        if not clone.is_dir():
+        if not is_there(clone):
             return {}
         fields = "%(refname)%09%(objecttype)%09%(objectname)%09%(*objecttype)%09%(*objectname)"
         found = {}
@@ -103,6 +103,8 @@ class GitRepos:
             return {str(tag): str(commit) for tag, commit in dict(seen).items()}
         except FileNotFoundError:
             return {}
+        except PermissionError as error:
+            raise not_readable(path) from error
         except (OSError, ValueError, TypeError) as error:
             raise CanonqError(
                 f"{path} cannot be read: {error}.",

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from canonq.adapters.files import told, write_durably, write_json
-from canonq.core.errors import RecordUnreadable
+from canonq.adapters.files import entries, is_there, not_readable, told, write_durably, write_json
+from canonq.core.errors import NotReadable, RecordUnreadable
 from canonq.core.names import RECIPE_NAME, recipe_name, shown
 from canonq.core.records import SCHEMA, Canonical
 from canonq.core.retention import KEPT, Generation, generation_of, with_followers
@@ -79,19 +79,29 @@ class Registry:
 
     def recipes(self) -> list[str]:
         """Recipes that have a record, or that have lost it."""
-        return [name for name in self.begun() if (self.folder(name) / RECORD).exists() or self.all_generations(name)]
+        return [name for name in self.begun() if self._has_any(name)]
+
+    def _has_any(self, recipe: str) -> bool:
+        try:
+            return is_there(self.folder(recipe) / RECORD) or bool(self.all_generations(recipe))
+        except NotReadable:  # it may have one; whoever asks for it is told
+            return True
 
     def begun(self) -> list[str]:
         """Recipes that have a record, or whose first promotion was begun."""
-        return sorted(path.name for path in self._warm.glob("*") if path.is_dir() and RECIPE_NAME.fullmatch(path.name))
+        return [path.name for path in entries(self._warm) if path.is_dir() and RECIPE_NAME.fullmatch(path.name)]
 
     def all_generations(self, recipe: str) -> list[Generation]:
         """Every folder of a canonical that was ever finished, oldest first, also of those that cannot be read."""
         found = []
-        for folder in (self.folder(recipe) / KEPT).glob("*"):
-            if (folder / OWN_RECORD).exists() or (folder / MARK).exists():
+        for folder in entries(self.folder(recipe) / KEPT):
+            try:
+                if not (is_there(folder / OWN_RECORD) or is_there(folder / MARK)):
+                    continue
                 record, problem = self._try(folder / OWN_RECORD, recipe)
                 found.append(Generation(folder.name, record, self._try(folder / MARK, recipe)[0], problem))
+            except NotReadable as error:
+                found.append(Generation(folder.name, None, None, error.what, hidden=True))
         known = with_followers(found, self._try(self.folder(recipe) / RECORD, recipe)[0]) if found else found
         return sorted(known, key=lambda one: (one.fence, one.name))
 
@@ -119,11 +129,10 @@ class Registry:
     def half_built(self, recipe: str) -> list[Path]:
         """Folders of canonicals that were never finished."""
         present = self._present(recipe)
-        folders = (self.folder(recipe) / KEPT).glob("*")
         return [
             folder
-            for folder in folders
-            if not (folder / OWN_RECORD).exists() and not (folder / MARK).exists() and folder.name != present
+            for folder in entries(self.folder(recipe) / KEPT)
+            if not is_there(folder / OWN_RECORD) and not is_there(folder / MARK) and folder.name != present
         ]
 
     def drop_half_written(self, recipe: str) -> None:
@@ -152,6 +161,8 @@ class Registry:
         path = folder / SECRETS
         try:
             return {str(name): str(value) for name, value in json.loads(path.read_text()).items()}
+        except PermissionError as error:
+            raise not_readable(path) from error
         except (OSError, ValueError, AttributeError) as error:
             raise RecordUnreadable(f"The canonical's {path.name} in {path.parent} cannot be read: {error}.") from error
 
@@ -210,6 +221,8 @@ def _text(path: Path) -> str:
         return path.read_text()
     except FileNotFoundError:
         raise
+    except PermissionError as error:
+        raise not_readable(path) from error
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, str(error)) from error
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from canonq.adapters.files import is_held, told, try_lock, write_durably, write_json
+from canonq.adapters.files import entries, is_held, not_readable, told, try_lock, write_durably, write_json
 from canonq.adapters.outages import Outages
 from canonq.core import reds as counted
 from canonq.core.errors import CanonqError, ExitStatus
@@ -79,26 +79,25 @@ class Runs:
 
     def _kept_reds(self, recipe: str) -> tuple[counted.Red, ...]:
         try:
-            return tuple(_REDS.validate_json((self._root / recipe_name(recipe) / REDS).read_bytes()))
+            return tuple(_REDS.validate_json(_bytes_of(self._root / recipe_name(recipe) / REDS) or b""))
         except (OSError, ValidationError):
             return ()  # the run folders that are still there count all the same
 
     def verdicts(self, recipe: str) -> list[Verdict]:
         """All kept verdicts of a recipe, oldest first; a run that never ended has none."""
         found = []
-        ended = [path.parent for path in (self._root / recipe_name(recipe)).glob(f"*/{RUN_FILE}")]
-        for folder in sorted(ended, key=_age):
-            try:
-                found.append(Verdict.model_validate_json((folder / RUN_FILE).read_bytes()))
-            except ValidationError:
-                continue  # of another canonq version: history, never a reason to stop
+        for folder in sorted(entries(self._root / recipe_name(recipe)), key=_age):
+            with contextlib.suppress(ValidationError):  # of another canonq version: history, never a reason to stop
+                if (kept := _bytes_of(folder / RUN_FILE)) is not None:
+                    found.append(Verdict.model_validate_json(kept))
         return found
 
     def verdict(self, recipe: str, run: str) -> Verdict | None:
         """The verdict of one run, as it is on disk; None when there is none that can be read."""
         try:
             path = self._root / recipe_name(recipe) / identifier(run, RUN_ID, "run") / RUN_FILE
-            return Verdict.model_validate_json(path.read_bytes())
+            kept = _bytes_of(path)
+            return None if kept is None else Verdict.model_validate_json(kept)
         except (OSError, ValidationError):
             return None
 
@@ -130,6 +129,16 @@ class Runs:
         for folder in folders[:-keep]:
             if folder.name not in always:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    """What is in a file; None where it is not there."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        raise not_readable(path) from error
 
 
 def _number(folder: Path) -> int:
@@ -462,7 +471,9 @@ class Sweeps:
         kept = _readable(self.folder(sweep) / _TOGETHER).get("outcomes", [])
         together = kept if isinstance(kept, list) else []
         found = {outcome.recipe: outcome for value in together if (outcome := _outcome_in(value))}
-        for path in sorted((self.folder(sweep) / "outcomes").glob("*.json")):
+        for path in entries(self.folder(sweep) / "outcomes"):
+            if not path.name.endswith(".json"):
+                continue
             try:
                 kept = _outcome_in(_read(path))
             except CanonqError as error:
@@ -474,8 +485,10 @@ class Sweeps:
 
     def open_sweeps(self) -> list[str]:
         """Sweeps that are not closed, oldest first by name."""
-        names = sorted(path.parent.name for path in self._root.glob("*/sweep.json"))
-        return [name for name in names if SWEEP_ID.fullmatch(name) and self.closed(name) is None]
+        return [name for name in self._all() if SWEEP_ID.fullmatch(name) and self.closed(name) is None]
+
+    def _all(self) -> list[str]:
+        return [path.name for path in entries(self._root) if (path / "sweep.json").is_file()]
 
     def opened_at(self, sweep: str) -> float:
         """When a sweep was opened, or its chains were begun, in seconds since 1970."""
@@ -491,7 +504,7 @@ class Sweeps:
 
     def newest(self) -> str | None:
         """Id of the newest sweep."""
-        names = sorted(path.parent.name for path in self._root.glob("*/sweep.json"))
+        names = self._all()
         return names[-1] if names else None
 
     def _outcome(self, sweep: str, recipe: str) -> Path:
@@ -527,5 +540,7 @@ def _read(path: Path) -> dict[str, Any]:
         return value
     except FileNotFoundError:
         return {}
+    except PermissionError as error:
+        raise not_readable(path) from error
     except (OSError, ValueError, RecursionError) as error:
         raise CanonqError(f"{path} cannot be read: {error}.", mend="look at the disk.") from error

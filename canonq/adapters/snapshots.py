@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import told, write_durably
+from canonq.adapters.files import not_readable, told, write_durably
 from canonq.adapters.volumes import archive, archive_problem, copy_tree, sync_tree, unpack_archive
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.records import Snapshot
@@ -82,7 +82,10 @@ def seal(kept: Snapshot, folder: Path) -> Snapshot:
 
 
 def problem_of(kept: Snapshot) -> str | None:
-    """Why a snapshot is not whole, or None: all that the manifest lists is there and as it was."""
+    """Why a snapshot is not whole, or None: all that the manifest lists is there and as it was.
+
+    NotReadable where this user may not look: that says nothing about the snapshot.
+    """
     path = Path(kept.path)
     found = archive_problem(kept) if kept.kind == "archive" else _tree_problem(kept)
     if found or kept.manifest is None:
@@ -96,6 +99,8 @@ def problem_of(kept: Snapshot) -> str | None:
                 beside = path.parent / str(line["path"])
                 if "sha256" in line and _sha256(beside) != line["sha256"]:
                     return f"{beside} does not have its checksum any more"
+    except PermissionError as error:
+        raise not_readable(Path(error.filename)) from error
     except OSError as error:
         return f"{error.filename} cannot be read: {error.strerror}"
     return None

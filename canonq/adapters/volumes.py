@@ -23,7 +23,7 @@ from typing import IO
 
 import zstandard
 
-from canonq.adapters.files import sync_folder, told
+from canonq.adapters.files import not_readable, sync_folder, told
 from canonq.adapters.programs import plain_environment, run
 from canonq.core.errors import HostProblem
 from canonq.core.records import Snapshot
@@ -163,6 +163,8 @@ def archive_problem(kept: Snapshot) -> str | None:
             return f"{path} has {path.stat().st_size} bytes instead of {kept.bytes}"
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
+    except PermissionError as error:
+        raise not_readable(path) from error
     except OSError as error:
         return f"{path} cannot be read: {error.strerror}"
     if f"sha256:{found}" != kept.checksum:

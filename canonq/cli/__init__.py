@@ -8,6 +8,7 @@ import traceback
 
 import click
 
+from canonq.adapters.files import no_right
 from canonq.cli.commands import canonq
 from canonq.cli.interrupts import interrupts
 from canonq.core.errors import CanonqError, ExitStatus, WrongUse
@@ -30,20 +31,23 @@ def main() -> None:
         click.echo("Stopped.", err=True)
         status = ExitStatus.MACHINERY
     except CanonqError as error:
-        if as_json:
-            _print_error(error)
-        click.echo(f"canonq: {error}", err=True)
-        status = error.exit_status
+        status = _fail(error, as_json)
     except BrokenPipeError:
         status = ExitStatus.DONE
+    except PermissionError as error:
+        status = _fail(no_right(error), as_json)
     except Exception as error:  # noqa: BLE001 - Python's own exit status would say that something is red
-        broken = CanonqError(f"canonq broke: {type(error).__name__}: {error}.", mend="this is canonq's own fault; report it.")
-        if as_json:
-            _print_error(broken)
         traceback.print_exc()
-        click.echo(f"canonq: {broken}", err=True)
-        status = broken.exit_status
+        broken = CanonqError(f"canonq broke: {type(error).__name__}: {error}.", mend="this is canonq's own fault; report it.")
+        status = _fail(broken, as_json)
     sys.exit(int(status or 0))
+
+
+def _fail(error: CanonqError, as_json: bool) -> ExitStatus:
+    if as_json:
+        _print_error(error)
+    click.echo(f"canonq: {error}", err=True)
+    return error.exit_status
 
 
 def _print_error(error: CanonqError) -> None:

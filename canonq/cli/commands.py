@@ -45,7 +45,7 @@ from canonq.flows.sweep import open_sweep, who
 from canonq.flows.sweep import stop as stop_sweep
 from canonq.flows.world import World
 from canonq.settings import Settings, load_settings
-from canonq.wiring import live, looking
+from canonq.wiring import checking, live, looking
 from workers import tree as process_tree
 from workers import webhook as webhook_server
 from workers.broker import check_broker
@@ -316,9 +316,10 @@ def verify(recipe: str | None, as_json: bool) -> ExitStatus:
         columns = ("recipe", "canonical", "state", "problems")
         print_table(
             "Canonicals on record", columns,
-            [[r["recipe"], r["version"], "ok" if r["ok"] else "broken", "; ".join(r["problems"])] for r in rows],
+            [[r["recipe"], r["version"], r["state"], "; ".join(r["problems"])] for r in rows],
         )  # fmt: skip
-    return ExitStatus.DONE if all(row["ok"] for row in rows) else ExitStatus.MACHINERY
+    states = {row["state"] for row in rows}
+    return ExitStatus.MACHINERY if "broken" in states else ExitStatus.ATTENTION if "unknown" in states else ExitStatus.DONE
 
 
 @canonq.command()
@@ -425,7 +426,7 @@ def webhook() -> ExitStatus:
 def doctor(as_json: bool) -> ExitStatus:
     """Check everything a sweep needs, and say how to mend each."""
     settings = load_settings()
-    checks = doctor_flow.doctor(looking(settings), _due_since(settings))
+    checks = doctor_flow.doctor(checking(settings), _due_since(settings))
     if as_json:
         print_json({"checks": checks})
     else:

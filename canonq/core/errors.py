@@ -132,6 +132,12 @@ class BaseNotHealthy(CanonqError):
     exit_status = ExitStatus.ATTENTION
 
 
+class NotReadable(HostProblem):
+    """Something is there that this user may not look into: what it says is unknown, and by that neither broken nor gone."""
+
+    code = "state-not-readable"
+
+
 class SyncFailed(HostProblem):
     """The upstream could not be read, or the mirror not brought in line; nothing is decided on stale tags (docs/rules.md 2).
 

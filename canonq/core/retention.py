@@ -19,6 +19,7 @@ class Generation:
     record: Canonical | None  #: as it was promoted; None when it cannot be read
     mark: Canonical | None = None  #: the record as it was when this one came into force last; None when it never did
     problem: str = ""  #: why the record cannot be read
+    hidden: bool = False  #: whether it is only that this user may not read it
     followed: bool = False  #: whether a record names it as the one before, which says the same as a mark that was lost
 
     @property

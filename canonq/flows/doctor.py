@@ -14,6 +14,7 @@ from canonq.adapters.checkout import NO_CHECKOUT
 from canonq.adapters.locks import redis_client
 from canonq.adapters.programs import plain_environment, read, run
 from canonq.adapters.redis_server import redis_server_program
+from canonq.adapters.state import state_of
 from canonq.core.check import Check
 from canonq.core.errors import CanonqError
 from canonq.core.records import STAMP_FORMAT
@@ -41,8 +42,21 @@ def _safely(probe: Callable[[World], Iterator[Check]], world: World) -> Iterator
     try:
         yield from probe(world)
     except CanonqError as error:
-        name = (probe.func if isinstance(probe, partial) else probe).__name__
-        yield Check(name.removeprefix("_").replace("_", " "), "broken", error.what, error.mend)
+        yield Check(_name_of(probe), "broken", error.what, error.mend)
+    except OSError as error:
+        yield Check(
+            _name_of(probe), "broken", f"{error.filename or 'a file'}: {error.strerror}", "look at its rights and the disk."
+        )
+
+
+def _name_of(probe: Any) -> str:
+    name = str((probe.func if isinstance(probe, partial) else probe).__name__)
+    return name.removeprefix("_").replace("_", " ")
+
+
+def _state(world: World) -> Iterator[Check]:
+    """Whether this user, who is asked to be the one that runs canonq, can read and write all that work writes to."""
+    yield state_of(world.settings.state.absolute())
 
 
 def _checkout(world: World) -> Iterator[Check]:
@@ -228,6 +242,7 @@ def _programs(world: World) -> Iterator[Check]:
 
 
 _PROBES = (
+    _state,
     _checkout,
     _checkout_age,
     docker,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from canonq.adapters.files import is_held, told
+from canonq.adapters.files import entries, is_held, told
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
 from canonq.core.names import recipe_in
@@ -57,9 +57,14 @@ def promotion_in(work: Path) -> dict[str, str]:
         return {}
 
 
+def at_work(world: World) -> list[Path]:
+    """Scratch folders of runs and promotions, of the living and the dead. NotReadable where this user may not look."""
+    return [path for path in entries(world.work) if path.is_dir() and not path.name.startswith(".")]
+
+
 def _interrupted(world: World, recipe: str) -> list[str]:
     """Owners of promotions of a recipe that died before they ended."""
-    return [path.name for path in world.work.glob("[!.]*") if promotion_in(path).get("recipe") == recipe and not is_alive(path)]
+    return [path.name for path in at_work(world) if promotion_in(path).get("recipe") == recipe and not is_alive(path)]
 
 
 def warm_leftovers(world: World, recipe: str, record: Canonical | None) -> dict[str, list[str]]:
@@ -196,7 +201,7 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
     """Remove everything of runs whose owner is dead; a sentence for each."""
     done = []
     ours = _runs(world)
-    owners = set(world.engine.owners(ours)) | {path.name for path in world.work.glob("[!.]*") if path.is_dir()}
+    owners = set(world.engine.owners(ours)) | {path.name for path in at_work(world)}
     for owner in sorted(owners):
         folder = world.work / owner
         if is_alive(folder) or promotion_in(folder) or recipe not in (None, recipe_in(owner)):

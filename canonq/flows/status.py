@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from canonq.adapters import snapshots
-from canonq.core.errors import CanonqError, ExitStatus, HostProblem, RecordUnreadable
+from canonq.core.errors import CanonqError, ExitStatus, HostProblem, NotReadable
 from canonq.core.gate import awaiting_promotion
 from canonq.core.names import recipe_in
-from canonq.core.records import Canonical
-from canonq.flows.janitor import is_alive, lost_record, promotion_in
+from canonq.core.records import Canonical, Verdict
+from canonq.core.retention import Generation
+from canonq.flows.janitor import at_work, is_alive, lost_record, promotion_in
 from canonq.flows.nights import DueSince, look_at_nights, none_due
 from canonq.flows.world import World
 
@@ -20,7 +23,7 @@ def status(world: World, recipe: str | None = None, due_since: DueSince = none_d
     """All enrolled recipes, or one with its runs; and the nights. HollowSweep or WrongUse when there is none such."""
     enrolled = world.checkout.enrolled()
     names = [world.checkout.enrolment(recipe).recipe] if recipe is not None else enrolled.names
-    running = [path.name for path in world.work.glob("[!.]*") if path.is_dir() and is_alive(path)]
+    running = [path.name for path in at_work(world) if is_alive(path)]
     rows = []
     for name in names:
         if name in enrolled.broken:
@@ -61,15 +64,18 @@ def _empty(name: str) -> dict[str, Any]:
 
 def _row(world: World, name: str, running: list[str], *, everything: bool) -> dict[str, Any]:
     row = {**_empty(name), "weight": world.checkout.enrolment(name).weight}
-    verdicts = world.runs.verdicts(name)
+    verdicts: list[Verdict] = []
     try:
         record = world.registry.read(name)
         row["canonical"] = record.model_dump(mode="json", by_alias=True) if record else None
         row["problem"] = lost_record(world, name)
+        verdicts = world.runs.verdicts(name)
         if row["problem"] is None and (green := awaiting_promotion(verdicts, world.checkout.digest(name), record)):
             row["proven"] = {"version": green.version, "run": green.run, "failures": len(world.runs.failures(name, green.run))}
-    except RecordUnreadable as error:
+    except CanonqError as error:
         row["problem"] = str(error)
+        with contextlib.suppress(CanonqError):
+            verdicts = world.runs.verdicts(name)
     if verdicts:
         keys = {"run", "verdict", "version", "level", "reason", "detail", "ts", "seconds", "base", "fault", "directory"}
         last = verdicts[-1].model_dump(mode="json", include=keys)
@@ -87,33 +93,73 @@ def _row(world: World, name: str, running: list[str], *, everything: bool) -> di
 
 
 def verify(world: World, recipe: str | None = None) -> list[dict[str, Any]]:
-    """Check records, snapshots and retained volumes; one row for each recipe that has a record, or has lost it."""
-    rows = []
-    for name in [recipe] if recipe else world.registry.recipes():
-        problems: list[str] = []
-        record = None
-        try:
-            record = world.registry.read(name)
-            problems += _problems_of(world, record) if record else [lost_record(world, name) or "there is no canonical"]
-        except CanonqError as error:
-            problems.append(str(error))
-        for kept in world.registry.kept(name):
-            if kept.name != world.registry.name_of(record):
-                problem = kept.problem or (
-                    snapshots.problem_of(kept.record.snapshot) if kept.record and kept.record.snapshot else None
-                )
-                problems += [f"kept {kept.record.version if kept.record else kept.name}: {problem}"] if problem else []
-        rows.append({"recipe": name, "version": record.version if record else None, "ok": not problems, "problems": problems})
-    return rows
+    """Check records, snapshots and retained volumes; one row for each recipe that has a record, or has lost it.
+
+    `state`: ok, broken, or unknown where all that is wrong is that this user may not look.
+    """
+    return [_verified(world, name) for name in ([recipe] if recipe else world.registry.recipes())]
 
 
-def _problems_of(world: World, record: Canonical) -> list[str]:
-    if not record.has_data:
-        return ["no snapshot is named: its record is an older server's, so it has empty volumes and no way back"]
-    problems = [p for p in [snapshots.problem_of(record.snapshot)] if p] if record.snapshot else ["no snapshot is named"]
-    problems += [f"the volume {v} is gone" for v in record.volumes if world.engine.volume_path(v) is None]
+def _verified(world: World, name: str) -> dict[str, Any]:
+    broken: list[str] = []
+    unknown: list[str] = []
+    record = None
     try:
-        world.registry.secrets(record)  # without them its data is of no use
+        record = world.registry.read(name)
+        for check in _checks(world, record) if record else [lambda: lost_record(world, name) or "there is no canonical"]:
+            _ask(check, broken, unknown)
+        kept = [one for one in world.registry.kept(name) if one.name != world.registry.name_of(record)]
+        for one in kept:
+            told = f"kept {one.record.version if one.record else one.name}: "
+            if one.hidden:
+                unknown.append(f"{told}{one.problem}")
+            else:
+                _ask(partial(_problem_of, one), broken, unknown, told)
+    except NotReadable as error:
+        unknown.append(error.what)
     except CanonqError as error:
-        problems.append(str(error))
-    return problems
+        broken.append(str(error))
+    state = "broken" if broken else "unknown" if unknown else "ok"
+    version = record.version if record else None
+    return {"recipe": name, "version": version, "state": state, "ok": state == "ok", "problems": [*broken, *unknown]}
+
+
+def _ask(check: Callable[[], str | None], broken: list[str], unknown: list[str], told: str = "") -> None:
+    """Ask for one problem. What this user may not look at is not known, and no problem of the canonical."""
+    try:
+        broken += [f"{told}{problem}" for problem in [check()] if problem]
+    except NotReadable as error:
+        unknown.append(f"{told}{error.what}")
+    except HostProblem as error:
+        unknown.append(f"{told}it could not be asked: {error.what}")
+    except CanonqError as error:
+        broken.append(f"{told}{error}")
+
+
+def _problem_of(kept: Generation) -> str | None:
+    if kept.problem or kept.record is None or kept.record.snapshot is None:
+        return kept.problem or None
+    return snapshots.problem_of(kept.record.snapshot)
+
+
+def _checks(world: World, record: Canonical) -> list[Callable[[], str | None]]:
+    """What is asked of the present canonical."""
+    if not record.has_data:
+        why = "no snapshot is named: its record is an older server's, so it has empty volumes and no way back"
+        return [lambda: why]
+    kept = record.snapshot
+    return [
+        lambda: snapshots.problem_of(kept) if kept else "no snapshot is named",
+        *(partial(_lost_volume, world, volume) for volume in record.volumes),
+        partial(_lost_secrets, world, record),
+    ]
+
+
+def _lost_secrets(world: World, record: Canonical) -> str | None:
+    """Without them its data is of no use; RecordUnreadable says what is wrong with them."""
+    world.registry.secrets(record)
+    return None
+
+
+def _lost_volume(world: World, volume: str) -> str | None:
+    return f"the volume {volume} is gone" if world.engine.volume_path(volume) is None else None

@@ -119,7 +119,7 @@ def test_a_missed_night_is_told_at_the_command_line_and_gives_1(
 
     def typed(now: str, *more: str) -> tuple[int, str]:
         world = replace(place.world, now=lambda: at(now))
-        monkeypatch.setattr(commands, "looking", lambda *_: world)
+        monkeypatch.setattr(commands, "looking" if command == "status" else "checking", lambda *_: world)
         monkeypatch.setattr(doctor, "_PROBES", ())
         ended = CliRunner().invoke(commands.canonq, [command, *more], standalone_mode=False, terminal_width=200)
         return int(ended.return_value), ended.stdout

@@ -335,8 +335,13 @@ class House:
             return
         self._hold(record.snapshot, f"5.1 a snapshot is named: none of {record.version}, after {move}")
         name = Path(cast(Snapshot, record.snapshot).path).parent.name
-        if name != self.present:
-            self._moved(move, record, name)
+        for one in self.world().registry.kept(RECIPE):
+            if one.mark is not None and one.name not in (*self.versions, name) and one.mark.fence < record.fence:
+                self._promoted(move, one.mark, one.name)  # within the move, and followed before anybody looked
+        if name != self.present and name in self.versions and "rollback" in move:
+            self._gone_back(name)
+        elif name != self.present:
+            self._promoted(move, record, name)
         elif self.record_lost:
             self.record_lost = False  # it was brought back as it was
         self._whole(move, record, name)
@@ -347,43 +352,35 @@ class House:
         if not true:
             raise Broken(said)
 
-    def _moved(self, move: str, record: Canonical, name: str) -> None:
+    def _promoted(self, move: str, record: Canonical, name: str) -> None:
         now, before = record.version, self.version
-        if "rollback" in move and (name in self.versions or (before is not None and _number(now) < _number(before))):
-            self.held.discard(now)
-            if before is not None and before != now:
-                self.held.add(before)
-            self._gone_back(name)
-        else:
-            green = [line.split()[0] for line in (self.root / "green").read_text().splitlines() if line.split()[1] == now]
-            self._hold(record.run in green, f"5.2 green before canonical: {now} has no green run {record.run}, after {move}")
-            spent = self.runs.values()
-            self._hold(record.run not in spent, f"5.2 one run makes one canonical: {record.run} made two, after {move}")
-            there = not self.record_lost or "rollback" in move  # which brings it back, beside what promoted then
-            self._hold(there, f"4 a lost record is never seeded over: {now} is new, after {move}")
-            self._hold(now not in self.held, f"5.2 nothing comes back: {now}, which a person went back from, after {move}")
-            higher = before is None or _number(now) > _number(before) or (now == before and "again" in move)
-            self._hold(higher, f"5.2 forwards only: from {before} to {now}, after {move}")
-            unseen = [one for one in self.world().registry.kept(RECIPE) if one.mark and one.name not in self.versions]
-            # Another process's, within the move: it was followed before anybody looked.
-            came = {one.name: one.mark.version for one in unseen if one.mark and one.fence < record.fence} | {name: now}
-            for one, tag in came.items():
-                self.versions[one] = tag
-                self.line.append(one)
-                self.must = (self.must | {one}) & set(self.line[-KEEP:])
-        self.versions[name], self.runs[name] = now, str(record.run)
-        self.came.setdefault(name, list(self.line))  # it came to be and was left within one move
+        green = [line.split()[0] for line in (self.root / "green").read_text().splitlines() if line.split()[1] == now]
+        self._hold(record.run in green, f"5.2 green before canonical: {now} has no green run {record.run}, after {move}")
+        spent = self.runs.values()
+        self._hold(record.run not in spent, f"5.2 one run makes one canonical: {record.run} made two, after {move}")
+        there = not self.record_lost or "rollback" in move  # which brings it back, beside what promoted then
+        self._hold(there, f"4 a lost record is never seeded over: {now} is new, after {move}")
+        self._hold(now not in self.held, f"5.2 nothing comes back: {now}, which a person went back from, after {move}")
+        higher = before is None or _number(now) > _number(before) or (now == before and "again" in move)
+        self._hold(higher, f"5.2 forwards only: from {before} to {now}, after {move}")
+        self.line.append(name)
+        self.must = (self.must | {name}) & set(self.line[-KEEP:])
+        self.versions[name], self.runs[name], self.came[name] = now, str(record.run), list(self.line)
         self.present, self.record_lost, self.volumes_lost = name, False, False
 
     def _gone_back(self, name: str) -> None:
         """By a rollback, which may also lead to one that came later, and then to all that this one came from."""
         left, order = self.present or "", list(self.versions)
-        if {left, name} <= set(order) and order.index(name) > order.index(left):
+        self.held.discard(self.versions[name])
+        if self.versions[left] != self.versions[name]:
+            self.held.add(self.versions[left])
+        if order.index(name) > order.index(left):
             self.line = list(self.came[name])
             self.must = (self.must | {left, name}) & set(self.line[-KEEP:])
         else:
             self.line = [one for one in self.line if one not in (left, name)] + [name]
             self.must.discard(left)
+        self.present, self.record_lost, self.volumes_lost = name, False, False
 
     def _whole(self, move: str, record: Canonical, name: str) -> None:
         engine = self.world().engine

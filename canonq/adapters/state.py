@@ -1,0 +1,83 @@
+"""The state folder as this user finds it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from canonq.adapters.files import entries, not_readable
+from canonq.core.check import Check
+from canonq.core.deployable import LABEL_INSTANCE
+from canonq.core.errors import HostProblem
+
+NO_INSTANCE = "none"
+
+#: Folders of the state that work writes to, and those in which each recipe has a folder of its own.
+_PARTS = ("calls", "images", "locks", "locks/disk", "logs", "repos", "runs", "sweeps", "warm", "work")
+_BY_RECIPE = ("repos", "runs", "warm")
+_MOST_NAMED = 3
+
+
+def instance_of(state: Path) -> str:
+    """The id of this state folder; of one that nothing was made in yet, an id that nothing in Docker has."""
+    try:
+        if found := (state / "instance").read_text().strip():
+            return found
+        mend = f"write the id that retained volumes have in their label {LABEL_INSTANCE}: without it they are nobody's."
+        raise HostProblem(f"{state / 'instance'} is empty.", mend=mend, code="state-not-readable")
+    except (FileNotFoundError, NotADirectoryError):
+        return NO_INSTANCE
+    except PermissionError as error:
+        raise not_readable(state / "instance") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise HostProblem(
+            f"{state / 'instance'} cannot be read: {error}.", mend="look at the disk.", code="state-not-readable"
+        ) from error
+
+
+def state_of(state: Path) -> Check:
+    """Whether this user can write all that work writes to; nothing is changed."""
+    if not os.path.lexists(state):
+        above = next(folder for folder in state.parents if folder.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            return _broken(f"{state} is not there, and cannot be made: {_why_not(above)}", "set CANONQ_STATE, or make it.")
+        return Check("state", "ok", f"{state} is not there yet; the first command that works makes it")
+    if not state.is_dir():
+        return _broken(f"{state} is no folder", "move it away, or set CANONQ_STATE.")
+    try:
+        if not os.access(state, os.R_OK | os.X_OK):
+            raise not_readable(state)
+        instance_of(state)
+        refused = [path for path in _written_to(state) if not os.access(path, os.W_OK | os.X_OK)]
+    except HostProblem as error:
+        return _broken(error.what, error.mend)
+    if not refused:
+        return Check("state", "ok", f"{state} can be read and written")
+    told = ", ".join(map(str, refused[:_MOST_NAMED])) + (
+        f" and {len(refused) - _MOST_NAMED} more" if refused[_MOST_NAMED:] else ""
+    )
+    return _broken(
+        f"{told} cannot be written: {_why_not(refused[0])}",
+        f"give it to the user that runs canonq, or look as that one (this is uid {os.geteuid()}, it belongs to uid "
+        f"{refused[0].stat().st_uid}).",
+    )
+
+
+def _broken(what: str, mend: str) -> Check:
+    return Check("state", "broken", what, mend)
+
+
+def _written_to(state: Path) -> Iterator[Path]:
+    yield state
+    for part in _PARTS:
+        if (state / part).is_dir():
+            yield state / part
+    for part in _BY_RECIPE:
+        yield from (path for path in entries(state / part) if path.is_dir())
+
+
+def _why_not(path: Path) -> str:
+    if not path.is_dir():
+        return f"{path} is no folder"
+    return "its file system is read-only" if os.statvfs(path).f_flag & os.ST_RDONLY else "this user may not"
