@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from canonq.adapters.budget import Reservation
 from canonq.adapters.stopping import check_stop
 from canonq.core.backup import backup_plan
-from canonq.core.bases import Broken, Moved, after_broken, nothing_to_begin_from
+from canonq.core.bases import Base, Broken, Moved, after_broken, nothing_to_begin_from
 from canonq.core.blame import CERTAIN
 from canonq.core.budget import Need
 from canonq.core.compose import images
@@ -21,17 +22,19 @@ from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, NoRoom, Rec
 from canonq.core.ladder import TierName, TierResult, skipped
 from canonq.core.lint import LintFacts, lint, not_bumped
 from canonq.core.masks import Masks
-from canonq.core.records import BaseFrom, Canonical
+from canonq.core.records import Canonical
 from canonq.core.versions import read_tags
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
-from canonq.flows.deployment import INSTALL_STEPS, App, bring_up, images_taken, ingress_problem, left, look_ahead, read_files
+from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
+from canonq.flows.deployment import INSTALL_STEPS, bring_up, images_taken, ingress_problem, left, look_ahead, read_files
 from canonq.flows.evidence import keep_deployment, keep_logs, volume_bytes
 from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hook_names, hooks_told
-from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
-from canonq.flows.secrecy import mask, masks_of
+from canonq.flows.secrecy import mask
+from canonq.flows.stages import Account, Deployment, Filled, Running
 from canonq.flows.tiers import TIERS, run_generic, run_own
 from canonq.flows.world import World
+from canonq.ports import Repos
 from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Marker, TierFacts
 
@@ -42,63 +45,94 @@ class Target:
 
     version: str
     commit: str
-    base: str | None
-    base_commit: str | None
-    base_why: str
+    base: Base  #: from where it is upgraded
     ref: str | None = None  #: a branch, commit or pull request instead of a release: untrusted
     quick: bool = False
     data: Canonical | None = None  #: the canonical whose data the run begins with a copy of
-    base_from: BaseFrom = "none"
     fence: int = 0  #: of the record that was in force when this was decided; 0 without one
-    notes: tuple[str, ...] = ()  #: what a person should know about the base
 
 
-@dataclass
+class Findings:
+    """What is found as a run goes on, for its verdict; as with its account, no step goes on from what stands here."""
+
+    def __init__(self, target: Target) -> None:
+        self.base = target.base  #: from which it began in the end
+        self.version = target.version  #: of what is being worked on: the base's or the target's
+        self.tiers: dict[TierName, TierResult] = {}
+        self.unmarked: tuple[str, ...] = ()  #: databases whose data is not proven to survive, as no marker could be written
+        self.deployments = 0  #: of the recipe, each on empty volumes or on a copy of its data
+        self.disk_bytes = 0  #: what its volumes took at their peak
+        self.artifact_bytes = 0  #: what the backup's artifact takes at most
+        self.lowest_free: dict[str, int] = {}  #: folder on a disk -> bytes free when least were
+        self.phase = ""  #: what is being done, for whoever asks why it took so long
+
+    def begin_again(self, base: Base) -> None:
+        """What was found stands for nothing: the run begins anew from another base."""
+        self.base, self.unmarked = base, ()
+        self.tiers.clear()
+
+
+class Trees:
+    """The worktrees of a run: one of each commit as git has it, until something was deployed from it and may have changed it."""
+
+    def __init__(self, repos: Repos, enrolment: Enrolment, work: Path) -> None:
+        self._repos, self._enrolment, self._work = repos, enrolment, work
+        self._used: set[Path] = set()
+
+    def look_at(self, app: Deployment) -> Deployment:
+        """The app with its files, to be read."""
+        folder = self._work / f"tree-{app.identity.commit}"
+        if folder in self._used or not folder.exists():
+            try:
+                self._repos.checkout(self._enrolment.recipe, app.identity.commit, folder, self._enrolment.tree)
+            except BaseException:
+                self._repos.drop_checkout(self._enrolment.recipe, folder)
+                raise
+            self._used.discard(folder)
+        return replace(app, tree=folder)
+
+    def take(self, app: Deployment) -> Deployment:
+        """The app with its files, to be deployed from them."""
+        taken = self.look_at(app)
+        self._used.add(taken.tree)
+        return taken
+
+
+@dataclass(frozen=True)
 class Run:
-    """A run under way."""
+    """One run: what is to be proven, as what, and until when."""
 
     world: World
     enrolment: Enrolment
     target: Target
     id: str
     folder: Path
-    app: App
+    app: Deployment  #: the version under test, as nothing is deployed yet
     deadline: float  #: monotonic
-    tiers: dict[TierName, TierResult] = field(default_factory=dict)
-    markers: tuple[Marker, ...] = ()
-    notes: tuple[str, ...] = ()  #: what a person should know of how it was proven
-    unmarked: tuple[str, ...] = ()  #: databases whose data is not proven to survive, as no marker could be written
-    hooks: frozenset[str] = frozenset()
-    base_resolved: Mapping[str, object] | None = None
-    base_files: Mapping[str, str] = field(default_factory=dict)
-    broken_bases: tuple[Broken, ...] = ()  #: bases that did not come up
-    deployments: int = 0
-    stands: bool = False  #: whether the last of them is there
-    disk_bytes: int = 0  #: what its volumes took at their peak
-    lowest_free: dict[str, int] = field(default_factory=dict)  #: folder on a disk -> bytes free when least were
-    artifact_bytes: int = 0  #: what the backup's artifact takes at most
-    images: dict[str, str] = field(default_factory=dict)  #: service -> digest
-    room: Reservation | None = None  #: what is kept of the disk for it
-    phase: str = ""  #: what is being done, for whoever asks why it took so long
-    ahead: App | None = None  #: the target's files, filled in before the base was deployed
-    ahead_files: Mapping[str, str] = field(default_factory=dict)
-    neighbours: list[App] = field(default_factory=list)
-    earlier: list[App] = field(default_factory=list)  #: what was taken down again, as it did not come up
-
-    @property
-    def apps(self) -> tuple[App, ...]:
-        """All that is deployed for it, or was filled in to be."""
-        return (self.app, *self.earlier, *self.neighbours, *((self.ahead,) if self.ahead else ()))
-
-    @property
-    def masks(self) -> Masks:
-        """What must not be said in anything that it leaves."""
-        return masks_of(*self.apps)
+    room: Reservation  #: what is kept of the disk for it
+    account: Account
+    findings: Findings
+    trees: Trees
 
     @property
     def own(self) -> Path:
         """The enrolment's folder."""
         return self.world.checkout.folder(self.enrolment.recipe)
+
+    @property
+    def work(self) -> Path:
+        """Its scratch folder."""
+        return self.world.work / self.id
+
+    @property
+    def masks(self) -> Masks:
+        """What must not be said in anything that it leaves."""
+        return self.account.secrecy.masks
+
+    @cached_property
+    def hooks(self) -> frozenset[str]:
+        """The names in the enrolment's hooks.py, read once. WrongConfiguration when it is not Python."""
+        return hook_names(self.own)
 
     def own_tests(self) -> list[Path]:
         """The recipe's own tests."""
@@ -107,35 +141,40 @@ class Run:
 
 def climb(run: Run) -> None:
     """Go up as far as the recipe gets: RecipeProblem at the first tier that fails, with its result on record."""
+    target, tiers = run.target, run.findings.tiers
     run.world.engine.preflight()
     TIERS.prepare()
-    run.hooks = hook_names(run.own)
-    run.notes += hooks_told(run.hooks, there=(run.own / HOOKS).is_file())
-    _plan_neighbours(run)
-    if not run.target.quick and (run.target.base is not None or run.neighbours):
-        _look_ahead(run)
-    _neighbours(run)
-    if run.target.data is not None:
-        copy_canonical(run.world, run.app, run.target.data)
-    if run.target.quick:
+    run.account.notes += hooks_told(run.hooks, there=(run.own / HOOKS).is_file())
+    dependencies = _plan_dependencies(run)
+    app = beside(run.app, dependencies)
+    ahead = _look_ahead(run, app) if not target.quick and (target.base.version is not None or dependencies) else None
+    _bring_up_dependencies(run, app, dependencies)
+    if target.data is not None:
+        app = replace(app, secrets=copy_canonical(run.world, app, target.data))
+    if target.quick:
         for tier in ("upgrade", "backup", "restore"):
-            run.tiers[tier] = TierResult(status="unverified", reason="not part of a quick run")
-        _install(run, run.target.version, run.target.commit)
-        _functional(run)
+            tiers[tier] = TierResult(status="unverified", reason="not part of a quick run")
+        _functional(run, _install(run, app))
         return
-    while (base := run.target.base) is not None and (commit := run.target.base_commit) is not None:
+    running, markers = _from_a_base(run, app, ahead)
+    _backup_and_restore(run, running, markers)
+    _functional(run, running)
+
+
+def _from_a_base(run: Run, app: Deployment, ahead: Filled | None) -> tuple[Running, tuple[Marker, ...]]:
+    """Begin from a base that comes up and upgrade it, or from nothing where the run has none; what runs, and its markers."""
+    base, broken = run.target.base, list[Broken]()
+    while base.version is not None and base.commit is not None:
         try:
-            _install(run, base, commit)
-            run.base_resolved, run.base_files = run.app.resolved, _files(run.app)
-            _upgrade(run)
-            break
+            return _upgrade(run, base.version, _install(run, app.of(base.version, base.commit)))
         except _BaseFailed as failed:
-            _begin_elsewhere(run, failed.broken)
-    else:
-        _install(run, run.target.version, run.target.commit)
-        run.tiers["upgrade"] = skipped("upgrade", run.target.base_why, run.enrolment.expected_na)
-    _backup_and_restore(run)
-    _functional(run)
+            broken.append(failed.broken)
+            base = _begin_elsewhere(run, base, broken)
+            if ahead is not None:
+                _ask_for_bumps(run, app, base, ahead)
+    running = _install(run, app)
+    run.findings.tiers["upgrade"] = skipped("upgrade", base.why, run.enrolment.expected_na)
+    return running, ()
 
 
 class _BaseFailed(Exception):
@@ -146,114 +185,90 @@ class _BaseFailed(Exception):
         self.broken = broken
 
 
-def _begin_elsewhere(run: Run, broken: Broken) -> None:
-    """Take down a base that did not come up, and say from where the run begins instead. The error when there is nothing left."""
-    world, app, target = run.world, run.app, run.target
-    run.broken_bases += (broken,)
+def _begin_elsewhere(run: Run, base: Base, broken: list[Broken]) -> Base:
+    """Take down a base that did not come up; from where the run begins instead. The error when there is nothing left."""
+    world, last, identity = run.world, broken[-1], run.app.identity
     releases, _ = read_tags(world.repos.tags(run.enrolment.recipe), prereleases=run.enrolment.prereleases)
-    declared = run.enrolment.expected_na.get("upgrade")
-    found = after_broken(target.base_from, run.broken_bases, releases, declared)
+    found = after_broken(base.source, broken, releases, run.enrolment.expected_na.get("upgrade"))
     if found is None:
-        record = world.registry.read(run.enrolment.recipe) if target.base_from == "canonical" else None
-        moved = _moved_images(run, record) if record else []
-        raise nothing_to_begin_from(run.enrolment.recipe, target.base_from, run.broken_bases, record, moved)
-    run.phase = f"step back from {broken.version}"
-    kept = run.folder / f"base-{len(run.broken_bases)}"
-    keep_logs(world, app, kept / "logs", run.masks)
+        record = world.registry.read(run.enrolment.recipe) if base.source == "canonical" else None
+        moved = _moved_images(run, base, record) if record else []
+        raise nothing_to_begin_from(run.enrolment.recipe, base.source, broken, record, moved)
+    run.findings.phase = f"step back from {last.version}"
+    kept = run.folder / f"base-{len(broken)}"
+    keep_logs(world, identity.stack, kept / "logs", run.masks)
     for tier in ("install", "upgrade"):
         if (run.folder / tier).is_dir():
             (run.folder / tier).rename(kept / tier)
-    world.engine.remove_owned(app.identity.labels, world.settings.teardown_timeout)
-    run.earlier.append(app)
-    run.app = replace(app, secrets={}, deployed=None, images={}, answered=False, filled_in=None)
-    run.target = replace(target, base=found.version, base_commit=found.commit, base_from=found.source, base_why=found.why)
-    run.tiers.clear()
-    run.markers, run.unmarked, run.stands = (), (), False
-    run.notes += (f"base-passed-over: {broken.version} did not come up ({broken.why}); {found.why}",)
-    if run.ahead is not None:
-        _ask_for_bumps(run, run.ahead)
+    world.engine.remove_owned(identity.labels, world.settings.teardown_timeout)
+    run.findings.begin_again(found)
+    run.account.notes.append(f"base-passed-over: {last.version} did not come up ({last.why}); {found.why}")
+    return found
 
 
-def _moved_images(run: Run, record: Canonical) -> list[Moved]:
+def _moved_images(run: Run, base: Base, record: Canonical) -> list[Moved]:
     """Images of the base that are others than those on the canonical's record."""
-    was, references = record.images, images(run.app.resolved) if run.app.images else {}
+    stack, was = run.app.identity.stack, record.images
+    filled = run.account.filled(stack, base.commit)
+    references = images(filled.resolved) if filled else {}
     return [
         Moved(service, references[service], was[service], now)
-        for service, now in run.app.images.items()
+        for service, now in run.account.images(stack).items()
         if service in was and service in references and not run.world.engine.is_image(references[service], was[service])
     ]
 
 
-def _look_ahead(run: Run) -> None:
+def _look_ahead(run: Run, app: Deployment) -> Filled | None:
     """Read the target's files and have its images before anything is deployed. RecipeProblem for what they say already."""
-    run.phase = "files"
-    ahead = run.ahead = _beside(run, run.target.version, run.target.commit)
-    try:
-        ahead.tree = _tree(run, run.target.commit)
-        look_ahead(run.world, ahead, run.deadline)
-    finally:
-        run.app.pulled_bytes, run.ahead_files = ahead.pulled_bytes, _files(ahead)
-    _ask_for_bumps(run, ahead)
+    run.findings.phase = "files"
+    filled = look_ahead(run.world, run.trees.look_at(app), run.deadline)
+    if filled is not None:
+        _ask_for_bumps(run, app, run.target.base, filled)
+    return filled
 
 
-def _beside(run: Run, version: str, commit: str) -> App:
-    """Another version of the run's app, to be read and not to be deployed."""
-    return replace(run.app, identity=replace(run.app.identity, version=version, commit=commit), env={}, secrets={})
-
-
-def _tree(run: Run, commit: str) -> Path:
-    """The tree of a commit as git has it: the one that was looked at ahead, unless it was deployed from since."""
-    folder = run.world.work / run.id / f"tree-{commit}"
-    if folder == run.app.tree or not folder.exists():
-        try:
-            run.world.repos.checkout(run.enrolment.recipe, commit, folder, run.enrolment.tree)
-        except BaseException:
-            run.world.repos.drop_checkout(run.enrolment.recipe, folder)
-            raise
-    return folder
-
-
-def _ask_for_bumps(run: Run, ahead: App) -> None:
+def _ask_for_bumps(run: Run, app: Deployment, base: Base, ahead: Filled) -> None:
     """RecipeProblem for a config or secret that is another than the base's under the same name: Docker refuses that always."""
-    target = run.target
-    if target.base is None or target.base_commit is None or (run.own / INSTALL_STEPS).is_file():
+    if base.version is None or base.commit is None or (run.own / INSTALL_STEPS).is_file():
         return  # install steps may still change the files
-    base = _beside(run, target.base, target.base_commit)
     try:
-        base.tree = _tree(run, target.base_commit)
-        read_files(run.world, base)
+        below = read_files(run.world, run.trees.look_at(app.of(base.version, base.commit)))
     except CanonqError:
         return  # the install tier says what is wrong with the base
-    for where, what in not_bumped(base.resolved, _files(base), ahead.resolved, run.ahead_files, run.app.identity.stack):
+    for where, what in not_bumped(below.resolved, below.hashes, ahead.resolved, ahead.hashes, app.identity.stack):
         raise RecipeProblem(
-            f"{where}: {what}", mend=f"the base is {target.base}; the recipe has to tag again.", code="config-not-bumped"
+            f"{where}: {what}", mend=f"the base is {base.version}; the recipe has to tag again.", code="config-not-bumped"
         )
 
 
 # -- the tiers ----------------------------------------------------------------------------------------------
 
 
-def _plan_neighbours(run: Run) -> None:
+def _plan_dependencies(run: Run) -> list[Deployment]:
+    planned: list[Deployment] = []
+    plans = plan_dependencies(run.world, run.app)
     for name in run.enrolment.deps:
-        run.phase = f"dependency {name}"
-        run.neighbours.append(plan_neighbour(run.world, run.app, name))
+        run.findings.phase = f"dependency {name}"
+        planned.append(next(plans))
+    return planned
 
 
-def _neighbours(run: Run) -> None:
-    for neighbour in run.neighbours:
-        name = neighbour.identity.recipe
-        run.phase = f"dependency {name}"
+def _bring_up_dependencies(run: Run, app: Deployment, dependencies: list[Deployment]) -> None:
+    for dependency in dependencies:
+        name = dependency.identity.recipe
+        run.findings.phase = f"dependency {name}"
         try:
-            run.notes += bring_up_neighbour(run.world, run.app, neighbour, run.deadline)
+            bring_up_dependency(run.world, app, dependency, run.deadline)
         finally:
-            run.app.pulled_bytes += neighbour.pulled_bytes
-            keep_deployment(neighbour, run.folder / f"dependency-{name}", run.masks)
+            keep_deployment(dependency.work, run.folder / f"dependency-{name}", run.masks)
 
 
-def _install(run: Run, version: str, commit: str) -> None:
-    def deploy() -> None:
+def _install(run: Run, app: Deployment) -> Running:
+    version, commit = app.identity.version, app.identity.commit
+
+    def deploy() -> tuple[Running, None]:
         try:
-            _deploy(run, "install", version, commit)
+            return _deploy(run, "install", app, fresh=True), None
         except RecipeProblem as error:
             if error.code == "not-answering" and _was_proven_otherwise(run, version, commit):
                 raise EnrolmentProblem(
@@ -264,7 +279,8 @@ def _install(run: Run, version: str, commit: str) -> None:
                 ) from error
             raise
 
-    with_hooks(run, "install", deploy, lambda: _generic(run, "install"))
+    running, _ = in_tier(run, "install", run.app, deploy, lambda running, _: _generic(run, "install", running))
+    return running
 
 
 def _was_proven_otherwise(run: Run, version: str, commit: str) -> bool:
@@ -276,70 +292,82 @@ def _was_proven_otherwise(run: Run, version: str, commit: str) -> bool:
     return bool(proofs) and all(one.enrolment != run.world.checkout.digest(recipe) for one in proofs)
 
 
-def _upgrade(run: Run) -> None:
+def _upgrade(run: Run, version: str, base: Running) -> tuple[Running, tuple[Marker, ...]]:
     target = run.target
 
-    def over_the_base() -> None:
-        _mark(run, "upgrade")
-        _deploy(run, "upgrade", target.version, target.commit)
+    def over_the_base() -> tuple[Running, tuple[Marker, ...]]:
+        markers = _mark(run, "upgrade", base)
+        return _deploy(run, "upgrade", base.over(target.version, target.commit), fresh=False), markers
 
-    with_hooks(
+    return in_tier(
         run,
         "upgrade",
+        base,
         over_the_base,
-        lambda: _generic(run, "upgrade", base=target.base, markers=run.markers),
+        lambda running, markers: _generic(run, "upgrade", running, base=version, markers=markers),
     )
 
 
-def _backup_and_restore(run: Run) -> None:
-    plan = backup_plan(run.app.resolved)
+def _backup_and_restore(run: Run, running: Running, earlier: tuple[Marker, ...]) -> None:
+    plan = backup_plan(running.prepared.filled.resolved)
     if not plan.capable:
         for tier in ("backup", "restore"):
-            run.tiers[tier] = skipped(tier, plan.why_not, run.enrolment.expected_na)
+            run.findings.tiers[tier] = skipped(tier, plan.why_not, run.enrolment.expected_na)
         return
-    assert run.app.deployed is not None  # the tiers before this one have deployed it
-    stack = run.app.identity.stack
     taken = backup.Backup(
         run.world.engine,
-        stack,
+        running.stack.stack,
         plan,
-        run.app.deployed.volumes,
-        run.app.work / "backup",
+        running.stack.volumes,
+        running.deployment.work / "backup",
         run.enrolment.limits.hook,
         run.deadline,
     )
-    facts: list[BackupFacts] = []
+    markers = _take_backup(run, running, taken, earlier)
+    _restore(run, running, taken, markers)
 
-    def with_a_marker() -> None:
+
+def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tuple[Marker, ...]) -> tuple[Marker, ...]:
+    def with_a_marker() -> tuple[Running, tuple[tuple[Marker, ...], BackupFacts]]:
         _room_for(run)
-        _mark(run, "backup")  # also what the upgrade has added
-        facts.append(backup.take(taken, run.markers))
-        run.notes += backup.left_to_the_restore(facts[0], run.markers)
+        markers = _mark(run, "backup", running, earlier)  # also what the upgrade has added
+        facts = backup.take(taken, markers)
+        run.account.notes += backup.left_to_the_restore(facts, markers)
+        return running, (markers, facts)
 
-    with_hooks(
+    _, (markers, _) = in_tier(
         run,
         "backup",
+        running,
         with_a_marker,
-        lambda: _generic(run, "backup", markers=run.markers, of=facts[0]),
+        lambda running, made: _generic(run, "backup", running, markers=made[0], of=made[1]),
     )
-    destroyed: list[BackupFacts] = []
+    return markers
 
-    def from_destroyed() -> None:
-        covered, still = backup.destroy(taken, run.markers, _patience(run))
-        own = tuple(marker for marker in run.markers if marker.kind == "own")
+
+def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Marker, ...]) -> None:
+    def from_destroyed() -> tuple[Running, BackupFacts]:
+        covered, still = backup.destroy(taken, markers, _patience(run))
+        own = tuple(marker for marker in markers if marker.kind == "own")
         if own:
-            _call(run, "restore", WRITE_MARKER, "destroyed")
+            _call(run, "restore", running, WRITE_MARKER, "destroyed")
         hooks = backup.restore(taken)
-        destroyed.append(BackupFacts(hooks=hooks, destroyed=(*covered, *own), still_there=still))
+        return running, BackupFacts(hooks=hooks, destroyed=(*covered, *own), still_there=still)
 
-    with_hooks(run, "restore", from_destroyed, lambda: _generic(run, "restore", markers=destroyed[0].destroyed, of=destroyed[0]))
+    in_tier(
+        run,
+        "restore",
+        running,
+        from_destroyed,
+        lambda running, facts: _generic(run, "restore", running, markers=facts.destroyed, of=facts),
+    )
 
 
 def _room_for(run: Run) -> None:
     """NoRoom when the artifact, which may be as large as the volumes, would eat what is retained."""
-    run.artifact_bytes = took(run)
-    kept = run.room.left if run.room else Need()
-    wanted = Need(state=max(0, run.artifact_bytes - kept.state - kept.anywhere))
+    run.findings.artifact_bytes = took(run)
+    kept = run.room.left
+    wanted = Need(state=max(0, run.findings.artifact_bytes - kept.state - kept.anywhere))
     room = run.world.budget.disk(wanted)
     if room.short > 0:
         raise NoRoom(f"There is no room for the backup's artifact: {room.why_short}", mend="free some disk.")
@@ -347,127 +375,151 @@ def _room_for(run: Run) -> None:
 
 def took(run: Run) -> int:
     """Measure what the run takes on disk by now, for its record and its reservation; bytes of its volumes."""
-    volumes = volume_bytes(run.world, run.app)
-    run.disk_bytes = max(run.disk_bytes, volumes)
-    if run.room:
-        run.room.took(Need(volumes=volumes, images=run.app.pulled_bytes))
+    volumes = _volumes_now(run)
+    run.room.took(Need(volumes=volumes, images=run.account.pulled_bytes))
     check_stop()
     return volumes
 
 
 def measure(run: Run) -> None:
     """Say to its reservation what the run takes while it goes on; called beside it."""
-    pulled = sum(images_taken(run.world, app) for app in (run.app, *run.neighbours))
-    volumes = volume_bytes(run.world, run.app)
-    run.disk_bytes = max(run.disk_bytes, volumes)
-    if run.room:
-        run.room.took(Need(volumes=volumes, images=pulled, state=run.artifact_bytes))
+    pulled, volumes = images_taken(run.world, run.account), _volumes_now(run)
+    run.room.took(Need(volumes=volumes, images=pulled, state=run.findings.artifact_bytes))
 
 
-def _functional(run: Run) -> None:
+def _volumes_now(run: Run) -> int:
+    volumes = volume_bytes(run.world, run.app.identity)
+    run.findings.disk_bytes = max(run.findings.disk_bytes, volumes)
+    return volumes
+
+
+def _functional(run: Run, running: Running) -> None:
     files = run.own_tests()
     if not files:
-        run.tiers["functional"] = skipped("functional", "the recipe has no tests of its own", run.enrolment.expected_na)
+        why = "the recipe has no tests of its own"
+        run.findings.tiers["functional"] = skipped("functional", why, run.enrolment.expected_na)
         return
     limit = run.enrolment.limits.tests
-    with_hooks(
+    in_tier(
         run,
         "functional",
-        lambda: None,
-        lambda: run_own(_facts(run, "functional"), run.folder, files, limit, run.deadline),
+        running,
+        lambda: (running, None),
+        lambda running, _: run_own(_facts(run, "functional", running), run.folder, files, limit, run.deadline),
     )
 
 
 def run_lint(run: Run) -> None:
     """The lint tier: rules over the release's files, as far as they were filled in. It never changes the verdict."""
-    run.phase = "lint"
-    if (app := next((app for app in (run.app, run.ahead) if app and app.filled_in == run.target.commit), None)) is None:
+    run.findings.phase = "lint"
+    target, stack = run.target, run.app.identity.stack
+    if (filled := run.account.filled(stack, target.commit)) is None:
         return  # nothing of the release could be filled in: what stopped the run says why
+    base = run.account.filled(stack, run.findings.base.commit)
     found = lint(
         LintFacts(
-            version=run.target.version,
-            ref=run.target.ref is not None,
-            resolved=app.resolved,
-            stack=app.identity.stack,
-            env={**app.env, **app.exports},
-            sample=app.sample,
-            files=_files(app) if app is run.app else run.ahead_files,
-            base_resolved=run.base_resolved,
-            base_files=run.base_files,
-            annotated=run.world.repos.is_annotated(run.enrolment.recipe, run.target.version),
-            replaced=app.replaced,
+            version=target.version,
+            ref=target.ref is not None,
+            resolved=filled.resolved,
+            stack=stack,
+            env={**filled.env, **filled.exports},
+            sample=filled.sample,
+            files=filled.hashes,
+            base_resolved=base.resolved if base else None,
+            base_files=base.hashes if base else {},
+            annotated=run.world.repos.is_annotated(run.enrolment.recipe, target.version),
+            replaced=filled.replaced,
         )
     )
     told = {rule: tuple(f"{finding.where}: {finding.what}" for finding in findings) for rule, findings in found.items()}
-    facts = _facts(run, "lint").model_copy(update={"lint": told})
-    run.tiers["lint"] = run_generic("lint", facts, run.folder, run.deadline)
+    facts = _facts(run, "lint", run.app).model_copy(update={"lint": told})
+    run.findings.tiers["lint"] = run_generic("lint", facts, run.folder, run.deadline)
 
 
-def with_hooks(run: Run, tier: TierName, act: Callable[[], object], prove: Callable[[], TierResult]) -> None:
-    """One tier: before-hook, what it does, its tests, after-hook. RecipeProblem, and the result on record, when it fails."""
-    began = time.monotonic()
+_Made = TypeVar("_Made")
+
+
+def in_tier(
+    run: Run,
+    tier: TierName,
+    before: Deployment | Running,
+    act: Callable[[], tuple[Running, _Made]],
+    prove: Callable[[Running, _Made], TierResult],
+) -> tuple[Running, _Made]:
+    """One tier: before-hook, what it does, its tests, after-hook; what runs after it, and what it made.
+
+    RecipeProblem, and the result on record, when it fails. `before` is what runs, or is to run, when it begins.
+    """
+    began, findings = time.monotonic(), run.findings
     result: TierResult | None = None
     try:
-        _hook(run, "before", tier)
-        run.phase = tier
-        act()
-        run.phase = f"{tier} tests"
-        result = prove()
+        _hook(run, "before", tier, before)
+        findings.phase = tier
+        running, made = act()
+        findings.phase = f"{tier} tests"
+        result = prove(running, made)
         result = result.model_copy(update={"reason": run.masks.text(result.reason)})
-        run.tiers[tier] = result
-        run.app.timings[f"{tier}.tests"] = result.seconds
+        findings.tiers[tier] = result
+        run.account.timings[f"{tier}.tests"] = result.seconds
         if result.status == "fail":
-            if problem := ingress_problem(run.world, run.app):
+            if problem := ingress_problem(run.world, running.deployment):
                 raise problem
             raise RecipeProblem(f"The {tier} tier failed: {result.reason}.", code=f"{tier}-failed")
-        _hook(run, "after", tier)
+        _hook(run, "after", tier, running)
     except RecipeProblem as error:
         tests = result.tests if result else ()
         why = result.reason if result and result.status == "fail" else run.masks.text(str(error))
         seconds = round(time.monotonic() - began, 3)
-        if run.app.identity.version != run.target.version and error.fault is Fault.RECIPE:
+        if (version := findings.version) != run.target.version and error.fault is Fault.RECIPE:
             certain = error.certain or error.code in CERTAIN
-            reason = f"the upgrade base {run.app.identity.version} did not come up: {why}"
-            run.tiers[tier] = TierResult(status="not-reached", reason=reason, seconds=seconds, tests=tests)
-            raise _BaseFailed(Broken(run.app.identity.version, why, error.code, certain, error.service)) from error
-        run.tiers[tier] = TierResult(status="fail", reason=why, seconds=seconds, tests=tests)
+            reason = f"the upgrade base {version} did not come up: {why}"
+            findings.tiers[tier] = TierResult(status="not-reached", reason=reason, seconds=seconds, tests=tests)
+            raise _BaseFailed(Broken(version, why, error.code, certain, error.service)) from error
+        findings.tiers[tier] = TierResult(status="fail", reason=why, seconds=seconds, tests=tests)
         raise
     finally:
-        run.app.timings[f"{tier}.whole"] = round(time.monotonic() - began, 3)
+        run.account.timings[f"{tier}.whole"] = round(time.monotonic() - began, 3)
         mask(run.folder / tier, run.masks)
+    return running, made
 
 
 # -- parts of a tier ----------------------------------------------------------------------------------------
 
 
-def _deploy(run: Run, tier: TierName, version: str, commit: str) -> None:
-    world, app = run.world, run.app
-    app.identity = replace(app.identity, version=version, commit=commit)
-    app.tree = _tree(run, commit)
+def _deploy(run: Run, tier: TierName, app: Deployment, *, fresh: bool) -> Running:
+    """Bring a version up: as a stack that is not there yet, or over the one that runs."""
+    world, stack = run.world, app.identity.stack
+    run.findings.version = app.identity.version
+    app = run.trees.take(app)
     app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not run.stands:
-        if world.engine.observe(app.identity.stack)[0]:
-            raise CanonqError(f"The stack {app.identity.stack} is there already.", code="leftovers")
-        run.deployments += 1
-        run.stands = True
+    if fresh:
+        if world.engine.observe(stack)[0]:
+            raise CanonqError(f"The stack {stack} is there already.", code="leftovers")
+        run.findings.deployments += 1
     try:
-        bring_up(world, app, tier, run.deadline)
+        running = bring_up(world, app, tier, run.deadline)
     finally:
-        run.images = dict(app.images)
-        keep_deployment(app, run.folder / tier, run.masks)
+        keep_deployment(app.work, run.folder / tier, run.masks)
     took(run)
+    return running
 
 
 def _generic(
-    run: Run, tier: TierName, *, base: str | None = None, markers: tuple[Marker, ...] = (), of: BackupFacts | None = None
+    run: Run,
+    tier: TierName,
+    running: Running,
+    *,
+    base: str | None = None,
+    markers: tuple[Marker, ...] = (),
+    of: BackupFacts | None = None,
 ) -> TierResult:
-    lost = _missing(run, tier, markers) if markers and tier != "backup" else ()
-    facts = _facts(run, tier).model_copy(update={"base": base, "markers": markers, "backup": of, "lost": lost})
+    lost = _missing(run, tier, running, markers) if markers and tier != "backup" else ()
+    facts = _facts(run, tier, running).model_copy(update={"base": base, "markers": markers, "backup": of, "lost": lost})
     return run_generic(tier, facts, run.folder, run.deadline)
 
 
-def _facts(run: Run, tier: TierName) -> TierFacts:
-    app = run.app
+def _facts(run: Run, tier: TierName, of: Deployment | Running) -> TierFacts:
+    app, stack = (of.deployment, of.stack) if isinstance(of, Running) else (of, None)
     return TierFacts(
         recipe=run.enrolment.recipe,
         tier=tier,
@@ -477,61 +529,45 @@ def _facts(run: Run, tier: TierName) -> TierFacts:
         commit=app.identity.commit,
         health=run.enrolment.health,
         ingress=run.world.settings.ingress,
-        images=app.deployed.images if app.deployed else {},
-        volumes=app.deployed.volumes if app.deployed else {},
+        images=stack.images if stack else {},
+        volumes=stack.volumes if stack else {},
         secrets_file=str(app.secrets_file),
         own=str(run.own),
     )
 
 
-def _mark(run: Run, tier: TierName) -> None:
+def _mark(run: Run, tier: TierName, running: Running, earlier: tuple[Marker, ...] = ()) -> tuple[Marker, ...]:
     """Write the markers of this run into all that is there by now; what the recipe's own hook has written stays."""
-    run.phase = "markers"
-    images = _images(run)
+    run.findings.phase = "markers"
+    images = running.stack.images
     token = f"canonq-{run.id}"
-    made = marks.write(run.world.engine, run.app.identity.stack, images, token, _patience(run))
-    run.unmarked = without_marker(images, {marker.place for marker in made if marker.kind == "database"})
-    own = [marker for marker in run.markers if marker.kind == "own"]
+    made = marks.write(run.world.engine, running.stack.stack, images, token, _patience(run))
+    run.findings.unmarked = without_marker(images, {marker.place for marker in made if marker.kind == "database"})
+    own = [marker for marker in earlier if marker.kind == "own"]
     if {WRITE_MARKER, READ_MARKER} <= run.hooks and not own:
-        _call(run, tier, WRITE_MARKER, token)
+        _call(run, tier, running, WRITE_MARKER, token)
         own = [Marker(kind="own", place=HOOKS, text=token)]
-    run.markers = (*made, *own)
+    return (*made, *own)
 
 
-def _missing(run: Run, tier: TierName, markers: tuple[Marker, ...]) -> tuple[str, ...]:
+def _missing(run: Run, tier: TierName, running: Running, markers: tuple[Marker, ...]) -> tuple[str, ...]:
     """A phrase for each marker that is not there now. RecipeProblem when a database does not answer."""
-    told = _call(run, tier, READ_MARKER) if any(marker.kind == "own" for marker in markers) else None
-    run.phase = "markers"
+    told = _call(run, tier, running, READ_MARKER) if any(marker.kind == "own" for marker in markers) else None
+    run.findings.phase = "markers"
     own = None if told is None else str(told)
-    return tuple(marks.missing(run.world.engine, run.app.identity.stack, markers, own, _images(run), _patience(run)))
-
-
-def _images(run: Run) -> Mapping[str, str]:
-    assert run.app.deployed is not None  # the install tier has deployed it
-    return run.app.deployed.images
+    return tuple(marks.missing(run.world.engine, running.stack.stack, markers, own, running.stack.images, _patience(run)))
 
 
 def _patience(run: Run) -> marks.Patience:
     return marks.Patience(min(run.enrolment.health.timeout, left(run.deadline)))
 
 
-def _hook(run: Run, when: str, tier: TierName) -> None:
+def _hook(run: Run, when: str, tier: TierName, of: Deployment | Running) -> None:
     if f"{when}_{tier}" in run.hooks:
-        _call(run, tier, f"{when}_{tier}")
+        _call(run, tier, of, f"{when}_{tier}")
 
 
-def _call(run: Run, tier: TierName, function: str, *arguments: str) -> object:
-    run.phase = function
+def _call(run: Run, tier: TierName, of: Deployment | Running, function: str, *arguments: str) -> object:
+    run.findings.phase = function
     limit = run.enrolment.limits.hook
-    return call_hook(run.own, function, _facts(run, tier), run.folder / tier, limit, run.deadline, *arguments)
-
-
-def _files(app: App) -> dict[str, str]:
-    """Path in the recipe -> sha256 of each file that becomes a config or secret of the stack."""
-    found = {}
-    for body in [*(app.resolved.get("configs") or {}).values(), *(app.resolved.get("secrets") or {}).values()]:
-        name = body.get("file") if isinstance(body, dict) else None
-        path = app.tree / str(name)
-        if name is not None and path.is_file():
-            found[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+    return call_hook(run.own, function, _facts(run, tier, of), run.folder / tier, limit, run.deadline, *arguments)

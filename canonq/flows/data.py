@@ -6,7 +6,7 @@ from canonq.adapters.volumes import copy_tree
 from canonq.core.deployable import LABEL_VOLUME
 from canonq.core.errors import CanonqError
 from canonq.core.records import Canonical
-from canonq.flows.deployment import App
+from canonq.flows.stages import Deployment
 from canonq.flows.world import World
 
 
@@ -16,13 +16,13 @@ class CanonicalMoved(CanonqError):
     code = "canonical-moved"
 
 
-def copy_canonical(world: World, app: App, record: Canonical) -> None:
-    """Give `app` a copy of a canonical's volumes and its secrets, before it is deployed.
+def copy_canonical(world: World, app: Deployment, record: Canonical) -> dict[str, str]:
+    """Make a copy of a canonical's volumes for `app`, before it is deployed; the secrets that belong to that data.
 
     CanonicalMoved when a promotion let go of them meanwhile: nothing is wrong, and the next try has the new one's.
     """
     try:
-        _copy(world, app, record)
+        secrets = _copy(world, app, record)
     except CanonqError as error:
         if _is_present(world, record):
             raise
@@ -30,6 +30,7 @@ def copy_canonical(world: World, app: App, record: Canonical) -> None:
     # What was let go of while it was copied may have been copied in part.
     if not _is_present(world, record):
         raise _moved(record)
+    return secrets
 
 
 def _is_present(world: World, record: Canonical) -> bool:
@@ -44,8 +45,9 @@ def _moved(record: Canonical) -> CanonicalMoved:
     )
 
 
-def _copy(world: World, app: App, record: Canonical) -> None:
-    app.secrets.update(world.registry.secrets(record))
+def _copy(world: World, app: Deployment, record: Canonical) -> dict[str, str]:
+    secrets = world.registry.secrets(record)
+    app.account.secrecy.secrets(secrets)
     for name in record.volumes:
         source, key = world.engine.volume_path(name), world.engine.volume_label(name, LABEL_VOLUME)
         if source is None or key is None:
@@ -56,3 +58,4 @@ def _copy(world: World, app: App, record: Canonical) -> None:
             )
         labels = {**app.identity.labels, LABEL_VOLUME: key}
         copy_tree(source, world.engine.make_volume(app.volume_name(key), labels, app.identity.stack))
+    return secrets

@@ -8,22 +8,27 @@ import shutil
 from pathlib import Path
 
 from canonq.adapters.disks import bytes_below
+from canonq.core.deployable import Identity
+from canonq.core.envfile import parse_env
+from canonq.core.errors import CanonqError
 from canonq.core.masks import Masks
-from canonq.flows.deployment import App, owned_by
-from canonq.flows.secrecy import is_secret_name, mask
+from canonq.flows.deployment import IMAGES, RESOLVED
+from canonq.flows.secrecy import ENV, is_secret_name, mask
+from canonq.flows.stages import owned_by
 from canonq.flows.world import World
 
 _TAIL = 15  #: log lines quoted with a red
 
 
-def keep_deployment(app: App, folder: Path, masks: Masks) -> None:
-    """Keep what was deployed: the resolved compose file, the env, what Docker and the install steps said."""
+def keep_deployment(work: Path, folder: Path, masks: Masks) -> None:
+    """Keep what was deployed: the resolved compose file, the images, the env, what Docker and the install steps said."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("resolved.json", "deploy.log", "install_steps.log"):
-        if (app.work / name).is_file():
-            shutil.copyfile(app.work / name, folder / name)
-    (folder / "images.json").write_text(json.dumps(app.images, indent=1))
-    (folder / "env.txt").write_text("".join(f"{key}={_shown(key, value)}\n" for key, value in sorted(app.env.items())))
+    for name in (RESOLVED, IMAGES, "deploy.log", "install_steps.log"):
+        if (work / name).is_file():
+            shutil.copyfile(work / name, folder / name)
+    with contextlib.suppress(CanonqError, OSError, UnicodeDecodeError):  # it is not there yet, or install steps spoilt it
+        env = parse_env((work / ENV).read_text(), where=ENV)
+        (folder / "env.txt").write_text("".join(f"{key}={_shown(key, value)}\n" for key, value in sorted(env.items())))
     mask(folder, masks)
 
 
@@ -31,15 +36,13 @@ def _shown(key: str, value: str) -> str:
     return "***" if value and is_secret_name(key) else value
 
 
-def keep_logs(world: World, app: App, folder: Path, masks: Masks) -> dict[str, str]:
+def keep_logs(world: World, stack: str, folder: Path, masks: Masks) -> dict[str, str]:
     """Keep the last lines of every service's log; service -> text."""
-    found = {
-        service: masks.text(text) for service, text in world.engine.logs(app.identity.stack, world.settings.log_lines).items()
-    }
+    found = {service: masks.text(text) for service, text in world.engine.logs(stack, world.settings.log_lines).items()}
     folder.mkdir(parents=True, exist_ok=True)
     for service, text in found.items():
         (folder / f"{service}.log").write_text(text)
-    for service, text in world.engine.failing_checks(app.identity.stack).items():
+    for service, text in world.engine.failing_checks(stack).items():
         (folder / f"{service}.health.txt").write_text(f"{masks.text(text)}\n")
     return found
 
@@ -49,9 +52,9 @@ def tail(text: str) -> list[str]:
     return [line[:400] for line in text.splitlines() if line.strip()][-_TAIL:]
 
 
-def volume_bytes(world: World, app: App) -> int:
+def volume_bytes(world: World, identity: Identity) -> int:
     """Bytes that all volumes of a deployment's owner take on disk, those of what runs beside it too."""
-    folders = (world.engine.volume_path(name) for name in world.engine.owned(owned_by(app)).get("volumes", []))
+    folders = (world.engine.volume_path(name) for name in world.engine.owned(owned_by(identity)).get("volumes", []))
     return sum(bytes_below(folder) for folder in folders if folder is not None)
 
 

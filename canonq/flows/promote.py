@@ -15,8 +15,7 @@ from canonq.core.records import Promotion, Verdict
 from canonq.flows.decide import expected_of_promotion
 from canonq.flows.janitor import alive, is_in_force, lost_record
 from canonq.flows.room import room_for
-from canonq.flows.secrecy import masks_of
-from canonq.flows.transaction import Transaction, carry_out
+from canonq.flows.transaction import carry_out, plan
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")
@@ -49,7 +48,7 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
             need = expected_of_promotion(verdict, world.settings.disk_need)
             what = f"the promotion of {recipe} {verdict.version}"
             with room_for(world, what, need) as room, world.host.shared(), alive(world.work / owner):
-                tx = Transaction(world, enrolment, verdict, held, owner, room, again)
+                tx = plan(world, enrolment, verdict, held, owner, room, again)
                 carry_out(tx)
         except (CanonqError, OSError) as error:
             if not is_in_force(world, recipe, held):
@@ -58,7 +57,7 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
     reason = "again" if again else "seed" if tx.old is None else "new-version"
     detail = f"{verdict.version} is the canonical; its data is {tx.data}."
     return _answer(verdict, "promoted", reason, detail, began).model_copy(
-        update={"data": tx.data, "notes": masks_of(*tx.apps).texts(tx.notes)}
+        update={"data": tx.data, "notes": tx.account.secrecy.masks.texts(tx.account.notes)}
     )
 
 

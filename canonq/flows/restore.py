@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from dataclasses import replace
 
 from canonq.adapters import snapshots
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_RECIPE, LABEL_STACK, LABEL_VOLUME, Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import WrongUse
 from canonq.core.names import recipe_name, shown, volume_key
-from canonq.core.records import Canonical
+from canonq.core.records import Canonical, Snapshot
 from canonq.flows.data import CanonicalMoved, copy_canonical
-from canonq.flows.deployment import App, bring_up
+from canonq.flows.deployment import bring_up
 from canonq.flows.janitor import RESTORED as KIND
 from canonq.flows.janitor import alive
 from canonq.flows.rollback import choose
 from canonq.flows.secrecy import unsaid
+from canonq.flows.stages import Account, Deployment
 from canonq.flows.world import World
 
 _MOST_TRIES = 3  #: to copy a canonical that is replaced meanwhile
@@ -33,7 +35,8 @@ def restore(world: World, recipe: str, stack: str, *, to: str | None = None) -> 
     name = _stack_name(stack)
     world.engine.preflight()
     for attempt in range(_MOST_TRIES):
-        chosen = record if to in (None, record.version) else choose(world, record, to)
+        kept = None if to in (None, record.version) else choose(world, record, to)
+        chosen = kept.record if kept else record
         if not chosen.has_data:
             raise WrongUse(
                 f"The record of the canonical {chosen.version} of {chosen.recipe} names no data, as those of older servers: "
@@ -42,7 +45,7 @@ def restore(world: World, recipe: str, stack: str, *, to: str | None = None) -> 
                 code="no-data-kept",
             )
         try:
-            return _bring_back(world, enrolment, chosen, name, present=chosen is record)
+            return _bring_back(world, enrolment, chosen, kept.snapshot if kept else None, name)
         except CanonicalMoved:
             if attempt + 1 == _MOST_TRIES:
                 raise
@@ -58,7 +61,7 @@ def _is_free(world: World, record: Canonical, stack: str) -> None:
         raise WrongUse(f"There is something called '{stack}' in Docker already.", mend="choose another name.", code="stack-taken")
 
 
-def _bring_back(world: World, enrolment: Enrolment, chosen: Canonical, name: str, *, present: bool) -> dict[str, str]:
+def _bring_back(world: World, enrolment: Enrolment, chosen: Canonical, kept: Snapshot | None, name: str) -> dict[str, str]:
     _is_free(world, chosen, name)
     owner = world.new_id(enrolment.recipe)
     identity = Identity(
@@ -71,19 +74,20 @@ def _bring_back(world: World, enrolment: Enrolment, chosen: Canonical, name: str
         version=chosen.version,
         commit=chosen.commit,
     )
-    app = App(identity, enrolment, tree=world.work / owner / "tree", work=world.work / owner / "app")
-    with alive(world.work / owner), unsaid(lambda: [app]):
+    account, work = Account(), world.work / owner
+    app = account.begins(Deployment(identity, enrolment, work / "tree", work / "app", account))
+    with alive(work), unsaid(account.secrecy):
         try:
             app.work.mkdir(mode=0o700)
-            _data(world, app, chosen, present=present)
+            secrets = _data(world, app, chosen, kept)
             world.repos.checkout(enrolment.recipe, chosen.commit, app.tree, enrolment.tree)
-            bring_up(world, app, "restore", time.monotonic() + enrolment.limits.run)
+            bring_up(world, replace(app, secrets=secrets), "restore", time.monotonic() + enrolment.limits.run)
         except BaseException:
             world.engine.remove_owned(identity.labels, world.settings.teardown_timeout)
             raise
         finally:
             world.repos.drop_checkout(enrolment.recipe, app.tree)
-            shutil.rmtree(world.work / owner, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
     return {"recipe": enrolment.recipe, "version": chosen.version, "stack": name, "domain": identity.domain}
 
 
@@ -107,15 +111,15 @@ def _stack_name(text: str) -> str:
     return text
 
 
-def _data(world: World, app: App, record: Canonical, *, present: bool) -> None:
-    """The present canonical's data is in its retained volumes, an older one's in its snapshot."""
-    if present:
-        copy_canonical(world, app, record)
-        return
-    assert record.snapshot is not None  # kept ones have one
-    app.secrets.update(world.registry.secrets(record))
+def _data(world: World, app: Deployment, record: Canonical, kept: Snapshot | None) -> dict[str, str]:
+    """Give it an older canonical's data from its snapshot `kept`, the present one's from its retained volumes; their secrets."""
+    if kept is None:
+        return copy_canonical(world, app, record)
+    secrets = world.registry.secrets(record)
+    app.account.secrecy.secrets(secrets)
     folders = {}
     for key in (volume_key(record.recipe, name) for name in record.volumes):
         labels = {**app.identity.labels, LABEL_VOLUME: key}
         folders[key] = world.engine.make_volume(app.volume_name(key), labels, app.identity.stack)
-    snapshots.unpack(record.snapshot, folders)
+    snapshots.unpack(kept, folders)
+    return secrets

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from canonq.adapters import snapshots
 from canonq.adapters.registry import NEWER_SCHEMA
@@ -12,8 +14,8 @@ from canonq.adapters.volumes import sync_tree
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_VOLUME
 from canonq.core.errors import Busy, CanonqError, RecordUnreadable, WrongUse
 from canonq.core.names import kept_volume, recipe_name, shown, volume_key, warm_stack
-from canonq.core.records import Canonical, RolledBack
-from canonq.core.retention import going_back
+from canonq.core.records import Canonical, RolledBack, Snapshot
+from canonq.core.retention import Generation, going_back
 from canonq.flows.janitor import alive, is_in_force, reclaim
 from canonq.flows.world import World
 from canonq.ports import Held
@@ -66,21 +68,29 @@ def _on_record(world: World, recipe: str) -> Canonical | None:
         return None
 
 
-def choose(world: World, now: Canonical, to: str | None) -> Canonical:
+@dataclass(frozen=True)
+class Kept:
+    """A kept canonical that can be gone back to."""
+
+    record: Canonical
+    snapshot: Snapshot  #: its own
+
+
+def choose(world: World, now: Canonical, to: str | None) -> Kept:
     """The kept canonical of that version, or the one before the present one. WrongUse names what is kept.
 
     The present version may be named too: then its own snapshot is unpacked again, as when its volumes were lost.
     """
     if to == now.version and now.snapshot is not None:
-        return now
+        return Kept(now, now.snapshot)
     kept, present = world.registry.kept(now.recipe), world.registry.name_of(now)
-    others = [one.record for one in kept if one.name != present and one.record is not None and one.record.snapshot is not None]
-    before = [one.record for one in going_back(now, present, kept) if one.record is not None and one.record.snapshot is not None]
-    if to is not None and (named := [record for record in others if record.version == to]):
+    others = list(_with_snapshot(one for one in kept if one.name != present))
+    before = list(_with_snapshot(going_back(now, present, kept)))
+    if to is not None and (named := [one for one in others if one.record.version == to]):
         return named[-1]
     if to is None and before:
         return before[0]
-    listed = ", ".join(record.version for record in others) or "none"
+    listed = ", ".join(one.record.version for one in others) or "none"
     what = (
         f"No canonical of {now.recipe} with the version {shown(to)} is kept"
         if to
@@ -91,15 +101,21 @@ def choose(world: World, now: Canonical, to: str | None) -> Canonical:
     )
 
 
-def _switch(world: World, now: Canonical, target: Canonical, held: Held, owner: str, reason: str, who: str) -> Canonical:
-    assert target.snapshot is not None  # chosen for it
+def _with_snapshot(found: Iterable[Generation]) -> Iterator[Kept]:
+    for one in found:
+        if one.record is not None and one.record.snapshot is not None:
+            yield Kept(one.record, one.record.snapshot)
+
+
+def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, reason: str, who: str) -> Canonical:
+    target = chosen.record
     labels = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: now.recipe, LABEL_OWNER: owner}
     stack = warm_stack(now.recipe)
     keys = [volume_key(now.recipe, name) for name in target.volumes]
     names = {key: kept_volume(now.recipe, key, owner) for key in keys}
     try:
         folders = {key: world.engine.make_volume(name, {**labels, LABEL_VOLUME: key}, stack) for key, name in names.items()}
-        snapshots.unpack(target.snapshot, folders)
+        snapshots.unpack(chosen.snapshot, folders)
         for folder in folders.values():
             sync_tree(folder)
         stamp = world.stamp()

@@ -6,17 +6,14 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from canonq.core.enrolment import Enrolment
 from canonq.core.envfile import parse_env
 from canonq.core.errors import CanonqError
 from canonq.core.masks import Masks
 from canonq.core.records import Verdict
-
-if TYPE_CHECKING:
-    from canonq.flows.deployment import App
 
 SECRETS, ENV = "secrets.json", "app.env"  #: in a deployment's scratch folder, gone with it
 _SHORTEST_IN_ENV = 8  #: characters; PASSWORD_LOGIN=true is no secret
@@ -24,20 +21,39 @@ _SECRET_NAME = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECAS
 _LOOKED_AT = 8192  #: bytes, by which a file that is no text is known
 
 
-def masks_of(*apps: App) -> Masks:
-    """The masks for all that is confidential in these deployments: their secrets, and what the env gives names like theirs."""
-    return Masks(pair for app in apps for pair in _confidential(app))
+class Secrecy:
+    """What must not be said of work under way: its secrets, and what its env gives names like theirs; learnt bit by bit."""
+
+    def __init__(self) -> None:
+        self._kinds: tuple[dict[tuple[str, str], None], ...] = ({}, {}, {})
+        self._masks: Masks | None = None
+
+    def env(self, env: Mapping[str, str]) -> None:
+        """Learn an app's env."""
+        self._learn(0, _in_env(env))
+
+    def given(self, enrolment: Enrolment) -> None:
+        """Learn what a person gives under [secrets], also before a deployment has come as far as to need it."""
+        self._learn(1, _given(enrolment))
+
+    def secrets(self, values: Mapping[str, str]) -> None:
+        """Learn secrets, by their names in the recipe."""
+        self._learn(2, values.items())
+
+    def _learn(self, kind: int, pairs: Iterable[tuple[str, str]]) -> None:
+        self._kinds[kind].update(dict.fromkeys(pairs))
+        self._masks = None
+
+    @property
+    def masks(self) -> Masks:
+        """The masks for all that was learnt; where several names have one value, a secret's stands in its place."""
+        if self._masks is None:
+            self._masks = Masks(pair for kind in self._kinds for pair in kind)
+        return self._masks
 
 
-def _confidential(app: App) -> Iterator[tuple[str, str]]:
-    yield from _in_env(app.env)
-    yield from _given(app)
-    yield from app.secrets.items()
-
-
-def _given(app: App) -> Iterator[tuple[str, str]]:
-    """What a person gives under [secrets], also before a deployment has come as far as to need it."""
-    for name, source in app.enrolment.secrets.items():
+def _given(enrolment: Enrolment) -> Iterator[tuple[str, str]]:
+    for name, source in enrolment.secrets.items():
         if source.env is not None:
             yield name, os.environ.get(source.env, "")
         elif source.file is not None:
@@ -66,12 +82,12 @@ def is_secret_name(key: str) -> bool:
 
 
 @contextlib.contextmanager
-def unsaid(apps: Callable[[], Iterable[App]]) -> Iterator[None]:
-    """Whatever is raised within, what it says has no secret of these deployments in it. Asked when it is raised: they grow."""
+def unsaid(secrecy: Secrecy) -> Iterator[None]:
+    """Whatever is raised within, what it says has no secret in it that was learnt by then."""
     try:
         yield
     except BaseException as error:
-        masks_of(*apps()).error(error)
+        secrecy.masks.error(error)
         raise
 
 

@@ -7,7 +7,7 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,9 +22,9 @@ from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.pulls import status_of
 from canonq.core.records import Canonical, Decision, Verdict
 from canonq.core.versions import Release, parse, read_tags
-from canonq.flows.climb import Run, Target, climb, measure, run_lint, took
+from canonq.flows.climb import Findings, Run, Target, Trees, climb, measure, run_lint, took
 from canonq.flows.decide import expected_disk
-from canonq.flows.deployment import App, let_go_of_images, tear_down
+from canonq.flows.deployment import let_go_of_images, tear_down
 from canonq.flows.evidence import keep_beside, keep_logs, tail
 from canonq.flows.floor import floor_held
 from canonq.flows.hooks import KNOWN_HOOKS, hook_names
@@ -32,6 +32,7 @@ from canonq.flows.janitor import alive, clean
 from canonq.flows.pulls import show_status
 from canonq.flows.room import drop_cut_pulls, room_for
 from canonq.flows.secrecy import mask, masked_verdict, unsaid
+from canonq.flows.stages import Account, Deployment
 from canonq.flows.sync import addresses
 from canonq.flows.world import World
 
@@ -60,8 +61,8 @@ def test_decided(world: World, decision: Decision) -> Verdict:
     if decision.base_from == "canonical" and (record is None or record.version != decision.base):
         record = None  # promoted anew or rolled back since: its data is not the base's
     data = _data(enrolment, record) if decision.base_from == "canonical" else None
-    target = Target(decision.version, decision.commit, decision.base, decision.base_commit, why, data=data,
-                    base_from=decision.base_from, fence=decision.fence or 0)  # fmt: skip
+    base = Base(decision.base, decision.base_commit, decision.base_from, why)
+    target = Target(decision.version, decision.commit, base, data=data, fence=decision.fence or 0)
     return prove(world, enrolment, target, Order(decision.sweep, decision.named))
 
 
@@ -87,7 +88,7 @@ def test_tag(world: World, recipe: object, tag: str | None, *, quick: bool = Fal
     releases, refused = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)
     if quick and tag is None:
         record = _must_have(record, enrolment)
-        return prove(world, enrolment, _quick(Target(record.version, record.commit, None, None, ""), record), Order())
+        return prove(world, enrolment, _quick(record.version, record.commit, record), Order())
     wanted = releases[-1].tag if tag is None and releases else ref_name(tag or "?")
     found = next((release for release in releases if release.tag == wanted), None)
     if found is None:
@@ -102,11 +103,11 @@ def test_tag(world: World, recipe: object, tag: str | None, *, quick: bool = Fal
         return prove(
             world,
             enrolment,
-            _quick(Target(found.tag, found.commit, None, None, ""), _must_have(record, enrolment)),
+            _quick(found.tag, found.commit, _must_have(record, enrolment)),
             Order(),
         )
     base = _base(enrolment, record, releases, found.tag)
-    return prove(world, enrolment, _from_base(Target(found.tag, found.commit, None, None, ""), base, enrolment, record), Order())
+    return prove(world, enrolment, _from_base(found.tag, found.commit, base, enrolment, record), Order())
 
 
 def test_ref(world: World, recipe: object, ref: str, *, quick: bool = False) -> Verdict:
@@ -116,9 +117,8 @@ def test_ref(world: World, recipe: object, ref: str, *, quick: bool = False) -> 
     upstream, mirror = addresses(world, enrolment)
     # Pull requests are opened on the mirror, where there is one (docs/rules.md 1).
     commit = world.repos.fetch_ref(enrolment.recipe, mirror or upstream, ref_name(ref), which="mirror" if mirror else "upstream")
-    target = Target(f"ref-{commit[:12]}", commit, None, None, "", ref=ref)
     with _shown(world, mirror, commit) as shows:
-        return shows(_prove_ref(world, enrolment, target, record, quick=quick))
+        return shows(_prove_ref(world, enrolment, ref, commit, record, quick=quick))
 
 
 @contextlib.contextmanager
@@ -140,16 +140,15 @@ def _shown(world: World, mirror: str | None, commit: str) -> Iterator[Callable[[
         raise
 
 
-def _prove_ref(world: World, enrolment: Enrolment, target: Target, record: Canonical | None, *, quick: bool) -> Verdict:
-    commit = target.commit
+def _prove_ref(world: World, enrolment: Enrolment, ref: str, commit: str, record: Canonical | None, *, quick: bool) -> Verdict:
+    named = f"ref-{commit[:12]}"
     if quick:
-        return prove(world, enrolment, _quick(target, _must_have(record, enrolment)), Order())
+        return prove(world, enrolment, replace(_quick(named, commit, _must_have(record, enrolment)), ref=ref), Order())
     releases, _ = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)
     # What the head calls itself decides whether the canonical is older; a head that says nothing comes after everything.
-    named = world.repos.show(enrolment.recipe, commit, "compose.yml")
-    version = _named_version(named, releases)
-    base = _base(enrolment, record, releases, version)
-    return prove(world, enrolment, _from_base(target, base, enrolment, record), Order())
+    compose = world.repos.show(enrolment.recipe, commit, "compose.yml")
+    base = _base(enrolment, record, releases, _named_version(compose, releases))
+    return prove(world, enrolment, replace(_from_base(named, commit, base, enrolment, record), ref=ref), Order())
 
 
 def _named_version(compose: str | None, releases: tuple[Release, ...]) -> str:
@@ -169,24 +168,15 @@ def _base(enrolment: Enrolment, record: Canonical | None, releases: tuple[Releas
     return base
 
 
-def _from_base(target: Target, base: Base, enrolment: Enrolment, record: Canonical | None) -> Target:
+def _from_base(version: str, commit: str, base: Base, enrolment: Enrolment, record: Canonical | None) -> Target:
     data = _data(enrolment, record) if base.source == "canonical" else None
-    return replace(
-        target,
-        base=base.version,
-        base_commit=base.commit,
-        base_why=base.why,
-        base_from=base.source,
-        notes=base.notes,
-        data=data,
-        fence=record.fence if record else 0,
-    )
+    return Target(version, commit, base, data=data, fence=record.fence if record else 0)
 
 
-def _quick(target: Target, record: Canonical) -> Target:
+def _quick(version: str, commit: str, record: Canonical) -> Target:
     data = record if record.has_data else None
     why = f"on a copy of the data of the canonical {record.version}" if data else "on empty volumes: the record names no data"
-    return replace(target, quick=True, data=data, base_why=why, fence=record.fence)
+    return Target(version, commit, Base(None, None, "none", why), quick=True, data=data, fence=record.fence)
 
 
 def _data(enrolment: Enrolment, record: Canonical | None) -> Canonical | None:
@@ -264,30 +254,52 @@ def _within(
     began, stamp = time.monotonic(), world.stamp()
     # As it is now, and no later: what somebody mends while this runs was not what it ran with.
     enrolled, manifest = world.checkout.digest(enrolment.recipe), customisations(world, enrolment)
-    run = _begin(world, enrolment, target, began)
-    run.app.sweep = order.sweep
-    run.room = room
+    run = _begin(world, enrolment, target, order, room, began + enrolment.limits.run)
     problem: CanonqError | None = None
     logs: dict[str, str] = {}
-    with alive(world.work / run.id):
+    with alive(run.work):
         try:
             run.app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
-            problem = _climb_above_the_floor(run, room)
+            problem = _climb_above_the_floor(run)
         finally:
             logs, left_over = _end(run)
             problem, noted = whole_problem(problem, left_over)
-            run.notes += noted
+            run.account.notes += noted
             if isinstance(problem, NoRoom):
-                for app in (run.app, *run.neighbours):
-                    let_go_of_images(world, app)
+                let_go_of_images(world, run.account)
                 with contextlib.suppress(CanonqError):  # the janitor does it
                     drop_cut_pulls(world, room)
-    judged, target = _judge(run, problem), run.target  # its base may be another one by now
-    service = problem.service or (enrolment.health.service if judged.kind == "red" else "") if problem else ""
-    climbed = rungs(run.tiers, ended=problem is not None)
-    declared = dict(enrolment.expected_na)
     keep_beside(run.folder, "customisations.json", manifest)
-    verdict = Verdict(
+    ended = Ended(problem, logs, stamp, round(time.monotonic() - began, 2), enrolled, manifest, first)
+    verdict = masked_verdict(_verdict(run, order, ended), run.masks)
+    world.runs.record(verdict)
+    _retain(world, verdict)
+    return verdict
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended, and what it was made with."""
+
+    problem: CanonqError | None
+    logs: Mapping[str, str]  #: service -> the end of its log
+    stamp: str  #: when it began
+    seconds: float
+    enrolled: str  #: digest of the enrolment
+    manifest: dict[str, Any]  #: what of the enrolment changes how the recipe is tested
+    first: Verdict | None  #: the red that it repeats
+
+
+def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
+    """The one verdict of a run, from what was to be proven, what was found and how it ended."""
+    enrolment, target, found, account = run.enrolment, run.target, run.findings, run.account
+    problem, first = ended.problem, ended.first
+    judged = _judge(run, problem)
+    service = problem.service or (enrolment.health.service if judged.kind == "red" else "") if problem else ""
+    climbed, declared = rungs(found.tiers, ended=problem is not None), dict(enrolment.expected_na)
+    stack = run.app.identity.stack
+    filled = account.filled(stack, target.commit) or account.filled(stack, found.base.commit)
+    return Verdict(
         recipe=enrolment.recipe,
         sweep=order.sweep,
         named=order.named,
@@ -303,39 +315,35 @@ def _within(
         commit=target.commit,
         ref=target.ref,
         quick=target.quick,
-        base=target.base,
-        base_commit=target.base_commit,
-        base_from=target.base_from,
+        base=found.base.version,
+        base_commit=found.base.commit,
+        base_from=found.base.source,
         fence=target.fence,
-        notes=(*target.notes, *run.app.replaced, *run.notes),
-        enrolment=enrolled,
+        notes=(*target.base.notes, *(filled.replaced if filled else ()), *account.notes),
+        enrolment=ended.enrolled,
         data=f"a copy of the data of the canonical {target.data.version}" if target.data else "empty volumes",
-        customisations=manifest,
-        gaps=() if target.quick else (*gaps(run.tiers, declared), *run.unmarked),
-        stale=stale(run.tiers, declared),
+        customisations=ended.manifest,
+        gaps=() if target.quick else (*gaps(found.tiers, declared), *found.unmarked),
+        stale=stale(found.tiers, declared),
         service=service or None,
-        log_tail=tuple(tail(logs.get(service, ""))),
+        log_tail=tuple(tail(ended.logs.get(service, ""))),
         first_run=first.run if first else None,
-        tiers=run.tiers,
+        tiers=found.tiers,
         rungs=climbed,
         level=level(climbed),
-        deployments=run.deployments,
-        images=run.images,
+        deployments=found.deployments,
+        images=account.images(stack),
         domain=run.app.identity.domain,
-        routing_tested=world.ingress is not None and enrolment.health.kind == "http",
-        ts=stamp,
-        seconds=round(time.monotonic() - began, 2),
-        timings=run.app.timings,
-        disk_bytes=run.disk_bytes + run.artifact_bytes + run.app.pulled_bytes,
-        volume_bytes=run.disk_bytes,
-        image_bytes=run.app.pulled_bytes,
-        lowest_free=run.lowest_free,
+        routing_tested=run.world.ingress is not None and enrolment.health.kind == "http",
+        ts=ended.stamp,
+        seconds=ended.seconds,
+        timings=account.timings,
+        disk_bytes=found.disk_bytes + found.artifact_bytes + account.pulled_bytes,
+        volume_bytes=found.disk_bytes,
+        image_bytes=account.pulled_bytes,
+        lowest_free=found.lowest_free,
         directory=str(run.folder),
     )
-    verdict = masked_verdict(verdict, run.masks)
-    world.runs.record(verdict)
-    _retain(world, verdict)
-    return verdict
 
 
 def _retain(world: World, verdict: Verdict) -> None:
@@ -348,12 +356,12 @@ def _retain(world: World, verdict: Verdict) -> None:
         log.warning("%s: old runs were not removed: %s", verdict.recipe, error)
 
 
-def _climb_above_the_floor(run: Run, room: Reservation) -> CanonqError | None:
+def _climb_above_the_floor(run: Run) -> CanonqError | None:
     """Climb as long as every disk keeps its floor; what failed for want of room is the host's, whatever it looked like."""
     what = f"The test of {run.enrolment.recipe} {run.target.version}"
-    with floor_held(run.world.budget, room, what, lambda: measure(run)) as watch:
+    with floor_held(run.world.budget, run.room, what, lambda: measure(run)) as watch:
         problem = _climb(run)
-    run.lowest_free = dict(watch.lowest)
+    run.findings.lowest_free = dict(watch.lowest)
     return watch.ended if problem is not None and watch.ended is not None else problem
 
 
@@ -361,39 +369,38 @@ def _climb(run: Run) -> CanonqError | None:
     """Climb, then lint beside it, also beside a red one. Lint has no say: a trouble of it is told and changes nothing."""
     problem = _problem_of(climb, run)
     if problem is None or isinstance(problem, RecipeProblem):
-        phase = run.phase
+        phase = run.findings.phase
         if (trouble := _problem_of(run_lint, run)) is not None:
-            run.tiers["lint"] = TierResult(status="unverified", reason=f"lint could not be run: {trouble}")
-        run.phase = phase
+            run.findings.tiers["lint"] = TierResult(status="unverified", reason=f"lint could not be run: {trouble}")
+        run.findings.phase = phase
     return problem
 
 
 def _problem_of(action: Callable[[Run], None], run: Run) -> CanonqError | None:
     """Every run ends in a verdict, so whatever stops it becomes a problem that can be told."""
     try:
-        with unsaid(lambda: run.apps):
+        with unsaid(run.account.secrecy):
             action(run)
     except CanonqError as error:
         return error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return _unforeseen(run, error)
-        return HostProblem(f"A disk is full, in '{run.phase}': {error}.", mend="free some disk.", code="disk-full")
+        return HostProblem(f"A disk is full, in '{run.findings.phase}': {error}.", mend="free some disk.", code="disk-full")
     except Exception as error:  # noqa: BLE001 - every run ends in a verdict
         return _unforeseen(run, error)
     return None
 
 
 def _unforeseen(run: Run, error: Exception) -> CanonqError:
-    log.exception("%s: the run %s broke in '%s'", run.enrolment.recipe, run.id, run.phase)
-    return CanonqError(f"{type(error).__name__} in '{run.phase}': {error}", mend="report it with the worker's log.")
+    log.exception("%s: the run %s broke in '%s'", run.enrolment.recipe, run.id, run.findings.phase)
+    return CanonqError(f"{type(error).__name__} in '{run.findings.phase}': {error}", mend="report it with the worker's log.")
 
 
-def _begin(world: World, enrolment: Enrolment, target: Target, began: float) -> Run:
+def _begin(world: World, enrolment: Enrolment, target: Target, order: Order, room: Reservation, deadline: float) -> Run:
     run_id = world.new_id(enrolment.recipe)
     folder = world.runs.make(enrolment.recipe, run_id)
     stack = cold_stack(enrolment.recipe, run_id[-6:])
-    work = world.work / run_id
     identity = Identity(
         instance=world.instance,
         kind="run",
@@ -405,8 +412,10 @@ def _begin(world: World, enrolment: Enrolment, target: Target, began: float) -> 
         commit=target.commit,
     )
     allow = None if target.ref is None else tuple(enrolment.refs.allow)
-    app = App(identity, enrolment, tree=work / "tree", work=work / "app", allow=allow)
-    return Run(world, enrolment, target, run_id, folder, app, began + enrolment.limits.run)
+    account, work = Account(), world.work / run_id
+    app = Deployment(identity, enrolment, work / "tree", work / "app", account, allow=allow, sweep=order.sweep)
+    findings, trees = Findings(target), Trees(world.repos, enrolment, work)
+    return Run(world, enrolment, target, run_id, folder, account.begins(app), deadline, room, account, findings, trees)
 
 
 def customisations(world: World, enrolment: Enrolment) -> dict[str, Any]:
@@ -433,28 +442,30 @@ def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
     problem: CanonqError | None = None
     logs: dict[str, str] = {}
     try:
-        logs = keep_logs(world, run.app, run.folder / "logs", run.masks)
-        for neighbour in run.neighbours:
-            keep_logs(world, neighbour, run.folder / f"dependency-{neighbour.identity.recipe}" / "logs", run.masks)
+        for identity in (one.identity for one in run.account.begun):
+            own = identity.recipe == run.enrolment.recipe
+            folder = run.folder if own else run.folder / f"dependency-{identity.recipe}"
+            kept = keep_logs(world, identity.stack, folder / "logs", run.masks)
+            logs |= kept if own else {}
         took(run)
     except (CanonqError, OSError) as error:
-        run.notes += (f"logs-not-kept: the logs could not be kept whole: {getattr(error, 'what', error)}",)
+        run.account.notes.append(f"logs-not-kept: the logs could not be kept whole: {getattr(error, 'what', error)}")
     try:
-        tear_down(world, run.app)
+        tear_down(world, run.app.identity)
     except CanonqError as error:
         problem = error
-    for tree in sorted((world.work / run.id).glob("**/tree*")):
+    for tree in sorted(run.work.glob("**/tree*")):
         with contextlib.suppress(CanonqError, OSError):  # the janitor takes what is left of worktrees
             world.repos.drop_checkout(run.enrolment.recipe, tree)
-    shutil.rmtree(world.work / run.id, ignore_errors=True)
-    run.app.timings["teardown"] = round(time.monotonic() - began, 3)
-    keep_beside(run.folder, "timings.json", run.app.timings)
+    shutil.rmtree(run.work, ignore_errors=True)
+    run.account.timings["teardown"] = round(time.monotonic() - began, 3)
+    keep_beside(run.folder, "timings.json", run.account.timings)
     with contextlib.suppress(OSError):  # each tier's files were masked as it ended
         mask(run.folder, run.masks)
     return logs, problem
 
 
 def _judge(run: Run, problem: CanonqError | None) -> Judged:
-    target = run.target
-    course = Course(run.enrolment.recipe, target.version, target.base_why, target.quick, run.tiers, run.phase)
+    target, found = run.target, run.findings
+    course = Course(run.enrolment.recipe, target.version, found.base.why, target.quick, found.tiers, found.phase)
     return judge_run(course, problem)

@@ -11,8 +11,8 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from canonq.adapters import snapshots
@@ -32,24 +32,28 @@ from canonq.core.records import SCHEMA, Canonical, Verdict
 from canonq.core.records import Snapshot as Kept
 from canonq.core.versions import is_newer
 from canonq.flows.data import copy_canonical
-from canonq.flows.deployment import App, bring_up, images_taken, tear_down
+from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
+from canonq.flows.deployment import RESOLVED, bring_up, images_taken, tear_down
 from canonq.flows.evidence import volume_bytes
-from canonq.flows.floor import floor_held
+from canonq.flows.floor import Watch, floor_held
 from canonq.flows.janitor import JOURNAL, clean, is_in_force, reclaim, retire
-from canonq.flows.neighbours import bring_up_neighbour, plan_neighbour
 from canonq.flows.secrecy import unsaid
+from canonq.flows.stages import Account, Deployment, Running
 from canonq.flows.world import World
 from canonq.ports import Held
 
 log = logging.getLogger("canonq")
 
-_FOR_GOOD = "switch"  #: the step from which on a promotion goes through: what is left of it takes no room
 _TELL_EVERY = 10.0  #: seconds between two words about a long snapshot
 
 
-@dataclass
+#: The steps, in order; what each needs and makes shows in `_steps`.
+STEPS = ("reclaim", "carry", "deploy", "stop", "keep", "record", "switch", "retire")
+
+
+@dataclass(frozen=True)
 class Transaction:
-    """One promotion of one proven version, under way."""
+    """One promotion of one proven version: what is to be done, and on what."""
 
     world: World
     enrolment: Enrolment
@@ -57,50 +61,56 @@ class Transaction:
     held: Held
     owner: str
     room: Reservation  #: what is kept of the disk for it
-    again: Again | None = None  #: a person wants the canonical anew, at its own version
-    old: Canonical | None = None
-    neighbours: list[App] = field(default_factory=list)
-    kept: Kept | None = None
-    record: Canonical | None = None
-    notes: list[str] = field(default_factory=list)  #: what a person should know
-
-    def __post_init__(self) -> None:
-        """Plan the app at the warm domain; nothing is made yet but its scratch folder."""
-        recipe, version, commit = self.enrolment.recipe, self.verdict.version, self.verdict.commit
-        assert version and commit  # the gate has asked
-        self.old = self.world.registry.read(recipe)
-        stack = warm_stack(recipe)
-        identity = Identity(
-            instance=self.world.instance,
-            kind="warm",
-            recipe=recipe,
-            owner=self.owner,
-            stack=stack,
-            domain=f"{stack}.{self.world.settings.zone}",
-            version=version,
-            commit=commit,
-        )
-        work, suffix = self.world.work / self.owner, self.owner.rpartition("-")[2]
-        self.app = App(identity, self.enrolment, tree=work / "tree", work=work / "app", volume_suffix=suffix)
-        self.app.sweep = self.verdict.sweep
-        self.folder = self.world.registry.generation(recipe, self.owner)
+    again: Again | None  #: a person wants the canonical anew, at its own version
+    old: Canonical | None
+    app: Deployment  #: at the warm domain
+    account: Account
 
     @property
-    def apps(self) -> tuple[App, ...]:
-        """All that is deployed for it."""
-        return (self.app, *self.neighbours)
+    def recipe(self) -> str:
+        """The recipe."""
+        return self.enrolment.recipe
 
     @property
-    def carries(self) -> bool:
-        """Whether the new version starts on a copy of the canonical's data."""
-        return self.old is not None and self.old.has_data and self.enrolment.promote.data == "carry"
+    def folder(self) -> Path:
+        """Where the new canonical is kept."""
+        return self.world.registry.generation(self.recipe, self.owner)
+
+    @property
+    def carried(self) -> Canonical | None:
+        """The canonical on a copy of whose data the new version starts, if it does."""
+        return self.old if self.old is not None and self.old.has_data and self.enrolment.promote.data == "carry" else None
 
     @property
     def data(self) -> str:
         """What the new canonical's data is."""
-        if self.old is not None and self.carries:
-            return f"carried from {self.old.version}"
+        if self.carried is not None:
+            return f"carried from {self.carried.version}"
         return "a clean install" if self.old is None or self.enrolment.promote.data == "fresh" else "empty volumes"
+
+
+def plan(
+    world: World, enrolment: Enrolment, verdict: Verdict, held: Held, owner: str, room: Reservation, again: Again | None = None
+) -> Transaction:
+    """The promotion of a verdict that has passed the gate; nothing is made yet."""
+    recipe = enrolment.recipe
+    if verdict.version is None or verdict.commit is None:
+        raise CanonqError(f"The verdict of run {verdict.run} of {recipe} names no version.", mend="report it.")
+    stack = warm_stack(recipe)
+    identity = Identity(
+        instance=world.instance,
+        kind="warm",
+        recipe=recipe,
+        owner=owner,
+        stack=stack,
+        domain=f"{stack}.{world.settings.zone}",
+        version=verdict.version,
+        commit=verdict.commit,
+    )
+    account, work, suffix = Account(), world.work / owner, owner.rpartition("-")[2]
+    app = Deployment(identity, enrolment, work / "tree", work / "app", account, volume_suffix=suffix, sweep=verdict.sweep)
+    old = world.registry.read(recipe)
+    return Transaction(world, enrolment, verdict, held, owner, room, again, old, account.begins(app), account)
 
 
 def carry_out(tx: Transaction) -> None:
@@ -108,22 +118,17 @@ def carry_out(tx: Transaction) -> None:
 
     From the switch on it is the canonical, also when something raises: ask `is_in_force`.
     """
-    with unsaid(lambda: tx.apps):
+    with unsaid(tx.account.secrecy):
         _carry_out(tx)
 
 
 def _carry_out(tx: Transaction) -> None:
-    world, recipe = tx.world, tx.enrolment.recipe
+    world, recipe = tx.world, tx.recipe
     world.engine.preflight()
     try:
         what = f"The promotion of {recipe} {tx.verdict.version}"
         with floor_held(world.budget, tx.room, what, lambda: _measure(tx)) as watch:
-            for name, act in STEPS:
-                if name == _FOR_GOOD:
-                    watch.end()
-                check_stop()
-                write_json(world.work / tx.owner / JOURNAL, {"recipe": recipe, "version": tx.verdict.version, "step": name})
-                act(tx)
+            _steps(tx, watch)
     except BaseException:
         # Whatever ends us, a time limit too: an idle canonical has no running service. But what the record
         # names by now is not ours to remove, even if the write was reported as failed.
@@ -136,13 +141,43 @@ def _carry_out(tx: Transaction) -> None:
         _clear(tx)
 
 
+def _steps(tx: Transaction, watch: Watch) -> None:
+    """The promotion itself: each step takes what those before it have made."""
+    with step(tx, "reclaim"):
+        _reclaim(tx)
+    with step(tx, "carry"):
+        app = _carry(tx)
+    with step(tx, "deploy"):
+        running = _deploy(tx, app)
+    with step(tx, "stop"):
+        _stop(tx, running)
+    with step(tx, "keep"):
+        kept = _keep(tx, running)
+    with step(tx, "record"):
+        record = _record(tx, running, kept)
+    watch.end()  # from the switch on it goes through: what is left of it takes no room
+    with step(tx, "switch"):
+        tx.world.registry.write(record, tx.held)  # the one write that makes it the canonical
+    with step(tx, "retire"):
+        _retire(tx, record)
+
+
+@contextlib.contextmanager
+def step(tx: Transaction, name: str) -> Iterator[None]:
+    """One step, noted in the promotion's journal as it begins."""
+    check_stop()
+    write_json(tx.world.work / tx.owner / JOURNAL, {"recipe": tx.recipe, "version": tx.verdict.version, "step": name})
+    yield
+
+
 def _clear(tx: Transaction) -> None:
     """Remove what the promotion needed besides; what cannot be removed now, the janitor takes."""
     world = tx.world
-    for neighbour in tx.neighbours:
-        with contextlib.suppress(CanonqError, OSError):
-            tear_down(world, neighbour)
-    for each in (tx.app, *tx.neighbours):
+    for each in tx.account.begun:
+        if each.identity.stack != tx.app.identity.stack:
+            with contextlib.suppress(CanonqError, OSError):
+                tear_down(world, each.identity)
+    for each in tx.account.begun:
         with contextlib.suppress(CanonqError, OSError):
             world.repos.drop_checkout(each.identity.recipe, each.tree)
     shutil.rmtree(world.work / tx.owner, ignore_errors=True)
@@ -150,8 +185,8 @@ def _clear(tx: Transaction) -> None:
 
 def _measure(tx: Transaction) -> None:
     """Say to its reservation what the promotion takes while it goes on; called beside it."""
-    images = sum(images_taken(tx.world, app) for app in (tx.app, *tx.neighbours))
-    tx.room.took(Need(volumes=volume_bytes(tx.world, tx.app), images=images, state=bytes_below(tx.folder)))
+    images = images_taken(tx.world, tx.account)
+    tx.room.took(Need(volumes=volume_bytes(tx.world, tx.app.identity), images=images, state=bytes_below(tx.folder)))
 
 
 def _mine(tx: Transaction) -> dict[str, str]:
@@ -163,7 +198,7 @@ def _mine(tx: Transaction) -> dict[str, str]:
 
 def _reclaim(tx: Transaction) -> None:
     """Remove what a killed promotion left, and see that nobody else's stack has the name."""
-    world, recipe = tx.world, tx.enrolment.recipe
+    world, recipe = tx.world, tx.recipe
     clean(world, recipe=recipe)
     left = reclaim(world, recipe, tx.old)
     if any(left.values()):
@@ -177,22 +212,21 @@ def _reclaim(tx: Transaction) -> None:
         )
 
 
-def _carry(tx: Transaction) -> None:
+def _carry(tx: Transaction) -> Deployment:
     """Copy the canonical's volumes, for the new version to start on."""
     tx.app.work.mkdir(mode=0o700)
-    if tx.carries and tx.old is not None:
-        copy_canonical(tx.world, tx.app, tx.old)
+    return replace(tx.app, secrets=copy_canonical(tx.world, tx.app, tx.carried)) if tx.carried is not None else tx.app
 
 
-def _deploy(tx: Transaction) -> None:
+def _deploy(tx: Transaction, app: Deployment) -> Running:
     """Bring it up at the warm domain, with what it depends on beside it, until it answers."""
-    tx.world.repos.checkout(tx.enrolment.recipe, tx.app.identity.commit, tx.app.tree, tx.enrolment.tree)
+    tx.world.repos.checkout(tx.recipe, app.identity.commit, app.tree, tx.enrolment.tree)
     deadline = time.monotonic() + tx.enrolment.limits.run
-    for name in tx.enrolment.deps:
-        tx.neighbours.append(plan_neighbour(tx.world, tx.app, name))
-        tx.notes += bring_up_neighbour(tx.world, tx.app, tx.neighbours[-1], deadline)
-    bring_up(tx.world, tx.app, "promote", deadline)
-    moved = [service for service, digest in tx.app.images.items() if _has_moved(tx, service, digest)]
+    dependencies = list(plan_dependencies(tx.world, app))
+    for dependency in dependencies:
+        bring_up_dependency(tx.world, app, dependency, deadline)
+    running = bring_up(tx.world, beside(app, dependencies), "promote", deadline)
+    moved = [service for service, digest in running.images.items() if _has_moved(tx, running, service, digest)]
     if moved:
         raise CanonqError(
             f"The image of '{moved[0]}' is not the one that was tested (a moving tag?).",
@@ -200,42 +234,43 @@ def _deploy(tx: Transaction) -> None:
             code="image-moved",
         )
     tx.held.check()
+    return running
 
 
-def _has_moved(tx: Transaction, service: str, digest: str) -> bool:
+def _has_moved(tx: Transaction, running: Running, service: str, digest: str) -> bool:
     """Whether a service's image is not the one that was tested. An image may have several digests, and its id is another
     once the Engine keeps its images in another way."""
     tested = tx.verdict.images.get(service)
-    assert tx.app.deployed is not None  # bring_up has set it
-    return tested != digest and not (tested and tx.world.engine.is_image(tx.app.deployed.images[service], tested))
+    return tested != digest and not (tested and tx.world.engine.is_image(running.stack.images[service], tested))
 
 
-def _stop(tx: Transaction) -> None:
+def _stop(tx: Transaction, running: Running) -> None:
     """Take it down again: an idle canonical runs nothing, and stopped data is consistent."""
-    running = {key: has_files(path) for key, path in _volumes(tx).items()}
-    if mounted := [key for key, path in _volumes(tx).items() if path.is_mount()]:
+    volumes = _volumes(tx, running)
+    filled = {key: has_files(path) for key, path in volumes.items()}
+    if mounted := [key for key, path in volumes.items() if path.is_mount()]:
         raise _not_in_the_snapshot(tx, mounted, "is mounted from elsewhere, and is empty once nobody uses it")
-    killed = tx.world.engine.undeploy(tx.app.identity.stack, tx.world.settings.teardown_timeout)
-    tx.notes += _ended_badly(tx, killed)
-    stopped = _volumes(tx)
-    if lost := [key for key, had in running.items() if had and not (key in stopped and has_files(stopped[key]))]:
+    killed = tx.world.engine.undeploy(running.stack.stack, tx.world.settings.teardown_timeout)
+    tx.account.notes += _ended_badly(running, killed)
+    stopped = _volumes(tx, running)
+    if lost := [key for key, had in filled.items() if had and not (key in stopped and has_files(stopped[key]))]:
         raise _not_in_the_snapshot(tx, lost, "had files while the app ran and has none now that it is stopped")
 
 
 def _not_in_the_snapshot(tx: Transaction, keys: list[str], why: str) -> CanonqError:
     listed = ", ".join(f"'{key}'" for key in keys)
     return CanonqError(
-        f"The volume {listed} of {tx.enrolment.recipe} {why}: a snapshot would lack what was there.",
+        f"The volume {listed} of {tx.recipe} {why}: a snapshot would lack what was there.",
         mend="look at what the app or its volume driver does when the app stops.",
         code="snapshot-lacks-data",
     )
 
 
-def _ended_badly(tx: Transaction, killed: tuple[str, ...]) -> list[str]:
+def _ended_badly(running: Running, killed: tuple[str, ...]) -> list[str]:
     """What a person should know of services with data that were killed, as they had not ended within their grace."""
     found = []
     for service in killed:
-        body = tx.app.resolved["services"].get(service) or {}
+        body = running.prepared.filled.resolved["services"].get(service) or {}
         if any(mount(item).kind == "volume" and not mount(item).read_only for item in body.get("volumes") or []):
             grace = body.get("stop_grace_period") or "10s, Docker's own"
             found.append(
@@ -245,27 +280,25 @@ def _ended_badly(tx: Transaction, killed: tuple[str, ...]) -> list[str]:
     return found
 
 
-def _keep(tx: Transaction) -> None:
+def _keep(tx: Transaction, running: Running) -> Kept:
     """Make the volumes durable, and keep snapshot, secrets and resolved stack beside the old canonical."""
-    volumes = _volumes(tx)
+    volumes = _volumes(tx, running)
     for path in volumes.values():
         sync_tree(path)
     tx.folder.mkdir(parents=True, mode=0o700)
     kept = snapshots.take(volumes, tx.folder, _progress(tx))
-    tx.world.registry.keep_secrets(tx.folder, tx.app.secrets)
-    write_durably(tx.folder / "resolved.json", (tx.app.work / "resolved.json").read_bytes())
-    tx.kept = snapshots.seal(kept, tx.folder)
+    tx.world.registry.keep_secrets(tx.folder, dict(running.prepared.secrets))
+    write_durably(tx.folder / RESOLVED, (running.deployment.work / RESOLVED).read_bytes())
+    return snapshots.seal(kept, tx.folder)
 
 
-def _record(tx: Transaction) -> None:
+def _record(tx: Transaction, running: Running, kept: Kept) -> Canonical:
     """Write the new canonical's record beside its snapshot; it is whole now, and not in force yet."""
-    assert tx.app.deployed is not None  # _deploy has set it
-    stamp = tx.world.stamp()
-    names = tx.app.deployed.volumes
-    tx.record = Canonical(
+    stamp, names = tx.world.stamp(), running.stack.volumes
+    record = Canonical(
         **{
             **(dict(tx.old.model_extra or {}) if tx.old else {}),  # what others have written beside our keys
-            "recipe": tx.enrolment.recipe,
+            "recipe": tx.recipe,
             "version": tx.verdict.version,
             "commit": tx.verdict.commit,
             "status": "idle",
@@ -274,51 +307,32 @@ def _record(tx: Transaction) -> None:
             "promoted_at": stamp,
             "run": tx.verdict.run,
             "level": tx.verdict.level,
-            "images": tx.app.images,
-            "volumes": sorted(names[key] for key in _volumes(tx)),
-            "snapshot": tx.kept,
+            "images": dict(running.images),
+            "volumes": sorted(names[key] for key in _volumes(tx, running)),
+            "snapshot": kept,
             "fence": tx.held.fence,
             "previous": tx.old.model_dump(mode="json", by_alias=True, exclude={"previous"}) if tx.old else None,
             "rolled_back": [back.model_dump(mode="json") for back in (tx.old.rolled_back if tx.old else [])
-                            if is_newer(back.version, str(tx.verdict.version))],
+                            if is_newer(back.version, running.identity.version)],
             "remade": {"by": tx.again.by, "at": stamp, "reason": tx.again.reason} if tx.again else None,
         }
     )  # fmt: skip
-    tx.world.registry.write_own(tx.record, tx.owner)
+    tx.world.registry.write_own(record, tx.owner)
+    return record
 
 
-def _switch(tx: Transaction) -> None:
-    """The one write that makes it the canonical."""
-    assert tx.record is not None  # _record has made it
-    tx.world.registry.write(tx.record, tx.held)
-
-
-def _retire(tx: Transaction) -> None:
+def _retire(tx: Transaction, record: Canonical) -> None:
     """Let go of the old canonical's volumes, and of canonicals beyond `keep`: the new one is durable."""
-    assert tx.record is not None  # _record has made it
     try:
-        reclaim(tx.world, tx.enrolment.recipe, tx.record)
-        for line in retire(tx.world, tx.enrolment.recipe, tx.record):
-            log.warning("%s: %s", tx.enrolment.recipe, line)
+        reclaim(tx.world, tx.recipe, record)
+        for line in retire(tx.world, tx.recipe, record):
+            log.warning("%s: %s", tx.recipe, line)
     except (CanonqError, OSError) as error:  # it is the canonical all the same
-        log.warning("%s: the janitor will remove what the old canonical has left: %s", tx.enrolment.recipe, error)
+        log.warning("%s: the janitor will remove what the old canonical has left: %s", tx.recipe, error)
 
 
-STEPS: tuple[tuple[str, Callable[[Transaction], None]], ...] = (
-    ("reclaim", _reclaim),
-    ("carry", _carry),
-    ("deploy", _deploy),
-    ("stop", _stop),
-    ("keep", _keep),
-    ("record", _record),
-    ("switch", _switch),
-    ("retire", _retire),
-)
-
-
-def _volumes(tx: Transaction) -> dict[str, Path]:
-    assert tx.app.deployed is not None  # _deploy has set it
-    found = {key: tx.world.engine.volume_path(name) for key, name in tx.app.deployed.volumes.items()}
+def _volumes(tx: Transaction, running: Running) -> dict[str, Path]:
+    found = {key: tx.world.engine.volume_path(name) for key, name in running.stack.volumes.items()}
     return {key: path for key, path in found.items() if path is not None}
 
 
@@ -330,6 +344,6 @@ def _progress(tx: Transaction) -> Callable[[int], None]:
         check_stop()
         if time.monotonic() - told > _TELL_EVERY:
             told = time.monotonic()
-            log.warning("%s: snapshot of %s, %d MiB read", tx.enrolment.recipe, tx.verdict.version, count >> 20)
+            log.warning("%s: snapshot of %s, %d MiB read", tx.recipe, tx.verdict.version, count >> 20)
 
     return tell

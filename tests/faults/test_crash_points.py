@@ -5,9 +5,10 @@ In process order: what is left is whole, the janitor leaves nothing behind, and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -184,7 +185,7 @@ def test_a_fault_at_any_point_is_told_and_harms_nothing(mode: Mode, scenario: Sc
     assert at > 10
 
 
-@pytest.mark.parametrize("step", [name for name, _ in transaction.STEPS])
+@pytest.mark.parametrize("step", transaction.STEPS)
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_lease_lost_around_any_step_never_makes_a_second_writer(
     step: str, moment: str, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
@@ -194,20 +195,28 @@ def test_a_lease_lost_around_any_step_never_makes_a_second_writer(
     assert old is not None
     tag = scenario.prove()
 
-    def lose(tx: Transaction) -> None:
+    met: list[str] = []
+
+    @contextlib.contextmanager
+    def losing(tx: Transaction, name: str) -> Iterator[None]:
+        met.append(name)
+        if (name, moment) == (step, "before"):
+            lose()
+        with real_step(tx, name):
+            yield
+        if (name, moment) == (step, "after"):
+            lose()
+
+    def lose() -> None:
         fence = scenario.root / "state" / "warm" / "site" / "registry.fence"
         fence.write_text(str(int(fence.read_text()) + 1))
 
-    steps: list[tuple[str, Callable[[Transaction], None]]] = []
-    for name, act in transaction.STEPS:
-        if name == step and moment == "before":
-            steps.append((f"lose before {name}", lose))
-        steps.append((name, act))
-        if name == step and moment == "after":
-            steps.append((f"lose after {name}", lose))
-    monkeypatch.setattr(transaction, "STEPS", tuple(steps))
+    real_step = transaction.step
+    monkeypatch.setattr(transaction, "step", losing)
     answer = scenario.promote()
     monkeypatch.undo()
+    assert met == list(transaction.STEPS[: len(met)])
+    assert step in met
     switched = (step, moment) in (("switch", "after"), ("retire", "before"), ("retire", "after"))
     assert answer.outcome == ("promoted" if switched else "failed"), answer
     scenario.is_whole(f"lost {moment} {step}", tag if switched else old.version)

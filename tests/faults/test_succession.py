@@ -66,7 +66,7 @@ def goes_to(scenario: Scenario) -> str:
     now = world.registry.read(RECIPE)
     assert now is not None
     try:
-        return choose(world, now, None).version
+        return choose(world, now, None).record.version
     except WrongUse as error:
         return error.code
 

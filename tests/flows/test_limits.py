@@ -13,12 +13,14 @@ from typing import Any, cast
 import pytest
 
 from canonq.core.convergence import Service, Task
+from canonq.core.deployable import Deployable, Identity
 from canonq.core.enrolment import Health, parse_enrolment
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
 from canonq.flows import backup, deployment
 from canonq.flows.backup import Backup
-from canonq.flows.deployment import App, await_answer
+from canonq.flows.deployment import await_answer
 from canonq.flows.hooks import call_hook
+from canonq.flows.stages import Account, Deployment, Filled, Prepared
 from canonq.flows.tiers import run_own
 from canonq.flows.world import World
 from canonq.ports import Answer, Engine
@@ -124,9 +126,12 @@ class SlowHost:
 def waited(host: SlowHost, monkeypatch: pytest.MonkeyPatch, *, ends: float = 6, deadline: float = LONG) -> Answer:
     monkeypatch.setattr(deployment, "time", host)
     enrolment = parse_enrolment("site", 'upstream = "/x"\n[health]\ntimeout = 6\n', where="recipe.toml")
-    identity = SimpleNamespace(stack="s", domain="s.test", version="1.0.0+1")
+    identity = Identity("i", "run", "site", "o", "s", "s.test", "1.0.0+1", "c")
     world = cast(World, SimpleNamespace(engine=host, ingress=None))
-    return await_answer(world, App(cast(Any, identity), enrolment, Path(), Path()), ends, deadline)
+    app = Deployment(identity, enrolment, Path(), Path(), Account())
+    stack = Deployable("s", {}, {}, {}, {}, ())
+    prepared = Prepared(app, Filled(identity, "", {}, {}, {"services": {"app": {}}}, {}), stack, {})
+    return await_answer(world, prepared, ends, deadline)
 
 
 def test_an_app_that_has_come_up_is_asked_once_however_slowly_the_host_looked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,7 @@ def staged(house: House) -> Iterator[None]:
     """Put the house where the workers' modules look for theirs."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(test_flow, "climb", lambda run: _climb(house, run))
-        patched.setattr(test_flow, "run_lint", lambda run: run.tiers.update(lint=TierResult(status="pass")))
+        patched.setattr(test_flow, "run_lint", lambda run: run.findings.tiers.update(lint=TierResult(status="pass")))
         patched.setattr(volumes, "run_checked", _in_process)
         patched.setattr(checkout, "read", _no_clone)
         patched.setattr(yaml, "load", _read_once)
@@ -103,15 +104,15 @@ def staged(house: House) -> Iterator[None]:
 
 
 def _climb(house: House, run: Run) -> None:
+    app = run.app
     if run.target.data is not None:
-        copy_canonical(run.world, run.app, run.target.data)
-    run.world.repos.checkout(run.enrolment.recipe, run.target.commit, run.app.tree, run.enrolment.tree)
-    bring_up(run.world, run.app, "install", run.deadline)
-    run.images, run.disk_bytes = run.app.images, 1
+        app = replace(app, secrets=copy_canonical(run.world, app, run.target.data))
+    bring_up(run.world, run.trees.take(app), "install", run.deadline)
+    run.findings.disk_bytes = 1
     if house.red:
         raise RecipeProblem("The app does not answer.", code="not-healthy")
     for tier in PROVEN_TIERS:
-        run.tiers[tier] = TierResult(status="pass")
+        run.findings.tiers[tier] = TierResult(status="pass")
     if not run.target.quick:
         with (house.root / "green").open("a") as file:
             file.write(f"{run.id} {run.target.version}\n")
