@@ -10,7 +10,7 @@ try:
     from workers.app import app
     from workers.console import install
 except CanonqError as error:
-    print(f"canonq: {error}", file=sys.stderr)
+    print(error.line, file=sys.stderr)
     raise SystemExit(int(error.exit_status)) from None
 
 install()

@@ -107,7 +107,7 @@ def _in_one_line() -> Iterator[None]:
         told = error
     else:
         return
-    click.echo(f"canonq: {told}", err=True)
+    click.echo(told.line, err=True)
     raise SystemExit(int(told.exit_status))
 
 

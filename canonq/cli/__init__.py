@@ -12,6 +12,7 @@ from canonq.adapters.files import no_right
 from canonq.cli.commands import canonq
 from canonq.cli.interrupts import interrupts
 from canonq.core.errors import CanonqError, ExitStatus, WrongUse
+from canonq.core.text import ended
 
 
 def main() -> None:
@@ -23,10 +24,10 @@ def main() -> None:
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
-        if as_json:
-            _print_error(WrongUse(error.format_message()))
-        error.show()
-        status = ExitStatus.WRONG_USE
+        wrong = WrongUse(ended(error.format_message()))
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)
+        status = _fail(wrong, as_json)
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         status = ExitStatus.MACHINERY
@@ -46,7 +47,7 @@ def main() -> None:
 def _fail(error: CanonqError, as_json: bool) -> ExitStatus:
     if as_json:
         _print_error(error)
-    click.echo(f"canonq: {error}", err=True)
+    click.echo(error.line, err=True)
     return error.exit_status
 
 

@@ -105,7 +105,8 @@ def require_workers(app: Celery, queues: set[str], *, wait: bool = True) -> None
         return
     if wait:
         raise no_reader(missing)
-    click.echo(f"canonq: {no_reader(missing).what} The work is queued until one does.", err=True)
+    waits = no_reader(missing)
+    click.echo(f"canonq: [{waits.code}] {waits.what} The work is queued until one does.", err=True)
 
 
 def await_sweep(world: World, sweep: str, tree: process_tree.Tree | None, *, quiet: bool) -> dict[str, Any]:

@@ -63,6 +63,11 @@ class CanonqError(Exception):
     def __str__(self) -> str:
         return f"{self.what} Mend: {self.mend}" if self.mend else self.what
 
+    @property
+    def line(self) -> str:
+        """What a command prints of it: the code is its heading in docs/runbook.md."""
+        return f"canonq: [{self.code}] {self}"
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Celery's pool hands exceptions from child to parent by pickle, which calls cls(*args).
         kept = ("mend", "code", "service", "cause", "outside", "retry_after", "certain")

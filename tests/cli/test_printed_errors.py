@@ -1,0 +1,92 @@
+"""Whatever fails prints its code, and by that code the runbook says what it means."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from canonq import cli
+from canonq.core.errors import CanonqError
+from tests.support import ROOT
+
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with one recipe, in this process."""
+    folder = tmp_path / "checkout" / "tests" / "site"
+    folder.mkdir(parents=True)
+    (folder / "recipe.toml").write_text('upstream = "/nowhere"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CANONQ_REPO", str(tmp_path / "checkout"))
+    monkeypatch.setenv("CANONQ_STATE", str(tmp_path / "state"))
+    monkeypatch.delenv("CANONQ_REDIS_URL", raising=False)
+    return tmp_path
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["canonq", *words])
+    monkeypatch.setattr("canonq.cli.interrupts.install", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(str(ended.value.code))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "status"),
+    [
+        (("status", "nobody"), "not-enrolled", 2),
+        (("status", "../etc"), "bad-recipe-name", 2),
+        (("nope",), "wrong-use", 2),
+        (("plan", "--no-such"), "wrong-use", 2),
+        (("test",), "wrong-use", 2),
+        (("test", "site", "--tag", "1", "--ref", "main"), "wrong-use", 2),
+        (("promote", "site", "--again"), "wrong-use", 2),
+        (("rollback", "site", "--reason", "x"), "no-canonical", 2),
+        (("sync", "--accept-moved", "1.0.0"), "wrong-use", 2),
+        (("stop", "no-such-sweep"), "bad-identifier", 2),
+        (("webhook",), "no-webhook", 2),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_what_fails_prints_its_code_and_the_runbook_has_it(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: str,
+    status: int,
+) -> None:  # fmt: skip
+    assert typed(monkeypatch, *words) == status
+    said = capsys.readouterr().err
+    (found,) = re.findall(r"^canonq: \[([a-z-]+)\] .*[.?!]$", said, re.MULTILINE)
+    assert found == code
+    assert f"\n### `{found}`\n" in RUNBOOK
+    assert "Traceback" not in said
+
+
+def test_a_hollow_sweep_prints_its_code(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CANONQ_REPO", str(settings / "nowhere"))
+    assert typed(monkeypatch, "sweep") == 2
+    assert "canonq: [hollow-sweep] " in capsys.readouterr().err
+
+
+def test_a_fault_of_canonqs_own_prints_its_code_too(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("canonq.flows.plan.plan", broken)
+    assert typed(monkeypatch, "plan") == 3
+    assert "canonq: [canonq-failed] canonq broke: KeyError: 'x'." in capsys.readouterr().err
+
+
+def test_every_class_of_errors_has_a_code_with_a_heading() -> None:
+    classes = [CanonqError]
+    for known in classes:
+        classes += known.__subclasses__()
+    assert len(classes) > 15
+    assert [known.__name__ for known in classes if f"\n### `{known.code}`\n" not in RUNBOOK] == []
