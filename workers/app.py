@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery.signals import beat_init, worker_init, worker_ready
+from celery.signals import beat_init, worker_ready
 
 from canonq.core.errors import CanonqError
 from canonq.flows.janitor import clean
@@ -19,7 +19,7 @@ log = logging.getLogger("canonq")
 app = make_app(load_settings())
 
 
-@worker_init.connect
+@worker_ready.connect
 @beat_init.connect
 def _begin(**_: Any) -> None:
     say_what_runs(load_settings())
@@ -30,7 +30,7 @@ def _clean_up(**_: Any) -> None:
     """What dead runs left behind goes when a worker starts; upkeep begins beside it."""
     try:
         for line in clean(live()):
-            log.warning("Janitor: %s", line)
+            log.info("Janitor: %s", line)
     except CanonqError as error:
         log.error("The janitor could not work: %s", error)
     start_upkeep()

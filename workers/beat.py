@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from celery.beat import PersistentScheduler
@@ -15,6 +16,11 @@ _SLACK = timedelta(minutes=5)  #: clocks are put right by seconds now and then
 
 class NightlyScheduler(PersistentScheduler):  # type: ignore[misc]  # Celery has no types
     """Celery's, which would wait for the date that a wrong clock once had."""
+
+    def setup_schedule(self) -> None:
+        """Have a place for its file: beat may be the first of all processes to begin."""
+        Path(self.schedule_filename).parent.mkdir(parents=True, exist_ok=True)
+        super().setup_schedule()
 
     def tick(self, *arguments: Any, **more: Any) -> Any:
         """Look at the clock first, at the start and while it runs, then do what is due."""

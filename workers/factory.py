@@ -9,6 +9,7 @@ from celery import Celery
 from kombu import Queue
 
 from beat_schedule import beat_schedule
+from canonq.adapters import logs
 from canonq.adapters.checkout import Checkout
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import CanonqError
@@ -30,15 +31,17 @@ VISIBILITY_TIMEOUT = HARD_LIMIT + 1800
 
 def say_what_runs(settings: Settings) -> None:
     """Every process that works logs which checkout, revision and state folder it works with (docs/rules.md 6)."""
+    logs.install()
     checkout = Checkout(settings.repo)
     try:
-        log.warning("Checkout %s at %s, state %s", checkout.root, checkout.revision(), settings.state)
+        log.info("Checkout %s at %s, state %s", checkout.root, checkout.revision(), settings.state)
     except CanonqError as error:
         log.error("%s", error)
 
 
 def make_app(settings: Settings) -> Celery:
     """Build the app for these settings. No Redis configured means the one on this host's usual port."""
+    logs.install()
     url = settings.broker_url() or "redis://127.0.0.1:6379/0"
     made = Celery("canonq", broker=url, backend=url, include=["workers.tasks"])
     made.conf.update(
@@ -55,6 +58,7 @@ def make_app(settings: Settings) -> Celery:
         # ... and one that ended just when the connection broke is not run twice.
         worker_deduplicate_successful_tasks=True,
         result_extended=True,
+        worker_log_format=logs.FORMAT.format(process="%(processName)s"),
         # A busy worker holds nothing back that an idle one could take.
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,

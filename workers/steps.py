@@ -10,10 +10,11 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Ignore
 
+from canonq.adapters.logs import about
 from canonq.adapters.runs import Journal
 from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, WrongUse
 from canonq.core.names import recipe_name, shown
-from canonq.core.outcomes import Outcome, Step
+from canonq.core.outcomes import Outcome, Step, needs_looking_at
 from canonq.core.reconcile import read_value
 from canonq.core.records import Decision, Promotion, Synced, Verdict
 from canonq.flows.sweep import as_begun, finish, outcome_of, retry_deferred, settle_error
@@ -51,25 +52,31 @@ def take(task: Task[Any, Any], step: str, given: object, sweep: str | None, acti
     In a sweep that is closed nothing is begun. A second delivery of what is under way leaves no result: the first one will.
     """
     try:
-        world = live()
         recipe = recipe_of(given)
-        if sweep:
-            world = as_begun(world, sweep)
-        if sweep is None and step in ("test", "promote") and _sent_on(task, world, recipe):
-            raise Ignore
-        journal = world.sweeps.journal(sweep) if sweep else world.sweeps.call_journal(task.request.root_id or task.request.id)
-        with journal.executing(recipe) as free:
-            if not free:
-                log.warning("%s: %s is being done by another worker already", recipe, step)
-                raise Ignore
-            if sweep and (closed := world.sweeps.closed(sweep)):
-                task.request.chain = None
-                log.warning("%s: %s is not done, as sweep %s is %s", recipe, step, sweep, closed.state)
-                detail = f"the sweep is over ({closed.state})"
-                return journal.result(recipe, step) or {"recipe": recipe, "sweep": sweep, "outcome": "closed", "detail": detail}
-            return _take(task, step, world, journal, recipe, sweep, action)
+        with about(sweep=sweep, recipe=recipe, step=step):
+            return _take_once(task, step, live(), recipe, sweep, action)
     except CanonqError as error:
         raise StepFailed.of(error) from None
+
+
+def _take_once(
+    task: Task[Any, Any], step: str, world: World, recipe: str, sweep: str | None, action: Callable[[World], Step]
+) -> dict[str, Any]:
+    if sweep:
+        world = as_begun(world, sweep)
+    if sweep is None and step in ("test", "promote") and _sent_on(task, world, recipe):
+        raise Ignore
+    journal = world.sweeps.journal(sweep) if sweep else world.sweeps.call_journal(task.request.root_id or task.request.id)
+    with journal.executing(recipe) as free:
+        if not free:
+            log.info("%s: %s is being done by another worker already", recipe, step)
+            raise Ignore
+        if sweep and (closed := world.sweeps.closed(sweep)):
+            task.request.chain = None
+            log.info("%s: %s is not done, as sweep %s is %s", recipe, step, sweep, closed.state)
+            detail = f"the sweep is over ({closed.state})"
+            return journal.result(recipe, step) or {"recipe": recipe, "sweep": sweep, "outcome": "closed", "detail": detail}
+        return _take(task, step, world, journal, recipe, sweep, action)
 
 
 def _sent_on(task: Task[Any, Any], world: World, recipe: str) -> bool:
@@ -81,7 +88,7 @@ def _sent_on(task: Task[Any, Any], world: World, recipe: str) -> bool:
         return False
     with contextlib.suppress(CanonqError):  # what is wrong with the enrolment, the step itself says
         if world.checkout.enrolment(recipe).queue == HEAVY:
-            log.warning("%s is heavy: %s goes on to the queue %s", recipe, task.name, HEAVY)
+            log.info("%s is heavy: %s goes on to the queue %s", recipe, task.name, HEAVY)
             task.signature_from_request(task.request, queue=HEAVY).apply_async()
             return True
     return False
@@ -100,7 +107,7 @@ def _take(
         value, outcome, fresh = _once(world, journal, recipe, step, action)
     except Busy as error:
         busy = error
-        log.warning("%s: %s -> busy: %s", recipe, step, busy)
+        log.info("%s: %s -> busy: %s", recipe, step, busy)
         task.request.chain = None
         _settle(world, sweep, recipe, lambda: settle_error(world, str(sweep), recipe, step, busy))
         return {"recipe": recipe, "sweep": sweep, "outcome": "busy", "detail": str(busy)}
@@ -112,7 +119,7 @@ def _take(
             f"{recipe}: {step} broke: {type(error).__name__}: {error}", mend="this is canonq's own fault; report it."
         )
         raise _failed(world, sweep, recipe, step, broken) from error
-    log.warning("%s: %s -> %s", recipe, step, _line(value))
+    log.log(logging.WARNING if needs_looking_at(value) else logging.INFO, "%s: %s -> %s", recipe, step, _line(value))
     if outcome is not None:
         task.request.chain = None
         # A result from the journal was settled when it came about: the registry may say something else by now.
@@ -172,9 +179,10 @@ def go_on(world: World, sweep: str) -> list[str]:
     named = bool(world.sweeps.read(sweep).get("named"))
     again = retry_deferred(world, sweep, lambda enrolment: start_chain(enrolment, sweep, named))
     for recipe in again:
-        log.warning("%s: deferred, tried again", recipe)
+        log.info("%s: deferred, tried again", recipe)
     if whole := finish(world, sweep):
-        log.warning("Sweep %s is over: %s of %s enrolled", sweep, whole["counts"], whole["enrolled"])
+        level = logging.WARNING if whole["exit_status"] else logging.INFO
+        log.log(level, "Sweep %s is over: %s of %s enrolled", sweep, whole["counts"], whole["enrolled"])
     return again
 
 

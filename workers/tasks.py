@@ -62,7 +62,7 @@ def sweep(
         world = live()
         night = night or this_night(world.settings.nightly)
         if nightly and not world.sweeps.claim(night, self.request.id):
-            log.warning("Another beat has started tonight's sweep already.")
+            log.info("Another beat has started tonight's sweep already.")
             return {"sweep": None, "started": [], "idle": [], "failed": []}
         sweep = sweep or world.sweeps.id_for(self.request.id, world.new_id())
         opened = open_sweep(

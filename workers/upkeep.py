@@ -20,6 +20,7 @@ from typing import Any
 from celery import Celery
 
 from canonq.adapters.host import Host
+from canonq.adapters.logs import to_standard_error
 from canonq.adapters.programs import with_parent
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
@@ -72,7 +73,7 @@ def _keep_running() -> None:
 
 def main() -> None:
     """Keep things up for ever. No other process of this host does it: this one's turn has come, and ends with it."""
-    logging.basicConfig(level=logging.WARNING, format="[%(asctime)s: %(levelname)s/Upkeep] %(message)s")
+    to_standard_error("Upkeep")
     from workers.app import app
 
     say_what_runs(load_settings())
@@ -85,7 +86,7 @@ def main() -> None:
             cleaned = time.monotonic()
             with _told():
                 for line in tidy(live()):
-                    log.warning("Janitor: %s", line)
+                    log.info("Janitor: %s", line)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from canonq.adapters.locks import redis_client
+from canonq.adapters.logs import to_standard_error
 from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration, WrongUse
 from canonq.core.webhook import read, recipes_of
 from canonq.flows.world import World
@@ -81,7 +82,7 @@ class Inbox:
         self._app.send_task(
             "canonq.sweep", args=[[recipe]], kwargs={"named": False}, queue=LIGHT, countdown=delay, expires=delay + 24 * 3600
         )
-        log.warning("%s: a push was told of, a sweep follows in %s s", recipe, delay)
+        log.info("%s: push received; its sweep starts in %s s", recipe, delay)
         return True
 
     def _key(self, kind: str, name: str) -> str:
@@ -128,7 +129,7 @@ async def _serve(inbox: Inbox, settings: WebhookSettings) -> None:
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
-    log.warning("Pushes are taken on http://%s%s", settings.listen, PATH)
+    log.info("Pushes are taken on http://%s%s", settings.listen, PATH)
     await over.wait()
     server.stop()
 
@@ -148,5 +149,5 @@ def serve(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="[%(asctime)s: %(levelname)s/Webhook] %(message)s")
+    to_standard_error("Webhook")
     serve(load_settings())

@@ -209,6 +209,12 @@ def needs_a_person(outcome: Outcome) -> bool:
     return outcome.fault in ("recipe", "enrolment", "user") or outcome.cause == REFUSED or outcome.reason in _FOR_A_PERSON
 
 
+def needs_looking_at(value: Step) -> bool:
+    """Whether what a step came to is for a person to look at, and no mere progress."""
+    outcome = None if isinstance(value, Promotion) and value.outcome in ("promoted", "already") else ended_by(value, None)
+    return outcome is not None and (outcome.outcome in ("red", "error") or outcome.reason in _LOUD)
+
+
 def exit_status(outcomes: Iterable[Outcome], findings: Iterable[str] = ()) -> ExitStatus:
     """Exit status of a sweep: failed machinery outranks what needs a person. A held red is still a red.
 

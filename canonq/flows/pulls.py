@@ -93,7 +93,7 @@ def show_status(world: World, mirror: str, commit: str, state: StatusState, desc
     if forge is None or repo is None:
         return None
     if forge.dry_run:
-        log.warning("The status of %s at %s would be %s: %s", commit[:12], masked(mirror), state, description)
+        log.info("The status of %s at %s would be %s: %s", commit[:12], masked(mirror), state, description)
         return None
     try:
         forge.set_status(repo, commit, state, description)

@@ -107,7 +107,7 @@ def open_sweep(
                 "findings": [] if recipes else [*stale, *_findings(world, enrolled), *_missed(world, night_before)],
             },
         )
-        log.warning("Sweep %s: %s enrolled: %s; %s switched off; at revision %s", sweep, len(wanted), ", ".join(wanted),
+        log.info("Sweep %s: %s enrolled: %s; %s switched off; at revision %s", sweep, len(wanted), ", ".join(wanted),
                     len(enrolled.off), world.checkout.revision())  # fmt: skip
     # Who is swept is what was put on record: the checkout may have changed since.
     wanted = world.sweeps.read(sweep)["enrolled"]

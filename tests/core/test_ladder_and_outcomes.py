@@ -24,7 +24,7 @@ from canonq.core.ladder import (
     skipped,
     stale,
 )
-from canonq.core.outcomes import KINDS, Outcome, counts, ended_by, exit_status, status_of_rows, status_of_step
+from canonq.core.outcomes import KINDS, Outcome, counts, ended_by, exit_status, needs_looking_at, status_of_rows, status_of_step
 from canonq.core.records import Decision, Promotion, Synced, Verdict
 from tests.core.test_decide import canonical
 from tests.core.test_gate import verdict
@@ -219,3 +219,22 @@ def test_one_step_alone_ends_its_command_as_it_would_end_a_sweep(value: Verdict 
 def test_a_look_at_many_ends_as_a_sweep_over_them_would(row: dict[str, Any], status: ExitStatus) -> None:
     fine = {"recipe": "fine", "action": "skip", "reason": "no-new-version"}
     assert status_of_rows([{"recipe": "r", **row}, fine]) == status
+
+
+@pytest.mark.parametrize(
+    ("value", "loud"),
+    [
+        (verdict(), False),
+        (verdict(verdict="red"), True),
+        (verdict(verdict="error", reason="docker-unreachable", fault="host"), True),
+        (verdict(verdict="error", reason="disk-below-budget", fault="host"), False),
+        (promotion(outcome="promoted"), False),
+        (promotion(outcome="busy"), False),
+        (promotion(outcome="failed", fault="host"), True),
+        (Decision(recipe="r", action="skip", reason="no-new-version", detail=""), False),
+        (Decision(recipe="r", action="skip", reason="held-red", detail=""), True),
+        (Decision(recipe="r", action="run", reason="seed", detail=""), False),
+    ],
+)
+def test_progress_is_logged_as_that_and_what_a_person_has_to_look_at_as_a_warning(value: Any, loud: bool) -> None:
+    assert needs_looking_at(value) is loud

@@ -33,6 +33,12 @@ def test_a_last_run_of_the_future_is_forgotten_at_the_start_and_while_beat_runs(
     again.close()
 
 
+def test_beat_may_be_the_first_to_begin_on_a_new_host(tmp_path: Path) -> None:
+    begun = scheduler(tmp_path / "state")
+    assert "nightly-sweep" in begun.schedule
+    begun.close()
+
+
 @pytest.mark.parametrize(
     ("nightly", "now", "due"),
     [
