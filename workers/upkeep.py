@@ -67,7 +67,7 @@ def _keep_running() -> None:
     turn = Host(load_settings().state.absolute() / "locks").lock_file("upkeep")
     command = [python, "-I", "-S", "-c", _IN_TURN, str(START_AFTER), str(turn), python, "-m", "workers.upkeep"]
     while True:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=with_parent(signal.SIGKILL))
+        process = subprocess.Popen(with_parent(command, signal.SIGKILL), stdin=subprocess.DEVNULL)
         log.warning("The upkeep ended with %s and is started again.", process.wait())
 
 

@@ -6,8 +6,10 @@ in a process of its own, and is ended with all that it left; then the next may b
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import select
@@ -22,12 +24,13 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
-from canonq.adapters.programs import BEGINS, Program, plain_environment, with_parent
+from canonq.adapters.programs import BEGINS, Program, plain_environment
 from canonq.adapters.stopping import check_stop, current
 from canonq.core.errors import CanonqError, TimedOut
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LENGTH = struct.Struct(">Q")
 _MOST_FDS = 2
@@ -180,10 +183,13 @@ class _Orders:
 
 
 def serve(calls: Mapping[str, Callable[..., int]]) -> int:
-    """Fork each call that is asked for, until nobody can ask any more. Returns in the forks, too: with the call's status."""
+    """Fork each call that is asked for, until nobody can ask any more."""
     control = socket.socket(fileno=int(sys.argv[1]))
     # What a call leaves behind is given to us, whatever it did to get away.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    # What is imported stays. A fork that looked for garbage in it would make a copy of nearly all of our memory.
+    gc.collect()
+    gc.freeze()
     while True:
         try:
             asked, fds = _take(control)
@@ -191,7 +197,7 @@ def serve(calls: Mapping[str, Callable[..., int]]) -> int:
             us, pid = os.getpid(), os.fork()
             if pid == 0:
                 control.close()
-                return _begin(calls, orders, fds, us)
+                _leave(_begin, calls, orders, fds, us)
             for fd in fds:
                 os.close(fd)
             try:
@@ -206,9 +212,7 @@ def serve(calls: Mapping[str, Callable[..., int]]) -> int:
 
 def _begin(calls: Mapping[str, Callable[..., int]], orders: _Orders, fds: list[int], parent: int) -> int:
     os.setsid()
-    with_parent(signal.SIGKILL)()
-    if os.getppid() != parent:  # it died before we asked to die with it
-        os._exit(1)
+    die_with(parent)
     out, begins = fds
     os.dup2(out, 1)
     os.dup2(out, 2)
@@ -216,12 +220,45 @@ def _begin(calls: Mapping[str, Callable[..., int]], orders: _Orders, fds: list[i
     os.set_inheritable(begins, False)
     os.environ.clear()
     os.environ.update(orders.env | {BEGINS: str(begins)})
+    os.chdir(orders.cwd)
+    return calls[orders.call](**orders.arguments)
+
+
+def die_with(parent: int) -> None:
+    """In a fork: be killed when the process that forked us dies, however it dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)
+
+
+def _leave(work: Callable[..., int], *given: Any) -> NoReturn:
+    """The rest of a fork: work that returns, exits or breaks, and the end that a Python would come to.
+
+    Only that its memory is not taken apart first: it is shared with the process that forked, and nearly all of it would be
+    copied for that.
+    """
+    status = 1
     try:
-        os.chdir(orders.cwd)
-        return calls[orders.call](**orders.arguments)
-    except Exception:  # noqa: BLE001 - told where the call's words go, which is nowhere in the process above
+        status = _status_of(work, *given)
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+    finally:
+        os._exit(status)
+
+
+def _status_of(work: Callable[..., int], *given: Any) -> int:
+    try:
+        return work(*given)
+    except SystemExit as told:
+        if told.code is None or isinstance(told.code, int):
+            return told.code or 0
+        sys.stderr.write(f"{told.code}\n")
+    except BaseException:  # noqa: BLE001 - it is told as the interpreter would
         traceback.print_exc()
-        return 1
+    return 1
 
 
 def _end(pid: int) -> int:

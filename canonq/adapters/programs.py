@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import functools
 import math
 import os
-import resource
 import secrets
 import select
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
@@ -25,7 +25,6 @@ _KEPT_BYTES = 4 << 20
 _LONGEST_SELECT = 3600.0  #: seconds; it takes no infinity
 _MOST_DATA = 256 << 20
 _CUT = b"(the beginning was cut off)\n"
-_PR_SET_PDEATHSIG = 1
 _TOGETHER = -1  #: in the place of a pipe's number: all that came from both
 _COOKIE = "CANONQ_PROGRAM"  #: variable by which the daemons of a program are known
 BEGINS = "CANONQ_BEGINS"  #: variable that names the pipe on which a program of ours tells that it begins
@@ -73,7 +72,7 @@ def read(
 
     Bytes of it that are not UTF-8 are kept as Python's surrogate escapes: they may be names, which go back to the program.
 
-    `harmless`: it changes nothing, so it need not die with us, which makes its start several times cheaper.
+    `harmless`: it changes nothing, so it need not die with us, which makes its start cheaper.
     `largest_file`: bytes beyond which no file it writes may grow; it is then ended by the kernel.
     """
     _still_time(command, timeout)
@@ -121,26 +120,24 @@ class Program:
         if tells_begin:
             self._begins, tell = os.pipe()
         begins = {} if tell is None else {BEGINS: str(tell)}
+        given = os.environ if env is None else env
         try:
+            _require(command[0], cwd, given)
             self._process = _Spawned(
-                command,
+                # What a killed worker has started must not work on without it.
+                command if harmless else with_parent(command, signal.SIGKILL, largest_file),
                 cwd=cwd,
-                env={**(os.environ if env is None else env), _COOKIE: self._cookie.partition("=")[2], **begins},
+                env={**given, _COOKIE: self._cookie.partition("=")[2], **begins},
                 stdin=subprocess.PIPE if wants_input else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE if apart else subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=() if tell is None else (tell,),
-                # What a killed worker has started must not work on without it.
-                preexec_fn=None if harmless else with_parent(signal.SIGKILL, largest_file),
             )
-        except FileNotFoundError as error:
+            self._process.args = command  # what is told of it
+        except BaseException:
             self._close()
-            if cwd is not None and not cwd.is_dir():  # Python says the same of both
-                raise HostProblem(f"The folder {cwd} is not there.", code="folder-missing") from error
-            raise HostProblem(
-                f"The program '{command[0]}' is not there.", mend=f"install {command[0]}.", code="program-missing"
-            ) from error
+            raise
         finally:
             if tell is not None:
                 os.close(tell)
@@ -388,15 +385,27 @@ def plain_environment(**more: str) -> dict[str, str]:
     return {"PATH": os.defpath, "HOME": "/", "LC_ALL": "C.UTF-8", **kept, **docker_variables(), **more}
 
 
-def with_parent(number: signal.Signals, largest_file: int | None = None) -> Callable[[], None]:
-    """What a child does before it becomes a program: ask for signal `number` when its parent dies, however it dies.
+def with_parent(command: Sequence[str], number: signal.Signals, largest_file: int | None = None) -> list[str]:
+    """The command as one that gets signal `number` when its parent dies, however it dies.
 
-    With `largest_file`, no file it writes may grow beyond so many bytes.
+    With `largest_file`, no file it writes may grow beyond so many bytes. Programs of util-linux ask for it and then become the
+    command. Python would do it in a fork of itself, which costs several times as much, and more the larger it has grown.
     """
+    limit = [] if largest_file is None else [_of_the_system("prlimit"), f"--fsize={largest_file}:{largest_file}", "--"]
+    return [*limit, _of_the_system("setpriv"), "--pdeathsig", number.name.removeprefix("SIG"), "--", *command]
 
-    def ask() -> None:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
-        if largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
-    return ask
+@functools.cache
+def _of_the_system(program: str) -> str:
+    """Where our own PATH has a program of util-linux, whatever PATH the command gets."""
+    if (found := shutil.which(program)) is None:
+        raise HostProblem(f"The program '{program}' is not there.", mend="install util-linux.", code="program-missing")
+    return os.path.abspath(found)
+
+
+def _require(program: str, cwd: Path | None, env: Mapping[str, str]) -> None:
+    if cwd is not None and not cwd.is_dir():
+        raise HostProblem(f"The folder {cwd} is not there.", code="folder-missing")
+    named = str((cwd or Path()) / program) if os.path.dirname(program) else program
+    if shutil.which(named, path=env.get("PATH")) is None:
+        raise HostProblem(f"The program '{program}' is not there.", mend=f"install {program}.", code="program-missing")

@@ -88,12 +88,11 @@ def embedded_redis(data: Path | None = None, *, address: Path | None = None) -> 
     ]
     with (folder / "redis.log").open("wb") as log:
         process = subprocess.Popen(
-            [redis_server_program(), "-"],
+            with_parent([redis_server_program(), "-"], signal.SIGTERM),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=with_parent(signal.SIGTERM),
         )
     try:
         assert process.stdin  # a pipe

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import multiprocessing
+import multiprocessing.context
 import os
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from pydantic import SecretStr
 
 from canonq.adapters.budget import Budget
 from canonq.adapters.snapshots import problem_of
@@ -62,6 +65,11 @@ def version(number: int) -> str:
     return f"1.{number}.0+{number}"
 
 
+@functools.cache
+def _settings(checkout: Path, state: Path, redis_url: str, keep: int) -> Settings:
+    return Settings(repo=checkout, state=state, redis_url=SecretStr(redis_url), disk_need=1, keep=keep)
+
+
 @dataclass
 class Scenario:
     """One state folder, from one fault to the next."""
@@ -94,7 +102,7 @@ class Scenario:
 
     def world(self) -> World:
         """The world as a new process sees it."""
-        settings = Settings(repo=self.root / "checkout", state=self.state, redis_url=self.redis_url, disk_need=1, keep=self.keep)
+        settings = _settings(self.root / "checkout", self.state, self.redis_url, self.keep)
         real = live(settings)
         budget = Budget(settings.state / "locks" / "disk", lambda: 10**12, 0)
         later = timedelta(minutes=self.released)  # ids sort by the second, and these releases follow each other faster
@@ -248,6 +256,12 @@ def _told(arguments: tuple[Any, ...]) -> str:
     return Path(named[0]).name if named else ""
 
 
+def _forks() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.preloaded"])
+    return context
+
+
 def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | None:
     """Do it ("promote" or "rollback VERSION") in a process of its own that is killed at point `at`.
 
@@ -255,9 +269,7 @@ def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | Non
     """
     names = scenario.root / "points"
     names.unlink(missing_ok=True)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    process = context.Process(target=_child, args=(scenario, at, action, names))
+    process = _forks().Process(target=_child, args=(scenario, at, action, names))
     process.start()
     process.join(600)
     if process.exitcode == -signal.SIGKILL:
@@ -268,8 +280,7 @@ def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | Non
 
 def promote_at_once(scenario: Scenario, callers: int) -> list[str]:
     """Have so many processes ask for the promotion of the newest verdict at the same moment; what each was answered."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = _forks()
     with context.Manager() as manager:
         barrier, answers = manager.Barrier(callers), manager.list()
         processes = [context.Process(target=_ask, args=(scenario, barrier, answers)) for _ in range(callers)]

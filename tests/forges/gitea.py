@@ -113,7 +113,7 @@ def running(built: Path, work: Path) -> Iterator[Gitea]:
     token = call("admin", "user", "generate-access-token", "--username", _OWNER, "--scopes", "all", "--raw").splitlines()[-1]
     with (work / "output").open("wb") as said:
         server = subprocess.Popen(
-            [*program, "web"], stdout=said, stderr=said, start_new_session=True, preexec_fn=with_parent(signal.SIGKILL), **as_user
+            with_parent([*program, "web"], signal.SIGKILL), stdout=said, stderr=said, start_new_session=True, **as_user
         )
     try:
         gitea = Gitea(f"http://127.0.0.1:{port}", token)

@@ -118,9 +118,9 @@ class Processes:
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self._installation.root / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, env=self._installation.environment, cwd=self._installation.root, stdout=log, stderr=log,
+                with_parent(command, signal.SIGKILL),  # a session of tests that is killed leaves nobody behind
+                env=self._installation.environment, cwd=self._installation.root, stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL, start_new_session=True,
-                preexec_fn=with_parent(signal.SIGKILL),  # a session of tests that is killed leaves nobody behind
             )  # fmt: skip
         self.running[name] = process
         return process

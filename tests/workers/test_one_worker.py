@@ -43,11 +43,13 @@ class OneWorker:
     def start(self, *more: str) -> None:
         """Start it, with one task at a time."""
         with self._log.open("ab") as log:
+            command = [
+                sys.executable, "-m", "celery", "-A", "canonq", "worker", "-n", "one@%h", "-Q", "light", "-c", "1",
+                "--loglevel=INFO", "--without-gossip", "--without-mingle",
+            ]  # fmt: skip
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "canonq", "worker", "-n", "one@%h", "-Q", "light", "-c", "1",
-                 "--loglevel=INFO", "--without-gossip", "--without-mingle"],
-                env=self.installation.environment, cwd=self.installation.root, stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=with_parent(signal.SIGKILL),
+                with_parent(command, signal.SIGKILL), env=self.installation.environment, cwd=self.installation.root,
+                stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
     def send(self, task: str, *args: Any, queue: str = "", **kwargs: Any) -> str:
