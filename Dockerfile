@@ -29,7 +29,7 @@ FROM ${BASE}
 # A base that brings them already needs no package source.
 RUN set -eu; \
     missing=; \
-    for pair in git:git git-lfs:git-lfs ssh:openssh-client tar:tar; do \
+    for pair in git:git git-lfs:git-lfs ssh:openssh-client tar:tar setpriv:util-linux; do \
         command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"; \
     done; \
     if [ -n "$missing" ]; then \

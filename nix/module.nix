@@ -60,6 +60,7 @@ let
     pkgs.gnutar
     pkgs.gzip
     pkgs.openssh
+    pkgs.util-linux
   ] ++ cfg.extraPackages;
 
   beatPidfile = "${cfg.stateDir}/celerybeat.pid";

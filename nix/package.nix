@@ -7,11 +7,12 @@
 , gnutar
 , docker-client
 , openssh
+, util-linux
 , makeWrapper
 }:
 
 let
-  programs = lib.makeBinPath [ docker-client git git-lfs gnutar openssh redis ];
+  programs = lib.makeBinPath [ docker-client git git-lfs gnutar openssh redis util-linux ];
 in
 python3Packages.buildPythonApplication rec {
   pname = "canonq";

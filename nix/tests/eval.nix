@@ -16,7 +16,7 @@ let
 
   programs = builtins.listToAttrs (map (name: { inherit name; value = package name; }) [
     "bash" "coreutils" "docker-client" "findutils" "git" "git-lfs" "gnugrep" "gnumake" "gnused" "gnutar" "gzip"
-    "makeWrapper" "openssh" "python311" "redis" "shellcheck" "uv"
+    "makeWrapper" "openssh" "python311" "redis" "shellcheck" "util-linux" "uv"
   ]);
 
   pkgs = programs // {

@@ -92,7 +92,7 @@ def test_a_worker_talks_to_docker_and_sees_volumes(deployment: Deployment) -> No
     assert deployment.inside("heavy", "test", "-w", folder).returncode == 0
 
 
-@pytest.mark.parametrize("program", ["git", "git-lfs", "ssh", "docker", "bash"])
+@pytest.mark.parametrize("program", ["git", "git-lfs", "ssh", "docker", "bash", "setpriv", "prlimit"])
 def test_a_worker_has_the_programs_that_recipes_call(deployment: Deployment, program: str) -> None:
     assert deployment.inside("heavy", "sh", "-c", f"command -v {program}").returncode == 0
 
