@@ -27,7 +27,16 @@ from canonq.core.versions import read_tags
 from canonq.flows import backup
 from canonq.flows.data import copy_canonical
 from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
-from canonq.flows.deployment import INSTALL_STEPS, bring_up, images_taken, ingress_problem, left, look_ahead, read_files
+from canonq.flows.deployment import (
+    INSTALL_STEPS,
+    bring_up,
+    have_ahead,
+    images_taken,
+    ingress_problem,
+    left,
+    look_ahead,
+    read_files,
+)
 from canonq.flows.evidence import keep_deployment, keep_logs, volume_bytes
 from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hook_names, hooks_told
 from canonq.flows.secrecy import mask
@@ -142,12 +151,16 @@ class Run:
 def climb(run: Run) -> None:
     """Go up as far as the recipe gets: RecipeProblem at the first tier that fails, with its result on record."""
     target, tiers = run.target, run.findings.tiers
-    run.world.engine.preflight()
-    TIERS.prepare()
     run.account.notes += hooks_told(run.hooks, there=(run.own / HOOKS).is_file())
     dependencies = _plan_dependencies(run)
     app = beside(run.app, dependencies)
-    ahead = _look_ahead(run, app) if not target.quick and (target.base.version is not None or dependencies) else None
+    ahead, references = (None, ()) if target.quick else _look_ahead(run, app)
+    # Not before: what the files say already is said though Docker be away, and before anything that takes time.
+    run.world.engine.preflight()
+    TIERS.prepare()
+    if references:
+        run.findings.phase = "images"
+        have_ahead(run.world, app, references, run.deadline)
     _bring_up_dependencies(run, app, dependencies)
     if target.data is not None:
         app = replace(app, secrets=copy_canonical(run.world, app, target.data))
@@ -218,13 +231,15 @@ def _moved_images(run: Run, base: Base, record: Canonical) -> list[Moved]:
     ]
 
 
-def _look_ahead(run: Run, app: Deployment) -> Filled | None:
-    """Read the target's files and have its images before anything is deployed. RecipeProblem for what they say already."""
+def _look_ahead(run: Run, app: Deployment) -> tuple[Filled | None, tuple[str, ...]]:
+    """Read the target's files before anything is done; its images. RecipeProblem for what they say already."""
     run.findings.phase = "files"
-    filled = look_ahead(run.world, run.trees.look_at(app), run.deadline)
-    if filled is not None:
-        _ask_for_bumps(run, app, run.target.base, filled)
-    return filled
+    with run.account.timed("ahead.files"):
+        found = look_ahead(run.world, run.trees.look_at(app))
+        if found is None:
+            return None, ()
+        _ask_for_bumps(run, app, run.target.base, found[0])
+        return found
 
 
 def _ask_for_bumps(run: Run, app: Deployment, base: Base, ahead: Filled) -> None:

@@ -130,13 +130,11 @@ def let_go_of_images(world: World, account: Account) -> None:
 _PAST_MENDING = ("policy-refused", "foreign-mount", "image-name-invalid")
 
 
-def look_ahead(world: World, deployment: Deployment, deadline: float) -> Filled | None:
-    """Say what the files of a tree say already, and have its images, before anything is deployed.
-
-    A mistake in them, an image that is there for nobody, or a registry that is down, need not cost a deployment of the base.
+def look_ahead(world: World, deployment: Deployment) -> tuple[Filled, tuple[str, ...]] | None:
+    """Say what the files of a tree say already, without asking Docker anything; what they are filled in to, and its images.
 
     Where the enrolment has install steps, the files are not yet what will be deployed: what these may mend is told when they
-    were run (None is the answer then), and the images are pulled when they are known.
+    were run (None is the answer then).
     """
     steps = (world.checkout.folder(deployment.identity.recipe) / INSTALL_STEPS).is_file()
     try:
@@ -147,10 +145,16 @@ def look_ahead(world: World, deployment: Deployment, deadline: float) -> Filled 
         if steps and error.code not in _PAST_MENDING:
             return None
         raise
-    references = sorted(set(stack.images.values()))
+    return filled, tuple(sorted(set(stack.images.values())))
+
+
+def have_ahead(world: World, deployment: Deployment, references: tuple[str, ...], deadline: float) -> None:
+    """Have a release's images before anything is deployed.
+
+    One that is there for nobody, or a registry that is down, need not cost a deployment of the base.
+    """
     with deployment.account.timed("ahead.pull"):
-        _have_images(world, deployment, references, left(deadline))
-    return filled
+        _have_images(world, deployment, list(references), left(deadline))
 
 
 def _pull(world: World, sweep: str | None, reference: str, timeout: float) -> None:

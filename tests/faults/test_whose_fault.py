@@ -47,6 +47,11 @@ FILES = {"compose.yml": COMPOSE, ".env.sample": SAMPLE, "abra.sh": "export PAGE_
 TOML = "[health]\ntimeout = 1\n"
 
 
+#: What takes Docker time, or changes something there; logs and leftovers are looked for after every run.
+DOCKERS = {"preflight", "ensure_images", "image_sizes", "strangers", "ensure_network", "put_secret", "make_volume", "deploy",
+           "observe", "changes", "probe"}  # fmt: skip
+
+
 class Engine(FakeEngine):
     """The Engine of files, which breaks as it is told."""
 
@@ -57,7 +62,13 @@ class Engine(FakeEngine):
         self.answer: Answer | None = None
         self.ports: list[int] = [80]
         self.deploys = 0
+        self.asked: list[str] = []  #: the names of what was asked of it
         self.only = ""  #: the version that is broken, where not all are
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in DOCKERS:
+            self.asked.append(name)
+        return super().__getattribute__(name)
 
     def _may(self, name: str) -> None:
         if name in self.raises:
@@ -419,6 +430,7 @@ CANONQ: list[Broken] = [
     ),
 ]
 ALL = [*RECIPE, *ENROLMENT, *HOST, *CANONQ]
+FILES_SAY = [one for one in (*RECIPE, *ENROLMENT) if not one.deploys and not one.engine and one.code != "install-steps-failed"]
 
 
 @pytest.fixture(scope="module")
@@ -462,6 +474,8 @@ def test_the_fault_is_found_and_told(broken: Broken, tmp_path: Path, redis_url: 
     assert broken.said in verdict.detail
     assert str(verdict.version) in verdict.detail
     assert engine.deploys == broken.deploys, "what the files say is said before anything is deployed"
+    if broken in FILES_SAY:
+        assert engine.asked == [], "Docker was not needed to know it"
 
 
 def test_what_is_broken_is_each_partys_at_least_once_and_thirty_in_all() -> None:
