@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
-from celery import Celery
+from celery import Celery, Signature
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 from pydantic import SecretStr
@@ -96,6 +96,12 @@ def locks_for(settings: Settings) -> Iterator[World]:
         return
     with embedded_redis() as url:
         yield live(settings.model_copy(update={"redis_url": SecretStr(url)}))
+
+
+def enqueue(app: Celery, what: Signature[Any]) -> Any:
+    """Send a task or chain; HostProblem at once when the broker does not answer."""
+    check_broker(app)
+    return what.apply_async()
 
 
 def require_workers(app: Celery, queues: set[str], *, wait: bool = True) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from canonq.cli.commands import canonq
+from canonq.cli.commands import COMMANDS, canonq, command_named
 from canonq.core.records import Canonical, Verdict
 from canonq.flows.sweep import open_sweep, stop
 from tests.flows.conftest import Place
@@ -117,7 +117,7 @@ def test_an_error_prints_the_documented_keys(place: Place) -> None:
 
 
 def _commands() -> list[tuple[str, bool]]:
-    return [(name, any("--json" in option.opts for option in command.params)) for name, command in canonq.commands.items()]
+    return [(name, any("--json" in option.opts for option in command_named(name).params)) for name in COMMANDS]
 
 
 def test_every_command_but_the_one_that_is_named_takes_json() -> None:

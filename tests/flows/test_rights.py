@@ -260,7 +260,7 @@ def test_a_refusal_that_nobody_expected_is_not_told_as_canonqs_own_fault(
     def refused(*arguments: Any, **options: Any) -> None:
         raise PermissionError(13, "Permission denied", "/somewhere/deep")
 
-    monkeypatch.setattr("canonq.cli.commands.load_settings", refused)
+    monkeypatch.setattr("canonq.cli.checking.load_settings", refused)
     monkeypatch.setattr("sys.argv", ["canonq", "doctor"])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-import canonq.cli.commands as commands
 from beat_schedule import MOST_NIGHTS, nights_since
+from canonq.cli import checking, looking
+from canonq.cli.commands import canonq
 from canonq.core.errors import CanonqError
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Decision, Promotion
@@ -119,9 +120,10 @@ def test_a_missed_night_is_told_at_the_command_line_and_gives_1(
 
     def typed(now: str, *more: str) -> tuple[int, str]:
         world = replace(place.world, now=lambda: at(now))
-        monkeypatch.setattr(commands, "looking" if command == "status" else "checking", lambda *_: world)
+        monkeypatch.setattr(looking, "looking", lambda *_: world)
+        monkeypatch.setattr(checking, "checking", lambda *_: world)
         monkeypatch.setattr(doctor, "_PROBES", ())
-        ended = CliRunner().invoke(commands.canonq, [command, *more], standalone_mode=False, terminal_width=200)
+        ended = CliRunner().invoke(canonq, [command, *more], standalone_mode=False, terminal_width=200)
         return int(ended.return_value), ended.stdout
 
     status_now, said = typed("2026-06-15 07:00")
@@ -180,7 +182,7 @@ def test_status_tells_what_is_green_and_waits_to_be_promoted(place: Place) -> No
     assert row(place)["proven"] == {"version": FIRST, "run": proof.run, "failures": 0}
     place.world.runs.note_failure("site", proof.run, {"cause": "not-healthy"})
     assert row(place)["proven"]["failures"] == 1
-    said = CliRunner().invoke(commands.canonq, ["status"]).stdout
+    said = CliRunner().invoke(canonq, ["status"]).stdout
     assert f"site: {FIRST} is green (run {proof.run}), waiting to be promoted" in said
     place.promote("site", FIRST, "b" * 40)
     assert row(place)["proven"] is None

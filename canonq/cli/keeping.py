@@ -1,0 +1,94 @@
+"""Commands that change what is kept: rollback, restore, janitor, enrol."""
+
+from __future__ import annotations
+
+import contextlib
+
+import click
+
+from canonq.cli.options import caller, json_option
+from canonq.cli.output import print_json
+from canonq.cli.waiting import locks_for
+from canonq.core.errors import ExitStatus
+from canonq.flows import enrol as enrol_flow
+from canonq.flows import restore as restore_flow
+from canonq.flows import rollback as rollback_flow
+from canonq.flows import room as room_flow
+from canonq.settings import load_settings
+from canonq.wiring import live, looking
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--to", metavar="VERSION", help="The kept version to go back to; the one before when not given.")
+@click.option("--reason", required=True, help="Why; it is kept with the record.")
+@json_option
+def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitStatus:
+    """Go back to a kept canonical, with its data."""
+    with locks_for(load_settings()) as world:
+        record = rollback_flow.rollback(world, world.checkout.enrolment(recipe).recipe, to=to, reason=reason, who=caller())
+    if as_json:
+        print_json(record.model_dump(mode="json", by_alias=True))
+    else:
+        click.echo(f"The canonical of {recipe} is {record.version} again, as promoted at {record.promoted_at}.")
+        held = [back.version for back in record.rolled_back if record.held(back.version, back.commit)]
+        if held:
+            click.echo(f"Held until a newer release, or `canonq sweep {recipe}`: {', '.join(held)}.")
+    return ExitStatus.DONE
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--stack", required=True, metavar="NAME", help="The name of the new stack.")
+@click.option("--to", metavar="VERSION", help="A kept version; the canonical when not given.")
+@click.option("--remove", is_flag=True, help="Remove the stack again, with its copy of the data.")
+@json_option
+def restore(recipe: str, stack: str, to: str | None, remove: bool, as_json: bool) -> ExitStatus:
+    """Bring a canonical's data up as a live stack under another name, to look at; the canonical stays as it is."""
+    world = live()
+    if remove:
+        removed = restore_flow.remove(world, recipe, stack)
+        print_json({"removed": removed}) if as_json else click.echo(f"Removed the stack {stack} and its data.")
+        return ExitStatus.DONE
+    made = restore_flow.restore(world, recipe, stack, to=to)
+    if as_json:
+        print_json(made)
+    else:
+        click.echo(f"{recipe} {made['version']} runs as the stack {stack}, at {made['domain']}, on a copy of the data.")
+        click.echo(f"`canonq restore {recipe} --stack {stack} --remove` takes it away again.")
+    return ExitStatus.DONE
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@json_option
+def janitor(dry_run: bool, as_json: bool) -> ExitStatus:
+    """Remove what dead work left, and what is beyond `keep` and `keep_runs`; never the canonical or what is not canonq's."""
+    with contextlib.nullcontext(looking()) if dry_run else locks_for(load_settings()) as world:
+        lines = room_flow.tidy(world, dry_run=dry_run)
+    if as_json:
+        print_json({"dry_run": dry_run, "removed": lines})
+    else:
+        click.echo("\n".join(lines) or "There was nothing to remove.")
+    return ExitStatus.DONE
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--upstream", metavar="ADDRESS", help="The recipe's git repository; looked up in the catalogue when not given.")
+@click.option("--catalogue", "--catalog", metavar="FILE_OR_URL", help="The recipes.json to look in.")
+@click.option("--force", is_flag=True, help="Write a recipe.toml anew that is there already.")
+@json_option
+def enrol(recipe: str, upstream: str | None, catalogue: str | None, force: bool, as_json: bool) -> ExitStatus:
+    """Look into a recipe's newest release and write a commented recipe.toml for you to finish."""
+    made = enrol_flow.enrol(live(), recipe, upstream=upstream, catalogue=catalogue, force=force)
+    if as_json:
+        print_json(made)
+        return ExitStatus.DONE
+    click.echo(f"Wrote {made['path']}, from {made['version'] or 'no release'} of {made['upstream']}.")
+    if made["problem"]:
+        click.echo(f"The recipe could not be looked into: {made['problem']}")
+    for name in (made["found"] or {}).get("secrets", []):
+        click.echo(f"The secret {name} needs a value: see [secrets] in the file.")
+    click.echo(f"Look it over, commit it, and try it: canonq test {recipe}")
+    return ExitStatus.DONE

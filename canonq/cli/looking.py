@@ -1,0 +1,101 @@
+"""Commands that only look at what is kept: status, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from canonq.cli.options import json_option
+from canonq.cli.output import print_json, print_table
+from canonq.core.errors import ExitStatus
+from canonq.flows import status as status_flow
+from canonq.flows.nights import DueSince
+from canonq.settings import Settings, load_settings
+from canonq.wiring import looking
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@json_option
+def status(recipe: str | None, as_json: bool) -> ExitStatus:
+    """Show canonicals, last verdicts and what is running."""
+    settings = load_settings()
+    found = status_flow.status(looking(settings), recipe, due_since(settings))
+    told = ExitStatus(found.pop("exit_status"))
+    if as_json:
+        print_json(found)
+        return told
+    columns = ("recipe", "weight", "canonical", "promoted at", "last run", "verdict", "version", "level", "reason", "now")
+    print_table("Canonicals", columns, [_status_row(row) for row in found["recipes"]])
+    if found["newest_sweep_failed"]:
+        click.echo(f"The newest sweep {found['newest_sweep']} was not done: {found['newest_sweep_failed']}")
+    if found["last_night"]:
+        last = found["last_night"]
+        click.echo(f"The last night with a report is that of {last['due']}: sweep {last['sweep']}, {last['state']}.")
+    if found["nights_told"]:
+        click.echo(found["nights_told"])
+    for name in found["open_sweeps"]:
+        click.echo(f"The sweep {name} is open; `canonq stop {name}` stops it.")
+    for row in found["recipes"]:
+        if row["problem"]:
+            click.echo(f"{row['recipe']}: {row['problem']}")
+        if row["proven"]:
+            click.echo(_told_proven(row["recipe"], row["proven"]))
+        for run in row.get("runs", []) if recipe else []:
+            click.echo(f"{run['run']}  {run['verdict']:5}  level {run['level']}  {run['version']}  {run['detail']}")
+    return told
+
+
+def due_since(settings: Settings) -> DueSince:
+    """Which nights these settings make due."""
+
+    def due(night: str, now: datetime) -> Sequence[str]:
+        from beat_schedule import nights_since  # with Celery's schedules, which only who has had a night needs
+
+        return nights_since(night, now, settings.nightly)
+
+    return due
+
+
+def _told_proven(recipe: str, proven: dict[str, Any]) -> str:
+    failed = f", after {proven['failures']} promotion(s) that failed" if proven["failures"] else ""
+    return (
+        f"{recipe}: {proven['version']} is green (run {proven['run']}), waiting to be promoted{failed}; the next sweep "
+        f"does that, and `canonq sweep {recipe}` does it now."
+    )
+
+
+def _status_row(row: dict[str, Any]) -> list[Any]:
+    record, last = row["canonical"] or {}, row["last_run"] or {}
+    held = ", ".join(row.get("running", []))
+    if row["held_by"]:
+        since = row["held_by"].get("since")
+        held = str(row["held_by"].get("holder"))
+        held += f" since {datetime.fromtimestamp(since, UTC):%H:%M:%S} UTC" if isinstance(since, int) else ""
+        held += f", step {row['promoting']}" if row["promoting"] else ""
+    return [
+        row["recipe"], row["weight"], record.get("version"), record.get("promoted_at"), last.get("id"),
+        last.get("verdict"), last.get("version"), last.get("level"), last.get("reason"), held,
+    ]  # fmt: skip
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@json_option
+def verify(recipe: str | None, as_json: bool) -> ExitStatus:
+    """Check records, snapshots, checksums and retained volumes."""
+    world = looking()
+    rows = status_flow.verify(world, world.checkout.enrolment(recipe).recipe if recipe else None)
+    if as_json:
+        print_json({"recipes": rows})
+    else:
+        columns = ("recipe", "canonical", "state", "problems")
+        print_table(
+            "Canonicals on record", columns,
+            [[r["recipe"], r["version"], r["state"], "; ".join(r["problems"])] for r in rows],
+        )  # fmt: skip
+    states = {row["state"] for row in rows}
+    return ExitStatus.MACHINERY if "broken" in states else ExitStatus.ATTENTION if "unknown" in states else ExitStatus.DONE

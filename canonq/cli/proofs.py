@@ -1,0 +1,85 @@
+"""Commands about one proof or promotion: test, promote."""
+
+from __future__ import annotations
+
+import click
+from celery import chain
+
+from canonq.cli.options import caller, json_option
+from canonq.cli.output import print_json, print_table
+from canonq.cli.waiting import await_result, enqueue, require_workers, workers_for
+from canonq.core.enrolment import LONGEST_RUN
+from canonq.core.errors import ExitStatus, WrongUse
+from canonq.core.names import ref_name
+from canonq.core.outcomes import status_of_step
+from canonq.core.records import Promotion, Verdict
+from canonq.settings import load_settings
+from canonq.wiring import live
+from workers.factory import LIGHT, make_app
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--tag", help="The release to prove; when not given, the newest, or with --quick the canonical's own.")
+@click.option("--ref", help="A branch, commit or pull request (pull/7/head) to test instead; it can never be promoted.")
+@click.option("--quick", is_flag=True, help="On a copy of the canonical's data, few tiers; it can never be promoted.")
+@json_option
+def test(recipe: str, tag: str | None, ref: str | None, quick: bool, as_json: bool) -> ExitStatus:
+    """Prove one release from a cold start, now; or look at a ref, or at the canonical's data."""
+    settings = load_settings()
+    enrolment = live(settings).checkout.enrolment(recipe)
+    if tag is not None and ref is not None:
+        raise WrongUse("--tag and --ref exclude each other.", mend="give one of them.")
+    for name in (name for name in (tag, ref) if name is not None):
+        ref_name(name)
+    with workers_for(settings, quiet=as_json) as tree:
+        app = make_app(load_settings())
+        if tree is None:
+            require_workers(app, {enrolment.queue, LIGHT})
+        links = chain(
+            app.signature("canonq.sync", args=[recipe], options={"queue": "light"}),
+            app.signature("canonq.test", kwargs={"tag": tag, "ref": ref, "quick": quick}, options={"queue": enrolment.queue}),
+            app=app,
+        )
+        verdict = await_result(enqueue(app, links), tree, LONGEST_RUN * 2)
+    if as_json:
+        print_json(verdict)
+    else:
+        rungs = [[name, rung["status"], rung["reason"]] for name, rung in verdict["rungs"].items()]
+        print_table(
+            f"{recipe} {verdict['version']}: {verdict['verdict']}, level {verdict['level']}", ("rung", "status", "reason"), rungs
+        )
+        click.echo(verdict["detail"])
+        for line in verdict["log_tail"]:
+            click.echo(f"  {verdict['service']}: {line}")
+        for line in [*verdict["gaps"], *verdict["stale"]]:
+            click.echo(f"note: {line}")
+        click.echo(f"Everything about this run is in {verdict['directory']}.")
+    return status_of_step(Verdict.model_validate(verdict))
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--again", is_flag=True, help="Make the canonical anew at its own version, from a new green run of it.")
+@click.option("--reason", help="Why; with --again. It is kept with the record.")
+@json_option
+def promote(recipe: str, again: bool, reason: str | None, as_json: bool) -> ExitStatus:
+    """Put a recipe's newest verdict through the gate, and promote it if it passes."""
+    if again != bool(reason and reason.strip()):
+        raise WrongUse("--again and --reason belong together.", mend="give both, or neither.")
+    settings = load_settings()
+    enrolment = live(settings).checkout.enrolment(recipe)
+    with workers_for(settings, quiet=as_json) as tree:
+        app = make_app(load_settings())
+        if tree is None:
+            require_workers(app, {enrolment.queue})
+        wanted = {"again": {"by": caller(), "reason": reason}} if again else {}
+        task = app.signature("canonq.promote", args=[recipe], kwargs=wanted, options={"queue": enrolment.queue})
+        done = await_result(enqueue(app, task), tree, LONGEST_RUN * 2)
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(f"{recipe} {done['version'] or ''}: {done['outcome']} ({done['reason']}). {done['detail']}")
+        for reason in done["reasons"]:
+            click.echo(f"  {reason}")
+    return status_of_step(Promotion.model_validate(done))

@@ -1,0 +1,132 @@
+"""Commands about many recipes at once: sweep, stop, plan, sync."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from kombu.exceptions import OperationalError
+
+from canonq.cli.options import json_option
+from canonq.cli.output import OUTCOME_COLUMNS, outcome_rows, print_json, print_table, told_tries
+from canonq.cli.waiting import await_sweep, ends_here, enqueue, require_workers, stopping, workers_for
+from canonq.core.errors import CanonqError, ExitStatus, WrongUse
+from canonq.core.outcomes import status_of_rows
+from canonq.flows import sync as sync_flow
+from canonq.flows.sweep import open_sweep, who
+from canonq.flows.sweep import stop as stop_sweep
+from canonq.flows.world import World
+from canonq.settings import load_settings
+from canonq.wiring import live, looking
+from workers import tree as process_tree
+from workers.factory import LIGHT, make_app
+
+
+@click.command()
+@click.argument("recipes", nargs=-1, metavar="[RECIPE]...")
+@click.option("--wait", is_flag=True, help="Wait for every outcome and print the table.")
+@json_option
+def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
+    """Run one sweep now, over all enrolled recipes or those named."""
+    settings = load_settings()
+    world = live(settings)
+    _, names = who(world, recipes)  # wrong use, and a hollow sweep, are told before anything is started or put on record
+    with workers_for(settings, quiet=as_json) as tree:
+        app = make_app(load_settings())
+        if tree is None:
+            require_workers(app, _queues(world, names) | {LIGHT}, wait=wait)
+        opened = open_sweep(world, recipes, awaited=wait or tree is not None)
+        if not as_json:
+            enrolled = world.sweeps.read(opened.sweep)["enrolled"]
+            click.echo(f"Sweep {opened.sweep} of {len(enrolled)} recipes.", err=True)
+        try:
+            enqueue(app, app.signature("canonq.sweep", args=[list(recipes), opened.sweep]))
+        except (CanonqError, OperationalError) as error:
+            stop_sweep(world, opened.sweep, f"It could not be handed to a worker: {error}", refused=True)
+            raise
+        if not wait and tree is None:
+            shown = {"sweep": opened.sweep, "enrolled": len(world.sweeps.read(opened.sweep)["enrolled"])}
+            print_json(shown) if as_json else click.echo(f"Sweep {opened.sweep} of {shown['enrolled']} recipes was enqueued.")
+            return ExitStatus.DONE
+        with stopping(f"the sweep {opened.sweep}", lambda: _stopped(world, opened.sweep, tree)):
+            result = await_sweep(live(), opened.sweep, tree, quiet=as_json)
+    if as_json:
+        print_json(result)
+    else:
+        _print_sweep(result)
+    return ExitStatus(result["exit_status"])
+
+
+def _queues(world: World, names: Sequence[str]) -> set[str]:
+    """The queues that recipes need; broken enrolments need none."""
+    recipes = world.checkout.enrolled().recipes
+    return {recipes[name].queue for name in names if name in recipes}
+
+
+def _stopped(world: World, sweep: str, tree: process_tree.Tree | None) -> str:
+    stop_sweep(world, sweep, "A person stopped it (Ctrl-C).")
+    return f"Nothing more of it starts. {ends_here(tree)}"
+
+
+def _print_sweep(result: dict[str, Any]) -> None:
+    print_table(f"Sweep {result['sweep']}", OUTCOME_COLUMNS, outcome_rows(result["outcomes"], result["troubles"]))
+    for outcome in result["outcomes"]:
+        for line in [*(f"{outcome['recipe']}: {note}" for note in outcome["notes"]), *told_tries(outcome)]:
+            click.echo(line)
+    for line in result["findings"]:
+        click.echo(line)
+    if result["proven"]:
+        click.echo(f"Green, waiting to be promoted: {', '.join(result['proven'])}.")
+    if result["failed"]:
+        click.echo(f"The sweep {result['state']}: {result['failed']}", err=True)
+    click.echo(", ".join(f"{count} {kind}" for kind, count in result["counts"].items()) + f" = {result['enrolled']} enrolled")
+
+
+@click.command()
+@click.argument("sweep", required=False)
+@json_option
+def stop(sweep: str | None, as_json: bool) -> ExitStatus:
+    """Stop a sweep, or every open one: nothing more of it starts, and steps under way end by themselves."""
+    world = live()
+    if sweep is not None and not world.sweeps.read(sweep):
+        raise WrongUse(f"There is no sweep {sweep}.", mend=f"open are: {', '.join(world.sweeps.open_sweeps()) or 'none'}.")
+    stopped = [
+        name
+        for name in ([sweep] if sweep is not None else world.sweeps.open_sweeps())
+        if stop_sweep(world, name, "A person stopped it (canonq stop).")
+    ]
+    if as_json:
+        print_json({"stopped": stopped})
+    else:
+        for name in stopped:
+            click.echo(f"Stopped the sweep {name}. {ends_here(None)}")
+        if not stopped:
+            click.echo(f"The sweep {sweep} is over." if sweep else "No sweep is open.")
+    return ExitStatus.DONE
+
+
+@click.command()
+@click.argument("recipes", nargs=-1, metavar="[RECIPE]...")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be done to clone, mirror and forge; nothing is changed, here or there."
+)
+@click.option("--accept-moved", "moved", metavar="TAG", help="Take what this tag of the one recipe names now for what it names.")
+@json_option
+def sync(recipes: tuple[str, ...], dry_run: bool, moved: str | None, as_json: bool) -> ExitStatus:
+    """Bring clones, mirrors and pull requests in line with upstream, now; all enrolled recipes, or those named."""
+    if moved is not None and len(recipes) != 1:
+        raise WrongUse("--accept-moved is about one recipe.", mend="name it.")
+    rows = sync_flow.sync_all(looking() if dry_run else live(), recipes, dry_run=dry_run, moved=moved)
+    if as_json:
+        print_json({"dry_run": dry_run, "recipes": rows})
+    else:
+        columns = ("recipe", "state", "newest release", "fetched", "pushed", "detail")
+        cells = [
+            [r["recipe"], r["state"], r["latest"], "yes" if r["changed"] else "", r["pushed"] or "", r["detail"]] for r in rows
+        ]
+        print_table("Sync (nothing was changed)" if dry_run else "Sync", columns, cells)
+        for row in rows:
+            for note in row["notes"]:
+                click.echo(f"{row['recipe']}: {note}")
+    return status_of_rows(row for row in rows if row["state"] == "error")
