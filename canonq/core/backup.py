@@ -9,10 +9,9 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from canonq.core.compose import as_map, is_external, mount_source, mount_target
 from canonq.core.mounts import binds
+from canonq.core.stack import Service, Stack
 from canonq.core.text import shown
 
 _PREFIX = "backupbot."
@@ -59,10 +58,9 @@ class BackupPlan:
     problems: tuple[str, ...] = ()  #: labels that cannot mean what they say
 
 
-def backup_plan(resolved: Mapping[str, Any]) -> BackupPlan:
+def backup_plan(stack: Stack) -> BackupPlan:
     """Read the labels of every service of a resolved stack."""
-    services = resolved.get("services") or {}
-    labels = {name: _labels(body) for name, body in services.items()}
+    labels = {name: _labels(service) for name, service in stack.services.items()}
     wanted = [name for name, found in labels.items() if _is_on(found.get("backupbot.backup"))]
     if not wanted:
         switched = [name for name, found in labels.items() if any(key.startswith(_PREFIX) for key in found)]
@@ -75,7 +73,7 @@ def backup_plan(resolved: Mapping[str, Any]) -> BackupPlan:
         for label, phase in _HOOKS.items():
             if labels[name].get(label):
                 hooks[phase].append(Hook(label, name, labels[name][label]))
-        parts += _parts(name, labels[name], resolved, problems)
+        parts += _parts(stack.services[name], labels[name], stack, problems)
     return BackupPlan(
         True,
         before=tuple(hooks["before"]),
@@ -87,18 +85,16 @@ def backup_plan(resolved: Mapping[str, Any]) -> BackupPlan:
     )
 
 
-def _labels(body: Any) -> dict[str, str]:
-    deploy = body.get("deploy") if isinstance(body, Mapping) else None
-    found = as_map(deploy.get("labels")) if isinstance(deploy, Mapping) else {}
-    return {str(key): str(value) for key, value in found.items() if value is not None}
+def _labels(service: Service) -> dict[str, str]:
+    return {key: value for key, value in service.labels.items() if value is not None}
 
 
 def _is_on(value: str | None) -> bool:
     return value is not None and value.strip().lower() in _YES
 
 
-def _parts(service: str, labels: Mapping[str, str], resolved: Mapping[str, Any], problems: list[str]) -> Iterator[Part]:
-    places = dict(_mounts(resolved, service))
+def _parts(of: Service, labels: Mapping[str, str], stack: Stack, problems: list[str]) -> Iterator[Part]:
+    service, places = of.name, dict(_mounts(of, stack))
     mounts: dict[str, str] = {}  # a volume's first place, where it has several
     for target, key in places.items():
         mounts.setdefault(key, target)
@@ -109,7 +105,7 @@ def _parts(service: str, labels: Mapping[str, str], resolved: Mapping[str, Any],
                 problems.append(f"backupbot.backup.path of '{service}' names {shown(path)}, which is no absolute path")
                 continue
             plain = posixpath.normpath(path)
-            if any(_overlap(plain, host) for host in binds(resolved, service)):
+            if any(_overlap(plain, host) for host in binds(of)):
                 continue  # what lies there is the host's: it is neither taken nor emptied
             # The deepest mount is the one that it lies in; a volume may be mounted at several places, or in another.
             within = max((target for target in places if _is_in(plain, target)), key=len, default=None)
@@ -118,9 +114,9 @@ def _parts(service: str, labels: Mapping[str, str], resolved: Mapping[str, Any],
     chosen: dict[str, list[str]] = {key: [] for key in mounts}
     for label, value in second.items():
         key = label.removeprefix(_VOLUMES).removesuffix(".path")
-        if is_external((resolved.get("volumes") or {}).get(key) or {}):
+        if key in stack.volumes and stack.volumes[key].external:
             continue  # another app's, so never in this one's backup
-        if key not in (resolved.get("volumes") or {}):
+        if key not in stack.volumes:
             problems.append(f"{label} of '{service}' names a volume that the recipe does not have")
         elif key not in mounts:
             problems.append(f"{label}: '{service}' does not mount the volume '{key}'")
@@ -139,13 +135,11 @@ def _parts(service: str, labels: Mapping[str, str], resolved: Mapping[str, Any],
                 yield Part(service, whole, key, whole=whole == mounts[key])
 
 
-def _mounts(resolved: Mapping[str, Any], service: str) -> Iterator[tuple[str, str]]:
+def _mounts(service: Service, stack: Stack) -> Iterator[tuple[str, str]]:
     """(path in the container, volume key) of the recipe's own volumes that a service mounts, each place once."""
-    own = {key for key, body in (resolved.get("volumes") or {}).items() if not is_external(body or {})}
-    for item in resolved["services"][service].get("volumes") or []:
-        source = mount_source(item)
-        if source in own:
-            yield posixpath.normpath(mount_target(item)), str(source)
+    for mount in service.mounts:
+        if mount.kind == "volume" and mount.source in stack.volumes and not stack.volumes[mount.source].external:
+            yield posixpath.normpath(mount.target), mount.source
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -14,32 +14,30 @@ from typing import Any
 from canonq.core.errors import RecipeProblem
 from canonq.core.interpolate import interpolate, variables
 from canonq.core.shape import Misshapen, misshapen, undeclared
+from canonq.core.stack import SECTIONS, Stack, Unreadable, long_form, stack_of
 from canonq.core.text import did_you_mean, ended, shown
 from canonq.core.yamlfile import line_of, load_yaml
 
-SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
-_MAPS = ("environment", "labels", "sysctls")  #: written as a list or as a mapping; merged by key
 _REPLACED = ("command", "entrypoint", "test")  #: lists that an overlay replaces whole
 MAX_SERVICES = 200
 
 
-def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> dict[str, Any]:
+def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> Stack:
     """Read, fill in and merge compose files, given as (name, text) in order. RecipeProblem names the file."""
     merged: dict[str, Any] = {}
     for name, text in files:
-        stack = load_yaml(text, where=name)
-        _check_shape(stack, name, text)
-        filled = interpolate(stack, env, where=partial(placed, name, text))
+        said = load_yaml(text, where=name)
+        _check_shape(said, name, text)
+        filled = interpolate(said, env, where=partial(placed, name, text))
         for wrong in misshapen(filled):
             raise _bad(placed(name, text, wrong.path), wrong.what)
-        merged = merge(merged, {section: _normal(filled.get(section) or {}, section) for section in SECTIONS})
-        merged["version"] = str(stack.get("version", merged.get("version", "3.8")))
-    for section in SECTIONS:
-        merged[section] = {name: body if body is not None else {} for name, body in merged.get(section, {}).items()}
-    _check_services(merged, files[0][0] if files else "compose.yml")
-    for wrong in undeclared(merged):
+        merged = merge(merged, {section: _normal(filled.get(section) or {}, section, name, text) for section in SECTIONS})
+        merged["version"] = str(said.get("version", merged.get("version", "3.8")))
+    stack = stack_of(merged)
+    _check_services(stack, files[0][0] if files else "compose.yml")
+    for wrong in undeclared(stack):
         raise _bad(*_last_place(files, wrong))
-    return merged
+    return stack
 
 
 def placed(name: str, text: str, path: Sequence[str]) -> str:
@@ -83,44 +81,31 @@ def _check_shape(stack: Mapping[str, Any], name: str, text: str) -> None:
         raise _bad(placed(name, text, (unknown[0],)), what)
 
 
-def _check_services(merged: Mapping[str, Any], name: str) -> None:
-    services = merged["services"]
-    if not services:
+def _check_services(stack: Stack, name: str) -> None:
+    if not stack.services:
         raise _bad(name, "there are no services")
-    if len(services) > MAX_SERVICES:
-        raise _bad(name, f"there are {len(services)} services; at most {MAX_SERVICES} are deployed")
-    for service, body in services.items():
-        if not isinstance(body.get("image"), str) or not body["image"]:
-            raise _bad(name, f"the service {shown(service)} has no image")
+    if len(stack.services) > MAX_SERVICES:
+        raise _bad(name, f"there are {len(stack.services)} services; at most {MAX_SERVICES} are deployed")
+    for service in stack.services.values():
+        if not service.image:
+            raise _bad(name, f"the service {shown(service.name)} has no image")
 
 
-def _normal(section: dict[str, Any], kind: str) -> dict[str, Any]:
-    return {name: _normal_entry(body or {}, kind) for name, body in section.items()}
-
-
-def _normal_entry(body: dict[str, Any], kind: str) -> dict[str, Any]:
-    entry = dict(body)
-    for key in _MAPS:
-        if key in entry:
-            entry[key] = as_map(entry[key])
-    if kind == "services":
-        if isinstance(entry.get("networks"), list):
-            entry["networks"] = {str(name): None for name in entry["networks"]}
-        if isinstance(entry.get("deploy"), dict) and "labels" in entry["deploy"]:
-            entry["deploy"] = {**entry["deploy"], "labels": as_map(entry["deploy"]["labels"])}
-    return entry
-
-
-def as_map(value: Any) -> dict[str, Any]:
-    """Turn `["A=b", "C"]` into `{"A": "b", "C": None}`; a mapping stays as it is."""
-    if isinstance(value, dict):
-        return dict(value)
-    pairs = (str(item).partition("=") for item in value or [])
-    return {key: text if equals else None for key, equals, text in pairs}
+def _normal(section: Mapping[str, Any], kind: str, name: str, text: str) -> dict[str, Any]:
+    """A section of one file, in the long form."""
+    if kind != "services":
+        return {key: body or {} for key, body in section.items()}
+    made = {}
+    for service, body in section.items():
+        try:
+            made[service] = long_form(body or {})
+        except Unreadable as error:
+            raise _bad(placed(name, text, (kind, service, error.key)), str(error)) from error
+    return made
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `over` on `base`: mappings by key, lists joined (mounts by target, configs by source), scalars replaced.
+    """Lay `over` on `base`: mappings by key, lists joined (mounts by target, ...), scalars replaced.
 
     So are the lists that are one command: `command`, `entrypoint`, a health check's `test`.
     """
@@ -143,46 +128,9 @@ def _join(key: str, old: list[Any], new: list[Any]) -> list[Any]:
 
 
 def _identity(key: str, item: Any) -> str:
-    if key == "volumes":
-        return mount_target(item)
-    if key in ("configs", "secrets"):
-        return str(item.get("source") if isinstance(item, dict) else item)
-    return repr(item)
-
-
-def mount_target(item: Any) -> str:
-    """Where a service's volume entry is mounted, in short (`a:/b:ro`) or long form."""
-    if isinstance(item, dict):
-        return str(item.get("target"))
-    parts = str(item).split(":")
-    return parts[1] if len(parts) > 1 else parts[0]
-
-
-def mount_source(item: Any) -> str | None:
-    """The named volume of a service's volume entry; None for a bind, tmpfs or anonymous volume."""
-    if isinstance(item, dict):
-        source = item.get("source") if item.get("type", "volume") == "volume" else None
-    else:
-        parts = str(item).split(":")
-        source = parts[0] if len(parts) > 1 else None
-    return source if source and source[0] not in "/.~" else None
-
-
-def images(stack: Mapping[str, Any]) -> dict[str, str]:
-    """Service -> image reference."""
-    return {name: body["image"] for name, body in stack["services"].items()}
-
-
-def is_external(body: Mapping[str, Any]) -> bool:
-    """Whether a network, volume, secret or config is declared as made elsewhere."""
-    return bool(body.get("external"))
-
-
-def external_name(key: str, body: Mapping[str, Any]) -> str:
-    """The name an external thing has in Docker: `name`, the old `external.name`, or the key."""
-    external = body.get("external")
-    old = external.get("name") if isinstance(external, dict) else None
-    return str(body.get("name") or old or key)
+    """By what an entry of an overlay is known to be meant for one that is there."""
+    by = {"volumes": "target", "configs": "source", "secrets": "source", "ports": "published"}.get(key)
+    return str(item[by]) if by and isinstance(item, dict) and item.get(by) else repr(item)
 
 
 def escape_dollars(value: Any) -> Any:

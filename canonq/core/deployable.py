@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from canonq.core.compose import escape_dollars, external_name, images, is_external
+from canonq.core.compose import escape_dollars
 from canonq.core.errors import CanonqError, RecipeProblem
 from canonq.core.images import image_name
 from canonq.core.mounts import theirs
 from canonq.core.names import check_docker_name, check_stack_name, shown
+from canonq.core.stack import DEFAULT_NETWORK, Declared, Service, Stack
 
 #: Labels by which canonq knows its own (docs/rules.md 5.4: ownership is a label, not a name pattern).
 LABEL_INSTANCE = "canonq.instance"
@@ -74,7 +75,7 @@ def version_label(stack: str) -> str:
 
 
 def deployable(
-    resolved: Mapping[str, Any],
+    stack: Stack,
     identity: Identity,
     env: Mapping[str, str],
     *,
@@ -86,27 +87,27 @@ def deployable(
     `env` is the app's whole env, handed to the service `app` as abra does. `folder` is the recipe's worktree:
     files of configs and secrets must lie in it. `volume_names` gives each volume its name in Docker.
     """
-    if "app" not in resolved["services"]:
+    if "app" not in stack.services:
         raise RecipeProblem(
             "The recipe has no service called 'app'.",
             mend="call the main service 'app', as Co-op Cloud asks.",
             code="no-app-service",
         )
-    for name in resolved["services"]:
+    for name in stack.services:
         check_stack_name("service", name, identity.stack, identity.recipe)
-    file: dict[str, Any] = {"version": resolved["version"]}
-    file["services"] = {name: _service(name, body, identity, env, folder) for name, body in resolved["services"].items()}
-    file["networks"] = _networks(resolved, identity)
-    file["volumes"] = {key: _volume(key, body, identity, volume_names) for key, body in resolved["volumes"].items()}
+    file: dict[str, Any] = {"version": stack.version}
+    file["services"] = {name: _service(service, identity, env, folder) for name, service in stack.services.items()}
+    file["networks"] = _networks(stack, identity)
+    file["volumes"] = {key: _volume(volume, identity, volume_names) for key, volume in stack.volumes.items()}
     for section in ("configs", "secrets"):
-        file[section] = {key: _object(section, key, body, identity, folder) for key, body in resolved[section].items()}
+        file[section] = {key: _object(section, one, identity, folder) for key, one in stack.declared(section).items()}
     return Deployable(
         stack=identity.stack,
         file=escape_dollars({key: body for key, body in file.items() if body}),
-        images={service: _named(service, reference) for service, reference in images(resolved).items()},
+        images={service: _named(service, reference) for service, reference in stack.images.items()},
         volumes={key: body["name"] for key, body in file["volumes"].items()},
-        secrets=external_secrets(resolved, identity.stack, env),
-        networks=tuple(external_name(key, body) for key, body in resolved["networks"].items() if is_external(body)),
+        secrets=external_secrets(stack, identity.stack, env),
+        networks=tuple(network.name for network in stack.networks.values() if network.external),
     )
 
 
@@ -116,9 +117,9 @@ def _named(service: str, reference: str) -> str:
     return reference
 
 
-def _service(name: str, body: Mapping[str, Any], identity: Identity, env: Mapping[str, str], folder: str) -> dict[str, Any]:
-    service = {key: value for key, value in body.items() if not key.startswith("x-")}
-    deploy = dict(service.get("deploy") or {})
+def _service(of: Service, identity: Identity, env: Mapping[str, str], folder: str) -> dict[str, Any]:
+    name, service = of.name, {key: value for key, value in of.body.items() if not key.startswith("x-")}
+    deploy = dict(of.deploy)
     labels = {**(deploy.get("labels") or {}), **identity.labels}
     if name == "app":
         prefix = f"coop-cloud.{identity.stack}"
@@ -132,8 +133,7 @@ def _service(name: str, body: Mapping[str, Any], identity: Identity, env: Mappin
         service["environment"] = environment
     service["deploy"] = {**deploy, "labels": labels}
     service["labels"] = {**(service.get("labels") or {}), **identity.labels}
-    if "env_file" in service:
-        listed = service["env_file"] if isinstance(service["env_file"], list) else [service["env_file"]]
+    if listed := service.pop("env_file", None):
         service["env_file"] = [_inside(folder, str(path), f"services.{name}.env_file") for path in listed]
     return service
 
@@ -144,51 +144,46 @@ def _environment(own: Mapping[str, Any], env: Mapping[str, str], *, expose_all: 
     return {**(env if expose_all else {}), **{key: value for key, value in given.items() if value is not None}}
 
 
-def _networks(resolved: Mapping[str, Any], identity: Identity) -> dict[str, Any]:
-    declared = dict(resolved["networks"])
-    if any(not body.get("networks") and not body.get("network_mode") for body in resolved["services"].values()):
-        declared.setdefault("default", {})
+def _networks(stack: Stack, identity: Identity) -> dict[str, Any]:
+    declared = dict(stack.networks)
+    if any(not service.networks and not service.body.get("network_mode") for service in stack.services.values()):
+        declared.setdefault("default", DEFAULT_NETWORK)
     networks = {}
-    for key, body in declared.items():
-        if is_external(body):
-            networks[key] = {"external": True, "name": external_name(key, body)}
+    for key, network in declared.items():
+        if network.external:
+            networks[key] = {"external": True, "name": network.name}
         else:
             check_stack_name("network", key, identity.stack, identity.recipe)
-            networks[key] = {
-                **body,
-                "name": f"{identity.stack}_{key}",
-                "labels": {**(body.get("labels") or {}), **identity.labels},
-            }
+            labels = {**network.labels, **identity.labels}
+            networks[key] = {**network.body, "name": f"{identity.stack}_{key}", "labels": labels}
     return networks
 
 
-def _volume(key: str, body: Mapping[str, Any], identity: Identity, names: Mapping[str, str]) -> dict[str, Any]:
+def _volume(volume: Declared, identity: Identity, names: Mapping[str, str]) -> dict[str, Any]:
     """A volume of the stack's own. CanonqError for one that leads to somebody else's data: `with_own` has replaced it before."""
-    if whose := theirs(key, body):
+    if whose := theirs(volume):
         raise CanonqError(
-            f"The volume {shown(key)} is {whose}, and was about to be given to the stack {identity.stack}.",
+            f"The volume {shown(volume.key)} is {whose}, and was about to be given to the stack {identity.stack}.",
             mend="nothing was deployed; report it.",
             code="foreign-volume",
         )
-    labels = {**(body.get("labels") or {}), **identity.labels, LABEL_VOLUME: key}
-    return {"name": names[key], "labels": labels}
+    return {"name": names[volume.key], "labels": {**volume.labels, **identity.labels, LABEL_VOLUME: volume.key}}
 
 
-def _object(section: str, key: str, body: Mapping[str, Any], identity: Identity, folder: str) -> dict[str, Any]:
+def _object(section: str, one: Declared, identity: Identity, folder: str) -> dict[str, Any]:
     kind = section.removesuffix("s")
-    if is_external(body):
-        name = external_name(key, body)
-        if name.startswith(f"{identity.stack}_"):
-            check_stack_name(kind, name.removeprefix(f"{identity.stack}_"), identity.stack, identity.recipe)
+    if one.external:
+        if one.name.startswith(f"{identity.stack}_"):
+            check_stack_name(kind, one.name.removeprefix(f"{identity.stack}_"), identity.stack, identity.recipe)
         else:
-            check_docker_name(kind, name)
-        return {"external": True, "name": name}
-    inner = str(body.get("name") or key).removeprefix(f"{identity.stack}_")
+            check_docker_name(kind, one.name)
+        return {"external": True, "name": one.name}
+    inner = one.name.removeprefix(f"{identity.stack}_")
     check_stack_name(kind, inner, identity.stack, identity.recipe)
     name = f"{identity.stack}_{inner}"  # a fixed name would clash between a cold run and the warm stack
-    made = {**body, "name": name, "labels": {**(body.get("labels") or {}), **identity.labels}}
-    if "file" in body:
-        made["file"] = _inside(folder, str(body["file"]), f"{section}.{key}.file")
+    made = {**one.body, "name": name, "labels": {**one.labels, **identity.labels}}
+    if one.file is not None:
+        made["file"] = _inside(folder, one.file, f"{section}.{one.key}.file")
     return made
 
 
@@ -204,16 +199,16 @@ def _inside(folder: str, path: str, where: str) -> str:
     return whole
 
 
-def external_secrets(resolved: Mapping[str, Any], stack: str, env: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+def external_secrets(of: Stack, stack: str, env: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """Name in Docker -> name in the recipe of each secret that is to be there before the deploy.
 
     Co-op Cloud's are `<stack>_<name>_<version>`, where `SECRET_<NAME>_VERSION` in the env is the version. What has no version
     there keeps its last word.
     """
     found = {}
-    for key, body in resolved["secrets"].items():
-        if is_external(body):
-            name = external_name(key, body)
+    for key, secret in of.secrets.items():
+        if secret.external:
+            name = secret.name
             inner = name.removeprefix(f"{stack}_")
             found[name] = key if inner == name else _without_version(inner, env)
     return found

@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from canonq.core.backup import backup_plan
-from canonq.core.compose import as_map, images, is_external
 from canonq.core.deployable import external_secrets
 from canonq.core.envfile import SecretRule
 from canonq.core.names import shown
+from canonq.core.stack import Service, Stack
 from canonq.core.text import readable
 
 _LOADBALANCER = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port")
@@ -58,61 +58,58 @@ class Inspected:
     problems: tuple[str, ...] = field(default=())
 
 
-def inspect(resolved: Mapping[str, Any], rules: Mapping[str, SecretRule], env: Mapping[str, str], *, stack: str) -> Inspected:
-    """Read a resolved stack (core/compose.py), its secrets' rules and its env."""
-    plan = backup_plan(resolved)
-    service, routed = _front(resolved)
-    body = resolved["services"][service.value]
-    url = _health_url(body)
-    wanted = [name for name in external_secrets(resolved, stack, env).values() if name not in rules or not rules[name].generate]
+def inspect(stack: Stack, rules: Mapping[str, SecretRule], env: Mapping[str, str], *, name: str) -> Inspected:
+    """Read a resolved stack, its secrets' rules and its env; `name`: the STACK_NAME it was resolved with."""
+    plan = backup_plan(stack)
+    service, routed = _front(stack)
+    front = stack.services[service.value]
+    url = _health_url(front)
+    made = {secret for secret, rule in rules.items() if rule.generate}
     return Inspected(
-        services=images(resolved),
-        volumes=tuple(key for key, volume in (resolved.get("volumes") or {}).items() if not is_external(volume or {})),
-        wanted_secrets=tuple(sorted(set(wanted))),
+        services=stack.images,
+        volumes=tuple(key for key, volume in stack.volumes.items() if not volume.external),
+        wanted_secrets=tuple(sorted(set(external_secrets(stack, name, env).values()) - made)),
         backup=Guess(plan.capable, plan.why_not or f"{len(plan.parts)} part(s) are captured"),
-        kind=_kind(body, routed),
+        kind=_kind(front, routed),
         service=service,
-        port=_port(body, routed, url),
+        port=_port(front, routed, url),
         path=Guess(url.path or "/", "its health check asks for it") if url else Guess("/", "nothing tells another"),
-        weight=_weight(resolved),
+        weight=_weight(stack),
         empty_env=tuple(key for key, value in env.items() if not value and key != "LETS_ENCRYPT_ENV"),
         problems=plan.problems,
     )
 
 
-def _front(resolved: Mapping[str, Any]) -> tuple[Guess, str | None]:
+def _front(stack: Stack) -> tuple[Guess, str | None]:
     """The service that is asked whether the app answers, and the port that the ingress is told."""
-    services = resolved["services"]
-    for name, body in services.items():
-        port = next((str(value) for label, value in _labels(body).items() if _LOADBALANCER.fullmatch(label)), None)
+    for name, service in stack.services.items():
+        port = next((str(value) for label, value in service.labels.items() if _LOADBALANCER.fullmatch(label)), None)
         if port is not None:
             return Guess(name, "the ingress is told to route to it"), port
-    if "app" in services:
+    if "app" in stack.services:
         return Guess("app", "every recipe has a service of that name"), None
-    return Guess(next(iter(services)), "there is no service `app`, and this is the first"), None
+    return Guess(next(iter(stack.services)), "there is no service `app`, and this is the first"), None
 
 
-def _kind(body: Mapping[str, Any], routed: str | None) -> Guess:
-    if routed is None and body.get("ports"):
+def _kind(service: Service, routed: str | None) -> Guess:
+    if routed is None and service.ports:
         return Guess("tcp", "it publishes a port and no ingress routes to it")
     return Guess("http", "the ingress routes to it" if routed else "nothing tells another")
 
 
-def _port(body: Mapping[str, Any], routed: str | None, url: Any) -> Guess:
+def _port(service: Service, routed: str | None, url: Any) -> Guess:
     if routed and routed.isdigit() and 0 < int(routed) < 65536:
         return Guess(int(routed), "the ingress is told so")
-    for item in body.get("ports") or []:
-        target = item.get("target") if isinstance(item, Mapping) else str(item).rpartition(":")[2].partition("/")[0]
-        if str(target).isdigit():
-            return Guess(int(str(target)), "it is published")
+    for port in service.ports:
+        if str(port.target).isdigit():
+            return Guess(int(str(port.target)), "it is published")
     if url is not None and url.port:
         return Guess(url.port, "its health check asks there")
     return Guess(80, "nothing tells another")
 
 
-def _health_url(body: Mapping[str, Any]) -> Any:
-    check = body.get("healthcheck")
-    test = check.get("test") if isinstance(check, Mapping) else None
+def _health_url(service: Service) -> Any:
+    test = service.healthcheck.get("test")
     words = " ".join(map(str, test)) if isinstance(test, list | tuple) else str(test or "")
     found = _LOCAL.search(words)
     try:
@@ -122,30 +119,24 @@ def _health_url(body: Mapping[str, Any]) -> Any:
         return None
 
 
-def _weight(resolved: Mapping[str, Any]) -> Guess:
-    named = images(resolved)
-    if len(named) >= _MANY_SERVICES:
-        return Guess("heavy", f"it has {len(named)} services")
-    for service, image in named.items():
+def _weight(stack: Stack) -> Guess:
+    if len(stack.services) >= _MANY_SERVICES:
+        return Guess("heavy", f"it has {len(stack.services)} services")
+    for service, image in stack.images.items():
         heavy = next((word for word in _HEAVY_IMAGES if word in image.lower()), None)
         if heavy:
             return Guess("heavy", f"{service} runs {shown(image)}")
-    memory = sum(_memory(body) for body in resolved["services"].values())
+    memory = sum(_memory(service) for service in stack.services.values())
     if memory >= _MUCH_MEMORY:
         return Guess("heavy", f"its services ask for {memory / 2**30:.1f} GiB of memory")
-    return Guess("light", f"{len(named)} service(s), and none is known to be heavy")
+    return Guess("light", f"{len(stack.services)} service(s), and none is known to be heavy")
 
 
-def _memory(body: Mapping[str, Any]) -> int:
-    resources = ((body.get("deploy") or {}).get("resources") or {}) if isinstance(body.get("deploy"), Mapping) else {}
+def _memory(service: Service) -> int:
+    resources = service.deploy.get("resources") or {}
     asked = [(resources.get(kind) or {}).get("memory") for kind in ("reservations", "limits")]
     found = [_MEMORY.fullmatch(str(value).strip()) for value in asked if value is not None]
     return max((int(float(one[1]) * _SIZES[one[2].lower()]) for one in found if one), default=0)
-
-
-def _labels(body: Mapping[str, Any]) -> dict[str, Any]:
-    deploy = body.get("deploy")
-    return {str(key): value for key, value in as_map(deploy.get("labels")).items()} if isinstance(deploy, Mapping) else {}
 
 
 # -- the file -----------------------------------------------------------------------------------------------

@@ -11,13 +11,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from canonq.core.backup import backup_plan
-from canonq.core.compose import SECTIONS, as_map, external_name, is_external, mount_source
 from canonq.core.databases import database_kind
 from canonq.core.deployable import external_secrets, version_label
 from canonq.core.names import DOCKER_NAME_LIMIT, shown
+from canonq.core.stack import Declared, Service, Stack
 
 _BACKUP = "backupbot."
 _BACKUP_VOLUMES = "backupbot.backup.volumes."
@@ -40,21 +40,16 @@ class LintFacts:
     """All that the rules look at."""
 
     version: str  #: the release tag; of a ref, which has none, a name for it
-    resolved: Mapping[str, Any]  #: compose.resolve of the tag; brought into one shape here, so that no rule need ask
+    resolved: Stack  #: compose.resolve of the tag
     stack: str  #: the STACK_NAME it was resolved with
     env: Mapping[str, str]  #: the app's env, exports of abra.sh included
     sample: str  #: text of .env.sample
     files: Mapping[str, str]  #: path in the recipe -> SHA-256 of the content
-    base_resolved: Mapping[str, Any] | None  #: the upgrade base, resolved with the same STACK_NAME; None: there is none
+    base_resolved: Stack | None  #: the upgrade base, resolved with the same STACK_NAME; None: there is none
     base_files: Mapping[str, str]
     annotated: bool  #: whether the tag is an annotated one
     replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, which are tested with plain volumes in their place
     ref: bool = False  #: a branch or pull request, which may still be tagged and labelled before it is a release
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "resolved", _regular(self.resolved))
-        if self.base_resolved is not None:
-            object.__setattr__(self, "base_resolved", _regular(self.base_resolved))
 
 
 @dataclass(frozen=True)
@@ -79,60 +74,11 @@ def _findings(code: str, check: _Check, facts: LintFacts) -> tuple[Finding, ...]
     return tuple(Finding(code, where, what) for where, what in dict.fromkeys(check(facts)))
 
 
-# Shapes
+def _services(facts: LintFacts) -> Mapping[str, Service]:
+    return facts.resolved.services
 
 
-def _regular(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in which whatever a rule reads is there and has its type; what Docker would refuse is left out."""
-    stack = {section: {str(key): _mapping(body) for key, body in _mapping(resolved.get(section)).items()} for section in SECTIONS}
-    stack["services"] = {name: _regular_service(body) for name, body in stack["services"].items()}
-    return stack
-
-
-def _regular_service(body: Mapping[str, Any]) -> dict[str, Any]:
-    deploy = _mapping(body.get("deploy"))
-    policies = {key: _mapping(deploy.get(key)) for key in ("update_config", "rollback_config", "restart_policy")}
-    return {
-        **body,
-        "image": body.get("image") if isinstance(body.get("image"), str) else "",
-        "healthcheck": _mapping(body.get("healthcheck")),
-        "labels": _label_map(body.get("labels")),
-        "deploy": {**deploy, **policies, "labels": _label_map(deploy.get("labels"))},
-        "volumes": [_mount(item) for item in _list(body.get("volumes"))],
-        "ports": [_mapping(item) for item in _list(body.get("ports"))],  # short forms are never host-mode
-        "depends_on": [str(name) for name in _names(body.get("depends_on"))],
-    }
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return {str(key): inner for key, inner in value.items()} if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _names(value: Any) -> Iterable[Any]:
-    return value if isinstance(value, list | Mapping) else ()
-
-
-def _label_map(value: Any) -> dict[str, str | None]:
-    labels = as_map(value) if isinstance(value, list) else _mapping(value)
-    return {key: None if text is None else str(text) for key, text in labels.items()}
-
-
-def _mount(item: Any) -> Any:
-    if isinstance(item, Mapping):
-        return {key: str(value) if key in ("source", "target", "type") else value for key, value in item.items() if value}
-    return str(item)
-
-
-def _services(facts: LintFacts) -> Mapping[str, Mapping[str, Any]]:
-    services: Mapping[str, Mapping[str, Any]] = facts.resolved["services"]
-    return services
-
-
-def _app(facts: LintFacts) -> Mapping[str, Any] | None:
+def _app(facts: LintFacts) -> Service | None:
     return _services(facts).get("app")
 
 
@@ -147,28 +93,28 @@ def _image_parts(image: str) -> tuple[str, str, str]:
 
 
 def _image_missing(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    for name, body in _services(facts).items():
-        if not body["image"]:
+    for name, service in _services(facts).items():
+        if not service.image:
             yield f"services.{name}", f"The service '{name}' has no image: give it one, or remove what an overlay left of it."
 
 
 def _image_not_pinned(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    for name, body in _services(facts).items():
-        _, tag, digest = _image_parts(body["image"])
-        if digest or not body["image"]:
+    for name, service in _services(facts).items():
+        _, tag, digest = _image_parts(service.image)
+        if digest or not service.image:
             continue
         if not tag:
-            yield f"services.{name}.image", f"{shown(body['image'])} has no tag, so it means 'latest': name a version."
+            yield f"services.{name}.image", f"{shown(service.image)} has no tag, so it means 'latest': name a version."
         elif tag.lower().split("-")[0] in _MOVING and not any(letter.isdigit() for letter in tag):
             yield (
                 f"services.{name}.image",
-                f"The tag of {shown(body['image'])} moves on, and with it what this release is: name a version.",
+                f"The tag of {shown(service.image)} moves on, and with it what this release is: name a version.",
             )
 
 
 def _app_version_differs(facts: LintFacts) -> Iterator[tuple[str, str]]:
     app, part = _app(facts), facts.version.partition("+")[2]
-    tag = _image_parts(app["image"])[1] if app else ""
+    tag = _image_parts(app.image)[1] if app else ""
     if part and tag and not _same_version(part, tag):
         yield (
             "services.app.image",
@@ -199,8 +145,8 @@ def _without_v(text: str) -> str:
 
 def _name_too_long(facts: LintFacts) -> Iterator[tuple[str, str]]:
     for section in ("configs", "secrets"):
-        for key, body in facts.resolved[section].items():
-            name = _docker_name(facts.stack, key, body)
+        for key, one in facts.resolved.declared(section).items():
+            name = _docker_name(facts.stack, one)
             if len(name) > DOCKER_NAME_LIMIT:
                 yield (
                     f"{section}.{key}",
@@ -209,12 +155,9 @@ def _name_too_long(facts: LintFacts) -> Iterator[tuple[str, str]]:
                 )
 
 
-def _docker_name(stack: str, key: str, body: Mapping[str, Any]) -> str:
+def _docker_name(stack: str, one: Declared) -> str:
     """The name a config or secret gets, as core.deployable makes it."""
-    if is_external(body):
-        return external_name(key, body)
-    name = str(body.get("name") or key)
-    return name if name.startswith(f"{stack}_") else f"{stack}_{name}"
+    return one.name if one.external or one.name.startswith(f"{stack}_") else f"{stack}_{one.name}"
 
 
 def _config_not_bumped(facts: LintFacts) -> Iterator[tuple[str, str]]:
@@ -223,49 +166,47 @@ def _config_not_bumped(facts: LintFacts) -> Iterator[tuple[str, str]]:
 
 
 def not_bumped(
-    base: Mapping[str, Any], base_files: Mapping[str, str], target: Mapping[str, Any], files: Mapping[str, str], stack: str
+    base: Stack, base_files: Mapping[str, str], target: Stack, files: Mapping[str, str], stack: str
 ) -> Iterator[tuple[str, str]]:
     """(where, what) of each config and secret of two versions that has another content and the same name in Docker.
 
     Both are resolved for the same stack; files are given as path -> hash.
     """
     for section in ("configs", "secrets"):
-        before = dict(_contents(base, section, stack, base_files))
-        for key, body in target[section].items():
-            for name, content in _contents({section: {key: body}}, section, stack, files):
-                if name in before and before[name] != content:
-                    yield (
-                        f"{section}.{key}",
-                        f"{shown(body['file'])} changed since the base and is still called "
-                        f"{shown(name.removeprefix(f'{stack}_'))}; Docker refuses that at every upgrade: "
-                        "raise its *_VERSION in abra.sh.",
-                    )
+        before = {name: content for _, name, content in _contents(base, section, stack, base_files)}
+        for one, name, content in _contents(target, section, stack, files):
+            if name in before and before[name] != content:
+                yield (
+                    f"{section}.{one.key}",
+                    f"{shown(one.file)} changed since the base and is still called "
+                    f"{shown(name.removeprefix(f'{stack}_'))}; Docker refuses that at every upgrade: "
+                    "raise its *_VERSION in abra.sh.",
+                )
 
 
-def _contents(stack: Mapping[str, Any], section: str, name: str, files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(name in Docker, hash) of each config or secret that is made from a file whose hash is known."""
+def _contents(stack: Stack, section: str, name: str, files: Mapping[str, str]) -> Iterator[tuple[Declared, str, str]]:
+    """Each config or secret that is made from a file whose hash is known, with its name in Docker and that hash."""
     hashes = {posixpath.normpath(path): content for path, content in files.items()}
-    for key, body in stack[section].items():
-        path = body.get("file")
-        if isinstance(path, str) and not is_external(body) and posixpath.normpath(path) in hashes:
-            yield _docker_name(name, key, body), hashes[posixpath.normpath(path)]
+    for one in stack.declared(section).values():
+        if one.file is not None and not one.external and posixpath.normpath(one.file) in hashes:
+            yield one, _docker_name(name, one), hashes[posixpath.normpath(one.file)]
 
 
 def _container_name(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    for name, body in _services(facts).items():
-        if body.get("container_name") is not None:
+    for name, service in _services(facts).items():
+        if service.body.get("container_name") is not None:
             yield f"services.{name}.container_name", "A fixed container_name has no place in a Swarm stack: remove it."
 
 
 def _build(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    for name, body in _services(facts).items():
-        if body.get("build") is not None:
+    for name, service in _services(facts).items():
+        if service.body.get("build") is not None:
             yield f"services.{name}.build", "Swarm builds no images: publish the image, name it with its tag and remove 'build'."
 
 
 def _traefik_name_shared(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    for name, body in _services(facts).items():
-        for label in body["deploy"]["labels"]:
+    for name, service in _services(facts).items():
+        for label in service.labels:
             found = _TRAEFIK_NAME.match(label)
             if found and facts.stack not in found[2]:
                 yield (
@@ -292,9 +233,9 @@ def _version_label(facts: LintFacts) -> Iterator[tuple[str, str]]:
     app, label = _app(facts), version_label(facts.stack)
     if app is None:
         return
-    labels = app["deploy"]["labels"]
+    labels = app.labels
     if labels.get(label) is None:
-        moved = " instead of labels" if label in app["labels"] else ""
+        moved = " instead of labels" if label in app.container_labels else ""
         yield (
             "services.app.deploy.labels",
             f"The service 'app' lacks the version label: add coop-cloud.${{STACK_NAME}}.version="
@@ -319,10 +260,10 @@ def _sample_incomplete(facts: LintFacts) -> Iterator[tuple[str, str]]:
 def _secret_not_in_sample(facts: LintFacts) -> Iterator[tuple[str, str]]:
     active, commented = _sample_keys(facts.sample)
     named = external_secrets(facts.resolved, facts.stack, facts.env)
-    for key, body in facts.resolved["secrets"].items():
-        if not is_external(body):
+    for key, secret in facts.resolved.secrets.items():
+        if not secret.external:
             continue  # made from a file of the recipe
-        name = named[external_name(key, body)]
+        name = named[secret.name]
         wanted = f"SECRET_{name.upper().replace('-', '_')}_VERSION"
         if wanted not in active and not (wanted in commented and facts.env.get(wanted)):
             yield f"secrets.{key}", f"{wanted} is not in .env.sample, so abra does not make the secret: add {wanted}=v1."
@@ -348,8 +289,8 @@ def _tag_not_annotated(facts: LintFacts) -> Iterator[tuple[str, str]]:
 
 
 def _backup_labels_outside_deploy(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    for name, body in _services(facts).items():
-        if misplaced := [label for label in body["labels"] if label.startswith(_BACKUP)]:
+    for name, service in _services(facts).items():
+        if misplaced := [label for label in service.container_labels if label.startswith(_BACKUP)]:
             yield (
                 f"services.{name}.labels",
                 f"{shown(misplaced[0])} sits on the container, where backup-bot does not look: move it to deploy.labels.",
@@ -357,18 +298,17 @@ def _backup_labels_outside_deploy(facts: LintFacts) -> Iterator[tuple[str, str]]
 
 
 def _backup_volume_unknown(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    for name, body in _services(facts).items():
-        mounted = _volumes_of(body)
-        for label in body["deploy"]["labels"]:
+    for name, service in _services(facts).items():
+        for label in service.labels:
             if not label.startswith(_BACKUP_VOLUMES):
                 continue
             volume = label.removeprefix(_BACKUP_VOLUMES).removesuffix(".path")
-            if volume not in facts.resolved["volumes"]:
+            if volume not in facts.resolved.volumes:
                 yield (
                     f"services.{name}.deploy.labels",
                     f"{shown(label, 100)} names a volume that the recipe does not have: correct its name.",
                 )
-            elif volume not in mounted:
+            elif volume not in service.volumes:
                 yield (
                     f"services.{name}.deploy.labels",
                     f"'{name}' does not mount the volume of {shown(label, 100)}: move the label to the service that does.",
@@ -382,15 +322,15 @@ def _database_not_backed_up(facts: LintFacts) -> Iterator[tuple[str, str]]:
     captured = {part.volume for part in plan.parts}
     excluded = {
         label.removeprefix(_BACKUP_VOLUMES)
-        for body in _services(facts).values()
-        for label, value in body["deploy"]["labels"].items()
+        for service in _services(facts).values()
+        for label, value in service.labels.items()
         if label.startswith(_BACKUP_VOLUMES) and str(value).lower() == "false"
     }
-    for name, body in _services(facts).items():
-        left = _volumes_of(body) - captured - excluded
-        labelled = any(label.startswith(_BACKUP) for label in body["deploy"]["labels"])
+    for name, service in _services(facts).items():
+        left = service.volumes - captured - excluded
+        labelled = any(label.startswith(_BACKUP) for label in service.labels)
         dumped = any(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", hook.command) for hook in plan.before)
-        if _is_database(body) and left and not labelled and not dumped:
+        if _is_database(service) and left and not labelled and not dumped:
             yield (
                 f"services.{name}.deploy.labels",
                 f"The stack is backed up, but the database '{name}' is not: label it with backupbot.backup=true and a "
@@ -408,12 +348,8 @@ def _dump_not_restored(facts: LintFacts) -> Iterator[tuple[str, str]]:
         )
 
 
-def _is_database(body: Mapping[str, Any]) -> bool:
-    return database_kind(body["image"]) is not None
-
-
-def _volumes_of(body: Mapping[str, Any]) -> set[str]:
-    return {source for item in body["volumes"] if (source := mount_source(item))}
+def _is_database(service: Service) -> bool:
+    return database_kind(service.image) is not None
 
 
 # Updates
@@ -423,7 +359,7 @@ def _healthcheck_missing(facts: LintFacts) -> Iterator[tuple[str, str]]:
     app = _app(facts)
     if app is None:
         return
-    check = app["healthcheck"]
+    check = app.healthcheck
     test = check.get("test")
     none = test == "NONE" or (isinstance(test, list) and test[:1] == ["NONE"])
     if not check or none or str(check.get("disable")).lower() == "true":
@@ -438,7 +374,7 @@ def _failure_action_missing(facts: LintFacts) -> Iterator[tuple[str, str]]:
     app = _app(facts)
     if app is None:
         return
-    action = app["deploy"]["update_config"].get("failure_action")
+    action = app.policy("update_config").get("failure_action")
     if action not in ("rollback", "pause"):
         said = "is not stated" if action is None else f"is {shown(action)}"
         yield (
@@ -448,9 +384,9 @@ def _failure_action_missing(facts: LintFacts) -> Iterator[tuple[str, str]]:
 
 
 def _host_port_start_first(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    for name, body in _services(facts).items():
-        if any(port.get("mode") == "host" for port in body["ports"]):
-            for key in _start_first(body):
+    for name, service in _services(facts).items():
+        if any(port.mode == "host" for port in service.ports):
+            for key in _start_first(service):
                 yield (
                     f"services.{name}.deploy.{key}",
                     f"'{name}' holds a port of the host, so its next task cannot start before the old one is gone: "
@@ -459,22 +395,22 @@ def _host_port_start_first(facts: LintFacts) -> Iterator[tuple[str, str]]:
 
 
 def _database_start_first(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    for name, body in _services(facts).items():
-        if _is_database(body) and _volumes_of(body):
-            for key in _start_first(body):
+    for name, service in _services(facts).items():
+        if _is_database(service) and service.volumes:
+            for key in _start_first(service):
                 yield (
                     f"services.{name}.deploy.{key}",
                     f"The database '{name}' has two servers on one data directory while it is replaced: write order: stop-first.",
                 )
 
 
-def _start_first(body: Mapping[str, Any]) -> list[str]:
-    return [key for key in ("update_config", "rollback_config") if body["deploy"][key].get("order") == "start-first"]
+def _start_first(service: Service) -> list[str]:
+    return [key for key in ("update_config", "rollback_config") if service.policy(key).get("order") == "start-first"]
 
 
 def _depends_on_unknown(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    for name, body in _services(facts).items():
-        for other in body["depends_on"]:
+    for name, service in _services(facts).items():
+        for other in service.depends_on:
             if other not in _services(facts):
                 yield (
                     f"services.{name}.depends_on",
@@ -483,11 +419,10 @@ def _depends_on_unknown(facts: LintFacts) -> Iterator[tuple[str, str]]:
 
 
 def _duration_unreadable(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    for name, body in _services(facts).items():
-        durations = {"stop_grace_period": body.get("stop_grace_period")}
+    for name, service in _services(facts).items():
+        durations = {"stop_grace_period": service.body.get("stop_grace_period")}
         for place, keys in _DURATIONS:
-            outer, _, inner = place.partition(".")
-            block = body[outer][inner] if inner else body[outer]
+            block = service.policy(place.partition(".")[2]) if "." in place else service.healthcheck
             durations |= {f"{place}.{key}": block.get(key) for key in keys}
         for key, value in durations.items():
             if value is not None and not (isinstance(value, str) and _DURATION.fullmatch(value)):

@@ -11,11 +11,10 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from canonq.core.compose import external_name, is_external, mount_target
 from canonq.core.errors import WrongConfiguration
+from canonq.core.stack import Declared, Mount, Service, Stack, stack_of
 from canonq.core.text import shown
 
 #: What is the same for everybody and changed by nobody: stays as it is, where it is mounted read-only.
@@ -47,85 +46,53 @@ _HOST_BELOW = (
     "/var/run",
     "/var/lib/docker",
 )
-_DRIVE = re.compile(r"[A-Za-z]:(?!/)[^:]*:")
 _OWN = ("volume", "tmpfs")
 
 
-@dataclass(frozen=True)
-class Mount:
-    """One entry of a service's `volumes`."""
-
-    kind: str  #: volume, bind, tmpfs, npipe, cluster, ...
-    source: str  #: a volume's key, or a path of the host; empty: an anonymous one
-    target: str
-    read_only: bool
-
-
-def mount(item: Any) -> Mount:
-    """Read an entry of a service's `volumes`, in short (`a:/b:ro`) or long form."""
-    target = mount_target(item)
-    if isinstance(item, Mapping):
-        return Mount(
-            str(item.get("type", "volume")), str(item.get("source") or ""), target, item.get("read_only") in (True, "true")
-        )
-    text = str(item)
-    if _DRIVE.match(text):  # docker takes the letter for a drive, and all that follows for a path of the host
-        source, _, target = text.rpartition(":")
-        return Mount("bind", source, target, False)
-    parts = text.split(":")
-    source = parts[0] if len(parts) > 1 else ""
-    options = parts[2].split(",") if len(parts) > 2 else []
-    kind = "bind" if source[:1] in ("/", ".", "~", "\\", "$") or "/" in source else "volume"
-    return Mount(kind, source, target, "ro" in options or "readonly" in options)
-
-
-def binds(resolved: Mapping[str, Any], service: str) -> tuple[str, ...]:
+def binds(service: Service) -> tuple[str, ...]:
     """Where in a service's container something of the host is mounted."""
-    found = (mount(item) for item in resolved["services"][service].get("volumes") or [])
-    return tuple(posixpath.normpath(one.target) for one in found if one.kind not in _OWN)
+    return tuple(posixpath.normpath(one.target) for one in service.mounts if one.kind not in _OWN)
 
 
-def with_own(resolved: Mapping[str, Any], keep: Collection[str] = ()) -> tuple[dict[str, Any], tuple[str, ...]]:
+def with_own(stack: Stack, keep: Collection[str] = ()) -> tuple[Stack, tuple[str, ...]]:
     """The stack with plain volumes of its own for what is somebody else's; and a sentence for each that was replaced.
 
     `keep`: paths of the host that the enrolment lets the release have. WrongConfiguration for what can be neither.
     """
-    volumes: dict[str, Any] = {}
+    made = stack.written()
     notes: list[str] = []
-    for key, body in (resolved.get("volumes") or {}).items():
-        whose = theirs(str(key), body or {})
-        if whose:
+    for key, declared in stack.volumes.items():
+        if whose := theirs(declared):
             notes.append(f"the volume '{key}' is {whose}: canonq's stacks get a plain volume of their own in its place")
-        volumes[key] = {name: value for name, value in (body or {}).items() if name == "labels"} if whose else body
-    services: dict[str, Any] = {}
-    for name, body in resolved["services"].items():
-        made = [_entry(name, item, keep, volumes, notes) for item in body.get("volumes") or []]
-        services[name] = {**body, "volumes": made} if made else body
-    return {**resolved, "services": services, "volumes": volumes}, tuple(dict.fromkeys(notes))
+            made["volumes"][key] = {name: value for name, value in declared.body.items() if name == "labels"}
+    for name, service in stack.services.items():
+        if service.mounts:
+            entries = zip(service.mounts, service.body["volumes"], strict=True)
+            volumes = [_entry(name, one, said, keep, made["volumes"], notes) for one, said in entries]
+            made["services"][name] = {**service.body, "volumes": volumes}
+    return stack_of(made), tuple(dict.fromkeys(notes))
 
 
-def theirs(key: str, body: Mapping[str, Any]) -> str:
+def theirs(volume: Declared) -> str:
     """Whose data lies behind a declared volume; empty when it is the stack's own."""
-    if is_external(body):
-        return f"another's ({external_name(key, body)}, external)"
-    driver = str(body.get("driver") or "local")
-    if driver != "local":
-        return f"kept by the driver {shown(driver)}"
-    options = body.get("driver_opts") or {}
-    if options:
-        device = options.get("device") or options.get("type") or "something" if isinstance(options, Mapping) else "something"
+    if volume.external:
+        return f"another's ({volume.name}, external)"
+    if volume.driver not in ("", "local"):
+        return f"kept by the driver {shown(volume.driver)}"
+    if volume.options:
+        device = volume.options.get("device") or volume.options.get("type") or "something"
         return f"mounted by options of its driver ({shown(str(device))})"
     return ""
 
 
-def _entry(service: str, item: Any, keep: Collection[str], volumes: dict[str, Any], notes: list[str]) -> Any:
-    found = mount(item)
+def _entry(
+    service: str, found: Mount, said: Mapping[str, Any], keep: Collection[str], volumes: dict[str, Any], notes: list[str]
+) -> Mapping[str, Any]:
     if found.kind in _OWN:
-        return item
-    path = posixpath.normpath(found.source) if found.source else ""
-    path = "/" + path.lstrip("/") if path.startswith("/") else path
+        return said
+    path = host_path(found.source)
     if path in keep or (found.read_only and any(_is_in(path, fact) for fact in _FACTS)):
-        return item
+        return said
     if found.kind != "bind" or not path.startswith("/") or _is_the_host(path):
         raise WrongConfiguration(
             f"services.{service}.volumes mounts {shown(found.source or found.target)} of the host ({found.kind}), "
@@ -139,6 +106,14 @@ def _entry(service: str, item: Any, keep: Collection[str], volumes: dict[str, An
     notes.append(f"{service} mounts {shown(path)} of the host: canonq's stacks get a plain volume of their own in its place")
     own: dict[str, Any] = {"type": "volume", "source": key, "target": found.target}
     return {**own, "read_only": True} if found.read_only else own
+
+
+def host_path(source: str) -> str:
+    """A path of the host as it is written shortest; a name that is no path stays as it is."""
+    if not source or source[1:2] == ":":  # a drive's: what that leads to is Docker's to say
+        return source
+    path = posixpath.normpath(source)
+    return "/" + path.lstrip("/") if path.startswith("/") else path
 
 
 def _is_the_host(path: str) -> bool:

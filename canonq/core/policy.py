@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from canonq.core.compose import as_map, external_name, is_external
+from canonq.core.mounts import host_path
+from canonq.core.stack import Declared, Mount, Service, Stack
 
 SHARED_NETWORK = "proxy"
 _SOCKET = "docker.sock"
@@ -24,6 +25,7 @@ _HARMLESS = frozenset({
     "stdin_open", "stop_grace_period", "stop_signal", "tmpfs", "tty", "ulimits", "user", "volumes", "working_dir",
 })  # fmt: skip
 _LOGGING = ("json-file", "local", "none", "journald")
+_RANGE = re.compile(r"port:([0-9]{1,5})-([0-9]{1,5})")
 _HOSTS = re.compile(r"[`\"']([^`\"']+)[`\"']")
 _NAMESPACES = {"network_mode": "network", "pid": "pid", "ipc": "ipc", "userns_mode": "userns", "uts": "uts", "cgroup": "cgroup"}
 _LISTS = {
@@ -44,34 +46,36 @@ class Denied:
     why: str
 
 
-def refusals(resolved: Mapping[str, Any], *, allow: Sequence[str] = (), stack: str, domain: str) -> tuple[Denied, ...]:
+def refusals(stack: Stack, *, allow: Sequence[str] = (), name: str, domain: str) -> tuple[Denied, ...]:
     """Everything in a resolved stack that untrusted code may not have and `allow` does not name."""
-    found = [denied for denied in _all(resolved, stack, domain) if denied.what not in allow]
-    return tuple(dict.fromkeys(found))
+    allowed = {*allow, *(port for word in allow for port in _each_port(word))}
+    return tuple(dict.fromkeys(denied for denied in _all(stack, name, domain) if denied.what not in allowed))
 
 
-def _all(resolved: Mapping[str, Any], stack: str, domain: str) -> Iterator[Denied]:
-    for name, body in (resolved.get("services") or {}).items():
-        where = f"services.{name}"
-        if not isinstance(body, Mapping):
-            yield _unreadable(where)
-            continue
-        for key, value in body.items():
-            yield from _service_key(f"{where}.{key}", str(key), value)
-        yield from _routes(f"{where}.deploy.labels", body.get("deploy"), stack, domain)
+def _each_port(word: str) -> Iterator[str]:
+    """The words for each port of a range of them."""
+    if found := _RANGE.fullmatch(word):
+        yield from (f"port:{port}" for port in range(int(found[1]), int(found[2]) + 1))
+
+
+def _all(stack: Stack, name: str, domain: str) -> Iterator[Denied]:
+    for service in stack.services.values():
+        where = f"services.{service.name}"
+        for mount in service.mounts:
+            yield from _mount(f"{where}.volumes", mount, stack)
+        for port in service.ports:
+            if port.published is not None:
+                yield Denied(f"port:{port.published}", f"{where}.ports", f"takes the port {port.published} of the host")
+        for key, value in service.body.items():
+            yield from _service_key(f"{where}.{key}", key, value)
+        yield from _routes(f"{where}.deploy.labels", service, name, domain)
     for section in ("networks", "volumes", "configs", "secrets"):
-        for key, body in (resolved.get(section) or {}).items():
-            yield from _declared(section, str(key), body, stack)
+        for declared in stack.declared(section).values():
+            yield from _declared(section, declared, name)
 
 
 def _service_key(where: str, key: str, value: Any) -> Iterator[Denied]:
-    if key == "volumes":
-        for item in _items(value):
-            yield from _mount(where, item)
-    elif key == "ports":
-        for item in _items(value):
-            yield from _port(where, item)
-    elif key == "logging":
+    if key == "logging":
         driver = value.get("driver", "json-file") if isinstance(value, Mapping) else value
         if driver not in _LOGGING:
             yield Denied(f"logging:{driver}", where, f"has the Engine itself send its logs elsewhere ({driver})")
@@ -89,11 +93,10 @@ def _service_key(where: str, key: str, value: Any) -> Iterator[Denied]:
         yield Denied(key.replace("_", "-"), where, "is nothing that is known to be harmless")
 
 
-def _routes(where: str, deploy: Any, stack: str, domain: str) -> Iterator[Denied]:
+def _routes(where: str, service: Service, stack: str, domain: str) -> Iterator[Denied]:
     """Routers, services and middlewares are global in traefik: a label could take over another app's address."""
-    labels = as_map(deploy.get("labels")) if isinstance(deploy, Mapping) else {}
-    for label, value in labels.items():
-        parts = str(label).split(".")
+    for label, value in service.labels.items():
+        parts = label.split(".")
         if len(parts) < 4 or parts[0] != "traefik":
             continue
         if stack not in parts[3]:
@@ -106,62 +109,30 @@ def _routes(where: str, deploy: Any, stack: str, domain: str) -> Iterator[Denied
                 yield Denied(f"route:{host}", where, f"takes requests for {host} (route:{host})")
 
 
-def _mount(where: str, item: Any) -> Iterator[Denied]:
-    if isinstance(item, str):
-        parts = item.split(":")
-        source = parts[0] if len(parts) > 1 else ""
-        if len(parts) == 1 and item.startswith("/"):
-            return  # an anonymous volume
-        kind = "bind" if source[:1] in ("/", ".", "~", "\\", "$") or "/" in source else "volume"
-    elif isinstance(item, Mapping):
-        kind, source = str(item.get("type", "volume")), str(item.get("source") or "")
-    else:
-        yield _unreadable(where)
+def _mount(where: str, mount: Mount, stack: Stack) -> Iterator[Denied]:
+    if mount.kind in ("volume", "tmpfs") and (not mount.source or mount.source in stack.volumes):
         return
-    if kind in ("volume", "tmpfs") and "/" not in source:
-        return
-    path = posixpath.normpath(source) if source else source
-    path = "/" + path.lstrip("/") if path.startswith("/") else path
-    yield Denied(f"bind:{path}", where, f"mounts {path} of the host ({'bind' if kind == 'volume' else kind}:{path})")
+    path = host_path(mount.source)
+    yield Denied(f"bind:{path}", where, f"mounts {path} of the host ({'bind' if mount.kind == 'volume' else mount.kind}:{path})")
     if posixpath.basename(path) == _SOCKET or path in _SOCKET_FOLDERS:
         yield Denied("docker-socket", where, "reaches the Docker socket (docker-socket), which is as good as root")
 
 
-def _port(where: str, item: Any) -> Iterator[Denied]:
-    if isinstance(item, Mapping):
-        published = item.get("published")
-        if published is not None:
-            yield Denied(f"port:{published}", where, f"takes the port {published} of the host")
-    elif isinstance(item, str | int):
-        parts = str(item).split(":")
-        if len(parts) > 1:
-            yield Denied(f"port:{parts[-2]}", where, f"takes the port {parts[-2]} of the host")
-    else:
-        yield _unreadable(where)
-
-
-def _declared(section: str, key: str, body: Any, stack: str) -> Iterator[Denied]:
-    where, kind = f"{section}.{key}", section.removesuffix("s")
-    if not isinstance(body, Mapping):
-        if body is not None:
-            yield _unreadable(where)
+def _declared(section: str, declared: Declared, stack: str) -> Iterator[Denied]:
+    where, kind = f"{section}.{declared.key}", section.removesuffix("s")
+    if declared.external:
+        own = section in ("configs", "secrets") and declared.name.startswith(f"{stack}_")
+        if not own and not (section == "networks" and declared.name == SHARED_NETWORK):
+            yield Denied(f"{kind}:{declared.name}", where, f"asks for the {kind} {declared.name}, which is not its own")
         return
-    if is_external(body):
-        name = external_name(key, body)
-        own = section in ("configs", "secrets") and name.startswith(f"{stack}_")
-        if not own and not (section == "networks" and name == SHARED_NETWORK):
-            yield Denied(f"{kind}:{name}", where, f"asks for the {kind} {name}, which is not its own")
-        return
-    driver = str(body.get("driver") or "")
     if section == "volumes":
-        if driver not in ("", "local"):
-            yield Denied(f"driver:{driver}", where, f"asks for the volume driver {driver}")
-        options = body.get("driver_opts") or {}
-        if options:
-            device = str(options.get("device", "")) if isinstance(options, Mapping) else ""
-            yield Denied(f"bind:{device or key}", where, f"mounts {device or 'something'} by options of the driver")
-    elif section == "networks" and driver not in ("", "overlay"):
-        yield Denied(f"network:{driver}", where, f"asks for the network driver {driver}")
+        if declared.driver not in ("", "local"):
+            yield Denied(f"driver:{declared.driver}", where, f"asks for the volume driver {declared.driver}")
+        if declared.options:
+            device = str(declared.options.get("device", ""))
+            yield Denied(f"bind:{device or declared.key}", where, f"mounts {device or 'something'} by options of the driver")
+    elif section == "networks" and declared.driver not in ("", "overlay"):
+        yield Denied(f"network:{declared.driver}", where, f"asks for the network driver {declared.driver}")
 
 
 def _items(value: Any) -> list[Any]:
@@ -172,7 +143,3 @@ def _items(value: Any) -> list[Any]:
 
 def _text(item: Any) -> str:
     return str(item.get("source", item)) if isinstance(item, Mapping) else str(item)
-
-
-def _unreadable(where: str) -> Denied:
-    return Denied("unreadable", where, "cannot be understood")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from canonq.core.stack import Stack
 from canonq.core.text import did_you_mean, shown
 
 #: How a value is written. Numbers and booleans may be texts here: they are filled in from variables.
@@ -138,34 +139,20 @@ def _unlike(value: Any, form: str, key: str) -> str:
     return ""
 
 
-def undeclared(merged: Mapping[str, Any]) -> Iterator[Misshapen]:
-    """What services name and nothing declares; `merged` is the whole stack."""
-    for service, body in merged["services"].items():
-        for section, names in _named(body):
-            for name in names:
-                if name not in merged[section] and not (section == "networks" and name == "default"):
+def undeclared(stack: Stack) -> Iterator[Misshapen]:
+    """What services of the whole stack name and nothing declares."""
+    for service in stack.services.values():
+        named = {"networks": service.networks, "configs": service.configs, "secrets": service.secrets, "volumes": service.volumes}
+        for section, names in named.items():
+            there = stack.declared(section)
+            for name in sorted(names):
+                if name not in there and not (section == "networks" and name == "default"):
                     kind = section.removesuffix("s")
                     what = (
-                        f"the service {shown(service)} names the {kind} {shown(name)}, which nothing declares under '{section}'"
+                        f"the service {shown(service.name)} names the {kind} {shown(name)}, "
+                        f"which nothing declares under '{section}'"
                     )
-                    yield Misshapen(("services", service, section), what + did_you_mean(name, merged[section]))
-
-
-def _named(body: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    yield "networks", [str(name) for name in body.get("networks") or ()]
-    for section in ("configs", "secrets"):
-        yield section, [str(one.get("source") if isinstance(one, dict) else one) for one in body.get(section) or ()]
-    yield "volumes", [source for mount in body.get("volumes") or () if (source := _volume(mount)) is not None]
-
-
-def _volume(mount: Any) -> str | None:
-    """The named volume of a mount, as far as it is certain that it is one."""
-    if isinstance(mount, dict):
-        source = mount.get("source") if mount.get("type") == "volume" else None
-    else:
-        parts = str(mount).split(":")
-        source = parts[0] if len(parts) > 1 else None
-    return source if isinstance(source, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]+", source) else None
+                    yield Misshapen(("services", service.name, section), what + did_you_mean(name, there))
 
 
 def _of(path: tuple[str, ...]) -> str:

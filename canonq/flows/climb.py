@@ -15,7 +15,6 @@ from canonq.core.backup import backup_plan
 from canonq.core.bases import Base, Broken, Moved, after_broken, nothing_to_begin_from
 from canonq.core.blame import CERTAIN
 from canonq.core.budget import Need
-from canonq.core.compose import images
 from canonq.core.databases import without_marker
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, NoRoom, RecipeProblem
@@ -223,7 +222,7 @@ def _moved_images(run: Run, base: Base, record: Canonical) -> list[Moved]:
     """Images of the base that are others than those on the canonical's record."""
     stack, was = run.app.identity.stack, record.images
     filled = run.account.filled(stack, base.commit)
-    references = images(filled.resolved) if filled else {}
+    references = filled.resolved.images if filled else {}
     return [
         Moved(service, references[service], was[service], now)
         for service, now in run.account.images(stack).items()

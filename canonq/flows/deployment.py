@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from canonq.adapters.asking import ask
 from canonq.adapters.programs import plain_environment, run
@@ -29,6 +28,7 @@ from canonq.core.images import image_name
 from canonq.core.mounts import with_own
 from canonq.core.outages import not_asked
 from canonq.core.policy import SHARED_NETWORK, refusals
+from canonq.core.stack import Service, Stack
 from canonq.core.text import did_you_mean, ended, ending, shown
 from canonq.core.yamlfile import load_yaml
 from canonq.flows.secrecy import ENV
@@ -203,7 +203,7 @@ def prepare(world: World, deployment: Deployment, deadline: float) -> Prepared:
         env = parse_env(env_file.read_text(), where=str(env_file))
         account.secrecy.env(env)
     filled, stack = _fitted(world, deployment, sample, env)
-    (deployment.work / RESOLVED).write_text(json.dumps(filled.resolved, indent=1))
+    (deployment.work / RESOLVED).write_text(json.dumps(filled.resolved.written(), indent=1))
     made = make_secrets(deployment, stack, secret_rules(sample, env))
     _write_private(deployment.secrets_file, json.dumps(made))
     return Prepared(deployment, filled, stack, made)
@@ -235,7 +235,7 @@ def _fitted(world: World, deployment: Deployment, sample: str, env: Mapping[str,
             code=error.code,
             certain=True,
         ) from error
-    service, there = deployment.enrolment.health.service, filled.resolved["services"]
+    service, there = deployment.enrolment.health.service, filled.resolved.services
     if service not in there:
         raise EnrolmentProblem(
             ended(f"[health] service = {shown(service)}, which {version} does not have{did_you_mean(service, there)}"),
@@ -269,14 +269,11 @@ def _filled(deployment: Deployment, sample: str, env: Mapping[str, str], overlay
     return Filled(deployment.identity, sample, env, exports, resolved, hashes, unset=tuple(unset(files, whole)))
 
 
-def _hashes(tree: Path, resolved: Mapping[str, Any]) -> dict[str, str]:
+def _hashes(tree: Path, stack: Stack) -> dict[str, str]:
     """Path in the recipe -> SHA-256 of each file that becomes a config or secret of the stack."""
-    found = {}
-    for body in (*resolved["configs"].values(), *resolved["secrets"].values()):
-        path = tree / str(body.get("file"))
-        if "file" in body and path.is_file():
-            found[str(body["file"])] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+    named = {one.file for one in (*stack.configs.values(), *stack.secrets.values()) if one.file is not None}
+    inside = {name: path for name in named if (path := (tree / name).resolve()).is_relative_to(tree.resolve())}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in inside.items() if path.is_file()}
 
 
 def _with_own(deployment: Deployment, filled: Filled) -> Filled:
@@ -287,7 +284,7 @@ def _with_own(deployment: Deployment, filled: Filled) -> Filled:
 
 
 def _fit(deployment: Deployment, filled: Filled) -> Deployable:
-    names = {key: deployment.volume_name(key) for key in filled.resolved["volumes"]}
+    names = {key: deployment.volume_name(key) for key in filled.resolved.volumes}
     env = {**filled.env, **filled.exports}
     stack = deployable(filled.resolved, deployment.identity, env, folder=str(deployment.tree), volume_names=names)
     _check_files(stack, deployment.tree)
@@ -324,7 +321,7 @@ def _ask_policy(deployment: Deployment, filled: Filled) -> None:
     if deployment.allow is None:
         return
     identity = deployment.identity
-    denied = refusals(filled.resolved, allow=deployment.allow, stack=identity.stack, domain=identity.domain)
+    denied = refusals(filled.resolved, allow=deployment.allow, name=identity.stack, domain=identity.domain)
     if denied:
         raise RecipeProblem(
             "The policy for refs refuses it: " + "; ".join(f"{no.where}: {no.why}" for no in denied) + ".",
@@ -577,7 +574,7 @@ def _wrong_health(world: World, prepared: Prepared, answer: Answer) -> str | Non
     if answer.reached or app.answered:
         return None
     listens = world.engine.listening(app.identity.stack, health.service)
-    routed = _routed_port(prepared.filled.resolved["services"][health.service])
+    routed = _routed_port(prepared.filled.resolved.services[health.service])
     if not listens or health.port in listens or routed == health.port:
         return None
     ports = ", ".join(map(str, listens[:5]))
@@ -587,10 +584,10 @@ def _wrong_health(world: World, prepared: Prepared, answer: Answer) -> str | Non
 _ROUTED = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
 
 
-def _routed_port(service: Mapping[str, Any]) -> int | None:
+def _routed_port(service: Service) -> int | None:
     """The port that the service's own labels send visitors to."""
-    for label, value in ((service.get("deploy") or {}).get("labels") or {}).items():
-        if _ROUTED.fullmatch(label) and str(value).isdigit():
+    for label, value in service.labels.items():
+        if _ROUTED.fullmatch(label) and value and value.isdigit():
             return int(value)
     return None
 

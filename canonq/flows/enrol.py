@@ -93,7 +93,7 @@ def _inspected(repos: Repos, name: str, release: Release) -> Inspected:
         if text is None:
             raise RecipeProblem(f"COMPOSE_FILE names {shown(file)}, which is not there.", code="compose-missing")
         files.append((file, text))
-    return inspect(resolve(files, both), secret_rules(sample, env), env, stack=_STACK)
+    return inspect(resolve(files, both), secret_rules(sample, env), env, name=_STACK)
 
 
 def _told(found: Inspected) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Deployable, Identity
 from canonq.core.enrolment import Enrolment
+from canonq.core.stack import Stack
 from canonq.flows.secrecy import SECRETS, Secrecy
 from canonq.ports import Answer
 
@@ -59,7 +59,7 @@ class Filled:
     sample: str  #: text of .env.sample
     env: Mapping[str, str]
     exports: Mapping[str, str]  #: of the recipe's abra.sh
-    resolved: Mapping[str, Any]  #: the stack
+    resolved: Stack
     hashes: Mapping[str, str]  #: path in the recipe -> SHA-256 of each file that becomes a config or secret of the stack
     unset: tuple[str, ...] = ()  #: variables that its compose files take and nothing sets, as sentences
     replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, for which it has plain volumes of its own

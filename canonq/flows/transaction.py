@@ -26,7 +26,6 @@ from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
 from canonq.core.gate import Again
-from canonq.core.mounts import mount
 from canonq.core.names import warm_stack
 from canonq.core.records import SCHEMA, Canonical, Verdict
 from canonq.core.records import Snapshot as Kept
@@ -270,9 +269,9 @@ def _ended_badly(running: Running, killed: tuple[str, ...]) -> list[str]:
     """What a person should know of services with data that were killed, as they had not ended within their grace."""
     found = []
     for service in killed:
-        body = running.prepared.filled.resolved["services"].get(service) or {}
-        if any(mount(item).kind == "volume" and not mount(item).read_only for item in body.get("volumes") or []):
-            grace = body.get("stop_grace_period") or "10s, Docker's own"
+        of = running.prepared.filled.resolved.services.get(service)
+        if of is not None and any(mount.kind == "volume" and not mount.read_only for mount in of.mounts):
+            grace = of.body.get("stop_grace_period") or "10s, Docker's own"
             found.append(
                 f"{service} was killed, as it had not ended {grace} after it was told to stop: what it had not written down "
                 "by then is not in the snapshot; give it a longer stop_grace_period"

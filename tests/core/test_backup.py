@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from canonq.adapters.artifact import keep, look_through
 from canonq.core.backup import Part, backup_plan
 from canonq.core.dumps import ENDS, closed_to_us, dump_problem, is_a_dump, where_expected
+from canonq.core.stack import stack_of
 
 
 def plan(
@@ -22,7 +23,8 @@ def plan(
 ) -> Any:
     mounts = ["data:/srv/data", "more:/srv/more:ro"] if app is None else app
     declared = {"data": {}, "more": {}, "unused": {}} if volumes is None else volumes
-    return backup_plan({"services": {"app": {"volumes": mounts, "deploy": {"labels": labels}}, "db": {}}, "volumes": declared})
+    services = {"app": {"volumes": mounts, "deploy": {"labels": labels}}, "db": {}}
+    return backup_plan(stack_of({"services": services, "volumes": declared}))
 
 
 ON = {"backupbot.backup": "true"}
@@ -43,7 +45,7 @@ def test_without_a_label_a_stack_is_not_backup_capable(labels: Any) -> None:
 def test_labels_outside_deploy_mean_nothing() -> None:
     """The labels of bonfire once sat on the container, where no bot looks."""
     stack = {"services": {"app": {"labels": ON, "volumes": ["data:/srv"]}}, "volumes": {"data": {}}}
-    assert not backup_plan(stack).capable
+    assert not backup_plan(stack_of(stack)).capable
 
 
 def test_a_switched_off_backup_is_told_apart_from_none() -> None:

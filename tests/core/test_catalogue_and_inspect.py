@@ -50,7 +50,7 @@ def test_an_entry_without_a_repository_is_named() -> None:
 
 def looked_into(compose: str, sample: str = "") -> Inspected:
     env = {"SECRET_KEY_VERSION": "v1", "SECRET_SMTP_VERSION": "v1", "SMTP_HOST": "", "DOMAIN": "x"}
-    return inspect(resolve([("compose.yml", compose)], {**env, "STACK_NAME": "s"}), secret_rules(sample, env), env, stack="s")
+    return inspect(resolve([("compose.yml", compose)], {**env, "STACK_NAME": "s"}), secret_rules(sample, env), env, name="s")
 
 
 WEB = """

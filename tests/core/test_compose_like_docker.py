@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from canonq.core.compose import as_map, mount_source, mount_target, resolve
+from canonq.core.compose import resolve
+from canonq.core.stack import Stack, stack_of
 from canonq.core.yamlfile import load_yaml
 
 KEPT = Path(__file__).with_name("docker_stack_config.json")
@@ -71,7 +72,7 @@ configs:
 }  # fmt: skip
 
 
-def docker_config(files: list[tuple[str, str]], folder: Path) -> dict[str, Any]:
+def docker_config(files: list[tuple[str, str]], folder: Path) -> Stack:
     """What Docker's command makes of the files."""
     command = ["docker", "stack", "config"]
     for name, text in files:
@@ -79,33 +80,29 @@ def docker_config(files: list[tuple[str, str]], folder: Path) -> dict[str, Any]:
         command += ["-c", str(folder / name)]
     done = subprocess.run(command, env={**ENV, "PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return load_yaml(done.stdout, where="docker stack config")
+    return stack_of(load_yaml(done.stdout, where="docker stack config"))
 
 
-def normal(stack: dict[str, Any]) -> dict[str, Any]:
-    """What of a stack would be deployed, short and long forms written alike."""
-    found: dict[str, Any] = {key: sorted(stack.get(key) or {}) for key in ("networks", "volumes", "configs", "secrets")}
-    for name, body in stack["services"].items():
-        deploy = dict(body.get("deploy") or {})
+def normal(stack: Stack) -> dict[str, Any]:
+    """What of a stack would be deployed."""
+    found: dict[str, Any] = {key: sorted(stack.declared(key)) for key in ("networks", "volumes", "configs", "secrets")}
+    for name, service in stack.services.items():
+        body, deploy = service.body, dict(service.deploy)
         command = body.get("command")
         found[name] = {
-            "image": body["image"],
+            "image": service.image,
             "command": command.split() if isinstance(command, str) else command,
-            "environment": {key: str(value) for key, value in as_map(body.get("environment")).items() if value is not None},
-            "networks": sorted(body.get("networks") or {}),
-            "mounts": sorted((mount_target(item), mount_source(item) or "") for item in body.get("volumes") or []),
-            "configs": sorted(json.dumps(_reference(item), sort_keys=True) for item in body.get("configs") or []),
-            "secrets": sorted(json.dumps(_reference(item), sort_keys=True) for item in body.get("secrets") or []),
+            "environment": {key: str(value) for key, value in (body.get("environment") or {}).items() if value is not None},
+            "networks": sorted(service.networks),
+            "mounts": sorted((one.target, one.source if one.kind == "volume" else "") for one in service.mounts),
+            "configs": sorted(json.dumps(item, sort_keys=True) for item in body.get("configs") or []),
+            "secrets": sorted(json.dumps(item, sort_keys=True) for item in body.get("secrets") or []),
             "ports": body.get("ports") and [{k: v for k, v in p.items() if k != "protocol"} for p in body["ports"]],
-            "labels": {key: str(value) for key, value in as_map(deploy.pop("labels", {})).items()},
+            "labels": {key: str(value) for key, value in (deploy.pop("labels", None) or {}).items()},
             "deploy": deploy,
-            "health": {key: value for key, value in (body.get("healthcheck") or {}).items() if key != "test"},
+            "health": {key: value for key, value in service.healthcheck.items() if key != "test"},
         }
     return found
-
-
-def _reference(item: Any) -> dict[str, Any]:
-    return {"source": item} if isinstance(item, str) else dict(item)
 
 
 def files_of(overlay: str) -> list[tuple[str, str]]:

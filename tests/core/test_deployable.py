@@ -63,7 +63,7 @@ ENV = {
 
 def fit(compose: str = COMPOSE, *, who: Identity = WHO, **env: str) -> Deployable:
     resolved, _ = with_own(resolve([("compose.yml", compose)], {**ENV, **env}))
-    names = {key: f"{who.stack}_{key}" for key in resolved["volumes"]}
+    names = {key: f"{who.stack}_{key}" for key in resolved.volumes}
     return deployable(resolved, who, {**ENV, **env}, folder="/work/tree", volume_names=names)
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from canonq.core.backup import backup_plan
 from canonq.core.compose import resolve
 from canonq.core.envfile import parse_env, parse_exports
+from canonq.core.errors import RecipeProblem
 from canonq.core.lint import RULES, LintFacts, lint
+from canonq.core.policy import refusals
+from canonq.core.stack import Stack, stack_of
 from demo import upstreams
 
 STACK = "r-1"
@@ -24,10 +29,10 @@ APP: dict[str, Any] = {
 }
 
 
-def stack(app: dict[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
+def stack(app: dict[str, Any] | None = None, **sections: Any) -> Stack:
     """A resolved stack with nothing to find; `app` goes over its service, `services` beside it."""
     services = {"app": {**APP, **(app or {})}, **sections.pop("services", {})}
-    return {"version": "3.8", "services": services, **sections}
+    return stack_of({"version": "3.8", "services": services, **sections})
 
 
 def labels(*, on: dict[str, str] | None = None, **deploy: Any) -> dict[str, Any]:
@@ -112,7 +117,7 @@ def test_an_image_of_the_version_that_the_release_says_passes(version: str, tag:
 
 
 def test_a_recipe_without_a_service_app_is_found_once() -> None:
-    given = facts({"services": {"web": {"image": "x:1"}}})
+    given = facts(stack_of({"services": {"web": {"image": "x:1"}}}))
     assert {code for code, findings in lint(given).items() if findings} == {"no-app-service"}
     assert found("no-app-service", facts()) == []
 
@@ -179,7 +184,7 @@ def test_a_name_above_dockers_limit_is_found(section: str) -> None:
     assert found("name-too-long", facts(stack(**{section: {short: {}}}))) == []
 
 
-def config(version: str, path: str = "./a.conf") -> dict[str, Any]:
+def config(version: str, path: str = "./a.conf") -> Stack:
     return stack(configs={"conf": {"name": f"{STACK}_conf_{version}", "file": path}})
 
 
@@ -290,7 +295,7 @@ def test_a_port_of_the_host_with_two_tasks_at_once_is_found() -> None:
 
 def test_a_database_with_two_tasks_at_once_is_found() -> None:
     def of(**db: Any) -> LintFacts:
-        return facts(stack(services={"db": {"image": "mariadb:11", "volumes": ["d:/var/lib/mysql"], **db}}))
+        return facts(stack(services={"db": {"image": "mariadb:11", "volumes": ["data:/var/lib/mysql"], **db}}))
 
     both = {"update_config": {"order": "start-first"}, "rollback_config": {"order": "start-first"}}
     assert found("database-start-first", of(deploy=both)) == [
@@ -329,7 +334,7 @@ RELEASES = [
 ]
 
 
-def read(tree: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
+def read(tree: Path) -> tuple[Stack, dict[str, str], dict[str, str]]:
     """(resolved stack, env, hashes) of a recipe's tree."""
     sample = (tree / ".env.sample").read_text()
     env = parse_env(sample, {"DOMAIN": "r.example.com", "STACK_NAME": STACK, "LETS_ENCRYPT_ENV": ""})
@@ -371,21 +376,33 @@ DEPLOY = ("labels", "update_config", "rollback_config", "restart_policy")
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
-def test_no_shape_makes_a_rule_raise(odd: Any) -> None:
+def test_whatever_is_not_refused_breaks_no_rule(odd: Any) -> None:
+    service = {**APP, "deploy": {**APP["deploy"]}}
+    on = {**APP["deploy"]["labels"], "backupbot.backup": "true"}
     shapes: list[Any] = [{}, {"services": odd}, {"services": {"app": odd}}]
-    shapes += [stack(**{section: odd}) for section in ("volumes", "configs", "secrets", "networks")]
-    shapes += [stack(**{section: {"x": odd}}) for section in ("volumes", "configs", "secrets", "networks")]
-    shapes += [stack(configs={"x": {key: odd}}) for key in ("name", "file", "external")]
-    shapes += [stack(secrets={"x": {"external": odd, "name": odd}})]
-    shapes += [stack({key: odd}) for key in SERVICE]
-    shapes += [stack({"deploy": {key: odd}}) for key in DEPLOY]
-    shapes += [stack({"deploy": {key: {inner: odd}}}) for key in DEPLOY for inner in ("order", "failure_action", "delay")]
-    shapes += [stack({"healthcheck": {key: odd}}) for key in ("test", "disable", "interval")]
-    shapes += [stack({"volumes": [{key: odd}]}) for key in ("type", "source", "target")]
-    shapes += [
-        stack(labels(on={"backupbot.backup": "true", key: odd})) for key in ("backupbot.backup.path", "backupbot.backup.x")
-    ]
-    for resolved in shapes:
-        for base in (None, resolved):
-            given = facts(resolved, base_resolved=base, files={"x": "1", "a": "1"}, base_files={"x": "2"})
+    declared = ("volumes", "configs", "secrets", "networks")
+    shapes += [{"services": {"app": service}, section: one} for section in declared for one in (odd, {"x": odd})]
+    shapes += [{"services": {"app": service}, "configs": {"x": {key: odd}}} for key in ("name", "file", "external")]
+    shapes += [{"services": {"app": service}, "secrets": {"x": {"external": odd, "name": odd}}}]
+    services = [{**service, key: odd} for key in SERVICE]
+    services += [{**service, "deploy": {key: odd}} for key in DEPLOY]
+    services += [{**service, "deploy": {key: {inner: odd}}} for key in DEPLOY for inner in ("order", "failure_action", "delay")]
+    services += [{**service, "healthcheck": {key: odd}} for key in ("test", "disable", "interval")]
+    services += [{**service, key: [odd]} for key in ("volumes", "ports", "configs", "secrets", "env_file")]
+    services += [{**service, "volumes": [{"target": "/x", key: odd}]} for key in ("type", "source", "target", "read_only")]
+    services += [{**service, "ports": [{"target": 1, key: odd}]} for key in ("target", "published", "mode")]
+    services += [{**service, "deploy": {"labels": {**on, key: odd}}} for key in ("backupbot.backup.path", "backupbot.backup.x")]
+    shapes += [{"services": {"app": one}} for one in services]
+    passed = 0
+    for shape in shapes:
+        try:
+            read = resolve([("compose.yml", json.dumps(shape))], {})
+        except RecipeProblem:
+            continue
+        passed += 1
+        for base in (None, read):
+            given = facts(read, base_resolved=base, files={"x": "1", "a": "1"}, base_files={"x": "2"})
             assert list(lint(given)) == [code for code, _ in RULES]
+        refusals(read, name=STACK, domain="x.test")
+        backup_plan(read)
+    assert passed, "or this would prove nothing"

@@ -11,9 +11,10 @@ from canonq.core.backup import backup_plan
 from canonq.core.compose import resolve
 from canonq.core.errors import WrongConfiguration
 from canonq.core.mounts import with_own
+from canonq.core.stack import Mount, Stack
 
 
-def stack(*entries: Any, **volumes: Any) -> dict[str, Any]:
+def stack(*entries: Any, **volumes: Any) -> Stack:
     body = {"services": {"app": {"image": "x:1", "volumes": list(entries)}}, "volumes": volumes}
     return resolve([("compose.yml", json.dumps(body))], {})
 
@@ -32,8 +33,8 @@ def stack(*entries: Any, **volumes: Any) -> dict[str, Any]:
 )
 def test_a_volume_that_is_somebody_elses_becomes_a_plain_one_and_is_told(declared: dict[str, Any]) -> None:
     own, notes = with_own(stack("media:/media", media=declared))
-    assert own["volumes"] == {"media": {}}
-    assert own["services"]["app"]["volumes"] == ["media:/media"]
+    assert own.written()["volumes"] == {"media": {}}
+    assert own.services["app"].mounts == (Mount("volume", "media", "/media"),)
     assert len(notes) == 1
     assert "the volume 'media' is" in notes[0]
 
@@ -53,14 +54,14 @@ def test_the_recipes_own_volumes_stay_as_they_are(declared: dict[str, Any]) -> N
 )
 def test_a_folder_of_the_host_becomes_a_volume_of_the_same_name_in_every_release(entry: Any) -> None:
     own, notes = with_own(stack("data:/data", entry, data={}))
-    kept, made = own["services"]["app"]["volumes"]
-    assert kept == "data:/data"
-    assert made == {"type": "volume", "source": made["source"], "target": "/media", "read_only": True}
-    assert made["source"].startswith("bind-srv-media-")
-    assert own["volumes"] == {"data": {}, made["source"]: {}}
+    kept, made = own.services["app"].mounts
+    assert kept == Mount("volume", "data", "/data")
+    assert made == Mount("volume", made.source, "/media", read_only=True)
+    assert made.source.startswith("bind-srv-media-")
+    assert own.written()["volumes"] == {"data": {}, made.source: {}}
     assert "'/srv/media'" in notes[0]
     again, _ = with_own(stack("/srv/media:/elsewhere"))
-    assert list(again["volumes"]) == [made["source"]]
+    assert list(again.volumes) == [made.source]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -9,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canonq.core.policy import refusals
+from canonq.core.stack import Stack, Unreadable, stack_of
 
 
-def stack(service: dict[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
-    return {"services": {"app": {"image": "x:1", **(service or {})}}, **sections}
+def stack(service: dict[str, Any] | None = None, **sections: Any) -> Stack:
+    return stack_of({"services": {"app": {"image": "x:1", **(service or {})}}, **sections})
 
 
-def denied(resolved: dict[str, Any], *allow: str) -> set[str]:
-    return {no.what for no in refusals(resolved, allow=allow, stack="s-1", domain="s-1.test")}
+def denied(resolved: Stack, *allow: str) -> set[str]:
+    return {no.what for no in refusals(resolved, allow=allow, name="s-1", domain="s-1.test")}
 
 
 @pytest.mark.parametrize(
@@ -33,8 +35,10 @@ def denied(resolved: dict[str, Any], *allow: str) -> set[str]:
         ({"volumes": ["/var/lib/../run/docker.sock/:/s"]}, {"bind:/var/run/docker.sock", "docker-socket"}),
         ({"volumes": ["//run/docker.sock:/s"]}, {"bind:/run/docker.sock", "docker-socket"}),
         ({"volumes": ["/:/host"]}, {"bind:/", "docker-socket"}),
-        ({"volumes": [{"type": "npipe", "source": "/run/docker.sock"}]}, {"bind:/run/docker.sock", "docker-socket"}),
-        ({"volumes": [7]}, {"unreadable"}),
+        ({"volumes": [{"type": "npipe", "source": "/run/docker.sock", "target": "/"}]},
+         {"bind:/run/docker.sock", "docker-socket"}),
+        ({"volumes": ["C:x/../../..:/host"]}, {"bind:C:x/../../.."}),
+        ({"volumes": ["nobody-declares-it:/x"]}, {"bind:nobody-declares-it"}),
         ({"network_mode": "host"}, {"network:host"}),
         ({"pid": "host"}, {"pid:host"}),
         ({"ipc": "host"}, {"ipc:host"}),
@@ -46,6 +50,7 @@ def denied(resolved: dict[str, Any], *allow: str) -> set[str]:
         ({"ports": ["8080:80"]}, {"port:8080"}),
         ({"ports": ["127.0.0.1:8080:80/tcp"]}, {"port:8080"}),
         ({"ports": [{"target": 80, "published": 25, "mode": "host"}]}, {"port:25"}),
+        ({"ports": ["3000-3001:80-81/udp"]}, {"port:3000", "port:3001"}),
         ({"credential_spec": {"file": "x"}}, {"credential-spec"}),
         ({"logging": {"driver": "gelf", "options": {"gelf-address": "udp://127.0.0.1:1"}}}, {"logging:gelf"}),
         ({"a_key_of_next_year": 1}, {"a-key-of-next-year"}),
@@ -119,6 +124,11 @@ def test_another_apps_router_cannot_be_taken_over() -> None:
 PATHS = st.text(st.sampled_from("/.~$abdock:"), max_size=30)
 
 
+def test_a_range_of_ports_is_allowed_by_the_word_for_it() -> None:
+    assert denied(stack({"ports": ["3000-3001:80-81"]}), "port:3000-3001") == set()
+    assert denied(stack({"ports": ["3000-3002:80-82"]}), "port:3000-3001") == {"port:3002"}
+
+
 @given(PATHS.filter(lambda path: path[:1] in ("/", ".", "~") and ":" not in path))
 def test_no_spelling_of_a_bind_passes(path: str) -> None:
     assert denied(stack({"volumes": [f"{path}:/x"]}))
@@ -130,6 +140,7 @@ def test_no_spelling_of_a_bind_passes(path: str) -> None:
         st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     )
 )
-def test_odd_shapes_never_break_it(odd: Any) -> None:
+def test_odd_shapes_are_refused_before_it_or_never_break_it(odd: Any) -> None:
     for key in ("volumes", "ports", "cap_add", "sysctls", "privileged", "network_mode"):
-        refusals(stack({key: odd}), stack="s-1", domain="s-1.test")
+        with contextlib.suppress(Unreadable):
+            refusals(stack({key: odd}), name="s-1", domain="s-1.test")

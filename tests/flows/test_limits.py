@@ -16,6 +16,7 @@ from canonq.core.convergence import Service, Task
 from canonq.core.deployable import Deployable, Identity
 from canonq.core.enrolment import Health, parse_enrolment
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
+from canonq.core.stack import stack_of
 from canonq.flows import backup, deployment
 from canonq.flows.backup import Backup
 from canonq.flows.deployment import await_answer
@@ -130,7 +131,7 @@ def waited(host: SlowHost, monkeypatch: pytest.MonkeyPatch, *, ends: float = 6, 
     world = cast(World, SimpleNamespace(engine=host, ingress=None))
     app = Deployment(identity, enrolment, Path(), Path(), Account())
     stack = Deployable("s", {}, {}, {}, {}, ())
-    prepared = Prepared(app, Filled(identity, "", {}, {}, {"services": {"app": {}}}, {}), stack, {})
+    prepared = Prepared(app, Filled(identity, "", {}, {}, stack_of({"services": {"app": {}}}), {}), stack, {})
     return await_answer(world, prepared, ends, deadline)
 
 

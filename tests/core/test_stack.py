@@ -1,0 +1,115 @@
+"""The one shape of a resolved stack: short forms are read once, as Docker reads them, and it is given the long ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from canonq.core.compose import resolve
+from canonq.core.deployable import Identity, deployable
+from canonq.core.errors import RecipeProblem
+from canonq.core.mounts import with_own
+from canonq.core.stack import Mount, Stack, stack_of
+
+WHO = Identity("i", "run", "r", "o", "r-1", "r.test", "1.0.0+1", "c")
+
+
+def read(*files: dict[str, Any]) -> Stack:
+    """A stack of a service `app` for each of the files, which lie over each other."""
+    volumes: dict[str, Any] = {"data": {}, "more": {}}
+    bodies = [{"services": {"app": {"image": "x:1", **file}}, "volumes": volumes} for file in files]
+    return resolve([(f"{number}.yml", json.dumps(body)) for number, body in enumerate(bodies)], {})
+
+
+@pytest.mark.parametrize(
+    ("short", "mount", "more"),
+    [
+        ("data:/a", Mount("volume", "data", "/a"), {}),
+        ("data:/a:ro", Mount("volume", "data", "/a", read_only=True), {}),
+        ("data:/a:rw,nocopy", Mount("volume", "data", "/a"), {"volume": {"nocopy": True}}),
+        ("data:/a:ro,z", Mount("volume", "data", "/a", read_only=True), {}),
+        ("/a", Mount("volume", "", "/a"), {}),
+        ("/srv:/a:rshared", Mount("bind", "/srv", "/a"), {"bind": {"propagation": "rshared"}}),
+        ("./x:/a", Mount("bind", "./x", "/a"), {}),
+        ("~/x:/a", Mount("bind", "~/x", "/a"), {}),
+        (r"\\.\pipe\x:/a", Mount("bind", r"\\.\pipe\x", "/a"), {}),
+        # After one letter Docker takes the colon for a drive's.
+        ("C:x/../../..:/host", Mount("bind", "C:x/../../..", "/host"), {}),
+        ("d:/a", Mount("volume", "", "d:/a"), {}),
+        ("d:/x:/a", Mount("bind", "d:/x", "/a"), {}),
+    ],
+)
+def test_a_mount_means_what_docker_takes_it_for_and_is_handed_on_in_the_long_form(
+    short: str, mount: Mount, more: dict[str, Any]
+) -> None:
+    service = read({"volumes": [short]}).services["app"]
+    assert service.mounts == (mount,)
+    (written,) = service.body["volumes"]
+    assert (written["type"], written.get("source", ""), written["target"]) == (mount.kind, mount.source, mount.target)
+    assert written.get("read_only", False) is mount.read_only
+    assert {key: written[key] for key in ("bind", "volume") if key in written} == more
+
+
+@pytest.mark.parametrize(
+    ("short", "ports"),
+    [
+        (80, [(80, None)]),
+        ("80/udp", [(80, None)]),
+        ("8080:80", [(80, 8080)]),
+        ("127.0.0.1:8080:80/tcp", [(80, 8080)]),
+        ("[::1]:8080:80", [(80, 8080)]),
+        (":80", [(80, None)]),
+        ("3000-3002", [(3000, None), (3001, None), (3002, None)]),
+        ("9000-9001:80-81", [(80, 9000), (81, 9001)]),
+        ("9000-9001:80", [(80, 9000), (80, 9001)]),
+    ],
+)
+def test_a_port_is_each_of_those_that_it_stands_for(short: Any, ports: list[tuple[int, int | None]]) -> None:
+    service = read({"ports": [short]}).services["app"]
+    assert [(port.target, port.published) for port in service.ports] == ports
+    assert all(item["protocol"] == ("udp" if "udp" in str(short) else "tcp") for item in service.body["ports"])
+
+
+@pytest.mark.parametrize(
+    ("key", "item", "said"),
+    [
+        ("volumes", "data::/a", "empty part"),
+        ("volumes", "data:/a:ro:x", "too many colons"),
+        ("volumes", "", "no mount"),
+        ("volumes", 7, "no mount"),
+        ("volumes", {"type": "volume", "source": "data"}, "no target"),
+        ("volumes", "unheard-of:/a", "'unheard-of', which nothing declares"),
+        ("volumes", {"type": "volume", "source": "/etc", "target": "/a"}, "'/etc', which nothing declares"),
+        ("volumes", "some/where:/a", "'some/where', which nothing declares"),
+        ("ports", "80:x", "no port"),
+        ("ports", "70000", "no port"),
+        ("ports", "example.org:80:80", "no port"),
+        ("ports", "1-2:3-5", "differ in length"),
+        ("ports", {"published": 1}, "no target"),
+        ("configs", {"target": "/a"}, "names no config"),
+        ("secrets", 7, "names no secret"),
+    ],
+)
+def test_what_docker_cannot_read_either_is_refused_with_its_place(key: str, item: Any, said: str) -> None:
+    with pytest.raises(RecipeProblem, match=f"0.yml:1 services.app.*{said}") as told:
+        read({key: [item]})
+    assert told.value.code == "compose-invalid"
+
+
+def test_an_overlay_means_a_mount_by_its_place_and_a_port_by_the_hosts_however_both_are_written() -> None:
+    over = {"volumes": [{"type": "volume", "source": "more", "target": "/a"}], "ports": [{"target": 81, "published": 8080}]}
+    service = read({"volumes": ["data:/a:ro", "data:/b"], "ports": ["8080:80", "9090:90"]}, over).services["app"]
+    assert service.mounts == (Mount("volume", "more", "/a"), Mount("volume", "data", "/b"))
+    assert [(port.target, port.published) for port in service.ports] == [(81, 8080), (90, 9090)]
+
+
+def test_what_was_judged_is_what_docker_is_given() -> None:
+    said = {"volumes": ["data:/a", "/srv/films:/films:ro", {"type": "tmpfs", "target": "/t"}], "ports": ["8080-8081:80"]}
+    judged, _ = with_own(read(said))
+    file = deployable(judged, WHO, {}, folder="/tree", volume_names={key: key for key in judged.volumes}).file
+    given = stack_of(file).services["app"]
+    assert (given.mounts, given.ports) == (judged.services["app"].mounts, judged.services["app"].ports)
+    assert all(isinstance(item, dict) for key in ("volumes", "ports") for item in file["services"]["app"][key])
+    assert stack_of(judged.written()) == judged, "written and read again it is the same"
