@@ -284,6 +284,12 @@ class Sweeps:
             log.error("Which sweep the task %s has opened is not known: %s", task, error)
             return None
 
+    def fence_at(self, sweep: str, recipe: str) -> int | None:
+        """The recipe's fence when a person named it in this sweep; None where that was not written down."""
+        fences = self.read(sweep).get("fences")
+        found = fences.get(recipe) if isinstance(fences, dict) else None
+        return found if isinstance(found, int) else None
+
     def is_awaited(self, sweep: str) -> bool:
         """Whether a person waits for the sweep's end."""
         return bool(self.read(sweep).get("awaited"))

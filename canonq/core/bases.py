@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from canonq.core.errors import BaseNotHealthy, CanonqError, HostProblem, WrongConfiguration
+from canonq.core.errors import BaseNotHealthy, CanonqError, HostProblem, RecipeProblem, WrongConfiguration
 from canonq.core.records import BaseFrom, Canonical
 from canonq.core.text import ended, shown
 from canonq.core.versions import NotARelease, Release, newest_older, parse, version_key
+from canonq.core.yamlfile import load_yaml
+
+#: A head that does not say which version it is comes after every release.
+HEAD = f"{'9' * 9}.0.0+head"
 
 #: How often a run steps back from a base that does not come up to the release before it.
 MOST_STEPS = 3
@@ -29,6 +34,29 @@ class Base:
 def as_tagged(canonical: Canonical | None, tags: Mapping[str, str]) -> Canonical | None:
     """A canonical with the commit that its tag names: records of older servers name merge commits that nobody has."""
     return canonical.model_copy(update={"commit": tags.get(canonical.version, canonical.commit)}) if canonical else None
+
+
+def named_version(compose: str | None) -> str:
+    """The version that a head calls itself in its label `coop-cloud.<stack>.version`, in a list or mapping; HEAD when in none."""
+    try:
+        services = load_yaml(compose or "", where="compose.yml").get("services")
+    except RecipeProblem:  # its own run will say so
+        return HEAD
+    bodies = services if isinstance(services, dict) else {}
+    ordered = sorted(bodies.items(), key=lambda item: item[0] != "app")
+    found = (
+        value for _, body in ordered for key, value in _labels(body) if key.startswith("coop-cloud.") and key.endswith(".version")
+    )
+    return next((value for value in found if isinstance(parse(value), Release)), HEAD)
+
+
+def _labels(body: Any) -> Iterator[tuple[str, str]]:
+    deploy = body.get("deploy") if isinstance(body, dict) else None
+    for labels in (holder.get("labels") for holder in (deploy, body) if isinstance(holder, dict)):
+        if isinstance(labels, dict):
+            yield from ((str(key), str(value)) for key, value in labels.items())
+        elif isinstance(labels, list):
+            yield from ((key, value) for key, _, value in (str(label).partition("=") for label in labels))
 
 
 def upgrade_base(pinned: str | None, canonical: Canonical | None, releases: tuple[Release, ...], version: str) -> Base:

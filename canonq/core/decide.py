@@ -10,7 +10,7 @@ from canonq.core.bases import as_tagged, upgrade_base
 from canonq.core.budget import Disk
 from canonq.core.enrolment import Enrolment
 from canonq.core.gate import gate
-from canonq.core.records import Canonical, Decision, Verdict
+from canonq.core.records import Canonical, Decision, RolledBack, Verdict
 from canonq.core.versions import (
     NotARelease,
     Release,
@@ -39,7 +39,12 @@ class Facts:
     reds: int = 0  #: red runs of the newest release's very commit with this enrolment
     hold_reds: int = 3  #: 0 never holds
     named: bool = False
+    named_at: int | None = None  #: the recipe's fence when a person did that; None: just now
     sweep: str | None = None
+
+    def is_named_since(self, back: RolledBack) -> bool:
+        """Whether a person named the recipe, and did so after a rollback: one that was named before is still under way."""
+        return self.named and (self.named_at is None or self.named_at >= back.fence)
 
 
 def decide(facts: Facts) -> Decision:
@@ -77,7 +82,7 @@ def decide(facts: Facts) -> Decision:
             **common,
         )
     back = facts.canonical.held(latest.tag, latest.commit) if facts.canonical else None
-    if back is not None and not facts.named:
+    if back is not None and not facts.is_named_since(back):
         return Decision(
             action="skip",
             reason="held-rollback",

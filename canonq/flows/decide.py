@@ -63,6 +63,7 @@ def gather(world: World, enrolment: Enrolment, tags: dict[str, str], *, sweep: s
         reds=world.runs.reds(recipe, commit, digest),
         hold_reds=world.settings.hold_reds,
         named=named,
+        named_at=world.sweeps.fence_at(sweep, recipe) if sweep else None,
         sweep=sweep,
     )
 

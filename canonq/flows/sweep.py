@@ -101,6 +101,8 @@ def open_sweep(
                 "started": world.stamp(),
                 "enrolled": wanted,
                 "named": named,
+                # A rollback after this is not undone by it, however late the recipe's turn comes.
+                "fences": {name: world.registry.newest_fence(name) for name in wanted if named and RECIPE_NAME.fullmatch(name)},
                 "awaited": awaited,
                 "checkout": str(world.checkout.root),
                 "revision": world.checkout.revision(),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from canonq.adapters.budget import Reservation
-from canonq.core.bases import Base, as_tagged, upgrade_base
+from canonq.core.bases import Base, as_tagged, named_version, upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, NoRoom, RecipeProblem, WrongUse
@@ -21,7 +21,7 @@ from canonq.core.ladder import TierResult, gaps, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.pulls import status_of
 from canonq.core.records import Canonical, Decision, Verdict
-from canonq.core.versions import Release, parse, read_tags
+from canonq.core.versions import Release, read_tags
 from canonq.flows.climb import Findings, Run, Target, Trees, climb, measure, run_lint, took
 from canonq.flows.decide import expected_disk
 from canonq.flows.deployment import let_go_of_images, tear_down
@@ -147,17 +147,8 @@ def _prove_ref(world: World, enrolment: Enrolment, ref: str, commit: str, record
     releases, _ = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)
     # What the head calls itself decides whether the canonical is older; a head that says nothing comes after everything.
     compose = world.repos.show(enrolment.recipe, commit, "compose.yml")
-    base = _base(enrolment, record, releases, _named_version(compose, releases))
+    base = _base(enrolment, record, releases, named_version(compose))
     return prove(world, enrolment, replace(_from_base(named, commit, base, enrolment, record), ref=ref), Order())
-
-
-def _named_version(compose: str | None, releases: tuple[Release, ...]) -> str:
-    for line in (compose or "").splitlines():
-        _, found, text = line.partition(".version=")
-        named = text.strip().strip("\"'")
-        if found and isinstance(parse(named), Release):
-            return named
-    return f"{'9' * 9}.0.0+head"
 
 
 def _base(enrolment: Enrolment, record: Canonical | None, releases: tuple[Release, ...], version: str) -> Base:

@@ -115,6 +115,16 @@ def test_folders_of_fixtures_are_not_enrolled(tests: Path, name: str) -> None:
     assert (found.names, found.broken) == (["site"], {})
 
 
+@pytest.mark.parametrize(("name", "enrolled"), [("_generic", False), (".cache", False), ("concurrency", True),
+                                               ("regression", True), ("site-bad", True)])  # fmt: skip
+def test_a_recipe_toml_enrols_whatever_the_folder_is_called_unless_no_recipe_can_be_called_so(
+    tests: Path, name: str, enrolled: bool
+) -> None:
+    enrol(tests, name, "")
+    found = checkout(tests).enrolled()
+    assert (found.names, found.broken) == (sorted(["site", *([name] if enrolled else [])]), {})
+
+
 def test_nobody_but_switched_off_recipes_is_hollow(tests: Path) -> None:
     (tests / "site" / "recipe.toml").write_text(f"{TOML}enrolled = false\n")
     with pytest.raises(HollowSweep, match="1 with enrolled = false"):

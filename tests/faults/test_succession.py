@@ -21,14 +21,17 @@ from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.snapshots import problem_of
 from canonq.core.errors import CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Again
+from canonq.core.records import Synced
 from canonq.flows import janitor as janitor_flow
 from canonq.flows import promote as promote_flow
 from canonq.flows import rollback as rollback_flow
+from canonq.flows.decide import decide_recipe
 from canonq.flows.promote import promote
 from canonq.flows.restore import restore
 from canonq.flows.rollback import choose
 from canonq.flows.room import tidy
 from canonq.flows.status import status, verify
+from canonq.flows.sweep import open_sweep
 from canonq.flows.test import test_decided as proven_by
 from canonq.flows.world import World
 from tests.fakes import LINEAGE, FakeEngine
@@ -163,6 +166,19 @@ def test_a_run_that_was_under_way_promotes_nothing_that_was_rolled_back_since(sc
     scenario.released = 1
     assert scenario.prove() == B, "asked for after the rollback"
     assert scenario.promote().outcome == "promoted"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_only_a_sweep_that_was_asked_for_after_a_rollback_releases_what_was_rolled_back(when: str, scenario: Scenario) -> None:
+    scenario.release_only(A, B)
+    if when == "after":
+        scenario.go_back()
+    sweep = open_sweep(scenario.world(), [RECIPE]).sweep
+    if when == "before":
+        scenario.go_back()
+    synced = Synced(recipe=RECIPE, sweep=sweep, named=True, branch="main", head=None, tags=2, latest=B, changed=False)
+    decision = decide_recipe(scenario.world(), synced)
+    assert (decision.action, decision.reason) == (("skip", "held-rollback") if when == "before" else ("run", "new-version"))
 
 
 def test_the_gate_is_asked_again_under_the_lock(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
 from canonq.core.errors import RecordUnreadable
 from canonq.core.gate import Again
 from canonq.core.records import Canonical, Decision, Snapshot, Synced, Verdict
+from canonq.core.retention import generation_of
 from canonq.flows.decide import decide_recipe
 from canonq.flows.promote import promote
 from canonq.flows.restore import remove, restore
@@ -353,6 +354,11 @@ class House:
             raise Broken(said)
 
     def _promoted(self, move: str, record: Canonical, name: str) -> None:
+        came_from = _name_of(record.previous or {})
+        if came_from != self.present:
+            told = f"4 the one before is the one before: {record.version} came from {came_from}, after {move}"
+            self._hold("rollback" in move and came_from in self.versions, told)
+            self._gone_back(str(came_from))  # within the move, and before it was promoted
         now, before = record.version, self.version
         green = [line.split()[0] for line in (self.root / "green").read_text().splitlines() if line.split()[1] == now]
         self._hold(record.run in green, f"5.2 green before canonical: {now} has no green run {record.run}, after {move}")
@@ -444,6 +450,11 @@ class House:
         self.night()
         told = summary(self.world(), max(self.closed, default=""))["outcomes"] if self.closed else []
         self._hold(self.version == version(self.released), f"2 a new release is proven and promoted: {told}")
+
+
+def _name_of(previous: dict[str, Any]) -> str | None:
+    snapshot = previous.get("snapshot")
+    return generation_of(snapshot["path"]) if isinstance(snapshot, dict) else None
 
 
 def _problem_of(kept: Snapshot) -> str | None:

@@ -35,6 +35,28 @@ def test_nothing_is_broken_by_random_orders_of_what_may_happen(search: Search) -
     assert found.moves >= 60
 
 
+#: What the search has found in times before, each a few lines: the next one finds these at once.
+FOUND = {
+    "a sweep that waited is no word for what was rolled back since": [
+        "night 0", "release 0", "night 0", "sweep 1", "rollback 0", "night 0",
+    ],
+    "a lock file that is removed lets nobody in beside the writer": [
+        "prove 0", "promote 0", "release 0", "prove 0", "night 0 beside 246 lose_locks+rollback",
+    ],
+    "a lost mark of one that others came from costs it nothing": [
+        "night 0", "release 0", "night 0", "spoil_record 0", "rollback 0", "spoil_kept 2",
+    ],
+    "one made anew and left pushes out nobody": [
+        "night 0", "release 0", "night 0", "again 0", "rollback 1", "release 0", "night 0",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("moves", FOUND.values(), ids=list(FOUND))
+def test_what_was_found_is_mended(search: Search, moves: list[str]) -> None:
+    assert search.broken_by([Move.read(line) for line in moves]) is None
+
+
 def by_the_clock(present: str | None, found: Sequence[Generation], keep: int) -> Retention:
     """The newest by their dates are kept: what a clock that was ahead has made pushes out what came after."""
     dated = sorted(found, key=lambda one: str(one.record.promoted_at) if one.record else "")
