@@ -17,12 +17,12 @@ from pathlib import Path
 from canonq.adapters.asking import ask
 from canonq.adapters.programs import plain_environment, run
 from canonq.adapters.stopping import check_stop
+from canonq.core.assembly import SAMPLE, TEST_OVERLAY, ReadFile, app_env, assemble
 from canonq.core.blame import unknown, worst
-from canonq.core.compose import resolve, unset
 from canonq.core.convergence import NO_TASK, Convergence, deaths, judge
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Deployable, Identity, deployable
 from canonq.core.enrolment import SecretSource
-from canonq.core.envfile import SecretRule, generate_secret, parse_env, parse_exports, render_env, secret_rules
+from canonq.core.envfile import SecretRule, generate_secret, parse_env, render_env, secret_rules
 from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
 from canonq.core.images import image_name
 from canonq.core.mounts import with_own
@@ -30,13 +30,11 @@ from canonq.core.outages import not_asked
 from canonq.core.policy import SHARED_NETWORK, refusals
 from canonq.core.stack import Service, Stack
 from canonq.core.text import did_you_mean, ended, ending, shown
-from canonq.core.yamlfile import load_yaml
 from canonq.flows.secrecy import ENV
 from canonq.flows.stages import Account, Brought, Deployment, Filled, Prepared, Running, owned_by
 from canonq.flows.world import World
 from canonq.ports import Answer
 
-TEST_OVERLAY = "compose.canonq.yml"
 INSTALL_STEPS = "install_steps.sh"
 RESOLVED, IMAGES = "resolved.json", "images.json"  #: in a deployment's scratch folder: what was deployed, and with which digests
 _LOOK_EVERY = 0.1  #: seconds between two looks at a stack in which something happens
@@ -138,7 +136,7 @@ def look_ahead(world: World, deployment: Deployment) -> tuple[Filled, tuple[str,
     """
     steps = (world.checkout.folder(deployment.identity.recipe) / INSTALL_STEPS).is_file()
     try:
-        sample = _read(deployment.tree / ".env.sample")
+        sample = _read(deployment.tree / SAMPLE)
         filled, stack = _fitted(world, deployment, sample, build_env(sample, deployment))
         make_secrets(deployment, stack, secret_rules(sample, filled.env))
     except (RecipeProblem, WrongConfiguration) as error:
@@ -188,7 +186,7 @@ def _ask_whose(world: World, prepared: Prepared) -> None:
 def prepare(world: World, deployment: Deployment, deadline: float) -> Prepared:
     """Build env, overlays, secrets and the resolved stack of the tree, without touching Docker."""
     account = deployment.account
-    sample = _read(deployment.tree / ".env.sample")
+    sample = _read(deployment.tree / SAMPLE)
     env = build_env(sample, deployment)
     env_file = deployment.work / ENV
     _write_private(env_file, render_env(env))
@@ -211,7 +209,7 @@ def prepare(world: World, deployment: Deployment, deadline: float) -> Prepared:
 
 def read_files(world: World, deployment: Deployment) -> Filled:
     """Fill a tree's files in, to be looked at and not to be deployed; what is wrong with them is told as for a deployment."""
-    sample = _read(deployment.tree / ".env.sample")
+    sample = _read(deployment.tree / SAMPLE)
     return _fitted(world, deployment, sample, build_env(sample, deployment))[0]
 
 
@@ -259,14 +257,20 @@ def _is_the_enrolments(deployment: Deployment, sample: str, folder: Path) -> boo
 
 
 def _filled(deployment: Deployment, sample: str, env: Mapping[str, str], overlay: Path | None) -> Filled:
-    """Read, merge and fill in the compose files that the env names, and the enrolment's overlay."""
-    exports = parse_exports(_read(deployment.tree / "abra.sh"), env)
-    whole = {**env, **exports}
-    files = _compose_files(deployment.tree, whole.get("COMPOSE_FILE") or "compose.yml")
-    files += _test_overlay(overlay, files) if overlay else []
-    resolved = resolve(files, whole)
-    hashes = _hashes(deployment.tree, resolved)
-    return Filled(deployment.identity, sample, env, exports, resolved, hashes, unset=tuple(unset(files, whole)))
+    """The files of the tree put together, with the enrolment's overlay."""
+    made = assemble(_files_of(deployment.tree), env, _read(overlay) if overlay is not None and overlay.is_file() else None)
+    hashes = _hashes(deployment.tree, made.stack)
+    return Filled(deployment.identity, sample, made.env, made.exports, made.stack, hashes, unset=made.unset)
+
+
+def _files_of(tree: Path) -> ReadFile:
+    """Reads files of a tree; what leads out of it is not there."""
+
+    def read(name: str) -> str | None:
+        path = (tree / name).resolve()
+        return _read(path) if path.is_relative_to(tree.resolve()) and path.is_file() else None
+
+    return read
 
 
 def _hashes(tree: Path, stack: Stack) -> dict[str, str]:
@@ -331,11 +335,11 @@ def _ask_policy(deployment: Deployment, filled: Filled) -> None:
 
 
 def build_env(sample: str, deployment: Deployment) -> dict[str, str]:
-    """The app's `.env`: the sample, with what canonq sets and then the enrolment's [env] on top."""
+    """The app's `.env`, which is noted for its masks."""
     identity = deployment.identity
-    given = {"DOMAIN": identity.domain, "STACK_NAME": identity.stack, "LETS_ENCRYPT_ENV": "", **deployment.beside}
     named = f"{identity.recipe}:{identity.version}"
-    env = parse_env(sample, given, forced={"TYPE": named, "RECIPE": named, **deployment.enrolment.env})
+    own, beside = deployment.enrolment.env, deployment.beside
+    env = app_env(sample, named=named, domain=identity.domain, stack=identity.stack, beside=beside, own=own)
     deployment.account.secrecy.env(env)
     return env
 
@@ -416,38 +420,6 @@ def _install_steps(script: Path, deployment: Deployment, app_env: Mapping[str, s
             mend="correct the script; its output is in the run's folder.",
             code="install-steps-failed",
         )
-
-
-def _compose_files(tree: Path, listed: str) -> list[tuple[str, str]]:
-    files = []
-    for name in filter(None, listed.split(":")):
-        path = (tree / name).resolve()
-        if not path.is_relative_to(tree.resolve()):
-            raise RecipeProblem(f"COMPOSE_FILE names {shown(name)}, outside the recipe.", code="path-outside-recipe")
-        if not path.is_file():
-            raise RecipeProblem(
-                f"COMPOSE_FILE names {shown(name)}, which this version of the recipe does not have.",
-                mend="name files that this version has, in .env.sample or under [env].",
-                code="compose-missing",
-            )
-        files.append((name, _read(path)))
-    return files
-
-
-def _test_overlay(path: Path, files: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The enrolment's overlay; environmental only: an image in it would mean testing something else."""
-    if not path.is_file():
-        return []
-    text = _read(path)
-    there = {service for name, body in files for service in load_yaml(body, where=name).get("services") or {}}
-    for service, body in (load_yaml(text, where=str(path)).get("services") or {}).items():
-        if service in there and isinstance(body, dict) and {"image", "build"} & set(body):
-            raise WrongConfiguration(
-                f"{path} replaces the image of '{service}', so the release's own would not be tested.",
-                mend="take `image` out of the overlay.",
-                code="overlay-replaces-image",
-            )
-    return [(TEST_OVERLAY, text)]
 
 
 def await_answer(world: World, prepared: Prepared, ends: float, deadline: float) -> Answer:

@@ -11,14 +11,13 @@ from canonq.adapters.catalogue import read_catalogue
 from canonq.adapters.checkout import ENROLMENT_FILE
 from canonq.adapters.files import told, write_durably
 from canonq.core.addresses import address
+from canonq.core.assembly import SAMPLE, app_env, assemble
 from canonq.core.catalogue import Entry, find
-from canonq.core.compose import resolve
 from canonq.core.enrolment import parse_enrolment
-from canonq.core.envfile import parse_env, parse_exports, secret_rules
+from canonq.core.envfile import secret_rules
 from canonq.core.errors import RecipeProblem, WrongUse
 from canonq.core.inspect import Inspected, enrolment_text, inspect
 from canonq.core.names import recipe_name
-from canonq.core.text import shown
 from canonq.core.versions import Release, read_tags
 from canonq.flows.janitor import NEW
 from canonq.flows.world import World
@@ -82,18 +81,12 @@ def _scratch(world: World) -> Path:
 
 
 def _inspected(repos: Repos, name: str, release: Release) -> Inspected:
-    sample = repos.show(name, release.commit, ".env.sample") or ""
-    given = {"DOMAIN": "enrol.example.org", "STACK_NAME": _STACK, "LETS_ENCRYPT_ENV": ""}
-    named = f"{name}:{release.tag}"
-    env = parse_env(sample, given, forced={"TYPE": named, "RECIPE": named})
-    both = {**env, **parse_exports(repos.show(name, release.commit, "abra.sh") or "", env)}
-    files = []
-    for file in filter(None, (both.get("COMPOSE_FILE") or "compose.yml").split(":")):
-        text = repos.show(name, release.commit, file)
-        if text is None:
-            raise RecipeProblem(f"COMPOSE_FILE names {shown(file)}, which is not there.", code="compose-missing")
-        files.append((file, text))
-    return inspect(resolve(files, both), secret_rules(sample, env), env, name=_STACK)
+    def read(path: str) -> str | None:
+        return repos.show(name, release.commit, path)
+
+    sample = read(SAMPLE) or ""
+    made = assemble(read, app_env(sample, named=f"{name}:{release.tag}", domain="enrol.example.org", stack=_STACK))
+    return inspect(made.stack, secret_rules(sample, made.env), made.env, name=_STACK)
 
 
 def _told(found: Inspected) -> dict[str, Any]:

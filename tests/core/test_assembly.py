@@ -1,0 +1,72 @@
+"""The one assembly of env, exports and compose files: what a run deploys and what `canonq enrol` looks into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from canonq.core.assembly import Assembled, app_env, assemble
+from canonq.core.errors import RecipeProblem, WrongConfiguration
+
+FILES = {
+    ".env.sample": "TYPE=site\nDOMAIN=site.example.com\nCOMPOSE_FILE=compose.yml:compose.mail.yml\nMAIL_HOST=\n",
+    "abra.sh": "export CONF_VERSION=v3\nexport MAIL_HOST=from-abra\n",
+    "compose.yml": "services: {app: {image: 'x:1', environment: [DOMAIN], volumes: ['data:/data']}}\nvolumes: {data: {}}\n",
+    "compose.mail.yml": "services: {app: {environment: {CONF: '${CONF_VERSION}', HOST: '${MAIL_HOST}', NONE: '${MAIL_HSOT}'}}}\n",
+}
+
+
+def put_together(files: Mapping[str, str], overlay: str | None = None, own: Mapping[str, str] | None = None) -> Assembled:
+    env = app_env(files[".env.sample"], named="site:1.0.0+1", domain="s.test", stack="site-1", own=own or {})
+    return assemble(files.get, env, overlay)
+
+
+def test_the_sample_the_exports_and_all_compose_files_come_together() -> None:
+    made = put_together(FILES)
+    environment = made.stack.services["app"].body["environment"]
+    assert environment == {"DOMAIN": None, "CONF": "v3", "HOST": "from-abra", "NONE": ""}
+    assert (made.env["DOMAIN"], made.env["TYPE"], made.env["STACK_NAME"]) == ("s.test", "site:1.0.0+1", "site-1")
+    assert made.variables["CONF_VERSION"] == "v3"
+    (told,) = made.unset
+    assert "compose.mail.yml" in told
+    assert "did you mean MAIL_HOST?" in told.replace("'", "")
+
+
+def test_the_enrolments_env_wins_and_its_overlay_lies_over_all() -> None:
+    made = put_together(FILES, "services: {app: {volumes: ['other:/data']}}\nvolumes: {other: {}}\n", {"DOMAIN": "mine.test"})
+    assert made.env["DOMAIN"] == "mine.test"
+    assert made.stack.services["app"].volumes == {"other"}
+
+
+@pytest.mark.parametrize("listed", ["../elsewhere.yml", "/etc/passwd", "a/../../x.yml", ".."])
+def test_a_compose_file_outside_the_recipe_is_not_read(listed: str) -> None:
+    asked: list[str] = []
+
+    def read(name: str) -> str | None:
+        asked.append(name)
+        return FILES.get(name)
+
+    with pytest.raises(RecipeProblem) as told:
+        assemble(read, app_env(f"COMPOSE_FILE={listed}\n", named="site:1", domain="s.test", stack="site-1"))
+    assert told.value.code == "path-outside-recipe"
+    assert asked == ["abra.sh"]
+
+
+@pytest.mark.parametrize("listed", ["compose.yml:gone.yml", "..elsewhere.yml", "a\\0b"])
+def test_a_compose_file_that_is_not_there_is_named(listed: str) -> None:
+    with pytest.raises(RecipeProblem, match=r"COMPOSE_FILE names .*does not have") as told:
+        put_together({**FILES, ".env.sample": f"COMPOSE_FILE={listed}\n"})
+    assert told.value.code == "compose-missing"
+
+
+def test_a_compose_file_may_be_named_in_any_spelling_of_its_path() -> None:
+    made = put_together({**FILES, ".env.sample": "COMPOSE_FILE=./compose.yml:x/../compose.mail.yml\n"})
+    assert set(made.stack.services) == {"app"}
+
+
+def test_an_overlay_that_replaces_the_image_under_test_is_refused() -> None:
+    with pytest.raises(WrongConfiguration, match="replaces the image of 'app'") as told:
+        put_together(FILES, "services: {app: {image: 'mine:1'}}\n")
+    assert told.value.code == "overlay-replaces-image"
+    assert set(put_together(FILES, "services: {mail: {image: 'mail:1'}}\n").stack.services) == {"app", "mail"}
