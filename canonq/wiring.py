@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from canonq.adapters.budget import Budget, PulledImages
 from canonq.adapters.checkout import Checkout
 from canonq.adapters.disks import file_systems
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.files import not_readable, told, write_durably
-from canonq.adapters.forge import HttpForge
 from canonq.adapters.git import GitRepos
 from canonq.adapters.gitprogram import GitLimits, GitProgram
 from canonq.adapters.host import Host
-from canonq.adapters.ingress import HttpIngress
 from canonq.adapters.locks import RedisLocks, redis_client
 from canonq.adapters.mirror import Mirrors
 from canonq.adapters.registry import Registry
@@ -25,7 +25,11 @@ from canonq.adapters.state import NO_INSTANCE, instance_of
 from canonq.core.budget import FileSystem, Kind
 from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration
 from canonq.flows.world import World
+from canonq.ports import Forge, Ingress
 from canonq.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    import redis
 
 
 def live(settings: Settings | None = None) -> World:
@@ -64,12 +68,9 @@ def checking(settings: Settings) -> World:
 
 def _world(settings: Settings, state: Path, instance: str) -> World:
     engine = SwarmEngine(settings.containerd_root)
-    # Without a Redis there is nothing to lock with; what needs a lock says so when it tries.
-    url = settings.broker_url() or "redis://127.0.0.1:6379/0"
-    try:
-        client = redis_client(url)
-    except ValueError as error:
-        raise WrongConfiguration(f"CANONQ_REDIS_URL cannot be used: {error}.", mend="write redis://host:port/0.") from error
+    client = functools.partial(_redis, settings)
+    if settings.broker_url() is not None:
+        client()  # an address that cannot be one is told at once
     registry = Registry(state / "warm")
     repos = GitRepos(state / "repos", GitProgram(_git_limits(settings)))
     return World(
@@ -85,10 +86,19 @@ def _world(settings: Settings, state: Path, instance: str) -> World:
         sweeps=Sweeps(state / "sweeps"),
         host=Host(state / "locks"),
         instance=instance,
-        ingress=HttpIngress(settings.ingress) if settings.ingress else None,
+        ingress=_ingress(settings),
         budget=Budget(state / "locks" / "disk", lambda: _disks(state, engine), settings.disk_floor),
         pulled=PulledImages(state / "images"),
     )
+
+
+def _redis(settings: Settings) -> redis.Redis:
+    # Without a Redis there is nothing to lock with; what needs a lock says so when it tries.
+    url = settings.broker_url() or "redis://127.0.0.1:6379/0"
+    try:
+        return redis_client(url)
+    except ValueError as error:
+        raise WrongConfiguration(f"CANONQ_REDIS_URL cannot be used: {error}.", mend="write redis://host:port/0.") from error
 
 
 def _git_limits(settings: Settings) -> GitLimits:
@@ -104,10 +114,20 @@ def _git_limits(settings: Settings) -> GitLimits:
     )
 
 
-def _forge(settings: Settings) -> HttpForge | None:
+def _forge(settings: Settings) -> Forge | None:
     if (forge := settings.forge) is None:
         return None
+    from canonq.adapters.forge import HttpForge  # with an HTTP client, which only who has a forge needs
+
     return HttpForge(forge.url, forge.token_file, ca_file=forge.ca_file, total=forge.timeout, dry_run=forge.dry_run)
+
+
+def _ingress(settings: Settings) -> Ingress | None:
+    if settings.ingress is None:
+        return None
+    from canonq.adapters.ingress import HttpIngress  # the same
+
+    return HttpIngress(settings.ingress)
 
 
 def _disks(state: Path, engine: SwarmEngine) -> list[FileSystem]:

@@ -9,16 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import docker
-import docker.errors
-import docker.types
-import requests
+from typing import TYPE_CHECKING, Any
 
 from canonq.adapters import markerfile, netns, registries
 from canonq.adapters.disks import roots
 from canonq.adapters.dockertarget import chosen
+from canonq.adapters.lazily import lazily
 from canonq.adapters.programs import plain_environment, read, run
 from canonq.adapters.stopping import check_stop
 from canonq.core.blame import deploy_problem
@@ -31,6 +27,14 @@ from canonq.core.images import digest_of, image_name, is_known_as
 from canonq.core.pulling import WORTH_ASKING, meaning
 from canonq.core.text import ending
 from canonq.ports import Answer, Ended, Roots, Versions
+
+if TYPE_CHECKING:
+    import docker
+    import docker.errors
+    import docker.types
+    import requests
+else:
+    docker, requests = lazily("docker"), lazily("requests")
 
 NAMESPACE = "com.docker.stack.namespace"
 _NOBODY = "nobody-at-all"

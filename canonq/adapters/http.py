@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 import time
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
-import requests
+from canonq.adapters.lazily import lazily
+
+if TYPE_CHECKING:
+    import requests
+else:
+    requests = lazily("requests")
 
 
 def read_within(answer: requests.Response, *, ends: float, largest: int) -> bytes:

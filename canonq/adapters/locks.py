@@ -7,22 +7,27 @@ lost its memory, or a holder that wakes up late, cannot make two writers (docs/r
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-
-import redis
-from redis.exceptions import LockError, LockNotOwnedError, RedisError
-from redis.lock import Lock
+from typing import TYPE_CHECKING, Any
 
 from canonq.adapters.files import is_held, told, try_lock, write_durably
+from canonq.adapters.lazily import lazily
 from canonq.core.errors import HostProblem, LockLost
 from canonq.core.names import recipe_name
 from canonq.ports import Lane
+
+if TYPE_CHECKING:
+    import redis
+    import redis.exceptions
+    import redis.lock
+else:
+    redis = lazily("redis")
 
 
 def redis_client(url: str) -> redis.Redis:
@@ -57,7 +62,7 @@ class RedisLocks:
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Callable[[], redis.Redis],
         warm: Path,
         *,
         instance: str,
@@ -66,13 +71,17 @@ class RedisLocks:
         clock: Callable[[], float] = time.monotonic,
         newest: Callable[[str], int] = lambda _: 0,
     ) -> None:
-        self._redis = client
+        self._connect = client
         self._warm = warm
         self._instance = instance
         self._lease = lease  #: seconds
         self._renew_every = renew_every or lease / 3  #: seconds
         self._clock = clock
         self._newest = newest  #: the highest fence that a recipe's records have
+
+    @functools.cached_property
+    def _redis(self) -> redis.Redis:
+        return self._connect()
 
     @contextlib.contextmanager
     def hold(self, recipe: str, holder: str, lane: Lane = "registry") -> Iterator[HeldRecipe | None]:
@@ -93,11 +102,11 @@ class RedisLocks:
                 with self._held(recipe, lane, lock, folder / f"{lane}.fence") as held:
                     yield held
             finally:
-                with contextlib.suppress(LockError, RedisError):
+                with contextlib.suppress(redis.exceptions.LockError, redis.exceptions.RedisError):
                     lock.release()
 
     @contextlib.contextmanager
-    def _held(self, recipe: str, lane: Lane, lock: Lock, fence_file: Path) -> Iterator[HeldRecipe]:
+    def _held(self, recipe: str, lane: Lane, lock: redis.lock.Lock, fence_file: Path) -> Iterator[HeldRecipe]:
         newest = self._newest(recipe) if lane == "registry" else 0
         held = HeldRecipe(recipe, self._next_fence(_key(lane, recipe), fence_file, newest), fence_file)
         over = threading.Event()
@@ -125,7 +134,7 @@ class RedisLocks:
             tokens = [self._redis.get(_key(lane, recipe)) for lane in ("registry", "run")]
         return next((_read_token(token) for token in tokens if token), None)
 
-    def _try_redis(self, key: str, holder: str) -> Lock | None:
+    def _try_redis(self, key: str, holder: str) -> redis.lock.Lock | None:
         token = json.dumps(
             {
                 "holder": holder,
@@ -135,16 +144,16 @@ class RedisLocks:
                 "id": os.urandom(4).hex(),
             }
         )
-        lock = Lock(self._redis, key, timeout=self._lease, thread_local=False)
+        lock = redis.lock.Lock(self._redis, key, timeout=self._lease, thread_local=False)
         with _away():
             if lock.acquire(blocking=False, token=token):
                 return lock
             old = self._redis.get(key)
             # The file lock was free, so a holder with this very state folder is dead: its lease need not run out.
             if (_read_token(old) or {}).get("instance") == self._instance:
-                dead = Lock(self._redis, key, thread_local=False)
+                dead = redis.lock.Lock(self._redis, key, thread_local=False)
                 dead.local.token = old
-                with contextlib.suppress(LockNotOwnedError):
+                with contextlib.suppress(redis.exceptions.LockNotOwnedError):
                     dead.release()
                 if lock.acquire(blocking=False, token=token):
                     return lock
@@ -160,17 +169,17 @@ class RedisLocks:
         write_durably(fence_file, str(fence).encode())
         return fence
 
-    def _renew(self, lock: Lock, held: HeldRecipe, over: threading.Event) -> None:
+    def _renew(self, lock: redis.lock.Lock, held: HeldRecipe, over: threading.Event) -> None:
         good_until = self._clock() + self._lease
         while not over.wait(self._renew_every):
             try:
                 now = self._clock()
                 lock.reacquire()
                 good_until = now + self._lease
-            except LockError:
+            except redis.exceptions.LockError:
                 held.lose()
                 return
-            except RedisError:
+            except redis.exceptions.RedisError:
                 # Redis is away. The lease is ours until it runs out, less a margin to stop in.
                 if self._clock() > good_until - self._lease / 3:
                     held.lose()
@@ -211,9 +220,9 @@ def _read_token(token: Any) -> dict[str, Any] | None:
 def _away() -> Iterator[None]:
     try:
         yield
-    except LockError:
+    except redis.exceptions.LockError:
         raise
-    except RedisError as error:
+    except redis.exceptions.RedisError as error:
         raise HostProblem(
             f"Redis does not answer: {error}.", mend="start Redis, or correct CANONQ_REDIS_URL.", code="redis-unreachable"
         ) from error

@@ -80,8 +80,9 @@ def _row(world: World, name: str, running: list[str], *, everything: bool) -> di
         keys = {"run", "verdict", "version", "level", "reason", "detail", "ts", "seconds", "base", "fault", "directory"}
         last = verdicts[-1].model_dump(mode="json", include=keys)
         row["last_run"] = {"id": last.pop("run"), **last}
-    with contextlib.suppress(HostProblem):  # no Redis: nobody can hold anything
-        row["held_by"] = world.locks.holder(name)
+    if any(world.locks.is_held(name, lane) for lane in ("registry", "run")):
+        with contextlib.suppress(HostProblem):  # Redis is away, and who it is is not known
+            row["held_by"] = world.locks.holder(name)
     row["running"] = [run for run in running if recipe_in(run) == name]
     steps = [journal["step"] for run in row["running"] if (journal := promotion_in(world.work / run)).get("recipe") == name]
     row["promoting"] = steps[0] if steps else None

@@ -27,7 +27,7 @@ from pathlib import Path
 from canonq.adapters.locks import RedisLocks, redis_client
 
 url, warm, instance, lease = sys.argv[1:]
-with RedisLocks(redis_client(url), Path(warm), instance=instance, lease=float(lease)).hold("site", "the dead") as held:
+with RedisLocks(lambda: redis_client(url), Path(warm), instance=instance, lease=float(lease)).hold("site", "the dead") as held:
     print("held" if held else "busy", flush=True)
     time.sleep(3600)
 """
@@ -59,7 +59,7 @@ def locks(
     renew_every: float = OFTEN,
     clock: Callable[[], float] = time.monotonic,
 ) -> RedisLocks:
-    return RedisLocks(client, warm, instance=instance, lease=600.0, renew_every=renew_every, clock=clock)
+    return RedisLocks(lambda: client, warm, instance=instance, lease=600.0, renew_every=renew_every, clock=clock)
 
 
 def eventually(true: Callable[[], bool]) -> bool:

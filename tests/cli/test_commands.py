@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +30,33 @@ finally:
 """
 
 
+#: Modules that were really imported: one that waits to be looked into is of another class.
+LOADED = """
+import sys
+from types import ModuleType
+
+
+def loaded():
+    return [name for name, module in sys.modules.items() if type(module) is ModuleType]
+
+
+"""
+
+
 def test_the_list_imports_no_celery_docker_git_redis_or_pydantic() -> None:
     told = subprocess.run([sys.executable, "-c", LIST_AND_MODULES], capture_output=True, text=True, check=True).stdout
     assert "doctor" in told
     assert not {"celery", "docker", "git", "redis", "pydantic"} & set(told.splitlines()[-1].split())
+
+
+def test_status_imports_no_celery_docker_redis_or_http_client(tmp_path: Path) -> None:
+    folder = tmp_path / "checkout" / "tests" / "site"
+    folder.mkdir(parents=True)
+    (folder / "recipe.toml").write_text('upstream = "/nowhere"\n')
+    settings = {"CANONQ_REPO": str(tmp_path / "checkout"), "CANONQ_STATE": str(tmp_path / "state")}
+    asked = LIST_AND_MODULES.replace('"--help"', '"status"').replace("*sys.modules", "*loaded()").replace("import sys\n", LOADED)
+    told = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, env=os.environ | settings, check=True
+    ).stdout
+    assert "site" in told
+    assert not {"celery", "docker", "redis", "requests"} & set(told.splitlines()[-1].split())
