@@ -193,6 +193,7 @@ class Answer:
     ok: bool
     detail: str  #: status and beginning of the body, or why there was none
     reached: bool = True  #: whether anything answered at all
+    status: int = 0  #: of an answer over HTTP
 
 
 @dataclass(frozen=True)

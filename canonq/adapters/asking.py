@@ -20,7 +20,7 @@ def ask(engine: Engine, ingress: Ingress | None, stack: str, health: Health, dom
     answer = judged(health, status, body)
     if answer.ok and (status, body) == _answer_for_nobody(ingress, health, domain, timeout):
         return Answer(False, f"{domain}{health.path} answered {status}, as the ingress does for a domain that nobody has")
-    return Answer(answer.ok, f"through the ingress, {domain}{answer.detail}", answer.reached)
+    return Answer(answer.ok, f"through the ingress, {domain}{answer.detail}", answer.reached, answer.status)
 
 
 def _answer_for_nobody(ingress: Ingress, health: Health, domain: str, timeout: float) -> tuple[int, bytes] | None:

@@ -171,7 +171,7 @@ def probe_http(pid: int, health: Health, domain: str, timeout: float) -> Answer:
         try:
             connection.request("GET", path, headers={"Host": domain, "User-Agent": "canonq", "X-Forwarded-Proto": "https"})
             answer = connection.getresponse()
-            return judged(health, answer.status, answer.read(_BODY))
+            return judged(health, answer.status, answer.read(_BODY), answer.headers.get("Location", ""))
         except (OSError, http.client.HTTPException) as error:
             return Answer(False, f"port {health.port}: {error or type(error).__name__}", reached=False)
         finally:
@@ -180,15 +180,17 @@ def probe_http(pid: int, health: Health, domain: str, timeout: float) -> Answer:
     return probe(pid, lambda: _asked_at_each(pid, ask))
 
 
-def judged(health: Health, status: int, body: bytes) -> Answer:
-    """Whether a status is one of the allowed; the detail quotes it with the beginning of the body."""
+def judged(health: Health, status: int, body: bytes, leads_to: str = "") -> Answer:
+    """Whether a status is one of the allowed; the detail quotes it with where it leads to and the beginning of the body."""
     said = beginning(" ".join(body[:4096].decode(errors="replace").split()), 120)
     allowed = ", ".join(str(code) for code in health.status)
     if status in health.status and not body and status not in _BODILESS and not health.allow_empty:
-        return Answer(False, f"{health.path} answered {status} with an empty page")
+        return Answer(False, f"{health.path} answered {status} with an empty page", status=status)
     if status in health.status:
-        return Answer(True, f"{health.path} answered {status}")
-    return Answer(False, f"{health.path} answered {status}, allowed is {allowed}; body begins {shown(said, 130)}")
+        return Answer(True, f"{health.path} answered {status}", status=status)
+    to = f" and leads to {shown(leads_to, 130)}" if leads_to else ""
+    body_said = f"; body begins {shown(said, 130)}" if said else ""
+    return Answer(False, f"{health.path} answered {status}{to}, allowed is {allowed}{body_said}", status=status)
 
 
 def probe_tcp(pid: int, port: int, timeout: float, *, times: int) -> Answer:

@@ -109,7 +109,8 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(r"additional property .* is not allowed|does not match (format|any of)|is not valid [a-z]+: |must be an? [a-z]+|"
             r"invalid type|decoding failed|cannot parse '|yaml: |undefined (network|volume|config|secret) \"|"
             r"unsupported compose file version|contains unsupported options|unknown mode: |duplicate (config|secret) target|"
-            r"error while interpolating|invalid interpolation|open .*: no such file or directory|constraint expected|"
+            r"test and disable can't be set|error while interpolating|invalid interpolation|"
+            r"open .*: no such file or directory|constraint expected|"
             r"invalid (credential spec|restartcondition|subnet|ip range|gateway)|unrecognized update", "compose-invalid",
             RecipeProblem, _SHAPE),
     Pattern(r"code = invalidargument", "deploy-refused", RecipeProblem, _SHAPE),

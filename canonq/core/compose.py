@@ -13,7 +13,7 @@ from typing import Any
 
 from canonq.core.errors import RecipeProblem
 from canonq.core.interpolate import interpolate, variables
-from canonq.core.shape import Misshapen, misshapen, undeclared
+from canonq.core.shape import Misshapen, contrary, misshapen, undeclared
 from canonq.core.stack import SECTIONS, Stack, Unreadable, long_form, stack_of
 from canonq.core.text import did_you_mean, ended, shown
 from canonq.core.yamlfile import line_of, load_yaml
@@ -35,7 +35,7 @@ def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> Stack:
         merged["version"] = str(said.get("version", merged.get("version", "3.8")))
     stack = stack_of(merged)
     _check_services(stack, files[0][0] if files else "compose.yml")
-    for wrong in undeclared(stack):
+    for wrong in (*undeclared(stack), *contrary(stack)):
         raise _bad(*_last_place(files, wrong))
     return stack
 
@@ -65,6 +65,15 @@ def unset(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> list[str]
             if variable not in env and variable not in found:
                 found[variable] = f"{placed(name, text, path)}: nothing sets {variable}{did_you_mean(variable, env)}"
     return [ended(told) for told in found.values()]
+
+
+#: What a variable that nothing sets may have spoilt, by the code of the trouble: parts of the places to look at.
+_SPOILT = {"name-invalid": (" configs.", " secrets.", " networks.", " volumes."), "image-name-invalid": (".image",)}
+
+
+def unset_near(code: str, told: Sequence[str]) -> list[str]:
+    """Those sentences of `unset` that may be the cause of a trouble with this code."""
+    return [one for one in told if any(part in one for part in _SPOILT.get(code, ()))]
 
 
 def _check_shape(stack: Mapping[str, Any], name: str, text: str) -> None:

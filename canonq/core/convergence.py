@@ -22,6 +22,8 @@ _MEANT_TO_RUN = ("running", "complete")  #: what Swarm wants of a task; of a job
 _PENDING_UPDATE = ("updating", "rollback_started")
 #: The code of a service that Swarm makes no task for at all.
 NO_TASK = "no-task"
+#: The code of a stack that has no services any more.
+NO_SERVICES = "no-services"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def judge(
     `answering` is the service that has to answer, so it is no one-shot, whatever its restart condition.
     """
     if not services:
-        return Convergence("failed", "no-services", "the stack has no services any more")
+        return Convergence("failed", NO_SERVICES, "the stack has no services any more")
     looks = [
         _judge_service(
             service,

@@ -28,6 +28,7 @@ CHARSETS = {
     "hex": "0123456789abcdef",
 }
 DEFAULT_SECRET_LENGTH = 32
+LARGEST_SECRET = 500 * 1000 - 1  #: bytes that Docker takes as one
 LONGEST_SECRET = 4096
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from canonq.core.errors import RecipeProblem
+from canonq.core.errors import EnrolmentProblem, RecipeProblem
 from canonq.core.text import shown
 
 _PATTERN = re.compile(
@@ -81,7 +81,7 @@ def _substitute(found: re.Match[str], name: str, env: Mapping[str, str], where: 
         case "+":
             return argument if there else ""
         case "?" if not there:
-            raise RecipeProblem(
+            raise EnrolmentProblem(  # the release says that whoever deploys it has to give it
                 f"{where}: the variable {name} is required: {argument or 'it is not set'}.",
                 mend=f"set {name} under [env] in recipe.toml.",
                 code="env-missing",

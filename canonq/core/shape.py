@@ -155,6 +155,15 @@ def undeclared(stack: Stack) -> Iterator[Misshapen]:
                     yield Misshapen(("services", service.name, section), what + did_you_mean(name, there))
 
 
+def contrary(stack: Stack) -> Iterator[Misshapen]:
+    """What is right in each file and, of the whole stack, not to be had together."""
+    for service in stack.services.values():
+        check = service.healthcheck
+        if check.get("disable") in (True, "true") and check.get("test"):
+            what = f'the health check of {shown(service.name)} is switched off and has a test; `test: ["NONE"]` switches one off'
+            yield Misshapen(("services", service.name, "healthcheck", "disable"), what)
+
+
 def _of(path: tuple[str, ...]) -> str:
     return ".".join(path)
 

@@ -141,8 +141,10 @@ def left_to_the_restore(facts: BackupFacts, markers: Sequence[Marker]) -> tuple[
     return tuple(told)
 
 
-def destroy(backup: Backup, markers: Sequence[Marker], patience: marks.Patience) -> tuple[tuple[Marker, ...], tuple[Marker, ...]]:
-    """Destroy what the backup must bring back: (markers destroyed, markers still there all the same).
+def destroy(
+    backup: Backup, markers: Sequence[Marker], patience: marks.Patience
+) -> tuple[tuple[Marker, ...], tuple[Marker, ...], tuple[str, ...]]:
+    """Destroy what the backup must bring back: (markers destroyed, markers still there all the same, what could not be).
 
     Only markers that the backup covers are destroyed. A captured dump is removed from its volume as well, so that
     a restore hook which works on the old one is found out.
@@ -151,10 +153,24 @@ def destroy(backup: Backup, markers: Sequence[Marker], patience: marks.Patience)
     services = {part.service for part in backup.plan.parts}
     covered = [m for m in markers if (m.kind == "file" and m.place in whole) or (m.kind == "database" and m.place in services)]
     still = marks.drop(backup.engine, backup.stack, covered, patience)
-    for part in backup.plan.parts:
-        if not part.whole:
-            backup.engine.execute(backup.stack, part.service, ["rm", "-rf", "--", part.path], backup.left())
-    return tuple(covered), tuple(still)
+    kept = [told for part in backup.plan.parts if not part.whole and (told := _removed(backup, part))]
+    return tuple(covered), tuple(still), tuple(kept)
+
+
+def _removed(backup: Backup, part: Part) -> str:
+    """Remove a part from its container; a sentence where it is there all the same, so that the restore is a weaker proof."""
+    ended = backup.engine.execute(backup.stack, part.service, ["rm", "-rf", "--", part.path], backup.left())
+    if ended.status == 0:
+        return ""
+    try:
+        next(iter(backup.engine.read_archive(backup.stack, part.service, part.path)), b"")
+    except RecipeProblem:  # there was nothing to remove
+        return ""
+    said = ending(" ".join(ended.output.split()), 200) or f"exit status {ended.status}"
+    return (
+        f"not-destroyed: {shown(part.path)} of '{part.service}' could not be removed before the restore ({said}), "
+        "so that it is there afterwards proves nothing"
+    )
 
 
 def restore(backup: Backup) -> tuple[HookRan, ...]:

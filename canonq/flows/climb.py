@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from canonq.adapters.budget import Reservation
 from canonq.adapters.stopping import check_stop
+from canonq.core.assembly import TEST_OVERLAY
 from canonq.core.backup import backup_plan
 from canonq.core.bases import Base, Broken, Moved, after_broken, nothing_to_begin_from
 from canonq.core.blame import CERTAIN
@@ -27,6 +28,7 @@ from canonq.flows import backup
 from canonq.flows.data import copy_canonical
 from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
 from canonq.flows.deployment import (
+    ASKED_ELSEWHERE,
     INSTALL_STEPS,
     bring_up,
     have_ahead,
@@ -35,12 +37,13 @@ from canonq.flows.deployment import (
     left,
     look_ahead,
     read_files,
+    stack_gone,
 )
 from canonq.flows.evidence import keep_deployment, keep_logs, volume_bytes
 from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hook_names, hooks_told
 from canonq.flows.secrecy import mask
 from canonq.flows.stages import Account, Deployment, Filled, Running
-from canonq.flows.tiers import TIERS, run_generic, run_own
+from canonq.flows.tiers import TIERS, never_run, run_generic, run_own
 from canonq.flows.world import World
 from canonq.ports import Repos
 from canonq.tiers import markers as marks
@@ -284,26 +287,31 @@ def _install(run: Run, app: Deployment) -> Running:
         try:
             return _deploy(run, "install", app, fresh=True), None
         except RecipeProblem as error:
-            if error.code == "not-answering" and _was_proven_otherwise(run, version, commit):
-                raise EnrolmentProblem(
-                    f"{error.what} {version} was proven; its enrolment was changed since.",
-                    mend=f"look at [health] in tests/{run.enrolment.recipe}/recipe.toml, and at what else was changed there.",
-                    code="health-wrong",
-                    service=error.service,
-                ) from error
-            raise
+            if (why := _why_health_is_wrong(run, error, version, commit)) is None:
+                raise
+            raise EnrolmentProblem(
+                f"{error.what} {why}",
+                mend=f"look at [health] in tests/{run.enrolment.recipe}/recipe.toml (path, status), and at what was changed.",
+                code="health-wrong",
+                service=error.service,
+            ) from error
 
     running, _ = in_tier(run, "install", run.app, deploy, lambda running, _: _generic(run, "install", running))
     return running
 
 
-def _was_proven_otherwise(run: Run, version: str, commit: str) -> bool:
-    """Whether this very version was green, with another enrolment than today's."""
-    recipe = run.enrolment.recipe
-    proofs = [
-        one for one in run.world.runs.verdicts(recipe) if (one.version, one.commit, one.verdict) == (version, commit, "green")
-    ]
-    return bool(proofs) and all(one.enrolment != run.world.checkout.digest(recipe) for one in proofs)
+def _why_health_is_wrong(run: Run, error: RecipeProblem, version: str, commit: str) -> str | None:
+    """Why it is the enrolment's that an app which runs did not answer as [health] wants; None where it may be the app's."""
+    if error.code != "not-answering":
+        return None
+    digest = run.world.checkout.digest(run.enrolment.recipe)
+    green = [one for one in run.world.runs.verdicts(run.enrolment.recipe) if one.verdict == "green"]
+    same = [one.enrolment for one in green if (one.version, one.commit) == (version, commit)]
+    if same and digest not in same:
+        return f"{version} was proven; its enrolment was changed since."
+    if error.cause == ASKED_ELSEWHERE and digest not in [one.enrolment for one in green]:
+        return "Something answers, and with this enrolment no version ever answered as [health] wants it."
+    return None
 
 
 def _upgrade(run: Run, version: str, base: Running) -> tuple[Running, tuple[Marker, ...]]:
@@ -326,7 +334,7 @@ def _backup_and_restore(run: Run, running: Running, earlier: tuple[Marker, ...])
     plan = backup_plan(running.prepared.filled.resolved)
     if not plan.capable:
         for tier in ("backup", "restore"):
-            run.findings.tiers[tier] = skipped(tier, plan.why_not, run.enrolment.expected_na)
+            run.findings.tiers[tier] = skipped(tier, plan.why_not + _overlaid(run), run.enrolment.expected_na)
         return
     taken = backup.Backup(
         run.world.engine,
@@ -339,6 +347,13 @@ def _backup_and_restore(run: Run, running: Running, earlier: tuple[Marker, ...])
     )
     markers = _take_backup(run, running, taken, earlier)
     _restore(run, running, taken, markers)
+
+
+def _overlaid(run: Run) -> str:
+    """The end of a sentence about a backup that is off, where the enrolment's overlay has a say in it."""
+    overlay = run.own / TEST_OVERLAY
+    said = overlay.read_text(errors="replace") if overlay.is_file() else ""
+    return f"; {TEST_OVERLAY} of the enrolment has backup labels of its own" if "backupbot." in said else ""
 
 
 def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tuple[Marker, ...]) -> tuple[Marker, ...]:
@@ -361,7 +376,8 @@ def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tupl
 
 def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Marker, ...]) -> None:
     def from_destroyed() -> tuple[Running, BackupFacts]:
-        covered, still = backup.destroy(taken, markers, _patience(run))
+        covered, still, kept = backup.destroy(taken, markers, _patience(run))
+        run.account.notes += kept
         own = tuple(marker for marker in markers if marker.kind == "own")
         if own:
             _call(run, "restore", running, WRITE_MARKER, "destroyed")
@@ -409,6 +425,7 @@ def _volumes_now(run: Run) -> int:
 
 def _functional(run: Run, running: Running) -> None:
     files = run.own_tests()
+    run.account.notes += [f"tests-not-run: {told}" for told in never_run(run.own, files)]
     if not files:
         why = "the recipe has no tests of its own"
         run.findings.tiers["functional"] = skipped("functional", why, run.enrolment.expected_na)
@@ -472,11 +489,14 @@ def in_tier(
         running, made = act()
         findings.phase = f"{tier} tests"
         result = prove(running, made)
+        if result.status == "fail" and tier in ("backup", "restore"):
+            labels = [told for told in running.prepared.filled.unset if ".labels" in told]
+            result = result.model_copy(update={"reason": "; ".join([result.reason, *labels])})
         result = result.model_copy(update={"reason": run.masks.text(result.reason)})
         findings.tiers[tier] = result
         run.account.timings[f"{tier}.tests"] = result.seconds
         if result.status == "fail":
-            if problem := ingress_problem(run.world, running.deployment):
+            if problem := ingress_problem(run.world, running.deployment) or stack_gone(run.world, running.stack.stack):
                 raise problem
             raise RecipeProblem(f"The {tier} tier failed: {result.reason}.", code=f"{tier}-failed")
         _hook(run, "after", tier, running)
@@ -484,7 +504,9 @@ def in_tier(
         tests = result.tests if result else ()
         why = result.reason if result and result.status == "fail" else run.masks.text(str(error))
         seconds = round(time.monotonic() - began, 3)
-        if (version := findings.version) != run.target.version and error.fault is Fault.RECIPE:
+        # What only a file of the base lacks says nothing of the release either, whoever would have to give it.
+        of_files = error.code in CERTAIN and error.code != "health-service-unknown"
+        if (version := findings.version) != run.target.version and (error.fault is Fault.RECIPE or of_files):
             certain = error.certain or error.code in CERTAIN
             reason = f"the upgrade base {version} did not come up: {why}"
             findings.tiers[tier] = TierResult(status="not-reached", reason=reason, seconds=seconds, tests=tests)

@@ -19,10 +19,11 @@ from canonq.adapters.programs import plain_environment, run
 from canonq.adapters.stopping import check_stop
 from canonq.core.assembly import SAMPLE, TEST_OVERLAY, ReadFile, app_env, assemble
 from canonq.core.blame import unknown, worst
-from canonq.core.convergence import NO_TASK, Convergence, deaths, judge
+from canonq.core.compose import unset_near
+from canonq.core.convergence import NO_SERVICES, NO_TASK, Convergence, deaths, judge
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Deployable, Identity, deployable
 from canonq.core.enrolment import SecretSource
-from canonq.core.envfile import SecretRule, generate_secret, parse_env, render_env, secret_rules
+from canonq.core.envfile import LARGEST_SECRET, SecretRule, generate_secret, parse_env, render_env, secret_rules
 from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
 from canonq.core.images import image_name
 from canonq.core.mounts import with_own
@@ -41,6 +42,7 @@ _LOOK_EVERY = 0.1  #: seconds between two looks at a stack in which something ha
 _LOOK_AT_LEAST_EVERY = 1.0  #: seconds between two looks at one that is quiet
 _BUSY = 2.0  #: seconds after an event of Docker's in which Swarm may still be about to follow
 _LOOKS_IN_A_ROW = 3  #: good looks, so that a stack between two states is not taken for settled
+_CHECKS_EVERY = 5.0  #: seconds between two looks at what the health checks of a stack say that is not up yet
 _PROBE_TIMEOUT = 10.0
 _LEFT_ALONE = 60.0  #: seconds that a registry which is down is left alone, where nothing is tried again
 _DEPLOY_TIMEOUT = 300.0  #: seconds that `docker stack deploy` may take to be taken in
@@ -219,17 +221,21 @@ def _fitted(world: World, deployment: Deployment, sample: str, env: Mapping[str,
     RecipeProblem for what Docker would refuse; EnrolmentProblem where the person's own overlay, [env] or [health] makes it so.
     """
     recipe, version = deployment.identity.recipe, deployment.identity.version
-    folder = world.checkout.folder(recipe)
+    folder, filled = world.checkout.folder(recipe), None
     try:
         filled = deployment.account.fills(_filled(deployment, sample, env, folder / TEST_OVERLAY))
         filled = deployment.account.fills(_with_own(deployment, filled))
         stack = _fit(deployment, filled)
     except RecipeProblem as error:
+        if filled is not None and (near := unset_near(error.code, filled.unset)):
+            error.what = " ".join([error.what, *near])
         if not _is_the_enrolments(deployment, sample, folder):
             raise
+        beside = error.code == "file-missing" and any(path.is_file() and path.name in error.what for path in folder.iterdir())
+        copy = f"; a path in it counts from the recipe's folder, into which {INSTALL_STEPS} may copy what lies beside it"
         raise EnrolmentProblem(
             f"{error.what} Without the enrolment's own files the release can be read.",
-            mend=f"correct {TEST_OVERLAY} or [env] in tests/{recipe}.",
+            mend=f"correct {TEST_OVERLAY} or [env] in tests/{recipe}{copy if beside else ''}.",
             code=error.code,
             certain=True,
         ) from error
@@ -369,22 +375,24 @@ def make_secrets(deployment: Deployment, stack: Deployable, rules: Mapping[str, 
 def _given_secret(recipe: str, name: str, source: SecretSource) -> str:
     if source.hex is not None:
         return secrets.token_hex(source.hex)
-    if source.env is not None:
-        if source.env not in os.environ:
-            raise WrongConfiguration(
-                f"The secret '{name}' of {recipe} comes from the variable {source.env}, which is not set here.",
-                mend="set it for every worker.",
-                code="secret-missing",
-            )
-        return os.environ[source.env]
+
+    def missing(why: str, mend: str) -> WrongConfiguration:
+        origin = f"the variable {source.env}" if source.env is not None else str(source.file)
+        return WrongConfiguration(
+            f"The secret '{name}' of {recipe} comes from {origin}, which {why}.", mend=mend, code="secret-missing"
+        )
+
+    if source.env is not None and source.env not in os.environ:
+        raise missing("is not set here", "set it for every worker.")
     try:
-        return Path(str(source.file)).read_text().rstrip("\n")
+        value = os.environ[source.env] if source.env is not None else Path(str(source.file)).read_text().rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise WrongConfiguration(
-            f"The secret '{name}' of {recipe} comes from {source.file}, which cannot be read: {error}.",
-            mend="let the workers read it.",
-            code="secret-missing",
-        ) from error
+        raise missing(f"cannot be read: {error}", "let the workers read it.") from error
+    if not value:
+        raise missing("is empty", "write the secret there; Docker takes no empty one.")
+    if (length := len(value.encode(errors="surrogateescape"))) > LARGEST_SECRET:
+        raise missing(f"has {length} bytes", f"give a shorter one; Docker takes at most {LARGEST_SECRET}.")
+    return value
 
 
 def _put_in_place(world: World, prepared: Prepared) -> None:
@@ -438,6 +446,7 @@ def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float
     dead: set[tuple[str, str]] = set()
     asked = False
     busy_until = time.monotonic() + _BUSY
+    checks_looked_at = time.monotonic()
     while True:
         check_stop()
         services, tasks = world.engine.observe(stack)
@@ -453,6 +462,10 @@ def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float
             if answer.ok:
                 return answer
         now = time.monotonic()
+        if not good and now > checks_looked_at + _CHECKS_EVERY:
+            checks_looked_at = now
+            if (hopeless := _hopeless_check(world, prepared)) is not None:
+                raise hopeless
         if now > ends and (asked or not good or now > deadline):
             raise _gave_up(world, prepared, look, answer, deadline)
         # Swarm's word about a task follows Docker's event about its container within moments.
@@ -461,13 +474,42 @@ def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float
             time.sleep(_LOOK_EVERY)
 
 
+def _hopeless_check(world: World, prepared: Prepared) -> NotHealthy | None:
+    """The error when a health check names a program that its image does not have: no time makes it pass."""
+    for service, said in world.engine.failing_checks(prepared.stack.stack).items():
+        if "executable file not found in $PATH" in said:
+            return NotHealthy(
+                f"{prepared.deployment.identity.version} will not come up: '{service}' runs, its health check cannot. {said}.",
+                mend="the maintainer has to name a program for the health check that the image has, or add it to the image.",
+                code="not-healthy",
+                service=service,
+                certain=True,
+            )
+    return None
+
+
 def _never(world: World, prepared: Prepared, look: Convergence) -> CanonqError:
     version = prepared.deployment.identity.version
     return _blamed(world, prepared, f"{version} will not come up: {look.detail}.", look, look.reason)
 
 
+def stack_gone(world: World, stack: str) -> HostProblem | None:
+    """The problem when a stack that was deployed is not there any more: no app removes its own services."""
+    return None if world.engine.observe(stack)[0] else _removed(stack)
+
+
+def _removed(stack: str) -> HostProblem:
+    return HostProblem(
+        f"The stack {stack} was removed while canonq worked with it; nothing can be said of the release.",
+        mend="find out who did that (`docker stack rm`, another canonq on this Docker), and test again.",
+        code=NO_SERVICES,
+    )
+
+
 def _blamed(world: World, prepared: Prepared, what: str, look: Convergence, code: str) -> CanonqError:
     """The error for a stack that does not come up, by what Docker says of its tasks: red only for what is the recipe's."""
+    if code == NO_SERVICES:
+        return _removed(prepared.stack.stack)
     found = worst(list(look.said))
     if found is None and look.said:
         return unknown(f"{what} Docker's words for it are none that canonq knows.")
@@ -530,7 +572,8 @@ def _gave_up(world: World, prepared: Prepared, look: Convergence, answer: Answer
             certain=True,
         )
     said = _with_last_words(world, prepared, f"{what}: all tasks run, but {answer.detail}.", service)
-    return NotHealthy(said, code="not-answering", service=service)
+    elsewhere = answer.status in _ASKED_ELSEWHERE and not app.answered
+    return NotHealthy(said, code="not-answering", service=service, cause=ASKED_ELSEWHERE if elsewhere else "")
 
 
 def _wrong_health(world: World, prepared: Prepared, answer: Answer) -> str | None:
@@ -552,6 +595,10 @@ def _wrong_health(world: World, prepared: Prepared, answer: Answer) -> str | Non
     ports = ", ".join(map(str, listens[:5]))
     return f"nothing listens on {health.port} in it, and something does on {ports}"
 
+
+#: Statuses by which an app that is well says that it was asked for something else than it has; and the finer code of that.
+_ASKED_ELSEWHERE = (*range(300, 400), 401, 403, 404, 405, 410)
+ASKED_ELSEWHERE = "asked-elsewhere"
 
 _ROUTED = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
 

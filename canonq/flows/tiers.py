@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import re
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +16,7 @@ from canonq.adapters.preloaded import Preloaded
 from canonq.adapters.programs import plain_environment
 from canonq.core.errors import CanonqError, EnrolmentProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
+from canonq.core.owntests import never_collected
 from canonq.core.text import beginning
 from canonq.flows.deployment import left
 from canonq.tiers.facts import PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts
@@ -62,6 +65,19 @@ def run_generic(tier: TierName, facts: TierFacts, folder: Path, deadline: float)
     # A generic test is never skipped: that would be a proof that nobody misses.
     problems = [f"{case.name}: {case.problem or 'was skipped'}" for case in cases if case.problem or case.skipped]
     return _result(status, cases, problems, seconds)
+
+
+def never_run(folder: Path, files: Sequence[Path]) -> list[str]:
+    """What looks like a test of the recipe's own and is never run, as sentences."""
+    told = [
+        f"{path} lies in a folder; tests are taken from beside recipe.toml only"
+        for path in sorted(path.relative_to(folder) for path in folder.glob("*/**/test_*.py"))
+        if not any(part.startswith((".", "__")) for part in path.parts)
+    ]
+    for path in files:
+        with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError):  # pytest says what is wrong with it
+            told += [f"{path.name}:{line}: {what}" for line, what in never_collected(path.read_text())]
+    return told
 
 
 def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, deadline: float) -> TierResult:

@@ -30,7 +30,7 @@ def main(path: str, function: str, answer: str, *arguments: str) -> int:
     said: dict[str, object]
     try:
         said = {"returned": _call(path, function, arguments)}
-    except Exception as error:  # noqa: BLE001 - whatever a person's code raises is told with its place
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a person's code raises is told with its place
         own = told_in(error, folder)
         sys.stderr.write("".join(traceback.format_exception(type(error), error, own)))
         said = {"raised": raised(error, folder), "certain": isinstance(error, MISTAKES)}

@@ -73,15 +73,17 @@ def missing(
     found = _files(engine, stack, markers)
     gone = []
     for marker in markers:
+        what = str(marker)
         match marker.kind:
             case "own":
-                there = own_marker == marker.text
+                there = own_marker is not None and own_marker.strip() == marker.text  # what `cat` adds is no other text
+                what += "" if own_marker is None else f" (read_marker gave {shown(own_marker)} instead of {shown(marker.text)})"
             case "file":
                 there = found.get(marker.place) == marker.text
             case "database":
                 there = _is_there(engine, stack, marker, images or {}, patience or Patience())
         if not there:
-            gone.append(str(marker))
+            gone.append(what)
     return gone
 
 

@@ -117,6 +117,7 @@ SAID: Sequence[tuple[str, str, bool]] = [
     (f"{RPC}name must be 63 characters or fewer", "name-too-long", True),
     ("services.app.healthcheck.interval Does not match format 'duration'", "compose-invalid", True),
     ("services.app Additional property volums is not allowed", "compose-invalid", True),
+    ("service app: test and disable can't be set at the same time", "compose-invalid", True),
     ("services.app: additional property 'volums' is not allowed", "compose-invalid", True),
     ("services.app.ports.0: '99999:80' is not valid ports: invalid hostPort: 99999", "compose-invalid", True),
     ("services.app.ports: must be a list", "compose-invalid", True),

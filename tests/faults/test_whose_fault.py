@@ -61,6 +61,8 @@ class Engine(FakeEngine):
         self.task: dict[str, Any] = {}
         self.answer: Answer | None = None
         self.ports: list[int] = [80]
+        self.check = ""  #: what a health check says last
+        self.removes_itself = False
         self.deploys = 0
         self.asked: list[str] = []  #: the names of what was asked of it
         self.only = ""  #: the version that is broken, where not all are
@@ -101,6 +103,8 @@ class Engine(FakeEngine):
 
     def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
         services, tasks = super().observe(stack)
+        if self.removes_itself:
+            return [], []
         return services, [replace(task, **self.task) for task in tasks] if self.is_broken(stack) else tasks
 
     def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
@@ -114,6 +118,8 @@ class Engine(FakeEngine):
         return self.ports
 
     def failing_checks(self, stack: str) -> dict[str, str]:
+        if self.check:
+            return {"app": f"Its health check `curl -f /` failed once, last with exit status -1: {self.check}"}
         said = "Its health check `wget -q /` failed 3 times in a row, last with exit status 1: 404 Not Found"
         return {"app": said} if self.task else {}
 
@@ -174,13 +180,6 @@ RECIPE: list[Broken] = [
         app("stop_grace_period: 5"),
     ),
     Broken(
-        "a variable is new and required",
-        "recipe",
-        "env-missing",
-        "compose.yml:6 services.app.hostname: the variable ADMIN is required: say who",
-        app("hostname: ${ADMIN:?say who}"),
-    ),
-    Broken(
         "the file of a config is not there",
         "recipe",
         "file-missing",
@@ -214,6 +213,13 @@ RECIPE: list[Broken] = [
         "name-too-long",
         "It could never be promoted",
         {"compose.yml": COMPOSE.replace("_page_$", f"_{'p' * 52}_$")},
+    ),
+    Broken(
+        "a config's version is exported under another name",
+        "recipe",
+        "name-invalid",
+        "nothing sets SITE_PAGE_VERSION; did you mean 'PAGE_VERSION'?",
+        {"compose.yml": COMPOSE.replace("${PAGE_VERSION}", "${SITE_PAGE_VERSION}")},
     ),
     Broken(
         "nothing is called app",
@@ -270,6 +276,15 @@ RECIPE: list[Broken] = [
         engine={**RELEASE, **died("task: non-zero exit (143): dockerexec: unhealthy container", "failed")},
     ),
     Broken(
+        "its health check asks with a program that its image lacks",
+        "recipe",
+        "not-healthy",
+        "has to name a program for the health check that the image has",
+        deploys=2,
+        toml="[health]\ntimeout = 600\n",
+        engine={**RELEASE, "task": {"state": "starting"}, "check": 'exec: "curl": executable file not found in $PATH: unknown'},
+    ),
+    Broken(
         "it answers with an error",
         "recipe",
         "not-answering",
@@ -279,6 +294,45 @@ RECIPE: list[Broken] = [
     ),
 ]
 ENROLMENT: list[Broken] = [
+    Broken(
+        "a variable is new and required",
+        "enrolment",
+        "env-missing",
+        "compose.yml:6 services.app.hostname: the variable ADMIN is required: say who",
+        app("hostname: ${ADMIN:?say who}"),
+    ),
+    Broken(
+        "a secret's file is empty",
+        "enrolment",
+        "secret-missing",
+        "comes from /dev/null, which is empty",
+        {"compose.yml": f"{COMPOSE}secrets: {{api_key: {{external: true, name: '${{STACK_NAME}}_api_key_v1'}}}}\n"},
+        kind="error",
+        toml=f"{TOML}[secrets]\napi_key = {{ file = '/dev/null' }}\n",
+    ),
+    Broken(
+        "the overlay switches a health check off that has a test",
+        "enrolment",
+        "compose-invalid",
+        "the health check of 'app' is switched off and has a test",
+        app("healthcheck: {test: [CMD, 'true']}"),
+        own={"compose.canonq.yml": "services:\n  app:\n    healthcheck: {disable: true}\n"},
+    ),
+    Broken(
+        "the overlay makes a config from a file that lies beside it",
+        "enrolment",
+        "file-missing",
+        "counts from the recipe's folder, into which install_steps.sh may copy what lies beside it",
+        own={"compose.canonq.yml": "configs:\n  motd: {file: ./motd.txt}\n", "motd.txt": "hello"},
+    ),
+    Broken(
+        "[health] asks for a page that leads elsewhere",
+        "enrolment",
+        "health-wrong",
+        "with this enrolment no version ever answered as [health] wants it",
+        deploys=1,
+        engine={"answer": Answer(False, "/home answered 302 and leads to '/setup', allowed is 200", status=302)},
+    ),
     Broken(
         "a key of the overlay is misspelt",
         "enrolment",
@@ -409,6 +463,15 @@ HOST: list[Broken] = [
         "no space left",
         kind="error",
         engine={"raises": {"pull": refused("write /x: no space left on device", "The pull of x")}},
+    ),
+    Broken(
+        "somebody removes the stack",
+        "host",
+        "no-services",
+        "was removed while canonq worked with it",
+        kind="error",
+        deploys=1,
+        engine={"removes_itself": True},
     ),
     Broken(
         "Docker is away",

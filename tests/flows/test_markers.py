@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -12,9 +13,12 @@ import pytest
 
 from canonq.adapters import markerfile
 from canonq.adapters.programs import run
+from canonq.core.backup import BackupPlan, Part
 from canonq.core.errors import RecipeProblem
+from canonq.flows.backup import Backup, destroy
 from canonq.ports import Ended, Engine
 from canonq.tiers import markers
+from canonq.tiers.facts import Marker
 from canonq.tiers.markers import Patience
 
 TEXT = "canonq-20261128T000000Z-app-abcdef"
@@ -127,6 +131,60 @@ def test_what_was_dropped_is_told_when_it_is_there_all_the_same() -> None:
     databases.rows["db"] = made[0].text
     databases.trouble = [Ended(0, "", "", b"")]  # it says that it has dropped the table
     assert markers.drop(as_engine(databases), "s", made, NOW) == made
+
+
+@pytest.mark.parametrize(
+    ("given", "lost"),
+    [
+        (TEXT, []),
+        (f"{TEXT}\n", []),
+        ("another", [f"the place of the recipe's own, hooks.py (read_marker gave 'another' instead of '{TEXT}')"]),
+        ("", [f"the place of the recipe's own, hooks.py (read_marker gave '' instead of '{TEXT}')"]),
+        (None, ["the place of the recipe's own, hooks.py"]),
+    ],
+)
+def test_what_read_marker_gives_is_told_and_the_end_of_a_line_is_no_other_text(given: str | None, lost: list[str]) -> None:
+    own = [Marker(kind="own", place="hooks.py", text=TEXT)]
+    assert markers.missing(as_engine(Databases()), "s", own, given) == lost
+
+
+class Container:
+    """One whose dump is a file, and which may lack `rm`."""
+
+    def __init__(self, *, there: bool, ended: Ended) -> None:
+        self.there, self.ended = there, ended
+
+    def unmark_volumes(self, stack: str, volumes: Sequence[str]) -> None:
+        assert not volumes
+
+    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+        assert command == ["rm", "-rf", "--", "/backup/dump.sql"]
+        return self.ended
+
+    def read_archive(self, stack: str, service: str, path: str) -> Iterator[bytes]:
+        if not self.there:
+            raise RecipeProblem(f"'{service}' has no {path}.", code="path-missing")
+        yield b"a tar"
+
+
+@pytest.mark.parametrize(
+    ("there", "ended", "told"),
+    [
+        (False, Ended(0, ""), False),
+        (True, Ended(0, ""), False),
+        (False, Ended(126, 'exec: "rm": executable file not found in $PATH'), False),
+        (True, Ended(126, 'exec: "rm": executable file not found in $PATH'), True),
+        (True, Ended(1, "rm: cannot remove: Permission denied"), True),
+    ],
+)
+def test_what_could_not_be_destroyed_before_the_restore_is_told(tmp_path: Path, there: bool, ended: Ended, told: bool) -> None:
+    part = Part("app", "/backup/dump.sql", None, whole=False)
+    plan = BackupPlan(capable=True, parts=(part,))
+    engine = cast("Engine", Container(there=there, ended=ended))
+    given = Backup(engine, "s", plan, {}, tmp_path, 60, time.monotonic() + 3600)
+    _, _, kept = destroy(given, (), NOW)
+    assert bool(kept) is told
+    assert all(one.startswith("not-destroyed: '/backup/dump.sql' of 'app'") and ended.output in one for one in kept)
 
 
 # -- the asking shell itself ----------------------------------------------------------------------------------

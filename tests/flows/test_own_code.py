@@ -12,7 +12,7 @@ from canonq.core.enrolment import Health
 from canonq.core.errors import EnrolmentProblem, Fault, WrongConfiguration
 from canonq.core.ladder import TierResult
 from canonq.flows.hooks import KNOWN_HOOKS, call_hook, hook_names, hooks_told
-from canonq.flows.tiers import read_progress, run_own
+from canonq.flows.tiers import never_run, read_progress, run_own
 from canonq.tiers.facts import TierFacts
 
 FACTS = TierFacts(recipe="site", tier="functional", stack="s", domain="s.test", version="1.0.0+1", commit="c", health=Health())
@@ -62,6 +62,19 @@ def test_own_tests_that_prove_nothing_are_the_enrolments_fault(
     assert said in told.value.what
 
 
+def test_what_looks_like_a_test_and_is_never_run_is_told(tmp_path: Path) -> None:
+    (tmp_path / "test_own.py").write_text("def test_one(): pass\ndef test_one(): pass\n")
+    (tmp_path / "test_broken.py").write_text("def test_one(:\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "test_more.py").touch()
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "test_more.py").touch()
+    assert never_run(tmp_path, sorted(tmp_path.glob("test_*.py"))) == [
+        "more/test_more.py lies in a folder; tests are taken from beside recipe.toml only",
+        "test_own.py:1: test_one is never run: line 2 takes its name",
+    ]
+
+
 def test_a_failed_test_before_the_end_is_told_with_those_that_did_not_run(tmp_path: Path) -> None:
     tests = "import os\ndef test_one(): assert 1 == 2, 'it is broken'\ndef test_two(): pass\n"
     found = own(tmp_path, tests, conftest=TAKEN_AWAY)
@@ -83,7 +96,8 @@ def test_of_a_test_that_hangs_its_name_its_line_and_what_it_printed_are_there(tm
     [
         ("    print('looking')\n    return {}['admin']\n", "hooks.py:3, before_upgrade: KeyError: 'admin'", True),
         ("    raise OSError('nobody answers')\n", "hooks.py:2, before_upgrade: OSError: nobody answers", False),
-        ("    raise SystemExit('no luck')\n", "ended with status 1; its last words: no luck", False),
+        ("    raise SystemExit('no luck')\n", "hooks.py:2, before_upgrade: SystemExit: no luck", False),
+        ("    import sys; sys.exit(0)\n", "hooks.py:2, before_upgrade: SystemExit: 0", False),
         ("    import os; os._exit(0)\n", "ended with status 0; its last words: nothing was printed", False),
     ],
 )
