@@ -221,7 +221,7 @@ class Engine(Protocol):
     """A Docker Engine with a single-node Swarm."""
 
     def preflight(self) -> None:
-        """HostProblem when the Engine does not answer, is no Swarm manager, or may not be used."""
+        """HostProblem when the Engine does not answer, is no Swarm manager, has no node that takes tasks, or may not be used."""
 
     def asked_at(self) -> str:
         """Where this Engine is asked, and who says so, for people."""

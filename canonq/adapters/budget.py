@@ -93,6 +93,7 @@ class Budget:
                 reserved=held.of(one.holds),
                 path=one.path,
                 holds=one.holds,
+                files=one.files,
             )
             for one in systems
         ]

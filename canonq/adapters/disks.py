@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import struct
 from collections.abc import Iterable, Mapping
@@ -68,14 +67,21 @@ def file_systems(places: Iterable[tuple[Path, Kind]]) -> list[FileSystem]:
         try:
             real = path.resolve()
             key = dockerinfo.shared_source(mounts, str(real)) or str(real.stat().st_dev)
-            free = shutil.disk_usage(real).free
+            free, files = _room(real)
         except OSError:
             continue
         known = found.get(key)
         holds = (*known.holds, kind) if known else (kind,)
         # Volumes of one pool may have quotas of their own: the least of them counts.
-        found[key] = FileSystem(known.path if known else str(path), holds, min(free, known.free) if known else free, key)
+        least = min((count for count in (files, known.files if known else None) if count is not None), default=None)
+        found[key] = FileSystem(known.path if known else str(path), holds, min(free, known.free) if known else free, key, least)
     return list(found.values())
+
+
+def _room(folder: Path) -> tuple[int, int | None]:
+    """Bytes that are free, and files that can still be made; None on a file system that makes room for them as they come."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None
 
 
 def bytes_below(folder: Path) -> int:

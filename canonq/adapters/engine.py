@@ -123,6 +123,25 @@ class SwarmEngine:
                 mend="run `docker swarm init` (add `--advertise-addr 127.0.0.1` on a single host).",
                 code="no-swarm",
             )
+        if away := self._nodes_away():
+            raise HostProblem(
+                f"No node of this swarm takes new tasks: {away}.",
+                mend="`docker node update --availability active NODE` when whoever drained it is done.",
+                code="node-unavailable",
+            )
+
+    def _nodes_away(self) -> str:
+        """What keeps every node from taking tasks; nothing where one takes them."""
+        with _translated("list its nodes"):
+            nodes = self._api.nodes()
+        told = []
+        for node in nodes:
+            name, state = node.get("Description", {}).get("Hostname", node["ID"]), node.get("Status", {}).get("State", "unknown")
+            availability = node.get("Spec", {}).get("Availability", "active")
+            if state == "ready" and availability == "active":
+                return ""
+            told.append(f"{name} is {availability if state == 'ready' else state}")
+        return ", ".join(told)
 
     def data_root(self) -> Path:
         """See ports.Engine.data_root."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -163,6 +164,12 @@ def told(path: Path) -> Iterator[None]:
             code="state-not-writable",
         ) from error
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise HostProblem(
+                f"{path} cannot be written: {error.strerror}.",
+                mend="free some disk; where `df` shows room, `df -i` shows that no more files can be made.",
+                code="disk-full",
+            ) from error
         raise HostProblem(
             f"{path} cannot be written: {error.strerror or error}.",
             mend="look at the disk: is it full, read-only or failing?",

@@ -153,13 +153,20 @@ def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "'\\''") + "'"
 
 
+#: Of a repository on this host that is another user's.
+_TO_THE_OWNER = (
+    "git reads a repository on this host for its owner only: give it to the user that runs canonq (`chown -R`), or let that user "
+    "say `git config --global --add safe.directory PATH`."
+)
+
+
 def failed(which: str, url: str, ended: Ended) -> SyncFailed:
     """What a failed command on a remote means: `which` is "upstream" or "mirror"; the cause is a stable code."""
     said = masked(ended.errors or ended.output)
     if ended.status == -signal.SIGXFSZ:
         said = f"File too large. {said}"
     cause = next((name for name, pattern in _CAUSES if pattern.search(said)), "unreachable")
-    return sync_failed(which, url, cause, said)
+    return sync_failed(which, url, cause, said, mend=_TO_THE_OWNER if "dubious ownership" in said else "")
 
 
 def moved_to(ended: Ended) -> str | None:

@@ -33,6 +33,9 @@ def plan(as_json: bool) -> ExitStatus:
                 for row in rows
             ],
         )
+        for row in rows:
+            for note in row["notes"]:
+                click.echo(f"{row['recipe']}: {note}")
     return status_of_rows(rows)
 
 

@@ -97,5 +97,7 @@ def verify(recipe: str | None, as_json: bool) -> ExitStatus:
             "Canonicals on record", columns,
             [[r["recipe"], r["version"], r["state"], "; ".join(r["problems"])] for r in rows],
         )  # fmt: skip
+        if not rows:
+            click.echo(f"Nothing was verified: no canonical is on record in {world.settings.state.absolute()}.")
     states = {row["state"] for row in rows}
     return ExitStatus.MACHINERY if "broken" in states else ExitStatus.ATTENTION if "unknown" in states else ExitStatus.DONE

@@ -65,7 +65,8 @@ def upgrade_base(pinned: str | None, canonical: Canonical | None, releases: tupl
     if pinned is not None:
         found = next((release for release in releases if release.tag == pinned), None)
         if not isinstance(parse(pinned), NotARelease) and version_key(pinned) >= version_key(version):
-            notes = (f"pin-passed-over: the pinned upgrade base {pinned} is not older than {version}",)
+            none = "" if found is not None else ", and no release of the recipe"
+            notes = (f"pin-passed-over: the pinned upgrade base {pinned} is not older than {version}{none}",)
         elif found is None:
             return Base(
                 None,

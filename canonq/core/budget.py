@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 _LATELY = 5  #: runs of a recipe that say what the next will take
 _MARGIN = 1.25
 _AT_LEAST = 64 * 2**20  #: bytes: env, worktree, logs and the like
+LEAST_FILES = 2000  #: inodes: a run's worktree, evidence and logs, and the layers of its containers
 
 
 #: What a run writes: canonq's own files (evidence, backups, snapshots), volumes, and images with containers' layers.
@@ -62,6 +63,7 @@ class FileSystem:
     holds: tuple[Kind, ...]
     free: int  #: bytes
     key: str = ""  #: two folders with one key share what is free
+    files: int | None = None  #: that can still be made on it (inodes); None where there is no limit
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,18 @@ class Disk:
     reserved: int = 0  #: what others have reserved and not taken yet
     path: str = ""  #: a folder on it
     holds: tuple[Kind, ...] = ()
+    files: int | None = None  #: that can still be made on it; None where there is no limit
+
+    @property
+    def out_of_files(self) -> bool:
+        """Whether it has hardly an inode left, however many bytes are free."""
+        return self.files is not None and self.files < LEAST_FILES
 
     @property
     def short(self) -> int:
-        """Bytes missing; 0 or less when there is room."""
-        return self.floor + self.need - self.free
+        """Bytes missing; 0 or less when there is room. Without inodes no byte is of use."""
+        missing = self.floor + self.need - self.free
+        return max(missing, 1) if self.out_of_files else missing
 
     @property
     def name(self) -> str:
@@ -88,6 +97,8 @@ class Disk:
     @property
     def why_short(self) -> str:
         """The same as a sentence."""
+        if self.out_of_files:
+            return f"On {self.name}, only {self.files} more files can be made (`df -i`); a run needs {LEAST_FILES}."
         held = f" ({gib(self.reserved)} more are reserved by work under way)" if self.reserved else ""
         on = f"On {self.name}, " if self.path else ""
         needed = f"{gib(self.need)} are needed above the floor of {gib(self.floor)}"

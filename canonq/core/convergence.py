@@ -24,6 +24,8 @@ _PENDING_UPDATE = ("updating", "rollback_started")
 NO_TASK = "no-task"
 #: The code of a stack that has no services any more.
 NO_SERVICES = "no-services"
+#: The code of a service for whose tasks Swarm has allocated nothing.
+NOT_ALLOCATED = "not-allocated"
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,9 @@ def _judge_service(service: Service, tasks: Sequence[Task], *, died: int, nodes:
     if max(died, len(dead)) >= CRASHES:
         what = f"'{name}' died {max(died, len(dead))} times; {_last_error(tasks)}"
         return Convergence("failed", "crash-loop", what, name, _said(current))
+    if not running and (new := _only_new(current)):
+        what = f"Swarm has not given '{name}' its network addresses: {new} of its tasks are new, none has come further"
+        return Convergence("waiting", NOT_ALLOCATED, what, name, _said(current))
     if service.update in _PENDING_UPDATE:
         return Convergence("waiting", "updating", f"'{name}' is {service.update}; {_last_error(tasks)}", name, _said(current))
     if service.update == "paused" and stale:
@@ -179,6 +184,12 @@ def _given_up(service: Service, current: Sequence[Task]) -> list[Task]:
 def _unplaced(current: Sequence[Task]) -> list[Task]:
     """Tasks that Swarm has no node for, with nothing of the service itself in their way."""
     return [task for task in current if task.state == "pending" and task.desired in _MEANT_TO_RUN]
+
+
+def _only_new(current: Sequence[Task]) -> int:
+    """How many tasks there are, where Swarm has allocated nothing for any of them yet: before that it looks for no node."""
+    states = [task.state for task in current if task.state not in _OVER]
+    return len(states) if states and set(states) == {"new"} else 0
 
 
 def _certain(dead: Sequence[Task]) -> tuple[str, str] | None:

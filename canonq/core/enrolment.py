@@ -155,7 +155,7 @@ class Enrolment(_Strict):
 def parse_enrolment(recipe: str, text: str, *, where: str) -> Enrolment:
     """Read the text of a recipe.toml. WrongConfiguration names `where`, every bad key and what is allowed."""
     try:
-        table = tomllib.loads(text)
+        table = tomllib.loads(text.removeprefix("\ufeff"))  # editors of Windows put it there
     except tomllib.TOMLDecodeError as error:
         raise EnrolmentInvalid(f"{where} is not TOML: {error}.", mend="correct that line.") from error
     if "recipe" in table:

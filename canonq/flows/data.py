@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from canonq.adapters.volumes import copy_tree
-from canonq.core.deployable import LABEL_VOLUME
-from canonq.core.errors import CanonqError
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_VOLUME
+from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.records import Canonical
 from canonq.flows.stages import Deployment
 from canonq.flows.world import World
@@ -53,9 +53,37 @@ def _copy(world: World, app: Deployment, record: Canonical) -> dict[str, str]:
         if source is None or key is None:
             raise CanonqError(
                 f"The retained volume {name} of the canonical {record.version} is gone.",
-                mend=f"`canonq rollback {record.recipe} --to '{record.version}' --reason ...` unpacks its snapshot again.",
+                mend=_unpack_again(record),
                 code="canonical-data-missing",
             )
         labels = {**app.identity.labels, LABEL_VOLUME: key}
         copy_tree(source, world.engine.make_volume(app.volume_name(key), labels, app.identity.stack))
     return secrets
+
+
+def lost_volumes(world: World) -> list[str]:
+    """A sentence for each canonical whose retained volumes somebody removed, with the way back. Nothing where Docker is away."""
+    records = [record for name in world.registry.recipes() if (record := _readable(world, name)) is not None and record.volumes]
+    if not records:
+        return []
+    try:
+        there = set(world.engine.owned({LABEL_INSTANCE: world.instance})["volumes"])
+    except HostProblem:  # that is told elsewhere
+        return []
+    found = []
+    for record in records:
+        if gone := [name for name in record.volumes if name not in there]:
+            what = f"The retained volume {' and '.join(gone)} of the canonical {record.version} of {record.recipe} is gone."
+            found.append(f"{what} Mend: {_unpack_again(record)}")
+    return found
+
+
+def _readable(world: World, recipe: str) -> Canonical | None:
+    try:
+        return world.registry.read(recipe)
+    except CanonqError:  # the recipe's own, in its own place
+        return None
+
+
+def _unpack_again(record: Canonical) -> str:
+    return f"`canonq rollback {record.recipe} --to '{record.version}' --reason ...` unpacks its snapshot again."

@@ -20,7 +20,7 @@ from canonq.adapters.stopping import check_stop
 from canonq.core.assembly import SAMPLE, TEST_OVERLAY, ReadFile, app_env, assemble
 from canonq.core.blame import unknown, worst
 from canonq.core.compose import unset_near
-from canonq.core.convergence import NO_SERVICES, NO_TASK, Convergence, deaths, judge
+from canonq.core.convergence import NO_SERVICES, NO_TASK, NOT_ALLOCATED, Convergence, deaths, judge
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Deployable, Identity, deployable
 from canonq.core.enrolment import SecretSource
 from canonq.core.envfile import LARGEST_SECRET, SecretRule, generate_secret, parse_env, render_env, secret_rules
@@ -546,6 +546,15 @@ def _gave_up(world: World, prepared: Prepared, look: Convergence, answer: Answer
             f"{what}: {look.detail}.",
             mend="give this host what the release asks of a node; `docker node inspect self` shows its labels and state.",
             code="no-node-fits",
+            service=look.service,
+        )
+    if look.reason == NOT_ALLOCATED and not look.said:
+        networks = ", ".join([*prepared.stack.networks, "its own"])
+        return HostProblem(
+            f"{what}: {look.detail}.",
+            mend=f"see which of its networks ({networks}) has no address left, with `docker network inspect --verbose`, and what "
+            "holds them; a manager that hangs looks the same.",
+            code="addresses-used-up",
             service=look.service,
         )
     if look.state != "converged":

@@ -18,6 +18,7 @@ from canonq.adapters.state import state_of
 from canonq.core.check import Check
 from canonq.core.errors import CanonqError
 from canonq.core.records import STAMP_FORMAT
+from canonq.flows.data import lost_volumes
 from canonq.flows.doctor_docker import disk, docker, images
 from canonq.flows.nights import DueSince, look_at_nights, none_due
 from canonq.flows.pulls import forge_repo, open_pulls
@@ -149,6 +150,16 @@ def _leftovers(world: World) -> Iterator[Check]:
         yield Check("leftovers", "ok", "the dead have left nothing")
 
 
+def _canonicals(world: World) -> Iterator[Check]:
+    lost = lost_volumes(world)
+    for sentence in lost:
+        yield Check("canonicals", "broken", *sentence.split(" Mend: "))
+    if not lost:
+        yield Check(
+            "canonicals", "ok", f"{len(world.registry.recipes())} on record, with their volumes; `canonq verify` reads all"
+        )
+
+
 def _sweeps(world: World) -> Iterator[Check]:
     for sweep in world.sweeps.open_sweeps():
         found = summary(world, sweep)
@@ -255,6 +266,7 @@ _PROBES = (
     _clock,
     _programs,
     _variables,
+    _canonicals,
     _sweeps,
     _leftovers,
 )

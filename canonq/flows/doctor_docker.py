@@ -92,7 +92,9 @@ def disk(world: World) -> Iterator[Check]:
     for at, one in enumerate(disks):
         last = at == len(disks) - 1
         detail = f"{_room(one)} {takers if last else ''}".strip()
-        if one.short > 0:
+        if one.out_of_files:
+            yield Check("disk", "broken", one.why_short, "remove files there; `df -i` shows it. Every recipe would be deferred.")
+        elif one.short > 0:
             yield Check("disk", "broken", detail, "free some disk there, or lower disk_floor: every recipe would be deferred.")
         else:
             yield Check("disk", "ok", detail)

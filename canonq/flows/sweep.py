@@ -36,6 +36,7 @@ from canonq.core.outcomes import (
 )
 from canonq.core.reconcile import STEPS, awaits_promotion
 from canonq.core.records import STAMP_FORMAT, Promotion
+from canonq.flows.data import lost_volumes
 from canonq.flows.decide import expected_of_step, expected_seconds
 from canonq.flows.discovery import Discovered, discover
 from canonq.flows.world import World
@@ -135,7 +136,7 @@ def _pull(world: World) -> list[str]:
 
 
 def _findings(world: World, enrolled: Enrolled) -> list[str]:
-    """What a whole sweep has to tell of itself: recipes that are gone since the last one, and a checkout that is old."""
+    """What a whole sweep has to tell of itself: recipes that are gone since the last one, an old checkout, lost data."""
     last = world.sweeps.last_enrolled()
     names = last.get("names")
     gone = {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
@@ -154,7 +155,8 @@ def _findings(world: World, enrolled: Enrolled) -> list[str]:
         )
     if behind and since is not None and now - since > _STALE_AFTER:
         found.append(f"{behind} It has been for {(now - since) / 86400:.0f} days. Mend: run `git pull` there.")
-    return found
+    # An idle recipe's data is looked at by nobody else.
+    return [*found, *lost_volumes(world)]
 
 
 def _missed(world: World, night: str | None) -> list[str]:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,15 @@ def test_each_file_system_is_judged_by_what_lies_on_it_and_shares_what_is_reserv
             pass
         with pytest.raises(NoRoom, match="/images"), made.reserve("unknown", 40):  # nobody knows what it writes
             pass
+
+
+def test_a_disk_that_is_out_of_files_has_no_room_however_many_bytes_are_free(tmp_path: Path) -> None:
+    full = FileSystem("/data", ("state", "volumes"), 1 << 40, files=7)
+    told = r"On the disk of /data .*, only 7 more files can be made"
+    with pytest.raises(NoRoom, match=told), Budget(tmp_path, lambda: [full], 10).reserve("one", 1):
+        pass
+    with Budget(tmp_path, lambda: [replace(full, files=None)], 10).reserve("one", 1):
+        pass
 
 
 def test_what_killed_work_left_of_its_files_is_removed_and_what_lives_is_not(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from git.repo import Repo
 
 from canonq.adapters import gittree
 from canonq.adapters.git import GitRepos
-from canonq.adapters.gitprogram import GitLimits, GitProgram
+from canonq.adapters.gitprogram import GitLimits, GitProgram, failed
 from canonq.core.enrolment import Tree
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, TagMoved, WrongUse
 from canonq.core.versions import read_tags
+from canonq.ports import Ended
 from tests.forge import never, serving, status, when
 from tests.support import make_recipe, release
 
@@ -686,3 +687,10 @@ def watched(go_on: Callable[[], bool], looked: threading.Event) -> list[bytes]:
                 if b"git" in line:
                     found |= {line, (folder / "environ").read_bytes()}
     return list(found)
+
+
+def test_who_may_not_read_a_repository_of_this_host_is_told_about_its_owner() -> None:
+    said = "fatal: detected dubious ownership in repository at '/srv/site.git'\nfatal: Could not read from remote repository."
+    error = failed("upstream", "/srv/site.git", Ended(128, said, said))
+    assert "chown" in error.mend
+    assert "credential" not in error.mend

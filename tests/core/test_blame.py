@@ -141,6 +141,8 @@ SAID: Sequence[tuple[str, str, bool]] = [
      "port-taken", False),
     ("Error starting userland proxy: listen tcp4 0.0.0.0:80: bind: address already in use", "port-taken", False),
     ("no suitable node (insufficient resources on 1 node)", "host-too-small", False),
+    ("no suitable node (1 node not available for new tasks)", "node-unavailable", False),
+    ("could not find an available IP while allocating VIP", "addresses-used-up", False),
     ("no suitable node (scheduling constraints not satisfied on 1 node)", "no-node-fits", False),
     ("no suitable node (missing plugin on 1 node)", "plugin-missing", False),
     (f"{OCI}fork/exec /proc/self/exe: resource temporarily unavailable", "host-exhausted", False),

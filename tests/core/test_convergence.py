@@ -32,9 +32,17 @@ def test_all_tasks_running_the_current_spec_is_converged() -> None:
     assert look(APP, RUNNING, replace(RUNNING, id="t2", slot=2), replicas=2) == ("converged", "")
 
 
-@pytest.mark.parametrize("state", ["new", "pending", "assigned", "preparing", "ready", "starting", "shutdown", "orphaned"])
+@pytest.mark.parametrize("state", ["pending", "assigned", "preparing", "ready", "starting", "shutdown", "orphaned"])
 def test_a_task_that_does_not_run_yet_is_waiting(state: str) -> None:
     assert look(APP, replace(RUNNING, state=state)) == ("waiting", "not-running")
+
+
+def test_tasks_for_which_swarm_has_allocated_nothing_wait_for_that_also_in_an_update() -> None:
+    new = replace(RUNNING, state="new")
+    assert look(APP, new) == ("waiting", "not-allocated")
+    assert look(APP, OLD, new, update="updating") == ("waiting", "not-allocated")
+    assert look(APP, new, replace(RUNNING, id="t2", state="pending"), replicas=2) == ("waiting", "not-running")
+    assert look(APP, new, replace(RUNNING, id="t2"), replicas=2) == ("waiting", "not-running")
 
 
 def test_no_tasks_yet_is_waiting() -> None:
@@ -55,7 +63,7 @@ def test_all_running_on_the_old_spec_is_waiting() -> None:
 
 
 def test_an_update_that_has_not_begun_is_waiting() -> None:
-    assert look(APP, OLD, replace(RUNNING, state="new", desired="ready"), update=None) == ("waiting", "not-running")
+    assert look(APP, OLD, replace(RUNNING, state="pending", desired="ready"), update=None) == ("waiting", "not-running")
 
 
 def test_an_old_task_still_running_beside_the_new_one_is_waiting() -> None:
@@ -142,7 +150,7 @@ def test_a_host_port_that_the_old_task_still_has_is_waiting() -> None:
         ("insufficient resources on 1 node", "host-too-small"),
         ("scheduling constraints not satisfied on 1 node", "no-node-fits"),
         ("max replicas per node limit exceed", "no-node-fits"),
-        ("1 node not available for new tasks", "no-node-fits"),
+        ("1 node not available for new tasks", "node-unavailable"),
         ("missing plugin on 1 node", "plugin-missing"),
     ],
 )

@@ -188,6 +188,13 @@ def test_each_disk_has_a_row_and_what_is_reserved_is_no_use(tmp_path: Path, monk
     assert (reserved.check, reserved.detail) == ("reserved", "0.5 GiB for the test of site 1.0.0+1")
 
 
+def test_a_disk_that_is_out_of_files_is_broken_though_bytes_are_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_docker, "told_eaters", lambda world, most: "")
+    budget = Budget(tmp_path, lambda: [FileSystem("/data", ("state",), 2**40, files=3)], 0)
+    (data,) = told(doctor_docker.disk, budget=budget, settings=SimpleNamespace(disk_need=1))
+    assert (data.state, "only 3 more files" in data.detail, "df -i" in data.mend) == ("broken", True, True)
+
+
 # -- the rest -----------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,34 @@
+"""A retained volume that somebody removed, seen by who only looks and by a night in which nothing is new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from canonq.adapters.redis_server import embedded_redis
+from canonq.flows.data import lost_volumes
+from canonq.flows.sweep import open_sweep
+from tests.faults.scenario import RECIPE, Scenario
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Iterator[Scenario]:
+    with embedded_redis() as url:
+        made = Scenario(tmp_path, url).prepare()
+        made.prove()
+        assert made.promote().outcome == "promoted"
+        yield made
+
+
+def test_a_volume_of_a_canonical_that_is_gone_is_told_by_the_next_sweep_with_the_way_back(scenario: Scenario) -> None:
+    world, record = scenario.world(), scenario.canonical()
+    assert record is not None
+    assert lost_volumes(world) == []
+    world.engine.remove_volume(record.volumes[0])
+    (told,) = lost_volumes(world)
+    assert f"The retained volume {record.volumes[0]} of the canonical {record.version} of {RECIPE} is gone." in told
+    assert f"`canonq rollback {RECIPE} --to '{record.version}'" in told
+    assert told in world.sweeps.read(open_sweep(world).sweep)["findings"]
+    assert world.sweeps.read(open_sweep(world, [RECIPE]).sweep)["findings"] == [], "a sweep of some recipes looks at these only"
