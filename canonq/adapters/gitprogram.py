@@ -61,9 +61,10 @@ _CAUSES = (
     # First, as its status otherwise means a credential; in the forge's own words, not in an address.
     ("archived", re.compile(
         r"^(?:remote:|fatal: remote error:|ERROR:).*\brepo(?:sitory)? (?:is|was|has been) archived", re.I | re.M)),
+    ("owner", re.compile(r"dubious ownership", re.I)),
     ("denied", re.compile(
         r"Authentication failed|could not read (?:Username|Password)|Permission denied|error: 40[13]\b"
-        r"|Host key verification|dubious ownership", re.I)),
+        r"|Host key verification", re.I)),
     ("gone", re.compile(
         r"not found|does not exist|does not appear to be a git repository|error: 404\b|not exported"
         r"|no such (?:file|repo)", re.I)),
@@ -72,6 +73,7 @@ _CAUSES = (
 )  # fmt: skip
 _MENDS = {
     "denied": "give a credential that may do this: docs/configuration.md, [git]; for ssh, a key and the host's key.",
+    "owner": "it belongs to another user than runs canonq: give it to that user, or let its git trust it, as git says above.",
     "archived": "take it out of the archive on its forge, or remove the mirror from recipe.toml.",
     "gone": "correct the address in recipe.toml, or set enrolled = false if the repository is no more.",
     "too-large": "look at what the repository contains; if it is right, raise [git] largest.",

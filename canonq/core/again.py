@@ -25,7 +25,7 @@ NIGHT = 6 * 3600.0
 NEEDS_A_PERSON = frozenset({
     "upstream-gone", "upstream-denied", "upstream-shallow", "upstream-sha256", "upstream-bad-branch", "upstream-too-large",
     "mirror-gone", "mirror-denied", "mirror-refused", "network-missing", "no-swarm", "foreign-secret",
-    "mirror-archived", "name-taken",
+    "mirror-archived", "name-taken", "upstream-owner", "mirror-owner",
 })  # fmt: skip
 
 

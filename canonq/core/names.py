@@ -27,7 +27,8 @@ def recipe_name(text: object) -> str:
         return text
     raise WrongUse(
         f"{shown(text)} is not a recipe name.",
-        mend="use the folder's name below tests/: lower-case letters, digits, '-' and '_', at most 40.",
+        mend="a recipe's name, and its folder's below tests/, has lower-case letters, digits, '-' and '_', at most 40; "
+        "a folder that enrols nobody begins with '_'.",
         code="bad-recipe-name",
     )
 

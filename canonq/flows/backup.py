@@ -127,6 +127,17 @@ def _expecting(captured: Sequence[Captured]) -> Iterator[Captured]:
         yield part.model_copy(update={"expected_marks": tuple(wanted)})
 
 
+def unproven(facts: BackupFacts, markers: Sequence[Marker]) -> str:
+    """A gap where nothing that canonq or hooks.py wrote is in what the labels name, so that its way back is not proven."""
+    if any(part.expected_marks or part.closed for part in facts.captured) or any(one.kind == "own" for one in markers):
+        return ""
+    listed = ", ".join(f"{shown(part.path)} of '{part.service}'" for part in facts.captured)
+    return (
+        f"backup-unproven: nothing that canonq wrote is in {listed or 'the backup'}, so that data comes back is not proven; "
+        "write_marker and read_marker in hooks.py prove it"
+    )
+
+
 def left_to_the_restore(facts: BackupFacts, markers: Sequence[Marker]) -> tuple[str, ...]:
     """A sentence for each database that may be in something that canonq does not look into."""
     told = []

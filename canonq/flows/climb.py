@@ -362,6 +362,8 @@ def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tupl
         markers = _mark(run, "backup", running, earlier)  # also what the upgrade has added
         facts = backup.take(taken, markers)
         run.account.notes += backup.left_to_the_restore(facts, markers)
+        if gap := backup.unproven(facts, markers):
+            run.findings.unmarked += (gap,)
         return running, (markers, facts)
 
     _, (markers, _) = in_tier(

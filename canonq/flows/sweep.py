@@ -35,7 +35,7 @@ from canonq.core.outcomes import (
     shared_troubles,
 )
 from canonq.core.reconcile import STEPS, awaits_promotion
-from canonq.core.records import STAMP_FORMAT, Promotion
+from canonq.core.records import STAMP_FORMAT, STEP_VALUES, Promotion
 from canonq.flows.data import lost_volumes
 from canonq.flows.decide import expected_of_step, expected_seconds
 from canonq.flows.discovery import Discovered, discover
@@ -325,15 +325,18 @@ def outcome_of(world: World, value: Step) -> Outcome | None:
         with contextlib.suppress(RecordUnreadable):
             canonical = world.registry.read(value.recipe)
     outcome = ended_by(value, canonical)
-    return outcome if outcome is None or value.sweep is None else _in_sweep(world, value.sweep, outcome)
+    return outcome if outcome is None or value.sweep is None else _in_sweep(world, value.sweep, outcome, value)
 
 
-def _in_sweep(world: World, sweep: str, outcome: Outcome) -> Outcome:
-    """The outcome with its notes, the tries before it, and when it is tried again: a machine's fault may be over in a while."""
+def _in_sweep(world: World, sweep: str, outcome: Outcome, last: Step | None = None) -> Outcome:
+    """The outcome with its notes, the tries before it, and when it is tried again: a machine's fault may be over in a while.
+
+    `last`: the value of the step that ends the chain, which is not on record yet.
+    """
     if outcome.step not in STEPS:
         return outcome
     tries = world.sweeps.tries(sweep, outcome.recipe)
-    update: dict[str, Any] = {"tries": tries, "notes": _notes(world, sweep, outcome.recipe)}
+    update: dict[str, Any] = {"tries": tries, "notes": _notes(world, sweep, outcome.recipe, last)}
     if outcome.outcome == "error":
         trouble = Trouble(outcome.fault, outcome.reason, outcome.cause, outcome.retry_after)
         found = again(
@@ -363,10 +366,12 @@ def settle(world: World, value: Step) -> Outcome | None:
     return outcome
 
 
-def _notes(world: World, sweep: str, recipe: str) -> tuple[str, ...]:
+def _notes(world: World, sweep: str, recipe: str, last: Step | None) -> tuple[str, ...]:
     """What the steps of the recipe had to tell in this sweep, and what `decide` found to be mended."""
     journal = world.sweeps.journal(sweep)
-    notes = {step: (journal.result(recipe, step) or {}).get("notes", ()) for step in ("sync", "decide", "test", "promote")}
+    notes = {step: (journal.result(recipe, step) or {}).get("notes", ()) for step in STEPS}
+    if last is not None:
+        notes[next(step for step, kind in STEP_VALUES.items() if isinstance(last, kind))] = last.notes
     return tuple(dict.fromkeys([*notes["sync"], *to_mend(notes["decide"]), *notes["test"], *notes["promote"]]))
 
 

@@ -31,8 +31,13 @@ class Marker(_Fact):
     text: str
 
     def __str__(self) -> str:
-        where = {"file": "volume", "database": "database of the service", "own": "place of the recipe's own,"}[self.kind]
-        return f"the {where} {self.place}"
+        match self.kind:
+            case "file":
+                return f"canonq's file in the volume {self.place}"
+            case "database":
+                return f"canonq's row in the database of the service {self.place}"
+            case _:
+                return f"what write_marker of {self.place} wrote"
 
 
 class HookRan(_Fact):

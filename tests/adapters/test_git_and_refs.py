@@ -84,6 +84,14 @@ def test_an_upstream_that_is_gone_is_named(repos: GitRepos, tmp_path: Path) -> N
         repos.listing(str(tmp_path / "no-such-place"))
 
 
+def test_a_repository_of_another_user_is_told_with_what_helps() -> None:
+    said = "fatal: detected dubious ownership in repository at '/srv/site'\nTo add an exception for this directory, call: ..."
+    told = failed("upstream", "/srv/site", Ended(128, "", said))
+    assert told.cause == "upstream-owner"
+    assert "another user" in told.mend
+    assert "credential" not in told.mend
+
+
 def test_credentials_of_an_address_are_in_no_message(repos: GitRepos) -> None:
     with pytest.raises(SyncFailed) as caught:
         repos.listing("http://user:hunter2@127.0.0.1:1/site.git")

@@ -159,6 +159,10 @@ def enrol(text: str) -> Any:
     return parse_enrolment("site", text, where="tests/site/recipe.toml")
 
 
+def test_a_byte_order_mark_that_an_editor_put_in_front_is_passed_over() -> None:
+    assert enrol('\ufeffupstream = "/x"\n').upstream == "/x"
+
+
 WHOLE = """
 upstream = "https://git.example.org/coop-cloud/custom-html.git"
 mirror   = "https://git.example.org/mirror/custom-html.git"

@@ -15,10 +15,10 @@ from canonq.adapters import markerfile
 from canonq.adapters.programs import run
 from canonq.core.backup import BackupPlan, Part
 from canonq.core.errors import RecipeProblem
-from canonq.flows.backup import Backup, destroy
+from canonq.flows.backup import Backup, destroy, unproven
 from canonq.ports import Ended, Engine
 from canonq.tiers import markers
-from canonq.tiers.facts import Marker
+from canonq.tiers.facts import BackupFacts, Captured, Marker
 from canonq.tiers.markers import Patience
 
 TEXT = "canonq-20261128T000000Z-app-abcdef"
@@ -78,7 +78,7 @@ def test_a_row_that_is_not_there_is_gone_at_once() -> None:
     databases = Databases("db")
     made = markers.write(as_engine(databases), "s", ONE, TEXT, SOON)
     databases.rows["db"], databases.asked = None, 0
-    assert markers.missing(as_engine(databases), "s", made, None, ONE, SOON) == ["the database of the service db"]
+    assert markers.missing(as_engine(databases), "s", made, None, ONE, SOON) == ["canonq's row in the database of the service db"]
     assert databases.asked == 1
 
 
@@ -121,7 +121,7 @@ def test_a_row_is_found_where_the_release_has_taken_it() -> None:
     assert markers.missing(as_engine(databases), "s", made, None, renamed, NOW) == []
     databases.rows["database"] = None
     lost = markers.missing(as_engine(databases), "s", made, None, renamed, NOW)
-    assert lost == ["the database of the service db"], "the row of another database is not its own"
+    assert lost == ["canonq's row in the database of the service db"], "the row of another database is not its own"
 
 
 def test_what_was_dropped_is_told_when_it_is_there_all_the_same() -> None:
@@ -138,9 +138,9 @@ def test_what_was_dropped_is_told_when_it_is_there_all_the_same() -> None:
     [
         (TEXT, []),
         (f"{TEXT}\n", []),
-        ("another", [f"the place of the recipe's own, hooks.py (read_marker gave 'another' instead of '{TEXT}')"]),
-        ("", [f"the place of the recipe's own, hooks.py (read_marker gave '' instead of '{TEXT}')"]),
-        (None, ["the place of the recipe's own, hooks.py"]),
+        ("another", [f"what write_marker of hooks.py wrote (read_marker gave 'another' instead of '{TEXT}')"]),
+        ("", [f"what write_marker of hooks.py wrote (read_marker gave '' instead of '{TEXT}')"]),
+        (None, ["what write_marker of hooks.py wrote"]),
     ],
 )
 def test_what_read_marker_gives_is_told_and_the_end_of_a_line_is_no_other_text(given: str | None, lost: list[str]) -> None:
@@ -185,6 +185,21 @@ def test_what_could_not_be_destroyed_before_the_restore_is_told(tmp_path: Path, 
     _, _, kept = destroy(given, (), NOW)
     assert bool(kept) is told
     assert all(one.startswith("not-destroyed: '/backup/dump.sql' of 'app'") and ended.output in one for one in kept)
+
+
+def captured(*, marks: tuple[str, ...] = (), closed: tuple[str, ...] = ()) -> BackupFacts:
+    part = Captured(service="app", path="/data/backup.sql", volume=None, whole=False, file="0.tar", checksum="", archive_bytes=1,
+                    files=1, bytes=1, marks=marks, expected_marks=marks, problems=(), closed=closed)  # fmt: skip
+    return BackupFacts(captured=(part,))
+
+
+def test_a_backup_that_holds_nothing_of_canonqs_is_a_gap() -> None:
+    own = Marker(kind="own", place="hooks.py", text=TEXT)
+    file = Marker(kind="file", place="data", text=TEXT)
+    assert "backup-unproven: nothing that canonq wrote is in '/data/backup.sql' of 'app'" in unproven(captured(), (file,))
+    assert unproven(captured(), (file, own)) == "", "what hooks.py wrote has to come back"
+    assert unproven(captured(marks=(TEXT,)), (file,)) == ""
+    assert unproven(captured(closed=("a custom-format dump",)), (file,)) == "", "that is told already"
 
 
 # -- the asking shell itself ----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from canonq.adapters.locks import RedisLocks
 from canonq.core.again import PATIENCE
 from canonq.core.errors import Busy, CanonqError, HollowSweep, HostProblem, NoRoom
 from canonq.core.outcomes import Outcome
-from canonq.core.records import Canonical, Decision, Promotion, Verdict
+from canonq.core.records import Canonical, Decision, Promotion, Synced, Verdict
 from canonq.flows.sweep import fail, finish, open_sweep, retry_deferred, settle_error, start, stop, summary
 from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.world import World
@@ -269,6 +269,23 @@ def test_a_finished_step_delivered_again_gives_its_result_and_settles_nothing_an
     workers.upkeep.reconcile(sweeping.world, None)
     assert sweeping.outcome("site") == ("promoted", "seed")
     assert "site" not in sweeping.sent
+
+
+@pytest.mark.parametrize("ends", ["test", "promote"])
+def test_an_outcome_has_the_notes_of_the_step_that_ended_the_chain_and_of_those_before(
+    sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    record = Canonical(recipe="site", version="1.0.0+1.0", commit=COMMIT, status="idle", ts=NOW, run="r")
+    monkeypatch.setattr("canonq.adapters.registry.Registry.read", lambda self, recipe: record)
+    synced = Synced(recipe="site", sweep=sweeping.sweep, branch="main", head=None, tags=1, latest=None, changed=True,
+                    notes=("a tag was deleted",))  # fmt: skip
+    red = Verdict(recipe="site", sweep=sweeping.sweep, run="r", verdict="red", reason="crash-loop", detail="",
+                  version="1.0.0+1.0", commit=COMMIT, enrolment="0", ts=NOW, notes=("a base was passed over",))  # fmt: skip
+    promotion = sweeping.promotion("site").model_copy(update={"notes": ("app was killed",)})
+    sweeping.take("sync", "site", lambda world: synced)
+    sweeping.take(ends, "site", lambda world: red if ends == "test" else promotion)
+    notes = sweeping.world.sweeps.outcomes(sweeping.sweep)["site"].notes
+    assert notes == ("a tag was deleted", "a base was passed over" if ends == "test" else "app was killed")
 
 
 def test_an_outcome_that_could_not_be_written_is_settled_as_what_it_was(
