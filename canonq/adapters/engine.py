@@ -45,6 +45,7 @@ _OF_A_REGISTRY = frozenset({
     "pull-failed", "registry-certificate", "registry-rate-limit", "registry-refused", "registry-unavailable",
     "registry-unreachable",
 })  # fmt: skip
+_SAID_OF_A_NODE = {"drain": "drained", "pause": "paused"}
 _KILLED = 128 + signal.SIGKILL  #: exit status of a process that was killed
 
 
@@ -140,7 +141,7 @@ class SwarmEngine:
             availability = node.get("Spec", {}).get("Availability", "active")
             if state == "ready" and availability == "active":
                 return ""
-            told.append(f"{name} is {availability if state == 'ready' else state}")
+            told.append(f"{name} is {_SAID_OF_A_NODE.get(availability, availability) if state == 'ready' else state}")
         return ", ".join(told)
 
     def data_root(self) -> Path:
