@@ -136,6 +136,7 @@ async def _serve(inbox: Inbox, settings: WebhookSettings) -> None:
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM. WrongConfiguration when no webhook is configured, HostProblem when it cannot listen."""
+    to_standard_error("Webhook")
     if settings.webhook is None:
         raise WrongConfiguration(
             "No webhook is configured.",
@@ -149,5 +150,4 @@ def serve(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    to_standard_error("Webhook")
     serve(load_settings())
