@@ -7,8 +7,9 @@ from typing import Any
 from canonq.core.decide import decide
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, SyncFailed
+from canonq.core.history import expected_disk, expected_seconds
 from canonq.core.records import Decision
-from canonq.flows.decide import expected_disk, expected_seconds, gather
+from canonq.flows.decide import gather
 from canonq.flows.discovery import listings
 from canonq.flows.sync import addresses, check_moved
 from canonq.flows.world import World

@@ -21,6 +21,7 @@ from canonq.core.budget import Need
 from canonq.core.decide import to_mend
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, ExitStatus, HostProblem, NoRoom, RecordUnreadable, WrongUse
+from canonq.core.history import expected_of_step, expected_seconds
 from canonq.core.names import RECIPE_NAME, recipe_name
 from canonq.core.outcomes import (
     HELD,
@@ -37,7 +38,6 @@ from canonq.core.outcomes import (
 from canonq.core.reconcile import STEPS, awaits_promotion
 from canonq.core.records import STAMP_FORMAT, STEP_VALUES, Promotion
 from canonq.flows.data import lost_volumes
-from canonq.flows.decide import expected_of_step, expected_seconds
 from canonq.flows.discovery import Discovered, discover
 from canonq.flows.world import World
 

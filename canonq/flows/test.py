@@ -16,6 +16,7 @@ from canonq.core.bases import Base, as_tagged, named_version, upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, NoRoom, RecipeProblem, WrongUse
+from canonq.core.history import expected_disk
 from canonq.core.judging import Course, Judged, is_tried_again, judge_run, stands, whole_problem
 from canonq.core.ladder import TierResult, gaps, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
@@ -23,7 +24,6 @@ from canonq.core.pulls import status_of
 from canonq.core.records import Canonical, Decision, Verdict
 from canonq.core.versions import Release, read_tags
 from canonq.flows.climb import Findings, Run, Target, Trees, climb, measure, run_lint, took
-from canonq.flows.decide import expected_disk
 from canonq.flows.deployment import let_go_of_images, tear_down
 from canonq.flows.evidence import keep_beside, keep_logs, tail
 from canonq.flows.floor import floor_held

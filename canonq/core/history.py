@@ -1,0 +1,59 @@
+"""What earlier runs say of the next one: whether it is proven already, how long it takes and how much room. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from canonq.core.budget import Need, need_of_promotion, need_of_run, split_promotion
+from canonq.core.records import Verdict
+
+
+def is_proof(verdict: Verdict, commit: str, enrolment: str) -> bool:
+    """Whether a run proved this very commit with this enrolment, from a cold start."""
+    return (verdict.commit, verdict.enrolment, verdict.ref, verdict.quick) == (commit, enrolment, None, False)
+
+
+def newest_proof(verdicts: Sequence[Verdict], commit: str, enrolment: str) -> Verdict | None:
+    """The newest verdict of this very commit and enrolment, when it is green and cold."""
+    found = [verdict for verdict in verdicts if is_proof(verdict, commit, enrolment)]
+    return found[-1] if found and found[-1].verdict == "green" else None
+
+
+def tries_of(failures: Sequence[Mapping[str, Any]]) -> int:
+    """How often a promotion failed: all tries of one sweep are one, each call by hand is one."""
+    sweeps = [one.get("sweep") for one in failures]
+    return len({sweep for sweep in sweeps if sweep}) + sweeps.count(None)
+
+
+def expected_disk(verdicts: Sequence[Verdict], otherwise: int) -> Need:
+    """What the next run of a recipe is expected to take; `otherwise` without history."""
+    return need_of_run([_taken(verdict) for verdict in verdicts], otherwise)
+
+
+def expected_of_promotion(verdict: Verdict, otherwise: int) -> Need:
+    """What the promotion of a proven version is expected to take; its images are there, the run has had them."""
+    volumes = verdict.disk_bytes if verdict.volume_bytes is None else max(1, verdict.volume_bytes)
+    return split_promotion(need_of_promotion(volumes, otherwise))
+
+
+def expected_of_step(verdicts: Sequence[Verdict], step: str | None, otherwise: int) -> Need:
+    """What a step that was deferred is expected to take when it is tried again."""
+    proven = [one for one in verdicts if one.verdict == "green" and one.ref is None and not one.quick]
+    if step == "promote" and proven:
+        return expected_of_promotion(proven[-1], otherwise)
+    return expected_disk(verdicts, otherwise)
+
+
+def _taken(verdict: Verdict) -> Need:
+    if verdict.volume_bytes is None:
+        return Need(anywhere=verdict.disk_bytes)
+    volumes, images = verdict.volume_bytes, verdict.image_bytes
+    return Need(state=max(0, verdict.disk_bytes - volumes - images), volumes=volumes, images=images)
+
+
+def expected_seconds(verdicts: Sequence[Verdict]) -> float | None:
+    """Seconds the next run is expected to take; None without history."""
+    seen = [verdict.seconds for verdict in verdicts[-5:] if verdict.seconds]
+    return round(statistics.median(seen), 1) if seen else None
