@@ -340,6 +340,8 @@ class House:
             if one.mark is not None and one.name not in (*self.versions, name) and one.mark.fence < record.fence:
                 self._promoted(move, one.mark, one.name)  # within the move, and followed before anybody looked
         if name != self.present and name in self.versions and "rollback" in move:
+            if (between := _name_of(record.previous or {})) in self.versions and between not in (self.present, name):
+                self._gone_back(str(between))  # two of them within one move
             self._gone_back(name)
         elif name != self.present:
             self._promoted(move, record, name)
