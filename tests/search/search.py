@@ -24,6 +24,7 @@ from tests.search.house import Broken, House
 from tests.search.moves import ACTS, EVENTS, HARM, INTRUSIONS, WAYS, Move, play
 
 LONGEST = 60  #: moves in a sequence
+_TOLD_EVERY = 100  #: sequences
 _FARTHEST = 220  #: points that an act passes, about
 #: How often each move is made, beside the others.
 WEIGHTS = {"promote": 5, "prove": 5, "release": 5, "night": 4, "rollback": 4, "deliver": 8, "sweep": 2, "janitor": 2}
@@ -75,12 +76,15 @@ class Search:
         moves: int = LONGEST,
         shrink_seconds: float = 60.0,
         only: Sequence[str] = (),
+        tell: Callable[[int, int], None] = lambda played, seed: None,
     ) -> Found:
-        """Play sequences of seed, seed + 1, ... until one breaks something. `only`: the moves they are made of."""
+        """Play sequences of seed, seed + 1, ... until one breaks something. `only`: the moves they are made of; `tell` is called
+        with how many were played, and the next seed."""
         began, played = time.monotonic(), 0
         for number in range(most):
             if time.monotonic() - began > seconds:
                 break
+            tell(number, seed + number)
             sequence = make(seed + number, moves, only)
             played += len(sequence)
             if broken := self.broken_by(sequence):
@@ -167,9 +171,15 @@ def main() -> None:
             sys.exit(1 if broken else 0)
         seed = secrets.randbelow(10**9) if given.seed is None else given.seed
         print(f"Searching from seed {seed} on.", flush=True)  # noqa: T201
-        found = search.run(seed, seconds=given.seconds, most=given.sequences, moves=given.moves, shrink_seconds=300)
+        found = search.run(seed, seconds=given.seconds, most=given.sequences, moves=given.moves, shrink_seconds=300, tell=_told)
         print(found)  # noqa: T201
         sys.exit(1 if found.broken else 0)
+
+
+def _told(played: int, seed: int) -> None:
+    """Say now and then how far it is: who watches may want to know, and one that is ended loses nothing."""
+    if played and played % _TOLD_EVERY == 0:
+        print(f"{played} sequences; the next seed is {seed}.", flush=True)  # noqa: T201
 
 
 def memory() -> str | None:
