@@ -26,7 +26,7 @@ from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
 from canonq.core.errors import RecordUnreadable
 from canonq.core.gate import Again
 from canonq.core.records import Canonical, Decision, Snapshot, Synced, Verdict
-from canonq.core.retention import generation_of
+from canonq.core.retention import Generation, generation_of
 from canonq.flows.decide import decide_recipe
 from canonq.flows.promote import promote
 from canonq.flows.restore import remove, restore
@@ -109,6 +109,8 @@ class House:
     broken_into: bool = False  #: whether an act is under way that is met by something
     volumes_lost: bool = False
     _lasting: World | None = None
+    _seen: tuple[Any, ...] = ()
+    _generations: list[Generation] = field(default_factory=list)
 
     def prepare(self) -> House:
         """Enrol the recipe, in an empty state folder."""
@@ -306,6 +308,8 @@ class House:
             case 1:
                 os.truncate(chosen, 9)
             case _:
+                if chosen.parent.name == self.present:
+                    return  # with its record it would be lost altogether: nothing else says that it was
                 (chosen.parent / "in-force.json").unlink(missing_ok=True)
                 if chosen.parent.name in self.line:
                     return  # who came after it says that it was
@@ -336,7 +340,8 @@ class House:
             return
         self._hold(record.snapshot, f"5.1 a snapshot is named: none of {record.version}, after {move}")
         name = Path(cast(Snapshot, record.snapshot).path).parent.name
-        for one in self.world().registry.kept(RECIPE):
+        self._generations = self._looked_at()
+        for one in self._generations:
             if one.mark is not None and one.name not in (*self.versions, name) and one.mark.fence < record.fence:
                 self._promoted(move, one.mark, one.name)  # within the move, and followed before anybody looked
         if name != self.present and name in self.versions and "rollback" in move:
@@ -350,6 +355,14 @@ class House:
         self._whole(move, record, name)
         self._kept(move)
         self._sweeps(move)
+
+    def _looked_at(self) -> list[Generation]:
+        """What is kept; not read again where no file of it has changed."""
+        files = [self.warm / "canonical.json", *sorted((self.warm / "canonicals").glob("*/*.json"))]
+        found = tuple((path, *_identity(path)) for path in files)
+        if self._seen != found:
+            self._seen, self._generations = found, self.world().registry.kept(RECIPE)
+        return self._generations
 
     def _hold(self, true: object, said: str) -> None:
         if not true:
@@ -408,7 +421,7 @@ class House:
         wanted = self.must - self.harmed - {self.present}
         if not wanted:
             return
-        kept = {one.name: one.record for one in self.world().registry.kept(RECIPE)}
+        kept = {one.name: one.record for one in self._generations}
         for name in sorted(wanted):
             tag, found = self.versions[name], kept.get(name)
             self._hold(found is not None, f"4 the last `keep` stay: {tag} is not kept any more, after {move}")
