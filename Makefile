@@ -1,9 +1,9 @@
 # The verbs of this project. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-forge check search bench requirements clean
+.PHONY: help setup hooks demo test test-fast test-forge check search bench requirements clean
 
 PYTHON := .venv/bin/python
-SHELL_SCRIPTS := scripts/venv scripts/with-engine scripts/engine scripts/shared.sh scripts/requirements deploy/local-images .ci/run
+SHELL_SCRIPTS := scripts/hooks/pre-commit scripts/venv scripts/with-engine scripts/engine scripts/shared.sh scripts/requirements deploy/local-images .ci/run
 export PYTHONUNBUFFERED := 1
 # Tests start many processes: let them keep their bytecode.
 unexport PYTHONDONTWRITEBYTECODE
@@ -18,6 +18,10 @@ help: ## list these verbs
 
 setup: ## make .venv with everything the project needs; does nothing when it is up to date
 	@scripts/venv
+
+hooks: setup ## look at each commit of this clone before it is made (formatting, lint, shell scripts)
+	@git config --local core.hooksPath scripts/hooks
+	@echo "Each commit is looked at now; 'git config --local --unset core.hooksPath' ends that."
 
 demo: setup ## show the whole nightly round on this machine, with small recipes of its own
 	@$(WITH_ENGINE) $(PYTHON) -m demo.run

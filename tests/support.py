@@ -21,10 +21,10 @@ COMMAND_LIMIT = 3600  #: seconds
 _COMMANDS = Preloaded("tests.commands")
 ROOT = Path(__file__).resolve().parents[1]
 #: What the project consists of, for an archive that git knows nothing of.
-_FOLDERS = ("canonq", "workers", "tests", "demo", "bench", "docs", "deploy", "nix", "scripts", "requirements", ".ci")
+_FOLDERS = ("canonq", "workers", "tests", "demo", "bench", "docs", "deploy", "nix", "scripts", "requirements", ".ci", ".gitea")
 _FILES = (
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "Dockerfile", "docker-compose.yml", "pyproject.toml",
-    "beat_schedule.py",
+    "beat_schedule.py", "LICENSE", "SECURITY.md", ".editorconfig",
 )  # fmt: skip
 
 
