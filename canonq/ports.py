@@ -217,17 +217,8 @@ class Versions:
     do_not_meet: str | None  #: why the command cannot speak with the Engine, in a sentence
 
 
-class Engine(Protocol):
-    """A Docker Engine with a single-node Swarm."""
-
-    def preflight(self) -> None:
-        """HostProblem when the Engine does not answer, is no Swarm manager, has no node that takes tasks, or may not be used."""
-
-    def asked_at(self) -> str:
-        """Where this Engine is asked, and who says so, for people."""
-
-    def versions(self) -> Versions:
-        """Versions of the Engine, of Docker's command and of the API."""
+class Images(Protocol):
+    """What is kept of images."""
 
     def ensure_images(self, references: Sequence[str], timeout: float) -> dict[str, str]:
         """Have every image locally, pulling what is missing; reference -> digest or image id.
@@ -248,6 +239,10 @@ class Engine(Protocol):
     def drop_unfinished_pulls(self) -> None:
         """Give back what pulls that were cut short have brought; ones under way may have to begin anew. No image is removed."""
 
+
+class Stacks(Protocol):
+    """Stacks on a single-node Swarm: what is given to them, and how they are."""
+
     def ensure_network(self, name: str) -> None:
         """Have the overlay network `name`; made attachable and labelled as infrastructure when missing."""
 
@@ -266,8 +261,27 @@ class Engine(Protocol):
     def changes(self, stack: str) -> AbstractContextManager[Callable[[float], bool]]:
         """Gives a function that waits so many seconds at most for something to happen in the stack; whether it did."""
 
+    def logs(self, stack: str, lines: int) -> dict[str, str]:
+        """The last log lines of each service."""
+
+    def failing_checks(self, stack: str) -> dict[str, str]:
+        """Service -> what its health check said last, as far as the newest of its containers failed it and is still there."""
+
+    def undeploy(self, stack: str, timeout: float) -> tuple[str, ...]:
+        """Remove services, containers, networks, configs; returns when all are gone. Volumes stay.
+
+        Gives the services whose container did not end by itself within its grace, and was killed.
+        """
+
+
+class Containers(Protocol):
+    """The way into what runs."""
+
     def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
         """Ask the app once, from inside the service's network namespace or by exec."""
+
+    def listening(self, stack: str, service: str) -> list[int]:
+        """The TCP ports on which something listens in the running container of a service, in order."""
 
     def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
         """Run a command in a service's container; standard output and error are kept apart too.
@@ -284,38 +298,12 @@ class Engine(Protocol):
     def write_archive(self, stack: str, service: str, folder: str, archive: Iterable[bytes]) -> None:
         """Unpack a tar stream into a folder of a service, over what is there; also into a volume that it may only read."""
 
-    def logs(self, stack: str, lines: int) -> dict[str, str]:
-        """The last log lines of each service."""
+    def mounted(self, stack: str) -> list[tuple[str, str, str]]:
+        """(volume, service, path in its container) of each volume of the stack's own that a running service may write to."""
 
-    def failing_checks(self, stack: str) -> dict[str, str]:
-        """Service -> what its health check said last, as far as the newest of its containers failed it and is still there."""
 
-    def listening(self, stack: str, service: str) -> list[int]:
-        """The TCP ports on which something listens in the running container of a service, in order."""
-
-    def undeploy(self, stack: str, timeout: float) -> tuple[str, ...]:
-        """Remove services, containers, networks, configs; returns when all are gone. Volumes stay.
-
-        Gives the services whose container did not end by itself within its grace, and was killed.
-        """
-
-    def mark_volumes(self, stack: str, marker: str) -> list[str]:
-        """Write a marker file into each volume that the stack's services mount, however they do; the volumes marked."""
-
-    def unmark_volumes(self, stack: str, volumes: Sequence[str]) -> None:
-        """Remove the markers of some of the volumes."""
-
-    def find_markers(self, stack: str) -> dict[str, str]:
-        """Volume -> marker found in it, of the volumes that the stack's services mount now. Running or not, writable or not."""
-
-    def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
-        """Everything that carries these labels: stacks, volumes, networks, secrets, configs by name."""
-
-    def owners(self, labels: Mapping[str, str]) -> list[str]:
-        """Ids of the runs and promotions that own something with these labels."""
-
-    def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
-        """Remove everything that carries these labels, volumes too; what was removed."""
+class Volumes(Protocol):
+    """Volumes, and where their data lies on this host."""
 
     def make_volume(self, name: str, labels: Mapping[str, str], stack: str) -> Path:
         """Have the volume, as if `stack` had made it; where its data lies on this host.
@@ -332,11 +320,44 @@ class Engine(Protocol):
     def volumes_of(self, stack: str) -> list[str]:
         """Names of the volumes that Docker has for a stack, running or not."""
 
-    def remove_secrets(self, labels: Mapping[str, str]) -> None:
-        """Remove the secrets that carry these labels."""
+    def volumes_in_use(self, stack: str) -> dict[str, Path]:
+        """Volumes of the stack's own that its services are to mount, running or not, and where each lies on this host."""
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume; not an error when it is gone."""
+
+
+class Ownership(Protocol):
+    """What carries labels of canonq's, whatever it is."""
+
+    def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
+        """Everything that carries these labels: stacks, volumes, networks, secrets, configs by name."""
+
+    def owners(self, labels: Mapping[str, str]) -> list[str]:
+        """Ids of the runs and promotions that own something with these labels."""
+
+    def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
+        """Remove everything that carries these labels, volumes too; what was removed."""
+
+    def remove_secrets(self, labels: Mapping[str, str]) -> None:
+        """Remove the secrets that carry these labels."""
+
+
+class Data(Containers, Volumes, Protocol):
+    """Both ways to what an app keeps: through its containers and on this host."""
+
+
+class Engine(Images, Stacks, Data, Ownership, Protocol):
+    """A Docker Engine: all of these, and what it is itself."""
+
+    def preflight(self) -> None:
+        """HostProblem when the Engine does not answer, is no Swarm manager, has no node that takes tasks, or may not be used."""
+
+    def asked_at(self) -> str:
+        """Where this Engine is asked, and who says so, for people."""
+
+    def versions(self) -> Versions:
+        """Versions of the Engine, of Docker's command and of the API."""
 
     def data_root(self) -> Path:
         """Docker's root folder."""

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
+import posixpath
+import re
 import shutil
+import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from canonq.adapters.engine import NAMESPACE
 from canonq.core.convergence import Service, Task
+from canonq.core.databases import POSTGRES, database_kind
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Deployable
 from canonq.core.dockerinfo import Speaks
 from canonq.core.enrolment import Health
-from canonq.core.errors import HostProblem
+from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.ports import Answer, Ended, Roots, Versions
 
 LINEAGE = "lineage"  #: the file in which each deployment adds its version to the volume
@@ -27,6 +32,7 @@ class FakeEngine:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.programs: dict[str, Callable[[list[str]], Ended]] = {}  #: more programs that its containers have
         for kind in ("stacks", "secrets", "volumes"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
 
@@ -57,7 +63,7 @@ class FakeEngine:
         return {reference: f"sha256:{hashlib.sha256(reference.encode()).hexdigest()}" for reference in references}
 
     def is_image(self, reference: str, digest: str) -> bool:
-        """See ports.Engine.is_image."""
+        """See ports.Images.is_image."""
         return self.ensure_images([reference], 1)[reference] == digest
 
     def image_sizes(self, references: Sequence[str]) -> dict[str, int]:
@@ -76,7 +82,7 @@ class FakeEngine:
         """Networks cost nothing here."""
 
     def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
-        """See ports.Engine.put_secret."""
+        """See ports.Stacks.put_secret."""
         path = self._folder / "secrets" / name
         if path.is_file():
             if any(_read(path)["labels"].get(key) != text for key, text in labels.items()):
@@ -85,14 +91,14 @@ class FakeEngine:
         _write(path, {"labels": dict(labels), "value": value})
 
     def remove_secrets(self, labels: Mapping[str, str]) -> None:
-        """See ports.Engine.remove_secrets."""
+        """See ports.Ownership.remove_secrets."""
         for name in self.owned(labels)["secrets"]:
             (self._folder / "secrets" / name).unlink()
 
     # -- stacks --------------------------------------------------------------------------------------------
 
     def strangers(self, stack: Deployable, labels: Mapping[str, str]) -> list[str]:
-        """See ports.Engine.strangers."""
+        """See ports.Stacks.strangers."""
         services = _read(self._folder / "stacks" / stack.stack)
         found = [f"a service '{stack.stack}_{name}'" for name, it in services.items() if not _any_has([it["labels"]], labels)]
         for kind, names in (("volume", stack.volumes.values()), ("secret", stack.secrets)):
@@ -107,9 +113,18 @@ class FakeEngine:
         """The app adds its version to what is in its volumes, as a real one migrates its data."""
         del folder, timeout
         services = {
-            name: {"labels": body["deploy"]["labels"], "image": stack.images[name]}
+            name: {
+                "labels": body["deploy"]["labels"],
+                "image": stack.images[name],
+                "mounts": [
+                    (stack.volumes[item["source"]], item["target"])
+                    for item in body.get("volumes", ())
+                    if item["type"] == "volume" and "source" in item
+                ],
+            }
             for name, body in stack.file["services"].items()
         }
+        shutil.rmtree(self._folder / "layers" / stack.stack, ignore_errors=True)
         _write(self._folder / "stacks" / stack.stack, services)
         for key, name in stack.volumes.items():
             self.make_volume(name, stack.file["volumes"][key]["labels"], stack.stack)
@@ -155,15 +170,16 @@ class FakeEngine:
         return []
 
     def undeploy(self, stack: str, timeout: float) -> tuple[str, ...]:
-        """See ports.Engine.undeploy. What runs here ends at once."""
+        """See ports.Stacks.undeploy. What runs here ends at once."""
         del timeout
         (self._folder / "stacks" / stack).unlink(missing_ok=True)
+        shutil.rmtree(self._folder / "layers" / stack, ignore_errors=True)
         return ()
 
     # -- ownership -----------------------------------------------------------------------------------------
 
     def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
-        """See ports.Engine.owned."""
+        """See ports.Ownership.owned."""
         stacks = {
             path.name: [service["labels"] for service in _read(path).values()] for path in (self._folder / "stacks").glob("[!.]*")
         }
@@ -173,7 +189,7 @@ class FakeEngine:
         return {kind: sorted(name for name, of in found.items() if _any_has(of, labels)) for kind, found in kinds.items()}
 
     def owners(self, labels: Mapping[str, str]) -> list[str]:
-        """See ports.Engine.owners."""
+        """See ports.Ownership.owners."""
         found = set()
         for kind, names in self.owned(labels).items():
             for name in names:
@@ -185,7 +201,7 @@ class FakeEngine:
         return sorted(found - {""})
 
     def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
-        """See ports.Engine.remove_owned."""
+        """See ports.Ownership.remove_owned."""
         removed = self.owned(labels)
         for stack in removed["stacks"]:
             self.undeploy(stack, timeout)
@@ -197,7 +213,7 @@ class FakeEngine:
     # -- volumes -------------------------------------------------------------------------------------------
 
     def make_volume(self, name: str, labels: Mapping[str, str], stack: str) -> Path:
-        """See ports.Engine.make_volume. As with Docker, one that is there keeps its labels."""
+        """See ports.Volumes.make_volume. As with Docker, one that is there keeps its labels."""
         folder = self._folder / "volumes" / name
         owner = {key: labels.get(key, "") for key in (LABEL_INSTANCE, LABEL_OWNER)}
         if folder.is_dir() and not _any_has([_read(folder / "labels")], owner):
@@ -214,20 +230,20 @@ class FakeEngine:
         return self._folder / "volumes" / name / "_data"
 
     def volume_path(self, name: str) -> Path | None:
-        """See ports.Engine.volume_path."""
+        """See ports.Volumes.volume_path."""
         return self._data(name) if self._data(name).is_dir() else None
 
     def volume_label(self, name: str, label: str) -> str | None:
-        """See ports.Engine.volume_label."""
+        """See ports.Volumes.volume_label."""
         found = _read(self._folder / "volumes" / name / "labels").get(label)
         return None if found is None else str(found)
 
     def volumes_of(self, stack: str) -> list[str]:
-        """See ports.Engine.volumes_of."""
+        """See ports.Volumes.volumes_of."""
         return self.owned({NAMESPACE: stack})["volumes"]
 
     def remove_volume(self, name: str) -> None:
-        """See ports.Engine.remove_volume."""
+        """See ports.Volumes.remove_volume."""
         folder = self._folder / "volumes" / name
         if folder.is_dir():
             gone = folder.with_name(f".gone-{name}")
@@ -235,35 +251,124 @@ class FakeEngine:
             folder.rename(gone)
             shutil.rmtree(gone)
 
-    # -- what no promotion asks for ------------------------------------------------------------------------
+    def volumes_in_use(self, stack: str) -> dict[str, Path]:
+        """See ports.Volumes.volumes_in_use."""
+        named = {volume for service in self._services(stack).values() for volume, _ in service["mounts"]}
+        return {name: self._data(name) for name in self.volumes_of(stack) if name in named}
 
-    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
-        """Not in this fake."""
-        raise NotImplementedError
+    # -- containers ----------------------------------------------------------------------------------------
+
+    def mounted(self, stack: str) -> list[tuple[str, str, str]]:
+        """See ports.Containers.mounted."""
+        found = {
+            volume: (volume, name, target)
+            for name, service in reversed(self._services(stack).items())
+            for volume, target in service["mounts"]
+        }
+        return list(found.values())
 
     def process_of(self, stack: str, service: str) -> int:
-        """Not in this fake."""
-        raise NotImplementedError
+        """All of them are this process."""
+        self._service(stack, service)
+        return os.getpid()
+
+    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+        """Its containers have few programs: `rm`, `true`, `say`; in a database `psql`, and `dump` and `load` of a file."""
+        del timeout
+        self._service(stack, service)
+        match list(command):
+            case ["sh", "-c", script, statement] if "psql" in script:
+                return self._psql(stack, service, statement)
+            case ["sh", "-c", _, hook]:
+                return self._program(stack, service, hook.split())
+            case words:
+                return self._program(stack, service, words)
+
+    def _program(self, stack: str, service: str, words: list[str]) -> Ended:
+        match words:
+            case [name, *_] if name in self.programs:
+                return self.programs[name](words)
+            case ["true"]:
+                return Ended(0, "")
+            case ["say", *said]:
+                return Ended(0, " ".join(said))
+            case ["rm", "-rf", "--", path]:
+                gone = self.place(stack, service, path)
+                shutil.rmtree(gone) if gone.is_dir() else gone.unlink(missing_ok=True)
+                return Ended(0, "")
+            case ["dump", path] if (rows := self._rows(stack, service)) is not None:
+                kept = rows.read_text() if rows.is_file() else ""
+                self.place(stack, service, path).write_text(f"{_DUMP}\n{kept}{_DUMP} complete\n")
+                return Ended(0, "")
+            case ["load", path] if (rows := self._rows(stack, service)) is not None:
+                lines = self.place(stack, service, path).read_text().splitlines(keepends=True)[1:-1]
+                rows.write_text("".join(lines))
+                return Ended(0, "")
+            case _:
+                return Ended(127, f"{words[0]}: executable file not found")
+
+    def _psql(self, stack: str, service: str, statement: str) -> Ended:
+        """A PostgreSQL of one table, which is a file in the service's first volume."""
+        if (rows := self._rows(stack, service)) is None:
+            return Ended(127, "", "sh: psql: not found")
+        if found := _INSERTED.search(statement):
+            rows.write_text(f"{found[1]}\n")
+        elif not rows.is_file():
+            return Ended(1, "", 'ERROR:  42P01: relation "canonq_marker" does not exist')
+        elif statement.startswith("DROP"):
+            rows.unlink()
+        else:
+            return Ended(0, rows.read_text(), "", rows.read_bytes())
+        return Ended(0, "")
+
+    def _rows(self, stack: str, service: str) -> Path | None:
+        kept = self._service(stack, service)
+        if database_kind(kept["image"]) != POSTGRES:
+            return None
+        folder = kept["mounts"][0][1] if kept["mounts"] else "/"
+        return self.place(stack, service, f"{folder}/rows")
 
     def read_archive(self, stack: str, service: str, path: str) -> Iterator[bytes]:
-        """Not in this fake."""
-        raise NotImplementedError
+        """See ports.Containers.read_archive."""
+        place = self.place(stack, service, path)
+        if not place.exists():
+            raise RecipeProblem(f"'{service}' has no {path}.", code="path-missing")
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            archive.add(place, posixpath.basename(posixpath.normpath(path)))
+        yield packed.getvalue()
 
     def write_archive(self, stack: str, service: str, folder: str, archive: Iterable[bytes]) -> None:
-        """Not in this fake."""
-        raise NotImplementedError
+        """See ports.Containers.write_archive."""
+        place = self.place(stack, service, folder)
+        if not place.is_dir():
+            raise RecipeProblem(f"'{service}' has no folder {folder}.", code="path-missing")
+        with tarfile.open(fileobj=io.BytesIO(b"".join(archive))) as packed:
+            packed.extractall(place, filter="tar")
 
-    def mark_volumes(self, stack: str, marker: str) -> list[str]:
-        """Not in this fake."""
-        raise NotImplementedError
+    def place(self, stack: str, service: str, path: str) -> Path:
+        """Where a path of a service's container is: in the volume that is mounted deepest there, or in a layer of its own."""
+        whole = posixpath.normpath(posixpath.join("/", path))
+        mounts = {target: volume for volume, target in self._service(stack, service)["mounts"]}
+        within = [target for target in mounts if f"{whole}/".startswith(f"{target.rstrip('/')}/")]
+        if not within:
+            layer = self._folder / "layers" / stack / service
+            layer.mkdir(parents=True, exist_ok=True)
+            return layer / whole.lstrip("/")
+        deepest = max(within, key=len)
+        return self._data(mounts[deepest]) / whole[len(deepest.rstrip("/")) :].lstrip("/")
 
-    def unmark_volumes(self, stack: str, volumes: Sequence[str]) -> None:
-        """Not in this fake."""
-        raise NotImplementedError
+    def _services(self, stack: str) -> dict[str, Any]:
+        return _read(self._folder / "stacks" / stack)
 
-    def find_markers(self, stack: str) -> dict[str, str]:
-        """Not in this fake."""
-        raise NotImplementedError
+    def _service(self, stack: str, service: str) -> dict[str, Any]:
+        if (found := self._services(stack).get(service)) is None:
+            raise RecipeProblem(f"The service '{service}' has no running container.", code="not-running")
+        return dict(found)
+
+
+_DUMP = "-- PostgreSQL database dump"
+_INSERTED = re.compile(r"VALUES \('(.*)'\)")
 
 
 def _any_has(carried: list[dict[str, str]], labels: Mapping[str, str]) -> bool:

@@ -6,13 +6,13 @@ import secrets
 
 from canonq.adapters.netns import judged
 from canonq.core.enrolment import Health
-from canonq.ports import Answer, Engine, Ingress
+from canonq.ports import Answer, Containers, Ingress
 
 
-def ask(engine: Engine, ingress: Ingress | None, stack: str, health: Health, domain: str, timeout: float) -> Answer:
+def ask(containers: Containers, ingress: Ingress | None, stack: str, health: Health, domain: str, timeout: float) -> Answer:
     """Ask once. Kinds other than http do not pass an ingress, so they are asked inside."""
     if ingress is None or health.kind != "http":
-        return engine.probe(stack, health, domain, timeout)
+        return containers.probe(stack, health, domain, timeout)
     try:
         status, body = ingress.get(domain, health.path, timeout)
     except OSError as error:

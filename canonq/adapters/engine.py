@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from canonq.adapters import markerfile, netns, registries
+from canonq.adapters import netns, registries
 from canonq.adapters.disks import roots
 from canonq.adapters.dockertarget import chosen
 from canonq.adapters.lazily import lazily
@@ -187,7 +187,7 @@ class SwarmEngine:
     # -- before a deploy -------------------------------------------------------------------------------
 
     def ensure_images(self, references: Sequence[str], timeout: float) -> dict[str, str]:
-        """See ports.Engine.ensure_images. RecipeProblem for an image that cannot be had."""
+        """See ports.Images.ensure_images. RecipeProblem for an image that cannot be had."""
         ends = time.monotonic() + timeout
         found: dict[str, str] = {}
         for reference in dict.fromkeys(references):
@@ -205,7 +205,7 @@ class SwarmEngine:
         return found
 
     def is_image(self, reference: str, digest: str) -> bool:
-        """See ports.Engine.is_image."""
+        """See ports.Images.is_image."""
         image = self._image(reference)
         return image is not None and is_known_as(reference, digest, image)
 
@@ -246,12 +246,12 @@ class SwarmEngine:
         return [*(config.get("InsecureRegistryCIDRs") or []), *named]
 
     def image_sizes(self, references: Sequence[str]) -> dict[str, int]:
-        """See ports.Engine.image_sizes."""
+        """See ports.Images.image_sizes."""
         found = {reference: self._image(reference) for reference in references}
         return {reference: int(image.get("Size") or 0) for reference, image in found.items() if image is not None}
 
     def drop_image(self, reference: str) -> bool:
-        """See ports.Engine.drop_image. Never by force: Docker itself knows which containers need it."""
+        """See ports.Images.drop_image. Never by force: Docker itself knows which containers need it."""
         with _translated(f"remove the image {reference}"):
             try:
                 self._api.remove_image(reference)
@@ -264,14 +264,14 @@ class SwarmEngine:
         return True
 
     def drop_unfinished_pulls(self) -> None:
-        """See ports.Engine.drop_unfinished_pulls. With containerd's store they stay for hours, or until a prune."""
+        """See ports.Images.drop_unfinished_pulls. With containerd's store they stay for hours, or until a prune."""
         if self.roots().store == "containerd":
             with _translated("give back what pulls have left"):
                 # The filter is what no image has: of pruning, only this part is wanted.
                 self._api.prune_images(filters={"dangling": True, "label": f"{LABEL_OWNER}={_NOBODY}"})
 
     def ensure_network(self, name: str) -> None:
-        """See ports.Engine.ensure_network."""
+        """See ports.Stacks.ensure_network."""
         with _translated(f"make the network {name}"):
             if self._has_network(name):
                 return
@@ -296,7 +296,7 @@ class SwarmEngine:
         return bool(found)
 
     def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
-        """See ports.Engine.put_secret."""
+        """See ports.Stacks.put_secret."""
         with _translated(f"keep the secret {name}"):
             for old in self._api.secrets(filters={"name": name}):
                 if old["Spec"]["Name"] == name:
@@ -312,7 +312,7 @@ class SwarmEngine:
     # -- deploy and look -------------------------------------------------------------------------------
 
     def strangers(self, stack: Deployable, labels: Mapping[str, str]) -> list[str]:
-        """See ports.Engine.strangers."""
+        """See ports.Stacks.strangers."""
         own = {section: _names(stack, section) for section in ("networks", "configs", "secrets", "volumes")}
         services = {f"{stack.stack}_{name}" for name in stack.file["services"]}
         with _translated("look whose names are in use"):
@@ -337,7 +337,7 @@ class SwarmEngine:
         return sorted(found)
 
     def deploy(self, stack: Deployable, folder: Path, timeout: float) -> None:
-        """See ports.Engine.deploy. The resolved file is JSON, which every YAML reader reads alike."""
+        """See ports.Stacks.deploy. The resolved file is JSON, which every YAML reader reads alike."""
         path = folder / f"{stack.stack}.resolved.json"
         path.write_text(json.dumps(stack.file, indent=1))
         path.chmod(0o600)
@@ -347,7 +347,7 @@ class SwarmEngine:
             raise deploy_problem(ended.tail, f"`docker stack deploy` of {stack.stack}")
 
     def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
-        """See ports.Engine.observe."""
+        """See ports.Stacks.observe."""
         with _translated("list services"):
             listed = self._api.services(filters={"label": f"{NAMESPACE}={stack}"})
             running = self._api.tasks(filters={"label": f"{NAMESPACE}={stack}"}) if listed else []
@@ -361,7 +361,7 @@ class SwarmEngine:
 
     @contextlib.contextmanager
     def changes(self, stack: str) -> Iterator[Callable[[float], bool]]:
-        """See ports.Engine.changes. Docker's own events; when their stream breaks, waiting is all that is left."""
+        """See ports.Stacks.changes. Docker's own events; when their stream breaks, waiting is all that is left."""
         happened = threading.Event()
         with _translated("tell its events"):
             stream = self._api.events(filters={"label": f"{NAMESPACE}={stack}"})
@@ -384,7 +384,7 @@ class SwarmEngine:
                 stream.close()
 
     def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
-        """See ports.Engine.probe."""
+        """See ports.Containers.probe."""
         container = self._container(stack, health.service)
         if container is None:
             return Answer(False, f"the service '{health.service}' has no running container", reached=False)
@@ -400,7 +400,7 @@ class SwarmEngine:
             return int(self._api.inspect_container(container)["State"]["Pid"])
 
     def process_of(self, stack: str, service: str) -> int:
-        """See ports.Engine.process_of."""
+        """See ports.Containers.process_of."""
         return self._pid(self._running_container(stack, service))
 
     def _probe_exec(self, container: str, health: Health, timeout: float) -> Answer:
@@ -416,11 +416,11 @@ class SwarmEngine:
         return run(["docker", "exec", container, *command], timeout=timeout, env=plain_environment(), apart=True)
 
     def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
-        """See ports.Engine.execute."""
+        """See ports.Containers.execute."""
         return self._exec(self._running_container(stack, service), command, timeout)
 
     def read_archive(self, stack: str, service: str, path: str) -> Iterator[bytes]:
-        """See ports.Engine.read_archive."""
+        """See ports.Containers.read_archive."""
         container = self._holding_container(stack, service)
         with _translated(f"read {path} of '{service}'"):
             try:
@@ -432,7 +432,7 @@ class SwarmEngine:
                 yield chunk
 
     def write_archive(self, stack: str, service: str, folder: str, archive: Iterable[bytes]) -> None:
-        """See ports.Engine.write_archive."""
+        """See ports.Containers.write_archive."""
         container = self._holding_container(stack, service)
         with _translated(f"write into {folder} of '{service}'"):
             try:
@@ -487,7 +487,7 @@ class SwarmEngine:
         return newest.container if newest and newest.container else None
 
     def logs(self, stack: str, lines: int) -> dict[str, str]:
-        """See ports.Engine.logs. Never follows; a service without logs gives an empty text."""
+        """See ports.Stacks.logs. Never follows; a service without logs gives an empty text."""
         found = {}
         services, _ = self.observe(stack)
         for service in services:
@@ -499,7 +499,7 @@ class SwarmEngine:
         return found
 
     def failing_checks(self, stack: str) -> dict[str, str]:
-        """See ports.Engine.failing_checks. Docker keeps the last five answers of a container, also when it is over."""
+        """See ports.Stacks.failing_checks. Docker keeps the last five answers of a container, also when it is over."""
         said: dict[str, str] = {}
         _, tasks = self.observe(stack)
         for task in sorted((task for task in tasks if task.container), key=lambda task: task.created, reverse=True):
@@ -511,32 +511,11 @@ class SwarmEngine:
         return {service: text for service, text in said.items() if text}
 
     def listening(self, stack: str, service: str) -> list[int]:
-        """See ports.Engine.listening."""
+        """See ports.Containers.listening."""
         return netns.listening(self.process_of(stack, service))
 
-    # -- markers ---------------------------------------------------------------------------------------
-
-    def mark_volumes(self, stack: str, marker: str) -> list[str]:
-        """See ports.Engine.mark_volumes."""
-        volumes = self._volumes_in_use(stack)
-        for folder in volumes.values():
-            markerfile.write(folder, marker)
-        return list(volumes)
-
-    def unmark_volumes(self, stack: str, volumes: Sequence[str]) -> None:
-        """See ports.Engine.unmark_volumes."""
-        for volume in volumes:
-            folder = self.volume_path(volume)
-            if folder is not None:
-                markerfile.remove(folder)
-
-    def find_markers(self, stack: str) -> dict[str, str]:
-        """See ports.Engine.find_markers."""
-        found = {volume: markerfile.read(folder) for volume, folder in self._volumes_in_use(stack).items()}
-        return {volume: text for volume, text in found.items() if text is not None}
-
-    def _volumes_in_use(self, stack: str) -> dict[str, Path]:
-        """Volume of the stack's own -> its folder on this host, of those that its services are to mount."""
+    def volumes_in_use(self, stack: str) -> dict[str, Path]:
+        """See ports.Volumes.volumes_in_use."""
         with _translated("list services"):
             listed = self._api.services(filters={"label": f"{NAMESPACE}={stack}"})
         mounts = [mount for one in listed for mount in one["Spec"]["TaskTemplate"]["ContainerSpec"].get("Mounts") or []]
@@ -545,7 +524,7 @@ class SwarmEngine:
         return {name: folder for name, folder in folders.items() if folder is not None}
 
     def mounted(self, stack: str) -> list[tuple[str, str, str]]:
-        """(volume, service, path in its container) of each volume of the running stack's own, each volume once."""
+        """See ports.Containers.mounted. Each volume once."""
         services = {container: task.service for container, task in self._running_tasks(stack)}
         return [(volume, services[container], target) for volume, container, target in self._mounted(stack)]
 
@@ -576,7 +555,7 @@ class SwarmEngine:
     # -- removal ---------------------------------------------------------------------------------------
 
     def undeploy(self, stack: str, timeout: float) -> tuple[str, ...]:
-        """See ports.Engine.undeploy. `stack rm` returns at once and sometimes fails half way: go on until all is gone."""
+        """See ports.Stacks.undeploy. `stack rm` returns at once and sometimes fails half way: go on until all is gone."""
         ends, began = time.monotonic() + timeout, time.time()
         graces = self._stop_graces(stack)
         while left := self._parts(stack):
@@ -640,7 +619,7 @@ class SwarmEngine:
                     self._api.remove_container(container["Id"], force=True, v=True)  # with its unnamed volumes
 
     def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
-        """See ports.Engine.owned."""
+        """See ports.Ownership.owned."""
         wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
         with _translated("list what canonq owns"):
             stacks = {s["Spec"]["Labels"].get(NAMESPACE, "") for s in self._api.services(filters=wanted)}
@@ -656,7 +635,7 @@ class SwarmEngine:
             }
 
     def owners(self, labels: Mapping[str, str]) -> list[str]:
-        """See ports.Engine.owners."""
+        """See ports.Ownership.owners."""
         wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
         with _translated("list what canonq owns"):
             found = [
@@ -669,7 +648,7 @@ class SwarmEngine:
         return sorted({(item.get("Labels") or {}).get(LABEL_OWNER, "") for item in found} - {""})
 
     def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
-        """See ports.Engine.remove_owned."""
+        """See ports.Ownership.remove_owned."""
         removed = self.owned(labels)
         for stack in removed["stacks"]:
             self.undeploy(stack, timeout)
@@ -702,7 +681,7 @@ class SwarmEngine:
     # -- volumes ---------------------------------------------------------------------------------------
 
     def make_volume(self, name: str, labels: Mapping[str, str], stack: str) -> Path:
-        """See ports.Engine.make_volume."""
+        """See ports.Volumes.make_volume."""
         with _translated(f"make the volume {name}"):
             # Docker hands back the one that is there, whoever made it.
             with contextlib.suppress(docker.errors.NotFound):
@@ -718,7 +697,7 @@ class SwarmEngine:
         return Path(made["Mountpoint"])
 
     def volume_path(self, name: str) -> Path | None:
-        """See ports.Engine.volume_path."""
+        """See ports.Volumes.volume_path."""
         with _translated("look at a volume"):
             try:
                 return Path(self._api.inspect_volume(name)["Mountpoint"])
@@ -726,7 +705,7 @@ class SwarmEngine:
                 return None
 
     def volume_label(self, name: str, label: str) -> str | None:
-        """See ports.Engine.volume_label."""
+        """See ports.Volumes.volume_label."""
         with _translated("look at a volume"):
             try:
                 return self._labels_of(name).get(label)
@@ -734,18 +713,18 @@ class SwarmEngine:
                 return None
 
     def volumes_of(self, stack: str) -> list[str]:
-        """See ports.Engine.volumes_of."""
+        """See ports.Volumes.volumes_of."""
         with _translated("list volumes"):
             found = self._api.volumes(filters={"label": f"{NAMESPACE}={stack}"})["Volumes"] or []
         return sorted(volume["Name"] for volume in found)
 
     def remove_secrets(self, labels: Mapping[str, str]) -> None:
-        """See ports.Engine.remove_secrets."""
+        """See ports.Ownership.remove_secrets."""
         for name in self.owned(labels)["secrets"]:
             self._gone(lambda name=name: self._api.remove_secret(name), f"secret {name}", timeout=30)  # type: ignore[misc]
 
     def remove_volume(self, name: str) -> None:
-        """See ports.Engine.remove_volume. Retried while an ending container still uses it."""
+        """See ports.Volumes.remove_volume. Retried while an ending container still uses it."""
         self._gone(lambda: self._api.remove_volume(name), f"volume {name}", timeout=30)
 
 

@@ -19,7 +19,7 @@ from canonq.core.dumps import where_expected
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
 from canonq.core.text import ending, shown
 from canonq.flows.deployment import left
-from canonq.ports import Engine
+from canonq.ports import Data
 from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Captured, HookRan, Marker
 
@@ -32,7 +32,7 @@ _PIPEFAIL = '(set -o pipefail) 2>/dev/null && set -o pipefail; eval "$0"'
 class Backup:
     """An app to be backed up, and where its artifact goes."""
 
-    engine: Engine
+    data: Data  #: the ways to what it keeps
     stack: str
     plan: BackupPlan
     volumes: Mapping[str, str]  #: key in the recipe -> name in Docker
@@ -65,9 +65,9 @@ def take(backup: Backup, markers: Sequence[Marker]) -> BackupFacts:
 def _run(backup: Backup, hook: Hook) -> HookRan:
     command = ["sh", "-c", _PIPEFAIL, hook.command]
     try:
-        ended = backup.engine.execute(backup.stack, hook.service, command, backup.left())
+        ended = backup.data.execute(backup.stack, hook.service, command, backup.left())
         if ended.status in _NOT_THERE and "executable file not found" in ended.output:  # an image without a shell
-            ended = backup.engine.execute(backup.stack, hook.service, hook.command.split(), backup.left())
+            ended = backup.data.execute(backup.stack, hook.service, hook.command.split(), backup.left())
     except TimedOut as error:
         left(backup.deadline)
         raise RecipeProblem(
@@ -84,7 +84,7 @@ def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker],
     problems: list[str] = []
     checksum = ""
     try:
-        checksum = keep(backup.in_time(backup.engine.read_archive(backup.stack, part.service, part.path)), path)
+        checksum = keep(backup.in_time(backup.data.read_archive(backup.stack, part.service, part.path)), path)
     except RecipeProblem as error:
         problems.append(error.what)
     found = look_through(path, expected, dumps=not part.whole, hooks_since=since) if path.is_file() else None
@@ -163,18 +163,18 @@ def destroy(
     whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
     services = {part.service for part in backup.plan.parts}
     covered = [m for m in markers if (m.kind == "file" and m.place in whole) or (m.kind == "database" and m.place in services)]
-    still = marks.drop(backup.engine, backup.stack, covered, patience)
+    still = marks.drop(backup.data, backup.stack, covered, patience)
     kept = [told for part in backup.plan.parts if not part.whole and (told := _removed(backup, part))]
     return tuple(covered), tuple(still), tuple(kept)
 
 
 def _removed(backup: Backup, part: Part) -> str:
     """Remove a part from its container; a sentence where it is there all the same, so that the restore is a weaker proof."""
-    ended = backup.engine.execute(backup.stack, part.service, ["rm", "-rf", "--", part.path], backup.left())
+    ended = backup.data.execute(backup.stack, part.service, ["rm", "-rf", "--", part.path], backup.left())
     if ended.status == 0:
         return ""
     try:
-        next(iter(backup.engine.read_archive(backup.stack, part.service, part.path)), b"")
+        next(iter(backup.data.read_archive(backup.stack, part.service, part.path)), b"")
     except RecipeProblem:  # there was nothing to remove
         return ""
     said = ending(" ".join(ended.output.split()), 200) or f"exit status {ended.status}"
@@ -192,11 +192,11 @@ def restore(backup: Backup) -> tuple[HookRan, ...]:
         try:
             if part.whole:
                 # At its own place: the folder above it may be one that the container cannot write to.
-                backup.engine.write_archive(backup.stack, part.service, part.path, backup.in_time(without_top(kept)))
+                backup.data.write_archive(backup.stack, part.service, part.path, backup.in_time(without_top(kept)))
                 continue
             # Docker's archive of /a/b holds "b/...", so it goes into the folder above.
             with kept.open("rb") as archive:
-                backup.engine.write_archive(backup.stack, part.service, posixpath.dirname(part.path) or "/", archive)
+                backup.data.write_archive(backup.stack, part.service, posixpath.dirname(part.path) or "/", archive)
         except OSError as error:
             raise CanonqError(f"The artifact of the backup cannot be read: {error}.", code="tier-machinery") from error
     return (*hooks, *(_run(backup, hook) for hook in backup.plan.restore_after))

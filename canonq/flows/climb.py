@@ -215,7 +215,7 @@ def _begin_elsewhere(run: Run, base: Base, broken: list[Broken]) -> Base:
     for tier in ("install", "upgrade"):
         if (run.folder / tier).is_dir():
             (run.folder / tier).rename(kept / tier)
-    world.engine.remove_owned(identity.labels, world.settings.teardown_timeout)
+    world.ownership.remove_owned(identity.labels, world.settings.teardown_timeout)
     run.findings.begin_again(found)
     run.account.notes.append(f"base-passed-over: {last.version} did not come up ({last.why}); {found.why}")
     return found
@@ -229,7 +229,7 @@ def _moved_images(run: Run, base: Base, record: Canonical) -> list[Moved]:
     return [
         Moved(service, references[service], was[service], now)
         for service, now in run.account.images(stack).items()
-        if service in was and service in references and not run.world.engine.is_image(references[service], was[service])
+        if service in was and service in references and not run.world.images.is_image(references[service], was[service])
     ]
 
 
@@ -337,7 +337,7 @@ def _backup_and_restore(run: Run, running: Running, earlier: tuple[Marker, ...])
             run.findings.tiers[tier] = skipped(tier, plan.why_not + _overlaid(run), run.enrolment.expected_na)
         return
     taken = backup.Backup(
-        run.world.engine,
+        run.world.data,
         running.stack.stack,
         plan,
         running.stack.volumes,
@@ -531,7 +531,7 @@ def _deploy(run: Run, tier: TierName, app: Deployment, *, fresh: bool) -> Runnin
     app = run.trees.take(app)
     app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
     if fresh:
-        if world.engine.observe(stack)[0]:
+        if world.stacks.observe(stack)[0]:
             raise CanonqError(f"The stack {stack} is there already.", code="leftovers")
         run.findings.deployments += 1
     try:
@@ -579,7 +579,7 @@ def _mark(run: Run, tier: TierName, running: Running, earlier: tuple[Marker, ...
     run.findings.phase = "markers"
     images = running.stack.images
     token = f"canonq-{run.id}"
-    made = marks.write(run.world.engine, running.stack.stack, images, token, _patience(run))
+    made = marks.write(run.world.data, running.stack.stack, images, token, _patience(run))
     run.findings.unmarked = without_marker(images, {marker.place for marker in made if marker.kind == "database"})
     own = [marker for marker in earlier if marker.kind == "own"]
     if {WRITE_MARKER, READ_MARKER} <= run.hooks and not own:
@@ -593,7 +593,7 @@ def _missing(run: Run, tier: TierName, running: Running, markers: tuple[Marker, 
     told = _call(run, tier, running, READ_MARKER) if any(marker.kind == "own" for marker in markers) else None
     run.findings.phase = "markers"
     own = None if told is None else str(told)
-    return tuple(marks.missing(run.world.engine, running.stack.stack, markers, own, running.stack.images, _patience(run)))
+    return tuple(marks.missing(run.world.data, running.stack.stack, markers, own, running.stack.images, _patience(run)))
 
 
 def _patience(run: Run) -> marks.Patience:

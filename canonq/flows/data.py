@@ -49,7 +49,7 @@ def _copy(world: World, app: Deployment, record: Canonical) -> dict[str, str]:
     secrets = world.registry.secrets(record)
     app.account.secrecy.secrets(secrets)
     for name in record.volumes:
-        source, key = world.engine.volume_path(name), world.engine.volume_label(name, LABEL_VOLUME)
+        source, key = world.volumes.volume_path(name), world.volumes.volume_label(name, LABEL_VOLUME)
         if source is None or key is None:
             raise CanonqError(
                 f"The retained volume {name} of the canonical {record.version} is gone.",
@@ -57,7 +57,7 @@ def _copy(world: World, app: Deployment, record: Canonical) -> dict[str, str]:
                 code="canonical-data-missing",
             )
         labels = {**app.identity.labels, LABEL_VOLUME: key}
-        copy_tree(source, world.engine.make_volume(app.volume_name(key), labels, app.identity.stack))
+        copy_tree(source, world.volumes.make_volume(app.volume_name(key), labels, app.identity.stack))
     return secrets
 
 
@@ -67,7 +67,7 @@ def lost_volumes(world: World) -> list[str]:
     if not records:
         return []
     try:
-        there = set(world.engine.owned({LABEL_INSTANCE: world.instance})["volumes"])
+        there = set(world.ownership.owned({LABEL_INSTANCE: world.instance})["volumes"])
     except HostProblem:  # that is told elsewhere
         return []
     found = []

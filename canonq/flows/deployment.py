@@ -72,7 +72,7 @@ def bring_up(world: World, deployment: Deployment, phase: str, deadline: float) 
     (deployment.work / IMAGES).write_text(json.dumps(images, indent=1))
     _put_in_place(world, prepared)
     with account.timed(f"{phase}.deploy"):
-        world.engine.deploy(stack, deployment.work, min(_DEPLOY_TIMEOUT, left(deadline)))
+        world.stacks.deploy(stack, deployment.work, min(_DEPLOY_TIMEOUT, left(deadline)))
     # From here, for how long Docker takes to take a stack in says nothing about the app.
     health_ends = time.monotonic() + deployment.enrolment.health.timeout
     with account.timed(f"{phase}.healthy"):
@@ -83,7 +83,7 @@ def bring_up(world: World, deployment: Deployment, phase: str, deadline: float) 
 def _have_images(world: World, deployment: Deployment, references: list[str], timeout: float) -> dict[str, str]:
     """Have every image, noting which of them canonq brought here: those alone it may remove some day."""
     account, identity = deployment.account, deployment.identity
-    there = world.engine.image_sizes(references)
+    there = world.images.image_sizes(references)
     ours = {image.reference for image in world.pulled.all()}
     if noted := [reference for reference in references if reference not in there or reference in ours]:
         world.pulled.add(identity.recipe, identity.version, noted)
@@ -95,9 +95,9 @@ def _have_images(world: World, deployment: Deployment, references: list[str], ti
         with world.pulled.pulling():
             for reference in new:
                 _pull(world, deployment.sweep, reference, left(ends))
-        digests = world.engine.ensure_images(references, left(ends))
+        digests = world.images.ensure_images(references, left(ends))
         account.free_before_pull = None
-        account.pulled_bytes += sum(world.engine.image_sizes(new).values()) if new else 0
+        account.pulled_bytes += sum(world.images.image_sizes(new).values()) if new else 0
     finally:
         # Of a pull that was cut short as well.
         account.pulled_bytes, account.free_before_pull = images_taken(world, account), None
@@ -120,7 +120,7 @@ def let_go_of_images(world: World, account: Account) -> None:
     """Remove the images that were brought here for this work alone; what anything else needs, Docker keeps."""
     for one in account.brought:
         with contextlib.suppress(CanonqError):
-            if world.engine.drop_image(one.reference):
+            if world.images.drop_image(one.reference):
                 for image in world.pulled.all():
                     if (image.reference, image.recipe, image.version) == (one.reference, one.recipe, one.version):
                         world.pulled.forget(image)
@@ -164,7 +164,7 @@ def _pull(world: World, sweep: str | None, reference: str, timeout: float) -> No
     if outages and (outage := outages.of(registry)) and outage.stops(reference, now):
         raise not_asked(outage, now)
     try:
-        world.engine.ensure_images([reference], timeout)
+        world.images.ensure_images([reference], timeout)
     except HostProblem as error:
         if sweep and outages and error.outside:
             outages.note(error, reference, world.now().timestamp(), world.first_pause(sweep) or _LEFT_ALONE)
@@ -177,7 +177,7 @@ def _ask_whose(world: World, prepared: Prepared) -> None:
     """HostProblem when something that is not this deployment's own has one of the names it would be written under."""
     labels = prepared.deployment.identity.labels
     mine = {key: labels[key] for key in (LABEL_INSTANCE, LABEL_OWNER)}
-    if theirs := world.engine.strangers(prepared.stack, mine):
+    if theirs := world.stacks.strangers(prepared.stack, mine):
         raise HostProblem(
             f"Docker has {', '.join(theirs[:5])}, which is not canonq's own; nothing was written there.",
             mend="remove it if it is a leftover of yours, or give it another name.",
@@ -398,9 +398,9 @@ def _given_secret(recipe: str, name: str, source: SecretSource) -> str:
 def _put_in_place(world: World, prepared: Prepared) -> None:
     for network in prepared.stack.networks:
         if network == SHARED_NETWORK:
-            world.engine.ensure_network(network)
+            world.stacks.ensure_network(network)
     for docker_name, name in prepared.stack.secrets.items():
-        world.engine.put_secret(docker_name, prepared.secrets[name], prepared.deployment.identity.labels)
+        world.stacks.put_secret(docker_name, prepared.secrets[name], prepared.deployment.identity.labels)
 
 
 def _install_steps(script: Path, deployment: Deployment, app_env: Mapping[str, str], env_file: Path, deadline: float) -> None:
@@ -435,7 +435,7 @@ def await_answer(world: World, prepared: Prepared, ends: float, deadline: float)
 
     An app that has come up just before `ends`, or while a busy host did not look, is asked once all the same.
     """
-    with world.engine.changes(prepared.stack.stack) as wait:
+    with world.stacks.changes(prepared.stack.stack) as wait:
         return _await_answer(world, prepared, ends, deadline, wait)
 
 
@@ -449,7 +449,7 @@ def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float
     checks_looked_at = time.monotonic()
     while True:
         check_stop()
-        services, tasks = world.engine.observe(stack)
+        services, tasks = world.stacks.observe(stack)
         dead |= deaths(services, tasks)
         look = judge(services, tasks, Counter(service for service, _ in dead), answering=health.service)
         if look.state == "failed":
@@ -458,7 +458,7 @@ def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float
         if good >= _LOOKS_IN_A_ROW:
             if (time_to_answer := min(_PROBE_TIMEOUT, deadline - time.monotonic())) <= 0:
                 raise _gave_up(world, prepared, look, answer, deadline)
-            answer, asked = ask(world.engine, world.ingress, stack, health, app.identity.domain, time_to_answer), True
+            answer, asked = ask(world.containers, world.ingress, stack, health, app.identity.domain, time_to_answer), True
             if answer.ok:
                 return answer
         now = time.monotonic()
@@ -476,7 +476,7 @@ def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float
 
 def _hopeless_check(world: World, prepared: Prepared) -> NotHealthy | None:
     """The error when a health check names a program that its image does not have: no time makes it pass."""
-    for service, said in world.engine.failing_checks(prepared.stack.stack).items():
+    for service, said in world.stacks.failing_checks(prepared.stack.stack).items():
         if "executable file not found in $PATH" in said:
             return NotHealthy(
                 f"{prepared.deployment.identity.version} will not come up: '{service}' runs, its health check cannot. {said}.",
@@ -495,7 +495,7 @@ def _never(world: World, prepared: Prepared, look: Convergence) -> CanonqError:
 
 def stack_gone(world: World, stack: str) -> HostProblem | None:
     """The problem when a stack that was deployed is not there any more: no app removes its own services."""
-    return None if world.engine.observe(stack)[0] else _removed(stack)
+    return None if world.stacks.observe(stack)[0] else _removed(stack)
 
 
 def _removed(stack: str) -> HostProblem:
@@ -529,7 +529,7 @@ def _blamed(world: World, prepared: Prepared, what: str, look: Convergence, code
 
 def _with_last_words(world: World, prepared: Prepared, what: str, service: str) -> str:
     """A sentence about a service that is not well, with what its health check said last, and what nothing has set for it."""
-    said = world.engine.failing_checks(prepared.stack.stack).get(service, "")
+    said = world.stacks.failing_checks(prepared.stack.stack).get(service, "")
     unset_here = [told for told in prepared.filled.unset if f" services.{service}." in told]
     return " ".join([what, *([f"{said}."] if said else []), *unset_here])
 
@@ -561,7 +561,7 @@ def _gave_up(world: World, prepared: Prepared, look: Convergence, answer: Answer
         return _blamed(world, prepared, f"{what}: {look.detail}.", look, "not-healthy")
     service = app.enrolment.health.service
     if world.ingress is not None and app.enrolment.health.kind == "http":
-        inside = world.engine.probe(app.identity.stack, app.enrolment.health, app.identity.domain, _PROBE_TIMEOUT)
+        inside = world.containers.probe(app.identity.stack, app.enrolment.health, app.identity.domain, _PROBE_TIMEOUT)
         if inside.ok and (problem := ingress_problem(world, app)):
             return problem
         if inside.ok:
@@ -597,7 +597,7 @@ def _wrong_health(world: World, prepared: Prepared, answer: Answer) -> str | Non
         return f"its image has no program {shown(health.command[0])}" if missing and not app.answered else None
     if answer.reached or app.answered:
         return None
-    listens = world.engine.listening(app.identity.stack, health.service)
+    listens = world.containers.listening(app.identity.stack, health.service)
     routed = _routed_port(prepared.filled.resolved.services[health.service])
     if not listens or health.port in listens or routed == health.port:
         return None
@@ -633,7 +633,7 @@ def ingress_problem(world: World, app: Deployment) -> HostProblem | None:
 
 def tear_down(world: World, identity: Identity) -> None:
     """Remove everything of this deployment's owner, volumes and what runs beside it too."""
-    world.engine.remove_owned(owned_by(identity), world.settings.teardown_timeout)
+    world.ownership.remove_owned(owned_by(identity), world.settings.teardown_timeout)
 
 
 def left(deadline: float) -> float:

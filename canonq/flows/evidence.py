@@ -38,11 +38,11 @@ def _shown(key: str, value: str) -> str:
 
 def keep_logs(world: World, stack: str, folder: Path, masks: Masks) -> dict[str, str]:
     """Keep the last lines of every service's log; service -> text."""
-    found = {service: masks.text(text) for service, text in world.engine.logs(stack, world.settings.log_lines).items()}
+    found = {service: masks.text(text) for service, text in world.stacks.logs(stack, world.settings.log_lines).items()}
     folder.mkdir(parents=True, exist_ok=True)
     for service, text in found.items():
         (folder / f"{service}.log").write_text(text)
-    for service, text in world.engine.failing_checks(stack).items():
+    for service, text in world.stacks.failing_checks(stack).items():
         (folder / f"{service}.health.txt").write_text(f"{masks.text(text)}\n")
     return found
 
@@ -54,7 +54,7 @@ def tail(text: str) -> list[str]:
 
 def volume_bytes(world: World, identity: Identity) -> int:
     """Bytes that all volumes of a deployment's owner take on disk, those of what runs beside it too."""
-    folders = (world.engine.volume_path(name) for name in world.engine.owned(owned_by(identity)).get("volumes", []))
+    folders = (world.volumes.volume_path(name) for name in world.ownership.owned(owned_by(identity)).get("volumes", []))
     return sum(bytes_below(folder) for folder in folders if folder is not None)
 
 

@@ -74,7 +74,7 @@ def warm_leftovers(world: World, recipe: str, record: Canonical | None) -> dict[
     has put back.
     """
     warm = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe}
-    found = world.engine.owned(warm)
+    found = world.ownership.owned(warm)
     kept = set(record.volumes) if record else set()
     folders = {folder.name for folder in world.registry.half_built(recipe)} | _never_in_force(world, recipe, record)
     return {
@@ -102,21 +102,21 @@ def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, li
         world.registry.mark(record)  # whoever made it the canonical may have died before that
     left = warm_leftovers(world, recipe, record)
     for stack in left["stacks"]:
-        world.engine.undeploy(stack, world.settings.teardown_timeout)
+        world.stacks.undeploy(stack, world.settings.teardown_timeout)
     used = []
     for name in left["volumes"]:
         try:
-            world.engine.remove_volume(name)
+            world.volumes.remove_volume(name)
         except HostProblem as error:  # somebody looks at it; its name is its own, so it is in nobody's way
             log.warning("%s: the volume %s stays for now: %s", recipe, name, error)
             used.append(name)
     left["volumes"] = [name for name in left["volumes"] if name not in used]
-    world.engine.remove_secrets({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe})
+    world.ownership.remove_secrets({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe})
     for folder in left["folders"]:
         world.registry.drop_generation(recipe, Path(folder).name)
     world.registry.drop_half_written(recipe)
     for owner in _interrupted(world, recipe):  # last: the journal tells what else there is to remove
-        world.engine.remove_owned({**_runs(world), LABEL_OWNER: owner}, world.settings.teardown_timeout)
+        world.ownership.remove_owned({**_runs(world), LABEL_OWNER: owner}, world.settings.teardown_timeout)
         shutil.rmtree(world.work / owner, ignore_errors=True)
     return left
 
@@ -201,7 +201,7 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
     """Remove everything of runs whose owner is dead; a sentence for each."""
     done = []
     ours = _runs(world)
-    owners = set(world.engine.owners(ours)) | {path.name for path in at_work(world)}
+    owners = set(world.ownership.owners(ours)) | {path.name for path in at_work(world)}
     for owner in sorted(owners):
         folder = world.work / owner
         if is_alive(folder) or promotion_in(folder) or recipe not in (None, recipe_in(owner)):
@@ -210,14 +210,14 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
         mine = [{**ours, LABEL_OWNER: owner}]
         if folder.is_dir():
             mine.append({**ours, LABEL_KIND: RESTORED, LABEL_OWNER: owner})
-        left = _together(world.engine.owned(labels) for labels in mine)
+        left = _together(world.ownership.owned(labels) for labels in mine)
         listed = [f"{kind} {', '.join(names)}" for kind, names in left.items() if names]
         if folder.is_dir():
             listed.append(f"folder {folder}")
         if not dry_run:
             try:
                 for labels in mine:
-                    world.engine.remove_owned(labels, world.settings.teardown_timeout)
+                    world.ownership.remove_owned(labels, world.settings.teardown_timeout)
             except CanonqError as error:  # of one; the others' turn comes all the same
                 done.append(f"could not remove all that the dead run {owner} left ({'; '.join(listed)}): {error}")
                 continue

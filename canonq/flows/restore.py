@@ -56,8 +56,8 @@ def restore(world: World, recipe: str, stack: str, *, to: str | None = None) -> 
 def _is_free(world: World, record: Canonical, stack: str) -> None:
     """WrongUse when something in Docker has the name already; a volume needs no label of Swarm's to be somebody's."""
     volumes = [f"{stack}_{volume_key(record.recipe, name)}" for name in record.volumes]
-    taken = world.engine.observe(stack)[0] or world.engine.volumes_of(stack)
-    if taken or any(world.engine.volume_path(volume) for volume in volumes):
+    taken = world.stacks.observe(stack)[0] or world.volumes.volumes_of(stack)
+    if taken or any(world.volumes.volume_path(volume) for volume in volumes):
         raise WrongUse(f"There is something called '{stack}' in Docker already.", mend="choose another name.", code="stack-taken")
 
 
@@ -83,7 +83,7 @@ def _bring_back(world: World, enrolment: Enrolment, chosen: Canonical, kept: Sna
             world.repos.checkout(enrolment.recipe, chosen.commit, app.tree, enrolment.tree)
             bring_up(world, replace(app, secrets=secrets), "restore", time.monotonic() + enrolment.limits.run)
         except BaseException:
-            world.engine.remove_owned(identity.labels, world.settings.teardown_timeout)
+            world.ownership.remove_owned(identity.labels, world.settings.teardown_timeout)
             raise
         finally:
             world.repos.drop_checkout(enrolment.recipe, app.tree)
@@ -95,7 +95,7 @@ def remove(world: World, recipe: str, stack: str) -> dict[str, list[str]]:
     """Remove a restored stack with its copy of the data; what was removed. WrongUse when there is none."""
     # Also of a recipe that is enrolled no more.
     mine = {LABEL_INSTANCE: world.instance, LABEL_KIND: KIND, LABEL_RECIPE: recipe_name(recipe)}
-    found = world.engine.remove_owned({**mine, LABEL_STACK: _stack_name(stack)}, world.settings.teardown_timeout)
+    found = world.ownership.remove_owned({**mine, LABEL_STACK: _stack_name(stack)}, world.settings.teardown_timeout)
     if not found:
         raise WrongUse(f"No restored stack of {recipe} is called {shown(stack)}.", code="not-restored")
     return found
@@ -120,6 +120,6 @@ def _data(world: World, app: Deployment, record: Canonical, kept: Snapshot | Non
     folders = {}
     for key in (volume_key(record.recipe, name) for name in record.volumes):
         labels = {**app.identity.labels, LABEL_VOLUME: key}
-        folders[key] = world.engine.make_volume(app.volume_name(key), labels, app.identity.stack)
+        folders[key] = world.volumes.make_volume(app.volume_name(key), labels, app.identity.stack)
     snapshots.unpack(kept, folders)
     return secrets

@@ -114,7 +114,7 @@ def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, 
     keys = [volume_key(now.recipe, name) for name in target.volumes]
     names = {key: kept_volume(now.recipe, key, owner) for key in keys}
     try:
-        folders = {key: world.engine.make_volume(name, {**labels, LABEL_VOLUME: key}, stack) for key, name in names.items()}
+        folders = {key: world.volumes.make_volume(name, {**labels, LABEL_VOLUME: key}, stack) for key, name in names.items()}
         snapshots.unpack(chosen.snapshot, folders)
         for folder in folders.values():
             sync_tree(folder)
@@ -139,7 +139,7 @@ def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, 
     except BaseException as error:
         if not is_in_force(world, now.recipe, held):
             with contextlib.suppress(CanonqError):
-                world.engine.remove_owned({LABEL_OWNER: owner}, world.settings.teardown_timeout)
+                world.ownership.remove_owned({LABEL_OWNER: owner}, world.settings.teardown_timeout)
             raise
         if not isinstance(error, CanonqError | OSError):
             raise

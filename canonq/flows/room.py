@@ -55,7 +55,7 @@ def drop_cut_pulls(world: World, mine: Reservation | None = None) -> bool:
     """Give back what pulls that were cut short have brought, while nothing else of canonq may be pulling; whether it was done."""
     if not world.pulled.was_cut_short() or not world.budget.is_alone(mine.name if mine else None):
         return False
-    world.engine.drop_unfinished_pulls()
+    world.images.drop_unfinished_pulls()
     world.pulled.all_dropped()
     return True
 
@@ -67,7 +67,7 @@ def prune_images(world: World, *, dry_run: bool = False) -> list[str]:
     done = []
     for reference, why in sorted(found.items()):
         if not dry_run:
-            if not world.engine.drop_image(reference):
+            if not world.images.drop_image(reference):
                 continue  # a container still needs it
             for image in pulled:
                 if image.reference == reference:
@@ -104,7 +104,7 @@ def eaters(world: World) -> list[tuple[str, int]]:
                 found.append((f"{len(kept)} snapshot(s) of {recipe}", sum(kept)))
     references = {image.reference for image in world.pulled.all()}
     with contextlib.suppress(CanonqError):
-        found += [(f"the image {name}", count) for name, count in world.engine.image_sizes(sorted(references)).items()]
+        found += [(f"the image {name}", count) for name, count in world.images.image_sizes(sorted(references)).items()]
     return sorted(found, key=lambda item: -item[1])
 
 

@@ -163,4 +163,4 @@ def _lost_secrets(world: World, record: Canonical) -> str | None:
 
 
 def _lost_volume(world: World, volume: str) -> str | None:
-    return f"the volume {volume} is gone" if world.engine.volume_path(volume) is None else None
+    return f"the volume {volume} is gone" if world.volumes.volume_path(volume) is None else None

@@ -133,7 +133,7 @@ def _carry_out(tx: Transaction) -> None:
         # names by now is not ours to remove, even if the write was reported as failed.
         if not is_in_force(world, recipe, tx.held):
             with contextlib.suppress(CanonqError):
-                world.engine.remove_owned(_mine(tx), world.settings.teardown_timeout)
+                world.ownership.remove_owned(_mine(tx), world.settings.teardown_timeout)
                 shutil.rmtree(tx.folder, ignore_errors=True)
         raise
     finally:
@@ -202,7 +202,7 @@ def _reclaim(tx: Transaction) -> None:
     left = reclaim(world, recipe, tx.old)
     if any(left.values()):
         log.warning("%s: an interrupted promotion had left %s", recipe, ", ".join(kind for kind in left if left[kind]))
-    services, _ = world.engine.observe(tx.app.identity.stack)
+    services, _ = world.stacks.observe(tx.app.identity.stack)
     if services:
         raise CanonqError(
             f"A stack '{tx.app.identity.stack}' runs that is not canonq's own.",
@@ -240,7 +240,7 @@ def _has_moved(tx: Transaction, running: Running, service: str, digest: str) -> 
     """Whether a service's image is not the one that was tested. An image may have several digests, and its id is another
     once the Engine keeps its images in another way."""
     tested = tx.verdict.images.get(service)
-    return tested != digest and not (tested and tx.world.engine.is_image(running.stack.images[service], tested))
+    return tested != digest and not (tested and tx.world.images.is_image(running.stack.images[service], tested))
 
 
 def _stop(tx: Transaction, running: Running) -> None:
@@ -249,7 +249,7 @@ def _stop(tx: Transaction, running: Running) -> None:
     filled = {key: has_files(path) for key, path in volumes.items()}
     if mounted := [key for key, path in volumes.items() if path.is_mount()]:
         raise _not_in_the_snapshot(tx, mounted, "is mounted from elsewhere, and is empty once nobody uses it")
-    killed = tx.world.engine.undeploy(running.stack.stack, tx.world.settings.teardown_timeout)
+    killed = tx.world.stacks.undeploy(running.stack.stack, tx.world.settings.teardown_timeout)
     tx.account.notes += _ended_badly(running, killed)
     stopped = _volumes(tx, running)
     if lost := [key for key, had in filled.items() if had and not (key in stopped and has_files(stopped[key]))]:
@@ -331,7 +331,7 @@ def _retire(tx: Transaction, record: Canonical) -> None:
 
 
 def _volumes(tx: Transaction, running: Running) -> dict[str, Path]:
-    found = {key: tx.world.engine.volume_path(name) for key, name in running.stack.volumes.items()}
+    found = {key: tx.world.volumes.volume_path(name) for key, name in running.stack.volumes.items()}
     return {key: path for key, path in found.items() if path is not None}
 
 

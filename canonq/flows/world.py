@@ -15,7 +15,7 @@ from canonq.adapters.registry import Registry
 from canonq.adapters.runs import Runs, Sweeps
 from canonq.core.again import first_pause
 from canonq.core.records import STAMP_FORMAT
-from canonq.ports import Engine, Forge, Ingress, Locks, Mirrors, Repos
+from canonq.ports import Containers, Data, Engine, Forge, Images, Ingress, Locks, Mirrors, Ownership, Repos, Stacks, Volumes
 from canonq.settings import Settings
 
 
@@ -39,6 +39,36 @@ class World:
     budget: Budget
     pulled: PulledImages
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    @property
+    def images(self) -> Images:
+        """What Docker has of images."""
+        return self.engine
+
+    @property
+    def stacks(self) -> Stacks:
+        """Stacks that Docker runs."""
+        return self.engine
+
+    @property
+    def containers(self) -> Containers:
+        """The way into what Docker runs."""
+        return self.engine
+
+    @property
+    def volumes(self) -> Volumes:
+        """Volumes of Docker's."""
+        return self.engine
+
+    @property
+    def data(self) -> Data:
+        """The ways to what apps keep."""
+        return self.engine
+
+    @property
+    def ownership(self) -> Ownership:
+        """What Docker has of canonq's."""
+        return self.engine
 
     def stamp(self) -> str:
         """The present as 20260617T050314Z."""

@@ -19,12 +19,11 @@ from urllib.parse import urlencode
 
 from canonq.adapters import netns
 from canonq.adapters.asking import ask
-from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.forward import Forwarder
 from canonq.adapters.ingress import MOST_BODY, HttpIngress
 from canonq.core.convergence import Convergence, Service, Task, judge
 from canonq.core.deployable import LABEL_COMMIT, version_label
-from canonq.ports import Answer, Ended
+from canonq.ports import Answer, Ended, Engine
 from canonq.tiers.facts import TierFacts
 
 _EXEC_TIMEOUT = 120.0  #: seconds
@@ -139,7 +138,7 @@ class DeployedApp:
     """The running app."""
 
     facts: TierFacts
-    engine: SwarmEngine
+    engine: Engine
     _forwarders: list[Forwarder] = field(default_factory=list)
 
     # -- for recipes -----------------------------------------------------------------------------------

@@ -10,11 +10,12 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from canonq.adapters import markerfile
 from canonq.adapters.stopping import check_stop
 from canonq.core.databases import NOT_YET, Reading, Seen, State, asked_for, postgres_services, reading, seen
 from canonq.core.errors import RecipeProblem, TimedOut
 from canonq.core.text import shown
-from canonq.ports import Engine
+from canonq.ports import Data
 from canonq.tiers.facts import Marker
 
 _TIMEOUT = 60.0  #: seconds for one question
@@ -43,22 +44,22 @@ class Patience:
     pause: float = 1.0  #: seconds between two questions
 
 
-def write(engine: Engine, stack: str, images: Mapping[str, str], text: str, patience: Patience | None = None) -> list[Marker]:
+def write(data: Data, stack: str, images: Mapping[str, str], text: str, patience: Patience | None = None) -> list[Marker]:
     """Write a marker into every volume and every PostgreSQL that takes one; what was written.
 
     A row names its service, so that it is known wherever its data goes, also beside another database's.
     """
-    made = [Marker(kind="file", place=volume, text=text) for volume in engine.mark_volumes(stack, text)]
+    made = [Marker(kind="file", place=volume, text=text) for volume in _mark_volumes(data, stack, text)]
     for service in postgres_services(images):
         row = f"{text}.{service}."
-        said = _ask_until(engine, stack, service, _WRITE % row.replace("'", "''"), _COMING, patience or Patience())
+        said = _ask_until(data, stack, service, _WRITE % row.replace("'", "''"), _COMING, patience or Patience())
         if said.state == "answered":
             made.append(Marker(kind="database", place=service, text=row))
     return made
 
 
 def missing(
-    engine: Engine,
+    data: Data,
     stack: str,
     markers: Sequence[Marker],
     own_marker: str | None,
@@ -70,7 +71,7 @@ def missing(
     `images` (service -> image) are what is deployed now: rows are looked for in all that are PostgreSQL. RecipeProblem
     (`database-silent`) when one does not answer within `patience`: that is not the same as data that is gone.
     """
-    found = _files(engine, stack, markers)
+    found = _files(data, stack, markers)
     gone = []
     for marker in markers:
         what = str(marker)
@@ -81,35 +82,49 @@ def missing(
             case "file":
                 there = found.get(marker.place) == marker.text
             case "database":
-                there = _is_there(engine, stack, marker, images or {}, patience or Patience())
+                there = _is_there(data, stack, marker, images or {}, patience or Patience())
         if not there:
             gone.append(what)
     return gone
 
 
-def drop(engine: Engine, stack: str, markers: Sequence[Marker], patience: Patience | None = None) -> list[Marker]:
+def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience | None = None) -> list[Marker]:
     """Remove the markers that are in volumes and in databases; those that can be seen there all the same."""
-    engine.unmark_volumes(stack, [marker.place for marker in markers if marker.kind == "file"])
+    for marker in markers:
+        if marker.kind == "file" and (folder := data.volume_path(marker.place)) is not None:
+            markerfile.remove(folder)
     rows = [marker for marker in markers if marker.kind == "database"]
     for marker in rows:
-        said = _ask_until(engine, stack, marker.place, _DROP, _UNDECIDED, patience or Patience())
+        said = _ask_until(data, stack, marker.place, _DROP, _UNDECIDED, patience or Patience())
         if said.state in _UNDECIDED:
             raise _silent([marker.place], said.why)
-    files = _files(engine, stack, markers)
+    files = _files(data, stack, markers)
     return [m for m in markers if m.kind == "file" and files.get(m.place) == m.text] + [
-        marker for marker in rows if seen(marker.text, [_ask(engine, stack, marker.place, _READ)]) == "there"
+        marker for marker in rows if seen(marker.text, [_ask(data, stack, marker.place, _READ)]) == "there"
     ]
 
 
-def _files(engine: Engine, stack: str, markers: Sequence[Marker]) -> dict[str, str]:
-    return engine.find_markers(stack) if any(marker.kind == "file" for marker in markers) else {}
+def _mark_volumes(data: Data, stack: str, text: str) -> list[str]:
+    """A file in each volume that the stack's services mount, however they do."""
+    volumes = data.volumes_in_use(stack)
+    for folder in volumes.values():
+        markerfile.write(folder, text)
+    return list(volumes)
 
 
-def _is_there(engine: Engine, stack: str, marker: Marker, images: Mapping[str, str], patience: Patience) -> bool:
+def _files(data: Data, stack: str, markers: Sequence[Marker]) -> dict[str, str]:
+    """Volume -> the marker in it, of those that the stack's services mount now: running or not, writable or not."""
+    if not any(marker.kind == "file" for marker in markers):
+        return {}
+    found = {volume: markerfile.read(folder) for volume, folder in data.volumes_in_use(stack).items()}
+    return {volume: text for volume, text in found.items() if text is not None}
+
+
+def _is_there(data: Data, stack: str, marker: Marker, images: Mapping[str, str], patience: Patience) -> bool:
     places = asked_for(marker.place, images)
     ends = time.monotonic() + patience.seconds
     while True:
-        said = [_ask(engine, stack, place, _READ) for place in places]
+        said = [_ask(data, stack, place, _READ) for place in places]
         found: Seen = seen(marker.text, said)
         if found != "unasked":
             return found == "there"
@@ -129,18 +144,18 @@ def _silent(places: Sequence[str], why: str) -> RecipeProblem:
     )
 
 
-def _ask_until(engine: Engine, stack: str, service: str, statement: str, again: Collection[State], patience: Patience) -> Reading:
+def _ask_until(data: Data, stack: str, service: str, statement: str, again: Collection[State], patience: Patience) -> Reading:
     ends = time.monotonic() + patience.seconds
-    while (said := _ask(engine, stack, service, statement)).state in again and time.monotonic() < ends:
+    while (said := _ask(data, stack, service, statement)).state in again and time.monotonic() < ends:
         check_stop()
         time.sleep(patience.pause)
     return said
 
 
-def _ask(engine: Engine, stack: str, service: str, statement: str) -> Reading:
+def _ask(data: Data, stack: str, service: str, statement: str) -> Reading:
     """One question. Docker that does not answer is no answer of the database's, and is not taken for one."""
     try:
-        ended = engine.execute(stack, service, ["sh", "-c", _PSQL, statement], _TIMEOUT)
+        ended = data.execute(stack, service, ["sh", "-c", _PSQL, statement], _TIMEOUT)
     except (RecipeProblem, TimedOut) as error:
         return Reading("not-yet", why=error.what)
     return reading(ended.status, ended.answer, ended.errors)

@@ -111,9 +111,6 @@ class Engine(FakeEngine):
         broken = self.answer if self.is_broken(stack) else None
         return broken or super().probe(stack, health, domain, timeout)
 
-    def mark_volumes(self, stack: str, marker: str) -> list[str]:
-        return []
-
     def listening(self, stack: str, service: str) -> list[int]:
         return self.ports
 

@@ -128,7 +128,7 @@ def waited(host: SlowHost, monkeypatch: pytest.MonkeyPatch, *, ends: float = 6, 
     monkeypatch.setattr(deployment, "time", host)
     enrolment = parse_enrolment("site", 'upstream = "/x"\n[health]\ntimeout = 6\n', where="recipe.toml")
     identity = Identity("i", "run", "site", "o", "s", "s.test", "1.0.0+1", "c")
-    world = cast(World, SimpleNamespace(engine=host, ingress=None))
+    world = cast(World, SimpleNamespace(stacks=host, containers=host, ingress=None))
     app = Deployment(identity, enrolment, Path(), Path(), Account())
     stack = Deployable("s", {}, {}, {}, {}, ())
     prepared = Prepared(app, Filled(identity, "", {}, {}, stack_of({"services": {"app": {}}}), {}), stack, {})

@@ -16,7 +16,7 @@ from canonq.adapters.programs import run
 from canonq.core.backup import BackupPlan, Part
 from canonq.core.errors import RecipeProblem
 from canonq.flows.backup import Backup, destroy, unproven
-from canonq.ports import Ended, Engine
+from canonq.ports import Data, Ended
 from canonq.tiers import markers
 from canonq.tiers.facts import BackupFacts, Captured, Marker
 from canonq.tiers.markers import Patience
@@ -53,15 +53,12 @@ class Databases:
         answer = f"{self.rows[service]}\n" if "SELECT" in statement else ""
         return Ended(0, WARNED + answer, WARNED, answer.encode())
 
-    def mark_volumes(self, stack: str, text: str) -> list[str]:
-        return []
-
-    def unmark_volumes(self, stack: str, volumes: Sequence[str]) -> None:
-        assert not volumes
+    def volumes_in_use(self, stack: str) -> dict[str, Path]:
+        return {}
 
 
-def as_engine(databases: Databases) -> Engine:
-    return cast("Engine", databases)
+def as_engine(databases: Databases) -> Data:
+    return cast("Data", databases)
 
 
 ONE = {"db": "postgres:15"}
@@ -180,7 +177,7 @@ class Container:
 def test_what_could_not_be_destroyed_before_the_restore_is_told(tmp_path: Path, there: bool, ended: Ended, told: bool) -> None:
     part = Part("app", "/backup/dump.sql", None, whole=False)
     plan = BackupPlan(capable=True, parts=(part,))
-    engine = cast("Engine", Container(there=there, ended=ended))
+    engine = cast("Data", Container(there=there, ended=ended))
     given = Backup(engine, "s", plan, {}, tmp_path, 60, time.monotonic() + 3600)
     _, _, kept = destroy(given, (), NOW)
     assert bool(kept) is told

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from canonq.adapters.engine import SwarmEngine, pause_until
 from canonq.core.compose import resolve
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_VOLUME, Deployable, Identity, deployable
 from canonq.core.enrolment import Health
-from canonq.core.errors import HostProblem
+from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.ports import Engine
 from tests.fakes import FakeEngine
 from tests.real.conftest import IMAGE, compose
@@ -93,10 +95,39 @@ def test_what_is_deployed_runs_answers_and_is_gone_after_undeploy_but_for_its_vo
     assert (service.name, service.replicas, service.image) == ("app", 1, stack.images["app"])
     assert (service.labels or {})[LABEL_OWNER] == "one"
     assert pause_until(lambda: contracted.probe(mine.stack, Health(), mine.domain, 5).ok, 600)
+    _files_go_in_and_out(contracted, mine.stack)
     for _ in range(2):
         contracted.undeploy(mine.stack, 600)
         assert contracted.observe(mine.stack) == ([], [])
     assert contracted.volumes_of(mine.stack) == [f"{mine.stack}_data"]
+
+
+def _files_go_in_and_out(contracted: Engine, stack: str) -> None:
+    in_use = contracted.volumes_in_use(stack)
+    ((volume, service, target),) = contracted.mounted(stack)
+    assert (list(in_use), service) == ([volume], "app")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        entry = tarfile.TarInfo("a/b")
+        entry.size = 4
+        archive.addfile(entry, io.BytesIO(b"kept"))
+    contracted.write_archive(stack, service, target, [packed.getvalue()])
+    assert (in_use[volume] / "a" / "b").read_bytes() == b"kept"
+    with tarfile.open(fileobj=io.BytesIO(b"".join(contracted.read_archive(stack, service, f"{target}/a")))) as archive:
+        assert [(one.name, one.isfile()) for one in archive] == [("a", False), ("a/b", True)]
+    assert contracted.execute(stack, service, ["rm", "-rf", "--", f"{target}/a"], 60).status == 0
+    assert not (in_use[volume] / "a").exists()
+    ended = contracted.execute(stack, service, ["no-such-program"], 60)
+    assert ended.status == 127
+    assert "executable file not found" in ended.output
+    assert contracted.process_of(stack, service) > 0
+    for act in (
+        lambda: list(contracted.read_archive(stack, service, f"{target}/a")),
+        lambda: contracted.write_archive(stack, service, f"{target}/a", [packed.getvalue()]),
+        lambda: contracted.execute(stack, "nobody", ["true"], 60),
+    ):
+        with pytest.raises(RecipeProblem):
+            act()
 
 
 def test_whoever_else_has_one_of_a_stacks_names_is_found(contracted: Engine, whose: str, tmp_path: Path) -> None:

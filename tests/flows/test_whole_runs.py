@@ -1,0 +1,297 @@
+"""Whole runs without Docker: base, upgrade, backup, restore and a recipe's own tests, to each kind of verdict there is.
+
+Git, files, archives, markers, locks, and the tiers' own tests are real; Docker is the Engine of files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from canonq.adapters.budget import Budget
+from canonq.adapters.redis_server import embedded_redis
+from canonq.core.deployable import LABEL_INSTANCE, Deployable, version_label
+from canonq.core.errors import HostProblem
+from canonq.core.records import Verdict
+from canonq.flows.promote import promote
+from canonq.flows.sync import sync
+from canonq.flows.test import test_ref as prove_ref
+from canonq.flows.test import test_tag as prove_tag
+from canonq.flows.world import World
+from canonq.ports import Ended
+from canonq.settings import Settings
+from canonq.wiring import live
+from tests import tiers
+from tests.fakes import FakeEngine
+from tests.support import make_recipe
+
+BASE, TARGET = "1.0.0+1.0", "1.1.0+1.1"
+COMPOSE = """
+services:
+  app:
+    image: site:{app}
+    volumes: ["files:/srv/files", "/cache"]
+    secrets: [password]
+    healthcheck: {{test: [CMD, "true"]}}
+    deploy:
+      update_config: {{failure_action: rollback}}
+      labels:
+        - "coop-cloud.${{STACK_NAME}}.version={version}"
+        - "backupbot.backup=true"
+  db:
+    image: postgres:15
+    volumes: ["rows:/var/lib/postgresql"]
+    deploy:
+      labels:
+        backupbot.backup: "true"
+        backupbot.backup.pre-hook: dump /var/lib/postgresql/dump.sql
+        backupbot.backup.volumes.rows.path: dump.sql
+        backupbot.restore.post-hook: load /var/lib/postgresql/dump.sql
+volumes: {{files: {{}}, rows: {{}}}}
+secrets:
+  password: {{external: true, name: "${{STACK_NAME}}_password_${{SECRET_PASSWORD_VERSION}}"}}
+"""
+SAMPLE = "TYPE=site\nDOMAIN=site.example.com\nSECRET_PASSWORD_VERSION=v1\n"
+TOML = "[health]\nkind = 'exec'\ncommand = ['true']\n"
+OWN = """
+def test_the_secret_is_the_apps_own(app):
+    assert len(app.secret("password")) > 20
+
+
+def test_what_is_written_can_be_read(app):
+    app.volume("files").write("page", "hello")
+    assert app.volume("files").read("page") == b"hello"
+"""
+
+
+def files(version: str, **replaced: str) -> dict[str, str]:
+    compose = COMPOSE.format(app=version.partition("+")[2], version=version)
+    for old, new in replaced.items():
+        compose = compose.replace(PLACES[old], new)
+    return {"compose.yml": compose, ".env.sample": SAMPLE, "abra.sh": ""}
+
+
+PLACES = {"hook": "dump /var/lib/postgresql/dump.sql", "load": "load /var/lib/postgresql/dump.sql", "image": "site:1.1"}
+
+
+@dataclass
+class Docker(FakeEngine):
+    """The Engine of files, and what its apps do when they start."""
+
+    folder: Path
+    starts: dict[str, Callable[[Docker, Deployable], object]] = field(default_factory=dict)  #: version -> what it does
+    said: dict[str, str] = field(default_factory=dict)  #: service -> its log
+
+    def __post_init__(self) -> None:
+        super().__init__(self.folder)
+        self.deployed: list[str] = []
+
+    def deploy(self, stack: Deployable, folder: Path, timeout: float) -> None:
+        super().deploy(stack, folder, timeout)
+        version = stack.file["services"]["app"]["deploy"]["labels"][version_label(stack.stack)]
+        self.deployed.append(version)
+        if version in self.starts:
+            self.starts[version](self, stack)
+
+    def logs(self, stack: str, lines: int) -> dict[str, str]:
+        return {service: self.said.get(service, text) for service, text in super().logs(stack, lines).items()}
+
+
+@dataclass
+class Site:
+    """A recipe with two releases, enrolled, on an Engine of files."""
+
+    root: Path
+    redis_url: str
+    engine: Docker
+    patched: pytest.MonkeyPatch
+
+    def prepare(self, *, target: dict[str, str] | None = None, own: str | None = OWN, toml: str = "") -> World:
+        """Release, enrol and sync it."""
+        make_recipe(self.root / "site", {BASE: files(BASE), TARGET: target or files(TARGET)})
+        folder = self.root / "checkout" / "tests" / "site"
+        folder.mkdir(parents=True)
+        (folder / "recipe.toml").write_text(f'upstream = "{self.root / "site"}"\n{toml}{TOML}')
+        if own is not None:
+            (folder / "test_site.py").write_text(own)
+        tiers.on(self.engine, self.patched)
+        sync(self.world, "site")
+        return self.world
+
+    @property
+    def world(self) -> World:
+        """The world as a new process sees it."""
+        settings = Settings(
+            repo=self.root / "checkout", state=self.root / "state", redis_url=self.redis_url, disk_need=1, loaded_above=0
+        )
+        budget = Budget(settings.state / "locks" / "disk", lambda: 10**12, 0)
+        return replace(live(settings), engine=self.engine, budget=budget)
+
+    def left(self) -> dict[str, list[str]]:
+        """What Docker has of canonq's."""
+        owned = self.engine.owned({LABEL_INSTANCE: self.world.instance})
+        return {kind: names for kind, names in owned.items() if names}
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with embedded_redis() as url:
+        yield url
+
+
+@pytest.fixture
+def site(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site(tmp_path, redis_url, Docker(tmp_path / "docker"), monkeypatch)
+
+
+def statuses(verdict: Verdict) -> dict[str, str]:
+    return {name: tier.status for name, tier in verdict.tiers.items()}
+
+
+def test_a_green_run_goes_through_every_tier_and_its_release_is_promoted_with_its_data(site: Site) -> None:
+    world = site.prepare()
+    verdict = prove_tag(world, "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert statuses(verdict) == dict.fromkeys(("install", "upgrade", "backup", "restore", "functional", "lint"), "pass")
+    assert site.engine.deployed == [BASE, TARGET]
+    assert (verdict.base, verdict.level, verdict.gaps, verdict.deployments) == (BASE, 5, (), 1)
+    assert len(verdict.tiers["functional"].tests) == 2
+    for tier, kinds in (("upgrade", ["database", "file", "file"]), ("restore", ["database", "file"])):
+        facts = json.loads((Path(verdict.directory) / tier / "facts.json").read_text())
+        assert sorted(marker["kind"] for marker in facts["markers"]) == kinds, "as far as the backup covers it"
+        assert facts["lost"] == []
+    assert site.left() == {}
+    assert promote(site.world, "site").outcome == "promoted"
+    record = world.registry.read("site")
+    assert record is not None
+    assert site.left() == {"volumes": sorted(record.volumes)}
+    assert set(record.images) == {"app", "db"}
+
+
+def wipe(engine: Docker, stack: Deployable) -> None:
+    """What a release does whose migration forgets the database."""
+    (engine.place(stack.stack, "db", "/var/lib/postgresql/rows")).unlink()
+
+
+@pytest.mark.parametrize(
+    ("broken", "tier", "reason", "said"),
+    [
+        ({"starts": {TARGET: wipe}}, "upgrade", "upgrade-failed", "row in the database of the service db"),
+        ({"target": files(TARGET, hook="dmup it")}, "backup", "backup-failed", "pre-hook of 'db' exited with 127"),
+        ({"target": files(TARGET, hook="true")}, "backup", "backup-failed", "is empty or not there"),
+        ({"target": files(TARGET, load="true")}, "restore", "restore-failed", "did not bring back what was destroyed"),
+        ({"own": "def test_a():\n    assert False, 'no page'\n"}, "functional", "functional-failed", "test_a: no page"),
+    ],
+    ids=["upgrade loses data", "backup hook fails", "dump is not written", "restore brings nothing back", "own test fails"],
+)  # fmt: skip
+def test_a_red_run_says_at_which_tier_and_why_and_leaves_nothing(
+    site: Site, broken: dict[str, Any], tier: str, reason: str, said: str
+) -> None:
+    site.engine.starts = broken.pop("starts", {})
+    verdict = prove_tag(site.prepare(**broken), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", reason, "recipe"), verdict.detail
+    assert said in verdict.detail
+    order = ["install", "upgrade", "backup", "restore", "functional"]
+    passed = order[: order.index(tier)]
+    found = statuses(verdict)
+    assert found == {**dict.fromkeys(passed, "pass"), tier: "fail", "lint": "pass"}, "lint is run beside a red"
+    assert site.left() == {}
+    assert not list(site.world.work.glob("[!.]*"))
+    assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 1
+
+
+def away(engine: Docker, stack: Deployable) -> None:
+    raise HostProblem("The Docker Engine does not answer: connection refused.", code="docker-unreachable", outside="Docker")
+
+
+def test_a_run_whose_docker_goes_away_is_an_error_of_the_hosts_and_no_red(site: Site) -> None:
+    site.engine.starts = {TARGET: away}
+    verdict = prove_tag(site.prepare(), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("error", "docker-unreachable", "host")
+    assert verdict.outside == "Docker"
+    assert statuses(verdict) == {"install": "pass"}
+    assert site.left() == {}
+    assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 0
+
+
+def test_an_unforeseen_error_within_a_run_is_canonqs_and_leaves_nothing(site: Site) -> None:
+    def breaks(engine: Docker, stack: Deployable) -> None:
+        raise KeyError("not foreseen")
+
+    site.engine.starts = {TARGET: breaks}
+    verdict = prove_tag(site.prepare(), "site", None)
+    assert (verdict.verdict, verdict.fault) == ("error", "canonq")
+    assert "not foreseen" in verdict.detail
+    assert site.left() == {}
+
+
+def test_no_secret_is_in_anything_that_a_run_leaves(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, made = "given-to-this-host-1234", list[str]()
+
+    def learns(engine: Docker, stack: Deployable) -> None:
+        made.extend(json.loads(path.read_text())["value"] for path in (engine.folder / "secrets").glob("[!.]*"))
+        engine.said = {service: f"connected with {' and '.join(made)}" for service in ("app", "db")}
+        engine.programs["leak"] = lambda *_: Ended(1, f"cannot log in with {made[0]} {given}")
+
+    monkeypatch.setenv("SMTP_PASSWORD", given)
+    site.engine.starts = {TARGET: learns}
+    toml = "[secrets]\nsmtp = {env = 'SMTP_PASSWORD'}\n[env]\nSMTP_TOKEN = 'in-the-env-567890'\n"
+    verdict = prove_tag(site.prepare(target=files(TARGET, hook="leak"), toml=toml), "site", None)
+    assert (verdict.verdict, verdict.reason) == ("red", "backup-failed"), verdict.detail
+    assert "cannot log in with ***password*** ***smtp***" in verdict.detail
+    secret = [given, "in-the-env-567890", *made]
+    assert len(made[0]) > 20
+    kept = [path for path in Path(verdict.directory).rglob("*") if path.is_file()]
+    assert {"verdict.json", "app.log", "env.txt"} <= {path.name for path in kept} | {"verdict.json"}
+    for path in kept:
+        assert not [one for one in secret if one.encode() in path.read_bytes()], path
+    assert not [one for one in secret if one in verdict.model_dump_json()]
+
+
+def test_a_quick_run_looks_at_a_copy_of_the_canonicals_data_and_proves_no_more(site: Site) -> None:
+    world = site.prepare()
+    assert prove_tag(world, "site", BASE).verdict == "green"
+    assert promote(site.world, "site").outcome == "promoted"
+    before = site.left()
+    verdict = prove_tag(site.world, "site", None, quick=True)
+    assert (verdict.verdict, verdict.reason, verdict.quick) == ("green", "quick", True), verdict.detail
+    assert statuses(verdict)["functional"] == "pass"
+    assert verdict.data == f"a copy of the data of the canonical {BASE}"
+    assert site.left() == before
+    upgraded = prove_tag(site.world, "site", None)
+    assert (upgraded.verdict, upgraded.base, upgraded.base_from) == ("green", BASE, "canonical"), upgraded.detail
+
+
+def test_a_pull_request_that_reaches_for_the_host_is_refused_before_anything_is_deployed(site: Site) -> None:
+    bad = files(TARGET)
+    bad["compose.yml"] = bad["compose.yml"].replace('"/cache"', '"C:x/../../..:/host"')
+    world = site.prepare(target=bad)
+    verdict = prove_ref(world, "site", "main")
+    assert (verdict.verdict, verdict.reason) == ("red", "policy-refused"), verdict.detail
+    assert site.engine.deployed == []
+
+
+def test_what_a_run_of_two_recipes_needs_is_deployed_beside_it_and_gone_with_it(site: Site) -> None:
+    world = site.prepare()
+    assert prove_tag(world, "site", BASE).verdict == "green"
+    assert promote(site.world, "site").outcome == "promoted"
+    before = site.left()
+    beside = files(BASE)
+    beside["compose.yml"] = beside["compose.yml"].replace(
+        "    secrets: [password]", "    environment: {S: '${DEP_SITE_STACK:?}'}\n    secrets: [password]", 1
+    )
+    make_recipe(site.root / "other", {BASE: beside})
+    folder = site.root / "checkout" / "tests" / "other"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(f'upstream = "{site.root / "other"}"\ndeps = ["site"]\n{TOML}')
+    sync(site.world, "other")
+    verdict = prove_tag(site.world, "other", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert site.engine.deployed[-2:] == [BASE, BASE]
+    assert (Path(verdict.directory) / "dependency-site" / "resolved.json").is_file()
+    assert site.left() == before
