@@ -110,7 +110,7 @@ def _take(
         log.info("%s: %s -> busy: %s", recipe, step, busy)
         task.request.chain = None
         _settle(world, sweep, recipe, lambda: settle_error(world, str(sweep), recipe, step, busy))
-        return {"recipe": recipe, "sweep": sweep, "outcome": "busy", "detail": str(busy)}
+        return {"recipe": recipe, "sweep": sweep, "outcome": "busy", "reason": busy.code, "detail": str(busy)}
     except CanonqError as error:
         raise _failed(world, sweep, recipe, step, error) from None
     except Exception as error:

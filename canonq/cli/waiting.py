@@ -166,7 +166,8 @@ def await_result(result: AsyncResult[Any], tree: process_tree.Tree | None, limit
         raise told_by_task(result.result)
     value = dict(result.result)
     if value.get("outcome") == "busy":
-        raise Busy(value["detail"], mend="wait until it is over.")
+        what, _, mend = str(value["detail"]).partition(" Mend: ")
+        raise Busy(what, mend=mend or "wait until it is over.", code=str(value.get("reason") or Busy.code))
     return value
 
 

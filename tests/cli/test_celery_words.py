@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import redis
@@ -18,7 +19,7 @@ from pydantic import SecretStr
 from canonq.adapters.locks import redis_client
 from canonq.adapters.redis_server import embedded_redis
 from canonq.cli.waiting import await_result, told_by_task
-from canonq.core.errors import CanonqError, EnrolmentInvalid, HollowSweep, HostProblem, RecipeProblem, TagMoved
+from canonq.core.errors import Busy, CanonqError, EnrolmentInvalid, HollowSweep, HostProblem, RecipeProblem, TagMoved
 from canonq.settings import Settings
 from canonq.wiring import live
 from tests.core.test_decide import canonical
@@ -252,3 +253,39 @@ def test_any_error_travels_from_worker_to_command_whole() -> None:
         assert (got.code, got.what, got.mend) == ("some-code", "It is so: really.", "do this.")
         assert (got.exit_status, got.fault) == (sent.exit_status, sent.fault)
     assert told_by_task(RuntimeError("its worker was killed")).exit_status == 3
+
+
+class _Ready:
+    """A task that is done."""
+
+    id = "x"
+
+    def __init__(self, value: dict[str, Any]) -> None:
+        self.result = value
+
+    def ready(self) -> bool:
+        return True
+
+    def failed(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "mend"),
+    [
+        (
+            {"reason": "disk-below-budget", "detail": "No room. Mend: free some disk."},
+            "disk-below-budget",
+            "free some disk.",
+        ),
+        ({"reason": "busy", "detail": "Another run is under way."}, "busy", "wait until it is over."),
+        ({"detail": "As an older worker says it."}, "busy", "wait until it is over."),
+    ],
+    ids=["no room", "busy", "of an older worker"],
+)
+def test_what_kept_a_task_from_its_work_is_told_with_its_own_code_and_one_mend(
+    value: dict[str, Any], code: str, mend: str
+) -> None:
+    with pytest.raises(Busy) as told:
+        await_result(cast(Any, _Ready({"outcome": "busy", **value})), None, LIMIT)
+    assert (told.value.code, told.value.mend, str(told.value).count("Mend:")) == (code, mend, 1)
