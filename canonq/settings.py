@@ -147,7 +147,7 @@ class ForgeSettings(BaseModel):
     token_file: Place
     ca_file: Place | None = None
     timeout: Annotated[int, Field(ge=1, le=3600)] = 120  #: seconds for one question with all its retries
-    dry_run: bool = False  #: say what would be done to pull requests and statuses, and do it not
+    dry_run: bool = False  #: report what would be done to pull requests and statuses, without doing it
 
 
 #: Two keys that say the same: the source that is nearer decides, whichever of them it uses.
@@ -249,7 +249,7 @@ class Settings(BaseSettings):
             return redis_address(found) if found else None
         except ValueError as error:
             raise WrongConfiguration(
-                f"What redis_url_file = {self.redis_url_file} holds {error}.", mend="write it anew."
+                f"What redis_url_file = {self.redis_url_file} holds {error}.", mend="write it again."
             ) from None
 
     def broker_url(self) -> str | None:
@@ -282,7 +282,7 @@ def secret_in(path: Path, key: str, *, may_be_empty: bool = False) -> str:
             f"{key} = {path} cannot be read: {why}.", mend="let the user that runs canonq read it."
         ) from error
     if (not text and not may_be_empty) or any(character.isspace() or not character.isprintable() for character in text):
-        raise WrongConfiguration(f"{key} = {path} must have the secret in one line, and nothing else.", mend="write it anew.")
+        raise WrongConfiguration(f"{key} = {path} must have the secret in one line, and nothing else.", mend="write it again.")
     return text
 
 

@@ -10,7 +10,7 @@ from kombu import Queue
 
 from beat_schedule import beat_schedule
 from canonq.adapters import logs
-from canonq.adapters.checkout import Checkout
+from canonq.adapters.checkout import Checkout, at_revision
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import CanonqError
 from canonq.settings import Settings, load_settings
@@ -34,7 +34,7 @@ def say_what_runs(settings: Settings) -> None:
     logs.install()
     checkout = Checkout(settings.repo)
     try:
-        log.info("Checkout %s at %s, state %s", checkout.root, checkout.revision(), settings.state)
+        log.info("Checkout %s, state %s", at_revision(checkout.root, checkout.revision()), settings.state)
     except CanonqError as error:
         log.error("%s", error)
 

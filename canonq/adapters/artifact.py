@@ -93,7 +93,7 @@ def look_through(path: Path, marks: Sequence[str], *, dumps: bool, hooks_since: 
     """
     contents = Contents()
     if not _has_its_end(path):
-        contents.problems.append("the archive breaks off: its end is not there")
+        contents.problems.append("the archive breaks off: its end is missing")
     try:
         with tarfile.open(path, mode="r:") as archive:
             for member in archive:
@@ -163,4 +163,4 @@ def _unpacked(file: IO[bytes]) -> Iterator[bytes]:
                 unpacker = zlib.decompressobj(wbits=31)  # gzip files may be strung together
         first = file.read(_CHUNK)
     if not unpacker.eof:
-        raise EOFError("its gzip stream has no end")
+        raise EOFError("its gzip stream is cut off")

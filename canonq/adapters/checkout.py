@@ -62,7 +62,7 @@ class Checkout:
                 mend="set CANONQ_REPO (or `repo` in canonq.toml) to the folder that holds tests/<recipe>/recipe.toml.",
             )
         if self._readings is None and not self._repo.is_dir():
-            raise HollowSweep(f"The checkout {self._repo} (CANONQ_REPO) is not there.", mend="clone it, or correct the path.")
+            raise HollowSweep(f"The checkout {self._repo} (CANONQ_REPO) does not exist.", mend="clone it, or correct the path.")
         return self._repo.resolve()
 
     @property
@@ -122,7 +122,7 @@ class Checkout:
                 ended(
                     f"The recipe {shown(name)} is not enrolled: there is no {folder / ENROLMENT_FILE}{did_you_mean(name, known)}"
                 ),
-                mend=f"enrolled are: {', '.join(known[:_MOST_NAMED])}{' ...' if len(known) > _MOST_NAMED else ''}.",
+                mend=f"enrolled recipes: {', '.join(known[:_MOST_NAMED])}{' ...' if len(known) > _MOST_NAMED else ''}.",
                 code="not-enrolled",
             )
         return self._read(folder)
@@ -282,6 +282,11 @@ class Checkout:
         if commit is None:
             return NO_CHECKOUT
         return f"{commit.strip()[:12]}{'+U' if self._git('status', '--porcelain') else ''}"
+
+
+def at_revision(place: object, revision: str) -> str:
+    """A checkout with its revision, for people."""
+    return f"{place} ({revision})" if revision == NO_CHECKOUT else f"{place} at {revision}"
 
 
 def _not_pulled(root: Path, why: str, mend: str) -> HostProblem:

@@ -223,7 +223,7 @@ class SwarmEngine:
             ended = run(["docker", "pull", "--quiet", reference], timeout=min(timeout, _LONGEST_PULL), env=plain_environment())
         except TimedOut as error:
             raise HostProblem(
-                f"The pull of {reference} had no end after {min(timeout, _LONGEST_PULL):.0f} s.",
+                f"The pull of {reference} did not finish within {min(timeout, _LONGEST_PULL):.0f} s.",
                 mend="look at the network and at the registry.",
                 code="registry-unreachable",
                 outside=name.registry,

@@ -375,7 +375,7 @@ class GitRepos:
         clone = self.clone(recipe)
         if not clone.is_dir():
             raise HostProblem(
-                f"The clone of {recipe} is not there: {clone}.", mend=f"run `canonq sync {recipe}`.", code="clone-missing"
+                f"The clone of {recipe} is missing: {clone}.", mend=f"run `canonq sync {recipe}`.", code="clone-missing"
             )
         return clone
 

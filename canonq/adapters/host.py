@@ -33,7 +33,7 @@ class Host:
         ends = time.monotonic() + timeout
         with self._open("turnstile") as turnstile, self._open("host") as host:
             if not (_taken(turnstile, ends) and _taken(host, ends, fcntl.LOCK_SH)):
-                raise Busy("A red is tried again alone on this host.", mend="wait until it is over.")
+                raise Busy("A failed run is being tried again with the host to itself.", mend="wait until it ends.")
             fcntl.flock(turnstile, fcntl.LOCK_UN)
             yield
 

@@ -24,7 +24,7 @@ def read_within(answer: requests.Response, *, ends: float, largest: int) -> byte
     for chunk in answer.iter_content(1 << 16):
         read += chunk
         if len(read) > largest or time.monotonic() > ends:
-            raise requests.Timeout("its answer has no end")
+            raise requests.Timeout("its answer was too large or took too long")
     return bytes(read)
 
 

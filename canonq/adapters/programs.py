@@ -399,13 +399,13 @@ def with_parent(command: Sequence[str], number: signal.Signals, largest_file: in
 def _of_the_system(program: str) -> str:
     """Where our own PATH has a program of util-linux, whatever PATH the command gets."""
     if (found := shutil.which(program)) is None:
-        raise HostProblem(f"The program '{program}' is not there.", mend="install util-linux.", code="program-missing")
+        raise HostProblem(f"The program '{program}' was not found.", mend="install util-linux.", code="program-missing")
     return os.path.abspath(found)
 
 
 def _require(program: str, cwd: Path | None, env: Mapping[str, str]) -> None:
     if cwd is not None and not cwd.is_dir():
-        raise HostProblem(f"The folder {cwd} is not there.", code="folder-missing")
+        raise HostProblem(f"The folder {cwd} does not exist.", code="folder-missing")
     named = str((cwd or Path()) / program) if os.path.dirname(program) else program
     if shutil.which(named, path=env.get("PATH")) is None:
-        raise HostProblem(f"The program '{program}' is not there.", mend=f"install {program}.", code="program-missing")
+        raise HostProblem(f"The program '{program}' was not found.", mend=f"install {program}.", code="program-missing")

@@ -253,7 +253,7 @@ def _unreadable(path: Path, why: str, *, newer: bool = False) -> RecordUnreadabl
         f"{path} cannot be used: {why}. It was left as it is.",
         mend="run the newer canonq that wrote it."
         if newer
-        else f"`canonq rollback {recipe} --to VERSION --reason ...` makes it anew from a kept canonical; "
+        else f"`canonq rollback {recipe} --to VERSION --reason ...` writes it again from a kept canonical; "
         f"`canonq status {recipe} --json` shows which are kept.",
         cause=NEWER_SCHEMA if newer else "",
     )

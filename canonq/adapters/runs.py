@@ -316,7 +316,7 @@ class Sweeps:
         try:
             nights = _read(self._root / "nights.json").get("nights", {})
         except CanonqError as error:
-            log.error("The nights on record are begun anew: %s", error)
+            log.error("The nights on record are begun again: %s", error)
             return {}
         return {str(night): str(task) for night, task in nights.items()} if isinstance(nights, dict) else {}
 

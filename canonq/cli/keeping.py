@@ -77,7 +77,7 @@ def janitor(dry_run: bool, as_json: bool) -> ExitStatus:
 @click.argument("recipe")
 @click.option("--upstream", metavar="ADDRESS", help="The recipe's git repository; looked up in the catalogue when not given.")
 @click.option("--catalogue", "--catalog", metavar="FILE_OR_URL", help="The recipes.json to look in.")
-@click.option("--force", is_flag=True, help="Write a recipe.toml anew that is there already.")
+@click.option("--force", is_flag=True, help="Replace a recipe.toml that is there already.")
 @json_option
 def enrol(recipe: str, upstream: str | None, catalogue: str | None, force: bool, as_json: bool) -> ExitStatus:
     """Look into a recipe's newest release and write a commented recipe.toml for you to finish."""

@@ -60,7 +60,7 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, as_json: bo
 
 @click.command()
 @click.argument("recipe")
-@click.option("--again", is_flag=True, help="Make the canonical anew at its own version, from a new green run of it.")
+@click.option("--again", is_flag=True, help="Make the canonical again at its own version, from a new green run of it.")
 @click.option("--reason", help="Why; with --again. It is kept with the record.")
 @json_option
 def promote(recipe: str, again: bool, reason: str | None, as_json: bool) -> ExitStatus:

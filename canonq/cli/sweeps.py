@@ -111,7 +111,9 @@ def stop(sweep: str | None, as_json: bool) -> ExitStatus:
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be done to clone, mirror and forge; nothing is changed, here or there."
 )
-@click.option("--accept-moved", "moved", metavar="TAG", help="Take what this tag of the one recipe names now for what it names.")
+@click.option(
+    "--accept-moved", "moved", metavar="TAG", help="Accept that this tag points to another commit now; one recipe only."
+)
 @json_option
 def sync(recipes: tuple[str, ...], dry_run: bool, moved: str | None, as_json: bool) -> ExitStatus:
     """Bring clones, mirrors and pull requests in line with upstream, now; all enrolled recipes, or those named."""

@@ -160,14 +160,14 @@ def await_result(result: AsyncResult[Any], tree: process_tree.Tree | None, limit
                 raise HostProblem(f"The work stopped: {dead} ended.", mend="look at its log.", code="worker-lost")
             if time.monotonic() > ends:
                 mend = "look at Flower or the workers' logs."
-                raise TimedOut(f"The task {result.id} had no end after {limit:.0f} s.", mend=mend)
+                raise TimedOut(f"The task {result.id} did not finish within {limit:.0f} s.", mend=mend)
             time.sleep(_LOOK_EVERY)
     if result.failed():
         raise told_by_task(result.result)
     value = dict(result.result)
     if value.get("outcome") == "busy":
         what, _, mend = str(value["detail"]).partition(" Mend: ")
-        raise Busy(what, mend=mend or "wait until it is over.", code=str(value.get("reason") or Busy.code))
+        raise Busy(what, mend=mend or "wait until it ends.", code=str(value.get("reason") or Busy.code))
     return value
 
 

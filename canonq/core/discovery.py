@@ -72,7 +72,7 @@ def idle(enrolment: Enrolment, seen: Seen, kept: Remembered | None, canonical: C
         recipe=enrolment.recipe,
         outcome="skipped",
         reason="no-new-version",
-        detail=f"The newest release {kept.latest} is the canonical; the upstream says what it said before.",
+        detail=f"The newest release {kept.latest} is the canonical; upstream is unchanged since the last sync.",
         version=None,
         step="decide",
         notes=(*kept.notes, *seen.notes, *stale_pin(enrolment, canonical)),

@@ -137,13 +137,13 @@ def _from(verdict: Verdict, canonical: Canonical, tags: Mapping[str, str]) -> bo
 def _again_refusals(verdict: Verdict, canonical: Canonical | None) -> list[Refusal]:
     """The canonical's own version, from a run that was asked for after it had come into force."""
     if canonical is None:
-        return [Refusal("no-canonical", "there is no canonical to be made anew")]
+        return [Refusal("no-canonical", "there is no canonical to be made again")]
     refusals = []
     if verdict.version != canonical.version:
         refusals.append(
             Refusal(
                 "not-its-version",
-                f"--again makes the canonical {canonical.version} anew, and run {verdict.run} proved {verdict.version}; "
+                f"--again makes the canonical {canonical.version} again, and run {verdict.run} proved {verdict.version}; "
                 f"`canonq test {verdict.recipe} --tag '{canonical.version}'` proves it",
             )
         )

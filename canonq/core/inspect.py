@@ -73,7 +73,7 @@ def inspect(stack: Stack, rules: Mapping[str, SecretRule], env: Mapping[str, str
         kind=_kind(front, routed),
         service=service,
         port=_port(front, routed, url),
-        path=Guess(url.path or "/", "its health check asks for it") if url else Guess("/", "nothing tells another"),
+        path=Guess(url.path or "/", "its health check asks for it") if url else Guess("/", "default; the release names no other"),
         weight=_weight(stack),
         empty_env=tuple(key for key, value in env.items() if not value and key != "LETS_ENCRYPT_ENV"),
         problems=plan.problems,
@@ -94,7 +94,7 @@ def _front(stack: Stack) -> tuple[Guess, str | None]:
 def _kind(service: Service, routed: str | None) -> Guess:
     if routed is None and service.ports:
         return Guess("tcp", "it publishes a port and no ingress routes to it")
-    return Guess("http", "the ingress routes to it" if routed else "nothing tells another")
+    return Guess("http", "the ingress routes to it" if routed else "default; the release names no other")
 
 
 def _port(service: Service, routed: str | None, url: Any) -> Guess:
@@ -105,7 +105,7 @@ def _port(service: Service, routed: str | None, url: Any) -> Guess:
             return Guess(int(str(port.target)), "it is published")
     if url is not None and url.port:
         return Guess(url.port, "its health check asks there")
-    return Guess(80, "nothing tells another")
+    return Guess(80, "default; the release names no other")
 
 
 def _health_url(service: Service) -> Any:

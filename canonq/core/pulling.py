@@ -34,7 +34,7 @@ def meaning(said: CanonqError, asked: Asked, *, registry: str, logged_in: bool) 
     if said.code == "registry-rate-limit":
         return _host(said, "registry-rate-limit", registry, asked.retry_after)
     if said.code == "image-unavailable" and logged_in and "pull access denied" in said.what:
-        return _host(said, "registry-refused", registry, mend="Docker's login there is refused, or may not pull it; log in anew.")
+        return _host(said, "registry-refused", registry, mend="Docker's login there is refused, or may not pull it; renew it.")
     if asked.answer == "limited":
         return _host(said, "registry-rate-limit", registry, asked.retry_after, more=asked.detail)
     if asked.answer == "trouble":

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from canonq.adapters.checkout import NO_CHECKOUT
+from canonq.adapters.checkout import NO_CHECKOUT, at_revision
 from canonq.adapters.locks import redis_client
 from canonq.adapters.programs import plain_environment, read, run
 from canonq.adapters.redis_server import redis_server_program
@@ -64,10 +64,10 @@ def _checkout(world: World) -> Iterator[Check]:
     enrolled = world.checkout.enrolled()
     revision = world.checkout.revision()
     if revision == NO_CHECKOUT:
-        what = f"{world.checkout.root} ({NO_CHECKOUT}): no sweep can say which revision it ran"
+        what = f"{at_revision(world.checkout.root, revision)}: no sweep can say which revision it ran"
         yield Check("checkout", "warning", what, "make it a git clone.")
     else:
-        yield Check("checkout", "ok", f"{world.checkout.root} at {revision}")
+        yield Check("checkout", "ok", at_revision(world.checkout.root, revision))
     yield Check("enrolments", "ok", f"{len(enrolled.recipes)} enrolled: {', '.join(enrolled.recipes)}")
     for error in enrolled.broken.values():
         yield Check("enrolments", "broken", error.what, error.mend)

@@ -38,7 +38,7 @@ def enrol(
     path = world.checkout.tests / name / ENROLMENT_FILE
     if path.exists() and not force:
         raise WrongUse(
-            f"{name} is enrolled already: {path} is there.", mend="edit it, or write it anew with --force.", code="enrolled"
+            f"{name} is enrolled already: {path} is there.", mend="edit it, or write it again with --force.", code="enrolled"
         )
     where = catalogue or world.settings.catalogue
     entry = Entry(name, upstream) if upstream else find(read_catalogue(where), name, where=where)

@@ -155,7 +155,7 @@ def lost_record(world: World, recipe: str) -> str | None:
     return (
         f"The record of {recipe} is gone ({world.registry.folder(recipe) / 'canonical.json'}), and canonicals are kept; the last "
         f"in force was {last.version}. Nothing is decided and nothing was touched. "
-        f"Mend: `canonq rollback {recipe} --to '{last.version}' --reason ...` makes it anew, with the data of its snapshot."
+        f"Mend: `canonq rollback {recipe} --to '{last.version}' --reason ...` writes the record again, with its snapshot's data."
     )
 
 

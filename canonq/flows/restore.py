@@ -41,7 +41,7 @@ def restore(world: World, recipe: str, stack: str, *, to: str | None = None) -> 
             raise WrongUse(
                 f"The record of the canonical {chosen.version} of {chosen.recipe} names no data, as those of older servers: "
                 "the stack would begin with empty volumes, so it was not made.",
-                mend=f"`canonq promote {chosen.recipe} --again --reason TEXT` makes the canonical anew and keeps its data.",
+                mend=f"`canonq promote {chosen.recipe} --again --reason TEXT` makes the canonical again and keeps its data.",
                 code="no-data-kept",
             )
         try:

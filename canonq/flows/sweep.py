@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.checkout import Enrolled
+from canonq.adapters.checkout import Enrolled, at_revision
 from canonq.core.again import Next, Trouble, Waiting, again, lack_of, when_due, when_there
 from canonq.core.budget import Need
 from canonq.core.decide import to_mend
@@ -110,8 +110,9 @@ def open_sweep(
                 "findings": [] if recipes else [*stale, *_findings(world, enrolled), *_missed(world, night_before)],
             },
         )
-        log.info("Sweep %s: %s enrolled: %s; %s switched off; at revision %s", sweep, len(wanted), ", ".join(wanted),
-                    len(enrolled.off), world.checkout.revision())  # fmt: skip
+        where = at_revision(world.checkout.root, world.checkout.revision())
+        listed = ", ".join(wanted)
+        log.info("Sweep %s: %s enrolled: %s; %s switched off; %s", sweep, len(wanted), listed, len(enrolled.off), where)
     # Who is swept is what was put on record: the checkout may have changed since.
     wanted = world.sweeps.read(sweep)["enrolled"]
     if world.sweeps.closed(sweep):

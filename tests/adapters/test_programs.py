@@ -159,5 +159,5 @@ def test_a_program_that_does_not_listen_is_ended_at_its_limit() -> None:
 
 
 def test_a_folder_that_is_not_there_is_no_missing_program(tmp_path: Path) -> None:
-    with pytest.raises(HostProblem, match=r"folder .*/away is not there"):
+    with pytest.raises(HostProblem, match=r"folder .*/away does not exist"):
         run(["true"], timeout=600, cwd=tmp_path / "away")

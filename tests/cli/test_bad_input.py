@@ -72,7 +72,7 @@ def test_an_unknown_recipe_is_told_with_those_that_are_enrolled(installed: Insta
     ended = installed.canonq(command, "unknown")
     assert ended.status == 2
     assert "'unknown' is not enrolled" in ended.err
-    assert "enrolled are: good" in ended.err
+    assert "enrolled recipes: good" in ended.err
 
 
 @pytest.mark.parametrize("tag", ["-x", "a b", "a..b", "$(id)", "x;y", "refs/../x", "", "a" * 300])

@@ -72,6 +72,6 @@ def test_a_process_says_which_checkout_it_works_with_or_why_it_has_none(
         repo=tmp_path / "checkout", state=tmp_path / "state", webhook=WebhookSettings(secret_file=tmp_path / "secret")
     )
     workers.webhook.serve(served)
-    assert f"Checkout {tmp_path / 'checkout'} at not a git checkout, state {tmp_path / 'state'}" in caplog.text
+    assert f"Checkout {tmp_path / 'checkout'} (not a git checkout), state {tmp_path / 'state'}" in caplog.text
     say_what_runs(Settings(repo=tmp_path / "nowhere", state=tmp_path / "state"))
-    assert f"The checkout {tmp_path / 'nowhere'} (CANONQ_REPO) is not there" in caplog.text
+    assert f"The checkout {tmp_path / 'nowhere'} (CANONQ_REPO) does not exist" in caplog.text
