@@ -1,0 +1,160 @@
+"""The way into what runs: probes, commands, files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import docker.errors
+import docker.types
+
+from canonq.adapters import netns
+from canonq.adapters.docker.client import NAMESPACE, in_container, translated
+from canonq.adapters.docker.stacks import SwarmStacks
+from canonq.adapters.docker.volumes import DockerVolumes
+from canonq.adapters.programs import plain_environment, run
+from canonq.adapters.stopping import check_stop
+from canonq.core.convergence import Task
+from canonq.core.enrolment import Health
+from canonq.core.errors import RecipeProblem, TimedOut
+from canonq.core.text import ending
+from canonq.ports import Answer, Ended
+
+_TCP_IN_A_ROW = 3
+
+
+class SwarmContainers(SwarmStacks, DockerVolumes):
+    """See ports.Containers."""
+
+    def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
+        """See ports.Containers.probe."""
+        container = self._container(stack, health.service)
+        if container is None:
+            return Answer(False, f"the service '{health.service}' has no running container", reached=False)
+        if health.kind == "exec":
+            return self._probe_exec(container, health, timeout)
+        pid = self._pid(container)
+        if health.kind == "tcp":
+            return netns.probe_tcp(pid, health.port, timeout, times=_TCP_IN_A_ROW)
+        return netns.probe_http(pid, health, domain, timeout)
+
+    def _pid(self, container: str) -> int:
+        with in_container("look at its process"):
+            return int(self._api.inspect_container(container)["State"]["Pid"])
+
+    def process_of(self, stack: str, service: str) -> int:
+        """See ports.Containers.process_of."""
+        return self._pid(self._running_container(stack, service))
+
+    def _probe_exec(self, container: str, health: Health, timeout: float) -> Answer:
+        try:
+            ended = self._exec(container, health.command, timeout)
+        except TimedOut as error:
+            return Answer(False, error.what)
+        return Answer(ended.status == 0, f"`{health.command[0]}` exited with {ended.status}: {ending(ended.output, 300)}")
+
+    @staticmethod
+    def _exec(container: str, command: Sequence[str], timeout: float) -> Ended:
+        # Docker's command and not its API: it can be ended, and its time limited.
+        return run(["docker", "exec", container, *command], timeout=timeout, env=plain_environment(), apart=True)
+
+    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+        """See ports.Containers.execute."""
+        return self._exec(self._running_container(stack, service), command, timeout)
+
+    def listening(self, stack: str, service: str) -> list[int]:
+        """See ports.Containers.listening."""
+        return netns.listening(self.process_of(stack, service))
+
+    def read_archive(self, stack: str, service: str, path: str) -> Iterator[bytes]:
+        """See ports.Containers.read_archive."""
+        container = self._holding_container(stack, service)
+        with translated(f"read {path} of '{service}'"):
+            try:
+                stream, _ = self._api.get_archive(container, path, chunk_size=1 << 20)
+            except docker.errors.NotFound as error:
+                raise RecipeProblem(f"'{service}' has no {path}.", code="path-missing") from error
+            for chunk in stream:
+                check_stop()
+                yield chunk
+
+    def write_archive(self, stack: str, service: str, folder: str, archive: Iterable[bytes]) -> None:
+        """See ports.Containers.write_archive."""
+        container = self._holding_container(stack, service)
+        with translated(f"write into {folder} of '{service}'"):
+            try:
+                with self._writable(container, folder) as into:
+                    self._api.put_archive(into, folder, archive)
+            except docker.errors.NotFound as error:
+                raise RecipeProblem(f"'{service}' has no folder {folder}.", code="path-missing") from error
+
+    @contextlib.contextmanager
+    def _writable(self, container: str, folder: str) -> Iterator[str]:
+        """The container; where it may only read the volume that holds the folder, one that may write, and is never started."""
+        looked = self._api.inspect_container(container)
+        within = [mount for mount in looked["Mounts"] if f"{folder}/".startswith(f"{mount['Destination'].rstrip('/')}/")]
+        deepest = max(within, key=lambda mount: len(mount["Destination"]), default=None)
+        if deepest is None or deepest["RW"] or deepest["Type"] != "volume":
+            yield container
+            return
+        # With the stack's labels, so that whoever removes the stack removes it too.
+        labels = {key: text for key, text in looked["Config"]["Labels"].items() if not key.startswith("com.docker.swarm.")}
+        mount = docker.types.Mount(deepest["Destination"], deepest["Name"], type="volume", no_copy=True)
+        made = self._api.create_container(
+            looked["Image"], command=["true"], labels=labels, network_disabled=True,
+            host_config=self._api.create_host_config(mounts=[mount], network_mode="none"),
+        )["Id"]  # fmt: skip
+        try:
+            yield made
+        finally:
+            with contextlib.suppress(docker.errors.APIError):
+                self._api.remove_container(made, force=True, v=True)
+
+    def _holding_container(self, stack: str, service: str) -> str:
+        """The service's running container; of one that has run and ended, the last: its volumes can be had through that."""
+        if running := self._container(stack, service):
+            return running
+        _, tasks = self.observe(stack)
+        ended = [task for task in tasks if task.service == service and task.container]
+        for task in sorted(ended, key=lambda task: (task.current, task.created), reverse=True):
+            with contextlib.suppress(docker.errors.NotFound):
+                return str(self._api.inspect_container(task.container)["Id"])
+        raise RecipeProblem(f"The service '{service}' has no container.", code="not-running")
+
+    def _running_container(self, stack: str, service: str) -> str:
+        container = self._container(stack, service)
+        if container is None:
+            raise RecipeProblem(f"The service '{service}' has no running container.", code="not-running")
+        return container
+
+    def _container(self, stack: str, service: str) -> str | None:
+        _, tasks = self.observe(stack)
+        running = [t for t in tasks if t.service == service and t.state == "running" and t.desired == "running"]
+        newest = max(running, key=lambda task: (task.current, task.created), default=None)
+        return newest.container if newest and newest.container else None
+
+    def mounted(self, stack: str) -> list[tuple[str, str, str]]:
+        """See ports.Containers.mounted. Each volume once."""
+        services = {container: task.service for container, task in self._running_tasks(stack)}
+        return [(volume, services[container], target) for volume, container, target in self._mounted(stack)]
+
+    def _running_tasks(self, stack: str) -> list[tuple[str, Task]]:
+        _, tasks = self.observe(stack)
+        return [
+            (task.container, task)
+            for task in tasks
+            if task.state == "running" and task.desired == "running" and task.current and task.container
+        ]
+
+    def _mounted(self, stack: str) -> list[tuple[str, str, str]]:
+        """(volume, container, target) of each named writable volume of the running stack, each volume once."""
+        seen: dict[str, tuple[str, str, str]] = {}
+        for container, _ in self._running_tasks(stack):
+            with in_container("look at its mounts"):
+                mounts = self._api.inspect_container(container)["Mounts"]
+            for mount in mounts:
+                if mount["Type"] != "volume" or not mount.get("RW") or mount["Name"] in seen:
+                    continue
+                if self._labels_of(mount["Name"]).get(NAMESPACE) == stack:
+                    seen[mount["Name"]] = (mount["Name"], container, mount["Destination"])
+        return list(seen.values())

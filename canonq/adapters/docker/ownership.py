@@ -1,0 +1,65 @@
+"""What carries canonq's labels, whatever it is: found, and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from canonq.adapters.docker.client import NAMESPACE, translated
+from canonq.adapters.docker.stacks import SwarmStacks
+from canonq.adapters.docker.volumes import DockerVolumes
+from canonq.core.deployable import LABEL_OWNER
+
+
+class DockerOwnership(SwarmStacks, DockerVolumes):
+    """See ports.Ownership."""
+
+    def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
+        """See ports.Ownership.owned."""
+        wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
+        with translated("list what canonq owns"):
+            stacks = {s["Spec"]["Labels"].get(NAMESPACE, "") for s in self._api.services(filters=wanted)}
+            stacks |= {n.get("Labels", {}).get(NAMESPACE, "") for n in self._api.networks(filters=wanted)}
+            stacks |= {c.get("Labels", {}).get(NAMESPACE, "") for c in self._api.containers(all=True, filters=wanted)}
+            return {
+                "stacks": sorted(stacks - {""}),
+                "containers": [c["Id"][:12] for c in self._api.containers(all=True, filters=wanted)],
+                "networks": [n["Name"] for n in self._api.networks(filters=wanted)],
+                "configs": [c["Spec"]["Name"] for c in self._api.configs(filters=wanted)],
+                "secrets": [s["Spec"]["Name"] for s in self._api.secrets(filters=wanted)],
+                "volumes": [v["Name"] for v in self._api.volumes(filters=wanted)["Volumes"] or []],
+            }
+
+    def owners(self, labels: Mapping[str, str]) -> list[str]:
+        """See ports.Ownership.owners."""
+        wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
+        with translated("list what canonq owns"):
+            found = [
+                item["Spec"]
+                for kind in (self._api.services, self._api.configs, self._api.secrets)
+                for item in kind(filters=wanted)
+            ]
+            found += self._api.networks(filters=wanted) + self._api.containers(all=True, filters=wanted)
+            found += self._api.volumes(filters=wanted)["Volumes"] or []
+        return sorted({(item.get("Labels") or {}).get(LABEL_OWNER, "") for item in found} - {""})
+
+    def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
+        """See ports.Ownership.remove_owned."""
+        removed = self.owned(labels)
+        for stack in removed["stacks"]:
+            self.undeploy(stack, timeout)
+        left = self.owned(labels)
+        for kind, remove in (
+            ("configs", self._api.remove_config),
+            ("secrets", self._api.remove_secret),
+            ("networks", self._api.remove_network),
+        ):
+            for name in left[kind]:
+                self._gone(lambda name=name, remove=remove: remove(name), f"{kind[:-1]} {name}", timeout)  # type: ignore[misc]
+        for name in left["volumes"]:
+            self.remove_volume(name)
+        return {kind: names for kind, names in removed.items() if names}
+
+    def remove_secrets(self, labels: Mapping[str, str]) -> None:
+        """See ports.Ownership.remove_secrets."""
+        for name in self.owned(labels)["secrets"]:
+            self._gone(lambda name=name: self._api.remove_secret(name), f"secret {name}", timeout=30)  # type: ignore[misc]
