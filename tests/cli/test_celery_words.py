@@ -278,8 +278,8 @@ class _Ready:
             "disk-below-budget",
             "free some disk.",
         ),
-        ({"reason": "busy", "detail": "Another run is under way."}, "busy", "wait until it is over."),
-        ({"detail": "As an older worker says it."}, "busy", "wait until it is over."),
+        ({"reason": "busy", "detail": "Another run is under way."}, "busy", "wait until it ends."),
+        ({"detail": "As an older worker says it."}, "busy", "wait until it ends."),
     ],
     ids=["no room", "busy", "of an older worker"],
 )
