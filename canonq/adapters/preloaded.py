@@ -194,14 +194,20 @@ def serve(calls: Mapping[str, Callable[..., int]]) -> int:
         try:
             asked, fds = _take(control)
             orders = _Orders(**asked)
+            known, tells_known = os.pipe()
             us, pid = os.getpid(), os.fork()
             if pid == 0:
                 control.close()
+                os.close(tells_known)
+                os.read(known, 1)  # until we are known to whoever asked: what we do may end the process above us
+                os.close(known)
                 _leave(_begin, calls, orders, fds, us)
             for fd in fds:
                 os.close(fd)
+            os.close(known)
             try:
                 _send(control, {"pid": pid})
+                os.close(tells_known)
                 _take(control)
             finally:
                 status = _end(pid)
