@@ -23,6 +23,7 @@ ReadFile = Callable[[str], str | None]
 SAMPLE, EXPORTS, COMPOSE = ".env.sample", "abra.sh", "compose.yml"
 #: The enrolment's overlay, in its folder.
 TEST_OVERLAY = "compose.canonq.yml"
+MOST_FILES = 50  #: under COMPOSE_FILE: each is read anew, however often it is named
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -73,7 +74,14 @@ def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None)
 
 
 def _listed(text: str) -> list[str]:
-    return [name for name in text.split(":") if name]
+    names = [name for name in text.split(":") if name]
+    if len(names) > MOST_FILES:
+        raise RecipeProblem(
+            f"COMPOSE_FILE names {len(names)} files; at most {MOST_FILES} are read.",
+            mend="name each overlay once.",
+            code="compose-invalid",
+        )
+    return names
 
 
 def _compose_file(read: ReadFile, name: str) -> str:

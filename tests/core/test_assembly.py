@@ -60,6 +60,12 @@ def test_a_compose_file_that_is_not_there_is_named(listed: str) -> None:
     assert told.value.code == "compose-missing"
 
 
+def test_a_compose_file_is_not_read_any_number_of_times() -> None:
+    with pytest.raises(RecipeProblem, match="names 51 files; at most 50 are read"):
+        put_together({**FILES, ".env.sample": f"COMPOSE_FILE={':'.join(['compose.yml'] * 51)}\n"})
+    assert put_together({**FILES, ".env.sample": f"COMPOSE_FILE={':'.join(['compose.yml'] * 50)}\n"}).stack.services
+
+
 def test_a_compose_file_may_be_named_in_any_spelling_of_its_path() -> None:
     made = put_together({**FILES, ".env.sample": "COMPOSE_FILE=./compose.yml:x/../compose.mail.yml\n"})
     assert set(made.stack.services) == {"app"}

@@ -6,6 +6,7 @@ Git, files, archives, markers, locks, and the tiers' own tests are real; Docker 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,10 +16,12 @@ import pytest
 
 from canonq.adapters.budget import Budget
 from canonq.adapters.redis_server import embedded_redis
-from canonq.core.deployable import LABEL_INSTANCE, Deployable, version_label
+from canonq.core.deployable import LABEL_INSTANCE, Deployable, Identity, version_label
 from canonq.core.errors import HostProblem
 from canonq.core.records import Verdict
+from canonq.flows.deployment import bring_up, tear_down
 from canonq.flows.promote import promote
+from canonq.flows.stages import Account, Deployment
 from canonq.flows.sync import sync
 from canonq.flows.test import test_ref as prove_ref
 from canonq.flows.test import test_tag as prove_tag
@@ -27,7 +30,7 @@ from canonq.ports import Ended
 from canonq.settings import Settings
 from canonq.wiring import live
 from tests import tiers
-from tests.fakes import FakeEngine
+from tests.fakes import LINEAGE, FakeEngine
 from tests.support import make_recipe
 
 BASE, TARGET = "1.0.0+1.0", "1.1.0+1.1"
@@ -295,3 +298,40 @@ def test_what_a_run_of_two_recipes_needs_is_deployed_beside_it_and_gone_with_it(
     assert site.engine.deployed[-2:] == [BASE, BASE]
     assert (Path(verdict.directory) / "dependency-site" / "resolved.json").is_file()
     assert site.left() == before
+
+
+def test_one_piece_of_work_may_have_two_stacks_of_a_recipe_which_know_nothing_of_each_other(site: Site) -> None:
+    world, ends = site.prepare(), time.monotonic() + 600
+    commits, enrolment, account = world.repos.tags("site"), world.checkout.enrolment("site"), Account()
+
+    def tree(app: Deployment) -> Deployment:
+        folder = site.root / f"tree-{app.identity.stack}-{app.identity.version}"
+        world.repos.checkout("site", app.identity.commit, folder)
+        return replace(app, tree=folder)
+
+    def planned(stack: str, version: str) -> Deployment:
+        identity = Identity(world.instance, "run", "site", "one-owner", stack, f"{stack}.test", version, commits[version])
+        work = site.root / "work" / stack
+        work.mkdir(parents=True)
+        return account.begins(Deployment(identity, enrolment, work, work, account))
+
+    below, fresh = (
+        bring_up(world, tree(planned(*which)), which[0], ends) for which in (("site-below", BASE), ("site-fresh", TARGET))
+    )
+    upgraded = bring_up(world, tree(below.over(TARGET, commits[TARGET])), "upgrade", ends)
+    assert upgraded.prepared.secrets == below.prepared.secrets, "in place it keeps what it has"
+    assert upgraded.prepared.secrets["password"] != fresh.prepared.secrets["password"]
+    assert not set(upgraded.stack.volumes.values()) & set(fresh.stack.volumes.values())
+    assert upgraded.deployment.answered
+    assert not fresh.deployment.answered
+    assert [one.identity.stack for one in account.begun] == ["site-below", "site-fresh"]
+    for running in (upgraded, fresh):
+        assert account.images(running.identity.stack) == running.images
+        assert account.filled(running.identity.stack, commits[TARGET]) is running.prepared.filled
+        lived = (site.engine.place(running.identity.stack, "app", "/srv/files") / LINEAGE).read_text().split()
+        assert lived == ([BASE, TARGET] if running is upgraded else [TARGET])
+    said = account.secrecy.masks.text(" ".join(one.prepared.secrets["password"] for one in (below, fresh)))
+    assert said == "***password*** ***password***"
+    assert {"site-below.healthy", "site-fresh.healthy", "upgrade.healthy"} <= set(account.timings)
+    tear_down(world, fresh.identity)
+    assert site.left() == {}, "they are of one owner, and end together"
