@@ -7,6 +7,7 @@ and it stays an error (docs/decisions/0019-whose-fault.md).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
@@ -121,6 +122,8 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(r"code = invalidargument", "deploy-refused", RecipeProblem, _SHAPE),
 )  # fmt: skip
 
+#: What stands for a recipe's own word where rows are looked for.
+_NAME = "<name>"
 #: What newer versions of Docker's command print about themselves.
 _NOTICES = ("Since --detach=false", "In a future release, --detach", "Creating ", "Updating ", "Ignoring ", "Removing ")
 
@@ -133,9 +136,11 @@ CERTAIN = frozenset({
 })  # fmt: skip
 
 
-def known(text: str) -> Pattern | None:
-    """The first row that the text shows."""
+def known(text: str, names: Iterable[str] = ()) -> Pattern | None:
+    """The first row that the text shows. `names` are the recipe's own words in it, which say nothing: see `names_of_stack`."""
     lowered = text.lower()
+    for name in sorted({name.lower() for name in names if name}, key=len, reverse=True):
+        lowered = lowered.replace(name, _NAME)
     return next((pattern for pattern in PATTERNS if pattern.found_in(lowered)), None)
 
 
@@ -146,11 +151,25 @@ def worst(texts: list[str]) -> Pattern | None:
     return next(iter(recipes or found), None)
 
 
-def deploy_problem(output: str, what: str, *, default: str = UNKNOWN) -> CanonqError:
+def names_of_stack(stack: str, keys: Iterable[str]) -> Iterator[str]:
+    """In which words Docker speaks of what is in a stack: a recipe may call it what it likes."""
+    for key in keys:
+        yield from (f"{stack}_{key}", f"services.{key}", f"service {key}:", f'"{key}"', f"'{key}'")
+
+
+def names_of_image(reference: str) -> Iterator[str]:
+    """In which words Docker speaks of an image: as it is written, without its tag, and the host that it is on."""
+    path, _, last = reference.partition("@")[0].rpartition("/")
+    bare = f"{path}/{last.partition(':')[0]}".lstrip("/")
+    host = bare.partition("/")[0]
+    yield from (reference, bare, *([f"{host}/", f"lookup {host} "] if "." in host or ":" in host else []))
+
+
+def deploy_problem(output: str, what: str, *, default: str = UNKNOWN, names: Iterable[str] = ()) -> CanonqError:
     """Turn what a Docker command printed into the error to raise; `default` is the code of what no row knows."""
     lines = (line.strip() for line in output.splitlines() if line.strip() and not line.startswith(_NOTICES))
     said = ending(" ".join(lines), 500)
-    if found := known(output):
+    if found := known(output, names):
         return found.kind(f"{what} failed: {said}.", mend=found.mend, code=found.code)
     return unknown(f"{what} failed, in words that canonq does not know: {said or 'none at all'}.", default)
 

@@ -43,7 +43,7 @@ from canonq.flows.evidence import keep_deployment, keep_logs, volume_bytes
 from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hook_names, hooks_told
 from canonq.flows.secrecy import mask
 from canonq.flows.stages import Account, Deployment, Filled, Running
-from canonq.flows.tiers import TIERS, never_run, run_generic, run_own
+from canonq.flows.tiers import TIERS, no_proof, run_generic, run_own
 from canonq.flows.world import World
 from canonq.ports import Repos
 from canonq.tiers import markers as marks
@@ -427,7 +427,7 @@ def _volumes_now(run: Run) -> int:
 
 def _functional(run: Run, running: Running) -> None:
     files = run.own_tests()
-    run.account.notes += [f"tests-not-run: {told}" for told in never_run(run.own, files)]
+    run.account.notes += [f"own-tests: {told}" for told in no_proof(run.own, files)]
     if not files:
         why = "the recipe has no tests of its own"
         run.findings.tiers["functional"] = skipped("functional", why, run.enrolment.expected_na)

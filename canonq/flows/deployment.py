@@ -200,13 +200,26 @@ def prepare(world: World, deployment: Deployment, deadline: float) -> Prepared:
             with contextlib.suppress(CanonqError, OSError, UnicodeDecodeError):  # what it has made up must not be said either
                 account.secrecy.env(parse_env(env_file.read_text(), where=str(env_file)))
             raise
-        env = parse_env(env_file.read_text(), where=str(env_file))
+        env = _env_after(script, env_file)
         account.secrecy.env(env)
     filled, stack = _fitted(world, deployment, sample, env)
     (deployment.work / RESOLVED).write_text(json.dumps(filled.resolved.written(), indent=1))
     made = make_secrets(deployment, stack, secret_rules(sample, env))
     _write_private(deployment.secrets_file, json.dumps(made))
     return Prepared(deployment, filled, stack, made)
+
+
+def _env_after(script: Path, env_file: Path) -> dict[str, str]:
+    """The env that install steps have left. EnrolmentProblem where they spoilt it."""
+    try:
+        return parse_env(env_file.read_text(), where="$APP_ENV")
+    except (RecipeProblem, UnicodeDecodeError) as error:
+        raise EnrolmentProblem(
+            f"What {INSTALL_STEPS} has left cannot be read: {getattr(error, 'what', error)}",
+            mend=f"correct what {script} writes into $APP_ENV: a line for each KEY=value.",
+            code="install-steps-failed",
+            certain=True,
+        ) from error
 
 
 def read_files(world: World, deployment: Deployment) -> Filled:

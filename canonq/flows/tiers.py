@@ -16,7 +16,7 @@ from canonq.adapters.preloaded import Preloaded
 from canonq.adapters.programs import plain_environment
 from canonq.core.errors import CanonqError, EnrolmentProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
-from canonq.core.owntests import never_collected
+from canonq.core.owntests import prove_nothing
 from canonq.core.text import beginning
 from canonq.flows.deployment import left
 from canonq.tiers.facts import PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts
@@ -67,16 +67,16 @@ def run_generic(tier: TierName, facts: TierFacts, folder: Path, deadline: float)
     return _result(status, cases, problems, seconds)
 
 
-def never_run(folder: Path, files: Sequence[Path]) -> list[str]:
-    """What looks like a test of the recipe's own and is never run, as sentences."""
+def no_proof(folder: Path, files: Sequence[Path]) -> list[str]:
+    """What looks like a test of the recipe's own and proves nothing, as sentences."""
     told = [
         f"{path} lies in a folder; tests are taken from beside recipe.toml only"
         for path in sorted(path.relative_to(folder) for path in folder.glob("*/**/test_*.py"))
         if not any(part.startswith((".", "__")) for part in path.parts)
     ]
-    for path in files:
+    for path in (*sorted(folder.glob("conftest.py")), *files):
         with contextlib.suppress(OSError, ValueError, SyntaxError, RecursionError):  # pytest says what is wrong with it
-            told += [f"{path.name}:{line}: {what}" for line, what in never_collected(path.read_text())]
+            told += [f"{path.name}:{line}: {what}" for line, what in prove_nothing(path.read_text())]
     return told
 
 
@@ -186,9 +186,11 @@ def _hung(kept: Path, folder: Path, limit: float) -> str:
 def _result(status: int, cases: list[_Case], problems: list[str], seconds: float) -> TierResult:
     if not cases and not problems:
         problems = ["no test was collected"]
+    skipped = [case.name for case in cases if case.skipped]
+    said = problems or ([f"skipped: {', '.join(skipped)}"] if skipped else [])
     return TierResult(
         status="fail" if problems or status else "pass",
-        reason=beginning("; ".join(problems), 1500),
+        reason=beginning("; ".join(said), 1500),
         seconds=seconds,
         tests=tuple(case.name for case in cases),
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canonq.core.blame import CERTAIN, PATTERNS, Pattern, deploy_problem, known, worst
+from canonq.core.blame import CERTAIN, PATTERNS, Pattern, deploy_problem, known, names_of_image, names_of_stack, worst
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
 
 HUB = "registry-1.docker.io"
@@ -231,3 +231,36 @@ def test_the_texts_of_several_tasks_are_weighed_together() -> None:
     assert code(odd, taken, exits) == "not-healthy"
     assert code(odd, taken) == "port-taken"
     assert code(odd) is None
+
+
+MEMORY = f"{ERR}rpc error: code = InvalidArgument desc = invalid memory value 1048576: Must be at least 4MiB"
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "code"),
+    [
+        (f"failed to create service s-1_certificates: {MEMORY}", ["certificates"], "deploy-refused"),
+        (f"failed to create service s-1_x509: {MEMORY}", ["app", "x509"], "deploy-refused"),
+        ("services.timeout Additional property volums is not allowed", ["timeout"], "compose-invalid"),
+        ('network "proxy" is declared as external, but could not be found. You need to create a swarm-scoped network before the '
+         "stack can be deployed", ["proxy", "app"], "network-missing"),
+        ("service app: config not found: site_index", ["app", "network"], "network-missing"),
+    ],
+)  # fmt: skip
+def test_what_a_recipe_calls_its_things_is_no_word_of_dockers(text: str, keys: list[str], code: str) -> None:
+    assert deploy_problem(text, "The deploy", names=names_of_stack("s-1", keys)).code == code
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "code"),
+    [
+        ("reg.example/certificate/app:1", f"{ERR}manifest for reg.example/certificate/app:1 not found: manifest unknown",
+         "image-unavailable"),
+        ("x509.example/app:1", f'{ERR}Get "https://x509.example/v2/": dial tcp: lookup x509.example on 10.0.0.1:53: no such host',
+         "registry-unreachable"),
+        ("reg.example/app:1", f'{ERR}Get "https://reg.example/v2/": x509: certificate signed by unknown authority',
+         "registry-certificate"),
+    ],
+)  # fmt: skip
+def test_what_an_image_is_called_is_no_word_of_dockers(reference: str, text: str, code: str) -> None:
+    assert deploy_problem(text, "The pull", default="pull-failed", names=names_of_image(reference)).code == code

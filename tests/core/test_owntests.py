@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from canonq.core.owntests import never_collected
+from canonq.core.owntests import prove_nothing
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,16 @@ from canonq.core.owntests import never_collected
             [(2, "TestLogin.test_a is never run: line 3 takes its name")],
         ),
         ("async def test_a(): pass\n", [(1, "test_a is an async function, which nothing here runs")]),
+        ("def test_a(app): return app.ok\n", [(1, "test_a returns its answer, which pytest passes over; assert it")]),
+        ("def test_a(app):\n    if app: return None\n    assert app.ok\n", []),
+        (
+            "import pytest\n@pytest.fixture(name='app')\ndef fake(): return 1\n",
+            [(3, "the fixture `app` is one of its own: tests that take it do not ask what is deployed")],
+        ),
+        ("import pytest\n@pytest.fixture\ndef page(app): return 1\n", []),
         ("def helper(): pass\ndef helper(): pass\nclass Login:\n    def __init__(self): pass\n", []),
         ("", []),
     ],
 )
 def test_what_pytest_passes_over_is_told_with_its_line(text: str, told: list[tuple[int, str]]) -> None:
-    assert list(never_collected(text)) == told
+    assert list(prove_nothing(text)) == told

@@ -403,6 +403,13 @@ ENROLMENT: list[Broken] = [
         own={"install_steps.sh": "echo no such thing; exit 7\n"},
     ),
     Broken(
+        "install_steps.sh writes what is no env",
+        "enrolment",
+        "install-steps-failed",
+        "What install_steps.sh has left cannot be read: $APP_ENV line",
+        own={"install_steps.sh": 'echo "no key" >> "$APP_ENV"\n'},
+    ),
+    Broken(
         "a folder of the host that nobody gave it",
         "enrolment",
         "foreign-mount",

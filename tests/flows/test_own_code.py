@@ -12,7 +12,7 @@ from canonq.core.enrolment import Health
 from canonq.core.errors import EnrolmentProblem, Fault, WrongConfiguration
 from canonq.core.ladder import TierResult
 from canonq.flows.hooks import KNOWN_HOOKS, call_hook, hook_names, hooks_told
-from canonq.flows.tiers import never_run, read_progress, run_own
+from canonq.flows.tiers import no_proof, read_progress, run_own
 from canonq.tiers.facts import TierFacts
 
 FACTS = TierFacts(recipe="site", tier="functional", stack="s", domain="s.test", version="1.0.0+1", commit="c", health=Health())
@@ -62,15 +62,22 @@ def test_own_tests_that_prove_nothing_are_the_enrolments_fault(
     assert said in told.value.what
 
 
-def test_what_looks_like_a_test_and_is_never_run_is_told(tmp_path: Path) -> None:
+def test_what_was_skipped_beside_tests_that_passed_is_told(tmp_path: Path) -> None:
+    found = own(tmp_path, "import pytest\ndef test_one(): pass\n@pytest.mark.skip(reason='later')\ndef test_two(): pass\n")
+    assert (found.status, found.reason) == ("pass", "skipped: test_two")
+
+
+def test_what_looks_like_a_test_and_proves_nothing_is_told(tmp_path: Path) -> None:
     (tmp_path / "test_own.py").write_text("def test_one(): pass\ndef test_one(): pass\n")
     (tmp_path / "test_broken.py").write_text("def test_one(:\n")
+    (tmp_path / "conftest.py").write_text("import pytest\n@pytest.fixture\ndef app(): return None\n")
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "test_more.py").touch()
     (tmp_path / "__pycache__").mkdir()
     (tmp_path / "__pycache__" / "test_more.py").touch()
-    assert never_run(tmp_path, sorted(tmp_path.glob("test_*.py"))) == [
+    assert no_proof(tmp_path, sorted(tmp_path.glob("test_*.py"))) == [
         "more/test_more.py lies in a folder; tests are taken from beside recipe.toml only",
+        "conftest.py:3: the fixture `app` is one of its own: tests that take it do not ask what is deployed",
         "test_own.py:1: test_one is never run: line 2 takes its name",
     ]
 

@@ -11,7 +11,7 @@ import docker.errors
 from canonq.adapters import registries
 from canonq.adapters.docker.client import DockerClient, translated
 from canonq.adapters.programs import plain_environment, run
-from canonq.core.blame import deploy_problem
+from canonq.core.blame import deploy_problem, names_of_image
 from canonq.core.deployable import LABEL_OWNER
 from canonq.core.errors import HostProblem, TimedOut
 from canonq.core.images import digest_of, image_name, is_known_as
@@ -72,7 +72,7 @@ class DockerImages(DockerClient):
             ) from error
         if ended.status == 0:
             return
-        problem = deploy_problem(ended.tail, f"The pull of {reference}", default="pull-failed")
+        problem = deploy_problem(ended.tail, f"The pull of {reference}", default="pull-failed", names=names_of_image(reference))
         if problem.code in WORTH_ASKING:
             asked = registries.ask(name, self._insecure())
             problem = meaning(problem, asked, registry=name.registry, logged_in=registries.has_login(name.registry))

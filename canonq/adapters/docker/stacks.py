@@ -16,7 +16,7 @@ import requests
 
 from canonq.adapters.docker.client import NAMESPACE, DockerClient, has_labels, pause_until, translated
 from canonq.adapters.programs import plain_environment, run
-from canonq.core.blame import deploy_problem
+from canonq.core.blame import deploy_problem, names_of_stack
 from canonq.core.convergence import Service, Task, failing_check, same_spec
 from canonq.core.deployable import LABEL_KIND, Deployable
 from canonq.core.errors import HostProblem, TimedOut
@@ -100,7 +100,9 @@ class SwarmStacks(DockerClient):
         command = ["docker", "stack", "deploy", "--resolve-image", "never", "--prune", "-c", str(path), stack.stack]
         ended = run(command, timeout=timeout, env=plain_environment(), cwd=folder, log=folder / "deploy.log")
         if ended.status != 0:
-            raise deploy_problem(ended.tail, f"`docker stack deploy` of {stack.stack}")
+            keys = (key for section in stack.file.values() if isinstance(section, dict) for key in section)
+            names = names_of_stack(stack.stack, keys)
+            raise deploy_problem(ended.tail, f"`docker stack deploy` of {stack.stack}", names=names)
 
     def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
         """See ports.Stacks.observe."""
