@@ -51,9 +51,20 @@ def outcome_rows(outcomes: Sequence[Mapping[str, Any]], troubles: Sequence[Mappi
     alone = [outcome for outcome in outcomes if outcome["recipe"] not in shared]
     ordered = sorted(alone, key=lambda o: (o["reason"] not in HELD, order.index(o["outcome"]), o["recipe"]))
     return [
-        [f"{len(one['recipes'])} recipes", "error", one["reason"], None, None, None, "", _for_all(one)] for one in troubles
+        [f"{len(one['recipes'])} recipes", "error", one["reason"], "host", None, None, None, "", _for_all(one)]
+        for one in troubles
     ] + [
-        [o["recipe"], o["outcome"], o["reason"], o["version"], o["base"], o["level"], f"{o['seconds']:.1f}", o["detail"]]
+        [
+            o["recipe"],
+            o["outcome"],
+            o["reason"],
+            o["fault"],
+            o["version"],
+            o["base"],
+            o["level"],
+            f"{o['seconds']:.1f}",
+            o["detail"],
+        ]
         for o in ordered
     ]
 
@@ -70,4 +81,4 @@ def told_tries(outcome: Mapping[str, Any]) -> list[str]:
     ]
 
 
-OUTCOME_COLUMNS = ("recipe", "outcome", "reason", "version", "base", "level", "seconds", "detail")
+OUTCOME_COLUMNS = ("recipe", "outcome", "reason", "fault", "version", "base", "level", "seconds", "detail")

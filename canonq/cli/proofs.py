@@ -49,10 +49,12 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, as_json: bo
         print_table(
             f"{recipe} {verdict['version']}: {verdict['verdict']}, level {verdict['level']}", ("rung", "status", "reason"), rungs
         )
-        click.echo(verdict["detail"])
+        click.echo(f"[{verdict['reason']}] {verdict['detail']}")
+        if verdict["fault"]:
+            click.echo(f"Fault: {verdict['fault']}.")
         for line in verdict["log_tail"]:
             click.echo(f"  {verdict['service']}: {line}")
-        for line in [*verdict["gaps"], *verdict["stale"]]:
+        for line in [*verdict["notes"], *verdict["gaps"], *verdict["stale"]]:
             click.echo(f"note: {line}")
         click.echo(f"Everything about this run is in {verdict['directory']}.")
     return status_of_step(Verdict.model_validate(verdict))

@@ -123,10 +123,11 @@ def sync(recipes: tuple[str, ...], dry_run: bool, moved: str | None, as_json: bo
     if as_json:
         print_json({"dry_run": dry_run, "recipes": rows})
     else:
-        columns = ("recipe", "state", "newest release", "fetched", "pushed", "detail")
+        columns = ("recipe", "state", "reason", "newest release", "fetched", "pushed", "detail")
         cells = [
-            [r["recipe"], r["state"], r["latest"], "yes" if r["changed"] else "", r["pushed"] or "", r["detail"]] for r in rows
-        ]
+            [r["recipe"], r["state"], r["cause"] or r["reason"], r["latest"], "yes" if r["changed"] else "", r["pushed"] or "",
+             r["detail"]] for r in rows
+        ]  # fmt: skip
         print_table("Sync (nothing was changed)" if dry_run else "Sync", columns, cells)
         for row in rows:
             for note in row["notes"]:
