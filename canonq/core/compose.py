@@ -139,7 +139,9 @@ def _join(key: str, old: list[Any], new: list[Any]) -> list[Any]:
 def _identity(key: str, item: Any) -> str:
     """By what an entry of an overlay is known to be meant for one that is there."""
     by = {"volumes": "target", "configs": "source", "secrets": "source", "ports": "published"}.get(key)
-    return str(item[by]) if by and isinstance(item, dict) and item.get(by) else repr(item)
+    return (
+        str(item.get(by) or 0) if by and isinstance(item, dict) else repr(item)
+    )  # to Docker, all ports that are not published are one
 
 
 def escape_dollars(value: Any) -> Any:

@@ -37,6 +37,10 @@ services:
         - "backupbot.backup=${ENABLE:-true}"
       update_config: {failure_action: rollback, order: start-first}
       restart_policy: {condition: on-failure}
+  web:
+    image: x/web:1
+    networks: [internal]
+    ports: ["53:53/tcp", "53:53/udp", "70", "71"]
 networks:
   proxy: {external: true}
   internal: {}
@@ -69,6 +73,24 @@ configs:
     "anchors": "version: '3.8'\nx-a: &a\n  environment: {Z: '1'}\nservices:\n  app:\n    <<: *a\n",
     "health": "version: '3.8'\nservices:\n  app:\n    healthcheck: {interval: 1s, retries: 9}\n",
     "ports": "version: '3.8'\nservices:\n  app:\n    ports: [{target: 80, published: 8080, mode: host}]\n",
+    "ports in the short form": """
+version: '3.8'
+services:
+  app:
+    ports: ["8080:80", "3000-3001:4000-4001/udp", "9000-9001:90", "127.0.0.1:7000:70", ":88"]
+""",
+    "ports over ports": """
+version: '3.8'
+services:
+  web:
+    ports: ["9090:1", {target: 81, published: 53}, "89"]
+""",
+    "mounts in the short form": """
+version: '3.8'
+services:
+  app:
+    volumes: ["data:/a:ro,nocopy", "/anonymous", "/srv:/s:rshared", "d:/x", "C:x/../../..:/host", "./r:/r", "data:/data:z"]
+""",
 }  # fmt: skip
 
 
@@ -94,15 +116,26 @@ def normal(stack: Stack) -> dict[str, Any]:
             "command": command.split() if isinstance(command, str) else command,
             "environment": {key: str(value) for key, value in (body.get("environment") or {}).items() if value is not None},
             "networks": sorted(service.networks),
-            "mounts": sorted((one.target, one.source if one.kind == "volume" else "") for one in service.mounts),
-            "configs": sorted(json.dumps(item, sort_keys=True) for item in body.get("configs") or []),
-            "secrets": sorted(json.dumps(item, sort_keys=True) for item in body.get("secrets") or []),
-            "ports": body.get("ports") and [{k: v for k, v in p.items() if k != "protocol"} for p in body["ports"]],
+            "mounts": sorted(
+                [one.target, one.kind, one.source if one.kind == "volume" else "", one.read_only] for one in service.mounts
+            ),
+            "options": sorted(
+                json.dumps([item["target"], item.get("bind"), item.get("volume")]) for item in _list(body, "volumes")
+            ),
+            "configs": sorted(json.dumps(item, sort_keys=True) for item in _list(body, "configs")),
+            "secrets": sorted(json.dumps(item, sort_keys=True) for item in _list(body, "secrets")),
+            "ports": sorted(
+                json.dumps({"mode": "ingress", "protocol": "tcp", **port}, sort_keys=True) for port in _list(body, "ports")
+            ),
             "labels": {key: str(value) for key, value in (deploy.pop("labels", None) or {}).items()},
             "deploy": deploy,
             "health": {key: value for key, value in service.healthcheck.items() if key != "test"},
         }
     return found
+
+
+def _list(body: Any, key: str) -> list[Any]:
+    return body.get(key) or []
 
 
 def files_of(overlay: str) -> list[tuple[str, str]]:

@@ -84,7 +84,8 @@ class SwarmContainers(SwarmStacks, DockerVolumes):
         with translated(f"write into {folder} of '{service}'"):
             try:
                 with self._writable(container, folder) as into:
-                    self._api.put_archive(into, folder, archive)
+                    # To the client a list is a form that is filled in; whatever else gives bytes is a stream.
+                    self._api.put_archive(into, folder, iter(archive) if isinstance(archive, list) else archive)
             except docker.errors.NotFound as error:
                 raise RecipeProblem(f"'{service}' has no folder {folder}.", code="path-missing") from error
 
