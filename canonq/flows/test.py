@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from canonq.adapters.budget import Reservation
+from canonq.adapters.logs import about
 from canonq.core.bases import Base, as_tagged, named_version, upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
@@ -248,7 +249,7 @@ def _within(
     run = _begin(world, enrolment, target, order, room, began + enrolment.limits.run)
     problem: CanonqError | None = None
     logs: dict[str, str] = {}
-    with alive(run.work):
+    with alive(run.work), about(run=run.id):
         try:
             run.app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
             problem = _climb_above_the_floor(run)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from canonq.adapters.budget import Budget
+from canonq.adapters.logs import install
 from canonq.adapters.redis_server import embedded_redis
 from canonq.core.blame import deploy_problem
 from canonq.core.convergence import Service, Task
@@ -587,3 +588,12 @@ def test_a_proven_base_that_does_not_answer_under_a_changed_enrolment_is_the_enr
     again = prove_tag(world, "site", "1.1.0+1.1")
     assert (again.verdict, again.reason, again.fault) == ("red", "health-wrong", "enrolment")
     assert "1.0.0+1.0 was proven; its enrolment was changed since" in again.detail
+
+
+def test_what_is_logged_within_a_run_says_which_run_it_is(
+    tmp_path: Path, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    install()
+    verdict, _ = prove(tmp_path, redis_url, CANONQ[0])
+    (record,) = [one for one in caplog.records if "broke in" in one.getMessage()]
+    assert vars(record)["run"] == verdict.run
