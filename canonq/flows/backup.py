@@ -18,7 +18,7 @@ from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.dumps import where_expected
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
 from canonq.core.text import ending, shown
-from canonq.flows.deployment import left
+from canonq.flows.deadline import left
 from canonq.ports import Data
 from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Captured, HookRan, Marker

@@ -4,150 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import replace
 from typing import TypeVar
 
-from canonq.adapters.budget import Reservation
-from canonq.adapters.stopping import check_stop
 from canonq.core.assembly import TEST_OVERLAY
 from canonq.core.backup import backup_plan
 from canonq.core.bases import Base, Broken, Moved, after_broken, nothing_to_begin_from
 from canonq.core.blame import CERTAIN
 from canonq.core.budget import Need
 from canonq.core.databases import without_marker
-from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, NoRoom, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped
 from canonq.core.lint import LintFacts, lint, not_bumped
-from canonq.core.masks import Masks
 from canonq.core.records import Canonical
 from canonq.core.versions import read_tags
 from canonq.flows import backup
+from canonq.flows.answering import ASKED_ELSEWHERE, ingress_problem, stack_gone
 from canonq.flows.data import copy_canonical
+from canonq.flows.deadline import left
 from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
-from canonq.flows.deployment import (
-    ASKED_ELSEWHERE,
-    INSTALL_STEPS,
-    bring_up,
-    have_ahead,
-    images_taken,
-    ingress_problem,
-    left,
-    look_ahead,
-    read_files,
-    stack_gone,
-)
-from canonq.flows.evidence import keep_deployment, keep_logs, volume_bytes
-from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hook_names, hooks_told
+from canonq.flows.deployment import bring_up
+from canonq.flows.evidence import keep_deployment, keep_logs
+from canonq.flows.filling import INSTALL_STEPS, look_ahead, read_files
+from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hooks_told
+from canonq.flows.pulling import have_ahead
+from canonq.flows.run import Run, took
 from canonq.flows.secrecy import mask
-from canonq.flows.stages import Account, Deployment, Filled, Running
+from canonq.flows.stages import Deployment, Filled, Running
 from canonq.flows.tiers import TIERS, no_proof, run_generic, run_own
-from canonq.flows.world import World
-from canonq.ports import Repos
 from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Marker, TierFacts
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is to be proven, and from where."""
-
-    version: str
-    commit: str
-    base: Base  #: from where it is upgraded
-    ref: str | None = None  #: a branch, commit or pull request instead of a release: untrusted
-    quick: bool = False
-    data: Canonical | None = None  #: the canonical whose data the run begins with a copy of
-    fence: int = 0  #: of the record that was in force when this was decided; 0 without one
-
-
-class Findings:
-    """What is found as a run goes on, for its verdict; as with its account, no step goes on from what stands here."""
-
-    def __init__(self, target: Target) -> None:
-        self.base = target.base  #: from which it began in the end
-        self.version = target.version  #: of what is being worked on: the base's or the target's
-        self.tiers: dict[TierName, TierResult] = {}
-        self.unmarked: tuple[str, ...] = ()  #: databases whose data is not proven to survive, as no marker could be written
-        self.deployments = 0  #: of the recipe, each on empty volumes or on a copy of its data
-        self.disk_bytes = 0  #: what its volumes took at their peak
-        self.artifact_bytes = 0  #: what the backup's artifact takes at most
-        self.lowest_free: dict[str, int] = {}  #: folder on a disk -> bytes free when least were
-        self.phase = ""  #: what is being done, for whoever asks why it took so long
-
-    def begin_again(self, base: Base) -> None:
-        """What was found stands for nothing: the run begins anew from another base."""
-        self.base, self.unmarked = base, ()
-        self.tiers.clear()
-
-
-class Trees:
-    """The worktrees of a run: one of each commit as git has it, until something was deployed from it and may have changed it."""
-
-    def __init__(self, repos: Repos, enrolment: Enrolment, work: Path) -> None:
-        self._repos, self._enrolment, self._work = repos, enrolment, work
-        self._used: set[Path] = set()
-
-    def look_at(self, app: Deployment) -> Deployment:
-        """The app with its files, to be read."""
-        folder = self._work / f"tree-{app.identity.commit}"
-        if folder in self._used or not folder.exists():
-            try:
-                self._repos.checkout(self._enrolment.recipe, app.identity.commit, folder, self._enrolment.tree)
-            except BaseException:
-                self._repos.drop_checkout(self._enrolment.recipe, folder)
-                raise
-            self._used.discard(folder)
-        return replace(app, tree=folder)
-
-    def take(self, app: Deployment) -> Deployment:
-        """The app with its files, to be deployed from them."""
-        taken = self.look_at(app)
-        self._used.add(taken.tree)
-        return taken
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run: what is to be proven, as what, and until when."""
-
-    world: World
-    enrolment: Enrolment
-    target: Target
-    id: str
-    folder: Path
-    app: Deployment  #: the version under test, as nothing is deployed yet
-    deadline: float  #: monotonic
-    room: Reservation  #: what is kept of the disk for it
-    account: Account
-    findings: Findings
-    trees: Trees
-
-    @property
-    def own(self) -> Path:
-        """The enrolment's folder."""
-        return self.world.checkout.folder(self.enrolment.recipe)
-
-    @property
-    def work(self) -> Path:
-        """Its scratch folder."""
-        return self.world.work / self.id
-
-    @property
-    def masks(self) -> Masks:
-        """What must not be said in anything that it leaves."""
-        return self.account.secrecy.masks
-
-    @cached_property
-    def hooks(self) -> frozenset[str]:
-        """The names in the enrolment's hooks.py, read once. WrongConfiguration when it is not Python."""
-        return hook_names(self.own)
-
-    def own_tests(self) -> list[Path]:
-        """The recipe's own tests."""
-        return sorted(self.own.glob("test_*.py"))
 
 
 def climb(run: Run) -> None:
@@ -403,26 +289,6 @@ def _room_for(run: Run) -> None:
     room = run.world.budget.disk(wanted)
     if room.short > 0:
         raise NoRoom(f"There is no room for the backup's artifact: {room.why_short}", mend="free some disk.")
-
-
-def took(run: Run) -> int:
-    """Measure what the run takes on disk by now, for its record and its reservation; bytes of its volumes."""
-    volumes = _volumes_now(run)
-    run.room.took(Need(volumes=volumes, images=run.account.pulled_bytes))
-    check_stop()
-    return volumes
-
-
-def measure(run: Run) -> None:
-    """Say to its reservation what the run takes while it goes on; called beside it."""
-    pulled, volumes = images_taken(run.world, run.account), _volumes_now(run)
-    run.room.took(Need(volumes=volumes, images=pulled, state=run.findings.artifact_bytes))
-
-
-def _volumes_now(run: Run) -> int:
-    volumes = volume_bytes(run.world, run.app.identity)
-    run.findings.disk_bytes = max(run.findings.disk_bytes, volumes)
-    return volumes
 
 
 def _functional(run: Run, running: Running) -> None:

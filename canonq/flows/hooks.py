@@ -13,7 +13,7 @@ from typing import Any
 from canonq.core.errors import EnrolmentProblem, TimedOut, WrongConfiguration
 from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.text import beginning, shown
-from canonq.flows.deployment import left
+from canonq.flows.deadline import left
 from canonq.flows.tiers import TIERS, tier_environment
 from canonq.tiers.facts import HOOK, TierFacts, write_facts
 

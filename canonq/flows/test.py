@@ -24,14 +24,16 @@ from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.pulls import status_of
 from canonq.core.records import Canonical, Decision, Verdict
 from canonq.core.versions import Release, read_tags
-from canonq.flows.climb import Findings, Run, Target, Trees, climb, measure, run_lint, took
-from canonq.flows.deployment import let_go_of_images, tear_down
+from canonq.flows.climb import climb, run_lint
+from canonq.flows.deployment import tear_down
 from canonq.flows.evidence import keep_beside, keep_logs, tail
 from canonq.flows.floor import floor_held
 from canonq.flows.hooks import KNOWN_HOOKS, hook_names
 from canonq.flows.janitor import alive, clean
+from canonq.flows.pulling import let_go_of_images
 from canonq.flows.pulls import show_status
 from canonq.flows.room import drop_cut_pulls, room_for
+from canonq.flows.run import Findings, Run, Target, Trees, measure, took
 from canonq.flows.secrecy import mask, masked_verdict, unsaid
 from canonq.flows.stages import Account, Deployment
 from canonq.flows.sync import addresses

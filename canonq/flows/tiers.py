@@ -18,7 +18,7 @@ from canonq.core.errors import CanonqError, EnrolmentProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
 from canonq.core.owntests import prove_nothing
 from canonq.core.text import beginning
-from canonq.flows.deployment import left
+from canonq.flows.deadline import left
 from canonq.tiers.facts import PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts
 
 _GENERIC_LIMIT = 600.0  #: seconds for the generic tests of one tier: canonq's own, so no recipe's to choose

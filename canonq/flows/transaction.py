@@ -32,10 +32,11 @@ from canonq.core.records import Snapshot as Kept
 from canonq.core.versions import is_newer
 from canonq.flows.data import copy_canonical
 from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
-from canonq.flows.deployment import RESOLVED, bring_up, images_taken, tear_down
+from canonq.flows.deployment import RESOLVED, bring_up, tear_down
 from canonq.flows.evidence import volume_bytes
 from canonq.flows.floor import Watch, floor_held
 from canonq.flows.janitor import JOURNAL, clean, is_in_force, reclaim, retire
+from canonq.flows.pulling import images_taken
 from canonq.flows.secrecy import unsaid
 from canonq.flows.stages import Account, Deployment, Running
 from canonq.flows.world import World

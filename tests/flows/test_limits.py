@@ -17,9 +17,9 @@ from canonq.core.deployable import Deployable, Identity
 from canonq.core.enrolment import Health, parse_enrolment
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
 from canonq.core.stack import stack_of
-from canonq.flows import backup, deployment
+from canonq.flows import answering, backup
+from canonq.flows.answering import await_answer
 from canonq.flows.backup import Backup
-from canonq.flows.deployment import await_answer
 from canonq.flows.hooks import call_hook
 from canonq.flows.stages import Account, Deployment, Filled, Prepared
 from canonq.flows.tiers import run_own
@@ -125,7 +125,7 @@ class SlowHost:
 
 
 def waited(host: SlowHost, monkeypatch: pytest.MonkeyPatch, *, ends: float = 6, deadline: float = LONG) -> Answer:
-    monkeypatch.setattr(deployment, "time", host)
+    monkeypatch.setattr(answering, "time", host)
     enrolment = parse_enrolment("site", 'upstream = "/x"\n[health]\ntimeout = 6\n', where="recipe.toml")
     identity = Identity("i", "run", "site", "o", "s", "s.test", "1.0.0+1", "c")
     world = cast(World, SimpleNamespace(stacks=host, containers=host, ingress=None))

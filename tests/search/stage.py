@@ -23,9 +23,9 @@ from canonq.adapters import checkout, volumes
 from canonq.core import yamlfile
 from canonq.core.errors import RecipeProblem
 from canonq.core.ladder import PROVEN_TIERS, TierResult
-from canonq.flows.climb import Run
 from canonq.flows.data import copy_canonical
 from canonq.flows.deployment import bring_up
+from canonq.flows.run import Run
 from canonq.ports import Ended, Listing
 from tests.faults.scenario import FILES, RECIPE, version
 
