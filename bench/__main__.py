@@ -25,6 +25,8 @@ from canonq.adapters.git import GitRepos
 from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.volumes import archive, copy_tree, sync_tree, unpack_archive
 from canonq.core.deployable import LABEL_INSTANCE
+from canonq.core.ladder import PROVEN_TIERS, TierResult
+from canonq.core.records import Verdict
 from canonq.core.versions import read_tags
 from canonq.flows.sweep import open_sweep, start
 from canonq.flows.sync import sync
@@ -177,6 +179,56 @@ def bench_idle(folder: Path) -> None:
     print(f"{'clones touched when one of 200 recipes has a new tag':70} {len(touched):6}")
 
 
+RUNS = 20
+
+
+def run_often(world: World, count: int) -> None:
+    """Give each of so many recipes the runs that it keeps."""
+    proven = Verdict(
+        recipe="site-0", run="20260617T050014Z-site-0-aaaaaa", verdict="green", reason="proven", detail="", enrolment="0" * 64,
+        version=f"1.{TAGS - 1}.0+1", commit="0" * 40, level=5, base=None, base_commit=None, base_from="none", fence=0,
+        tiers={tier: TierResult(status="pass") for tier in PROVEN_TIERS}, images={}, ts="20260617T050314Z", disk_bytes=1,
+    )  # fmt: skip
+    for recipe in (f"site-{number}" for number in range(count)):
+        for number in range(RUNS):
+            run = f"20260617T05{number:02}14Z-{recipe}-aaaaaa"
+            kept = proven.model_copy(update={"recipe": recipe, "run": run})
+            (world.runs.make(recipe, run) / "run.json").write_text(kept.model_dump_json())
+
+
+def bench_looks(folder: Path) -> None:
+    """Commands that only look, beside the imports that they cannot do without, and at ten times as many recipes."""
+
+    def typed(place: str, *arguments: str) -> Action:
+        settings = {"CANONQ_REPO": str(folder / place / "checkout"), "CANONQ_STATE": str(folder / place / "state")}
+        command = [sys.executable, "-m", "canonq", *arguments]
+        return lambda: subprocess.run(command, env=os.environ | settings, stdout=subprocess.DEVNULL, check=False)
+
+    def imports(names: str) -> Action:
+        return lambda: subprocess.run([sys.executable, "-c", f"import {names}"], check=True)
+
+    for name, count in (("21", 21), ("100", 100), ("1000", 1000)):
+        run_often(enrol_many(folder / name, count), count)
+    ratio("canonq --help / import click, rich", typed("21", "--help"), imports("click, rich"), 15)
+    ratio("canonq status of 21 recipes / import click, rich, pydantic_settings", typed("21", "status"),
+          imports("click, rich, pydantic_settings"), 15)  # fmt: skip
+    for look in (["status"], ["plan"], ["janitor", "--dry-run"]):
+        ratio(
+            f"canonq {' '.join(look)} of 1,000 recipes with {RUNS} runs each / of 100",
+            typed("1000", *look),
+            typed("100", *look),
+            3,
+        )
+    listed = "".join(f"file://{path}\n" for path in sorted((folder / "few" / "upstreams").glob("site-*"))).encode()
+    bare = [sys.executable, "-m", "bench.listing", str(AT_ONCE)]
+    ratio(
+        f"canonq plan over 200 recipes / its imports and git ls-remote of each, {AT_ONCE} at a time",
+        typed("few", "plan"),
+        lambda: subprocess.run(bare, input=listed, stdout=subprocess.DEVNULL, check=True),
+        5,
+    )
+
+
 def written(folder: Path) -> dict[str, int]:
     """When each file and folder was last written."""
     return {str(path.relative_to(folder)): path.lstat().st_mtime_ns for path in folder.rglob("*")}
@@ -272,6 +324,7 @@ def main() -> int:
         bench_order()
         bench_listing(folder)
         bench_idle(folder)
+        bench_looks(folder)
         bench_snapshot(folder)
         SwarmEngine().preflight()
         SwarmEngine().ensure_network("proxy")

@@ -85,12 +85,14 @@ class Runs:
 
     def verdicts(self, recipe: str) -> list[Verdict]:
         """All kept verdicts of a recipe, oldest first; a run that never ended has none."""
-        found = []
-        for folder in sorted(entries(self._root / recipe_name(recipe)), key=_age):
+        return list(self.newest_first(recipe))[::-1]
+
+    def newest_first(self, recipe: str) -> Iterator[Verdict]:
+        """The same the other way round, each read when it is asked for."""
+        for folder in sorted(entries(self._root / recipe_name(recipe)), key=_age, reverse=True):
             with contextlib.suppress(ValidationError):  # of another canonq version: history, never a reason to stop
                 if (kept := _bytes_of(folder / RUN_FILE)) is not None:
-                    found.append(Verdict.model_validate_json(kept))
-        return found
+                    yield Verdict.model_validate_json(kept)
 
     def verdict(self, recipe: str, run: str) -> Verdict | None:
         """The verdict of one run, as it is on disk; None when there is none that can be read."""
@@ -118,8 +120,7 @@ class Runs:
 
     def newest(self, recipe: str) -> Verdict | None:
         """The newest verdict, or None."""
-        verdicts = self.verdicts(recipe)
-        return verdicts[-1] if verdicts else None
+        return next(self.newest_first(recipe), None)
 
     def retain(self, recipe: str, keep: int, always: Collection[str] = ()) -> None:
         """Drop all but the newest `keep` run folders, those in `always`, and what was last said of the newest releases:

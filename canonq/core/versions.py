@@ -8,9 +8,9 @@ a recipe part with a pre-release, and never a whole tag.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from packaging.version import Version
 
@@ -20,6 +20,8 @@ _NUMBER = r"(?:0|[1-9][0-9]{0,8})"
 _RECIPE_PART = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
 _PRERELEASE_PART = re.compile(rf"({_NUMBER}\.{_NUMBER}\.{_NUMBER})[-.]?(a|b|c|alpha|beta|pre|preview|rc|dev)[-.]?([0-9]{{0,9}})")
 _APP_PART = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
+#: What nearly all tags look like. All that it matches is a name that git takes as well (no `..`, nor `.` or `.lock` at the end).
+_STABLE = re.compile(rf"({_RECIPE_PART.pattern})(?:\+([0-9A-Za-z](?:[0-9A-Za-z_-]|\.(?!\.)){{0,160}})(?<!\.)(?<!\.lock))?")
 #: As Python, Java, the JDK, npm and Docker's images write what comes before a final release. A single letter needs its number
 #: and an end behind it: `a1b2c3d` is a commit.
 _APP_PRERELEASE = re.compile(
@@ -29,11 +31,13 @@ _APP_PRERELEASE = re.compile(
 )
 
 AppKey: TypeAlias = tuple[tuple[int, ...], int, tuple[tuple[int, int, str], ...]]
-Key: TypeAlias = tuple[Version, AppKey, str]
+RecipeKey: TypeAlias = tuple[tuple[int, ...], int, int]
+Key: TypeAlias = tuple[RecipeKey, AppKey, str]
+#: What comes before a final release, earliest first, as `packaging` names it.
+_BEFORE_FINAL = ("dev", "a", "b", "rc")
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """A tag that parses as a release, with the commit it peels to."""
 
     tag: str
@@ -45,7 +49,7 @@ class Release:
     @property
     def key(self) -> Key:
         """Sort key: recipe part, app part in natural order, raw tag (so that the order is total)."""
-        return version_key(self.tag)
+        return _recipe_key(self.recipe_part), app_key(self.app_part), self.tag
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class NotARelease:
 
 def parse(tag: str, commit: str = "") -> Release | NotARelease:
     """Read one tag. Only `N.N.N[-pre][+app]` is a release; everything else says why it is not."""
+    if found := _STABLE.fullmatch(tag):
+        return Release(tag, commit, found[1], found[2] or "", False)
     if problem := ref_problem(tag):
         return NotARelease(tag, f"the name {problem}")
     left, plus, right = tag.partition("+")
@@ -74,7 +80,7 @@ def version_key(tag: str) -> Key:
     release = parse(tag)
     if isinstance(release, NotARelease):
         raise ValueError(f"{shown(tag)} is not a release: {release.reason}")
-    return _recipe_key(release.recipe_part), app_key(release.app_part), tag
+    return release.key
 
 
 def is_newer(tag: str, than: str) -> bool:
@@ -82,10 +88,16 @@ def is_newer(tag: str, than: str) -> bool:
     return isinstance(parse(tag), NotARelease) or version_key(tag) > version_key(than)
 
 
-def _recipe_key(part: str) -> Version:
-    if found := _PRERELEASE_PART.fullmatch(part):
-        return Version(f"{found[1]}{found[2]}{found[3] or 0}")
-    return Version(part)
+def _recipe_key(part: str) -> RecipeKey:
+    """The numbers, then how far before the final release it is."""
+    numbers = part.split(".")
+    if len(numbers) == 3 and numbers[2].isdecimal():
+        return (int(numbers[0]), int(numbers[1]), int(numbers[2])), len(_BEFORE_FINAL), 0
+    found = _PRERELEASE_PART.fullmatch(part)
+    assert found is not None  # it is the recipe part of what `parse` has read
+    version = Version(f"{found[1]}{found[2]}{found[3] or 0}")
+    kind, number = version.pre or ("dev", version.dev or 0)
+    return version.release, _BEFORE_FINAL.index(kind), number
 
 
 def app_key(part: str) -> AppKey:
@@ -103,15 +115,23 @@ def read_tags(tags: Mapping[str, str], *, prereleases: bool = False) -> tuple[tu
     releases: list[Release] = []
     refused: list[NotARelease] = []
     for tag, commit in tags.items():
-        match parse(tag, commit):
-            case Release(prerelease=True) if not prereleases:
-                refused.append(NotARelease(tag, "it is a pre-release, and the enrolment does not ask for them"))
-            case Release() as release:
-                releases.append(release)
-            case NotARelease() as no:
-                refused.append(no)
-    releases.sort(key=lambda release: release.key)
-    return tuple(releases), tuple(sorted(refused, key=lambda no: no.tag))
+        read = parse(tag, commit)
+        if isinstance(read, NotARelease):
+            refused.append(read)
+        elif read.prerelease and not prereleases:
+            refused.append(NotARelease(tag, "it is a pre-release, and the enrolment does not ask for them"))
+        else:
+            releases.append(read)
+    return tuple(_in_order(releases)), tuple(sorted(refused, key=lambda no: no.tag))
+
+
+def _in_order(releases: Iterable[Release]) -> Iterator[Release]:
+    """By their keys; app parts are looked into only where they decide, which is seldom."""
+    parts: dict[RecipeKey, list[Release]] = {}
+    for release in releases:
+        parts.setdefault(_recipe_key(release.recipe_part), []).append(release)
+    for _, alike in sorted(parts.items()):
+        yield from sorted(alike, key=lambda release: release.key) if len(alike) > 1 else alike
 
 
 def newest_older(releases: Iterable[Release], tag: str) -> Release | None:

@@ -64,18 +64,19 @@ def _empty(name: str) -> dict[str, Any]:
 
 def _row(world: World, name: str, running: list[str], *, everything: bool) -> dict[str, Any]:
     row = {**_empty(name), "weight": world.checkout.enrolment(name).weight}
+    read = world.runs.verdicts if everything else partial(_last_verdicts, world)
     verdicts: list[Verdict] = []
     try:
         record = world.registry.read(name)
         row["canonical"] = record.model_dump(mode="json", by_alias=True) if record else None
         row["problem"] = lost_record(world, name)
-        verdicts = world.runs.verdicts(name)
+        verdicts = read(name)
         if row["problem"] is None and (green := awaiting_promotion(verdicts, world.checkout.digest(name), record)):
             row["proven"] = {"version": green.version, "run": green.run, "failures": len(world.runs.failures(name, green.run))}
     except CanonqError as error:
         row["problem"] = str(error)
         with contextlib.suppress(CanonqError):
-            verdicts = world.runs.verdicts(name)
+            verdicts = read(name)
     if verdicts:
         keys = {"run", "verdict", "version", "level", "reason", "detail", "ts", "seconds", "base", "fault", "directory"}
         last = verdicts[-1].model_dump(mode="json", include=keys)
@@ -91,6 +92,16 @@ def _row(world: World, name: str, running: list[str], *, everything: bool) -> di
         with contextlib.suppress(CanonqError):
             row["kept"] = [record.version for record in world.registry.generations(name)]
     return row
+
+
+def _last_verdicts(world: World, name: str) -> list[Verdict]:
+    """The newest ones, back to the newest proof of a release: no more of them is asked for where many recipes are shown."""
+    found: list[Verdict] = []
+    for one in world.runs.newest_first(name):
+        found.insert(0, one)
+        if one.ref is None and not one.quick:
+            break
+    return found
 
 
 def verify(world: World, recipe: str | None = None) -> list[dict[str, Any]]:

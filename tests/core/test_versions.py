@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from canonq.core.names import ref_problem
 from canonq.core.versions import NotARelease, Release, newest_older, parse, read_tags, tie_broken_by_app, version_key
 
 IN_ORDER = [
@@ -125,3 +126,9 @@ def test_a_tie_that_the_app_part_decided_is_noticed() -> None:
 def test_what_the_app_itself_calls_no_final_release_comes_before_it(older: str, newer: str) -> None:
     found, _ = read_tags({f"1.0.0+{newer}": "a" * 40, f"1.0.0+{older}": "b" * 40})
     assert [release.app_part for release in found] == [older, newer]
+
+
+@given(st.from_regex(r"[0-9]{1,2}\.[0-9]\.[0-9](\+[0-9A-Za-z._-]{0,12}(\.lock)?)?", fullmatch=True))
+def test_no_tag_is_a_release_whose_name_git_would_not_take(tag: str) -> None:
+    if isinstance(parse(tag), Release):
+        assert ref_problem(tag) is None
