@@ -11,7 +11,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from canonq.core.errors import HostProblem
+from canonq.core.errors import HostProblem, redis_problem
 
 
 def check_broker(app: Celery) -> None:
@@ -20,11 +20,7 @@ def check_broker(app: Celery) -> None:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
     except (OperationalError, RedisError, OSError) as error:
-        raise HostProblem(
-            f"Redis does not answer: {str(error).rstrip('.')}.",
-            mend="start it, or correct CANONQ_REDIS_URL.",
-            code="redis-unreachable",
-        ) from error
+        raise redis_problem(str(error)) from error
 
 
 class _Enough(Exception):

@@ -26,7 +26,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from canonq.adapters.checkout import Checkout
-from canonq.core.errors import CanonqError, HostProblem, WrongUse
+from canonq.core.errors import CanonqError, WrongUse, redis_problem
 from canonq.core.names import shown
 from canonq.settings import load_settings
 from workers.broker import check_broker, no_reader, require_readers, unread, waiting_in
@@ -98,11 +98,7 @@ def _in_one_line() -> Iterator[None]:
     try:
         yield
     except (OperationalError, RedisError) as error:
-        told: CanonqError = HostProblem(
-            f"Redis does not answer: {str(error).rstrip('.')}.",
-            mend="start it, or correct CANONQ_REDIS_URL.",
-            code="redis-unreachable",
-        )
+        told: CanonqError = redis_problem(str(error))
     except CanonqError as error:
         told = error
     else:

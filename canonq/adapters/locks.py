@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from canonq.adapters.files import is_held, told, try_lock, write_durably
 from canonq.adapters.lazily import lazily
-from canonq.core.errors import HostProblem, LockLost
+from canonq.core.errors import HostProblem, LockLost, redis_problem
 from canonq.core.names import recipe_name
 from canonq.ports import Lane
 
@@ -223,6 +223,4 @@ def _away() -> Iterator[None]:
     except redis.exceptions.LockError:
         raise
     except redis.exceptions.RedisError as error:
-        raise HostProblem(
-            f"Redis does not answer: {error}.", mend="start Redis, or correct CANONQ_REDIS_URL.", code="redis-unreachable"
-        ) from error
+        raise redis_problem(str(error)) from error

@@ -114,6 +114,18 @@ class HostProblem(CanonqError):
     code = "host-problem"
 
 
+def redis_problem(said: str) -> HostProblem:
+    """The error for what a Redis, or the way to it, said: it is away, or it is there and refuses to write."""
+    words = said.strip().rstrip(".")
+    refuses = words.startswith(("MISCONF", "OOM ", "READONLY", "NOREPLICAS"))
+    return HostProblem(
+        f"Redis {'answers, and takes nothing' if refuses else 'does not answer'}: {words}.",
+        mend="look at its disk, its memory and its role; its own log says more." if refuses
+        else "start Redis, or correct CANONQ_REDIS_URL.",
+        code="redis-unreachable",
+    )  # fmt: skip
+
+
 class RecipeProblem(CanonqError):
     """The recipe's own files cannot be used as they are."""
 

@@ -17,6 +17,7 @@ from canonq.adapters.artifact import keep, look_through, without_top
 from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.dumps import where_expected
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
+from canonq.core.stack import Stack
 from canonq.core.text import ending, shown
 from canonq.flows.deadline import left
 from canonq.ports import Data
@@ -125,6 +126,15 @@ def _expecting(captured: Sequence[Captured]) -> Iterator[Captured]:
             where = where_expected([mark in other.marks for other in same], [bool(other.closed) for other in same])
             wanted += [mark] if where[same.index(part)] else []
         yield part.model_copy(update={"expected_marks": tuple(wanted)})
+
+
+def left_out(stack: Stack, plan: BackupPlan) -> list[str]:
+    """A sentence for each volume that is written to and is in no backup, in whole or in part."""
+    written = {
+        one.source for service in stack.services.values() for one in service.mounts if one.kind == "volume" and not one.read_only
+    }
+    there = {part.volume for part in plan.parts}
+    return [f"not-backed-up: no backup has the volume {shown(key)}" for key in sorted(written & set(stack.volumes) - there)]
 
 
 def unproven(facts: BackupFacts, markers: Sequence[Marker]) -> str:

@@ -16,8 +16,10 @@ from canonq.core.databases import without_marker
 from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, NoRoom, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped
 from canonq.core.lint import LintFacts, lint, not_bumped
+from canonq.core.misnamed import misnamed
 from canonq.core.records import Canonical
 from canonq.core.versions import read_tags
+from canonq.core.yamlfile import load_yaml
 from canonq.flows import backup
 from canonq.flows.answering import ASKED_ELSEWHERE, ingress_problem, stack_gone
 from canonq.flows.data import copy_canonical
@@ -39,6 +41,7 @@ from canonq.tiers.facts import BackupFacts, Marker, TierFacts
 def climb(run: Run) -> None:
     """Go up as far as the recipe gets: RecipeProblem at the first tier that fails, with its result on record."""
     target, tiers = run.target, run.findings.tiers
+    run.account.notes += [f"misnamed-file: {told}" for told in misnamed(path.name for path in run.own.iterdir())]
     run.account.notes += hooks_told(run.hooks, there=(run.own / HOOKS).is_file())
     dependencies = _plan_dependencies(run)
     app = beside(run.app, dependencies)
@@ -173,6 +176,13 @@ def _install(run: Run, app: Deployment) -> Running:
         try:
             return _deploy(run, "install", app, fresh=True), None
         except RecipeProblem as error:
+            if _is_the_overlays(run, error):
+                raise EnrolmentProblem(
+                    f"{error.what} {TEST_OVERLAY} changes that service, and with this enrolment nothing was ever deployed.",
+                    mend=f"correct {TEST_OVERLAY} in tests/{run.enrolment.recipe}, or leave it out once to see what Docker says.",
+                    code=error.code,
+                    certain=True,
+                ) from error
             if (why := _why_health_is_wrong(run, error, version, commit)) is None:
                 raise
             raise EnrolmentProblem(
@@ -184,6 +194,17 @@ def _install(run: Run, app: Deployment) -> Running:
 
     running, _ = in_tier(run, "install", run.app, deploy, lambda running, _: _generic(run, "install", running))
     return running
+
+
+def _is_the_overlays(run: Run, error: RecipeProblem) -> bool:
+    """Whether what Docker refuses is of a service that the enrolment's overlay changes, with which none was green so far."""
+    overlay = run.own / TEST_OVERLAY
+    if error.code != "deploy-refused" or not overlay.is_file():
+        return False
+    changed = load_yaml(overlay.read_text(errors="replace"), where=TEST_OVERLAY).get("services") or {}
+    digest = run.world.checkout.digest(run.enrolment.recipe)
+    proven = any(one.verdict == "green" and one.enrolment == digest for one in run.world.runs.verdicts(run.enrolment.recipe))
+    return not proven and any(f"{run.app.identity.stack}_{name}" in error.what for name in changed)
 
 
 def _why_health_is_wrong(run: Run, error: RecipeProblem, version: str, commit: str) -> str | None:
@@ -248,6 +269,7 @@ def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tupl
         markers = _mark(run, "backup", running, earlier)  # also what the upgrade has added
         facts = backup.take(taken, markers)
         run.account.notes += backup.left_to_the_restore(facts, markers)
+        run.account.notes += backup.left_out(running.prepared.filled.resolved, taken.plan)
         if gap := backup.unproven(facts, markers):
             run.findings.unmarked += (gap,)
         return running, (markers, facts)
@@ -373,7 +395,7 @@ def in_tier(
         why = result.reason if result and result.status == "fail" else run.masks.text(str(error))
         seconds = round(time.monotonic() - began, 3)
         # What only a file of the base lacks says nothing of the release either, whoever would have to give it.
-        of_files = error.code in CERTAIN and error.code != "health-service-unknown"
+        of_files = error.code in CERTAIN and error.code not in ("health-service-unknown", "deploy-refused")
         if (version := findings.version) != run.target.version and (error.fault is Fault.RECIPE or of_files):
             certain = error.certain or error.code in CERTAIN
             reason = f"the upgrade base {version} did not come up: {why}"

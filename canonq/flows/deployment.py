@@ -118,6 +118,12 @@ def _install_steps(script: Path, deployment: Deployment, app_env: Mapping[str, s
         "STACK_NAME": deployment.identity.stack,
         "DOMAIN": deployment.identity.domain,
     }
+    if b"\r\n" in script.read_bytes():
+        raise WrongConfiguration(
+            f"{script} has line ends of Windows (CRLF), with which bash does something else than what it says.",
+            mend="save it with line ends of Unix (LF); in git, `*.sh text eol=lf` in .gitattributes keeps them.",
+            code="install-steps-failed",
+        )
     limit = deployment.enrolment.limits.hook
     try:
         log = deployment.work / "install_steps.log"

@@ -64,6 +64,7 @@ class Engine(FakeEngine):
         self.ports: list[int] = [80]
         self.check = ""  #: what a health check says last
         self.removes_itself = False
+        self.refuses = ""  #: what Docker says to whatever is deployed
         self.deploys = 0
         self.asked: list[str] = []  #: the names of what was asked of it
         self.only = ""  #: the version that is broken, where not all are
@@ -90,6 +91,8 @@ class Engine(FakeEngine):
 
     def deploy(self, stack: Deployable, folder: Path, timeout: float) -> None:
         self._may("deploy")
+        if self.refuses:
+            raise refused(f"failed to create service {stack.stack}_app: {self.refuses}")
         self.deploys += 1
         super().deploy(stack, folder, timeout)
 
@@ -409,6 +412,22 @@ ENROLMENT: list[Broken] = [
         "install-steps-failed",
         "What install_steps.sh has left cannot be read: $APP_ENV line",
         own={"install_steps.sh": 'echo "no key" >> "$APP_ENV"\n'},
+    ),
+    Broken(
+        "install_steps.sh has line ends of Windows",
+        "enrolment",
+        "install-steps-failed",
+        "has line ends of Windows (CRLF)",
+        own={"install_steps.sh": "true\r\n"},
+        kind="error",
+    ),
+    Broken(
+        "the overlay asks Docker for what it refuses",
+        "enrolment",
+        "deploy-refused",
+        "compose.canonq.yml changes that service",
+        own={"compose.canonq.yml": "services:\n  app:\n    deploy: {resources: {limits: {memory: 2M}}}\n"},
+        engine={"refuses": "rpc error: code = InvalidArgument desc = invalid memory value 2097152: Must be at least 4MiB"},
     ),
     Broken(
         "a folder of the host that nobody gave it",

@@ -14,8 +14,9 @@ import pytest
 from canonq.adapters import markerfile
 from canonq.adapters.programs import run
 from canonq.core.backup import BackupPlan, Part
+from canonq.core.compose import resolve
 from canonq.core.errors import RecipeProblem
-from canonq.flows.backup import Backup, destroy, unproven
+from canonq.flows.backup import Backup, destroy, left_out, unproven
 from canonq.ports import Data, Ended
 from canonq.tiers import markers
 from canonq.tiers.facts import BackupFacts, Captured, Marker
@@ -197,6 +198,16 @@ def test_a_backup_that_holds_nothing_of_canonqs_is_a_gap() -> None:
     assert unproven(captured(), (file, own)) == "", "what hooks.py wrote has to come back"
     assert unproven(captured(marks=(TEXT,)), (file,)) == ""
     assert unproven(captured(closed=("a custom-format dump",)), (file,)) == "", "that is told already"
+
+
+def test_a_volume_that_no_backup_has_is_told() -> None:
+    compose = """
+services:
+  app: {image: x, volumes: ["data:/data", "uploads:/up", "cache:/cache:ro", "/tmp"]}
+volumes: {data: {}, uploads: {}, cache: {}}
+"""
+    plan = BackupPlan(capable=True, parts=(Part("app", "/data", "data", whole=True),))
+    assert left_out(resolve([("compose.yml", compose)], {}), plan) == ["not-backed-up: no backup has the volume 'uploads'"]
 
 
 # -- the asking shell itself ----------------------------------------------------------------------------------
