@@ -37,6 +37,7 @@ class CanonqError(Exception):
     fault = Fault.CANONQ
     code = "canonq-failed"
     exit_status = ExitStatus.MACHINERY
+    version = ""  #: the version of the recipe that it is about, where several are at work
 
     def __init__(
         self,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
@@ -192,7 +193,11 @@ def _install(run: Run, app: Deployment) -> Running:
                 service=error.service,
             ) from error
 
-    running, _ = in_tier(run, "install", run.app, deploy, lambda running, _: _generic(run, "install", running))
+    def about_it() -> tuple[Running, None]:
+        with _about(version):
+            return deploy()
+
+    running, _ = in_tier(run, "install", run.app, about_it, lambda running, _: _generic(run, "install", running))
     return running
 
 
@@ -225,7 +230,8 @@ def _upgrade(run: Run, version: str, base: Running) -> tuple[Running, tuple[Mark
     target = run.target
 
     def over_the_base() -> tuple[Running, tuple[Marker, ...]]:
-        markers = _mark(run, "upgrade", base)
+        with _about(version):
+            markers = _mark(run, "upgrade", base)
         return _deploy(run, "upgrade", base.over(target.version, target.commit), fresh=False), markers
 
     return in_tier(
@@ -377,26 +383,27 @@ def in_tier(
         _hook(run, "before", tier, before)
         findings.phase = tier
         running, made = act()
-        findings.phase = f"{tier} tests"
-        result = prove(running, made)
-        if result.status == "fail" and tier in ("backup", "restore"):
-            labels = [told for told in running.prepared.filled.unset if ".labels" in told]
-            result = result.model_copy(update={"reason": "; ".join([result.reason, *labels])})
-        result = result.model_copy(update={"reason": run.masks.text(result.reason)})
-        findings.tiers[tier] = result
-        run.account.timings[f"{tier}.tests"] = result.seconds
-        if result.status == "fail":
-            if problem := ingress_problem(run.world, running.deployment) or stack_gone(run.world, running.stack.stack):
-                raise problem
-            raise RecipeProblem(f"The {tier} tier failed: {result.reason}.", code=f"{tier}-failed")
-        _hook(run, "after", tier, running)
+        with _about(running.identity.version):
+            findings.phase = f"{tier} tests"
+            result = prove(running, made)
+            if result.status == "fail" and tier in ("backup", "restore"):
+                labels = [told for told in running.prepared.filled.unset if ".labels" in told]
+                result = result.model_copy(update={"reason": "; ".join([result.reason, *labels])})
+            result = result.model_copy(update={"reason": run.masks.text(result.reason)})
+            findings.tiers[tier] = result
+            run.account.timings[f"{tier}.tests"] = result.seconds
+            if result.status == "fail":
+                if problem := ingress_problem(run.world, running.deployment) or stack_gone(run.world, running.stack.stack):
+                    raise problem
+                raise RecipeProblem(f"The {tier} tier failed: {result.reason}.", code=f"{tier}-failed")
+            _hook(run, "after", tier, running)
     except RecipeProblem as error:
         tests = result.tests if result else ()
         why = result.reason if result and result.status == "fail" else run.masks.text(str(error))
         seconds = round(time.monotonic() - began, 3)
         # What only a file of the base lacks says nothing of the release either, whoever would have to give it.
         of_files = error.code in CERTAIN and error.code not in ("health-service-unknown", "deploy-refused")
-        if (version := findings.version) != run.target.version and (error.fault is Fault.RECIPE or of_files):
+        if (version := error.version or run.target.version) != run.target.version and (error.fault is Fault.RECIPE or of_files):
             certain = error.certain or error.code in CERTAIN
             reason = f"the upgrade base {version} did not come up: {why}"
             findings.tiers[tier] = TierResult(status="not-reached", reason=reason, seconds=seconds, tests=tests)
@@ -409,14 +416,27 @@ def in_tier(
     return running, made
 
 
+@contextlib.contextmanager
+def _about(version: str) -> Iterator[None]:
+    """What goes wrong within is about this version: the base or the target."""
+    try:
+        yield
+    except RecipeProblem as error:
+        error.version = error.version or version
+        raise
+
+
 # -- parts of a tier ----------------------------------------------------------------------------------------
 
 
 def _deploy(run: Run, tier: TierName, app: Deployment, *, fresh: bool) -> Running:
     """Bring a version up: as a stack that is not there yet, or over the one that runs."""
+    with _about(app.identity.version):
+        return _deployed(run, tier, run.trees.take(app), fresh=fresh)
+
+
+def _deployed(run: Run, tier: TierName, app: Deployment, *, fresh: bool) -> Running:
     world, stack = run.world, app.identity.stack
-    run.findings.version = app.identity.version
-    app = run.trees.take(app)
     app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
     if fresh:
         if world.stacks.observe(stack)[0]:

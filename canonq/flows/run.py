@@ -40,7 +40,6 @@ class Findings:
 
     def __init__(self, target: Target) -> None:
         self.base = target.base  #: from which it began in the end
-        self.version = target.version  #: of what is being worked on: the base's or the target's
         self.tiers: dict[TierName, TierResult] = {}
         self.unmarked: tuple[str, ...] = ()  #: databases whose data is not proven to survive, as no marker could be written
         self.deployments = 0  #: of the recipe, each on empty volumes or on a copy of its data
