@@ -12,7 +12,7 @@ from canonq.flows.janitor import clean
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers.factory import make_app, say_what_runs
-from workers.upkeep import start as start_upkeep
+from workers.supervise import start as start_upkeep
 
 log = logging.getLogger("canonq")
 

@@ -10,8 +10,10 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Ignore
 
+from canonq.adapters.files import of_host
 from canonq.adapters.logs import about
 from canonq.adapters.runs import Journal
+from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, WrongUse
 from canonq.core.names import recipe_name, shown
 from canonq.core.outcomes import Outcome, Step, needs_looking_at
@@ -20,6 +22,7 @@ from canonq.core.records import Decision, Promotion, Synced, Verdict
 from canonq.flows.sweep import as_begun, finish, outcome_of, retry_deferred, settle_error
 from canonq.flows.world import World
 from canonq.wiring import live
+from workers import chains
 from workers.factory import HEAVY, LIGHT
 
 log = logging.getLogger("canonq")
@@ -114,6 +117,8 @@ def _take(
     except CanonqError as error:
         raise _failed(world, sweep, recipe, step, error) from None
     except Exception as error:
+        if (problem := of_host(error)) is not None:
+            raise _failed(world, sweep, recipe, step, problem) from error
         log.exception("%s: %s broke", recipe, step)
         broken = CanonqError(
             f"{recipe}: {step} broke: {type(error).__name__}: {error}", mend="this is canonq's own fault; report it."
@@ -172,12 +177,10 @@ def _settle(world: World, sweep: str | None, recipe: str, keep: Callable[[], obj
         log.error("%s: its outcome could not be kept, and is settled later: %s", recipe, error)
 
 
-def go_on(world: World, sweep: str) -> list[str]:
+def go_on(world: World, sweep: str, start: Callable[[Enrolment, str, bool], None] | None = None) -> list[str]:
     """Try again what was put off and can be done by now, and close the sweep when it is complete; the recipes tried again."""
-    from workers.tasks import start_chain
-
     named = bool(world.sweeps.read(sweep).get("named"))
-    again = retry_deferred(world, sweep, lambda enrolment: start_chain(enrolment, sweep, named))
+    again = retry_deferred(world, sweep, lambda enrolment: (start or chains.start_chain)(enrolment, sweep, named))
     for recipe in again:
         log.info("%s: deferred, tried again", recipe)
     if whole := finish(world, sweep):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery import Task, chain
+from celery import Task
 
 from beat_schedule import the_night_before, this_night
-from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.gate import Again
 from canonq.core.names import shown
@@ -20,27 +19,10 @@ from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.test import test_decided, test_ref, test_tag
 from canonq.wiring import live
 from workers.app import app
-from workers.factory import LIGHT
+from workers.chains import start_chain as start_chain  # upkeep starts chains by the same name
 from workers.steps import StepFailed, recipe_of, take
 
 log = logging.getLogger("canonq")
-
-
-def start_chain(enrolment: Enrolment, sweep: str, named: bool, *, step: str = "sync", given: Any = None) -> None:
-    """Enqueue a recipe's chain, or what is left of it from `step` on, which gets `given`, the value before it."""
-    heavy_or_light = enrolment.queue
-    # Each link names its queue: an option of the whole chain reaches the first only.
-    links = {
-        "sync": (sync.s(enrolment.recipe, sweep=sweep, named=named), LIGHT),
-        "decide": (decide.s(), LIGHT),
-        "test": (test.s(), heavy_or_light),
-        "promote": (promote.s(), heavy_or_light),
-    }
-    left = list(links)[list(links).index(step) :]
-    signatures = [links[name][0].set(queue=links[name][1]) for name in left]
-    if given is not None:
-        signatures[0] = signatures[0].clone(args=(dict(given),))
-    chain(*signatures).apply_async()
 
 
 @app.task(bind=True, throws=(StepFailed,), name="canonq.sweep")

@@ -9,19 +9,13 @@ import base64
 import contextlib
 import json
 import logging
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
 
-from canonq.adapters.host import Host
 from canonq.adapters.logs import to_standard_error
-from canonq.adapters.programs import with_parent
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
 from canonq.core.names import recipe_name
@@ -31,6 +25,8 @@ from canonq.flows.sweep import as_begun, give_up, outcome_of, settle_error, summ
 from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import live
+from workers import tasks
+from workers.app import app as own_app
 from workers.broker import waiting_messages
 from workers.factory import say_what_runs
 from workers.steps import go_on
@@ -39,49 +35,19 @@ log = logging.getLogger("canonq")
 
 RECONCILE_EVERY = 15.0  #: seconds
 JANITOR_EVERY = 3600.0  #: seconds
-START_AFTER = 10  #: seconds
 #: Sweeps that are open for longer are given up: nobody waits for them any more.
 _OLD_SWEEP = 48 * 3600.0  #: seconds
-
-
-def start() -> None:
-    """Start the upkeep of this worker, and again whenever it ends; it is killed when the worker ends, however it ends."""
-    threading.Thread(target=_keep_running, daemon=True, name="upkeep").start()
-
-
-#: What waits for its turn without the imports of what it becomes then: of the workers on a host, one is kept up by all.
-#: A while later: the workers of one short command are gone before there is anything to keep up.
-_IN_TURN = """
-import fcntl, os, sys, time
-after, file, *command = sys.argv[1:]
-time.sleep(float(after))
-turn = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-fcntl.flock(turn, fcntl.LOCK_EX)
-os.set_inheritable(turn, True)
-os.execv(command[0], command)
-"""
-
-
-def _keep_running() -> None:
-    python = sys.executable
-    turn = Host(load_settings().state.absolute() / "locks").lock_file("upkeep")
-    command = [python, "-I", "-S", "-c", _IN_TURN, str(START_AFTER), str(turn), python, "-m", "workers.upkeep"]
-    while True:
-        process = subprocess.Popen(with_parent(command, signal.SIGKILL), stdin=subprocess.DEVNULL)
-        log.warning("The upkeep ended with %s and is started again.", process.wait())
 
 
 def main() -> None:
     """Keep things up for ever. No other process of this host does it: this one's turn has come, and ends with it."""
     to_standard_error("Upkeep")
-    from workers.app import app
-
     say_what_runs(load_settings())
     cleaned = time.monotonic()
     while True:
         time.sleep(RECONCILE_EVERY)
         with _told():
-            reconcile(live(), app)
+            reconcile(live(), own_app)
         if time.monotonic() - cleaned > JANITOR_EVERY:
             cleaned = time.monotonic()
             with _told():
@@ -122,7 +88,7 @@ def reconcile(world: World, app: Celery) -> list[str]:
             for recipe in summary(world, sweep)["pending"]:
                 with _told():
                     done += _mend(world, sweep, recipe, queued_now)
-            done += [f"{recipe}: tried again" for recipe in go_on(world, sweep)]
+            done += [f"{recipe}: tried again" for recipe in go_on(world, sweep, tasks.start_chain)]
     return done
 
 
@@ -168,11 +134,9 @@ def _settle_last(world: World, sweep: str, recipe: str, found: Mend) -> list[str
 
 
 def _resend(world: World, sweep: str, enrolment: Enrolment, found: Mend) -> str:
-    from workers.tasks import start_chain
-
     world.sweeps.journal(sweep).count_resend(enrolment.recipe)
     named = bool(world.sweeps.read(sweep).get("named"))
-    start_chain(enrolment, sweep, named, step=found.step, given=found.given)
+    tasks.start_chain(enrolment, sweep, named, step=found.step, given=found.given)
     told = f"{enrolment.recipe}: the chain of sweep {sweep} was lost at {found.step}, and is sent again"
     log.warning("%s", told)
     return told

@@ -22,6 +22,7 @@ NEW = ".new-"
 _WRITTEN_TO = ("sweeps", "calls", "images", "repos", "warm", "locks")
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  #: as mkstemp names them, below
 _STILL_WRITTEN = 6 * 3600.0  #: seconds
+_NO_ROOM = "free some disk; where `df` shows room, `df -i` shows that no more files can be made."
 _LOOKS, _BETWEEN_LOOKS = 10, 0.05  #: seconds
 
 
@@ -102,13 +103,24 @@ def not_readable(path: Path) -> NotReadable:
     )
 
 
-def no_right(error: PermissionError) -> HostProblem:
-    """What to raise for a refusal of the system that nobody has expected."""
-    return HostProblem(
-        f"{error.filename or 'Something'} may not be used by this user (uid {os.geteuid()}): {error.strerror}.",
-        mend="give it the right, or run this as the user that runs canonq.",
-        code="state-not-readable",
-    )
+def of_host(error: BaseException) -> HostProblem | None:
+    """What the host has refused, where nobody has expected that it would; None for what is no such refusal."""
+    if not isinstance(error, OSError):
+        return None
+    where = error.filename or "a file"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return HostProblem(f"{where} cannot be written: {error.strerror}.", mend=_NO_ROOM, code="disk-full")
+        case errno.EACCES | errno.EPERM:
+            return HostProblem(
+                f"{where} may not be used by this user (uid {os.geteuid()}): {error.strerror}.",
+                mend="give it the right, or run this as the user that runs canonq.",
+                code="state-not-readable",
+            )
+        case errno.EROFS | errno.EIO:
+            mend = "look at the disk: is it read-only or failing?"
+            return HostProblem(f"{where} cannot be used: {error.strerror}.", mend=mend, code="state-not-writable")
+    return None
 
 
 def sync_folder(path: Path) -> None:
@@ -167,7 +179,7 @@ def told(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise HostProblem(
                 f"{path} cannot be written: {error.strerror}.",
-                mend="free some disk; where `df` shows room, `df -i` shows that no more files can be made.",
+                mend=_NO_ROOM,
                 code="disk-full",
             ) from error
         raise HostProblem(

@@ -8,7 +8,7 @@ import traceback
 
 import click
 
-from canonq.adapters.files import no_right
+from canonq.adapters.files import of_host
 from canonq.cli.commands import canonq
 from canonq.cli.interrupts import interrupts
 from canonq.core.errors import CanonqError, ExitStatus, WrongUse
@@ -35,12 +35,13 @@ def main() -> None:
         status = _fail(error, as_json)
     except BrokenPipeError:
         status = ExitStatus.DONE
-    except PermissionError as error:
-        status = _fail(no_right(error), as_json)
     except Exception as error:  # noqa: BLE001 - Python's own exit status would say that something is red
-        traceback.print_exc()
-        broken = CanonqError(f"canonq broke: {type(error).__name__}: {error}.", mend="this is canonq's own fault; report it.")
-        status = _fail(broken, as_json)
+        problem: CanonqError | None = of_host(error)
+        if problem is None:
+            traceback.print_exc()
+            what = f"canonq broke: {type(error).__name__}: {error}."
+            problem = CanonqError(what, mend="this is canonq's own fault; report it.")
+        status = _fail(problem, as_json)
     sys.exit(int(status or 0))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from celery.exceptions import Ignore
 
+import workers.chains
 import workers.steps
 import workers.tasks
 import workers.upkeep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import tempfile
@@ -10,7 +11,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -20,17 +22,20 @@ from canonq.adapters.state import state_of
 from canonq.cli import main
 from canonq.core.decide import decide
 from canonq.core.errors import CanonqError, NotReadable
+from canonq.flows import doctor as doctor_flow
 from canonq.flows.decide import gather
 from canonq.flows.doctor import doctor
 from canonq.flows.promote import promote
 from canonq.flows.rollback import rollback
 from canonq.flows.room import tidy
 from canonq.flows.status import status, verify
+from canonq.flows.sweep import open_sweep
 from canonq.flows.world import World
 from canonq.settings import Settings
 from canonq.wiring import checking, looking
 from tests.fakes import FakeEngine
 from tests.faults.scenario import RECIPE, Scenario
+from workers import steps
 
 NOBODY = 65534
 A, B = "1.1.0+1", "1.2.0+2"
@@ -254,16 +259,44 @@ def test_a_state_folder_that_cannot_be_made_is_told_and_one_that_can_is_well(tmp
     assert state_of(tmp_path / "file" / "state").state == "broken"
 
 
-def test_a_refusal_that_nobody_expected_is_not_told_as_canonqs_own_fault(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (errno.EACCES, "state-not-readable", "/somewhere/deep may not be used by this user"),
+        (errno.ENOSPC, "disk-full", "/somewhere/deep cannot be written: No space left on device"),
+        (errno.EROFS, "state-not-writable", "/somewhere/deep cannot be used: Read-only file system"),
+        (errno.EISDIR, "canonq-failed", "own fault"),
+    ],
+    ids=["no right", "disk full", "read-only", "a fault of canonq's own"],
+)
+def test_what_the_host_refuses_is_told_as_that_wherever_it_comes_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, code: str, said: str
 ) -> None:
     def refused(*arguments: Any, **options: Any) -> None:
-        raise PermissionError(13, "Permission denied", "/somewhere/deep")
+        raise OSError(number, os.strerror(number), "/somewhere/deep")
 
-    monkeypatch.setattr("canonq.cli.checking.load_settings", refused)
+    monkeypatch.setattr(doctor_flow, "doctor", refused)
     monkeypatch.setattr("sys.argv", ["canonq", "doctor"])
     with pytest.raises(SystemExit) as ended:
         main()
     told = capsys.readouterr().err
-    assert (ended.value.code, "own fault" in told) == (3, False)
-    assert "/somewhere/deep may not be used by this user" in told
+    assert (ended.value.code, f"[{code}]" in told, said in told) == (3, True, True), told
+    assert ("Traceback" in told) == (code == "canonq-failed")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_what_the_host_refuses_a_step_is_the_hosts_in_the_sweep_too(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(world: World) -> Any:
+        raise OSError(number, os.strerror(number), "/somewhere/deep")
+
+    world = scenario.world()
+    opened = open_sweep(world, [RECIPE])
+    monkeypatch.setattr(steps, "live", lambda: world)
+    task = cast(Any, SimpleNamespace(request=SimpleNamespace(id="x", root_id="x", chain=True, delivery_info={})))
+    with pytest.raises(steps.StepFailed):
+        steps.take(task, "decide", RECIPE, opened.sweep, refused)
+    outcome = world.sweeps.outcomes(opened.sweep)[RECIPE]
+    assert (outcome.outcome, outcome.fault) == ("error", "host"), outcome
+    assert "own fault" not in outcome.detail

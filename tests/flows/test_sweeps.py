@@ -14,6 +14,7 @@ import pytest
 from celery.exceptions import Ignore
 from git.repo import Repo
 
+import workers.chains
 import workers.steps
 import workers.tasks
 import workers.upkeep
@@ -126,7 +127,8 @@ def sweeping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweeping:
     place.settings["redis_url"] = "redis://127.0.0.1:1/0"
     made = Sweeping(place, "site", "blog")
     monkeypatch.setattr(workers.steps, "live", lambda: made.world)
-    monkeypatch.setattr(workers.tasks, "start_chain", lambda enrolment, *_, **more: made.sent.append(enrolment.recipe))
+    for module in (workers.chains, workers.tasks):
+        monkeypatch.setattr(module, "start_chain", lambda enrolment, *_, **more: made.sent.append(enrolment.recipe))
     monkeypatch.setattr(workers.upkeep, "queued", lambda app: set())
     return made
 

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import canonq.flows.test as test_flow
+import workers.chains
 import workers.steps
 import workers.tasks
 import workers.upkeep
@@ -95,11 +96,14 @@ def staged(house: House) -> Iterator[None]:
         patched.setattr(yaml, "load", _read_once)
         patched.setattr(workers.steps, "live", house.world)
         patched.setattr(workers.upkeep, "queued", lambda app: {(one.sweep, RECIPE) for one in house.queue})
-        patched.setattr(
-            workers.tasks,
-            "start_chain",
-            lambda enrolment, sweep, named, *, step="sync", given=None: house.send(step, given or enrolment.recipe, sweep, named),
-        )
+        for module in (workers.chains, workers.tasks):
+            patched.setattr(
+                module,
+                "start_chain",
+                lambda enrolment, sweep, named, *, step="sync", given=None: house.send(
+                    step, given or enrolment.recipe, sweep, named
+                ),
+            )
         yield
 
 

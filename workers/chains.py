@@ -1,0 +1,25 @@
+"""A recipe's chain as messages, made from the names of its tasks: whoever starts one need not import what they do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import chain, signature
+
+from canonq.core.enrolment import Enrolment
+from workers.factory import LIGHT
+
+
+def start_chain(enrolment: Enrolment, sweep: str, named: bool, *, step: str = "sync", given: Any = None) -> None:
+    """Enqueue a recipe's chain, or what is left of it from `step` on, which gets `given`, the value before it.
+
+    By the Celery app of this process.
+    """
+    # Each link names its queue: an option of the whole chain reaches the first only.
+    queues = {"sync": LIGHT, "decide": LIGHT, "test": enrolment.queue, "promote": enrolment.queue}
+    left = list(queues)[list(queues).index(step) :]
+    first: dict[str, Any] = {"args": [dict(given)]} if given is not None else {}
+    if step == "sync":
+        first = {"args": [enrolment.recipe], "kwargs": {"sweep": sweep, "named": named}}
+    links = [signature(f"canonq.{name}", options={"queue": queues[name]}, **(first if name == step else {})) for name in left]
+    chain(*links).apply_async()
