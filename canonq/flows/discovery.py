@@ -15,7 +15,8 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, SyncFailed
 from canonq.core.outcomes import Outcome
 from canonq.flows.pulls import forge_repo
-from canonq.flows.sync import addresses, told_moves
+from canonq.flows.remotes import addresses
+from canonq.flows.sync import told_moves
 from canonq.flows.world import World
 from canonq.ports import Listing
 

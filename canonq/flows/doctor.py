@@ -22,9 +22,9 @@ from canonq.flows.data import lost_volumes
 from canonq.flows.doctor_docker import disk, docker, images
 from canonq.flows.nights import DueSince, look_at_nights, none_due
 from canonq.flows.pulls import forge_repo, open_pulls
+from canonq.flows.remotes import addresses
 from canonq.flows.room import tidy
 from canonq.flows.sweep import summary
-from canonq.flows.sync import addresses
 from canonq.flows.world import World
 from canonq.ports import Ended
 from canonq.settings import secret_in, unknown_variables

@@ -9,7 +9,7 @@ from typing import Any
 
 from canonq.adapters.catalogue import read_catalogue
 from canonq.adapters.checkout import ENROLMENT_FILE
-from canonq.adapters.files import told, write_durably
+from canonq.adapters.files import NEW, told, write_durably
 from canonq.core.addresses import address
 from canonq.core.assembly import SAMPLE, app_env, assemble
 from canonq.core.catalogue import Entry, find
@@ -19,7 +19,6 @@ from canonq.core.errors import RecipeProblem, WrongUse
 from canonq.core.inspect import Inspected, enrolment_text, inspect
 from canonq.core.names import recipe_name
 from canonq.core.versions import Release, read_tags
-from canonq.flows.janitor import NEW
 from canonq.flows.world import World
 from canonq.ports import Repos
 

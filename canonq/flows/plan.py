@@ -11,7 +11,8 @@ from canonq.core.history import expected_disk, expected_seconds
 from canonq.core.records import Decision
 from canonq.flows.decide import gather
 from canonq.flows.discovery import listings
-from canonq.flows.sync import addresses, check_moved
+from canonq.flows.remotes import addresses
+from canonq.flows.sync import check_moved
 from canonq.flows.world import World
 from canonq.ports import Listing
 

@@ -7,13 +7,14 @@ import logging
 import time
 from typing import Any
 
+from canonq.adapters.work_folders import alive
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Again, Refusal, gate
 from canonq.core.history import expected_of_promotion
 from canonq.core.names import recipe_name
 from canonq.core.records import Promotion, Verdict
-from canonq.flows.janitor import alive, is_in_force, lost_record
+from canonq.flows.leftovers import is_in_force, lost_record
 from canonq.flows.room import room_for
 from canonq.flows.transaction import carry_out, plan
 from canonq.flows.world import World

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 
 from canonq.adapters import snapshots
+from canonq.adapters.work_folders import alive
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_RECIPE, LABEL_STACK, LABEL_VOLUME, Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import WrongUse
@@ -16,7 +17,6 @@ from canonq.core.records import Canonical, Snapshot
 from canonq.flows.data import CanonicalMoved, copy_canonical
 from canonq.flows.deployment import bring_up
 from canonq.flows.janitor import RESTORED as KIND
-from canonq.flows.janitor import alive
 from canonq.flows.rollback import choose
 from canonq.flows.secrecy import unsaid
 from canonq.flows.stages import Account, Deployment

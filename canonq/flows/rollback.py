@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from canonq.adapters import snapshots
 from canonq.adapters.registry import NEWER_SCHEMA
 from canonq.adapters.volumes import sync_tree
+from canonq.adapters.work_folders import alive
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_VOLUME
 from canonq.core.errors import Busy, CanonqError, RecordUnreadable, WrongUse
 from canonq.core.names import kept_volume, recipe_name, shown, volume_key, warm_stack
 from canonq.core.records import Canonical, RolledBack, Snapshot
 from canonq.core.retention import Generation, going_back
-from canonq.flows.janitor import alive, is_in_force, reclaim
+from canonq.flows.leftovers import is_in_force, reclaim
 from canonq.flows.world import World
 from canonq.ports import Held
 

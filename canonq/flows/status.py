@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 from canonq.adapters import snapshots
+from canonq.adapters.work_folders import at_work, is_alive, promotion_in
 from canonq.core.errors import CanonqError, ExitStatus, HostProblem, NotReadable
 from canonq.core.gate import awaiting_promotion
 from canonq.core.names import recipe_in
 from canonq.core.records import Canonical, Verdict
 from canonq.core.retention import Generation
-from canonq.flows.janitor import at_work, is_alive, lost_record, promotion_in
+from canonq.flows.leftovers import lost_record
 from canonq.flows.nights import DueSince, look_at_nights, none_due
 from canonq.flows.world import World
 
@@ -23,7 +24,7 @@ def status(world: World, recipe: str | None = None, due_since: DueSince = none_d
     """All enrolled recipes, or one with its runs; and the nights. HollowSweep or WrongUse when there is none such."""
     enrolled = world.checkout.enrolled()
     names = [world.checkout.enrolment(recipe).recipe] if recipe is not None else enrolled.names
-    running = [path.name for path in at_work(world) if is_alive(path)]
+    running = [path.name for path in at_work(world.work) if is_alive(path)]
     rows = []
     for name in names:
         if name in enrolled.broken:

@@ -19,6 +19,7 @@ from canonq.core.names import shown
 from canonq.core.records import Synced
 from canonq.core.versions import read_tags
 from canonq.flows.pulls import close_landed, forge_repo
+from canonq.flows.remotes import addresses
 from canonq.flows.world import World
 from canonq.ports import Listing, Mirrored
 
@@ -115,20 +116,6 @@ def _played(world: World, recipe: str, *, dry_run: bool) -> Iterator[World]:
     with tempfile.TemporaryDirectory(prefix="canonq-") as folder:
         repos = world.repos.copied(recipe, Path(folder))
         yield replace(world, repos=repos, mirrors=world.mirrors.over(repos))
-
-
-def addresses(world: World, enrolment: Enrolment) -> tuple[str, str | None]:
-    """Upstream and mirror as git is given them, from the enrolment and from nowhere else. WrongConfiguration."""
-    root = str(world.checkout.root)
-    upstream = address(enrolment.upstream, root)
-    mirror = address(enrolment.mirror, root, key="mirror") if enrolment.mirror else None
-    if mirror is not None and identity(mirror) == identity(upstream):
-        raise WrongConfiguration(
-            f"mirror = {shown(mirror)} of {enrolment.recipe} is its upstream, which canonq does not push to.",
-            mend="name a repository of your own, or remove the key.",
-            code="bad-mirror",
-        )
-    return upstream, mirror
 
 
 def _has_own_mirror(world: World, enrolment: Enrolment, mirror: str) -> None:

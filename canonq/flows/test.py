@@ -13,6 +13,7 @@ from typing import Any
 
 from canonq.adapters.budget import Reservation
 from canonq.adapters.logs import about
+from canonq.adapters.work_folders import alive
 from canonq.core.bases import Base, as_tagged, named_version, upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
@@ -29,14 +30,14 @@ from canonq.flows.deployment import tear_down
 from canonq.flows.evidence import keep_beside, keep_logs, tail
 from canonq.flows.floor import floor_held
 from canonq.flows.hooks import KNOWN_HOOKS, hook_names
-from canonq.flows.janitor import alive, clean
+from canonq.flows.janitor import clean
 from canonq.flows.pulling import let_go_of_images
 from canonq.flows.pulls import show_status
+from canonq.flows.remotes import addresses
 from canonq.flows.room import drop_cut_pulls, room_for
 from canonq.flows.run import Findings, Run, Target, Trees, measure, took
 from canonq.flows.secrecy import mask, masked_verdict, unsaid
 from canonq.flows.stages import Account, Deployment
-from canonq.flows.sync import addresses
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")

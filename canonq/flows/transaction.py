@@ -21,6 +21,7 @@ from canonq.adapters.disks import bytes_below
 from canonq.adapters.files import write_durably, write_json
 from canonq.adapters.stopping import check_stop
 from canonq.adapters.volumes import has_files, sync_tree
+from canonq.adapters.work_folders import JOURNAL
 from canonq.core.budget import Need
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.enrolment import Enrolment
@@ -35,7 +36,8 @@ from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependen
 from canonq.flows.deployment import RESOLVED, bring_up, tear_down
 from canonq.flows.evidence import volume_bytes
 from canonq.flows.floor import Watch, floor_held
-from canonq.flows.janitor import JOURNAL, clean, is_in_force, reclaim, retire
+from canonq.flows.janitor import clean
+from canonq.flows.leftovers import is_in_force, reclaim, retire
 from canonq.flows.pulling import images_taken
 from canonq.flows.secrecy import unsaid
 from canonq.flows.stages import Account, Deployment, Running

@@ -22,7 +22,7 @@ from canonq.adapters.snapshots import problem_of
 from canonq.core.errors import CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Again
 from canonq.core.records import Synced
-from canonq.flows import janitor as janitor_flow
+from canonq.flows import leftovers as leftovers_flow
 from canonq.flows import promote as promote_flow
 from canonq.flows import rollback as rollback_flow
 from canonq.flows.decide import decide_recipe
@@ -424,7 +424,7 @@ def away(*_: Any, **__: Any) -> Any:
 
 
 def test_a_rollback_that_cannot_tidy_up_has_gone_back_and_says_so(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, reclaim = [], janitor_flow.reclaim
+    calls, reclaim = [], leftovers_flow.reclaim
 
     def second_fails(*arguments: Any) -> Any:
         calls.append(arguments)

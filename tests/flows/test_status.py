@@ -12,13 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 from beat_schedule import MOST_NIGHTS, nights_since
+from canonq.adapters.work_folders import alive
 from canonq.cli import checking, looking
 from canonq.cli.commands import canonq
 from canonq.core.errors import CanonqError
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Decision, Promotion
 from canonq.flows import doctor
-from canonq.flows.janitor import alive, clean
+from canonq.flows.janitor import clean
 from canonq.flows.nights import look_at_nights
 from canonq.flows.status import status
 from canonq.flows.sweep import fail, finish, open_sweep, settle, summary

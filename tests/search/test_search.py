@@ -11,7 +11,7 @@ import pytest
 from canonq.adapters.redis_server import embedded_redis
 from canonq.core.records import Canonical, RolledBack
 from canonq.core.retention import Generation, Retention
-from canonq.flows import janitor
+from canonq.flows import leftovers
 from tests.search.moves import Move
 from tests.search.search import Search, make, memory
 
@@ -72,7 +72,7 @@ def only_the_last(self: Canonical, version: str, commit: str) -> RolledBack | No
 @pytest.mark.parametrize(
     ("make_it", "rule"),
     [
-        (lambda patched: patched.setattr(janitor, "retain", by_the_clock), "4 the last `keep` stay"),
+        (lambda patched: patched.setattr(leftovers, "retain", by_the_clock), "4 the last `keep` stay"),
         (lambda patched: patched.setattr(Canonical, "held", only_the_last), "5.2 nothing comes back"),
     ],
     ids=["kept-by-the-clock", "one-room-for-rollbacks"],

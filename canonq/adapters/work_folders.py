@@ -1,0 +1,46 @@
+"""Scratch folders of runs and promotions, `work/<owner>/`: who lives, and what an interrupted promotion was at."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from canonq.adapters.files import NEW, entries, is_held, told
+
+JOURNAL = "promotion.json"  #: in the scratch folder of a promotion: of which recipe, and which step is under way
+_ALIVE = "alive"
+
+
+@contextlib.contextmanager
+def alive(work: Path) -> Iterator[None]:
+    """Show that the owner of this scratch folder lives. The file lock ends with the process, however it dies."""
+    # Built under another name and renamed when locked, so that no janitor sees it without its lock.
+    half = work.with_name(f"{NEW}{work.name}")
+    with told(work):
+        half.mkdir(parents=True, mode=0o700)
+        file = (half / _ALIVE).open("w")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        half.rename(work)
+        yield
+
+
+def is_alive(work: Path) -> bool:
+    """Whether the owner of this scratch folder lives."""
+    return is_held(work / _ALIVE)
+
+
+def promotion_in(work: Path) -> dict[str, str]:
+    """The journal in the scratch folder of a promotion: `recipe`, `version`, `step`; empty when it is none."""
+    try:
+        return {str(key): str(value) for key, value in json.loads((work / JOURNAL).read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def at_work(work: Path) -> list[Path]:
+    """All of them, of the living and the dead. NotReadable where this user may not look."""
+    return [path for path in entries(work) if path.is_dir() and not path.name.startswith(".")]

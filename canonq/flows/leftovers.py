@@ -1,0 +1,114 @@
+"""What an interrupted promotion or rollback has left of a recipe, and which of its canonicals stay (docs/rules.md 4 and 5.4)."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+from canonq.adapters.work_folders import at_work, is_alive, promotion_in
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
+from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.records import Canonical
+from canonq.core.retention import retain
+from canonq.flows.world import World
+from canonq.ports import Held
+
+log = logging.getLogger("canonq")
+
+
+def _interrupted(world: World, recipe: str) -> list[str]:
+    """Owners of promotions of a recipe that died before they ended."""
+    return [path.name for path in at_work(world.work) if promotion_in(path).get("recipe") == recipe and not is_alive(path)]
+
+
+def warm_leftovers(world: World, recipe: str, record: Canonical | None) -> dict[str, list[str]]:
+    """Everything warm of a recipe that its record does not name: what an interrupted promotion or rollback built.
+
+    A kept canonical that was ever in force is never among it, whatever the record says: that may be one which a person
+    has put back.
+    """
+    warm = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe}
+    found = world.ownership.owned(warm)
+    kept = set(record.volumes) if record else set()
+    folders = {folder.name for folder in world.registry.half_built(recipe)} | _never_in_force(world, recipe, record)
+    return {
+        "stacks": found["stacks"],
+        "volumes": [name for name in found["volumes"] if name not in kept],
+        "secrets": found["secrets"],
+        "folders": sorted(str(world.registry.generation(recipe, name)) for name in folders),
+    }
+
+
+def _never_in_force(world: World, recipe: str, record: Canonical | None) -> set[str]:
+    """Canonicals whose promotion died before the switch; without a record, their journals alone tell."""
+    present = world.registry.name_of(record)
+    interrupted = {owner for owner in _interrupted(world, recipe) if world.registry.generation(recipe, owner).is_dir()}
+    found = world.registry.all_generations(recipe)
+    sure = {one.name for one in found if one.mark is not None or one.followed}
+    kept = {one.name for one in found if one.was_in_force(present) and (one.name in sure or one.name not in interrupted)}
+    never = {one.name for one in found if one.record is not None} if record else set()
+    return (never | interrupted) - kept - {present}
+
+
+def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, list[str]]:
+    """Remove the warm leftovers of a recipe; what was removed. The caller holds the recipe's registry."""
+    if record is not None:
+        world.registry.mark(record)  # whoever made it the canonical may have died before that
+    left = warm_leftovers(world, recipe, record)
+    for stack in left["stacks"]:
+        world.stacks.undeploy(stack, world.settings.teardown_timeout)
+    used = []
+    for name in left["volumes"]:
+        try:
+            world.volumes.remove_volume(name)
+        except HostProblem as error:  # somebody looks at it; its name is its own, so it is in nobody's way
+            log.warning("%s: the volume %s stays for now: %s", recipe, name, error)
+            used.append(name)
+    left["volumes"] = [name for name in left["volumes"] if name not in used]
+    world.ownership.remove_secrets({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe})
+    for folder in left["folders"]:
+        world.registry.drop_generation(recipe, Path(folder).name)
+    world.registry.drop_half_written(recipe)
+    for owner in _interrupted(world, recipe):  # last: the journal tells what else there is to remove
+        world.ownership.remove_owned({**of_runs(world), LABEL_OWNER: owner}, world.settings.teardown_timeout)
+        shutil.rmtree(world.work / owner, ignore_errors=True)
+    return left
+
+
+def of_runs(world: World) -> dict[str, str]:
+    """Labels of all that belongs to runs, and to what runs beside a promotion."""
+    return {LABEL_INSTANCE: world.instance, LABEL_KIND: "run"}
+
+
+def retire(world: World, recipe: str, record: Canonical, *, dry_run: bool = False) -> list[str]:
+    """Drop canonicals beyond the last `keep`, never the present one; a sentence for each. The caller holds the recipe."""
+    done = []
+    present = world.registry.name_of(record)
+    for old, why in retain(present, world.registry.kept(recipe), world.settings.keep).drop:
+        if not dry_run:
+            world.registry.drop_generation(recipe, old.name)
+        what = f"{old.record.version} of {old.record.promoted_at}" if old.record else f"in {old.name}"
+        done.append(f"the canonical {what}: {why}")
+    return done
+
+
+def is_in_force(world: World, recipe: str, held: Held) -> bool:
+    """Whether what this holder wrote is the record, whatever the write was reported as."""
+    try:
+        found = world.registry.read(recipe)
+    except CanonqError:
+        return False
+    return found is not None and found.fence == held.fence
+
+
+def lost_record(world: World, recipe: str) -> str | None:
+    """What to tell where canonicals are kept and the record is gone; None where that is not so."""
+    last = world.registry.last_in_force(recipe) if world.registry.read(recipe) is None else None
+    if last is None:
+        return None
+    return (
+        f"The record of {recipe} is gone ({world.registry.folder(recipe) / 'canonical.json'}), and canonicals are kept; the last "
+        f"in force was {last.version}. Nothing is decided and nothing was touched. "
+        f"Mend: `canonq rollback {recipe} --to '{last.version}' --reason ...` writes the record again, with its snapshot's data."
+    )
