@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from canonq.adapters.volumes import copy_tree
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_VOLUME
 from canonq.core.errors import CanonqError, HostProblem
@@ -61,9 +64,25 @@ def _copy(world: World, app: Deployment, record: Canonical) -> dict[str, str]:
     return secrets
 
 
-def lost_volumes(world: World) -> list[str]:
-    """A sentence for each canonical whose retained volumes somebody removed, with the way back. Nothing where Docker is away."""
+def lost_data(world: World) -> list[str]:
+    """A sentence for each canonical of which somebody removed a retained volume or the snapshot, with the way back.
+
+    Of volumes nothing where Docker is away.
+    """
     records = [record for name in world.registry.recipes() if (record := _readable(world, name)) is not None and record.volumes]
+    return [*_lost_volumes(world, records), *(told for record in records if (told := _lost_snapshot(record)))]
+
+
+def _lost_snapshot(record: Canonical) -> str | None:
+    if record.snapshot is None or Path(record.snapshot.path).exists():
+        return None
+    return (
+        f"The snapshot of the canonical {record.version} of {record.recipe} is gone: {record.snapshot.path}. Mend: "
+        f"`canonq test {record.recipe} --tag '{record.version}'`, then `canonq promote {record.recipe} --again --reason ...`."
+    )
+
+
+def _lost_volumes(world: World, records: Sequence[Canonical]) -> list[str]:
     if not records:
         return []
     try:

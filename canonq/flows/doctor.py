@@ -18,7 +18,7 @@ from canonq.adapters.state import state_of
 from canonq.core.check import Check
 from canonq.core.errors import CanonqError
 from canonq.core.records import STAMP_FORMAT
-from canonq.flows.data import lost_volumes
+from canonq.flows.data import lost_data
 from canonq.flows.doctor_docker import disk, docker, images
 from canonq.flows.nights import DueSince, look_at_nights, none_due
 from canonq.flows.pulls import forge_repo, open_pulls
@@ -151,12 +151,14 @@ def _leftovers(world: World) -> Iterator[Check]:
 
 
 def _canonicals(world: World) -> Iterator[Check]:
-    lost = lost_volumes(world)
+    lost = lost_data(world)
     for sentence in lost:
         yield Check("canonicals", "broken", *sentence.split(" Mend: "))
     if not lost:
         yield Check(
-            "canonicals", "ok", f"{len(world.registry.recipes())} on record, with their volumes; `canonq verify` reads all"
+            "canonicals",
+            "ok",
+            f"{len(world.registry.recipes())} on record, with volumes and snapshots; `canonq verify` reads them",
         )
 
 

@@ -37,7 +37,7 @@ from canonq.core.outcomes import (
 )
 from canonq.core.reconcile import STEPS, awaits_promotion
 from canonq.core.records import STAMP_FORMAT, STEP_VALUES, Promotion
-from canonq.flows.data import lost_volumes
+from canonq.flows.data import lost_data
 from canonq.flows.discovery import Discovered, discover
 from canonq.flows.world import World
 
@@ -157,7 +157,7 @@ def _findings(world: World, enrolled: Enrolled) -> list[str]:
     if behind and since is not None and now - since > _STALE_AFTER:
         found.append(f"{behind} It has been for {(now - since) / 86400:.0f} days. Mend: run `git pull` there.")
     # An idle recipe's data is looked at by nobody else.
-    return [*found, *lost_volumes(world)]
+    return [*found, *lost_data(world)]
 
 
 def _missed(world: World, night: str | None) -> list[str]:
