@@ -147,6 +147,7 @@ def _steps(tx: Transaction, watch: Watch) -> None:
     """The promotion itself: each step takes what those before it have made."""
     with step(tx, "reclaim"):
         _reclaim(tx)
+        _see_that_there_is_a_way_back(tx)
     with step(tx, "carry"):
         app = _carry(tx)
     with step(tx, "deploy"):
@@ -228,6 +229,24 @@ def _check_the_way_back(tx: Transaction) -> None:
             "it makes the canonical anew, with this data and a snapshot of it; then the new release is promoted.",
             code="snapshot-damaged",
         )
+
+
+def _see_that_there_is_a_way_back(tx: Transaction) -> None:
+    """HostProblem when the old canonical's volumes, which are let go of at the end, are all that is left of its data.
+
+    Whoever makes it again at its own version has been told, and carries that data on.
+    """
+    if tx.old is None or tx.old.snapshot is None or tx.again is not None:
+        return
+    if (why := snapshots.problem_of(tx.old.snapshot)) is None:
+        return
+    raise HostProblem(
+        f"The snapshot of the canonical {tx.old.version} is not whole ({why}): its volumes are the last copy of its data, and "
+        "would be let go of.",
+        mend=f"`canonq test {tx.recipe} --tag '{tx.old.version}'`, then `canonq promote {tx.recipe} --again --reason ...` makes "
+        "its snapshot again; find out what became of the old one.",
+        code="snapshot-lost",
+    )
 
 
 def _carry(tx: Transaction) -> Deployment:

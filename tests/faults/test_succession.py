@@ -240,6 +240,27 @@ def test_a_canonical_is_made_anew_at_its_own_version_and_says_who_and_why(scenar
     scenario.is_clean("after it")
 
 
+def test_the_last_copy_of_a_canonicals_data_is_not_let_go_of(scenario: Scenario) -> None:
+    now = scenario.world().registry.read(RECIPE)
+    assert now is not None
+    assert now.snapshot is not None
+    whole = Path(now.snapshot.path)
+    shutil.rmtree(whole) if whole.is_dir() else whole.unlink()
+    scenario.prove()
+    refused = scenario.promote()
+    assert (refused.outcome, refused.cause, refused.fault) == ("failed", "snapshot-lost", "host")
+    assert scenario.world().registry.read(RECIPE) == now
+    assert all(scenario.world().volumes.volume_path(name) for name in now.volumes), "the last copy of it"
+    # The way that is told: its own version again, from a new run.
+    version, scenario.released = now.version, int(now.version.split("+")[1]) - 1
+    assert scenario.prove() == version
+    done = promote(scenario.world(), RECIPE, Again("ada", "its snapshot was lost"))
+    assert (done.outcome, done.data) == ("promoted", f"carried from {version}")
+    scenario.is_whole("made again", version)
+    scenario.prove()
+    assert scenario.promote().outcome == "promoted"
+
+
 def test_a_worker_makes_a_canonical_anew_when_it_is_asked_to(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers.steps, "live", scenario.world)
     scenario.released = 1
