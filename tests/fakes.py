@@ -93,7 +93,7 @@ class FakeEngine:
     def remove_secrets(self, labels: Mapping[str, str]) -> None:
         """See ports.Ownership.remove_secrets."""
         for name in self.owned(labels)["secrets"]:
-            (self._folder / "secrets" / name).unlink()
+            (self._folder / "secrets" / name).unlink(missing_ok=True)  # another janitor may have been quicker
 
     # -- stacks --------------------------------------------------------------------------------------------
 
@@ -248,8 +248,9 @@ class FakeEngine:
         if folder.is_dir():
             gone = folder.with_name(f".gone-{name}")
             shutil.rmtree(gone, ignore_errors=True)
-            folder.rename(gone)
-            shutil.rmtree(gone)
+            with contextlib.suppress(FileNotFoundError):  # another janitor was quicker
+                folder.rename(gone)
+                shutil.rmtree(gone)
 
     def volumes_in_use(self, stack: str) -> dict[str, Path]:
         """See ports.Volumes.volumes_in_use."""
