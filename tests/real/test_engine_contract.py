@@ -118,7 +118,7 @@ def _files_go_in_and_out(contracted: Engine, stack: str) -> None:
     assert contracted.execute(stack, service, ["rm", "-rf", "--", f"{target}/a"], 60).status == 0
     assert not (in_use[volume] / "a").exists()
     ended = contracted.execute(stack, service, ["no-such-program"], 60)
-    assert ended.status == 127
+    assert ended.status in (126, 127), "engines differ in that"
     assert "executable file not found" in ended.output
     assert contracted.process_of(stack, service) > 0
     for act in (
