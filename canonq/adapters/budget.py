@@ -13,7 +13,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import entries, is_held, told, write_json
+from canonq.adapters.files import entries, is_held, locked, told, write_json
 from canonq.core.budget import KINDS, Disk, FileSystem, Kind, Need, PulledImage, Standing, needed, tightest
 from canonq.core.errors import HostProblem, NoRoom
 from canonq.core.names import recipe_name
@@ -108,15 +108,9 @@ class Budget:
         path = self._folder / f"{secrets.token_hex(6)}.json"
         with contextlib.ExitStack() as stack:
             stack.callback(_forget, path)
-            with told(self._folder):
-                self._folder.mkdir(parents=True, exist_ok=True)
-                turn = (self._folder / "turn.lock").open("a")
-            with turn:
-                fcntl.flock(turn, fcntl.LOCK_EX)  # so that two do not both get the last of it
+            with locked(self._folder / "turn.lock"):  # so that two do not both get the last of it
                 self._clear()
-                with told(self._folder):
-                    alive = stack.enter_context(path.with_suffix(".lock").open("a"))
-                fcntl.flock(alive, fcntl.LOCK_EX)
+                stack.enter_context(locked(path.with_suffix(".lock")))
                 disk = self.disk(need)
                 if disk.short > 0:
                     raise NoRoom(f"{what}: {disk.why_short}", mend="free some disk; `canonq doctor` names what takes most.")
@@ -185,11 +179,7 @@ class PulledImages:
     def _changing(self, recipe: str) -> Iterator[Path]:
         """A recipe's list, for this process alone: a promotion may note images while the janitor forgets others."""
         path = self._folder / f"{recipe_name(recipe)}.json"
-        with told(path):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock = path.with_suffix(".lock").open("w")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(path.with_suffix(".lock")):
             yield path
 
     def all(self) -> list[PulledImage]:

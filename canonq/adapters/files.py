@@ -152,6 +152,20 @@ def is_held(lock: Path) -> bool:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file for the block, made with its folder where it is not there; whoever has it is waited for.
+
+    It ends with the process, however that ends. HostProblem where it cannot be made.
+    """
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def try_lock(handle: int) -> bool:
     """Take a file lock, unless somebody has it. Who only looks has it for an instant, so one refusal says nothing."""
     for attempt in range(_LOOKS):

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import is_there, not_readable, told, write_durably, write_json
+from canonq.adapters.files import is_there, locked, not_readable, write_durably, write_json
 from canonq.adapters.gitprogram import GitProgram, failed, moved_to, sync_failed, timed_out
 from canonq.adapters.gittree import remove, write_out
 from canonq.adapters.history import History
@@ -440,12 +440,7 @@ class GitRepos:
     @contextlib.contextmanager
     def alone(self, recipe: str) -> Iterator[None]:
         """Hold the recipe's clone; whoever else wants to change it waits."""
-        folder = self._root / recipe
-        with told(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = (folder / "lock").open("w")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._root / recipe / "lock"):
             yield
 
     def must(self, clone: Path | None, *arguments: str) -> str:

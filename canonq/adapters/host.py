@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from canonq.adapters.files import told
+from canonq.adapters.files import locked, told
 from canonq.core.errors import Busy
 
 MOST_WAIT = 900.0  #: seconds that work waits for a red which is tried again alone; then it is deferred
@@ -47,8 +47,7 @@ class Host:
     @contextlib.contextmanager
     def sole(self, name: str) -> Iterator[None]:
         """Be the only one on this host that does `name`; waits for it."""
-        with self._open(name) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.lock_file(name)):
             yield
 
     def lock_file(self, name: str) -> Path:

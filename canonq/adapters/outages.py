@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from canonq.adapters.files import told, write_json
+from canonq.adapters.files import locked, write_json
 from canonq.core.errors import CanonqError
 from canonq.core.outages import Outage, after
 
@@ -37,11 +36,7 @@ class Outages:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with told(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock = (self._folder / "lock").open("a")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._folder / "lock"):
             yield
 
     def _path(self, registry: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -18,7 +17,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from canonq.adapters.files import entries, is_held, not_readable, told, try_lock, write_durably, write_json
+from canonq.adapters.files import entries, is_held, locked, not_readable, told, try_lock, write_durably, write_json
 from canonq.adapters.outages import Outages
 from canonq.core import reds as counted
 from canonq.core.errors import CanonqError, ExitStatus
@@ -323,11 +322,7 @@ class Sweeps:
 
     @contextlib.contextmanager
     def _all_locked(self, name: str) -> Iterator[None]:
-        with told(self._root):
-            self._root.mkdir(parents=True, exist_ok=True)
-            lock = (self._root / f"{name}.lock").open("a")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._root / f"{name}.lock"):
             yield
 
     def last_enrolled(self) -> dict[str, Any]:
@@ -350,8 +345,7 @@ class Sweeps:
     @contextlib.contextmanager
     def discovering(self, sweep: str) -> Iterator[None]:
         """Show, as long as the block lasts or this process lives, that the sweep's chains are not started yet."""
-        with self._discovery(sweep).open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self._discovery(sweep)):
             yield
             os.utime(self.folder(sweep) / "sweep.json")  # from now on chains may be missed
 
@@ -424,12 +418,7 @@ class Sweeps:
 
     @contextlib.contextmanager
     def _locked(self, sweep: str) -> Iterator[None]:
-        path = self.folder(sweep) / "turn.lock"
-        with told(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a")
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.folder(sweep) / "turn.lock"):
             yield
 
     def unsettle(self, sweep: str, recipe: str) -> bool:

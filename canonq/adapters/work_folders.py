@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from canonq.adapters.files import NEW, entries, is_held, told
+from canonq.adapters.files import NEW, entries, is_held, locked, told
 
 JOURNAL = "promotion.json"  #: in the scratch folder of a promotion: of which recipe, and which step is under way
 _ALIVE = "alive"
@@ -21,9 +20,7 @@ def alive(work: Path) -> Iterator[None]:
     half = work.with_name(f"{NEW}{work.name}")
     with told(work):
         half.mkdir(parents=True, mode=0o700)
-        file = (half / _ALIVE).open("w")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(half / _ALIVE):
         half.rename(work)
         yield
 

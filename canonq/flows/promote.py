@@ -15,7 +15,7 @@ from canonq.core.history import expected_of_promotion
 from canonq.core.names import recipe_name
 from canonq.core.records import Promotion, Verdict
 from canonq.flows.leftovers import is_in_force, lost_record
-from canonq.flows.room import room_for
+from canonq.flows.room import make_room, room_for
 from canonq.flows.transaction import carry_out, plan
 from canonq.flows.world import World
 
@@ -48,7 +48,7 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
         try:
             need = expected_of_promotion(verdict, world.settings.disk_need)
             what = f"the promotion of {recipe} {verdict.version}"
-            with room_for(world, what, need) as room, world.host.shared(), alive(world.work / owner):
+            with room_for(world, what, need, otherwise=make_room) as room, world.host.shared(), alive(world.work / owner):
                 tx = plan(world, enrolment, verdict, held, owner, room, again)
                 carry_out(tx)
         except (CanonqError, OSError) as error:

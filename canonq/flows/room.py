@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from canonq.adapters.budget import Reservation
 from canonq.adapters.files import half_written
@@ -18,13 +18,13 @@ _IN_USE = 6 * 3600.0  #: seconds
 
 
 @contextlib.contextmanager
-def room_for(world: World, what: str, need: Need | int) -> Iterator[Reservation]:
-    """Reserve `need` bytes for the block; leftovers and images of dropped versions make way. NoRoom names who takes most."""
+def room_for(world: World, what: str, need: Need | int, *, otherwise: Callable[[World], None]) -> Iterator[Reservation]:
+    """Reserve `need` bytes for the block; where they are not there, do `otherwise` first. NoRoom names who takes most."""
     with contextlib.ExitStack() as stack:
         try:
             kept = stack.enter_context(world.budget.reserve(what, need))
         except NoRoom:
-            make_room(world)
+            otherwise(world)
             try:
                 kept = stack.enter_context(world.budget.reserve(what, need))
             except NoRoom as error:
@@ -33,7 +33,7 @@ def room_for(world: World, what: str, need: Need | int) -> Iterator[Reservation]
 
 
 def make_room(world: World) -> None:
-    """Tidy up, as far as that can be done."""
+    """Let leftovers and images of dropped versions make way, as far as that can be done."""
     with contextlib.suppress(CanonqError):  # Docker or Redis away: the work itself will say so
         tidy(world)
 

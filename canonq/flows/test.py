@@ -34,7 +34,7 @@ from canonq.flows.janitor import clean
 from canonq.flows.pulling import let_go_of_images
 from canonq.flows.pulls import show_status
 from canonq.flows.remotes import addresses
-from canonq.flows.room import drop_cut_pulls, room_for
+from canonq.flows.room import drop_cut_pulls, make_room, room_for
 from canonq.flows.run import Findings, Run, Target, Trees, measure, took
 from canonq.flows.secrecy import mask, masked_verdict, unsaid
 from canonq.flows.stages import Account, Deployment
@@ -239,7 +239,7 @@ def _may_be_load(verdict: Verdict, load: float, above: float) -> bool:
 
 def _once(world: World, enrolment: Enrolment, target: Target, order: Order, *, first: Verdict | None = None) -> Verdict:
     need = expected_disk(world.runs.verdicts(enrolment.recipe), world.settings.disk_need)
-    with room_for(world, f"the test of {enrolment.recipe} {target.version}", need) as room:
+    with room_for(world, f"the test of {enrolment.recipe} {target.version}", need, otherwise=make_room) as room:
         return _within(world, enrolment, target, order, first, room)
 
 
