@@ -213,22 +213,6 @@ def _reclaim(tx: Transaction) -> None:
             mend="give that stack another name.",
             code="foreign-stack",
         )
-    _check_the_way_back(tx)
-
-
-def _check_the_way_back(tx: Transaction) -> None:
-    """The old canonical's volumes are let go of at the end: where its snapshot is not whole, they are the last copy there is."""
-    old = tx.old
-    if tx.again is not None or old is None or not old.has_data or old.snapshot is None:
-        return
-    if problem := snapshots.problem_of(old.snapshot):
-        raise HostProblem(
-            f"The snapshot of the canonical {old.version} of {old.recipe} is not whole: {problem}. Its retained volumes are the "
-            "last copy of its data, and a promotion lets go of them.",
-            mend=f"`canonq test {old.recipe} --tag '{old.version}'`, then `canonq promote {old.recipe} --again --reason ...`: "
-            "it makes the canonical anew, with this data and a snapshot of it; then the new release is promoted.",
-            code="snapshot-damaged",
-        )
 
 
 def _see_that_there_is_a_way_back(tx: Transaction) -> None:

@@ -45,7 +45,7 @@ def test_without_a_snapshot_of_the_old_canonical_nothing_replaces_it_until_it_is
     assert f"The snapshot of the canonical {record.version} of {RECIPE} is gone" in told
     scenario.prove()
     done = scenario.promote()
-    assert (done.outcome, done.cause) == ("failed", "snapshot-damaged")
+    assert (done.outcome, done.cause) == ("failed", "snapshot-lost")
     assert "the last copy of its data" in done.detail
     assert "--again" in done.detail
     assert scenario.canonical() == record
