@@ -73,7 +73,8 @@ _CAUSES = (
 )  # fmt: skip
 _MENDS = {
     "denied": "give a credential that may do this: docs/configuration.md, [git]; for ssh, a key and the host's key.",
-    "owner": "it belongs to another user than runs canonq: give it to that user, or let its git trust it, as git says above.",
+    "owner": "git reads a repository on this host for its owner only: give it to the user that runs canonq (`chown -R`), or let "
+    "that user say `git config --global --add safe.directory PATH`.",
     "archived": "take it out of the archive on its forge, or remove the mirror from recipe.toml.",
     "gone": "correct the address in recipe.toml, or set enrolled = false if the repository is no more.",
     "too-large": "look at what the repository contains; if it is right, raise [git] largest.",
@@ -155,20 +156,13 @@ def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "'\\''") + "'"
 
 
-#: Of a repository on this host that is another user's.
-_TO_THE_OWNER = (
-    "git reads a repository on this host for its owner only: give it to the user that runs canonq (`chown -R`), or let that user "
-    "say `git config --global --add safe.directory PATH`."
-)
-
-
 def failed(which: str, url: str, ended: Ended) -> SyncFailed:
     """What a failed command on a remote means: `which` is "upstream" or "mirror"; the cause is a stable code."""
     said = masked(ended.errors or ended.output)
     if ended.status == -signal.SIGXFSZ:
         said = f"File too large. {said}"
     cause = next((name for name, pattern in _CAUSES if pattern.search(said)), "unreachable")
-    return sync_failed(which, url, cause, said, mend=_TO_THE_OWNER if "dubious ownership" in said else "")
+    return sync_failed(which, url, cause, said)
 
 
 def moved_to(ended: Ended) -> str | None:
