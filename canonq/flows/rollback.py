@@ -124,6 +124,8 @@ def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, 
         freed = {(target.version, target.commit), (left.version, left.commit)}
         others = [back for back in now.rolled_back if (back.version, back.commit) not in freed]
         own = set(Canonical.model_fields) | {"schema"}
+        # Gone back to itself, it came from where it came from: nothing else may say that the one before was in force.
+        itself = world.registry.name_of(target) == world.registry.name_of(now)
         record = Canonical.model_validate(
             {
                 **(now.model_extra or {}),
@@ -133,7 +135,7 @@ def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, 
                 "volumes": sorted(names.values()),
                 "fence": held.fence,
                 "rolled_back": [back.model_dump(mode="json") for back in (*others, left)],
-                "previous": now.model_dump(mode="json", by_alias=True, exclude={"previous"}),
+                "previous": now.previous if itself else now.model_dump(mode="json", by_alias=True, exclude={"previous"}),
             }
         )
         world.registry.write(record, held)

@@ -46,6 +46,9 @@ FOUND = {
     "a lost mark of one that others came from costs it nothing": [
         "night 0", "release 0", "night 0", "spoil_record 0", "rollback 0", "spoil_kept 2",
     ],
+    "one gone back to itself still says where it came from": [
+        "night 0", "again 0", "spoil_kept 1", "lose_record 0", "rollback 0", "spoil_kept 2",
+    ],
     "one made anew and left pushes out nobody": [
         "night 0", "release 0", "night 0", "again 0", "rollback 1", "release 0", "night 0",
     ],
