@@ -52,6 +52,8 @@ def test_whatever_a_killed_restore_had_made_is_cleaned_and_what_was_finished_sta
             break
         killed += 1
         tidy(scenario.world())
+        if name.startswith("after rmdir "):  # its own folder goes last, so it was finished before
+            assert remove(scenario.world(), RECIPE, "look"), name
         assert owned(scenario) == set(), name
     assert killed > 5, "it passed too few points: this test has become hollow"
     tidy(scenario.world())

@@ -162,7 +162,7 @@ def test_a_half_written_clone_is_made_anew_and_the_night_goes_on(place: Place) -
     (clone / "objects").mkdir()
     (clone / "canonq.json").unlink()
     assert swept(place)["site"].reason == "no-new-version"
-    assert swept(place)["site"].detail.endswith("what it said before."), "and the next night is idle again"
+    assert swept(place)["site"].detail.endswith("upstream is unchanged since the last sync."), "and the next night is idle again"
 
 
 @pytest.mark.parametrize("moment", range(0, 32, 4))  # hundredths of a second after its first trace; it takes about 40

@@ -63,7 +63,7 @@ def test_what_listens_on_its_own_loopback_only_is_not_healthy(address: str, heal
 
 def test_a_path_beyond_ascii_and_news_ahead_of_the_answer_are_no_trouble() -> None:
     with listening("0.0.0.0", "hints") as pid:
-        assert netns.probe_http(pid, HEALTH, "x.example.org", 20) == Answer(True, f"{HEALTH.path} answered 200")
+        assert netns.probe_http(pid, HEALTH, "x.example.org", 20) == Answer(True, f"{HEALTH.path} answered 200", status=200)
 
 
 def test_a_container_in_the_hosts_own_network_is_asked_at_the_hosts_loopback() -> None:

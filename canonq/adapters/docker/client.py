@@ -6,16 +6,20 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import docker
-import docker.errors
-import requests
+from typing import TYPE_CHECKING, Any
 
 from canonq.adapters.disks import roots
 from canonq.adapters.dockertarget import chosen
+from canonq.adapters.lazily import lazily
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.ports import Roots
+
+if TYPE_CHECKING:
+    import docker
+    import docker.errors
+    import requests
+else:
+    docker, requests = lazily("docker"), lazily("requests")
 
 NAMESPACE = "com.docker.stack.namespace"
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-
-import docker.errors
-import docker.types
+from typing import TYPE_CHECKING
 
 from canonq.adapters import netns
 from canonq.adapters.docker.client import NAMESPACE, in_container, translated
 from canonq.adapters.docker.stacks import SwarmStacks
 from canonq.adapters.docker.volumes import DockerVolumes
+from canonq.adapters.lazily import lazily
 from canonq.adapters.programs import plain_environment, run
 from canonq.adapters.stopping import check_stop
 from canonq.core.convergence import Task
@@ -19,6 +18,12 @@ from canonq.core.enrolment import Health
 from canonq.core.errors import RecipeProblem, TimedOut
 from canonq.core.text import ending
 from canonq.ports import Answer, Ended
+
+if TYPE_CHECKING:
+    import docker.errors
+    import docker.types
+else:
+    docker = lazily("docker")
 
 _TCP_IN_A_ROW = 3
 

@@ -6,13 +6,17 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import docker.errors
+from typing import TYPE_CHECKING, Any
 
 from canonq.adapters.docker.client import NAMESPACE, DockerClient, has_labels, translated
+from canonq.adapters.lazily import lazily
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER
 from canonq.core.errors import HostProblem
+
+if TYPE_CHECKING:
+    import docker.errors
+else:
+    docker = lazily("docker")
 
 
 class DockerVolumes(DockerClient):
