@@ -5,14 +5,8 @@ from __future__ import annotations
 import math
 import time
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
 
-from canonq.adapters.lazily import lazily
-
-if TYPE_CHECKING:
-    import requests
-else:
-    requests = lazily("requests")
+from canonq.adapters.lazily import requests
 
 
 def read_within(answer: requests.Response, *, ends: float, largest: int) -> bytes:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from types import ModuleType
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["docker", "redis", "requests"]
 
 
-def lazily(name: str) -> ModuleType:
-    """The module, imported by whoever first looks into it. ModuleNotFoundError at once when there is none."""
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+class _Later:
+    """Stands for a module, and imports it when it is looked into.
+
+    The module itself is imported as any other. One that stood there already, but empty (importlib's LazyLoader),
+    would have its submodules loaded twice by whoever imports one of these: two classes of each exception, and nobody catches the
+    other's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name), name)
+
+
+if TYPE_CHECKING:
+    import docker
+    import docker.errors
+    import docker.types
+    import redis
+    import redis.exceptions
+    import redis.lock
+    import requests
+else:
+    docker, redis, requests = map(_Later, __all__)

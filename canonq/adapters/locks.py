@@ -14,20 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from canonq.adapters.files import is_held, told, try_lock, write_durably
-from canonq.adapters.lazily import lazily
+from canonq.adapters.lazily import redis
 from canonq.core.errors import HostProblem, LockLost, redis_problem
 from canonq.core.names import recipe_name
 from canonq.ports import Lane
-
-if TYPE_CHECKING:
-    import redis
-    import redis.exceptions
-    import redis.lock
-else:
-    redis = lazily("redis")
 
 
 def redis_client(url: str) -> redis.Redis:

@@ -14,19 +14,14 @@ import re
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from canonq import __version__
 from canonq.adapters.http import read_within, retry_after
-from canonq.adapters.lazily import lazily
+from canonq.adapters.lazily import requests
 from canonq.core.images import HUB, ImageName
 from canonq.core.pulling import Asked
-
-if TYPE_CHECKING:
-    import requests
-else:
-    requests = lazily("requests")
 
 _HUB_ADDRESS = "registry-1.docker.io"
 _HUB_LOGIN = "https://index.docker.io/v1/"

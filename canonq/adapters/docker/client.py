@@ -6,20 +6,13 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from canonq.adapters.disks import roots
 from canonq.adapters.dockertarget import chosen
-from canonq.adapters.lazily import lazily
+from canonq.adapters.lazily import docker, requests
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.ports import Roots
-
-if TYPE_CHECKING:
-    import docker
-    import docker.errors
-    import requests
-else:
-    docker, requests = lazily("docker"), lazily("requests")
 
 NAMESPACE = "com.docker.stack.namespace"
 

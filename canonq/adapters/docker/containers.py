@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from canonq.adapters import netns
 from canonq.adapters.docker.client import NAMESPACE, in_container, translated
 from canonq.adapters.docker.stacks import SwarmStacks
 from canonq.adapters.docker.volumes import DockerVolumes
-from canonq.adapters.lazily import lazily
+from canonq.adapters.lazily import docker
 from canonq.adapters.programs import plain_environment, run
 from canonq.adapters.stopping import check_stop
 from canonq.core.convergence import Task
@@ -18,12 +17,6 @@ from canonq.core.enrolment import Health
 from canonq.core.errors import RecipeProblem, TimedOut
 from canonq.core.text import ending
 from canonq.ports import Answer, Ended
-
-if TYPE_CHECKING:
-    import docker.errors
-    import docker.types
-else:
-    docker = lazily("docker")
 
 _TCP_IN_A_ROW = 3
 

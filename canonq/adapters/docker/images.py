@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from canonq.adapters import registries
 from canonq.adapters.docker.client import DockerClient, translated
-from canonq.adapters.lazily import lazily
+from canonq.adapters.lazily import docker
 from canonq.adapters.programs import plain_environment, run
 from canonq.core.blame import deploy_problem, names_of_image
 from canonq.core.deployable import LABEL_OWNER
 from canonq.core.errors import HostProblem, TimedOut
 from canonq.core.images import digest_of, image_name, is_known_as
 from canonq.core.pulling import WORTH_ASKING, meaning
-
-if TYPE_CHECKING:
-    import docker.errors
-else:
-    docker = lazily("docker")
 
 _NOBODY = "nobody-at-all"
 _LONGEST_PULL = 1800.0  #: seconds for one image

@@ -9,21 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from canonq.adapters.docker.client import NAMESPACE, DockerClient, has_labels, pause_until, translated
-from canonq.adapters.lazily import lazily
+from canonq.adapters.lazily import docker, requests
 from canonq.adapters.programs import plain_environment, run
 from canonq.core.blame import deploy_problem, names_of_stack
 from canonq.core.convergence import Service, Task, failing_check, same_spec
 from canonq.core.deployable import LABEL_KIND, Deployable
 from canonq.core.errors import HostProblem, TimedOut
-
-if TYPE_CHECKING:
-    import docker.errors
-    import requests
-else:
-    docker, requests = lazily("docker"), lazily("requests")
 
 _STOP_GRACE = 10  #: seconds Docker gives a container when the recipe says nothing
 _KILLED = 128 + signal.SIGKILL  #: exit status of a process that was killed

@@ -6,17 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from canonq.adapters.docker.client import NAMESPACE, DockerClient, has_labels, translated
-from canonq.adapters.lazily import lazily
+from canonq.adapters.lazily import docker
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER
 from canonq.core.errors import HostProblem
-
-if TYPE_CHECKING:
-    import docker.errors
-else:
-    docker = lazily("docker")
 
 
 class DockerVolumes(DockerClient):
