@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from canonq.adapters.preloaded import keep_shared
+from canonq.adapters.redis_server import embedded_redis
 
 # A fresh machine has told git nobody's name.
 for role in ("AUTHOR", "COMMITTER"):
@@ -42,9 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: nobody need look for garbage in it again, nor forks make copies of it."""
-    gc.collect()
-    gc.freeze()
+    """What was imported and collected stays to the end, also for the forks of tests."""
+    keep_shared()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,3 +57,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--kills", default="25", help="how many real processes are killed (default: 25)")
     group.addoption("--seed", default="1", help="what decides which, and when (default: 1)")
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    """A Redis for the tests of a module."""
+    with embedded_redis() as url:
+        yield url

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import multiprocessing
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 from socket import gethostname
 
 from canonq.adapters.files import told
-from canonq.adapters.preloaded import die_with
+from canonq.adapters.preloaded import die_with, keep_shared
 from canonq.adapters.redis_server import embedded_redis
 from canonq.core.errors import Busy, HostProblem
 from canonq.settings import Settings, load_settings
@@ -48,9 +47,7 @@ class Tree:
             self._logs.mkdir(parents=True, exist_ok=True)
         for module in _OF_A_WORKER:
             importlib.import_module(module)
-        # A fork that looked for garbage in what is shared would make a copy of nearly all of it.
-        gc.collect()
-        gc.freeze()
+        keep_shared()
 
     def start(self, name: str, *arguments: str) -> None:
         """Start what `python -m ...` does, its output appended to `logs/<name>.log`."""

@@ -22,7 +22,7 @@ NEW = ".new-"
 _WRITTEN_TO = ("sweeps", "calls", "images", "repos", "warm", "locks")
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  #: as mkstemp names them, below
 _STILL_WRITTEN = 6 * 3600.0  #: seconds
-_NO_ROOM = "free some disk; where `df` shows room, `df -i` shows that no more files can be made."
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOOKS, _BETWEEN_LOOKS = 10, 0.05  #: seconds
 
 
@@ -108,9 +108,9 @@ def of_host(error: BaseException) -> HostProblem | None:
     if not isinstance(error, OSError):
         return None
     where = error.filename or "a file"
+    if error.errno in _FULL:
+        return _no_room(where, error)
     match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return HostProblem(f"{where} cannot be written: {error.strerror}.", mend=_NO_ROOM, code="disk-full")
         case errno.EACCES | errno.EPERM:
             return HostProblem(
                 f"{where} may not be used by this user (uid {os.geteuid()}): {error.strerror}.",
@@ -121,6 +121,11 @@ def of_host(error: BaseException) -> HostProblem | None:
             mend = "look at the disk: is it read-only or failing?"
             return HostProblem(f"{where} cannot be used: {error.strerror}.", mend=mend, code="state-not-writable")
     return None
+
+
+def _no_room(where: Path | str, error: OSError) -> HostProblem:
+    mend = "free some disk; where `df` shows room, `df -i` shows that no more files can be made."
+    return HostProblem(f"{where} cannot be written: {error.strerror}.", mend=mend, code="disk-full")
 
 
 def sync_folder(path: Path) -> None:
@@ -190,12 +195,8 @@ def told(path: Path) -> Iterator[None]:
             code="state-not-writable",
         ) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise HostProblem(
-                f"{path} cannot be written: {error.strerror}.",
-                mend=_NO_ROOM,
-                code="disk-full",
-            ) from error
+        if error.errno in _FULL:
+            raise _no_room(path, error) from error
         raise HostProblem(
             f"{path} cannot be written: {error.strerror or error}.",
             mend="look at the disk: is it full, read-only or failing?",

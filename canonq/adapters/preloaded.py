@@ -187,9 +187,7 @@ def serve(calls: Mapping[str, Callable[..., int]]) -> int:
     control = socket.socket(fileno=int(sys.argv[1]))
     # What a call leaves behind is given to us, whatever it did to get away.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    # What is imported stays. A fork that looked for garbage in it would make a copy of nearly all of our memory.
-    gc.collect()
-    gc.freeze()
+    keep_shared()
     while True:
         try:
             asked, fds = _take(control)
@@ -214,6 +212,12 @@ def serve(calls: Mapping[str, Callable[..., int]]) -> int:
             _send(control, {"status": status})
         except _Gone:
             return 0
+
+
+def keep_shared() -> None:
+    """Before forks: what is there stays. A fork that looked for garbage in it would make a copy of nearly all of our memory."""
+    gc.collect()
+    gc.freeze()
 
 
 def _begin(calls: Mapping[str, Callable[..., int]], orders: _Orders, fds: list[int], parent: int) -> int:

@@ -78,7 +78,7 @@ def _lost_snapshot(record: Canonical) -> str | None:
         return None
     return (
         f"The snapshot of the canonical {record.version} of {record.recipe} is gone: {record.snapshot.path}. Mend: "
-        f"`canonq test {record.recipe} --tag '{record.version}'`, then `canonq promote {record.recipe} --again --reason ...`."
+        f"{how_to_remake(record)}."
     )
 
 
@@ -106,3 +106,8 @@ def _readable(world: World, recipe: str) -> Canonical | None:
 
 def _unpack_again(record: Canonical) -> str:
     return f"`canonq rollback {record.recipe} --to '{record.version}' --reason ...` unpacks its snapshot again."
+
+
+def how_to_remake(record: Canonical) -> str:
+    """What makes a canonical again at its own version, with its data and a new snapshot."""
+    return f"`canonq test {record.recipe} --tag '{record.version}'`, then `canonq promote {record.recipe} --again --reason ...`"

@@ -31,7 +31,7 @@ from canonq.core.names import warm_stack
 from canonq.core.records import SCHEMA, Canonical, Verdict
 from canonq.core.records import Snapshot as Kept
 from canonq.core.versions import is_newer
-from canonq.flows.data import copy_canonical
+from canonq.flows.data import copy_canonical, how_to_remake
 from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
 from canonq.flows.deployment import RESOLVED, bring_up, tear_down
 from canonq.flows.evidence import volume_bytes
@@ -227,8 +227,7 @@ def _see_that_there_is_a_way_back(tx: Transaction) -> None:
     raise HostProblem(
         f"The snapshot of the canonical {tx.old.version} is not whole ({why}): its volumes are the last copy of its data, and "
         "would be let go of.",
-        mend=f"`canonq test {tx.recipe} --tag '{tx.old.version}'`, then `canonq promote {tx.recipe} --again --reason ...` makes "
-        "its snapshot again; find out what became of the old one.",
+        mend=f"{how_to_remake(tx.old)} makes its snapshot again; find out what became of the old one.",
         code="snapshot-lost",
     )
 

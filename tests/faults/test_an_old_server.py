@@ -6,14 +6,12 @@ Its records are as it wrote them: five keys, no data, and a merge commit in plac
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from canonq.adapters.budget import Budget
-from canonq.adapters.redis_server import embedded_redis
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.outcomes import exit_status
 from canonq.core.records import Decision, Verdict
@@ -83,12 +81,6 @@ SERVER = (
     Had("drone", ("1.1.0+2.26.0", "wip/1.2.0"), "1.1.0+2.26.0", first=IDLE, newest="1.1.0+2.26.0"),
     Had("bore", ("0.1.0+0.5.2", "0.2.0+0.6.0"), first=SEED, newest="0.2.0+0.6.0", base="0.1.0+0.5.2"),
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with embedded_redis() as url:
-        yield url
 
 
 @pytest.fixture

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from canonq.adapters.redis_server import embedded_redis
 from canonq.core.again import Trouble, again
 from canonq.core.deployable import Deployable
 from canonq.core.errors import ExitStatus
-from canonq.core.ladder import TierResult
 from canonq.core.outcomes import ended_by, exit_status
 from canonq.core.records import Canonical, Verdict
-from canonq.flows import climb
 from canonq.flows.sync import sync
 from canonq.flows.test import test_tag as prove_tag
 from canonq.flows.world import World
 from tests.faults.test_whose_fault import FILES, TOML, Engine, died, world_of
 from tests.support import make_recipe
+
+pytestmark = pytest.mark.usefixtures("tiers_that_pass")
 
 TAGS = ("1.0.0+1", "1.1.0+1", "1.2.0+1", "1.3.0+1", "1.4.0+1", "1.5.0+1")
 NEWEST = TAGS[-1]
@@ -42,17 +41,6 @@ class Bases(Engine):
         self.left.append(",".join(self.owned({})["volumes"]))
         super().deploy(stack, folder, timeout)
         self.deployed.append(self.version(stack.stack))
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with embedded_redis() as url:
-        yield url
-
-
-@pytest.fixture(autouse=True)
-def tiers_that_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(climb, "run_generic", lambda *_: TierResult(status="pass"))
 
 
 def prepared(folder: Path, redis_url: str, engine: Engine, toml: str = "") -> World:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters.redis_server import embedded_redis
 from canonq.core.errors import CanonqError
 from canonq.flows import transaction
 from canonq.flows.room import tidy
@@ -22,12 +21,6 @@ from tests.faults.scenario import Faults, Mode, Scenario, breaking, killed_at, p
 
 #: A promotion passes more points than this; a scenario that passes fewer has become hollow.
 FEWEST_POINTS = 60
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with embedded_redis() as url:
-        yield url
 
 
 @pytest.fixture

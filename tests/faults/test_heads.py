@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from git.repo import Repo
 
-from canonq.adapters.redis_server import embedded_redis
 from canonq.core.bases import HEAD, named_version
 from canonq.core.gate import gate
-from canonq.core.ladder import TierResult
-from canonq.flows import climb
 from canonq.flows.promote import promote
 from canonq.flows.test import test_ref as prove_ref
 from canonq.flows.world import World
 from tests.faults.test_broken_bases import TAGS, Bases, prepared, with_canonical
 from tests.faults.test_whose_fault import COMPOSE
 
+pytestmark = pytest.mark.usefixtures("tiers_that_pass")
+
 LABEL = "coop-cloud.${STACK_NAME}.version"
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with embedded_redis() as url:
-        yield url
-
-
-@pytest.fixture(autouse=True)
-def tiers_that_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(climb, "run_generic", lambda *_: TierResult(status="pass"))
 
 
 def in_a_list(version: str) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.volumes import copy_tree
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import WrongUse
@@ -19,12 +18,6 @@ from canonq.flows.restore import remove, restore
 from canonq.flows.room import tidy
 from tests.fakes import LINEAGE, FakeEngine
 from tests.faults.scenario import RECIPE, Scenario, killed_at
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with embedded_redis() as url:
-        yield url
 
 
 @pytest.fixture

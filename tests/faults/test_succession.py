@@ -17,7 +17,6 @@ import pytest
 import workers.steps
 import workers.tasks
 from canonq.adapters.locks import redis_client
-from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.snapshots import problem_of
 from canonq.core.errors import CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Again
@@ -38,12 +37,6 @@ from tests.fakes import LINEAGE, FakeEngine
 from tests.faults.scenario import RECIPE, Scenario, killed_at
 
 A, B, C, D = "1.1.0+1", "1.2.0+2", "1.3.0+3", "1.4.0+4"
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with embedded_redis() as url:
-        yield url
 
 
 @pytest.fixture

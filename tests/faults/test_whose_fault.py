@@ -5,7 +5,7 @@ All of it on the Engine of files: what it takes Docker itself to break is in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import pytest
 
 from canonq.adapters.budget import Budget
 from canonq.adapters.logs import install
-from canonq.adapters.redis_server import embedded_redis
 from canonq.core.blame import deploy_problem
 from canonq.core.convergence import Service, Task
 from canonq.core.deployable import Deployable, version_label
@@ -536,12 +535,6 @@ CANONQ: list[Broken] = [
 ]
 ALL = [*RECIPE, *ENROLMENT, *HOST, *CANONQ]
 FILES_SAY = [one for one in (*RECIPE, *ENROLMENT) if not one.deploys and not one.engine and one.code != "install-steps-failed"]
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with embedded_redis() as url:
-        yield url
 
 
 def world_of(folder: Path, redis_url: str, engine: FakeEngine) -> World:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from canonq.adapters.redis_server import embedded_redis
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.records import Verdict
 from canonq.flows.decide import decide_recipe
@@ -35,12 +34,6 @@ class WithoutImages(FakeEngine):
         if self.down:
             raise self.down
         return super().ensure_images(references, timeout)
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with embedded_redis() as url:
-        yield url
 
 
 @pytest.fixture

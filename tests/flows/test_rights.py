@@ -17,7 +17,6 @@ from typing import Any, cast
 import pytest
 
 from canonq.adapters.budget import Budget
-from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.state import state_of
 from canonq.cli import main
 from canonq.core.decide import decide
@@ -39,12 +38,6 @@ from workers import steps
 
 NOBODY = 65534
 A, B = "1.1.0+1", "1.2.0+2"
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with embedded_redis() as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from canonq.adapters.budget import Budget
-from canonq.adapters.redis_server import embedded_redis
 from canonq.core.deployable import LABEL_INSTANCE, Deployable, Identity, version_label
 from canonq.core.errors import HostProblem
 from canonq.core.records import Verdict
@@ -139,12 +138,6 @@ class Site:
         """What Docker has of canonq's."""
         owned = self.engine.owned({LABEL_INSTANCE: self.world.instance})
         return {kind: names for kind, names in owned.items() if names}
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    with embedded_redis() as url:
-        yield url
 
 
 @pytest.fixture
