@@ -52,8 +52,18 @@ class Ended:
 
     @property
     def json(self) -> Any:
-        """Standard output as the one JSON value it must be."""
-        return json.loads(self.out)
+        """Standard output as the one JSON value it must be; an object tells what else was said where a key is not in it."""
+        found = json.loads(self.out)
+        return _Told(found, self) if isinstance(found, dict) else found
+
+
+class _Told(dict[str, Any]):
+    def __init__(self, found: dict[str, Any], ended: Ended) -> None:
+        super().__init__(found)
+        self.ended = ended
+
+    def __missing__(self, key: str) -> Any:
+        raise AssertionError(f"there is no {key} in what was printed: {self.ended}")
 
 
 @dataclass

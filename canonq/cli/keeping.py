@@ -10,6 +10,7 @@ from canonq.cli.options import caller, json_option
 from canonq.cli.output import print_json
 from canonq.cli.waiting import locks_for
 from canonq.core.errors import ExitStatus
+from canonq.core.versions import is_newer
 from canonq.flows import enrol as enrol_flow
 from canonq.flows import restore as restore_flow
 from canonq.flows import rollback as rollback_flow
@@ -31,7 +32,7 @@ def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitSta
         print_json(record.model_dump(mode="json", by_alias=True))
     else:
         click.echo(f"The canonical of {recipe} is {record.version} again, as promoted at {record.promoted_at}.")
-        held = [back.version for back in record.rolled_back if record.held(back.version, back.commit)]
+        held = [back.version for back in record.rolled_back if is_newer(back.version, record.version)]
         if held:
             click.echo(f"Held until a newer release, or `canonq sweep {recipe}`: {', '.join(held)}.")
     return ExitStatus.DONE

@@ -30,7 +30,6 @@ from canonq.core.gate import Again
 from canonq.core.names import warm_stack
 from canonq.core.records import SCHEMA, Canonical, Verdict
 from canonq.core.records import Snapshot as Kept
-from canonq.core.versions import is_newer
 from canonq.flows.data import copy_canonical, how_to_remake
 from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
 from canonq.flows.deployment import RESOLVED, bring_up, tear_down
@@ -332,8 +331,9 @@ def _record(tx: Transaction, running: Running, kept: Kept) -> Canonical:
             "snapshot": kept,
             "fence": tx.held.fence,
             "previous": tx.old.model_dump(mode="json", by_alias=True, exclude={"previous"}) if tx.old else None,
+            # Those of older releases too: once this one is rolled back itself, a late run of theirs must not pass the gate.
             "rolled_back": [back.model_dump(mode="json") for back in (tx.old.rolled_back if tx.old else [])
-                            if is_newer(back.version, running.identity.version)],
+                            if (back.version, back.commit) != (tx.verdict.version, tx.verdict.commit)],
             "remade": {"by": tx.again.by, "at": stamp, "reason": tx.again.reason} if tx.again else None,
         }
     )  # fmt: skip

@@ -125,7 +125,7 @@ def test_all_that_was_rolled_back_stays_held_until_a_newer_release_is_promoted(s
     assert {(back.by, back.reason) for back in record.rolled_back} == {("ada", "it lost mail")}
 
 
-def test_a_newer_promotion_frees_what_is_older_and_nothing_else(scenario: Scenario) -> None:
+def test_a_promotion_ends_no_hold_but_its_own(scenario: Scenario) -> None:
     scenario.keep = 3
     advance(scenario)
     scenario.go_back(A)
@@ -137,11 +137,14 @@ def test_a_newer_promotion_frees_what_is_older_and_nothing_else(scenario: Scenar
     record = scenario.canonical()
     assert record is not None
     assert [back.version for back in record.rolled_back] == [C], "B is older than what was rolled back"
+    late = [verdict for verdict in scenario.world().runs.verdicts(RECIPE) if verdict.version == C][-1]
     scenario.released = 3
     advance(scenario)
+    scenario.go_back(B)
     record = scenario.canonical()
     assert record is not None
-    assert record.rolled_back == []
+    assert [back.version for back in record.rolled_back] == [C, D]
+    assert promote(scenario.world(), late).reason == "held-rollback", "the newer release that went past it was left as well"
 
 
 def test_a_run_that_was_under_way_promotes_nothing_that_was_rolled_back_since(scenario: Scenario) -> None:

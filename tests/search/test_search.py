@@ -52,6 +52,10 @@ FOUND = {
     "one made anew and left pushes out nobody": [
         "night 0", "release 0", "night 0", "again 0", "rollback 1", "release 0", "night 0",
     ],
+    "one rolled back stays so when a newer one that went past it is rolled back as well": [
+        "prove 0", "promote 0", "release 0", "night 0 docker-away 20", "night 0", "rollback 0",
+        "release 0", "night 0", "upkeep 0", "rollback 0", "night 0",
+    ],
 }  # fmt: skip
 
 
