@@ -20,10 +20,10 @@ from pathlib import Path
 from git.repo import Repo
 from packaging.version import Version
 
+from canonq.adapters.data.archives import archive, copy_tree, sync_tree, unpack_archive
 from canonq.adapters.engine import SwarmEngine, pause_until
-from canonq.adapters.git import GitRepos
+from canonq.adapters.git.clones import GitRepos
 from canonq.adapters.redis_server import embedded_redis
-from canonq.adapters.volumes import archive, copy_tree, sync_tree, unpack_archive
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.records import Verdict

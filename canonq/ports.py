@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
-from canonq.core.convergence import Service, Task
 from canonq.core.deployable import Deployable
 from canonq.core.dockerinfo import ImageStore, Speaks
 from canonq.core.enrolment import Health, Tree
-from canonq.core.mirror import Change
-from canonq.core.pulls import Hosted, Landing, Pull, StatusState
+from canonq.core.stack.convergence import Service, Task
+from canonq.core.upstream.mirror import Change
+from canonq.core.upstream.pulls import Hosted, Landing, Pull, StatusState
 
 _KEPT_LINES = 25
 

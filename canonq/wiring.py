@@ -9,19 +9,19 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from canonq.adapters.budget import Budget, PulledImages
 from canonq.adapters.checkout import Checkout
-from canonq.adapters.disks import file_systems
+from canonq.adapters.docker.disks import file_systems
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.files import not_readable, told, write_durably
-from canonq.adapters.git import GitRepos
-from canonq.adapters.gitprogram import GitLimits, GitProgram
+from canonq.adapters.git.clones import GitRepos
+from canonq.adapters.git.mirror import Mirrors
+from canonq.adapters.git.program import GitLimits, GitProgram
 from canonq.adapters.host import Host
-from canonq.adapters.locks import RedisLocks, redis_client
-from canonq.adapters.mirror import Mirrors
-from canonq.adapters.registry import Registry
-from canonq.adapters.runs import Runs, Sweeps
-from canonq.adapters.state import NO_INSTANCE, instance_of
+from canonq.adapters.state.budget import Budget, PulledImages
+from canonq.adapters.state.folder import NO_INSTANCE, instance_of
+from canonq.adapters.state.locks import RedisLocks, redis_client
+from canonq.adapters.state.registry import Registry
+from canonq.adapters.state.runs import Runs, Sweeps
 from canonq.core.budget import FileSystem, Kind
 from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration
 from canonq.flows.world import World
@@ -117,7 +117,7 @@ def _git_limits(settings: Settings) -> GitLimits:
 def _forge(settings: Settings) -> Forge | None:
     if (forge := settings.forge) is None:
         return None
-    from canonq.adapters.forge import HttpForge  # with an HTTP client, which only who has a forge needs
+    from canonq.adapters.network.forge import HttpForge  # with an HTTP client, which only who has a forge needs
 
     return HttpForge(forge.url, forge.token_file, ca_file=forge.ca_file, total=forge.timeout, dry_run=forge.dry_run)
 
@@ -125,7 +125,7 @@ def _forge(settings: Settings) -> Forge | None:
 def _ingress(settings: Settings) -> Ingress | None:
     if settings.ingress is None:
         return None
-    from canonq.adapters.ingress import HttpIngress  # the same
+    from canonq.adapters.network.ingress import HttpIngress  # the same
 
     return HttpIngress(settings.ingress)
 

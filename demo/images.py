@@ -24,7 +24,7 @@ from typing import Final
 import docker
 from docker.errors import BuildError, DockerException, ImageNotFound
 
-from canonq.adapters import programs
+from canonq.adapters.processes import programs
 from canonq.core.errors import CanonqError, HostProblem, WrongUse
 
 _SOURCES: Final = Path(__file__).with_name("images")

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import celery.__main__
 import celery.bin.celery
 
-from canonq.adapters.preloaded import serve
-from canonq.adapters.programs import begun
+from canonq.adapters.processes.preloaded import serve
+from canonq.adapters.processes.programs import begun
 from canonq.cli import main
 
 _PROGRAMS: dict[str, Callable[[], None]] = {"canonq": main, "celery": celery.__main__.main}

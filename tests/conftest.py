@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from hypothesis import HealthCheck, settings
 
-from canonq.adapters.preloaded import keep_shared
+from canonq.adapters.processes.preloaded import keep_shared
 from canonq.adapters.redis_server import embedded_redis
 
 # A fresh machine has told git nobody's name.

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.engine import NAMESPACE
-from canonq.core.convergence import Service, Task
-from canonq.core.databases import POSTGRES, database_kind
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Deployable
 from canonq.core.dockerinfo import Speaks
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem
+from canonq.core.stack.convergence import Service, Task
+from canonq.core.stack.databases import POSTGRES, database_kind
 from canonq.ports import Answer, Ended, Roots, Versions
 
 LINEAGE = "lineage"  #: the file in which each deployment adds its version to the volume

@@ -15,7 +15,7 @@ from typing import Any
 
 from git.repo import Repo
 
-from canonq.adapters.preloaded import Preloaded
+from canonq.adapters.processes.preloaded import Preloaded
 
 COMMAND_LIMIT = 3600  #: seconds
 _COMMANDS = Preloaded("tests.commands")

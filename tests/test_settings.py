@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters.locks import redis_client
+from canonq.adapters.state.locks import redis_client
 from canonq.core.errors import WrongConfiguration
 from canonq.settings import load_settings
 from workers.factory import make_app

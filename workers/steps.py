@@ -12,13 +12,13 @@ from celery.exceptions import Ignore
 
 from canonq.adapters.files import of_host
 from canonq.adapters.logs import about
-from canonq.adapters.runs import Journal
+from canonq.adapters.state.runs import Journal
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, WrongUse
 from canonq.core.names import recipe_name, shown
 from canonq.core.outcomes import Outcome, Step, needs_looking_at
-from canonq.core.reconcile import read_value
 from canonq.core.records import Decision, Promotion, Synced, Verdict
+from canonq.core.sweeps.reconcile import read_value
 from canonq.flows.sweep import as_begun, finish, outcome_of, retry_deferred, settle_error
 from canonq.flows.world import World
 from canonq.wiring import live

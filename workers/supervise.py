@@ -9,7 +9,7 @@ import sys
 import threading
 
 from canonq.adapters.host import Host
-from canonq.adapters.programs import with_parent
+from canonq.adapters.processes.programs import with_parent
 from canonq.settings import load_settings
 
 log = logging.getLogger("canonq")

@@ -16,7 +16,7 @@ from pathlib import Path
 from socket import gethostname
 
 from canonq.adapters.files import told
-from canonq.adapters.preloaded import die_with, keep_shared
+from canonq.adapters.processes.preloaded import die_with, keep_shared
 from canonq.adapters.redis_server import embedded_redis
 from canonq.core.errors import Busy, HostProblem
 from canonq.settings import Settings, load_settings

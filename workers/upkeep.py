@@ -19,7 +19,7 @@ from canonq.adapters.logs import to_standard_error
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
 from canonq.core.names import recipe_name
-from canonq.core.reconcile import Chain, Mend, mend, read_value
+from canonq.core.sweeps.reconcile import Chain, Mend, mend, read_value
 from canonq.flows.room import tidy
 from canonq.flows.sweep import as_begun, give_up, outcome_of, settle_error, summary
 from canonq.flows.world import World

@@ -21,10 +21,10 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from canonq.adapters.locks import redis_client
 from canonq.adapters.logs import to_standard_error
+from canonq.adapters.state.locks import redis_client
 from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration, WrongUse
-from canonq.core.webhook import read, recipes_of
+from canonq.core.upstream.webhook import read, recipes_of
 from canonq.flows.world import World
 from canonq.settings import Settings, WebhookSettings, load_settings, secret_in
 from canonq.wiring import live

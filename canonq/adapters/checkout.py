@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from canonq.adapters.files import told
-from canonq.adapters.gitprogram import GitProgram
-from canonq.adapters.programs import plain_environment, read
-from canonq.core.addresses import masked
+from canonq.adapters.git.program import GitProgram
+from canonq.adapters.processes.programs import plain_environment, read
 from canonq.core.enrolment import Enrolment, circle, parse_enrolment
 from canonq.core.errors import CanonqError, EnrolmentInvalid, HollowSweep, HostProblem, WrongUse
 from canonq.core.names import RECIPE_NAME, recipe_name, shown
 from canonq.core.text import did_you_mean, ended
+from canonq.core.upstream.addresses import masked
 from canonq.ports import Ended
 
 ENROLMENT_FILE = "recipe.toml"

@@ -10,8 +10,8 @@ from canonq.adapters.docker.client import NAMESPACE, pause_until, translated
 from canonq.adapters.docker.containers import SwarmContainers
 from canonq.adapters.docker.images import DockerImages
 from canonq.adapters.docker.ownership import DockerOwnership
-from canonq.adapters.dockertarget import chosen
-from canonq.adapters.programs import plain_environment, read
+from canonq.adapters.docker.target import chosen
+from canonq.adapters.processes.programs import plain_environment, read
 from canonq.core.dockerinfo import Speaks, cannot_speak, refused_version
 from canonq.core.errors import HostProblem
 from canonq.ports import Versions

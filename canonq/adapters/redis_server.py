@@ -17,7 +17,7 @@ from urllib.parse import quote
 import redis
 
 from canonq.adapters.files import told, write_durably
-from canonq.adapters.programs import with_parent
+from canonq.adapters.processes.programs import with_parent
 from canonq.core.errors import HostProblem
 
 _START_LIMIT = 60.0  #: seconds

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from canonq.adapters.redis_server import embedded_redis
 from canonq.cli.interrupts import interrupts
 from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem, TimedOut
-from canonq.core.reconcile import awaits_promotion
+from canonq.core.sweeps.reconcile import awaits_promotion
 from canonq.flows.janitor import clean
 from canonq.flows.sweep import give_up, summary
 from canonq.flows.world import World

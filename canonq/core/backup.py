@@ -10,8 +10,8 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from canonq.core.mounts import binds
-from canonq.core.stack import Service, Stack
+from canonq.core.stack.mounts import binds
+from canonq.core.stack.resolved import Service, Stack
 from canonq.core.text import shown
 
 _PREFIX = "backupbot."

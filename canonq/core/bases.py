@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from canonq.core.errors import BaseNotHealthy, CanonqError, HostProblem, RecipeProblem, WrongConfiguration
+from canonq.core.recipe.yamlfile import load_yaml
 from canonq.core.records import BaseFrom, Canonical
 from canonq.core.text import ended, shown
 from canonq.core.versions import NotARelease, Release, newest_older, parse, version_key
-from canonq.core.yamlfile import load_yaml
 
 #: A head that does not say which version it is comes after every release.
 HEAD = f"{'9' * 9}.0.0+head"

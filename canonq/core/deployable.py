@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from canonq.core.compose import escape_dollars
 from canonq.core.errors import CanonqError, RecipeProblem
-from canonq.core.images import image_name
-from canonq.core.mounts import theirs
 from canonq.core.names import check_docker_name, check_stack_name, shown
-from canonq.core.stack import DEFAULT_NETWORK, Declared, Service, Stack
+from canonq.core.recipe.compose import escape_dollars
+from canonq.core.stack.images import image_name
+from canonq.core.stack.mounts import theirs
+from canonq.core.stack.resolved import DEFAULT_NETWORK, Declared, Service, Stack
 
 #: Labels by which canonq knows its own (docs/rules.md 5.4: ownership is a label, not a name pattern).
 LABEL_INSTANCE = "canonq.instance"

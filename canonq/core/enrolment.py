@@ -86,13 +86,13 @@ class Limits(_Strict):
 
 
 class Refs(_Strict):
-    """What the code of branches and pull requests may ask of this host (core/policy.py)."""
+    """What the code of branches and pull requests may ask of this host (core/stack/policy.py)."""
 
     allow: list[Text] = []
 
 
 class Mounts(_Strict):
-    """What of the host a release may have as it is (core/mounts.py); everything else is a plain volume of the stack's own."""
+    """What of the host a release may have as it is (core/stack/mounts.py); all else is a plain volume of the stack's own."""
 
     keep: list[Text] = []  #: paths
 

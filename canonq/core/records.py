@@ -195,8 +195,8 @@ class Canonical(BaseModel):
     snapshot: Snapshot | None = None
     fence: int = 0
     previous: dict[str, object] | None = None
-    #: What people went back from, newest last: held until it is promoted by name or gone back to. A newer release ends no hold; it
-    #: goes past it, and there it is again once that one is rolled back as well.
+    #: What people went back from, newest last: held until it is promoted by name or gone back to. A newer release ends no hold:
+    #: it goes past it, and there it is again once that one is rolled back as well.
     rolled_back: list[RolledBack] = []
     remade: Remade | None = None  #: set when somebody had it made anew
 

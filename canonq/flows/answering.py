@@ -7,12 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from canonq.adapters.asking import ask
-from canonq.adapters.stopping import check_stop
+from canonq.adapters.network.asking import ask
+from canonq.adapters.processes.stopping import check_stop
 from canonq.core.blame import unknown, worst
-from canonq.core.convergence import NO_SERVICES, NO_TASK, NOT_ALLOCATED, Convergence, deaths, judge
 from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, TimedOut
-from canonq.core.stack import Service
+from canonq.core.stack.convergence import NO_SERVICES, NO_TASK, NOT_ALLOCATED, Convergence, deaths, judge
+from canonq.core.stack.resolved import Service
 from canonq.core.text import shown
 from canonq.flows.stages import Deployment, Prepared
 from canonq.flows.world import World

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from canonq.adapters.artifact import keep, look_through, without_top
+from canonq.adapters.data.artifact import keep, look_through, without_top
 from canonq.core.backup import BackupPlan, Hook, Part
-from canonq.core.dumps import where_expected
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
-from canonq.core.stack import Stack
+from canonq.core.stack.dumps import where_expected
+from canonq.core.stack.resolved import Stack
 from canonq.core.text import ending, shown
 from canonq.flows.deadline import left
 from canonq.ports import Data

@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-from canonq.core.assembly import TEST_OVERLAY
 from canonq.core.backup import backup_plan
 from canonq.core.bases import Base, Broken, Moved, after_broken, nothing_to_begin_from
 from canonq.core.blame import CERTAIN
 from canonq.core.budget import Need
-from canonq.core.databases import without_marker
+from canonq.core.enrol.misnamed import misnamed
 from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, NoRoom, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped
-from canonq.core.lint import LintFacts, lint, not_bumped
-from canonq.core.misnamed import misnamed
+from canonq.core.recipe.assembly import TEST_OVERLAY
+from canonq.core.recipe.yamlfile import load_yaml
 from canonq.core.records import Canonical
+from canonq.core.stack.databases import without_marker
+from canonq.core.stack.lint import LintFacts, lint, not_bumped
 from canonq.core.versions import read_tags
-from canonq.core.yamlfile import load_yaml
 from canonq.flows import backup
 from canonq.flows.answering import ASKED_ELSEWHERE, ingress_problem, stack_gone
 from canonq.flows.data import copy_canonical

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from canonq.adapters.volumes import copy_tree
+from canonq.adapters.data.archives import copy_tree
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_VOLUME
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.records import Canonical

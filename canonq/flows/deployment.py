@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from canonq.adapters.programs import plain_environment, run
-from canonq.core.assembly import SAMPLE
+from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
-from canonq.core.envfile import parse_env, render_env, secret_rules
 from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
-from canonq.core.policy import SHARED_NETWORK
+from canonq.core.recipe.assembly import SAMPLE
+from canonq.core.recipe.envfile import parse_env, render_env, secret_rules
+from canonq.core.stack.policy import SHARED_NETWORK
 from canonq.core.text import ending
 from canonq.flows.answering import await_answer
 from canonq.flows.deadline import left

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from canonq.core.addresses import host_of
-from canonq.core.discovery import Seen, idle, remembered
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, SyncFailed
 from canonq.core.outcomes import Outcome
+from canonq.core.upstream.addresses import host_of
+from canonq.core.upstream.discovery import Seen, idle, remembered
 from canonq.flows.pulls import forge_repo
 from canonq.flows.remotes import addresses
 from canonq.flows.sync import told_moves

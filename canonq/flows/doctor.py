@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from canonq.adapters.checkout import NO_CHECKOUT, at_revision
-from canonq.adapters.locks import redis_client
-from canonq.adapters.programs import plain_environment, read, run
+from canonq.adapters.processes.programs import plain_environment, read, run
 from canonq.adapters.redis_server import redis_server_program
-from canonq.adapters.state import state_of
+from canonq.adapters.state.folder import state_of
+from canonq.adapters.state.locks import redis_client
 from canonq.core.check import Check
 from canonq.core.errors import CanonqError
 from canonq.core.records import STAMP_FORMAT

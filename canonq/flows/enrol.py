@@ -7,17 +7,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.catalogue import read_catalogue
 from canonq.adapters.checkout import ENROLMENT_FILE
 from canonq.adapters.files import NEW, told, write_durably
-from canonq.core.addresses import address
-from canonq.core.assembly import SAMPLE, app_env, assemble
-from canonq.core.catalogue import Entry, find
+from canonq.adapters.network.catalogue import read_catalogue
+from canonq.core.enrol.inspect import Inspected, enrolment_text, inspect
 from canonq.core.enrolment import parse_enrolment
-from canonq.core.envfile import secret_rules
 from canonq.core.errors import RecipeProblem, WrongUse
-from canonq.core.inspect import Inspected, enrolment_text, inspect
 from canonq.core.names import recipe_name
+from canonq.core.recipe.assembly import SAMPLE, app_env, assemble
+from canonq.core.recipe.envfile import secret_rules
+from canonq.core.upstream.addresses import address
+from canonq.core.upstream.catalogue import Entry, find
 from canonq.core.versions import Release, read_tags
 from canonq.flows.world import World
 from canonq.ports import Repos

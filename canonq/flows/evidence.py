@@ -7,11 +7,11 @@ import json
 import shutil
 from pathlib import Path
 
-from canonq.adapters.disks import bytes_below
+from canonq.adapters.docker.disks import bytes_below
 from canonq.core.deployable import Identity
-from canonq.core.envfile import parse_env
 from canonq.core.errors import CanonqError
 from canonq.core.masks import Masks
+from canonq.core.recipe.envfile import parse_env
 from canonq.flows.deployment import IMAGES, RESOLVED
 from canonq.flows.secrecy import ENV, is_secret_name, mask
 from canonq.flows.stages import owned_by

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from canonq.core.assembly import SAMPLE, TEST_OVERLAY, ReadFile, app_env, assemble
-from canonq.core.compose import unset_near
 from canonq.core.deployable import Deployable, deployable
 from canonq.core.enrolment import SecretSource
-from canonq.core.envfile import LARGEST_SECRET, SecretRule, generate_secret, secret_rules
 from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, WrongConfiguration
-from canonq.core.mounts import with_own
-from canonq.core.policy import refusals
-from canonq.core.stack import Stack
+from canonq.core.recipe.assembly import SAMPLE, TEST_OVERLAY, ReadFile, app_env, assemble
+from canonq.core.recipe.compose import unset_near
+from canonq.core.recipe.envfile import LARGEST_SECRET, SecretRule, generate_secret, secret_rules
+from canonq.core.stack.mounts import with_own
+from canonq.core.stack.policy import refusals
+from canonq.core.stack.resolved import Stack
 from canonq.core.text import did_you_mean, ended, shown
 from canonq.flows.stages import Deployment, Filled
 from canonq.flows.world import World

@@ -6,8 +6,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
-from canonq.adapters.budget import Budget, Reservation
-from canonq.adapters.stopping import Stop, stoppable
+from canonq.adapters.processes.stopping import Stop, stoppable
+from canonq.adapters.state.budget import Budget, Reservation
 from canonq.core.budget import Disk, gib, who_ends
 from canonq.core.errors import CanonqError, NoRoom
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from canonq.adapters.files import NEW
-from canonq.adapters.work_folders import at_work, is_alive, promotion_in
+from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.deployable import LABEL_KIND, LABEL_OWNER
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
 from canonq.core.names import recipe_in

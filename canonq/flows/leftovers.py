@@ -6,7 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from canonq.adapters.work_folders import at_work, is_alive, promotion_in
+from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.records import Canonical

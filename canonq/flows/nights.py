@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from canonq.core.nights import Night, Nights, nights
 from canonq.core.records import STAMP_FORMAT
+from canonq.core.sweeps.nights import Night, Nights, nights
 from canonq.flows.world import World
 
 #: Gives the nights that were due after one (as 20260617T030000Z) until a time, oldest first.

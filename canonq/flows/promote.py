@@ -7,7 +7,7 @@ import logging
 import time
 from typing import Any
 
-from canonq.adapters.work_folders import alive
+from canonq.adapters.state.work_folders import alive
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Again, Refusal, gate

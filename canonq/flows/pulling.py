@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 
-from canonq.adapters.stopping import check_stop
+from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import CanonqError, HostProblem
-from canonq.core.images import image_name
-from canonq.core.outages import not_asked
+from canonq.core.stack.images import image_name
+from canonq.core.sweeps.outages import not_asked
 from canonq.flows.deadline import left
 from canonq.flows.stages import Account, Brought, Deployment
 from canonq.flows.world import World

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
-from canonq.core.addresses import masked
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, ForgeProblem
 from canonq.core.names import shown
-from canonq.core.pulls import Pull, StatusState, comment, landed, mark
+from canonq.core.upstream.addresses import masked
+from canonq.core.upstream.pulls import Pull, StatusState, comment, landed, mark
 from canonq.flows.world import World
 from canonq.ports import Forge, Listing
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from canonq.core.addresses import address, identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import WrongConfiguration
 from canonq.core.text import shown
+from canonq.core.upstream.addresses import address, identity
 from canonq.flows.world import World
 
 

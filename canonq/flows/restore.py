@@ -7,8 +7,8 @@ import shutil
 import time
 from dataclasses import replace
 
-from canonq.adapters import snapshots
-from canonq.adapters.work_folders import alive
+from canonq.adapters.data import snapshots
+from canonq.adapters.state.work_folders import alive
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_RECIPE, LABEL_STACK, LABEL_VOLUME, Identity
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import WrongUse

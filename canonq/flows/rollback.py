@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from canonq.adapters import snapshots
-from canonq.adapters.registry import NEWER_SCHEMA
-from canonq.adapters.volumes import sync_tree
-from canonq.adapters.work_folders import alive
+from canonq.adapters.data import snapshots
+from canonq.adapters.data.archives import sync_tree
+from canonq.adapters.state.registry import NEWER_SCHEMA
+from canonq.adapters.state.work_folders import alive
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_VOLUME
 from canonq.core.errors import Busy, CanonqError, RecordUnreadable, WrongUse
 from canonq.core.names import kept_volume, recipe_name, shown, volume_key, warm_stack

@@ -6,8 +6,8 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 
-from canonq.adapters.budget import Reservation
 from canonq.adapters.files import half_written
+from canonq.adapters.state.budget import Reservation
 from canonq.core.budget import Need, PulledImage, gib, images_to_drop
 from canonq.core.errors import CanonqError, NoRoom, RecordUnreadable
 from canonq.flows.janitor import clean

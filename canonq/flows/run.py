@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from canonq.adapters.budget import Reservation
-from canonq.adapters.stopping import check_stop
+from canonq.adapters.processes.stopping import check_stop
+from canonq.adapters.state.budget import Reservation
 from canonq.core.bases import Base
 from canonq.core.budget import Need
 from canonq.core.enrolment import Enrolment

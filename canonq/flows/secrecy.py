@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from canonq.core.enrolment import Enrolment
-from canonq.core.envfile import parse_env
 from canonq.core.errors import CanonqError
 from canonq.core.masks import Masks
+from canonq.core.recipe.envfile import parse_env
 from canonq.core.records import Verdict
 
 SECRETS, ENV = "secrets.json", "app.env"  #: in a deployment's scratch folder, gone with it

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Deployable, Identity
 from canonq.core.enrolment import Enrolment
-from canonq.core.stack import Stack
+from canonq.core.stack.resolved import Stack
 from canonq.flows.secrecy import SECRETS, Secrecy
 from canonq.ports import Answer
 

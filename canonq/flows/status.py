@@ -8,8 +8,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from canonq.adapters import snapshots
-from canonq.adapters.work_folders import at_work, is_alive, promotion_in
+from canonq.adapters.data import snapshots
+from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.errors import CanonqError, ExitStatus, HostProblem, NotReadable
 from canonq.core.gate import awaiting_promotion
 from canonq.core.names import recipe_in

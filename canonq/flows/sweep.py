@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.checkout import Enrolled, at_revision
-from canonq.core.again import Next, Trouble, Waiting, again, lack_of, when_due, when_there
 from canonq.core.budget import Need
 from canonq.core.decide import to_mend
 from canonq.core.enrolment import Enrolment
@@ -35,8 +34,9 @@ from canonq.core.outcomes import (
     is_proven,
     shared_troubles,
 )
-from canonq.core.reconcile import STEPS, awaits_promotion
 from canonq.core.records import STAMP_FORMAT, STEP_VALUES, Promotion
+from canonq.core.sweeps.again import Next, Trouble, Waiting, again, lack_of, when_due, when_there
+from canonq.core.sweeps.reconcile import STEPS, awaits_promotion
 from canonq.flows.data import lost_data
 from canonq.flows.discovery import Discovered, discover
 from canonq.flows.world import World
@@ -204,7 +204,7 @@ def _speaks_with_docker(world: World) -> None:
 def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> dict[str, list[str]]:
     """Begin the chains of an opened sweep, the longest first: {"started": names, "idle": names, "failed": names}.
 
-    Where nothing is new, and where upstream cannot be listed, the outcome is known without a chain (core/discovery.py).
+    Where nothing is new, and where upstream cannot be listed, the outcome is known without a chain (core/upstream/discovery.py).
     Recipes that a person has named always get theirs.
     """
     found = Discovered(chains=list(opened.chains))

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from canonq.core.addresses import address, identity, moved
-from canonq.core.discovery import Remembered
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, ForgeProblem, RecordUnreadable, WrongConfiguration, WrongUse, tag_moved
 from canonq.core.names import shown
 from canonq.core.records import Synced
+from canonq.core.upstream.addresses import address, identity, moved
+from canonq.core.upstream.discovery import Remembered
 from canonq.core.versions import read_tags
 from canonq.flows.pulls import close_landed, forge_repo
 from canonq.flows.remotes import addresses

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from canonq.adapters.budget import Reservation
 from canonq.adapters.logs import about
-from canonq.adapters.work_folders import alive
+from canonq.adapters.state.budget import Reservation
+from canonq.adapters.state.work_folders import alive
 from canonq.core.bases import Base, as_tagged, named_version, upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
@@ -22,8 +22,8 @@ from canonq.core.history import expected_disk
 from canonq.core.judging import Course, Judged, is_tried_again, judge_run, stands, whole_problem
 from canonq.core.ladder import TierResult, gaps, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
-from canonq.core.pulls import status_of
 from canonq.core.records import Canonical, Decision, Verdict
+from canonq.core.upstream.pulls import status_of
 from canonq.core.versions import Release, read_tags
 from canonq.flows.climb import climb, run_lint
 from canonq.flows.deployment import tear_down

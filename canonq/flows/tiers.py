@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from canonq.adapters.preloaded import Preloaded
-from canonq.adapters.programs import plain_environment
+from canonq.adapters.processes.preloaded import Preloaded
+from canonq.adapters.processes.programs import plain_environment
+from canonq.core.enrol.owntests import prove_nothing
 from canonq.core.errors import CanonqError, EnrolmentProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
-from canonq.core.owntests import prove_nothing
 from canonq.core.text import beginning
 from canonq.flows.deadline import left
 from canonq.tiers.facts import PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts

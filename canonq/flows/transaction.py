@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from canonq.adapters import snapshots
-from canonq.adapters.budget import Reservation
-from canonq.adapters.disks import bytes_below
+from canonq.adapters.data import snapshots
+from canonq.adapters.data.archives import has_files, sync_tree
+from canonq.adapters.docker.disks import bytes_below
 from canonq.adapters.files import write_durably, write_json
-from canonq.adapters.stopping import check_stop
-from canonq.adapters.volumes import has_files, sync_tree
-from canonq.adapters.work_folders import JOURNAL
+from canonq.adapters.processes.stopping import check_stop
+from canonq.adapters.state.budget import Reservation
+from canonq.adapters.state.work_folders import JOURNAL
 from canonq.core.budget import Need
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.enrolment import Enrolment

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from canonq.adapters.budget import Budget, PulledImages
 from canonq.adapters.checkout import Checkout
 from canonq.adapters.host import Host
-from canonq.adapters.registry import Registry
-from canonq.adapters.runs import Runs, Sweeps
-from canonq.core.again import first_pause
+from canonq.adapters.state.budget import Budget, PulledImages
+from canonq.adapters.state.registry import Registry
+from canonq.adapters.state.runs import Runs, Sweeps
 from canonq.core.records import STAMP_FORMAT
+from canonq.core.sweeps.again import first_pause
 from canonq.ports import Containers, Data, Engine, Forge, Images, Ingress, Locks, Mirrors, Ownership, Repos, Stacks, Volumes
 from canonq.settings import Settings
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from canonq.adapters import netns
-from canonq.adapters.asking import ask
-from canonq.adapters.forward import Forwarder
-from canonq.adapters.ingress import MOST_BODY, HttpIngress
-from canonq.core.convergence import Convergence, Service, Task, judge
+from canonq.adapters.network import netns
+from canonq.adapters.network.asking import ask
+from canonq.adapters.network.forward import Forwarder
+from canonq.adapters.network.ingress import MOST_BODY, HttpIngress
 from canonq.core.deployable import LABEL_COMMIT, version_label
+from canonq.core.stack.convergence import Convergence, Service, Task, judge
 from canonq.ports import Answer, Ended, Engine
 from canonq.tiers.facts import TierFacts
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from canonq.adapters.engine import SwarmEngine
-from canonq.adapters.programs import begun
+from canonq.adapters.processes.programs import begun
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import read_facts
 

@@ -10,10 +10,10 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from canonq.adapters import markerfile
-from canonq.adapters.stopping import check_stop
-from canonq.core.databases import NOT_YET, Reading, Seen, State, asked_for, postgres_services, reading, seen
+from canonq.adapters.data import markerfile
+from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import RecipeProblem, TimedOut
+from canonq.core.stack.databases import NOT_YET, Reading, Seen, State, asked_for, postgres_services, reading, seen
 from canonq.core.text import shown
 from canonq.ports import Data
 from canonq.tiers.facts import Marker

@@ -11,7 +11,7 @@ from typing import TextIO
 import pytest
 
 from canonq.adapters.engine import SwarmEngine
-from canonq.adapters.programs import begun
+from canonq.adapters.processes.programs import begun
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import PROGRESS, STACK, read_facts
 

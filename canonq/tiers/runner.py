@@ -1,4 +1,4 @@
-"""The process in which the code of an enrolment and canonq's own proofs run; see `canonq.adapters.preloaded`.
+"""The process in which the code of an enrolment and canonq's own proofs run; see `canonq.adapters.processes.preloaded`.
 
 It has imported pytest and all that tests and hooks need before there is anything to do.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from canonq.adapters.preloaded import serve
+from canonq.adapters.processes.preloaded import serve
 from canonq.tiers import hooks, plugin
 from canonq.tiers.facts import HOOK, TIER, VARIABLE
 

@@ -1,4 +1,4 @@
-"""The lint tier: the rules of core/lint.py, a test for each (docs/rules.md 3). It never changes a verdict."""
+"""The lint tier: the rules of core/stack/lint.py, a test for each (docs/rules.md 3). It never changes a verdict."""
 
 from __future__ import annotations
 

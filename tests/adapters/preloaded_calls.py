@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from canonq.adapters.preloaded import serve
-from canonq.adapters.programs import begun
+from canonq.adapters.processes.preloaded import serve
+from canonq.adapters.processes.programs import begun
 
 
 def says(words: str, status: int) -> int:

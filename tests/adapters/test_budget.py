@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters.budget import Budget, PulledImages
+from canonq.adapters.state.budget import Budget, PulledImages
 from canonq.core.budget import FileSystem, Need, PulledImage
 from canonq.core.errors import NoRoom
 
@@ -115,7 +115,7 @@ def test_a_disk_too_full_to_note_what_was_taken_does_not_end_the_work(tmp_path: 
 
 def test_a_reservation_ends_with_its_process_even_when_that_is_killed(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from canonq.adapters.budget import Budget\n"
+        "import sys, time; from pathlib import Path; from canonq.adapters.state.budget import Budget\n"
         "with Budget(Path(sys.argv[1]), lambda: 100, 10).reserve('dead', 60): print('kept', flush=True); time.sleep(3600)"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)

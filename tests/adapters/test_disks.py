@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters import disks
+from canonq.adapters.docker import disks
 from tests.core.test_dockerinfo import CONTAINERD, GRAPH_DRIVER
 
 LISTEN = """

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters import dockertarget
-from canonq.adapters.dockertarget import target
-from canonq.adapters.programs import plain_environment
+from canonq.adapters.docker import target as dockertarget
+from canonq.adapters.docker.target import target
+from canonq.adapters.processes.programs import plain_environment
 from canonq.core.errors import HostProblem
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters.forge import HttpForge
+from canonq.adapters.network.forge import HttpForge
 from canonq.core.errors import ForgeProblem, WrongConfiguration
 from tests.forge import TOKEN, Fault, Forge, cut_off, done_but, hang_up, never, serving, status, truncated
 

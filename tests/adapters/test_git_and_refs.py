@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from git.repo import Repo
 
-from canonq.adapters import gittree
-from canonq.adapters.git import GitRepos
-from canonq.adapters.gitprogram import GitLimits, GitProgram, failed
+from canonq.adapters.git import tree as gittree
+from canonq.adapters.git.clones import GitRepos
+from canonq.adapters.git.program import GitLimits, GitProgram, failed
 from canonq.core.enrolment import Tree
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, TagMoved, WrongUse
 from canonq.core.versions import read_tags
@@ -291,7 +291,7 @@ def test_a_fetch_that_would_bring_too_much_is_stopped_and_the_next_one_is_not_ha
 
 
 def test_a_listing_without_end_is_stopped(repos: GitRepos, upstream: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("canonq.adapters.programs._MOST_DATA", 100)
+    monkeypatch.setattr("canonq.adapters.processes.programs._MOST_DATA", 100)
     assert cause_of(repos, str(upstream.working_dir)) == "upstream-too-large"
 
 
@@ -526,7 +526,7 @@ def test_a_tree_too_deep_or_too_large_is_refused_before_it_is_written(
     tags = repos.tags("site")
     with pytest.raises(RecipeProblem, match="79 folders deep"):
         repos.checkout("site", tags["1.1.0+1.1"], tmp_path / "tree")
-    monkeypatch.setattr("canonq.adapters.gittree._MOST_BYTES", 999)
+    monkeypatch.setattr("canonq.adapters.git.tree._MOST_BYTES", 999)
     with pytest.raises(RecipeProblem, match="MiB of files"):
         repos.checkout("site", tags["1.3.0+1.3"], tmp_path / "tree")
     assert not (tmp_path / "tree").exists()

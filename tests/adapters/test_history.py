@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from git.repo import Repo
 
-from canonq.adapters.gitprogram import GitProgram
-from canonq.adapters.history import History
-from canonq.core.pulls import Landed, Pull, landed
+from canonq.adapters.git.history import History
+from canonq.adapters.git.program import GitProgram
+from canonq.core.upstream.pulls import Landed, Pull, landed
 from tests.support import make_recipe, release
 
 

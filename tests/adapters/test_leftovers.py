@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from canonq.adapters.files import half_written, write_json
-from canonq.adapters.runs import RUN_FILE, Runs
+from canonq.adapters.state.runs import RUN_FILE, Runs
 
 DAY = 86400.0
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from canonq.adapters.locks import HeldRecipe, RedisLocks, read_fence, redis_client
 from canonq.adapters.redis_server import embedded_redis
+from canonq.adapters.state.locks import HeldRecipe, RedisLocks, read_fence, redis_client
 from canonq.core.errors import HostProblem, LockLost, WrongUse
 from tests.support import ROOT
 
@@ -24,7 +24,7 @@ KEY = "canonq:registry:site"
 HOLDER = """
 import sys, time
 from pathlib import Path
-from canonq.adapters.locks import RedisLocks, redis_client
+from canonq.adapters.state.locks import RedisLocks, redis_client
 
 url, warm, instance, lease = sys.argv[1:]
 with RedisLocks(lambda: redis_client(url), Path(warm), instance=instance, lease=float(lease)).hold("site", "the dead") as held:

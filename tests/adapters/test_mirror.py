@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from git.repo import Repo
 
-from canonq.adapters.git import GitRepos
-from canonq.adapters.gitprogram import GitLimits, GitProgram
-from canonq.adapters.mirror import Mirrors
+from canonq.adapters.git.clones import GitRepos
+from canonq.adapters.git.mirror import Mirrors
+from canonq.adapters.git.program import GitLimits, GitProgram
 from canonq.core.errors import SyncFailed
 from canonq.ports import Listing, Mirrored
 from tests.forge import TOKEN, Forge, serving, status

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from canonq.adapters.preloaded import Preloaded
-from canonq.adapters.programs import Program, plain_environment
-from canonq.adapters.stopping import stoppable
+from canonq.adapters.processes.preloaded import Preloaded
+from canonq.adapters.processes.programs import Program, plain_environment
+from canonq.adapters.processes.stopping import stoppable
 from canonq.core.errors import CanonqError, TimedOut
 from canonq.ports import Ended
 from tests.adapters.test_programs import dies
@@ -104,7 +104,7 @@ def test_whoever_asks_may_be_stopped_while_it_starts(ready: Preloaded, tmp_path:
 
 def test_without_whoever_asked_nothing_lives_on(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from canonq.adapters.preloaded import Preloaded\n"
+        "import sys, time; from pathlib import Path; from canonq.adapters.processes.preloaded import Preloaded\n"
         f"Preloaded({CALLS!r}).start('hangs', {{'pid': sys.argv[1]}}, env={{}}, cwd=Path('/'),"
         " until=time.monotonic() + 600).finish(timeout=600)"
     )

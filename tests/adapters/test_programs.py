@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters.programs import Program, plain_environment, read, run
+from canonq.adapters.processes.programs import Program, plain_environment, read, run
 from canonq.core.errors import HostProblem, TimedOut
 from canonq.ports import Ended
 
@@ -81,7 +81,7 @@ def test_no_program_goes_on_beyond_the_end_of_what_it_is_part_of() -> None:
 
 def test_the_time_of_a_program_that_tells_when_it_begins_counts_from_then() -> None:
     """What is canonq's own start, on a busy machine the longest part of it, is not the recipe's."""
-    slow_start = "import time; from canonq.adapters.programs import begun; time.sleep(6); begun(); "
+    slow_start = "import time; from canonq.adapters.processes.programs import begun; time.sleep(6); begun(); "
     assert run([sys.executable, "-c", f"{slow_start} print('done')"], timeout=5, tells_begin=True).output == "done\n"
     with pytest.raises(TimedOut, match="did not end within 1 s"):
         run([sys.executable, "-c", f"{slow_start} time.sleep(3600)"], timeout=1, tells_begin=True)
@@ -130,7 +130,7 @@ def test_of_a_long_output_the_end_is_kept_and_the_cut_is_told() -> None:
 
 def test_a_program_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     code = (
-        "import sys; from canonq.adapters.programs import run\n"
+        "import sys; from canonq.adapters.processes.programs import run\n"
         f"run(['sh', '-c', 'echo $$ > {tmp_path}/pid; sleep 3600'], timeout=600)"
     )
     parent = Program([sys.executable, "-c", code])

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters import registries
-from canonq.adapters.registries import ask, has_login, is_insecure
-from canonq.core.images import HUB, image_name
+from canonq.adapters.network import registries
+from canonq.adapters.network.registries import ask, has_login, is_insecure
 from canonq.core.pulling import Asked
+from canonq.core.stack.images import HUB, image_name
 from tests.troubled import RETRY_AFTER, Troubled, troubled
 
 LOOPBACK = ["127.0.0.0/8", "::1/128"]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canonq.adapters.locks import HeldRecipe
-from canonq.adapters.registry import Registry
+from canonq.adapters.state.locks import HeldRecipe
+from canonq.adapters.state.registry import Registry
 from canonq.core.errors import HostProblem, LockLost, RecordUnreadable, WrongUse
 from canonq.core.records import Canonical
 

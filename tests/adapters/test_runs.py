@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from canonq.adapters.runs import Journal, Runs, Sweeps
+from canonq.adapters.state.runs import Journal, Runs, Sweeps
 from canonq.core.errors import HostProblem, WrongUse
 from canonq.core.outcomes import Outcome, Tried
 from canonq.core.records import Verdict

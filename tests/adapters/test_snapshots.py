@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters import snapshots
-from canonq.adapters.volumes import archive, copy_tree
+from canonq.adapters.data import snapshots
+from canonq.adapters.data.archives import archive, copy_tree
 from canonq.core.errors import CanonqError
 from canonq.core.records import Snapshot
 from tests.adapters.test_volumes import flip_a_byte, furnish, looks, made, tree

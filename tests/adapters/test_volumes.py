@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from canonq.adapters import snapshots
-from canonq.adapters.volumes import archive, archive_problem, copy_tree, unpack_archive
+from canonq.adapters.data import snapshots
+from canonq.adapters.data.archives import archive, archive_problem, copy_tree, unpack_archive
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.records import Snapshot
 from tests.support import ROOT
@@ -114,7 +114,7 @@ def snapshot_of_one_file(tmp_path: Path) -> Snapshot:
 
 def in_a_process(code: str, *arguments: Path, timeout: float = 300) -> str:
     """What a Python program prints; TimeoutExpired when it hangs."""
-    head = "import sys; from pathlib import Path; from canonq.adapters.volumes import archive, unpack_archive\n"
+    head = "import sys; from pathlib import Path; from canonq.adapters.data.archives import archive, unpack_archive\n"
     head += "from canonq.core.errors import CanonqError\n"
     command = [sys.executable, "-c", head + code, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False).stdout.strip()
@@ -382,7 +382,7 @@ def test_memory_is_bounded_whatever_the_size(way: str, tmp_path: Path) -> None:
         for number in range(1024):
             file.write(bytes([number % 251]) * (1 << 20))
     code = (
-        "import sys; from pathlib import Path; from canonq.adapters.volumes import archive, unpack_archive\n"
+        "import sys; from pathlib import Path; from canonq.adapters.data.archives import archive, unpack_archive\n"
         "kept = archive({'data': Path(sys.argv[1])}, Path(sys.argv[2]))\n"
         f"if {way == 'restore'}: unpack_archive(kept, {{'data': Path(sys.argv[3])}})\n"
         "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"  # rusage begins with the parent's

@@ -16,8 +16,8 @@ import redis
 from celery import Celery
 from pydantic import SecretStr
 
-from canonq.adapters.locks import redis_client
 from canonq.adapters.redis_server import embedded_redis
+from canonq.adapters.state.locks import redis_client
 from canonq.cli.waiting import await_result, told_by_task
 from canonq.core.errors import Busy, CanonqError, EnrolmentInvalid, HollowSweep, HostProblem, RecipeProblem, TagMoved
 from canonq.settings import Settings

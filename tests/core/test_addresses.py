@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canonq.core.addresses import address, forge_repo, host_of, identity, masked
 from canonq.core.errors import WrongConfiguration
+from canonq.core.upstream.addresses import address, forge_repo, host_of, identity, masked
 
 
 @pytest.mark.parametrize(

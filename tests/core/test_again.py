@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canonq.core.again import MOST_TRIES, NIGHT, Trouble, again, first_pause
 from canonq.core.outcomes import Outcome, shared_troubles
+from canonq.core.sweeps.again import MOST_TRIES, NIGHT, Trouble, again, first_pause
 
 NOON = 1_000_000.0
 DOWN = Trouble("host", "registry-unavailable")

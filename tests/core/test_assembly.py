@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from canonq.core.assembly import Assembled, app_env, assemble
 from canonq.core.errors import RecipeProblem, WrongConfiguration
+from canonq.core.recipe.assembly import Assembled, app_env, assemble
 
 FILES = {
     ".env.sample": "TYPE=site\nDOMAIN=site.example.com\nCOMPOSE_FILE=compose.yml:compose.mail.yml\nMAIL_HOST=\n",

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canonq.adapters.artifact import keep, look_through
+from canonq.adapters.data.artifact import keep, look_through
 from canonq.core.backup import Part, backup_plan
-from canonq.core.dumps import ENDS, closed_to_us, dump_problem, is_a_dump, where_expected
-from canonq.core.stack import stack_of
+from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump, where_expected
+from canonq.core.stack.resolved import stack_of
 
 
 def plan(

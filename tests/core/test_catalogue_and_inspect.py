@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from canonq.core.catalogue import find
-from canonq.core.compose import resolve
+from canonq.core.enrol.inspect import Guess, Inspected, enrolment_text, inspect
 from canonq.core.enrolment import parse_enrolment
-from canonq.core.envfile import secret_rules
 from canonq.core.errors import WrongConfiguration, WrongUse
-from canonq.core.inspect import Guess, Inspected, enrolment_text, inspect
+from canonq.core.recipe.compose import resolve
+from canonq.core.recipe.envfile import secret_rules
+from canonq.core.upstream.catalogue import find
 
 LISTED = {
     "custom-html": {

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from canonq.core.compose import resolve
-from canonq.core.stack import Stack, stack_of
-from canonq.core.yamlfile import load_yaml
+from canonq.core.recipe.compose import resolve
+from canonq.core.recipe.yamlfile import load_yaml
+from canonq.core.stack.resolved import Stack, stack_of
 
 KEPT = Path(__file__).with_name("docker_stack_config.json")
 ENV = {"STACK_NAME": "ch-1", "DOMAIN": "a.example.com", "X_VERSION": "v3", "REPLICAS": "2", "EMPTY": "", "ON": "true"}

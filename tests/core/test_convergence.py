@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from canonq.core.convergence import CRASHES, Convergence, Service, Task, deaths, failing_check, judge, same_spec
+from canonq.core.stack.convergence import CRASHES, Convergence, Service, Task, deaths, failing_check, judge, same_spec
 
 APP = Service("app", replicas=1, update=None)
 RUNNING = Task("t1", "app", state="running", desired="running", current=True, slot=1)

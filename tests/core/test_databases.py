@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from canonq.core.databases import Reading, asked_for, database_kind, postgres_services, reading, seen, without_marker
+from canonq.core.stack.databases import Reading, asked_for, database_kind, postgres_services, reading, seen, without_marker
 
 LIKE = "LOCATION:  parserOpenTable, parse_relation.c:1449"
 WARNING = 'WARNING:  01000: database "app" has a collation version mismatch\nHINT:  Rebuild all objects.\n'

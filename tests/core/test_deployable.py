@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from canonq.core.compose import resolve
 from canonq.core.deployable import Deployable, Identity, deployable, external_secrets
 from canonq.core.errors import CanonqError, RecipeProblem
-from canonq.core.mounts import with_own
+from canonq.core.recipe.compose import resolve
+from canonq.core.stack.mounts import with_own
 
 STACK = "s-0a1b2c"
 WHO = Identity(

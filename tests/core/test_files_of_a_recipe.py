@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canonq.core.compose import resolve, unset
 from canonq.core.enrolment import parse_enrolment
-from canonq.core.envfile import generate_secret, parse_env, parse_exports, render_env, secret_rules
 from canonq.core.errors import CanonqError, RecipeProblem, WrongConfiguration
-from canonq.core.interpolate import interpolate_text
-from canonq.core.shape import misshapen
-from canonq.core.yamlfile import dump_yaml, load_yaml
+from canonq.core.recipe.compose import resolve, unset
+from canonq.core.recipe.envfile import generate_secret, parse_env, parse_exports, render_env, secret_rules
+from canonq.core.recipe.interpolate import interpolate_text
+from canonq.core.recipe.shape import misshapen
+from canonq.core.recipe.yamlfile import dump_yaml, load_yaml
 
 names = st.from_regex(r"[A-Z_][A-Z0-9_]{0,10}", fullmatch=True)
 

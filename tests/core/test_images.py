@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from canonq.core.errors import RecipeProblem
-from canonq.core.images import HUB, ImageName, digest_of, image_name, is_known_as
+from canonq.core.stack.images import HUB, ImageName, digest_of, image_name, is_known_as
 
 ONE, TWO, ID = (f"sha256:{digit * 64}" for digit in "129")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from canonq.core.links import stays_inside
+from canonq.core.recipe.links import stays_inside
 
 INSIDE = [
     {"a": "b"},

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from canonq.core.backup import backup_plan
-from canonq.core.compose import resolve
-from canonq.core.envfile import parse_env, parse_exports
 from canonq.core.errors import RecipeProblem
-from canonq.core.lint import RULES, LintFacts, lint
-from canonq.core.policy import refusals
-from canonq.core.stack import Stack, stack_of
+from canonq.core.recipe.compose import resolve
+from canonq.core.recipe.envfile import parse_env, parse_exports
+from canonq.core.stack.lint import RULES, LintFacts, lint
+from canonq.core.stack.policy import refusals
+from canonq.core.stack.resolved import Stack, stack_of
 from demo import upstreams
 
 STACK = "r-1"

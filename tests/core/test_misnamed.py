@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from canonq.core.misnamed import misnamed
+from canonq.core.enrol.misnamed import misnamed
 
 
 @pytest.mark.parametrize(

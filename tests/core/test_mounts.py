@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from canonq.core.backup import backup_plan
-from canonq.core.compose import resolve
 from canonq.core.errors import WrongConfiguration
-from canonq.core.mounts import with_own
-from canonq.core.stack import Mount, Stack
+from canonq.core.recipe.compose import resolve
+from canonq.core.stack.mounts import with_own
+from canonq.core.stack.resolved import Mount, Stack
 
 
 def stack(*entries: Any, **volumes: Any) -> Stack:

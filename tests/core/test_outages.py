@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from canonq.adapters.outages import Outages
+from canonq.adapters.state.outages import Outages
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
-from canonq.core.outages import Outage, after, not_asked
 from canonq.core.pulling import Asked, meaning
+from canonq.core.sweeps.outages import Outage, after, not_asked
 
 GHCR, NOON = "ghcr.io", 1_000_000.0
 

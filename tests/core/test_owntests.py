@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from canonq.core.owntests import prove_nothing
+from canonq.core.enrol.owntests import prove_nothing
 
 
 @pytest.mark.parametrize(

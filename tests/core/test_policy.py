@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canonq.core.policy import refusals
-from canonq.core.stack import Stack, Unreadable, stack_of
+from canonq.core.stack.policy import refusals
+from canonq.core.stack.resolved import Stack, Unreadable, stack_of
 
 
 def stack(service: dict[str, Any] | None = None, **sections: Any) -> Stack:

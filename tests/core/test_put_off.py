@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canonq.core.again import NIGHT, PATIENCE, Waiting, lack_of, when_due, when_there
 from canonq.core.outcomes import KINDS, Outcome
+from canonq.core.sweeps.again import NIGHT, PATIENCE, Waiting, lack_of, when_due, when_there
 
 LACKS = sorted(PATIENCE)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canonq.core.reconcile import GRACE, MOST_RESENDS, STEPS, Chain, mend
+from canonq.core.sweeps.reconcile import GRACE, MOST_RESENDS, STEPS, Chain, mend
 
 DECIDED = {"recipe": "site", "action": "run", "reason": "seed", "detail": ""}
 PROVEN = {

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from canonq.core.compose import resolve
 from canonq.core.deployable import Identity, deployable
 from canonq.core.errors import RecipeProblem
-from canonq.core.mounts import with_own
-from canonq.core.stack import Mount, Stack, stack_of
+from canonq.core.recipe.compose import resolve
+from canonq.core.stack.mounts import with_own
+from canonq.core.stack.resolved import Mount, Stack, stack_of
 
 WHO = Identity("i", "run", "r", "o", "r-1", "r.test", "1.0.0+1", "c")
 

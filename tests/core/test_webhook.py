@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import WrongUse
-from canonq.core.webhook import read, recipes_of
+from canonq.core.upstream.webhook import read, recipes_of
 
 SECRET = "s3cret"
 BODY = json.dumps({"ref": "refs/tags/1.1.0+1", "repository": {"clone_url": "https://git.example.org/coop/site.git"}}).encode()

@@ -11,20 +11,21 @@ import pytest
 from pydantic import BaseModel
 
 from beat_schedule import MOST_NIGHTS, NIGHT_IS_OVER
-from canonq.adapters import gittree, programs
+from canonq.adapters.git import tree as gittree
 from canonq.adapters.host import MOST_WAIT
+from canonq.adapters.processes import programs
 from canonq.core import budget
-from canonq.core.again import AWAITED_PAUSE, MOST_AWAITED, MOST_TRIES, NIGHT
 from canonq.core.bases import MOST_STEPS
 from canonq.core.blame import CERTAIN, PATTERNS
 from canonq.core.enrolment import LONGEST_RUN, Enrolment, SecretSource, parse_enrolment
-from canonq.core.envfile import LONGEST_SECRET
 from canonq.core.ladder import PROVEN_TIERS
-from canonq.core.lint import RULES
 from canonq.core.masks import Masks
 from canonq.core.names import DOCKER_NAME_LIMIT
+from canonq.core.recipe.envfile import LONGEST_SECRET
 from canonq.core.records import Canonical, Promotion, Synced, Verdict
 from canonq.core.records import Decision as DecisionValue
+from canonq.core.stack.lint import RULES
+from canonq.core.sweeps.again import AWAITED_PAUSE, MOST_AWAITED, MOST_TRIES, NIGHT
 from canonq.flows import room, sweep
 from canonq.settings import (
     CheckoutSettings,

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import SecretStr
 
-from canonq.adapters.budget import Budget
-from canonq.adapters.snapshots import problem_of
+from canonq.adapters.data.snapshots import problem_of
+from canonq.adapters.state.budget import Budget
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import HostProblem
 from canonq.core.ladder import PROVEN_TIERS, TierResult

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters.budget import Budget
+from canonq.adapters.state.budget import Budget
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.outcomes import exit_status
 from canonq.core.records import Decision, Verdict

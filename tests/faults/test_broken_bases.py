@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from canonq.core.again import Trouble, again
 from canonq.core.deployable import Deployable
 from canonq.core.errors import ExitStatus
 from canonq.core.outcomes import ended_by, exit_status
 from canonq.core.records import Canonical, Verdict
+from canonq.core.sweeps.again import Trouble, again
 from canonq.flows.sync import sync
 from canonq.flows.test import test_tag as prove_tag
 from canonq.flows.world import World

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters.volumes import copy_tree
+from canonq.adapters.data.archives import copy_tree
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import WrongUse
 from canonq.flows import data

@@ -16,8 +16,8 @@ import pytest
 
 import workers.steps
 import workers.tasks
-from canonq.adapters.locks import redis_client
-from canonq.adapters.snapshots import problem_of
+from canonq.adapters.data.snapshots import problem_of
+from canonq.adapters.state.locks import redis_client
 from canonq.core.errors import CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Again
 from canonq.core.records import Synced

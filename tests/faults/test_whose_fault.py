@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from canonq.adapters.budget import Budget
 from canonq.adapters.logs import install
+from canonq.adapters.state.budget import Budget
 from canonq.core.blame import deploy_problem
-from canonq.core.convergence import Service, Task
 from canonq.core.deployable import Deployable, version_label
 from canonq.core.enrolment import Health
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.ladder import TierResult
 from canonq.core.records import Verdict
+from canonq.core.stack.convergence import Service, Task
 from canonq.flows import climb
 from canonq.flows.sync import sync
 from canonq.flows.test import test_tag as prove_tag

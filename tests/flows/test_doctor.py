@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from canonq.adapters.budget import Budget
 from canonq.adapters.checkout import NO_CHECKOUT, Checkout
+from canonq.adapters.state.budget import Budget
 from canonq.core.budget import FileSystem
 from canonq.core.check import Check
 from canonq.core.dockerinfo import Speaks

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters.budget import Budget, Reservation
-from canonq.adapters.programs import run
-from canonq.adapters.stopping import Stop, check_stop, stoppable
+from canonq.adapters.processes.programs import run
+from canonq.adapters.processes.stopping import Stop, check_stop, stoppable
+from canonq.adapters.state.budget import Budget, Reservation
 from canonq.core.budget import FileSystem, Need
 from canonq.core.errors import CanonqError, NoRoom
 from canonq.flows.floor import Watch, floor_held

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import pytest
 
-from canonq.core.convergence import Service, Task
 from canonq.core.deployable import Deployable, Identity
 from canonq.core.enrolment import Health, parse_enrolment
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
-from canonq.core.stack import stack_of
+from canonq.core.stack.convergence import Service, Task
+from canonq.core.stack.resolved import stack_of
 from canonq.flows import answering, backup
 from canonq.flows.answering import await_answer
 from canonq.flows.backup import Backup

@@ -11,11 +11,11 @@ from typing import cast
 
 import pytest
 
-from canonq.adapters import markerfile
-from canonq.adapters.programs import run
+from canonq.adapters.data import markerfile
+from canonq.adapters.processes.programs import run
 from canonq.core.backup import BackupPlan, Part
-from canonq.core.compose import resolve
 from canonq.core.errors import RecipeProblem
+from canonq.core.recipe.compose import resolve
 from canonq.flows.backup import Backup, destroy, left_out, unproven
 from canonq.ports import Data, Ended
 from canonq.tiers import markers

@@ -14,8 +14,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import Redis
 
-from canonq.adapters.locks import redis_client
 from canonq.adapters.redis_server import embedded_redis
+from canonq.adapters.state.locks import redis_client
 from canonq.settings import WebhookSettings
 from tests.flows.conftest import Place
 from workers.webhook import Inbox

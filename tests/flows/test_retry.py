@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from canonq.core.again import MOST_TRIES
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
 from canonq.core.records import Verdict
+from canonq.core.sweeps.again import MOST_TRIES
 from canonq.flows.sweep import finish, give_up, open_sweep, retry_deferred, settle, settle_error, summary
 from canonq.flows.world import World
 from tests.flows.conftest import FIRST, Place

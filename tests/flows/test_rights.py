@@ -16,8 +16,8 @@ from typing import Any, cast
 
 import pytest
 
-from canonq.adapters.budget import Budget
-from canonq.adapters.state import state_of
+from canonq.adapters.state.budget import Budget
+from canonq.adapters.state.folder import state_of
 from canonq.cli import main
 from canonq.core.decide import decide
 from canonq.core.errors import CanonqError, NotReadable

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from beat_schedule import MOST_NIGHTS, nights_since
-from canonq.adapters.work_folders import alive
+from canonq.adapters.state.work_folders import alive
 from canonq.cli import checking, looking
 from canonq.cli.commands import canonq
 from canonq.core.errors import CanonqError

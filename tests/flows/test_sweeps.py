@@ -18,12 +18,12 @@ import workers.chains
 import workers.steps
 import workers.tasks
 import workers.upkeep
-from canonq.adapters.budget import Budget
-from canonq.adapters.locks import RedisLocks
-from canonq.core.again import PATIENCE
+from canonq.adapters.state.budget import Budget
+from canonq.adapters.state.locks import RedisLocks
 from canonq.core.errors import Busy, CanonqError, HollowSweep, HostProblem, NoRoom
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Canonical, Decision, Promotion, Synced, Verdict
+from canonq.core.sweeps.again import PATIENCE
 from canonq.flows.sweep import fail, finish, open_sweep, retry_deferred, settle_error, start, stop, summary
 from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.world import World
@@ -259,7 +259,7 @@ def test_a_finished_step_delivered_again_gives_its_result_and_settles_nothing_an
     record: list[Canonical | None] = [
         Canonical(recipe="site", version="1.0.0+1.0", commit=COMMIT, status="idle", ts=NOW, run="r")
     ]
-    monkeypatch.setattr("canonq.adapters.registry.Registry.read", lambda self, recipe: record[0])
+    monkeypatch.setattr("canonq.adapters.state.registry.Registry.read", lambda self, recipe: record[0])
     first, _ = sweeping.take("promote", "site", lambda world: sweeping.promotion("site"))
     assert sweeping.outcome("site") == ("promoted", "seed")
     record[0] = None
@@ -278,7 +278,7 @@ def test_an_outcome_has_the_notes_of_the_step_that_ended_the_chain_and_of_those_
     sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
     record = Canonical(recipe="site", version="1.0.0+1.0", commit=COMMIT, status="idle", ts=NOW, run="r")
-    monkeypatch.setattr("canonq.adapters.registry.Registry.read", lambda self, recipe: record)
+    monkeypatch.setattr("canonq.adapters.state.registry.Registry.read", lambda self, recipe: record)
     synced = Synced(recipe="site", sweep=sweeping.sweep, branch="main", head=None, tags=1, latest=None, changed=True,
                     notes=("a tag was deleted",))  # fmt: skip
     red = Verdict(recipe="site", sweep=sweeping.sweep, run="r", verdict="red", reason="crash-loop", detail="",
@@ -299,7 +299,7 @@ def test_an_outcome_that_could_not_be_written_is_settled_as_what_it_was(
         raise HostProblem("The disk is full.")
 
     with monkeypatch.context() as broken:
-        broken.setattr("canonq.adapters.runs.Sweeps.settle", full)
+        broken.setattr("canonq.adapters.state.runs.Sweeps.settle", full)
         answer, _ = sweeping.take("decide", "site", lambda world: sweeping.skip("site"))
     assert (answer["reason"], sweeping.outcome("site")) == ("no-new-version", None)
     sweeping.later(3600)

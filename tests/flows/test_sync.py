@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from git.repo import Repo
 
-from canonq.adapters.history import History
+from canonq.adapters.git.history import History
 from canonq.core.errors import SyncFailed, TagMoved, WrongConfiguration, WrongUse
-from canonq.core.pulls import Landing
+from canonq.core.upstream.pulls import Landing
 from canonq.flows.discovery import discover
 from canonq.flows.sync import accept_moved, sync
 from canonq.flows.test import test_ref as prove_ref

@@ -11,7 +11,7 @@ import pytest
 import requests
 from git.repo import Repo
 
-from canonq.adapters import programs
+from canonq.adapters.processes import programs
 from canonq.flows.sync import sync
 from tests.flows.conftest import FIRST, Place
 from tests.forge import TOKEN, Forge, serving
@@ -30,7 +30,7 @@ class Calls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count, self.at = 0, -1
-        monkeypatch.setattr("canonq.adapters.gitprogram.read", self._counted(programs.read))
+        monkeypatch.setattr("canonq.adapters.git.program.read", self._counted(programs.read))
         monkeypatch.setattr(requests.Session, "request", self._counted(requests.Session.request))
 
     def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:

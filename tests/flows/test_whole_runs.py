@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from canonq.adapters.budget import Budget
+from canonq.adapters.state.budget import Budget
 from canonq.core.deployable import LABEL_INSTANCE, Deployable, Identity, version_label
 from canonq.core.errors import HostProblem
 from canonq.core.records import Verdict

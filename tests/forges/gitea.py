@@ -18,7 +18,7 @@ from typing import Any
 
 import requests
 
-from canonq.adapters.programs import with_parent
+from canonq.adapters.processes.programs import with_parent
 
 FOLDER = "CANONQ_GITEA"  #: the variable that names the folder
 _OWNER = "mirror"

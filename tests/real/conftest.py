@@ -16,7 +16,7 @@ import pytest
 from git.repo import Repo
 
 from canonq.adapters.engine import SwarmEngine
-from canonq.adapters.programs import with_parent
+from canonq.adapters.processes.programs import with_parent
 from canonq.adapters.redis_server import redis_server_program
 from canonq.core.deployable import LABEL_INSTANCE
 from demo import images

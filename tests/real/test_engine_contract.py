@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from canonq.adapters.engine import SwarmEngine, pause_until
-from canonq.core.compose import resolve
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_VOLUME, Deployable, Identity, deployable
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem
+from canonq.core.recipe.compose import resolve
 from canonq.ports import Engine
 from tests.fakes import FakeEngine
 from tests.real.conftest import IMAGE, compose

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from canonq.adapters.engine import SwarmEngine
-from canonq.core.policy import SHARED_NETWORK
+from canonq.core.stack.policy import SHARED_NETWORK
 from demo import images
 from tests.real.conftest import HEALTH, NEVER, compose, enrol_small, installed, tree, until
 from tests.support import Installation, make_recipe

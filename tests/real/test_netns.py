@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from canonq.adapters import netns
+from canonq.adapters.network import netns
 from canonq.core.enrolment import Health
 from canonq.ports import Answer
 

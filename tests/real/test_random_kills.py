@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 from git.repo import Repo
 
+from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.redis_server import redis_server_program
-from canonq.adapters.registry import Registry
-from canonq.adapters.snapshots import problem_of
+from canonq.adapters.state.registry import Registry
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
 from tests.real.conftest import Processes, enrol_small, installed, tree, until
 from tests.support import Installation, release

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from canonq.adapters.engine import SwarmEngine
-from canonq.core.compose import resolve
-from canonq.core.convergence import Convergence, judge
 from canonq.core.deployable import LABEL_INSTANCE, Deployable, Identity, deployable
+from canonq.core.recipe.compose import resolve
+from canonq.core.stack.convergence import Convergence, judge
 from tests.real.conftest import IMAGE, until
 
 pytestmark = [pytest.mark.real, pytest.mark.engines]

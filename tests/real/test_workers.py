@@ -18,7 +18,7 @@ import pytest
 from git.repo import Repo
 
 from canonq.adapters.engine import SwarmEngine
-from canonq.adapters.locks import redis_client
+from canonq.adapters.state.locks import redis_client
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
 from tests.real.conftest import Processes, enrol_small, tree, until
 from tests.support import Installation, release

@@ -20,8 +20,8 @@ from redis import Redis
 
 import workers.steps
 import workers.upkeep
-from canonq.adapters.budget import Budget
-from canonq.adapters.snapshots import problem_of
+from canonq.adapters.data.snapshots import problem_of
+from canonq.adapters.state.budget import Budget
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
 from canonq.core.errors import RecordUnreadable
 from canonq.core.gate import Again

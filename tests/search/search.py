@@ -18,8 +18,8 @@ from pathlib import Path
 
 import redis
 
-from canonq.adapters.locks import redis_client
 from canonq.adapters.redis_server import embedded_redis
+from canonq.adapters.state.locks import redis_client
 from tests.search.house import Broken, House
 from tests.search.moves import ACTS, EVENTS, HARM, INTRUSIONS, WAYS, Move, play
 

@@ -20,10 +20,11 @@ import workers.chains
 import workers.steps
 import workers.tasks
 import workers.upkeep
-from canonq.adapters import checkout, volumes
-from canonq.core import yamlfile
+from canonq.adapters import checkout
+from canonq.adapters.data import archives as volumes
 from canonq.core.errors import RecipeProblem
 from canonq.core.ladder import PROVEN_TIERS, TierResult
+from canonq.core.recipe import yamlfile
 from canonq.flows.data import copy_canonical
 from canonq.flows.deployment import bring_up
 from canonq.flows.run import Run

@@ -16,7 +16,7 @@ import pytest
 import redis
 from celery import Celery
 
-from canonq.adapters.programs import with_parent
+from canonq.adapters.processes.programs import with_parent
 from canonq.adapters.redis_server import embedded_redis
 from canonq.settings import Settings
 from tests.support import Installation, make_recipe

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.disks import roots
-from canonq.adapters.dockertarget import chosen
+from canonq.adapters.docker.disks import roots
+from canonq.adapters.docker.target import chosen
 from canonq.adapters.lazily import docker, requests
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.ports import Roots

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from canonq.adapters import netns
 from canonq.adapters.docker.client import NAMESPACE, in_container, translated
 from canonq.adapters.docker.stacks import SwarmStacks
 from canonq.adapters.docker.volumes import DockerVolumes
 from canonq.adapters.lazily import docker
-from canonq.adapters.programs import plain_environment, run
-from canonq.adapters.stopping import check_stop
-from canonq.core.convergence import Task
+from canonq.adapters.network import netns
+from canonq.adapters.processes.programs import plain_environment, run
+from canonq.adapters.processes.stopping import check_stop
 from canonq.core.enrolment import Health
 from canonq.core.errors import RecipeProblem, TimedOut
+from canonq.core.stack.convergence import Task
 from canonq.core.text import ending
 from canonq.ports import Answer, Ended
 

@@ -6,15 +6,15 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from canonq.adapters import registries
 from canonq.adapters.docker.client import DockerClient, translated
 from canonq.adapters.lazily import docker
-from canonq.adapters.programs import plain_environment, run
+from canonq.adapters.network import registries
+from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.blame import deploy_problem, names_of_image
 from canonq.core.deployable import LABEL_OWNER
 from canonq.core.errors import HostProblem, TimedOut
-from canonq.core.images import digest_of, image_name, is_known_as
 from canonq.core.pulling import WORTH_ASKING, meaning
+from canonq.core.stack.images import digest_of, image_name, is_known_as
 
 _NOBODY = "nobody-at-all"
 _LONGEST_PULL = 1800.0  #: seconds for one image

@@ -13,11 +13,11 @@ from typing import Any
 
 from canonq.adapters.docker.client import NAMESPACE, DockerClient, has_labels, pause_until, translated
 from canonq.adapters.lazily import docker, requests
-from canonq.adapters.programs import plain_environment, run
+from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.blame import deploy_problem, names_of_stack
-from canonq.core.convergence import Service, Task, failing_check, same_spec
 from canonq.core.deployable import LABEL_KIND, Deployable
 from canonq.core.errors import HostProblem, TimedOut
+from canonq.core.stack.convergence import Service, Task, failing_check, same_spec
 
 _STOP_GRACE = 10  #: seconds Docker gives a container when the recipe says nothing
 _KILLED = 128 + signal.SIGKILL  #: exit status of a process that was killed

@@ -1,0 +1,1 @@
+"""The data of apps: archives, snapshots, artifacts, markers."""

@@ -1,0 +1,166 @@
+"""The artifact of a backup: tar files as Docker streams them, kept with a checksum and looked through, never unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from canonq.adapters.files import told
+from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump
+
+_CHUNK = 1 << 20
+_GZIP = b"\x1f\x8b"
+_END_OF_TAR = 1024  #: bytes
+_MOST_CLOSED = 5  #: a folder may hold a million pictures
+
+
+@dataclass
+class Contents:
+    """What a look through one tar file found."""
+
+    files: int = 0
+    bytes: int = 0  #: of the files' contents, as they lie in the archive
+    found: set[str] = field(default_factory=set)  #: the marks that were in it
+    problems: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)  #: what could not be looked into, and why; the first few
+
+    def close(self, what: str) -> None:
+        """Note one that could not be looked into."""
+        if len(self.closed) < _MOST_CLOSED:
+            self.closed.append(what)
+
+
+def keep(stream: Iterable[bytes], path: Path) -> str:
+    """Write a stream to `path`, durably; its sha256 as hex."""
+    summed = hashlib.sha256()
+    with told(path), path.open("xb") as file:
+        for chunk in stream:
+            summed.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return summed.hexdigest()
+
+
+def without_top(path: Path) -> Iterator[bytes]:
+    """A tar whose members lie in one folder, as a stream in which they lie at the top, hard links too."""
+    made = _Taken()
+    with (
+        tarfile.open(path, mode="r:", encoding="utf-8", errors="surrogateescape") as given,
+        tarfile.open(fileobj=made, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape") as out,
+    ):
+        for member in given:
+            member.name = member.name.partition("/")[2] or "."
+            if member.islnk():
+                member.linkname = member.linkname.partition("/")[2]
+            # These would win over the names above.
+            member.pax_headers = {key: text for key, text in member.pax_headers.items() if key not in ("path", "linkpath")}
+            out.addfile(member, given.extractfile(member) if member.isreg() else None)
+            yield made.take()
+    yield made.take()
+
+
+class _Taken(io.RawIOBase):
+    """What is written into it can be taken out, piece by piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._pieces.append(bytes(data))
+        return len(self._pieces[-1])
+
+    def take(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
+
+def look_through(path: Path, marks: Sequence[str], *, dumps: bool, hooks_since: float | None = None) -> Contents:
+    """Look for `marks` in the files of a tar; with `dumps`, judge those that are database dumps too.
+
+    `hooks_since`: when the hooks began that write dumps, in seconds since 1970.
+    """
+    contents = Contents()
+    if not _has_its_end(path):
+        contents.problems.append("the archive breaks off: its end is missing")
+    try:
+        with tarfile.open(path, mode="r:") as archive:
+            for member in archive:
+                if member.isreg():
+                    contents.files += 1
+                    contents.bytes += member.size
+                    file = archive.extractfile(member)
+                    assert file is not None  # a regular file
+                    by_a_hook = hooks_since is not None and int(member.mtime) >= int(hooks_since)
+                    judged = is_a_dump(member.name, member.size, alone="/" not in member.name, by_a_hook=by_a_hook)
+                    _look(member.name, file, marks, contents, dumps and judged)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        contents.problems.append(f"the archive cannot be read to its end: {error}")
+    return contents
+
+
+def _has_its_end(path: Path) -> bool:
+    """Whether a tar ends as tars do, with two empty blocks; a reader takes a cut-off header for the end."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _END_OF_TAR))
+        return size % 512 == 0 and file.read() == bytes(_END_OF_TAR)
+
+
+def _look(name: str, file: IO[bytes], marks: Sequence[str], contents: Contents, is_dump: bool) -> None:
+    head, tail, size, last = b"", b"", 0, b""
+    wanted = [mark.encode() for mark in marks if mark not in contents.found]
+    longest = max((len(mark) for mark in wanted), default=1)
+    try:
+        for chunk in _unpacked(file):
+            size += len(chunk)
+            head = head if len(head) >= ENDS else (head + chunk)[:ENDS]
+            tail = (tail + chunk)[-ENDS:]
+            window = last + chunk
+            contents.found |= {mark.decode() for mark in wanted if mark in window}
+            last = window[-longest:]
+    except (zlib.error, EOFError) as error:
+        if is_dump:
+            contents.problems.append(f"{name} is packed and breaks off: {error}")
+        else:
+            contents.close(f"{name} is packed and breaks off")
+        return
+    if closed := closed_to_us(head):
+        contents.close(f"{name} is {closed}")
+    if is_dump and (problem := dump_problem(head, tail, size)):
+        contents.problems.append(f"{name} {problem}")
+
+
+def _unpacked(file: IO[bytes]) -> Iterator[bytes]:
+    """The file's bytes, gzip taken off. EOFError when the gzip stream has no end."""
+    first = file.read(_CHUNK)
+    if not first.startswith(_GZIP):
+        while first:
+            yield first
+            first = file.read(_CHUNK)
+        return
+    unpacker = zlib.decompressobj(wbits=31)
+    while first:
+        data = first
+        while data:
+            yield unpacker.decompress(data, _CHUNK)
+            data = unpacker.unconsumed_tail or b""
+            if unpacker.eof:
+                data = unpacker.unused_data
+                if not data.startswith(_GZIP):
+                    break
+                unpacker = zlib.decompressobj(wbits=31)  # gzip files may be strung together
+        first = file.read(_CHUNK)
+    if not unpacker.eof:
+        raise EOFError("its gzip stream is cut off")

@@ -1,0 +1,1 @@
+"""Git: clones, trees, histories and mirrors, and how the program is started."""

@@ -1,0 +1,518 @@
+"""Git: one bare clone for each recipe, never checked out; every run gets a tree of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from canonq.adapters.files import is_there, locked, not_readable, write_durably, write_json
+from canonq.adapters.git.history import History
+from canonq.adapters.git.program import GitProgram, failed, moved_to, sync_failed, timed_out
+from canonq.adapters.git.tree import remove, write_out
+from canonq.core.enrolment import Tree
+from canonq.core.errors import CanonqError, HostProblem, SyncFailed, TimedOut, WrongUse, tag_moved
+from canonq.core.names import COMMIT, flat_ref, ref_name, ref_problem, shown
+from canonq.core.upstream.addresses import masked
+from canonq.core.upstream.pulls import Landing
+from canonq.ports import Listing
+
+log = logging.getLogger("canonq")
+
+TAGS, HEADS = "refs/tags/", "refs/heads/"
+_LINE = re.compile(r"([0-9a-f]{40})\t(HEAD|refs/[^\t]+)")
+_NOTHING = "0" * 40  #: what a server says of refs that are broken
+_OTHER_FORMAT = re.compile(r"[0-9a-f]{64}\tHEAD")
+#: What git says when the clone itself, and not the remote, is at fault.
+_CORRUPT = re.compile(
+    r"bad object|corrupt|loose object|unable to read|invalid sha1|bad signature|not a valid object|in packed-refs"
+    r"|did not send all necessary objects|missing (?:object|blob|tree|commit|necessary)|unexpected line|unresolved deltas",
+    re.I,
+)
+_SHALLOW = re.compile(r"shallow roots are not allowed")
+_REMEMBERED = "canonq.json"
+_CLOSED = "closed-pulls.json"
+_NOT_LANDED = "open-pulls.json"
+_KEPT_PULL = re.compile(r"refs/canonq/pull/([0-9]+)/head")
+_INCOMING_TAGS, _INCOMING_HEAD = "refs/canonq/incoming/tags/", "refs/canonq/incoming/head"
+_DELETED = "refs/canonq/deleted/"
+#: What no remote has any more; the last is where an older canonq kept deleted tags.
+_ONLY_HERE = (_DELETED, "refs/canonq/replaced/", "refs/canonq/gone/")
+_MANY_REFS = 500  #: more of them are kept in one file
+
+
+class GitRepos:
+    """Repos (see ports) below one folder: `<root>/<recipe>/repo.git` and `<root>/<recipe>/seen.json`."""
+
+    def __init__(self, root: Path, git: GitProgram | None = None) -> None:
+        self._root = root
+        self.git = git or GitProgram()
+
+    def listing(self, url: str, *, which: str = "upstream") -> Listing:
+        """One look at the remote: default branch, its head, and all tags peeled."""
+        try:
+            ended = self.git.listing(url, "HEAD", "refs/heads/*", "refs/tags/*")
+        except TimedOut as error:
+            raise timed_out(which, url, error) from error
+        except HostProblem as error:
+            if error.code != "too-much":
+                raise
+            raise sync_failed(which, url, "too-large", error.what) from error
+        if ended.status != 0:
+            raise failed(which, url, ended)
+        found = _read_listing(ended.output.split("\n"), f"{which} {masked(url)}", moved_to(ended))
+        if not found.refs and _OTHER_FORMAT.search(ended.output):
+            raise sync_failed(which, url, "sha256", "It names its objects by SHA-256, which canonq does not read.")
+        return found
+
+    def tags(self, recipe: str) -> dict[str, str]:
+        """Tags of the clone with the commits they peel to; tags on trees or blobs are left out."""
+        return _commits(self._peeled_tags(recipe))
+
+    def odd_tags(self, recipe: str) -> dict[str, str]:
+        """Tags of the clone that name no commit: tag -> "tree" or "blob"."""
+        return {tag: kind for tag, (kind, _) in self._peeled_tags(recipe).items() if kind != "commit"}
+
+    def _peeled_tags(self, recipe: str, below: str = TAGS) -> dict[str, tuple[str, str]]:
+        clone = self.clone(recipe)
+        if not is_there(clone):
+            return {}
+        fields = "%(refname)%09%(objecttype)%09%(objectname)%09%(*objecttype)%09%(*objectname)"
+        found = {}
+        for line in self._lines(clone, "for-each-ref", f"--format={fields}", below):
+            ref, kind, name, inner_kind, inner = line.split("\t")
+            kind, name = inner_kind or kind, inner or name
+            if kind == "tag":  # a tag of a tag
+                name = self.must(clone, "rev-parse", f"{name}^{{}}")
+                kind = self.must(clone, "cat-file", "-t", name)
+            found[ref.removeprefix(below)] = (kind, name)
+        return found
+
+    def known(self, recipe: str) -> dict[str, str]:
+        """Every tag ever fetched with the commit it had then."""
+        path = self._seen(recipe)
+        try:
+            seen = json.loads(path.read_text())
+            return {str(tag): str(commit) for tag, commit in dict(seen).items()}
+        except FileNotFoundError:
+            return {}
+        except PermissionError as error:
+            raise not_readable(path) from error
+        except (OSError, ValueError, TypeError) as error:
+            raise CanonqError(
+                f"{path} cannot be read: {error}.",
+                mend="restore the file, or remove it: the clone's tags are then believed as they are.",
+            ) from error
+
+    def forget(self, recipe: str, tag: str) -> bool:
+        """Accept whatever commit a tag names from now on; whether it was known."""
+        with self.alone(recipe):
+            known = self.known(recipe)
+            if known.pop(tag, None) is None:
+                return False
+            self._note(recipe, known)
+            if self.clone(recipe).is_dir():
+                self._drop_tags(recipe, [tag])  # the next sync would take what it names for what it has always named
+            return True
+
+    def remembered(self, recipe: str) -> dict[str, Any]:
+        """What `remember` kept; empty when there is no clone, or it was made anew since."""
+        try:
+            value = json.loads((self.clone(recipe) / _REMEMBERED).read_text())
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def remember(self, recipe: str, value: dict[str, Any]) -> None:
+        """Keep something about the clone as it is now, for as long as it is this clone."""
+        write_json(self.clone(recipe) / _REMEMBERED, value)
+
+    def closed_pulls(self, recipe: str) -> dict[int, str]:
+        """See ports.Repos.closed_pulls."""
+        try:
+            kept = json.loads((self._root / recipe / _CLOSED).read_text())
+            return {int(number): str(head) for number, head in dict(kept).items()}
+        except (FileNotFoundError, ValueError, TypeError):
+            return {}
+
+    def note_closed(self, recipe: str, number: int, head: str) -> None:
+        """See ports.Repos.note_closed."""
+        write_json(self._root / recipe / _CLOSED, {**self.closed_pulls(recipe), number: head})
+
+    def not_landed(self, recipe: str, main: str) -> frozenset[str]:
+        """See ports.Repos.not_landed."""
+        try:
+            kept = json.loads((self._root / recipe / _NOT_LANDED).read_text())
+            return frozenset(str(head) for head in kept["heads"]) if kept["main"] == main else frozenset()
+        except (OSError, ValueError, TypeError, KeyError):
+            return frozenset()
+
+    def note_not_landed(self, recipe: str, main: str, heads: Iterable[str]) -> None:
+        """See ports.Repos.note_not_landed."""
+        write_json(self._root / recipe / _NOT_LANDED, {"main": main, "heads": sorted(heads)})
+
+    def fetch_pulls(self, recipe: str, url: str, heads: Mapping[int, str]) -> dict[int, str]:
+        """See ports.Repos.fetch_pulls."""
+        clone = self.clone(recipe)
+        with self.alone(recipe):
+            self._make_whole(recipe)
+            here = self._pulls(clone)
+            new = [number for number, head in heads.items() if here.get(number) != head]
+            if new:
+                # One that is gone would let the fetch of all the others fail.
+                there = self._listed("mirror", url, "refs/pull/*/head")
+                refspecs = [
+                    f"+{ref}:refs/canonq/pull/{number}/head" for number in new if (ref := f"refs/pull/{number}/head") in there
+                ]
+                if refspecs:
+                    self._fetch(clone, url, *refspecs, which="mirror")
+                    here = self._pulls(clone)
+                gone = {number for number in new if f"refs/pull/{number}/head" not in there}
+                here = {number: head for number, head in here.items() if number not in gone}
+        return {number: here[number] for number in heads if number in here}
+
+    def _pulls(self, clone: Path) -> dict[int, str]:
+        kept = self.refs(clone, "refs/canonq/pull/").items()
+        return {int(found[1]): head for ref, head in kept if (found := _KEPT_PULL.fullmatch(ref))}
+
+    def update(self, recipe: str, url: str, listing: Listing) -> bool:
+        """Fetch what `listing` names and the clone has not. TagMoved when a tag moved since the listing."""
+        with self.alone(recipe):
+            try:
+                return self._bring(recipe, url, listing)
+            except HostProblem as error:
+                if error.cause not in ("", "upstream-unreachable") or not _CORRUPT.search(error.what):
+                    raise
+                self._discard(recipe)
+                return self._bring(recipe, url, listing)
+
+    def _bring(self, recipe: str, url: str, listing: Listing) -> bool:
+        self._make_whole(recipe)
+        known, here = self.known(recipe), self.tags(recipe)
+        if here.keys() - known.keys():  # a sync that was killed, or a lost file: what the clone has was seen
+            self._note(recipe, {**here, **known})
+        if self._has(recipe, listing):
+            return False
+        with contextlib.suppress(FileNotFoundError):  # until the fetch has ended, nothing is known of this clone
+            (self.clone(recipe) / _REMEMBERED).unlink()
+        self._fetch_all(recipe, url, listing)
+        return True
+
+    def _has(self, recipe: str, listing: Listing) -> bool:
+        clone = self.clone(recipe)
+        ours = self.refs(clone, TAGS)
+        theirs = {ref: name for ref, name in listing.refs.items() if ref.startswith(TAGS)}
+        # An upstream that has lost its default branch takes none from us.
+        return ours == theirs and listing.head in (None, self._head(clone, listing.branch))
+
+    def _fetch_all(self, recipe: str, url: str, listing: Listing) -> None:
+        """Fetch to a place apart, look at it, put on record what was seen, and only then let tags and branch follow.
+
+        So a tag that moved since the listing is in no clone, and one that a killed sync brought is on record.
+        """
+        clone = self.clone(recipe)
+        refspecs = [f"+{TAGS}*:{_INCOMING_TAGS}*"]
+        if listing.head is not None:
+            refspecs.append(f"+{HEADS}{listing.branch}:{_INCOMING_HEAD}")
+        ended = self._fetch(clone, url, "--prune", *refspecs)
+        if _SHALLOW.search(ended.errors):  # git leaves such refs out, and calls that a success
+            raise sync_failed("upstream", url, "shallow", "It has only a part of its history (a shallow clone).")
+        found, known = _commits(self._peeled_tags(recipe, _INCOMING_TAGS)), self.known(recipe)
+        for tag, commit in found.items():
+            if known.get(tag, commit) != commit:
+                raise tag_moved(recipe, tag, known[tag], commit)
+        if found.keys() - known.keys():
+            self._note(recipe, {**known, **found})
+        here = self.refs(clone, TAGS)
+        there = {f"{TAGS}{ref.removeprefix(_INCOMING_TAGS)}": name for ref, name in self.refs(clone, _INCOMING_TAGS).items()}
+        # In two steps: a tag that goes may be in the way of one that comes, as `next` is of `next/2`.
+        self._drop_tags(recipe, [ref.removeprefix(TAGS) for ref in here if ref not in there])
+        changed = {ref: name for ref, name in there.items() if here.get(ref) != name}
+        if listing.head is not None:
+            changed[f"{HEADS}{listing.branch}"] = self.must(clone, "rev-parse", "--verify", _INCOMING_HEAD)
+            self._drop_branches_in_the_way(clone, listing.branch)
+        self._change_refs(clone, [f"update {ref}\0{name}\0\0" for ref, name in changed.items()])
+        self.must(clone, "symbolic-ref", "HEAD", f"{HEADS}{listing.branch}")
+        if len(changed) > _MANY_REFS:
+            self.must(clone, "pack-refs", "--all")
+
+    def _drop_tags(self, recipe: str, tags: Iterable[str]) -> None:
+        """Take tags from the clone; what they named stays: a canonical may have been made from it."""
+        clone = self.clone(recipe)
+        here = self.refs(clone, TAGS)
+        named = {tag: here[f"{TAGS}{tag}"] for tag in tags if f"{TAGS}{tag}" in here}
+        kept = [f"update {_DELETED}{flat_ref(tag)}\0{name}\0\0" for tag, name in named.items()]
+        self._change_refs(clone, [*kept, *(f"delete {TAGS}{tag}\0\0" for tag in named)])
+
+    def _drop_branches_in_the_way(self, clone: Path, branch: str) -> None:
+        """The clone has one branch, upstream's default one; an earlier one of another name may be in its way."""
+        others = [ref for ref in self.refs(clone, HEADS) if ref != f"{HEADS}{branch}"]
+        in_the_way = [ref for ref in others if f"{HEADS}{branch}/".startswith(f"{ref}/") or ref.startswith(f"{HEADS}{branch}/")]
+        self._change_refs(clone, [f"delete {ref}\0\0" for ref in in_the_way])
+
+    def _change_refs(self, clone: Path, commands: Sequence[str]) -> None:
+        """Change refs, all or none."""
+        if not commands:
+            return
+        text = "".join(commands).encode(errors="surrogateescape")
+        ended = self.git.local(clone, "update-ref", "--stdin", "-z", stdin=text)
+        if ended.status != 0:
+            raise HostProblem(f"`git update-ref` failed in {clone}: {ended.errors.strip()}.", code="git-failed")
+
+    def _note(self, recipe: str, known: Mapping[str, str]) -> None:
+        # In ASCII: names of tags are bytes, and need not be text.
+        write_durably(self._seen(recipe), (json.dumps(dict(known), indent=2) + "\n").encode())
+
+    def _fetch(self, clone: Path, url: str, *arguments: str, which: str = "upstream") -> Any:
+        options = [argument for argument in arguments if argument.startswith("--")]
+        refspecs = [argument for argument in arguments if not argument.startswith("--")]
+        command = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *options, "--", url, *refspecs)
+        try:
+            ended = self.git.transfer(clone, url, *command)
+        except TimedOut as error:
+            raise timed_out(which, url, error) from error
+        if ended.status != 0:
+            raise failed(which, url, ended)
+        return ended
+
+    def fetch_ref(self, recipe: str, url: str, ref: str, *, which: str = "upstream") -> str:
+        """See ports.Repos.fetch_ref. Kept below refs/canonq/, where no release is looked for."""
+        clone = self.clone(recipe)
+        wanted = self._full_ref(url, ref_name(ref), which)
+        kept = f"refs/canonq/fetched/{flat_ref(wanted.removeprefix('refs/'))}"
+        with self.alone(recipe):
+            self._make_whole(recipe)
+            self._fetch(clone, url, f"+{wanted}:{kept}", which=which)
+            return self.must(clone, "rev-parse", "--verify", f"{kept}^{{commit}}")
+
+    def keep_refs(self, recipe: str, url: str, refs: dict[str, str], *, which: str) -> None:
+        """Fetch refs of a remote under other names: theirs -> ours, below refs/canonq/."""
+        self._fetch(self.clone(recipe), url, *(f"+{theirs}:{ours}" for theirs, ours in refs.items()), which=which)
+
+    def _full_ref(self, url: str, ref: str, which: str) -> str:
+        """What a remote calls the ref; a commit stands for itself."""
+        if COMMIT.fullmatch(ref):
+            return ref
+        names = [ref] if ref.startswith("refs/") else [f"{HEADS}{ref}", f"{TAGS}{ref}", f"refs/{ref}"]
+        there = self._listed(which, url, *names)
+        found = next((name for name in names if name in there), None)
+        if found is None:
+            raise WrongUse(
+                f"{masked(url)} has no ref {shown(ref)}.",
+                mend="name a branch, a full commit, or a pull request's head such as pull/7/head.",
+                code="no-such-ref",
+            )
+        return found
+
+    def _listed(self, which: str, url: str, *patterns: str) -> set[str]:
+        """Names of a remote's refs."""
+        try:
+            ended = self.git.listing(url, *patterns)
+        except TimedOut as error:
+            raise timed_out(which, url, error) from error
+        if ended.status != 0:
+            raise failed(which, url, ended)
+        return {line.partition("\t")[2] for line in ended.output.split("\n")}
+
+    def checkout(self, recipe: str, commit: str, folder: Path, tree: Tree | None = None) -> None:
+        """See ports.Repos.checkout."""
+        self.drop_checkout(recipe, folder)
+        write_out(self.git, self._there(recipe), commit, folder, tree or Tree())
+
+    def drop_checkout(self, recipe: str, folder: Path) -> None:
+        """See ports.Repos.drop_checkout."""
+        del recipe  # nothing in its clone knows of the tree
+        remove(folder)
+
+    def landing(self, recipe: str, main: str, head: str) -> Landing:
+        """See ports.Repos.landing."""
+        return History(self.git, self.clone(recipe)).landing(main, head)
+
+    def elsewhere(self, root: Path) -> GitRepos:
+        """See ports.Repos.elsewhere."""
+        return GitRepos(root, self.git)
+
+    def copied(self, recipe: str, root: Path) -> GitRepos:
+        """See ports.Repos.copied. Whoever is changing the clone is waited for."""
+        folder = self._root / recipe
+        with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
+            lock = stack.enter_context((folder / "lock").open("rb"))
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            shutil.copytree(folder, root / recipe, symlinks=True)
+        return self.elsewhere(root)
+
+    def is_annotated(self, recipe: str, tag: str) -> bool:
+        """Whether the tag is an object of its own, with an author and a message."""
+        ended = self.git.local(self.clone(recipe), "cat-file", "-t", f"{TAGS}{tag}")
+        return ended.status == 0 and ended.output.strip() == "tag"
+
+    def show(self, recipe: str, commit: str, path: str) -> str | None:
+        """One file of a commit, or None when it has none there. HostProblem when the clone or the commit cannot be read."""
+        asked = f"{commit}^{{commit}}\n{commit}:{path}\n".encode()
+        clone = self._there(recipe)
+        ended = self.git.local(clone, "cat-file", "--batch", stdin=asked)
+        head, _, rest = ended.raw.partition(b"\n")
+        if ended.status != 0 or not head.split()[1:2] == [b"commit"]:
+            raise HostProblem(f"{clone} has no commit {commit[:12]}: {ended.errors.strip() or 'missing'}.", code="git-failed")
+        said, _, content = rest[int(head.split()[2]) + 1 :].partition(b"\n")
+        if said.split()[1:2] != [b"blob"]:
+            return None
+        return content[: int(said.split()[2])].decode(errors="replace")
+
+    def clone(self, recipe: str) -> Path:
+        """Where the recipe's bare clone is, or will be."""
+        return self._root / recipe / "repo.git"
+
+    def _there(self, recipe: str) -> Path:
+        """The recipe's clone. HostProblem where there is none."""
+        clone = self.clone(recipe)
+        if not clone.is_dir():
+            raise HostProblem(
+                f"The clone of {recipe} is missing: {clone}.", mend=f"run `canonq sync {recipe}`.", code="clone-missing"
+            )
+        return clone
+
+    def _seen(self, recipe: str) -> Path:
+        return self._root / recipe / "seen.json"
+
+    def _make_whole(self, recipe: str) -> None:
+        """Have a clone that git accepts; the caller holds the recipe's clone."""
+        clone = self.clone(recipe)
+        if clone.is_dir():
+            _drop_leftovers(clone)
+            if self.git.local(clone, "rev-parse", "--is-bare-repository").output.strip() == "true":
+                return
+            self._discard(recipe)
+            return
+        self._make_new(clone)
+
+    def _make_new(self, clone: Path) -> None:
+        half = Path(tempfile.mkdtemp(prefix=".new-", dir=clone.parent))
+        self.must(None, "init", "--quiet", "--bare", "--template=", "--", str(half))
+        half.rename(clone)
+
+    def _discard(self, recipe: str) -> None:
+        """Make a clone that is no good again. What nobody else has, deleted and replaced refs, is brought over if it can be."""
+        clone = self.clone(recipe)
+        broken = Path(tempfile.mkdtemp(prefix=".broken-", dir=clone.parent))
+        old = clone.rename(broken / clone.name)
+        self._make_new(clone)
+        if self._salvage(old, clone):
+            for left in [broken, *clone.parent.glob(".new-*")]:
+                shutil.rmtree(left, ignore_errors=True)
+            return
+        kept = broken.rename(clone.parent / broken.name.removeprefix("."))
+        log.warning(
+            "The clone of %s was damaged and is made again. It may hold the only copy of tags that were deleted upstream, "
+            "or replaced in the mirror, and they could not be read: it is kept in %s. Remove it when nobody misses them.",
+            recipe, kept,
+        )  # fmt: skip
+
+    def _salvage(self, old: Path, clone: Path) -> bool:
+        """Bring over the refs that only a damaged clone has; whether none of them is lost."""
+        packed = old / "packed-refs"
+        named = packed.read_bytes() if packed.is_file() else b""
+        there = [p for p in _ONLY_HERE if p.encode() in named or any(path.is_file() for path in (old / p).glob("**/*"))]
+        if not there:
+            return True
+        (old / "HEAD").write_text("ref: refs/heads/main\n")  # it may be what was damaged, and git refuses a folder without
+        refspecs = [f"+{prefix}*:{prefix}*" for prefix in there]
+        ended = self.git.local(clone, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", str(old), *refspecs)
+        return ended.status == 0
+
+    def refs(self, clone: Path, prefix: str) -> dict[str, str]:
+        """All refs of a clone below a prefix, as a remote would list them, not peeled."""
+        # The kind is asked for so that git looks whether the objects are there.
+        lines = self._lines(clone, "for-each-ref", "--format=%(objectname) %(objecttype) %(refname)", prefix)
+        return {ref: name for name, _, ref in (line.split(" ", 2) for line in lines)}
+
+    def _head(self, clone: Path, branch: str) -> str | None:
+        ended = self.git.local(clone, "rev-parse", "--verify", "--quiet", f"{HEADS}{branch}")
+        return ended.output.strip() if ended.status == 0 else None
+
+    @contextlib.contextmanager
+    def alone(self, recipe: str) -> Iterator[None]:
+        """Hold the recipe's clone; whoever else wants to change it waits."""
+        with locked(self._root / recipe / "lock"):
+            yield
+
+    def must(self, clone: Path | None, *arguments: str) -> str:
+        """What a command on a clone says. HostProblem when it fails."""
+        ended = self.git.local(clone, *arguments)
+        if ended.status != 0:
+            said = ended.errors.strip() or ended.raw.decode(errors="replace")
+            raise HostProblem(f"`git {arguments[0]}` failed in {clone}: {said}.", code="git-failed")
+        return ended.output.removesuffix("\n")
+
+    def _lines(self, clone: Path, *arguments: str) -> list[str]:
+        """The same as lines: at nothing else than a newline does a name end."""
+        said = self.must(clone, *arguments)
+        return said.split("\n") if said else []
+
+
+def _commits(peeled: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    return {tag: name for tag, (kind, name) in peeled.items() if kind == "commit"}
+
+
+def _read_listing(lines: Collection[str], where: str, elsewhere: str | None) -> Listing:
+    refs: dict[str, str] = {}
+    branch, head = "", None
+    for line in lines:
+        if line.startswith("ref: ") and line.endswith("\tHEAD"):
+            branch = line.removeprefix("ref: ").removesuffix("\tHEAD").removeprefix(HEADS)
+        elif (found := _LINE.fullmatch(line)) and found[1] != _NOTHING:  # whatever else a server may say is no ref
+            refs[found[2]] = found[1]
+    if not branch or f"{HEADS}{branch}" not in refs:
+        branch = _guess_branch(refs) or branch
+    if branch and ref_problem(branch):
+        raise SyncFailed(
+            f"The default branch {shown(branch)} of the {where} {ref_problem(branch)}.",
+            mend="give it another name there.",
+            cause="upstream-bad-branch",
+        )
+    head = refs.get(f"{HEADS}{branch}")
+    tagged = {ref: name for ref, name in refs.items() if ref.startswith(TAGS)}
+    return Listing(
+        branch=branch or "main",
+        head=head,
+        tags=_peeled(tagged),
+        refs={ref: name for ref, name in refs.items() if not ref.endswith("^{}") and ref != "HEAD"},
+        moved_to=elsewhere,
+    )
+
+
+def _peeled(refs: dict[str, str]) -> dict[str, str]:
+    """refs/tags/... (and refs/tags/...^{} beside the annotated ones) -> tag: what it points to in the end."""
+    start = len(TAGS)
+    return {ref[start:]: refs.get(f"{ref}^{{}}", name) for ref, name in refs.items() if not ref.endswith("^{}")}
+
+
+def _guess_branch(refs: Iterable[str]) -> str | None:
+    heads = [name.removeprefix(HEADS) for name in refs if name.startswith(HEADS)]
+    for usual in ("main", "master"):
+        if usual in heads:
+            return usual
+    return heads[0] if len(heads) == 1 else None
+
+
+def _drop_leftovers(clone: Path) -> None:
+    """Remove what a git that was killed left behind: locks that nobody holds, packs that nobody finishes.
+
+    So are the notes of worktrees, which an older canonq made.
+    """
+    shutil.rmtree(clone / "worktrees", ignore_errors=True)
+    for pattern in ("*.lock", "refs/**/*.lock", "objects/**/*.lock"):
+        for path in clone.glob(pattern):
+            path.unlink(missing_ok=True)
+    for path in [*clone.glob("objects/pack/tmp_*"), *clone.glob("objects/tmp_*"), *clone.glob("objects/incoming-*")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,78 @@
+"""What the history in a bare clone says about a pull request: is its change in the default branch, and by which commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from canonq.adapters.git.program import GitProgram
+from canonq.core.errors import HostProblem
+from canonq.core.upstream.pulls import Landing
+
+_MOST_MERGES = 100  #: in one pull request; each costs a program
+_NOBODY = ("user.name=canonq", "user.email=canonq@localhost", "commit.gpgSign=false")
+
+
+class History:
+    """Questions to one clone. Nothing is changed but that a commit nobody names may be added."""
+
+    def __init__(self, git: GitProgram, clone: Path) -> None:
+        self._git = git
+        self._clone = clone
+
+    def landing(self, main: str, head: str) -> Landing:
+        """See core.pulls.Landing. `main` and `head` are commits of the clone."""
+        if self._git.local(self._clone, "merge-base", "--is-ancestor", head, main).status == 0:
+            return Landing(self._brought_in(main, head), 0, 0, None, None)
+        base = self._git.local(self._clone, "merge-base", main, head)
+        below = base.output.strip()
+        # Without anything in common, and without any change, there is nothing that could be upstream.
+        if base.status != 0 or self._tree(head) == self._tree(below):
+            return Landing(None, 0, 0, None, None)
+        own, equal, last = self._compared(main, head)
+        return Landing(None, own, equal, last, self._squashed(main, head, below))
+
+    def _brought_in(self, main: str, head: str) -> str:
+        """The first commit on the branch itself that contains the head; the head when it is on the branch."""
+        below = self._lines("rev-list", "--first-parent", "--ancestry-path", "--reverse", f"{head}..{main}")
+        on_branch = not below or self._lines("rev-parse", f"{below[0]}^") == [head]
+        return head if on_branch else below[0]
+
+    def _compared(self, main: str, head: str) -> tuple[int, int, str | None]:
+        """(commits of the head's own, how many are upstream with the same change, upstream's newest of these).
+
+        A merge that brings changes of its own counts as one that upstream has not: none of its can be the same.
+        """
+        marks = "--cherry-mark", "--no-merges"
+        own = self._lines("rev-list", *marks, "--right-only", f"{main}...{head}")
+        theirs = self._lines("rev-list", *marks, "--left-only", f"{main}...{head}")
+        equal = [line[1:] for line in theirs if line.startswith("=")]
+        changing = self._changing_merges(main, head)
+        return len(own) + changing, sum(line.startswith("=") for line in own), equal[0] if equal else None
+
+    def _changing_merges(self, main: str, head: str) -> int:
+        """How many of the head's merges are not what git itself makes of their parents; of very many, all are taken for such."""
+        merges = self._lines("rev-list", "--merges", f"{main}..{head}")
+        if len(merges) > _MOST_MERGES:
+            return len(merges)
+        return sum(not self._is_plain(merge) for merge in merges)
+
+    def _is_plain(self, merge: str) -> bool:
+        parents = self._lines("rev-parse", f"{merge}^@")
+        # A git before 2.38 cannot say what it would make, nor any of more than two parents: then it may change anything.
+        made = self._git.local(self._clone, "merge-tree", "--write-tree", "--no-messages", *parents)
+        return made.status == 0 and made.output.strip() == self._tree(merge)
+
+    def _squashed(self, main: str, head: str, base: str) -> str | None:
+        """Upstream's commit with the change of all the head's commits together."""
+        options = [part for option in _NOBODY for part in ("-c", option)]
+        one = self._lines(*options, "commit-tree", self._tree(head), "-p", base, "-m", "all of it")[0]
+        return self._compared(main, one)[2]
+
+    def _tree(self, commit: str) -> str:
+        return self._lines("rev-parse", f"{commit}^{{tree}}")[0]
+
+    def _lines(self, *arguments: str) -> list[str]:
+        ended = self._git.local(self._clone, *arguments)
+        if ended.status != 0:
+            raise HostProblem(f"`git {arguments[0]}` failed in {self._clone}: {ended.errors.strip()}.", code="git-failed")
+        return ended.output.split()

@@ -1,0 +1,186 @@
+"""How git is started: no hooks, no prompts, no foreign protocols, no credential in an argument, always with limits."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from canonq.adapters.processes.programs import read
+from canonq.core.errors import HostProblem, SyncFailed, TimedOut
+from canonq.core.upstream.addresses import masked
+from canonq.ports import Ended
+
+_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "true",
+    "SSH_ASKPASS": "true",
+    "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
+    "GIT_LFS_SKIP_SMUDGE": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "LC_ALL": "C.UTF-8",
+}
+#: On a clone nobody's settings count but canonq's: not the host's, not the user's.
+_NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
+#: What git gets of our own environment: ways to the network, and whose configuration counts. Secrets of recipes may be in it.
+_INHERITED = (
+    "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL",
+    "GIT_SSL_CAINFO", "SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE", "http_proxy", "https_proxy", "HTTPS_PROXY",
+    "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY",
+)  # fmt: skip
+#: Asks nothing: a host that is not known, or a key that is missing, is an error and not a hang.
+_SSH = "ssh -oBatchMode=yes -oConnectTimeout=20"
+_OPTIONS = (
+    "core.hooksPath=/dev/null",
+    "core.autocrlf=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "advice.detachedHead=false",
+    "core.fsmonitor=false",
+    # The clones are bare, and named outright.
+    "safe.bareRepository=all",
+    "push.followTags=false",
+    "push.recurseSubmodules=no",
+    "fetch.recurseSubmodules=no",
+    # One answer where version 2 needs two: a listing is what an idle night consists of.
+    "protocol.version=0",
+    # A server that stands still is given up long before the limit for one that works.
+    "http.lowSpeedLimit=100",
+    "http.lowSpeedTime=60",
+)
+#: Git asks a helper on its standard input, so neither the token nor the file's text is ever an argument.
+_HELPER = """!f() { test "$1" = get && printf 'username=canonq\\npassword=%s\\n' "$(cat "$CANONQ_GIT_TOKEN_FILE")"; }; f"""
+
+_REDIRECTED = re.compile(r"^warning: redirecting to (\S+)", re.M)
+
+_CAUSES = (
+    # First, as its status otherwise means a credential; in the forge's own words, not in an address.
+    ("archived", re.compile(
+        r"^(?:remote:|fatal: remote error:|ERROR:).*\brepo(?:sitory)? (?:is|was|has been) archived", re.I | re.M)),
+    ("owner", re.compile(r"dubious ownership", re.I)),
+    ("denied", re.compile(
+        r"Authentication failed|could not read (?:Username|Password)|Permission denied|error: 40[13]\b"
+        r"|Host key verification", re.I)),
+    ("gone", re.compile(
+        r"not found|does not exist|does not appear to be a git repository|error: 404\b|not exported"
+        r"|no such (?:file|repo)", re.I)),
+    ("too-large", re.compile(rf"File too large|file size limit|died of signal {signal.SIGXFSZ:d}\b", re.I)),
+    ("shallow", re.compile(r"shallow (?:roots|update)", re.I)),
+)  # fmt: skip
+_MENDS = {
+    "denied": "give a credential that may do this: docs/configuration.md, [git]; for ssh, a key and the host's key.",
+    "owner": "git reads a repository on this host for its owner only: give it to the user that runs canonq (`chown -R`), or let "
+    "that user say `git config --global --add safe.directory PATH`.",
+    "archived": "take it out of the archive on its forge, or remove the mirror from recipe.toml.",
+    "gone": "correct the address in recipe.toml, or set enrolled = false if the repository is no more.",
+    "too-large": "look at what the repository contains; if it is right, raise [git] largest.",
+    "shallow": "name a repository with its whole history.",
+    "timeout": "look at the network and the server; [git] timeout is the limit.",
+    "unreachable": "look at the network and the server; the address is in recipe.toml.",
+}
+
+
+@dataclass(frozen=True)
+class GitLimits:
+    """Limits and credentials for talking to other hosts."""
+
+    listing: float = 60.0  #: seconds for one listing
+    transfer: float = 600.0  #: seconds for one fetch or push
+    largest: int = 2**30  #: bytes of one fetched pack
+    credentials_file: Path | None = None  #: in the form of git's own credential store
+    tokens: Mapping[str, Path] = field(default_factory=dict)  #: origin such as https://host -> file with a token for it
+    ca_file: Path | None = None  #: authority for the origins under `tokens`
+
+
+class GitProgram:
+    """Starts git, for one repository or none."""
+
+    def __init__(self, limits: GitLimits | None = None) -> None:
+        self.limits = limits or GitLimits()
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        self._kept = {"PATH": os.defpath, "HOME": "/", "GIT_SSH_COMMAND": _SSH, **inherited, **_ENVIRONMENT}
+
+    def local(self, clone: Path | None, *arguments: str, timeout: float = 120.0, stdin: bytes | None = None) -> Ended:
+        """A command that talks to nobody, on a clone or on none. HostProblem when it does not end."""
+        named = {} if clone is None else {"GIT_DIR": str(clone)}
+        try:
+            return read(
+                self._command(arguments), timeout=timeout, env={**self._environment(), **_NO_SETTINGS, **named}, stdin=stdin
+            )
+        except TimedOut as error:
+            raise HostProblem(f"`git {arguments[0]}` on {clone} timed out: {error.what}", code="git-failed") from error
+
+    def listing(self, url: str, *patterns: str) -> Ended:
+        """`git ls-remote`: who is asked writes nothing, and neither do we."""
+        arguments = ("ls-remote", "--symref", "--", url, *patterns)
+        return read(self._command(arguments, url), timeout=self.limits.listing, env=self._environment(url), harmless=True)
+
+    def transfer(self, clone: Path, url: str, *arguments: str) -> Ended:
+        """A fetch or a push between a clone and a remote. TimedOut after its limit; what it writes is limited too."""
+        return read(
+            self._command(arguments, url),
+            timeout=self.limits.transfer,
+            env={**self._environment(url), "GIT_DIR": str(clone)},
+            largest_file=self.limits.largest,
+        )
+
+    def _command(self, arguments: Iterable[str], url: str = "") -> list[str]:
+        options = list(_OPTIONS)
+        origins = self._origins(url)
+        if url and (origins or self.limits.credentials_file is not None):
+            # Given a credential, git asks no helper of the host's as well: that would hide a wrong one.
+            options.append("credential.helper=")
+        if self.limits.credentials_file is not None:
+            options.append(f"credential.helper=store --file={_quoted(self.limits.credentials_file)}")
+        for origin in origins:
+            at = urlsplit(origin)  # git looks credentials up by host, not by path
+            options.append(f"credential.{at.scheme}://{at.netloc}.helper={_HELPER}")
+            if self.limits.ca_file is not None:
+                options.append(f"http.{origin}.sslCAInfo={self.limits.ca_file}")
+        return ["git", *(part for option in options for part in ("-c", option)), *arguments]
+
+    def _environment(self, url: str = "") -> dict[str, str]:
+        origins = self._origins(url)
+        tokens = {"CANONQ_GIT_TOKEN_FILE": str(self.limits.tokens[origins[0]])} if origins else {}
+        return {**self._kept, **tokens}
+
+    def _origins(self, url: str) -> list[str]:
+        return [origin for origin in self.limits.tokens if url == origin or url.startswith(origin.rstrip("/") + "/")]
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "'\\''") + "'"
+
+
+def failed(which: str, url: str, ended: Ended) -> SyncFailed:
+    """What a failed command on a remote means: `which` is "upstream" or "mirror"; the cause is a stable code."""
+    said = masked(ended.errors or ended.output)
+    if ended.status == -signal.SIGXFSZ:
+        said = f"File too large. {said}"
+    cause = next((name for name, pattern in _CAUSES if pattern.search(said)), "unreachable")
+    return sync_failed(which, url, cause, said)
+
+
+def moved_to(ended: Ended) -> str | None:
+    """The address that a remote sent git on to, masked; None when it did not."""
+    found = _REDIRECTED.search(ended.errors)
+    return masked(found[1].rstrip("/")) if found else None
+
+
+def timed_out(which: str, url: str, error: TimedOut) -> SyncFailed:
+    """A remote that did not answer in time."""
+    return sync_failed(which, url, "timeout", error.what)
+
+
+def sync_failed(which: str, url: str, cause: str, said: str, mend: str = "") -> SyncFailed:
+    """An error for the recipe, named by what was asked and why it failed."""
+    words = " ".join(said.split())[-400:] or "git gave no reason"
+    return SyncFailed(
+        f"The {which} {masked(url)} could not be {'read' if which == 'upstream' else 'brought in line'}: {words}",
+        mend=f"{mend or _MENDS.get(cause, _MENDS['unreachable'])} Nothing was decided on old tags.",
+        cause=f"{which}-{cause}",
+    )

@@ -1,0 +1,1 @@
+"""What is asked over a network: apps, ingress, registries, forges, other hosts."""

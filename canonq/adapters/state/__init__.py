@@ -1,0 +1,1 @@
+"""What canonq keeps below its state folder, and the locks on it."""

@@ -1,0 +1,1 @@
+"""What the files of a release say: env, compose, links, put together."""

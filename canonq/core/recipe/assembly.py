@@ -1,0 +1,109 @@
+"""What the files of one version come to: its env, the exports of its abra.sh, and the stack that they fill in. Pure.
+
+The one assembly of a deployment, a look ahead and `canonq enrol`; where the files are, whoever asks says by `ReadFile`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from canonq.core.errors import RecipeProblem, WrongConfiguration
+from canonq.core.recipe.compose import resolve, unset
+from canonq.core.recipe.envfile import parse_env, parse_exports
+from canonq.core.recipe.yamlfile import load_yaml
+from canonq.core.stack.resolved import Stack
+from canonq.core.text import shown
+
+#: Text of a file of the recipe, by its path there; None when there is no such file.
+ReadFile = Callable[[str], str | None]
+
+SAMPLE, EXPORTS, COMPOSE = ".env.sample", "abra.sh", "compose.yml"
+#: The enrolment's overlay, in its folder.
+TEST_OVERLAY = "compose.canonq.yml"
+MOST_FILES = 50  #: under COMPOSE_FILE: each is read anew, however often it is named
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """The files of one version, put together."""
+
+    env: Mapping[str, str]  #: the app's `.env`
+    exports: Mapping[str, str]  #: of its abra.sh
+    stack: Stack
+    unset: tuple[str, ...]  #: variables that its compose files take and nothing sets, as sentences
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """All that its compose files were filled in with."""
+        return {**self.env, **self.exports}
+
+
+def app_env(
+    sample: str,
+    *,
+    named: str,
+    domain: str,
+    stack: str,
+    beside: Mapping[str, str] = _NOTHING,
+    own: Mapping[str, str] = _NOTHING,
+) -> dict[str, str]:
+    """The app's `.env`: the sample, with what canonq sets and then the enrolment's [env] on top.
+
+    `named`: `recipe:version`, as Co-op Cloud has it. `beside`: where to find what runs beside it.
+    """
+    given = {"DOMAIN": domain, "STACK_NAME": stack, "LETS_ENCRYPT_ENV": "", **beside}
+    return parse_env(sample, given, forced={"TYPE": named, "RECIPE": named, **own})
+
+
+def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None) -> Assembled:
+    """Read, merge and fill in the compose files that `env` names, and the text of the enrolment's overlay over them.
+
+    RecipeProblem for what the files say, WrongConfiguration for what the overlay must not.
+    """
+    exports = parse_exports(read(EXPORTS) or "", env)
+    variables = {**env, **exports}
+    files = [(name, _compose_file(read, name)) for name in _listed(variables.get("COMPOSE_FILE") or COMPOSE)]
+    if overlay is not None:
+        _ask_overlay(files, overlay)
+        files.append((TEST_OVERLAY, overlay))
+    return Assembled(env, exports, resolve(files, variables), tuple(unset(files, variables)))
+
+
+def _listed(text: str) -> list[str]:
+    names = [name for name in text.split(":") if name]
+    if len(names) > MOST_FILES:
+        raise RecipeProblem(
+            f"COMPOSE_FILE names {len(names)} files; at most {MOST_FILES} are read.",
+            mend="name each overlay once.",
+            code="compose-invalid",
+        )
+    return names
+
+
+def _compose_file(read: ReadFile, name: str) -> str:
+    path = posixpath.normpath(name)
+    if path.startswith("/") or path.split("/")[0] == "..":
+        raise RecipeProblem(f"COMPOSE_FILE names {shown(name)}, outside the recipe.", code="path-outside-recipe")
+    if (text := None if "\0" in path else read(path)) is None:
+        raise RecipeProblem(
+            f"COMPOSE_FILE names {shown(name)}, which this version of the recipe does not have.",
+            mend="name files that this version has, in .env.sample or under [env].",
+            code="compose-missing",
+        )
+    return text
+
+
+def _ask_overlay(files: list[tuple[str, str]], overlay: str) -> None:
+    """The overlay may be environmental only: an image in it would mean testing something else."""
+    there = {service for name, body in files for service in load_yaml(body, where=name).get("services") or {}}
+    for service, body in (load_yaml(overlay, where=TEST_OVERLAY).get("services") or {}).items():
+        if service in there and isinstance(body, dict) and {"image", "build"} & set(body):
+            raise WrongConfiguration(
+                f"{TEST_OVERLAY} replaces the image of '{service}', so the release's own would not be tested.",
+                mend="take `image` out of the overlay.",
+                code="overlay-replaces-image",
+            )

@@ -1,0 +1,157 @@
+"""A recipe's compose files as one resolved stack. Pure: text in, values out.
+
+The resolved stack is what is deployed and what every rule reads (names, images, backup labels, policy), so that
+no second reader can see it otherwise. Merging follows `docker stack config`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from canonq.core.errors import RecipeProblem
+from canonq.core.recipe.interpolate import interpolate, variables
+from canonq.core.recipe.shape import Misshapen, contrary, misshapen, undeclared
+from canonq.core.recipe.yamlfile import line_of, load_yaml
+from canonq.core.stack.resolved import SECTIONS, Stack, Unreadable, long_form, stack_of
+from canonq.core.text import did_you_mean, ended, shown
+
+_REPLACED = ("command", "entrypoint", "test")  #: lists that an overlay replaces whole
+MAX_SERVICES = 200
+
+
+def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> Stack:
+    """Read, fill in and merge compose files, given as (name, text) in order. RecipeProblem names the file."""
+    merged: dict[str, Any] = {}
+    for name, text in files:
+        said = load_yaml(text, where=name)
+        _check_shape(said, name, text)
+        filled = interpolate(said, env, where=partial(placed, name, text))
+        for wrong in misshapen(filled):
+            raise _bad(placed(name, text, wrong.path), wrong.what)
+        merged = merge(merged, {section: _normal(filled.get(section) or {}, section, name, text) for section in SECTIONS})
+        merged["version"] = str(said.get("version", merged.get("version", "3.8")))
+    stack = stack_of(merged)
+    _check_services(stack, files[0][0] if files else "compose.yml")
+    for wrong in (*undeclared(stack), *contrary(stack)):
+        raise _bad(*_last_place(files, wrong))
+    return stack
+
+
+def placed(name: str, text: str, path: Sequence[str]) -> str:
+    """A place in a file for people: the file, its line, and the keys that lead there."""
+    line = line_of(text, path)
+    return f"{name}{f':{line}' if line else ''} {'.'.join(path)}".rstrip()
+
+
+def _last_place(files: Sequence[tuple[str, str]], wrong: Misshapen) -> tuple[str, str]:
+    """Where something of the whole stack was said: in the last of its files that has such a place."""
+    for name, text in reversed(files):
+        found = load_yaml(text, where=name)
+        for step in wrong.path:
+            found = found.get(step) or {} if isinstance(found, dict) else {}
+        if found:
+            return placed(name, text, wrong.path), wrong.what
+    return files[0][0], wrong.what
+
+
+def unset(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> list[str]:
+    """For people: the variables that the files take and nothing sets, which Docker fills in with nothing, each once."""
+    found: dict[str, str] = {}
+    for name, text in files:
+        for variable, path in variables(load_yaml(text, where=name)):
+            if variable not in env and variable not in found:
+                found[variable] = f"{placed(name, text, path)}: nothing sets {variable}{did_you_mean(variable, env)}"
+    return [ended(told) for told in found.values()]
+
+
+#: What a variable that nothing sets may have spoilt, by the code of the trouble: parts of the places to look at.
+_SPOILT = {"name-invalid": (" configs.", " secrets.", " networks.", " volumes."), "image-name-invalid": (".image",)}
+
+
+def unset_near(code: str, told: Sequence[str]) -> list[str]:
+    """Those sentences of `unset` that may be the cause of a trouble with this code."""
+    return [one for one in told if any(part in one for part in _SPOILT.get(code, ()))]
+
+
+def _check_shape(stack: Mapping[str, Any], name: str, text: str) -> None:
+    for section in SECTIONS:
+        body = stack.get(section)
+        if body is not None and not isinstance(body, dict):
+            raise _bad(placed(name, text, (section,)), "is not a mapping")
+        for key, inner in (body or {}).items():
+            if inner is not None and not isinstance(inner, dict):
+                raise _bad(placed(name, text, (section, str(key))), "is not a mapping")
+    known = {"version", *SECTIONS}
+    if unknown := [key for key in stack if key not in known and not key.startswith("x-")]:
+        what = f"the top-level key {shown(unknown[0])} is not one of {', '.join(sorted(known))}{did_you_mean(unknown[0], known)}"
+        raise _bad(placed(name, text, (unknown[0],)), what)
+
+
+def _check_services(stack: Stack, name: str) -> None:
+    if not stack.services:
+        raise _bad(name, "there are no services")
+    if len(stack.services) > MAX_SERVICES:
+        raise _bad(name, f"there are {len(stack.services)} services; at most {MAX_SERVICES} are deployed")
+    for service in stack.services.values():
+        if not service.image:
+            raise _bad(name, f"the service {shown(service.name)} has no image")
+
+
+def _normal(section: Mapping[str, Any], kind: str, name: str, text: str) -> dict[str, Any]:
+    """A section of one file, in the long form."""
+    if kind != "services":
+        return {key: body or {} for key, body in section.items()}
+    made = {}
+    for service, body in section.items():
+        try:
+            made[service] = long_form(body or {})
+        except Unreadable as error:
+            raise _bad(placed(name, text, (kind, service, error.key)), str(error)) from error
+    return made
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `over` on `base`: mappings by key, lists joined (mounts by target, ...), scalars replaced.
+
+    So are the lists that are one command: `command`, `entrypoint`, a health check's `test`.
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            merged[key] = merge(old, value)
+        elif isinstance(old, list) and isinstance(value, list) and key not in _REPLACED:
+            merged[key] = _join(key, old, value)
+        elif value is not None or key not in merged:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def _join(key: str, old: list[Any], new: list[Any]) -> list[Any]:
+    joined = {_identity(key, item): item for item in old}
+    joined.update({_identity(key, item): item for item in new})
+    return list(joined.values())
+
+
+def _identity(key: str, item: Any) -> str:
+    """By what an entry of an overlay is known to be meant for one that is there."""
+    by = {"volumes": "target", "configs": "source", "secrets": "source", "ports": "published"}.get(key)
+    return (
+        str(item.get(by) or 0) if by and isinstance(item, dict) else repr(item)
+    )  # to Docker, all ports that are not published are one
+
+
+def escape_dollars(value: Any) -> Any:
+    """Double every `$` in texts, since `docker stack deploy` fills a resolved file in once more."""
+    if isinstance(value, dict):
+        return {key: escape_dollars(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [escape_dollars(inner) for inner in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
+
+
+def _bad(name: str, what: str) -> RecipeProblem:
+    return RecipeProblem(ended(f"{name}: {what}"), mend="correct the compose file.", code="compose-invalid")

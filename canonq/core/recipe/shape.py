@@ -1,0 +1,182 @@
+"""What a compose file may say: the keys that `docker stack deploy` knows and how each is written. Pure.
+
+Docker says no to the rest when half is deployed already, with neither file nor line, and has no word for what was meant.
+Deliberately no more than Docker: what stands here only as `ANY` it reads by rules of its own, and tells itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from canonq.core.stack.resolved import Stack
+from canonq.core.text import did_you_mean, shown
+
+#: How a value is written. Numbers and booleans may be texts here: they are filled in from variables.
+ANY, TEXT, NUMBER, BOOL, DURATION, SIZE = (
+    "anything",
+    "a text",
+    "a number",
+    "true or false",
+    "a duration such as 30s",
+    "a size such as 512M",
+)
+LIST, MAPPING, LIST_OR_MAPPING, TEXT_OR_LIST = "a list", "a mapping", "a list or a mapping", "a text or a list"
+Form = str | Mapping[str, "Form"]
+
+_UPDATE: Form = {
+    "parallelism": NUMBER, "delay": DURATION, "failure_action": TEXT, "monitor": DURATION, "max_failure_ratio": NUMBER,
+    "order": TEXT,
+}  # fmt: skip
+_SERVICE: Form = {
+    **dict.fromkeys(("cgroup_parent", "cgroupns_mode", "container_name", "domainname", "hostname", "image", "ipc", "isolation",
+                     "mac_address", "network_mode", "restart", "stop_signal", "user", "userns_mode", "working_dir"), TEXT),
+    **dict.fromkeys(("init", "privileged", "read_only", "stdin_open", "tty"), BOOL),
+    **dict.fromkeys(("cap_add", "cap_drop", "configs", "devices", "expose", "external_links", "links", "ports",
+                     "secrets", "security_opt", "volumes"), LIST),
+    **dict.fromkeys(("depends_on", "environment", "extra_hosts", "labels", "networks", "sysctls"), LIST_OR_MAPPING),
+    **dict.fromkeys(("command", "dns", "dns_search", "entrypoint", "env_file", "tmpfs"), TEXT_OR_LIST),
+    "build": ANY, "oom_score_adj": NUMBER, "pid": ANY, "shm_size": ANY, "stop_grace_period": DURATION, "ulimits": MAPPING,
+    "credential_spec": {"config": TEXT, "file": TEXT, "registry": TEXT},
+    "healthcheck": {
+        "disable": BOOL, "interval": DURATION, "retries": NUMBER, "test": TEXT_OR_LIST, "timeout": DURATION,
+        "start_period": DURATION, "start_interval": DURATION,
+    },
+    "logging": {"driver": TEXT, "options": MAPPING},
+    "deploy": {
+        "mode": TEXT, "endpoint_mode": TEXT, "replicas": NUMBER, "labels": LIST_OR_MAPPING, "update_config": _UPDATE,
+        "rollback_config": _UPDATE,
+        "resources": {
+            "limits": {"cpus": ANY, "memory": SIZE, "pids": NUMBER},
+            "reservations": {"cpus": ANY, "memory": SIZE, "generic_resources": LIST},
+        },
+        "restart_policy": {"condition": TEXT, "delay": DURATION, "max_attempts": NUMBER, "window": DURATION},
+        "placement": {"constraints": LIST, "preferences": LIST, "max_replicas_per_node": NUMBER},
+    },
+}  # fmt: skip
+_LABELLED = {"name": TEXT, "external": ANY, "labels": LIST_OR_MAPPING}
+_ENTRIES: dict[str, Form] = {
+    "services": _SERVICE,
+    "networks": {**_LABELLED, "driver": TEXT, "driver_opts": MAPPING, "ipam": MAPPING, "internal": BOOL, "attachable": BOOL},
+    "volumes": {**_LABELLED, "driver": TEXT, "driver_opts": MAPPING},
+    "secrets": {**_LABELLED, "file": TEXT, "driver": TEXT, "driver_opts": MAPPING, "template_driver": TEXT},
+    "configs": {**_LABELLED, "file": TEXT, "template_driver": TEXT},
+}
+#: Keys that `docker-compose` took once and Swarm never: Docker refuses them by name.
+FORBIDDEN = frozenset({
+    "extends", "volume_driver", "volumes_from", "cpu_quota", "cpu_shares", "cpuset", "mem_limit", "memswap_limit",
+})  # fmt: skip
+#: Where keys that begin with `x-` are nobody's business.
+_OPEN = frozenset({"services", *_ENTRIES})
+_DURATION = re.compile(r"[-+]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
+_SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)* ?(?:[kmgtp]i?b?|b)?", re.IGNORECASE)
+_ORDERS = ("start-first", "stop-first")
+
+
+@dataclass(frozen=True)
+class Misshapen:
+    """One thing that Docker would refuse."""
+
+    path: tuple[str, ...]  #: where in the file
+    what: str
+
+
+def misshapen(stack: Mapping[str, Any]) -> Iterator[Misshapen]:
+    """All that is written in a way that Docker refuses, of a file whose sections are mappings of mappings."""
+    for section, form in _ENTRIES.items():
+        for name, body in (stack.get(section) or {}).items():
+            if body is not None:
+                yield from _within(body, form, (section, str(name)))
+
+
+def _within(value: Any, form: Form, path: tuple[str, ...]) -> Iterator[Misshapen]:
+    if isinstance(form, str):
+        if why := _unlike(value, form, path[-1]):
+            yield Misshapen(path, why)
+        return
+    if not isinstance(value, dict):
+        if not (value is None and path[-1] == "deploy"):
+            yield Misshapen(path, f"{shown(path[-1])} must be a mapping, and is {_said(value)}")
+        return
+    for key, inner in value.items():
+        if key in form:
+            yield from _within(inner, form[key], (*path, key))
+        elif key in FORBIDDEN and len(path) == 2:
+            yield Misshapen((*path, key), f"{shown(key)} is nothing that Swarm has; Docker refuses it")
+        elif not (key.startswith("x-") and len(path) == 2):
+            yield Misshapen((*path, key), f"{shown(key)} is no key of {_of(path)}{did_you_mean(key, form)}")
+
+
+def _unlike(value: Any, form: str, key: str) -> str:
+    """Why a value is not written like its form, or nothing."""
+    match form:
+        case "a text":
+            fits = isinstance(value, str)
+        case "a number":
+            fits = isinstance(value, str | int | float) and not isinstance(value, bool)
+        case "true or false":
+            fits = isinstance(value, str | bool)
+        case "a list":
+            fits = isinstance(value, list)
+        case "a mapping":
+            fits = isinstance(value, dict)
+        case "a list or a mapping":
+            fits = isinstance(value, list | dict)
+        case "a text or a list":
+            fits = isinstance(value, str | list)
+        case "a duration such as 30s":
+            fits = isinstance(value, str) and _DURATION.fullmatch(value) is not None
+        case "a size such as 512M":
+            fits = isinstance(value, str) and _SIZE.fullmatch(value) is not None
+        case _:
+            fits = True
+    if not fits:
+        return f"{shown(key)} must be {form}, and is {_said(value)}"
+    if key == "order" and value not in _ORDERS:
+        return f"'order' must be one of {', '.join(_ORDERS)}, and is {shown(value)}{did_you_mean(str(value), _ORDERS)}"
+    return ""
+
+
+def undeclared(stack: Stack) -> Iterator[Misshapen]:
+    """What services of the whole stack name and nothing declares."""
+    for service in stack.services.values():
+        named = {"networks": service.networks, "configs": service.configs, "secrets": service.secrets, "volumes": service.volumes}
+        for section, names in named.items():
+            there = stack.declared(section)
+            for name in sorted(names):
+                if name not in there and not (section == "networks" and name == "default"):
+                    kind = section.removesuffix("s")
+                    what = (
+                        f"the service {shown(service.name)} names the {kind} {shown(name)}, "
+                        f"which nothing declares under '{section}'"
+                    )
+                    yield Misshapen(("services", service.name, section), what + did_you_mean(name, there))
+
+
+def contrary(stack: Stack) -> Iterator[Misshapen]:
+    """What is right in each file and, of the whole stack, not to be had together."""
+    for service in stack.services.values():
+        check = service.healthcheck
+        if check.get("disable") in (True, "true") and check.get("test"):
+            what = f'the health check of {shown(service.name)} is switched off and has a test; `test: ["NONE"]` switches one off'
+            yield Misshapen(("services", service.name, "healthcheck", "disable"), what)
+
+
+def _of(path: tuple[str, ...]) -> str:
+    return ".".join(path)
+
+
+def _said(value: Any) -> str:
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case _:
+            return shown(value)
