@@ -17,9 +17,9 @@ from canonq.adapters.processes.programs import Program, plain_environment
 from canonq.adapters.processes.stopping import stoppable
 from canonq.core.errors import CanonqError, TimedOut
 from canonq.ports import Ended
-from tests.adapters.test_programs import dies
+from tests.adapters.processes.test_programs import dies
 
-CALLS = "tests.adapters.preloaded_calls"
+CALLS = "tests.adapters.processes.preloaded_calls"
 LONG = 600.0  #: seconds
 
 

@@ -17,7 +17,7 @@ from canonq.adapters.data import snapshots
 from canonq.adapters.data.archives import archive, copy_tree
 from canonq.core.errors import CanonqError
 from canonq.core.records import Snapshot
-from tests.adapters.test_volumes import flip_a_byte, furnish, looks, made, tree
+from tests.adapters.data.test_archives import flip_a_byte, furnish, looks, made, tree
 
 KINDS = ["archive", "tree"]
 
