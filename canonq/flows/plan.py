@@ -37,7 +37,8 @@ def _row(world: World, enrolment: Enrolment, listing: Listing | SyncFailed) -> d
         if isinstance(listing, SyncFailed):
             raise listing
         check_moved(world, enrolment.recipe, listing)
-        decision = decide(gather(world, enrolment, listing.tags))
+        odd = world.repos.odd_tags(enrolment.recipe)  # only the clone knows what a tag names; a listing does not say
+        decision = decide(gather(world, enrolment, {tag: name for tag, name in listing.tags.items() if tag not in odd}))
     except CanonqError as error:
         return _error_row(enrolment.recipe, error, enrolment.queue)
     verdicts = world.runs.verdicts(enrolment.recipe)

@@ -149,6 +149,14 @@ def test_a_plan_names_what_cannot_be_listed_and_changes_nothing(installed: Insta
     assert not (installed.state / "repos").exists()
 
 
+def test_a_plan_passes_over_a_tag_that_names_no_commit_as_the_sweep_will(installed: Installation) -> None:
+    repo = Repo(installed.root / "upstream")
+    repo.git.tag("9.0.0+9", repo.head.commit.tree["compose.yml"].hexsha)
+    installed.canonq("sync")
+    (row,) = installed.canonq("plan", "--json").json["recipes"]
+    assert row["latest"] != "9.0.0+9"
+
+
 def test_enrol_writes_a_file_that_the_next_plan_reads(installed: Installation) -> None:
     upstream = make_recipe(installed.root / "new", {TAG: {"compose.yml": "services: {app: {image: 'x:1'}}\n"}})
     release(upstream, "1.1.0+1.1", {".env.sample": "TYPE=new\nDOMAIN=x\n"})
