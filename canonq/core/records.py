@@ -176,6 +176,15 @@ class Remade(BaseModel):
     reason: str
 
 
+class Healed(BaseModel):
+    """Retained volumes of this canonical that were gone, and when its snapshot was unpacked in their place."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    at: Stamp
+    volumes: list[str]  #: the names in Docker of those that were gone
+
+
 class Canonical(BaseModel):
     """The registry's record, `canonical.json` (docs/rules.md 4). Unknown keys survive a rewrite."""
 
@@ -199,6 +208,7 @@ class Canonical(BaseModel):
     #: it goes past it, and there it is again once that one is rolled back as well.
     rolled_back: list[RolledBack] = []
     remade: Remade | None = None  #: set when somebody had it made anew
+    healed: Healed | None = None  #: the last time that volumes of it were unpacked again
 
     @field_validator("rolled_back", mode="before")
     @classmethod

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from canonq.adapters.data.archives import copy_tree
-from canonq.core.deployable import LABEL_INSTANCE, LABEL_VOLUME
+from canonq.adapters.data import snapshots
+from canonq.adapters.data.archives import copy_tree, sync_tree
+from canonq.adapters.state.work_folders import alive
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_VOLUME
 from canonq.core.errors import CanonqError, HostProblem
-from canonq.core.records import Canonical
+from canonq.core.names import kept_volume, volume_key, warm_stack
+from canonq.core.records import Canonical, Healed, Snapshot
 from canonq.flows.stages import Deployment
 from canonq.flows.world import World
+from canonq.ports import Held
 
 
 class CanonicalMoved(CanonqError):
@@ -51,17 +56,96 @@ def _moved(record: Canonical) -> CanonicalMoved:
 def _copy(world: World, app: Deployment, record: Canonical) -> dict[str, str]:
     secrets = world.registry.secrets(record)
     app.account.secrecy.secrets(secrets)
-    for name in record.volumes:
-        source, key = world.volumes.volume_path(name), world.volumes.volume_label(name, LABEL_VOLUME)
-        if source is None or key is None:
-            raise CanonqError(
-                f"The retained volume {name} of the canonical {record.version} is gone.",
-                mend=_unpack_again(record),
-                code="canonical-data-missing",
-            )
+    sources = {volume_key(record.recipe, name): _source(world, record, name) for name in record.volumes}
+    gone = [name for name in record.volumes if sources[volume_key(record.recipe, name)] is None]
+    if gone and _problem(record):
+        raise CanonqError(
+            f"The retained volume {' and '.join(gone)} of the canonical {record.version} is gone.",
+            mend=_unpack_again(record),
+            code="canonical-data-missing",
+        )
+    folders = {}
+    for key in sources:
         labels = {**app.identity.labels, LABEL_VOLUME: key}
-        copy_tree(source, world.volumes.make_volume(app.volume_name(key), labels, app.identity.stack))
+        folders[key] = world.volumes.make_volume(app.volume_name(key), labels, app.identity.stack)
+    if gone and record.snapshot is not None:  # all of it: data of two moments is no data
+        snapshots.unpack(record.snapshot, folders)
+        app.account.notes.append(
+            f"data-from-snapshot: the retained volume {' and '.join(gone)} of the canonical {record.version} is gone; "
+            "the data was taken from its snapshot"
+        )
+        return secrets
+    for key, source in sources.items():
+        assert source is not None
+        copy_tree(source, folders[key])
     return secrets
+
+
+def _source(world: World, record: Canonical, name: str) -> Path | None:
+    """Where a retained volume is; None where it is gone, or another of that name that is not canonq's stands in its place."""
+    ours = world.volumes.volume_label(name, LABEL_VOLUME) == volume_key(record.recipe, name)
+    return world.volumes.volume_path(name) if ours else None
+
+
+def unpack_retained(world: World, record: Canonical, kept: Snapshot, owner: str) -> list[str]:
+    """Make retained volumes of a canonical anew from its snapshot; their names, which are `owner`'s. Durable when it returns."""
+    stack = warm_stack(record.recipe)
+    labels = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: record.recipe, LABEL_OWNER: owner}
+    names = {key: kept_volume(record.recipe, key, owner) for key in (volume_key(record.recipe, name) for name in record.volumes)}
+    folders = {key: world.volumes.make_volume(name, {**labels, LABEL_VOLUME: key}, stack) for key, name in names.items()}
+    snapshots.unpack(kept, folders)
+    for folder in folders.values():
+        sync_tree(folder)
+    return sorted(names.values())
+
+
+def heal(world: World, recipe: str, held: Held) -> str | None:
+    """Unpack the present canonical's snapshot again where somebody removed a retained volume; a sentence on what was done.
+
+    Nothing is done where the snapshot is no longer whole. The canonical stays what it was, with its fence: who was proven from
+    it may still be promoted.
+    """
+    record = world.registry.read(recipe)
+    if record is None or record.snapshot is None or not (gone := _gone(world, record)) or _problem(record):
+        return None
+    owner = world.new_id(recipe)
+    with alive(world.work / owner):
+        try:
+            volumes = unpack_retained(world, record, record.snapshot, owner)
+            healed = Healed(at=world.stamp(), volumes=gone)
+            world.registry.write(record.model_copy(update={"volumes": volumes, "healed": healed, "ts": world.stamp()}), held)
+        except BaseException:
+            # Where the record was written all the same, they are the canonical's.
+            if (now := _readable(world, recipe)) is not None and now.volumes == record.volumes:
+                world.ownership.remove_owned({LABEL_OWNER: owner}, world.settings.teardown_timeout)
+            raise
+        finally:
+            shutil.rmtree(world.work / owner, ignore_errors=True)
+    return (
+        f"{recipe}: the retained volume {' and '.join(gone)} of the canonical {record.version} was gone; "
+        "its snapshot was unpacked again"
+    )
+
+
+def what_to_heal(world: World, recipe: str) -> str | None:
+    """What `heal` would do, as a sentence."""
+    record = world.registry.read(recipe)
+    if record is None or record.snapshot is None or not (gone := _gone(world, record)) or _problem(record):
+        return None
+    return f"{recipe}: would unpack the snapshot of the canonical {record.version} again: {' and '.join(gone)} is gone"
+
+
+def _gone(world: World, record: Canonical) -> list[str]:
+    if all(_source(world, record, name) is not None for name in record.volumes):
+        return []
+    there = set(
+        world.ownership.owned({LABEL_INSTANCE: world.instance})["volumes"]
+    )  # a second opinion: HostProblem without Docker
+    return [name for name in record.volumes if name not in there]
+
+
+def _problem(record: Canonical) -> str | None:
+    return "no snapshot is named" if record.snapshot is None else snapshots.problem_of(record.snapshot)
 
 
 def lost_data(world: World) -> list[str]:

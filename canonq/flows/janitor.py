@@ -13,9 +13,11 @@ from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.deployable import LABEL_KIND, LABEL_OWNER
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
 from canonq.core.names import recipe_in
+from canonq.flows.data import heal, what_to_heal
 from canonq.flows.leftovers import lost_record, of_runs, reclaim, retire, warm_leftovers
 from canonq.flows.secrecy import mask, masks_in
 from canonq.flows.world import World
+from canonq.ports import Held
 
 log = logging.getLogger("canonq")
 
@@ -40,17 +42,19 @@ def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
                 done.append(f"{said} what {recipe}'s record does not name: {'; '.join(listed)}")
             if record is not None:
                 done += [f"{recipe}: {said} {line}" for line in retire(world, recipe, record, dry_run=dry_run)]
+                healed = what_to_heal(world, recipe) if isinstance(mine, bool) else heal(world, recipe, mine)
+                done += [healed] if healed else []
     return done
 
 
 @contextlib.contextmanager
-def _mine(world: World, recipe: str, *, dry_run: bool) -> Iterator[bool]:
-    """Whether nobody else is at a recipe's registry. Who only looks takes no lock: a promotion would find it taken."""
+def _mine(world: World, recipe: str, *, dry_run: bool) -> Iterator[Held | bool | None]:
+    """What is true when nobody else is at a recipe's registry. Who only looks takes no lock: a promotion would find it taken."""
     if dry_run:
         yield not world.locks.is_held(recipe)
         return
     with world.locks.hold(recipe, "janitor") as held:
-        yield held is not None
+        yield held
 
 
 def _together(found: Iterable[Mapping[str, list[str]]]) -> dict[str, list[str]]:

@@ -8,15 +8,14 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from canonq.adapters.data import snapshots
-from canonq.adapters.data.archives import sync_tree
 from canonq.adapters.state.registry import NEWER_SCHEMA
 from canonq.adapters.state.work_folders import alive
-from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_VOLUME
+from canonq.core.deployable import LABEL_OWNER
 from canonq.core.errors import Busy, CanonqError, RecordUnreadable, WrongUse
-from canonq.core.names import kept_volume, recipe_name, shown, volume_key, warm_stack
+from canonq.core.names import recipe_name, shown
 from canonq.core.records import Canonical, RolledBack, Snapshot
 from canonq.core.retention import Generation, going_back
+from canonq.flows.data import unpack_retained
 from canonq.flows.leftovers import is_in_force, reclaim
 from canonq.flows.world import World
 from canonq.ports import Held
@@ -110,15 +109,8 @@ def _with_snapshot(found: Iterable[Generation]) -> Iterator[Kept]:
 
 def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, reason: str, who: str) -> Canonical:
     target = chosen.record
-    labels = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: now.recipe, LABEL_OWNER: owner}
-    stack = warm_stack(now.recipe)
-    keys = [volume_key(now.recipe, name) for name in target.volumes]
-    names = {key: kept_volume(now.recipe, key, owner) for key in keys}
     try:
-        folders = {key: world.volumes.make_volume(name, {**labels, LABEL_VOLUME: key}, stack) for key, name in names.items()}
-        snapshots.unpack(chosen.snapshot, folders)
-        for folder in folders.values():
-            sync_tree(folder)
+        volumes = unpack_retained(world, target, chosen.snapshot, owner)
         stamp = world.stamp()
         left = RolledBack(by=who, at=stamp, reason=reason, version=now.version, commit=now.commit, fence=held.fence)
         freed = {(target.version, target.commit), (left.version, left.commit)}
@@ -132,7 +124,7 @@ def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, 
                 **{key: value for key, value in target.model_dump(mode="json", by_alias=True).items() if key in own},
                 "ts": stamp,
                 "status": "idle",
-                "volumes": sorted(names.values()),
+                "volumes": volumes,
                 "fence": held.fence,
                 "rolled_back": [back.model_dump(mode="json") for back in (*others, left)],
                 "previous": now.previous if itself else now.model_dump(mode="json", by_alias=True, exclude={"previous"}),

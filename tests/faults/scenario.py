@@ -263,7 +263,7 @@ def _forks() -> multiprocessing.context.ForkServerContext:
 
 
 def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | None:
-    """Do it ("promote" or "rollback VERSION") in a process of its own that is killed at point `at`.
+    """Do it ("promote", "restore", "tidy" or "rollback VERSION") in a process of its own that is killed at point `at`.
 
     The point's name, or None when it ended before.
     """
@@ -302,5 +302,7 @@ def _child(scenario: Scenario, at: int, action: str, names: Path) -> None:
             scenario.promote()
         elif action == "restore":
             restore(scenario.world(), RECIPE, "look")
+        elif action == "tidy":
+            tidy(scenario.world())
         else:
             rollback(scenario.world(), RECIPE, to=action.removeprefix("rollback "), reason="a test", who="a test")

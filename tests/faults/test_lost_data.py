@@ -10,8 +10,11 @@ import pytest
 
 from canonq.adapters.redis_server import embedded_redis
 from canonq.flows.data import lost_data
+from canonq.flows.janitor import clean
+from canonq.flows.room import tidy
 from canonq.flows.sweep import open_sweep
-from tests.faults.scenario import RECIPE, Scenario
+from tests.fakes import LINEAGE
+from tests.faults.scenario import RECIPE, Scenario, killed_at
 
 
 @pytest.fixture
@@ -50,3 +53,54 @@ def test_without_a_snapshot_of_the_old_canonical_nothing_replaces_it_until_it_is
     assert "--again" in done.detail
     assert scenario.canonical() == record
     assert all(scenario.world().volumes.volume_path(name) is not None for name in record.volumes)
+
+
+def test_a_retained_volume_that_somebody_removed_is_unpacked_again_told_and_recorded(scenario: Scenario) -> None:
+    world, record = scenario.world(), scenario.canonical()
+    assert record is not None
+    lived = scenario.is_whole("before", record.version)
+    world.engine.remove_volume(record.volumes[0])
+    assert any("would unpack the snapshot" in line for line in clean(world, dry_run=True))
+    assert scenario.canonical() == record, "who only looks changes nothing"
+    (told,) = [line for line in clean(world) if "unpacked again" in line]
+    assert record.volumes[0] in told
+    healed = scenario.is_whole("healed", record.version)
+    assert healed is not None
+    assert lived is not None
+    assert healed.healed is not None
+    assert healed.healed.volumes == [record.volumes[0]]
+    assert (healed.fence, healed.snapshot, healed.rolled_back) == (record.fence, record.snapshot, [])
+    scenario.is_clean("healed")
+    assert lost_data(scenario.world()) == []
+    scenario.prove()
+    assert scenario.promote().outcome == "promoted"
+
+
+def test_a_promotion_takes_the_data_from_the_snapshot_where_a_retained_volume_is_gone(scenario: Scenario) -> None:
+    record = scenario.canonical()
+    assert record is not None
+    scenario.world().engine.remove_volume(record.volumes[0])
+    scenario.prove()
+    done = scenario.promote()
+    assert done.outcome == "promoted"
+    assert any(note.startswith("data-from-snapshot: ") for note in done.notes)
+    now = scenario.canonical()
+    assert now is not None
+    folder = scenario.world().engine.volume_path(now.volumes[0])
+    assert folder is not None
+    assert (folder / LINEAGE).read_text().split() == ["1.1.0+1", "1.2.0+2"]
+
+
+def test_killed_at_any_point_a_healing_leaves_the_canonical_whole_once_it_is_done_again(scenario: Scenario) -> None:
+    at, point = 1, "begun"
+    while point:
+        record = scenario.canonical()
+        assert record is not None
+        if not lost_data(scenario.world()):
+            scenario.world().engine.remove_volume(record.volumes[0])
+        point = killed_at(scenario, at, "tidy") or ""
+        tidy(scenario.world())
+        scenario.is_whole(f"healing killed at point {at}, {point}", record.version)
+        scenario.is_clean(f"healing killed at point {at}, {point}")
+        at += 3
+    assert at > 10
