@@ -38,6 +38,7 @@ _CORRUPT = re.compile(
 )
 _SHALLOW = re.compile(r"shallow roots are not allowed")
 _REMEMBERED = "canonq.json"
+_CONDEMNED = "canonq-damaged"
 _CLOSED = "closed-pulls.json"
 _NOT_LANDED = "open-pulls.json"
 _KEPT_PULL = re.compile(r"refs/canonq/pull/([0-9]+)/head")
@@ -324,7 +325,13 @@ class GitRepos:
     def checkout(self, recipe: str, commit: str, folder: Path, tree: Tree | None = None) -> None:
         """See ports.Repos.checkout."""
         self.drop_checkout(recipe, folder)
-        write_out(self.git, self._there(recipe), commit, folder, tree or Tree())
+        try:
+            write_out(self.git, self._there(recipe), commit, folder, tree or Tree())
+        except HostProblem as error:
+            if error.code == "git-failed":  # its refs are there, so that no sync would see it by itself
+                self._condemn(recipe)
+                error.mend = f"nothing, if it was the clone: the next sync makes it anew; `canonq sync {recipe}` is one."
+            raise
 
     def drop_checkout(self, recipe: str, folder: Path) -> None:
         """See ports.Repos.drop_checkout."""
@@ -387,11 +394,21 @@ class GitRepos:
         clone = self.clone(recipe)
         if clone.is_dir():
             _drop_leftovers(clone)
-            if self.git.local(clone, "rev-parse", "--is-bare-repository").output.strip() == "true":
+            if (
+                not (clone / _CONDEMNED).exists()
+                and self.git.local(clone, "rev-parse", "--is-bare-repository").output.strip() == "true"
+            ):
                 return
             self._discard(recipe)
             return
         self._make_new(clone)
+
+    def _condemn(self, recipe: str) -> None:
+        """Note that objects of the clone cannot be read: the next sync takes nothing of it for there."""
+        clone = self.clone(recipe)
+        with self.alone(recipe), contextlib.suppress(OSError):
+            (clone / _CONDEMNED).touch()
+            (clone / _REMEMBERED).unlink(missing_ok=True)  # else an idle night would pass it over
 
     def _make_new(self, clone: Path) -> None:
         half = Path(tempfile.mkdtemp(prefix=".new-", dir=clone.parent))

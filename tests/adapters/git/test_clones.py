@@ -398,6 +398,25 @@ def test_a_clone_with_damaged_objects_is_made_anew(repos: GitRepos, upstream: Re
     assert [path.name for path in repos.clone("site").parent.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_clone_of_which_a_file_cannot_be_read_is_made_anew_though_its_refs_are_there(
+    repos: GitRepos, upstream: Repo, url: str, tmp_path: Path
+) -> None:
+    brought(repos, url)
+    repos.remember("site", {"digest": "x"})
+    commit = repos.tags("site")[TAG]
+    for blob in (blob for blob in upstream.commit(commit).tree.traverse() if blob.type == "blob"):  # type: ignore[union-attr]
+        for path in repos.clone("site").glob(f"objects/{blob.hexsha[:2]}/{blob.hexsha[2:]}"):  # type: ignore[union-attr]
+            path.chmod(0o644)
+            path.write_bytes(b"damaged")
+    with pytest.raises(HostProblem) as raised:
+        repos.checkout("site", commit, tmp_path / "tree")
+    assert "canonq sync site" in str(raised.value)
+    assert repos.remembered("site") == {}, "an idle night would pass it over"
+    assert brought(repos, url)
+    repos.checkout("site", commit, tmp_path / "tree")
+    assert (tmp_path / "tree" / "compose.yml").is_file()
+
+
 def test_what_was_remembered_goes_with_the_clone_it_was_about(repos: GitRepos, upstream: Repo, url: str) -> None:
     brought(repos, url)
     repos.remember("site", {"digest": "x"})
