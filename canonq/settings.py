@@ -212,6 +212,7 @@ class Settings(BaseSettings):
     lease: Annotated[int, Field(ge=3)] = 60  #: seconds; renewed every third of it
     teardown_timeout: Annotated[int, Field(ge=5)] = 180  #: seconds until a stack must be gone
     sweep_timeout: Annotated[int, Field(ge=10)] = 12 * 3600  #: seconds `--wait` waits for a sweep
+    remote_control: bool = False  #: whether workers obey Celery's remote control: shutdown, rate limits, pools
     log_lines: Annotated[int, Field(ge=10)] = 500  #: last lines of each service kept with a run
 
     @classmethod

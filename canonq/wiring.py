@@ -23,7 +23,7 @@ from canonq.adapters.state.locks import RedisLocks, redis_client
 from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs, Sweeps
 from canonq.core.budget import FileSystem, Kind
-from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration
+from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration, no_redis
 from canonq.flows.world import World
 from canonq.ports import Forge, Ingress
 from canonq.settings import Settings, load_settings
@@ -93,8 +93,9 @@ def _world(settings: Settings, state: Path, instance: str) -> World:
 
 
 def _redis(settings: Settings) -> redis.Redis:
-    # Without a Redis there is nothing to lock with; what needs a lock says so when it tries.
-    url = settings.broker_url() or "redis://127.0.0.1:6379/0"
+    # What needs a lock asks for it when it tries.
+    if (url := settings.broker_url()) is None:
+        raise no_redis()
     try:
         return redis_client(url)
     except ValueError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import sys
 from typing import Any
 
-from celery.signals import beat_init, worker_ready
+from celery.signals import beat_init, worker_init, worker_ready
 
-from canonq.core.errors import CanonqError
+from canonq.core.errors import CanonqError, no_redis
 from canonq.flows.janitor import clean
 from canonq.settings import load_settings
 from canonq.wiring import live
@@ -17,6 +19,55 @@ from workers.supervise import start as start_upkeep
 log = logging.getLogger("canonq")
 
 app = make_app(load_settings())
+
+
+#: What workers answer: none of it changes anything or holds a secret. `hello` would take others' word for what is taken back.
+_ANSWERED = frozenset(
+    (
+        "ping",
+        "active",
+        "active_queues",
+        "enable_events",
+        "heartbeat",
+        "reserved",
+        "scheduled",
+        "registered",
+        "stats",
+        "clock",
+        "conf",
+        "query_task",
+        "revoked",
+    )
+)
+
+
+@worker_init.connect
+@beat_init.connect
+def _refuse(**_: Any) -> None:
+    """No work from a Redis that nobody has named, no orders but tasks. SystemExit, as Celery passes over other errors here."""
+    settings = load_settings()
+    if settings.broker_url() is None:
+        error = no_redis()
+        sys.stderr.write(f"{error.line}\n")
+        raise SystemExit(int(error.exit_status))
+    if not settings.remote_control:
+        from celery.worker import control  # with half of a worker, which whoever only calls tasks does not need
+
+        only_answers(control.Panel.data)
+
+
+def only_answers(commands: dict[str, Any]) -> None:
+    """Refuse the orders among what a worker does by remote control. A task that has not begun may be taken back, as Ctrl-C does:
+    whoever can say so could take it from the queue as well."""
+    revoke = commands["revoke"]
+    commands |= {name: functools.partial(_not_obeyed, name) for name in commands if name not in _ANSWERED}
+    commands["revoke"] = lambda state, task_id, **_: revoke(state, task_id)
+
+
+def _not_obeyed(name: str, state: object, /, **_: object) -> dict[str, str]:
+    del state
+    log.warning("The order %s by Celery's remote control is not obeyed, as remote_control is not set.", name)
+    return {"error": "remote_control is not set"}
 
 
 @worker_ready.connect

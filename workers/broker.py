@@ -11,11 +11,14 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from canonq.core.errors import HostProblem, redis_problem
+from canonq.core.errors import HostProblem, no_redis, redis_problem
+from workers.transport import NOWHERE
 
 
 def check_broker(app: Celery) -> None:
-    """HostProblem when the broker does not answer."""
+    """WrongConfiguration when there is none, HostProblem when it does not answer."""
+    if app.conf.broker_url == NOWHERE:
+        raise no_redis()
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)

@@ -11,6 +11,7 @@ from kombu import Queue
 from beat_schedule import beat_schedule
 from canonq.adapters import logs
 from canonq.adapters.checkout import Checkout, at_revision
+from canonq.adapters.state.locks import NO_PASSWORD, asks_no_password
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import CanonqError
 from canonq.settings import Settings, load_settings
@@ -37,12 +38,14 @@ def say_what_runs(settings: Settings) -> None:
         log.info("Checkout %s, state %s", at_revision(checkout.root, checkout.revision()), settings.state)
     except CanonqError as error:
         log.error("%s", error)
+    if (url := settings.broker_url()) and asks_no_password(url):
+        log.warning("%s. Mend: %s", *NO_PASSWORD)
 
 
 def make_app(settings: Settings) -> Celery:
-    """Build the app for these settings. No Redis configured means the one on this host's usual port."""
+    """Build the app for these settings. Without a Redis it can start and ask nothing: see `check_broker`."""
     logs.install()
-    url = settings.broker_url() or "redis://127.0.0.1:6379/0"
+    url = settings.broker_url() or transport.NOWHERE
     made = Celery("canonq", broker=url, backend=url, include=["workers.tasks"])
     made.conf.update(
         # JSON only: whoever can write to Redis must not be able to make a worker unpickle.

@@ -15,6 +15,8 @@ from redis.exceptions import ResponseError
 
 log = logging.getLogger("canonq")
 
+#: A broker that nobody is, where none is configured: whoever listens on Redis's usual port is not meant.
+NOWHERE = "redis+socket:///dev/null/no-redis-is-configured"
 _SHOWN = 200  #: characters of what is no message
 
 

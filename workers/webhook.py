@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from canonq.adapters.logs import to_standard_error
 from canonq.adapters.state.locks import redis_client
-from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration, WrongUse
+from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration, WrongUse, no_redis
 from canonq.core.upstream.webhook import read, recipes_of
 from canonq.flows.world import World
 from canonq.settings import Settings, WebhookSettings, load_settings, secret_in
@@ -144,8 +144,10 @@ def serve(settings: Settings) -> None:
             code="no-webhook",
         )
     secret_in(settings.webhook.secret_file, "[webhook] secret_file")
+    if (url := settings.broker_url()) is None:
+        raise no_redis()
     say_what_runs(settings)
-    client = redis_client(settings.broker_url() or "redis://127.0.0.1:6379/0")
+    client = redis_client(url)
     asyncio.run(_serve(Inbox(live(settings), make_app(settings), client, settings.webhook), settings.webhook))
 
 

@@ -127,6 +127,15 @@ def redis_problem(said: str) -> HostProblem:
     )  # fmt: skip
 
 
+def no_redis() -> WrongConfiguration:
+    """The error where work needs a Redis and none is configured: whoever answers on its usual port is not asked."""
+    return WrongConfiguration(
+        "No Redis is configured, and no `canonq up` runs on this state folder.",
+        mend="set CANONQ_REDIS_URL or redis_url_file, or let `canonq up` run one.",
+        code="redis-not-configured",
+    )
+
+
 class RecipeProblem(CanonqError):
     """The recipe's own files cannot be used as they are."""
 

@@ -14,7 +14,7 @@ from canonq.adapters.checkout import NO_CHECKOUT, at_revision
 from canonq.adapters.processes.programs import plain_environment, read, run
 from canonq.adapters.redis_server import redis_server_program
 from canonq.adapters.state.folder import state_of
-from canonq.adapters.state.locks import redis_client
+from canonq.adapters.state.locks import NO_PASSWORD, asks_no_password, redis_client
 from canonq.core.check import Check
 from canonq.core.errors import CanonqError
 from canonq.core.records import STAMP_FORMAT
@@ -122,6 +122,8 @@ def _redis(world: World) -> Iterator[Check]:
         yield Check("redis", "broken", f"Redis does not answer: {error}", "start Redis, or correct CANONQ_REDIS_URL.")
         return
     yield Check("redis", "ok", "Redis answers")
+    if asks_no_password(url):
+        yield Check("redis password", "warning", *NO_PASSWORD)
     try:
         policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
         aof = client.config_get("appendonly").get("appendonly", "unknown")

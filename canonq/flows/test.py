@@ -24,7 +24,7 @@ from canonq.core.ladder import TierResult, gaps, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.records import Canonical, Decision, Verdict
 from canonq.core.upstream.pulls import status_of
-from canonq.core.versions import Release, read_tags
+from canonq.core.versions import Release, parse, read_tags
 from canonq.flows.climb import climb, run_lint
 from canonq.flows.deployment import tear_down
 from canonq.flows.evidence import keep_beside, keep_logs, tail
@@ -58,6 +58,7 @@ def test_decided(world: World, decision: Decision) -> Verdict:
     if decision.action != "run" or decision.version is None or decision.commit is None:
         raise WrongUse(f"There is nothing to test for {decision.recipe}: {decision.detail}", code="nothing-to-test")
     enrolment = world.checkout.enrolment(decision.recipe)
+    fence = _as_on_disk(world, enrolment, decision)
     why = (
         f"upgraded from {decision.base} ({decision.base_from})" if decision.base else "there is no older release to upgrade from"
     )
@@ -66,8 +67,34 @@ def test_decided(world: World, decision: Decision) -> Verdict:
         record = None  # promoted anew or rolled back since: its data is not the base's
     data = _data(enrolment, record) if decision.base_from == "canonical" else None
     base = Base(decision.base, decision.base_commit, decision.base_from, why)
-    target = Target(decision.version, decision.commit, base, data=data, fence=decision.fence or 0)
+    target = Target(decision.version, decision.commit, base, data=data, fence=fence)
     return prove(world, enrolment, target, Order(decision.sweep, decision.named))
+
+
+def _as_on_disk(world: World, enrolment: Enrolment, decision: Decision) -> int:
+    """The fence under which it was decided. WrongUse where a decision names a commit that the clone has under no such release.
+
+    A message is not believed: whoever can write to Redis would have any commit of the clone, a pull request's too, tested as a
+    release, which no policy asks, or from one as its base.
+    """
+    recipe, record = enrolment.recipe, world.registry.read(enrolment.recipe)
+    tags, seen = world.repos.tags(recipe), world.repos.known(recipe)
+    canonical = {(record.version, record.commit)} if record else set()
+    for version, commit, may_be in (
+        (decision.version, decision.commit, set()),
+        (decision.base, decision.base_commit, canonical),
+    ):
+        if (version is None and commit is None) or (version, commit) in may_be:
+            continue
+        released = isinstance(parse(version or ""), Release) and tags.get(version or "") == commit
+        if not released or seen.get(version or "", commit) != commit:
+            raise WrongUse(
+                f"A decision names {shown(version or 'no version')} of {recipe} at {(commit or 'no commit')[:12]}, which is no "
+                "release in the clone.",
+                mend=f"`canonq sweep {recipe}` decides anew; where this comes again, look at who may write to Redis.",
+                code="not-a-release",
+            )
+    return min(decision.fence or 0, record.fence if record else 0)
 
 
 def _proven(world: World, decision: Decision, run: str) -> Verdict:

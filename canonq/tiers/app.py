@@ -6,10 +6,10 @@ What is public here is a promise to every test_*.py and hooks.py: it is only eve
 from __future__ import annotations
 
 import functools
-import http.client
 import io
 import json
 import posixpath
+import socket
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 from canonq.adapters.network import netns
 from canonq.adapters.network.asking import ask
+from canonq.adapters.network.exchange import exchange
 from canonq.adapters.network.forward import Forwarder
 from canonq.adapters.network.ingress import MOST_BODY, HttpIngress
 from canonq.core.deployable import LABEL_COMMIT, version_label
@@ -101,15 +102,12 @@ def _dumps(value: Any) -> bytes:
 def _request(
     address: str, port: int, method: str, path: str, headers: Mapping[str, str], body: bytes | None, timeout: float
 ) -> Response:
-    connection = http.client.HTTPConnection(address, port, timeout=timeout)
     try:
-        connection.request(method, path, body=body, headers=dict(headers))
-        answer = connection.getresponse()
-        return Response(answer.status, dict(answer.getheaders()), answer.read(MOST_BODY))
-    except http.client.HTTPException as error:
-        raise OSError(f"port {port}: {error or type(error).__name__}") from error
-    finally:
-        connection.close()
+        with socket.create_connection((address, port), timeout=timeout) as there:
+            status, said, got = exchange(there, method, path, headers=headers, body=body, seconds=timeout, largest=MOST_BODY)
+    except OSError as error:
+        raise OSError(f"port {port}: {error}") from error
+    return Response(status, said, got)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import redis
 
 from canonq.adapters.checkout import NO_CHECKOUT, Checkout
 from canonq.adapters.state.budget import Budget
@@ -212,6 +214,29 @@ def test_a_redis_that_does_not_tell_its_settings_answers_all_the_same(monkeypatc
     monkeypatch.setattr(doctor, "redis_client", lambda url: Managed())
     found = told(doctor._redis, settings=SimpleNamespace(broker_url=lambda: "redis://127.0.0.1:1/0"))
     assert [(check.check, check.state) for check in found] == [("redis", "ok"), ("redis settings", "warning")]
+
+
+def test_a_redis_that_asks_for_no_password_over_the_network_is_a_warning_also_where_the_url_has_one(
+    redis_url: str,
+) -> None:
+    client = redis.Redis(unix_socket_path=redis_url.removeprefix("redis+socket://"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    client.config_set("port", str(port))
+
+    def checks(url: str) -> list[str]:
+        return [check.check for check in told(doctor._redis, settings=SimpleNamespace(broker_url=lambda: url))]
+
+    try:
+        assert "redis password" not in checks(redis_url), "a socket has rights of its own"
+        assert "redis password" in checks(f"redis://127.0.0.1:{port}/0")
+        assert "redis password" in checks(f"redis://:one-that-nobody-asks-for@127.0.0.1:{port}/0")
+        client.config_set("requirepass", "asked-for")
+        assert "redis password" not in checks(f"redis://:asked-for@127.0.0.1:{port}/0")
+    finally:
+        client.config_set("requirepass", "")
+        client.config_set("port", "0")
 
 
 def test_a_misspelt_variable_is_told_with_the_one_that_was_meant() -> None:

@@ -20,6 +20,7 @@ from canonq.adapters.processes.programs import with_parent
 from canonq.adapters.redis_server import embedded_redis
 from canonq.settings import Settings
 from tests.support import Installation, make_recipe
+from workers.app import only_answers
 from workers.factory import make_app
 
 ENOUGH = 900  #: seconds; what is waited for takes a few, on a quiet machine
@@ -116,6 +117,33 @@ def test_a_worker_keeps_what_is_proven_first_sends_heavy_work_on_and_outlives_ju
     again = one.send("sync", "small")
     one.until("work after the failover", lambda: one.result(again))
     assert one.result(again)["latest"] == "1.0.0+1"
+
+    one.app.control.broadcast("shutdown")
+    one.app.control.broadcast("revoke", arguments={"task_id": again, "terminate": True, "signal": "SIGKILL"})
+    one.until("refusal", lambda: "order shutdown by Celery's remote control is not obeyed" in one.log)
+    last = one.send("sync", "large", queue="light")
+    one.until("work after an order to stop", lambda: one.result(last))
+
+
+def test_orders_by_remote_control_are_refused_and_what_flower_and_ctrl_c_need_stays() -> None:
+    from celery.worker import control
+
+    taken: list[tuple[Any, ...]] = []
+    commands = {**control.Panel.data, "revoke": lambda state, task_id, **more: taken.append((task_id, more))}
+    only_answers(commands)
+    for order in ("shutdown", "terminate", "rate_limit", "time_limit", "pool_grow", "pool_restart", "hello", "objgraph"):
+        assert commands[order](None, dump="/tmp/x") == {"error": "remote_control is not set"}
+    for answer in ("ping", "active_queues", "query_task", "stats", "conf"):
+        assert commands[answer] is control.Panel.data[answer]
+    commands["revoke"](None, "a-task", terminate=True, signal="SIGKILL")
+    assert taken == [("a-task", {})]
+
+
+@pytest.mark.parametrize("command", [("worker", "-c", "1"), ("beat",)])
+def test_without_a_configured_redis_no_worker_and_no_beat_begins(tmp_path: Path, command: tuple[str, ...]) -> None:
+    ended = Installation(tmp_path).anew("celery", "-A", "canonq", *command, timeout=ENOUGH)
+    assert ended.status == 2
+    assert "[redis-not-configured]" in ended.err
 
 
 def test_a_sweep_whose_worker_finds_nothing_to_sweep_ends_at_once_with_2(one: OneWorker) -> None:

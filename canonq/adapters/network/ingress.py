@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Mapping
 
-import urllib3
-
+from canonq.adapters.network.exchange import exchange
 from canonq.settings import IngressSettings
 
 _CONNECT = 5.0  #: seconds to be let in, when only that is asked
@@ -41,28 +41,19 @@ class HttpIngress:
         self, method: str, domain: str, path: str, *, headers: Mapping[str, str], body: bytes | None, timeout: float
     ) -> tuple[int, Mapping[str, str], bytes]:
         """One request for `domain`, no redirect followed; status, headers and body. OSError when nothing answers."""
-        host, port = self._place()
-        limit = urllib3.Timeout(total=timeout)
-        pool: urllib3.HTTPConnectionPool
-        if self._settings.scheme == "https":
-            pool = urllib3.HTTPSConnectionPool(
-                host,
-                port,
-                timeout=limit,
-                server_hostname=domain,
-                assert_hostname=domain,
-                cert_reqs="CERT_REQUIRED",
-                ca_certs=str(self._settings.ca_file) if self._settings.ca_file else None,
-            )
-        else:
-            pool = urllib3.HTTPConnectionPool(host, port, timeout=limit)
+        whole = {"User-Agent": "canonq", **headers, "Host": domain}
         try:
-            whole = {"User-Agent": "canonq", **headers, "Host": domain}
-            answer = pool.request(method, path, headers=whole, body=body, retries=False, redirect=False, preload_content=False)
-            got = answer.read(MOST_BODY)
-            answer.release_conn()
-            return answer.status, answer.headers, got
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+            with socket.create_connection(self._place(), timeout=timeout) as plain, self._spoken(plain, domain) as there:
+                return exchange(there, method, path, headers=whole, body=body, seconds=timeout, largest=MOST_BODY)
+        except OSError as error:
             raise OSError(f"{self._settings.scheme}://{self._settings.address}: {error}") from error
-        finally:
-            pool.close()
+
+    def _spoken(self, plain: socket.socket, domain: str) -> socket.socket:
+        """What is spoken over a connection: TLS, with the authorities that count, or nothing but HTTP."""
+        if self._settings.scheme == "http":
+            return plain
+        try:
+            authorities = ssl.create_default_context(cafile=self._settings.ca_file)
+        except ssl.SSLError as error:
+            raise OSError(f"ca_file = {self._settings.ca_file} holds no certificate: {error.reason or error}") from error
+        return authorities.wrap_socket(plain, server_hostname=domain, do_handshake_on_connect=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import http.client
 import os
 import socket
 import struct
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
+from canonq.adapters.network.exchange import exchange
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem
 from canonq.core.text import beginning, shown
@@ -29,7 +29,6 @@ _SIOCGIFFLAGS, _SIOCGIFADDR, _IFF_UP, _IFF_LOOPBACK = 0x8913, 0x8915, 0x1, 0x8
 _LOOPBACK = "127.0.0.1"
 _LISTENS = "0A"  #: TCP_LISTEN in /proc/net/tcp
 _DOCKERS_RESOLVER = "0B00007F"  #: 127.0.0.11, as it is written there
-_MOST_NEWS = 8
 _BODY = 65536  #: bytes of an answer that are read
 _BODILESS = (204, 301, 302, 303, 304, 307, 308)  #: statuses whose answers need no body
 
@@ -147,35 +146,18 @@ def _asked_at_each(pid: int, ask: Callable[[str], Answer]) -> Answer:
     return answer
 
 
-class _FinalResponse(http.client.HTTPResponse):
-    """An answer without the news that may come ahead of it (103 Early Hints); Python itself passes over 100 alone."""
-
-    def begin(self) -> None:
-        """Read status and headers of the answer itself. HTTPException when there is no end of news."""
-        super().begin()
-        for _ in range(_MOST_NEWS):
-            if not 100 <= self.status < 200 or self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
-                return
-            self.headers = None  # type: ignore[assignment]  # as before the first time
-            super().begin()
-        raise http.client.HTTPException(f"{_MOST_NEWS} answers with a status below 200 and no other")
-
-
 def probe_http(pid: int, health: Health, domain: str, timeout: float) -> Answer:
     """GET the health path from inside the container's network, with the app's domain as Host."""
     path = quote(health.path, safe="/%?&=:;@!$'()*+,~#[]")
 
     def ask(address: str) -> Answer:
-        connection = http.client.HTTPConnection(address, health.port, timeout=timeout)
-        connection.response_class = _FinalResponse
+        headers = {"Host": domain, "User-Agent": "canonq", "X-Forwarded-Proto": "https"}
         try:
-            connection.request("GET", path, headers={"Host": domain, "User-Agent": "canonq", "X-Forwarded-Proto": "https"})
-            answer = connection.getresponse()
-            return judged(health, answer.status, answer.read(_BODY), answer.headers.get("Location", ""))
-        except (OSError, http.client.HTTPException) as error:
-            return Answer(False, f"port {health.port}: {error or type(error).__name__}", reached=False)
-        finally:
-            connection.close()
+            with socket.create_connection((address, health.port), timeout=timeout) as there:
+                status, said, body = exchange(there, "GET", path, headers=headers, seconds=timeout, largest=_BODY)
+        except OSError as error:
+            return Answer(False, f"port {health.port}: {error}", reached=False)
+        return judged(health, status, body, said.get("Location", ""))
 
     return probe(pid, lambda: _asked_at_each(pid, ask))
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from canonq.adapters.files import is_held, told, try_lock, write_durably
 from canonq.adapters.lazily import redis
@@ -26,6 +27,29 @@ from canonq.ports import Lane
 def redis_client(url: str) -> redis.Redis:
     """A client for a broker URL; Celery writes sockets as `redis+socket://`, redis-py as `unix://`."""
     return redis.Redis.from_url(url.replace("redis+socket://", "unix://", 1), socket_timeout=10, socket_connect_timeout=5)
+
+
+def asks_no_password(url: str) -> bool:
+    """Whether whoever reaches this Redis over the network, another user of this host too, may give it orders: a socket has rights
+    of its own. False where it cannot be reached."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis+socket":
+        return False
+    # Asked without the URL's own password, which one that wants none takes as well.
+    nobody = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    try:
+        with redis_client(nobody) as client:
+            return bool(client.ping())
+    except redis.exceptions.RedisError:
+        return False
+
+
+#: What is said of such a one, and what to do about it.
+NO_PASSWORD = (
+    "Redis asks for no password: whoever can connect to it, another user of this host too, can start tests and promotions of "
+    "releases, and stop them",
+    "give it `requirepass` and name the password in the URL (redis_url_file keeps it), or use its socket; docs/security.md.",
+)
 
 
 class HeldRecipe:
