@@ -79,16 +79,22 @@ def decide(self: Task[Any, Any], synced: Any) -> dict[str, Any]:
 
 @app.task(bind=True, throws=(StepFailed,), name="canonq.test")
 def test(
-    self: Task[Any, Any], decided: Any, tag: str | None = None, ref: str | None = None, quick: bool = False
+    self: Task[Any, Any],
+    decided: Any,
+    tag: str | None = None,
+    ref: str | None = None,
+    quick: bool = False,
+    keep_on_red: float | None = None,
 ) -> dict[str, Any]:
     """Decision -> Verdict; a recipe's name or Synced -> Verdict of its release `tag` (the newest) or of a `ref`."""
     if isinstance(decided, dict) and "action" in decided:
         value = _read(decided, Decision)
         return take(self, "test", decided, _sweep_of(value), lambda world: test_decided(world, value))
     recipe = recipe_of(decided)
+    wanted: Any = {"quick": quick, "keep_on_red": keep_on_red}
     if ref is not None:
-        return take(self, "test", decided, None, lambda world: test_ref(world, recipe, ref, quick=quick))
-    return take(self, "test", decided, None, lambda world: test_tag(world, recipe, tag, quick=quick))
+        return take(self, "test", decided, None, lambda world: test_ref(world, recipe, ref, **wanted))
+    return take(self, "test", decided, None, lambda world: test_tag(world, recipe, tag, **wanted))
 
 
 @app.task(bind=True, throws=(StepFailed,), name="canonq.promote")

@@ -20,6 +20,7 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
 from canonq.core.names import recipe_name
 from canonq.core.sweeps.reconcile import Chain, Mend, mend, read_value
+from canonq.flows.kept import end_due
 from canonq.flows.room import tidy
 from canonq.flows.sweep import as_begun, give_up, outcome_of, settle_error, summary
 from canonq.flows.world import World
@@ -48,6 +49,9 @@ def main() -> None:
         time.sleep(RECONCILE_EVERY)
         with _told():
             reconcile(live(), own_app)
+        with _told():
+            for line in end_due(live()):
+                log.info("Janitor: %s", line)
         if time.monotonic() - cleaned > JANITOR_EVERY:
             cleaned = time.monotonic()
             with _told():

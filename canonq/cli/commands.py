@@ -13,6 +13,7 @@ COMMANDS = {
     "doctor": ("checking", "Check everything a sweep needs, and say how to mend each."),
     "enrol": ("keeping", "Look into a recipe's newest release and write a commented recipe.toml for you to finish."),
     "janitor": ("keeping", "Remove what dead work left, and what is beyond `keep` and `keep_runs`."),
+    "kept": ("keeping", "Show environments of red runs that `canonq test --keep-on-red` left up."),
     "plan": ("checking", "Say what a sweep would do and why; changes nothing."),
     "promote": ("proofs", "Put a recipe's newest verdict through the gate, and promote it if it passes."),
     "restore": ("keeping", "Bring a canonical's data up as a live stack under another name."),

@@ -12,6 +12,7 @@ from canonq.cli.waiting import locks_for
 from canonq.core.errors import ExitStatus
 from canonq.core.versions import is_newer
 from canonq.flows import enrol as enrol_flow
+from canonq.flows import kept as kept_flow
 from canonq.flows import restore as restore_flow
 from canonq.flows import rollback as rollback_flow
 from canonq.flows import room as room_flow
@@ -71,6 +72,31 @@ def janitor(dry_run: bool, as_json: bool) -> ExitStatus:
         print_json({"dry_run": dry_run, "removed": lines})
     else:
         click.echo("\n".join(lines) or "There was nothing to remove.")
+    return ExitStatus.DONE
+
+
+@click.command()
+@click.option("--end", "run", metavar="RUN", help="End the one of this run now.")
+@json_option
+def kept(run: str | None, as_json: bool) -> ExitStatus:
+    """Show environments of red runs that `canonq test --keep-on-red` left up, and the way into each."""
+    if run is not None:
+        line = kept_flow.end(live(), run)
+        if as_json:
+            print_json({"ended": line})
+        else:
+            click.echo(line)
+        return ExitStatus.DONE
+    rows = kept_flow.rows(looking())
+    if as_json:
+        print_json({"kept": rows})
+        return ExitStatus.DONE
+    for row in rows:
+        click.echo(f"{row['recipe']} {row['version']}, red ({row['reason']}), until {row['until']}: run {row['run']}")
+        click.echo(f"  {row['address'] or row['domain'] + ', which no ingress routes'}")
+        click.echo(f"  {row['enter']}")
+    if not rows:
+        click.echo("No environment is kept.")
     return ExitStatus.DONE
 
 

@@ -8,11 +8,13 @@ from celery import chain
 from canonq.cli.options import caller, json_option
 from canonq.cli.output import print_json, print_table
 from canonq.cli.waiting import await_result, enqueue, require_workers, workers_for
+from canonq.core.durations import seconds_in
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus, WrongUse
 from canonq.core.names import ref_name
 from canonq.core.outcomes import status_of_step
 from canonq.core.records import Promotion, Verdict
+from canonq.flows.kept import LONGEST
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers.factory import LIGHT, make_app
@@ -23,8 +25,9 @@ from workers.factory import LIGHT, make_app
 @click.option("--tag", help="The release to prove; when not given, the newest, or with --quick the canonical's own.")
 @click.option("--ref", help="A branch, commit or pull request (pull/7/head) to test instead; it can never be promoted.")
 @click.option("--quick", is_flag=True, help="On a copy of the canonical's data, few tiers; it can never be promoted.")
+@click.option("--keep-on-red", metavar="TIME", help="Leave what a red run has deployed up for so long (30m, 4h, 2d), to look at.")
 @json_option
-def test(recipe: str, tag: str | None, ref: str | None, quick: bool, as_json: bool) -> ExitStatus:
+def test(recipe: str, tag: str | None, ref: str | None, quick: bool, keep_on_red: str | None, as_json: bool) -> ExitStatus:
     """Prove one release from a cold start, now; or look at a ref, or at the canonical's data."""
     settings = load_settings()
     enrolment = live(settings).checkout.enrolment(recipe)
@@ -32,13 +35,16 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, as_json: bo
         raise WrongUse("--tag and --ref exclude each other.", mend="give one of them.")
     for name in (name for name in (tag, ref) if name is not None):
         ref_name(name)
+    wanted: dict[str, object] = {"tag": tag, "ref": ref, "quick": quick}
+    if keep_on_red is not None:
+        wanted["keep_on_red"] = seconds_in(keep_on_red, most=LONGEST)
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())
         if tree is None:
             require_workers(app, {enrolment.queue, LIGHT})
         links = chain(
             app.signature("canonq.sync", args=[recipe], options={"queue": "light"}),
-            app.signature("canonq.test", kwargs={"tag": tag, "ref": ref, "quick": quick}, options={"queue": enrolment.queue}),
+            app.signature("canonq.test", kwargs=wanted, options={"queue": enrolment.queue}),
             app=app,
         )
         verdict = await_result(enqueue(app, links), tree, LONGEST_RUN * 2)

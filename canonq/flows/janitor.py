@@ -14,6 +14,7 @@ from canonq.core.deployable import LABEL_KIND, LABEL_OWNER
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
 from canonq.core.names import recipe_in
 from canonq.flows.data import heal, what_to_heal
+from canonq.flows.kept import is_kept
 from canonq.flows.leftovers import lost_record, of_runs, reclaim, retire, warm_leftovers
 from canonq.flows.secrecy import mask, masks_in
 from canonq.flows.world import World
@@ -72,7 +73,7 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
     owners = set(world.ownership.owners(ours)) | {path.name for path in at_work(world.work)}
     for owner in sorted(owners):
         folder = world.work / owner
-        if is_alive(folder) or promotion_in(folder) or recipe not in (None, recipe_in(owner)):
+        if is_alive(folder) or promotion_in(folder) or is_kept(world, folder) or recipe not in (None, recipe_in(owner)):
             continue
         # What `canonq restore` has finished has no scratch folder, and is the person's.
         mine = [{**ours, LABEL_OWNER: owner}]

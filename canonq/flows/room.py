@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 
@@ -11,7 +12,10 @@ from canonq.adapters.state.budget import Reservation
 from canonq.core.budget import Need, PulledImage, gib, images_to_drop
 from canonq.core.errors import CanonqError, NoRoom, RecordUnreadable
 from canonq.flows.janitor import clean
+from canonq.flows.kept import end_all
 from canonq.flows.world import World
+
+log = logging.getLogger("canonq")
 
 #: No step takes so long, so an image that was not used since is used by nobody.
 _IN_USE = 6 * 3600.0  #: seconds
@@ -33,8 +37,10 @@ def room_for(world: World, what: str, need: Need | int, *, otherwise: Callable[[
 
 
 def make_room(world: World) -> None:
-    """Let leftovers and images of dropped versions make way, as far as that can be done."""
+    """Let kept environments, leftovers and images of dropped versions make way, as far as that can be done."""
     with contextlib.suppress(CanonqError):  # Docker or Redis away: the work itself will say so
+        for line in end_all(world, "disk is short"):
+            log.warning("%s", line)
         tidy(world)
 
 

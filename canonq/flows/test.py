@@ -31,6 +31,7 @@ from canonq.flows.evidence import keep_beside, keep_logs, tail
 from canonq.flows.floor import floor_held
 from canonq.flows.hooks import KNOWN_HOOKS, hook_names
 from canonq.flows.janitor import clean
+from canonq.flows.kept import KeptEnvironment, keep, stays_until
 from canonq.flows.pulling import let_go_of_images
 from canonq.flows.pulls import show_status
 from canonq.flows.remotes import addresses
@@ -49,6 +50,7 @@ class Order:
 
     sweep: str | None = None
     named: bool = True
+    keep_on_red: float | None = None  #: seconds that the environment of a red run stays up
 
 
 def test_decided(world: World, decision: Decision) -> Verdict:
@@ -109,17 +111,19 @@ def _proven(world: World, decision: Decision, run: str) -> Verdict:
     return verdict.model_copy(update={"sweep": decision.sweep, "named": decision.named, "seconds": 0.0})
 
 
-def test_tag(world: World, recipe: object, tag: str | None, *, quick: bool = False) -> Verdict:
+def test_tag(world: World, recipe: object, tag: str | None, *, quick: bool = False, keep_on_red: float | None = None) -> Verdict:
     """Prove a release by its exact tag. Without one: the newest, or with `quick` the canonical's own.
 
-    WrongUse when it is not released, or when `quick` has no canonical to work on.
+    `keep_on_red`: seconds that what a red run has deployed stays up, to be looked at. WrongUse when the tag is not released, or
+    when `quick` has no canonical to work on.
     """
+    order = _asked(world, keep_on_red)
     enrolment = world.checkout.enrolment(recipe)
     record = world.registry.read(enrolment.recipe)
     releases, refused = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)
     if quick and tag is None:
         record = _must_have(record, enrolment)
-        return prove(world, enrolment, _quick(record.version, record.commit, record), Order())
+        return prove(world, enrolment, _quick(record.version, record.commit, record), order)
     wanted = releases[-1].tag if tag is None and releases else ref_name(tag or "?")
     found = next((release for release in releases if release.tag == wanted), None)
     if found is None:
@@ -135,21 +139,28 @@ def test_tag(world: World, recipe: object, tag: str | None, *, quick: bool = Fal
             world,
             enrolment,
             _quick(found.tag, found.commit, _must_have(record, enrolment)),
-            Order(),
+            order,
         )
     base = _base(enrolment, record, releases, found.tag)
-    return prove(world, enrolment, _from_base(found.tag, found.commit, base, enrolment, record), Order())
+    return prove(world, enrolment, _from_base(found.tag, found.commit, base, enrolment, record), order)
 
 
-def test_ref(world: World, recipe: object, ref: str, *, quick: bool = False) -> Verdict:
+def _asked(world: World, keep_on_red: float | None) -> Order:
+    if keep_on_red is not None:
+        stays_until(world, keep_on_red)
+    return Order(keep_on_red=keep_on_red)
+
+
+def test_ref(world: World, recipe: object, ref: str, *, quick: bool = False, keep_on_red: float | None = None) -> Verdict:
     """Prove a branch, a commit or a pull request's head. Its code is not trusted, and it can never be promoted."""
+    order = _asked(world, keep_on_red)
     enrolment = world.checkout.enrolment(recipe)
     record = world.registry.read(enrolment.recipe)
     upstream, mirror = addresses(world, enrolment)
     # Pull requests are opened on the mirror, where there is one (docs/rules.md 1).
     commit = world.repos.fetch_ref(enrolment.recipe, mirror or upstream, ref_name(ref), which="mirror" if mirror else "upstream")
     with _shown(world, mirror, commit) as shows:
-        return shows(_prove_ref(world, enrolment, ref, commit, record, quick=quick))
+        return shows(_prove_ref(world, enrolment, ref, commit, record, order, quick=quick))
 
 
 @contextlib.contextmanager
@@ -171,15 +182,17 @@ def _shown(world: World, mirror: str | None, commit: str) -> Iterator[Callable[[
         raise
 
 
-def _prove_ref(world: World, enrolment: Enrolment, ref: str, commit: str, record: Canonical | None, *, quick: bool) -> Verdict:
+def _prove_ref(
+    world: World, enrolment: Enrolment, ref: str, commit: str, record: Canonical | None, order: Order, *, quick: bool
+) -> Verdict:
     named = f"ref-{commit[:12]}"
     if quick:
-        return prove(world, enrolment, replace(_quick(named, commit, _must_have(record, enrolment)), ref=ref), Order())
+        return prove(world, enrolment, replace(_quick(named, commit, _must_have(record, enrolment)), ref=ref), order)
     releases, _ = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)
     # What the head calls itself decides whether the canonical is older; a head that says nothing comes after everything.
     compose = world.repos.show(enrolment.recipe, commit, "compose.yml")
     base = _base(enrolment, record, releases, named_version(compose))
-    return prove(world, enrolment, replace(_from_base(named, commit, base, enrolment, record), ref=ref), Order())
+    return prove(world, enrolment, replace(_from_base(named, commit, base, enrolment, record), ref=ref), order)
 
 
 def _base(enrolment: Enrolment, record: Canonical | None, releases: tuple[Release, ...], version: str) -> Base:
@@ -232,6 +245,8 @@ def prove(world: World, enrolment: Enrolment, target: Target, order: Order) -> V
             first = _once(world, enrolment, target, order)
             load = world.host.load()
         limit = LONGEST_RUN - 2 * enrolment.limits.run
+        if order.keep_on_red is not None:
+            return first  # somebody wants to look at it, and what stays up is in the way of a second try
         if not _may_be_load(first, load, world.settings.loaded_above) or limit < 0:
             return first
         log.warning(
@@ -284,7 +299,7 @@ def _within(
             run.app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
             problem = _climb_above_the_floor(run)
         finally:
-            logs, left_over = _end(run)
+            logs, left_over = _end(run, _to_keep(run, order, problem))
             problem, noted = whole_problem(problem, left_over)
             run.account.notes += noted
             if isinstance(problem, NoRoom):
@@ -455,8 +470,24 @@ def customisations(world: World, enrolment: Enrolment) -> dict[str, Any]:
     }
 
 
-def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
-    """Keep the logs, then remove everything of this run; the logs, and the problem when something may be left.
+def _to_keep(run: Run, order: Order, problem: CanonqError | None) -> KeptEnvironment | None:
+    """What of a red run stays up, where somebody asked for that and there is something to look at."""
+    if order.keep_on_red is None or problem is None or (judged := _judge(run, problem)).kind != "red":
+        return None
+    app = run.app.identity
+    with contextlib.suppress(CanonqError):
+        if run.world.ownership.owned(app.labels)["stacks"]:
+            return KeptEnvironment(
+                recipe=run.enrolment.recipe, run=run.id, version=run.target.version, reason=judged.reason, stack=app.stack,
+                domain=app.domain, service=run.enrolment.health.service, until=stays_until(run.world, order.keep_on_red),
+            )  # fmt: skip
+    run.account.notes.append("not-kept: nothing of it was up when it ended, so there is nothing to look at")
+    return None
+
+
+def _end(run: Run, stays: KeptEnvironment | None) -> tuple[dict[str, str], CanonqError | None]:
+    """Keep the logs, then remove everything of this run, but for what `stays` for a while; the logs, and the problem when
+    something may be left.
 
     What could not be kept of the logs is a note: nothing that was proven depends on it.
     """
@@ -472,6 +503,10 @@ def _end(run: Run) -> tuple[dict[str, str], CanonqError | None]:
         took(run)
     except (CanonqError, OSError) as error:
         run.account.notes.append(f"logs-not-kept: the logs could not be kept whole: {getattr(error, 'what', error)}")
+    if stays is not None:
+        keep(world, stays)
+        run.account.notes.append(f"kept: what it deployed stays up until {stays.until}; `canonq kept` shows the way into it")
+        return logs, None
     try:
         tear_down(world, run.app.identity)
     except CanonqError as error:

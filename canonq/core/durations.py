@@ -1,0 +1,22 @@
+"""Lengths of time as people type them. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from canonq.core.errors import WrongUse
+from canonq.core.text import shown
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LENGTH = re.compile(r"([0-9]{1,6})([smhd])")
+
+
+def seconds_in(text: str, *, most: float) -> float:
+    """Seconds of a length such as 90s, 30m, 4h or 2d, `most` of them at the most. WrongUse for anything else."""
+    found = _LENGTH.fullmatch(text.strip())
+    if found is None or not int(found[1]):
+        raise WrongUse(f"{shown(text)} is no length of time.", mend="write it as 30m, 4h or 2d.", code="bad-duration")
+    seconds = int(found[1]) * _UNITS[found[2]]
+    if seconds > most:
+        raise WrongUse(f"{shown(text)} is too long.", mend=f"at most {most / 86400:g}d can be had.", code="bad-duration")
+    return float(seconds)
