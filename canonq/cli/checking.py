@@ -6,9 +6,10 @@ import click
 
 from canonq.cli.looking import due_since
 from canonq.cli.options import json_option
-from canonq.cli.output import print_json, print_table
+from canonq.cli.output import print_json, print_table, say
 from canonq.core.errors import ExitStatus
 from canonq.core.outcomes import status_of_rows
+from canonq.core.text import ended
 from canonq.flows import doctor as doctor_flow
 from canonq.flows import plan as plan_flow
 from canonq.settings import load_settings
@@ -32,10 +33,12 @@ def plan(as_json: bool) -> ExitStatus:
                 [*(row[key] for key in columns[:7]), row["expected_seconds"], _mib(row["expected_disk_bytes"]), row["detail"]]
                 for row in rows
             ],
+            give_way=("MiB", "seconds", "queue", "base", "canonical", "latest", "reason"),
+            sentence="detail",
         )
         for row in rows:
             for note in row["notes"]:
-                click.echo(f"{row['recipe']}: {note}")
+                say(f"{row['recipe']}: {note}")
     return status_of_rows(rows)
 
 
@@ -52,7 +55,15 @@ def doctor(as_json: bool) -> ExitStatus:
     if as_json:
         print_json({"checks": checks})
     else:
-        print_table("Doctor", ("check", "state", "detail", "mend"), [list(check.values()) for check in checks])
+        rows = [
+            [
+                check["check"],
+                check["state"],
+                f"{ended(check['detail'])} Mend: {check['mend']}" if check["mend"] else check["detail"],
+            ]
+            for check in checks
+        ]
+        print_table("Doctor", ("check", "state", "what is found"), rows, sentence="what is found")
     broken = [check for check in checks if check["state"] == "broken"]
     if any(check["check"] in ("checkout", "enrolments") for check in broken):
         return ExitStatus.WRONG_USE

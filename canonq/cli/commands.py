@@ -25,6 +25,7 @@ COMMANDS = {
     "test": ("proofs", "Prove one release from a cold start, now; or look at a ref, or at the canonical's data."),
     "up": ("running", "Run everything a single host needs until it is stopped: Redis if none is configured, workers, beat."),
     "verify": ("looking", "Check records, snapshots, checksums and retained volumes."),
+    "why": ("telling", "Tell a recipe's story: what was last decided, proven and promoted, and the one next step."),
     "webhook": ("running", "Take pushes that a forge tells of, until it is stopped; only with [webhook] configured."),
 }  # fmt: skip
 

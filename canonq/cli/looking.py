@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from canonq.cli.options import json_option
-from canonq.cli.output import print_json, print_table
+from canonq.cli.output import print_json, print_table, say
+from canonq.core.ago import ago
 from canonq.core.errors import ExitStatus
 from canonq.flows import status as status_flow
 from canonq.flows.nights import DueSince
@@ -23,29 +24,40 @@ from canonq.wiring import looking
 def status(recipe: str | None, as_json: bool) -> ExitStatus:
     """Show canonicals, last verdicts and what is running."""
     settings = load_settings()
-    found = status_flow.status(looking(settings), recipe, due_since(settings))
+    world = looking(settings)
+    found = status_flow.status(world, recipe, due_since(settings))
     told = ExitStatus(found.pop("exit_status"))
     if as_json:
         print_json(found)
         return told
-    columns = ("recipe", "weight", "canonical", "promoted at", "last run", "verdict", "version", "level", "reason", "now")
-    print_table("Canonicals", columns, [_status_row(row) for row in found["recipes"]])
+    now = world.now()
+    columns = ("recipe", "canonical", "promoted", "verdict", "version", "level", "reason", "last run", "weight", "now")
+    print_table(
+        "Canonicals", columns, [_status_row(row, now) for row in found["recipes"]],
+        give_way=("weight", "promoted", "level", "reason", "version", "last run", "verdict"), sentence="now",
+    )  # fmt: skip
     if found["newest_sweep_failed"]:
-        click.echo(f"The newest sweep {found['newest_sweep']} was not done: {found['newest_sweep_failed']}")
+        say(f"The newest sweep {found['newest_sweep']} was not done: {found['newest_sweep_failed']}")
     if found["last_night"]:
         last = found["last_night"]
-        click.echo(f"The last night with a report is that of {last['due']}: sweep {last['sweep']}, {last['state']}.")
+        say(f"The last night with a report is that of {last['due']}: sweep {last['sweep']}, {last['state']}.")
     if found["nights_told"]:
-        click.echo(found["nights_told"])
+        say(found["nights_told"])
     for name in found["open_sweeps"]:
-        click.echo(f"The sweep {name} is open; `canonq stop {name}` stops it.")
+        say(f"The sweep {name} is open; `canonq stop {name}` stops it.")
     for row in found["recipes"]:
         if row["problem"]:
-            click.echo(f"{row['recipe']}: {row['problem']}")
+            say(f"{row['recipe']}: {row['problem']}")
         if row["proven"]:
-            click.echo(_told_proven(row["recipe"], row["proven"]))
-        for run in row.get("runs", []) if recipe else []:
-            click.echo(f"{run['run']}  {run['verdict']:5}  level {run['level']}  {run['version']}  {run['detail']}")
+            say(_told_proven(row["recipe"], row["proven"]))
+        if recipe and row.get("runs"):
+            runs = [
+                [run["run"], ago(run["ts"], now), run["verdict"], run["level"], run["version"], run["reason"], run["detail"]]
+                for run in reversed(row["runs"])
+            ]
+            heads = ("run", "began", "verdict", "level", "version", "reason", "detail")
+            print_table("Runs, newest first", heads, runs, give_way=("level", "reason", "version"), sentence="detail")
+            say(f"Files: {row['runs'][-1]['directory']}")
     return told
 
 
@@ -68,7 +80,7 @@ def _told_proven(recipe: str, proven: dict[str, Any]) -> str:
     )
 
 
-def _status_row(row: dict[str, Any]) -> list[Any]:
+def _status_row(row: dict[str, Any], now: datetime) -> list[Any]:
     record, last = row["canonical"] or {}, row["last_run"] or {}
     held = ", ".join(row.get("running", []))
     if row["held_by"]:
@@ -77,8 +89,8 @@ def _status_row(row: dict[str, Any]) -> list[Any]:
         held += f" since {datetime.fromtimestamp(since, UTC):%H:%M:%S} UTC" if isinstance(since, int) else ""
         held += f", step {row['promoting']}" if row["promoting"] else ""
     return [
-        row["recipe"], row["weight"], record.get("version"), record.get("promoted_at"), last.get("id"),
-        last.get("verdict"), last.get("version"), last.get("level"), last.get("reason"), held,
+        row["recipe"], record.get("version"), ago(record.get("promoted_at"), now), last.get("verdict"), last.get("version"),
+        last.get("level"), last.get("reason"), ago(last.get("ts"), now), row["weight"], held,
     ]  # fmt: skip
 
 
@@ -95,7 +107,7 @@ def verify(recipe: str | None, as_json: bool) -> ExitStatus:
         columns = ("recipe", "canonical", "state", "problems")
         print_table(
             "Canonicals on record", columns,
-            [[r["recipe"], r["version"], r["state"], "; ".join(r["problems"])] for r in rows],
+            [[r["recipe"], r["version"], r["state"], "; ".join(r["problems"])] for r in rows], sentence="problems",
         )  # fmt: skip
         if not rows:
             click.echo(f"Nothing was verified: no canonical is on record in {world.settings.state.absolute()}.")

@@ -6,7 +6,7 @@ import click
 from celery import chain
 
 from canonq.cli.options import caller, json_option
-from canonq.cli.output import print_json, print_table
+from canonq.cli.output import print_json, print_table, say
 from canonq.cli.waiting import await_result, enqueue, require_workers, workers_for
 from canonq.core.durations import seconds_in
 from canonq.core.enrolment import LONGEST_RUN
@@ -52,17 +52,16 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, keep_on_red
         print_json(verdict)
     else:
         rungs = [[name, rung["status"], rung["reason"]] for name, rung in verdict["rungs"].items()]
-        print_table(
-            f"{recipe} {verdict['version']}: {verdict['verdict']}, level {verdict['level']}", ("rung", "status", "reason"), rungs
-        )
-        click.echo(f"[{verdict['reason']}] {verdict['detail']}")
+        title = f"{recipe} {verdict['version']}: {verdict['verdict']}, level {verdict['level']}"
+        print_table(title, ("rung", "status", "reason"), rungs, sentence="reason")
+        say(f"[{verdict['reason']}] {verdict['detail']}")
         if verdict["fault"]:
-            click.echo(f"Fault: {verdict['fault']}.")
+            say(f"Fault: {verdict['fault']}.")
         for line in verdict["log_tail"]:
-            click.echo(f"  {verdict['service']}: {line}")
+            say(f"{verdict['service']}: {line}", by=2)
         for line in [*verdict["notes"], *verdict["gaps"], *verdict["stale"]]:
-            click.echo(f"note: {line}")
-        click.echo(f"Everything about this run is in {verdict['directory']}.")
+            say(f"note: {line}")
+        say(f"Everything about this run is in {verdict['directory']}.")
     return status_of_step(Verdict.model_validate(verdict))
 
 
@@ -87,7 +86,7 @@ def promote(recipe: str, again: bool, reason: str | None, as_json: bool) -> Exit
     if as_json:
         print_json(done)
     else:
-        click.echo(f"{recipe} {done['version'] or ''}: {done['outcome']} ({done['reason']}). {done['detail']}")
+        say(f"{recipe} {done['version'] or ''}: {done['outcome']} ({done['reason']}). {done['detail']}")
         for reason in done["reasons"]:
-            click.echo(f"  {reason}")
+            say(reason, by=2)
     return status_of_step(Promotion.model_validate(done))

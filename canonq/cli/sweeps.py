@@ -9,7 +9,7 @@ import click
 from kombu.exceptions import OperationalError
 
 from canonq.cli.options import json_option
-from canonq.cli.output import OUTCOME_COLUMNS, outcome_rows, print_json, print_table, told_tries
+from canonq.cli.output import OUTCOME_COLUMNS, OUTCOME_GIVES_WAY, outcome_rows, print_json, print_table, say, told_tries
 from canonq.cli.waiting import await_sweep, ends_here, enqueue, require_workers, stopping, workers_for
 from canonq.core.errors import CanonqError, ExitStatus, WrongUse
 from canonq.core.outcomes import status_of_rows
@@ -70,17 +70,20 @@ def _stopped(world: World, sweep: str, tree: process_tree.Tree | None) -> str:
 
 
 def _print_sweep(result: dict[str, Any]) -> None:
-    print_table(f"Sweep {result['sweep']}", OUTCOME_COLUMNS, outcome_rows(result["outcomes"], result["troubles"]))
+    rows = outcome_rows(result["outcomes"], result["troubles"])
+    print_table(f"Sweep {result['sweep']}", OUTCOME_COLUMNS, rows, give_way=OUTCOME_GIVES_WAY, sentence="detail")
     for outcome in result["outcomes"]:
         for line in [*(f"{outcome['recipe']}: {note}" for note in outcome["notes"]), *told_tries(outcome)]:
-            click.echo(line)
+            say(line)
     for line in result["findings"]:
-        click.echo(line)
+        say(line)
     if result["proven"]:
-        click.echo(f"Green, waiting to be promoted: {', '.join(result['proven'])}.")
+        say(f"Green, waiting to be promoted: {', '.join(result['proven'])}.")
     if result["failed"]:
-        click.echo(f"The sweep {result['state']}: {result['failed']}", err=True)
-    click.echo(", ".join(f"{count} {kind}" for kind, count in result["counts"].items()) + f" = {result['enrolled']} enrolled")
+        say(f"The sweep {result['state']}: {result['failed']}", err=True)
+    if told := [o["recipe"] for o in result["outcomes"] if o["outcome"] in ("red", "error")]:
+        say(f"`canonq why {told[0]}` tells one of them whole.")
+    say(", ".join(f"{count} {kind}" for kind, count in result["counts"].items()) + f" = {result['enrolled']} enrolled")
 
 
 @click.command()
@@ -128,8 +131,9 @@ def sync(recipes: tuple[str, ...], dry_run: bool, moved: str | None, as_json: bo
             [r["recipe"], r["state"], r["cause"] or r["reason"], r["latest"], "yes" if r["changed"] else "", r["pushed"] or "",
              r["detail"]] for r in rows
         ]  # fmt: skip
-        print_table("Sync (nothing was changed)" if dry_run else "Sync", columns, cells)
+        title = "Sync (nothing was changed)" if dry_run else "Sync"
+        print_table(title, columns, cells, give_way=("pushed", "fetched", "newest release"), sentence="detail")
         for row in rows:
             for note in row["notes"]:
-                click.echo(f"{row['recipe']}: {note}")
+                say(f"{row['recipe']}: {note}")
     return status_of_rows(row for row in rows if row["state"] == "error")

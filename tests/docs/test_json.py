@@ -18,7 +18,21 @@ from tests.support import ROOT, Installation, make_recipe
 
 JSON = (ROOT / "docs" / "json.md").read_text()
 #: Below these keys are values that have a section of their own, or whose keys are names.
-ELSEWHERE = {"canonical", "runs", "tiers", "rungs", "images", "timings", "lowest_free", "services", "health"}
+ELSEWHERE = {
+    "canonical",
+    "runs",
+    "tiers",
+    "rungs",
+    "images",
+    "timings",
+    "lowest_free",
+    "services",
+    "health",
+    "verdict",
+    "outcome",
+    "decision",
+    "promotion",
+}
 
 
 @pytest.fixture
@@ -74,6 +88,7 @@ def keys(value: Any) -> set[str]:
     [
         ("plan", (), {"disk_need"}),
         ("status", ("good",), {"holder", "since", "pid", "instance", "run", "failures", "due", "sweep", "state"}),
+        ("why", ("good",), set()),
         ("verify", (), set()),
         ("stop", (), set()),
         ("sync", (), set()),

@@ -125,7 +125,7 @@ def test_the_second_night_carries_the_data_of_the_first(shown: tuple[Path, str])
     assert record.version == "1.13.0+1.31.1"
     assert record.previous is not None
     assert record.previous["version"] == "1.12.0+1.30.0"
-    assert "its data is carried from 1.12.0+1.30.0" in " ".join(output.replace("│", " ").split())
+    assert "its data is carried from 1.12.0+1.30.0" in output
 
 
 def test_every_service_left_its_log_with_the_run(shown: tuple[Path, str]) -> None:
@@ -154,7 +154,7 @@ def test_no_secret_is_in_anything_that_is_kept_but_the_canonicals_own_file(shown
 
 def test_the_tables_say_why(shown: tuple[Path, str]) -> None:
     _, output = shown
-    assert re.search(r"forge +│ red +│ config-not-bumped", output)
-    assert re.search(r"unreleased +│ skipped +│ never-released", output)
-    assert re.search(r"voice +│ skipped +│ held-red", output)
+    assert re.search(r"forge +red +config-not-bumped", output)
+    assert re.search(r"unreleased +skipped +never-released", output)
+    assert re.search(r"voice +skipped +held-red", output)
     assert "= 6 enrolled" in output

@@ -267,6 +267,10 @@ class Sweeps:
         """The journal of a task called by hand."""
         return Journal(self._root.parent / "calls" / identifier(task, _TASK_ID, "task id"))
 
+    def call_journals(self) -> list[Journal]:
+        """The journals of all tasks called by hand, in no order."""
+        return [Journal(folder) for folder in entries(self._root.parent / "calls") if (folder / "steps").is_dir()]
+
     def id_for(self, task: str, new: str) -> str:
         """The sweep that a task opened before, else `new`, remembered: a task delivered twice opens one sweep."""
         path = self._root.parent / "calls" / identifier(task, _TASK_ID, "task id") / "sweep.json"
@@ -500,8 +504,11 @@ class Sweeps:
 
     def newest(self) -> str | None:
         """Id of the newest sweep."""
-        names = self._all()
-        return names[-1] if names else None
+        return next(self.newest_first(), None)
+
+    def newest_first(self) -> Iterator[str]:
+        """Ids of all sweeps."""
+        return reversed(self._all())
 
     def _outcome(self, sweep: str, recipe: str) -> Path:
         # Broken enrolments may have any folder name, so the file's name is an escaped form of it.
