@@ -76,6 +76,15 @@ def test_a_retained_volume_that_somebody_removed_is_unpacked_again_told_and_reco
     assert scenario.promote().outcome == "promoted"
 
 
+def test_a_state_folder_on_another_host_gets_its_volumes_from_its_snapshots(scenario: Scenario) -> None:
+    record = scenario.canonical()
+    assert record is not None
+    scenario.is_whole("before", record.version)
+    shutil.rmtree(scenario.root / "docker")
+    assert len([line for line in clean(scenario.world()) if "unpacked again" in line]) == 1
+    assert scenario.is_whole("on the other host", record.version)
+
+
 def test_a_promotion_takes_the_data_from_the_snapshot_where_a_retained_volume_is_gone(scenario: Scenario) -> None:
     record = scenario.canonical()
     assert record is not None
