@@ -91,6 +91,12 @@ class Repos(Protocol):
         WrongUse when the remote has no such ref, SyncFailed when it cannot be read.
         """
 
+    def find_ref(self, url: str, ref: str, *, which: str = "upstream") -> str:
+        """What a remote calls a branch, tag or pull request's head in full, by one look; a commit stands for itself.
+
+        WrongUse when the remote has no such ref, SyncFailed when it cannot be read.
+        """
+
     def checkout(self, recipe: str, commit: str, folder: Path, tree: Tree | None = None) -> None:
         """Write the tree of `commit` to a new folder, byte for byte as git stored it, and prove that.
 

@@ -6,6 +6,7 @@ The file is the one CANONQ_CONFIG names, else ./canonq.toml, else /etc/canonq/ca
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import socket
@@ -304,6 +305,55 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
     known |= {f"CANONQ_{table.upper()}__{name.upper()}" for table, model in _TABLES.items() for name in model.model_fields}
     strange = sorted(name for name in environment if name.startswith("CANONQ_") and name.upper() not in known)
     return {name: next(iter(difflib.get_close_matches(name, known, 1, 0.8)), None) for name in strange}
+
+
+def explained(settings: Settings, environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Each setting as `key`, `value`, `from` and its `variable`; secrets and what an address has of them are not in it."""
+    file = config_file()
+    told = tomllib.loads(file.read_text()) if file else {}
+    given = {name.upper() for name, value in environment.items() if value}
+    values = settings.model_dump(mode="json")
+    rows: list[dict[str, Any]] = []
+
+    def row(key: str, variable: str, value: object, in_file: bool) -> None:
+        named = value is not None and value != ""
+        where = variable if named and variable in given else str(file) if named and in_file else "default"
+        rows.append({"key": key, "value": _unsaid(value), "from": where, "variable": variable})
+
+    for name in Settings.model_fields:
+        variable, below = f"CANONQ_{name.upper()}", told.get(name)
+        if name not in _TABLES or values[name] is None:
+            value = settings.redis_url.get_secret_value() if name == "redis_url" and settings.redis_url else values[name]
+            row(name, variable, value, name in told)
+            continue
+        whole = _as_json(environment, variable)
+        for inner, value in values[name].items():
+            one = f"{variable}__{inner.upper()}"
+            row(f"{name}.{inner}", variable if inner in whole and one not in given else one, value,
+                isinstance(below, dict) and inner in below)  # fmt: skip
+    return rows
+
+
+def _as_json(environment: Mapping[str, str], variable: str) -> dict[str, Any]:
+    """What a variable says of a whole table, where it does."""
+    text = next((value for name, value in environment.items() if name.upper() == variable), "")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _unsaid(value: object) -> object:
+    """A value without what may be a secret in it: whom an address names, and what it asks for."""
+    if isinstance(value, list):
+        return [_unsaid(one) for one in value]
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    scheme, _, rest = value.partition("://")
+    place, asked, _ = rest.partition("?")
+    _, at, place = place.rpartition("@")
+    return f"{scheme}://{'***@' if at else ''}{place}{'?***' if asked else ''}"
 
 
 def config_file() -> Path | None:

@@ -24,7 +24,7 @@ def main() -> None:
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
-        wrong = WrongUse(ended(error.format_message()))
+        wrong = WrongUse(ended(_words(error)))
         if isinstance(error, click.UsageError) and error.ctx is not None:
             click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)
         status = _fail(wrong, as_json)
@@ -43,6 +43,13 @@ def main() -> None:
             problem = CanonqError(what, mend="this is canonq's own fault; report it.")
         status = _fail(problem, as_json)
     sys.exit(int(status or 0))
+
+
+def _words(error: click.ClickException) -> str:
+    """click's own words, but for an option of a command's that is typed before it."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None and error.ctx.parent is None:
+        return f"canonq itself has no option {error.option_name}: options stand behind the command, as in `canonq status --json`."
+    return error.format_message()
 
 
 def _fail(error: CanonqError, as_json: bool) -> ExitStatus:

@@ -3,37 +3,119 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import click
 
 from canonq import __version__
+from canonq.core.text import did_you_mean, ended, shown
 
-#: Command -> module beside this one, and its line in the list; what a command does not need is not imported for it.
+
+class _Entry(NamedTuple):
+    """A command in the list."""
+
+    module: str  #: beside this one
+    line: str
+    examples: tuple[str, ...]
+
+
+#: What a command does not need is not imported for it.
 COMMANDS = {
-    "doctor": ("checking", "Check everything a sweep needs, and say how to mend each."),
-    "enrol": ("keeping", "Look into a recipe's newest release and write a commented recipe.toml for you to finish."),
-    "janitor": ("keeping", "Remove what dead work left, and what is beyond `keep` and `keep_runs`."),
-    "kept": ("keeping", "Show environments of red runs that `canonq test --keep-on-red` left up."),
-    "plan": ("checking", "Say what a sweep would do and why; changes nothing."),
-    "promote": ("proofs", "Put a recipe's newest verdict through the gate, and promote it if it passes."),
-    "restore": ("keeping", "Bring a canonical's data up as a live stack under another name."),
-    "rollback": ("keeping", "Go back to a kept canonical, with its data."),
-    "status": ("looking", "Show canonicals, last verdicts and what is running."),
-    "stop": ("sweeps", "Stop a sweep, or every open one."),
-    "sweep": ("sweeps", "Run one sweep now, over all enrolled recipes or those named."),
-    "sync": ("sweeps", "Bring clones, mirrors and pull requests in line with upstream, now."),
-    "test": ("proofs", "Prove one release from a cold start, now; or look at a ref, or at the canonical's data."),
-    "up": ("running", "Run everything a single host needs until it is stopped: Redis if none is configured, workers, beat."),
-    "verify": ("looking", "Check records, snapshots, checksums and retained volumes."),
-    "why": ("telling", "Tell a recipe's story: what was last decided, proven and promoted, and the one next step."),
-    "webhook": ("running", "Take pushes that a forge tells of, until it is stopped; only with [webhook] configured."),
+    "check": _Entry(
+        "checking", "Check enrolments by their own files, without a sweep: for whoever writes them, and for their checkout's CI.",
+        ("canonq check", "CANONQ_REPO=. canonq check custom-html"),
+    ),
+    "config": _Entry(
+        "checking", "Show each setting, its value and where it came from; secrets are not shown.",
+        ("canonq config",),
+    ),
+    "doctor": _Entry(
+        "checking", "Check everything a sweep needs, and say how to mend each.",
+        ("canonq doctor",),
+    ),
+    "enrol": _Entry(
+        "keeping", "Look into a recipe's newest release and write a commented recipe.toml for you to finish.",
+        ("canonq enrol custom-html", "canonq enrol site --upstream https://git.example.org/me/site.git"),
+    ),
+    "janitor": _Entry(
+        "keeping", "Remove what dead work left, and what is beyond `keep` and `keep_runs`.",
+        ("canonq janitor --dry-run",),
+    ),
+    "kept": _Entry(
+        "keeping", "Show environments of red runs that `canonq test --keep-on-red` left up.",
+        ("canonq kept",),
+    ),
+    "logs": _Entry(
+        "telling", "Show what was logged by a recipe's run: its tiers, and its services.",
+        ("canonq logs custom-html --tier upgrade", "canonq logs custom-html --service app --lines 50"),
+    ),
+    "plan": _Entry(
+        "checking", "Say what a sweep would do and why; changes nothing.",
+        ("canonq plan", "canonq plan custom-html"),
+    ),
+    "promote": _Entry(
+        "proofs", "Put a recipe's newest verdict through the gate, and promote it if it passes.",
+        ("canonq promote custom-html", "canonq promote custom-html --again --reason 'its data was damaged'"),
+    ),
+    "restore": _Entry(
+        "keeping", "Bring a canonical's data up as a live stack under another name.",
+        ("canonq restore custom-html --stack look", "canonq restore custom-html --stack look --remove"),
+    ),
+    "rollback": _Entry(
+        "keeping", "Go back to a kept canonical, with its data.",
+        ("canonq rollback custom-html --reason 'it lost mail'",),
+    ),
+    "status": _Entry(
+        "looking", "Show canonicals, last verdicts and what is running.",
+        ("canonq status", "canonq status custom-html"),
+    ),
+    "stop": _Entry(
+        "sweeps", "Stop a sweep, or every open one.",
+        ("canonq stop", "canonq stop 20261123T030000Z-4f1c2a"),
+    ),
+    "sweep": _Entry(
+        "sweeps", "Run one sweep now, over all enrolled recipes or those named.",
+        ("canonq sweep --wait", "canonq sweep custom-html --wait"),
+    ),
+    "sync": _Entry(
+        "sweeps", "Bring clones, mirrors and pull requests in line with upstream, now.",
+        ("canonq sync custom-html --dry-run",),
+    ),
+    "test": _Entry(
+        "proofs", "Prove one release from a cold start, now; or look at a ref, or at the canonical's data.",
+        ("canonq test custom-html", "canonq test custom-html --tag 1.13.0+1.31.1", "canonq test custom-html --ref pull/7/head"),
+    ),
+    "up": _Entry(
+        "running", "Run everything a single host needs until it is stopped: Redis if none is configured, workers, beat.",
+        ("canonq up",),
+    ),
+    "verify": _Entry(
+        "looking", "Check records, snapshots, checksums and retained volumes.",
+        ("canonq verify custom-html",),
+    ),
+    "webhook": _Entry(
+        "running", "Take pushes that a forge tells of, until it is stopped; only with [webhook] configured.",
+        ("CANONQ_WEBHOOK__SECRET_FILE=/etc/canonq/webhook canonq webhook",),
+    ),
+    "why": _Entry(
+        "telling", "Tell a recipe's story: what was last decided, proven and promoted, and the one next step.",
+        ("canonq why custom-html",),
+    ),
 }  # fmt: skip
+
+
+def _examples(lines: Sequence[str]) -> str:
+    """The end of a command's help; the mark keeps its lines as they are."""
+    listed = "\n".join(f"  {line}" for line in lines)
+    return f"\b\nExample{'s' if len(lines) > 1 else ''}:\n{listed}\n\nWhat an exit status means: canonq --help."
 
 
 def command_named(name: str) -> click.Command:
     """A command of the table, imported."""
-    found = getattr(importlib.import_module(f"canonq.cli.{COMMANDS[name][0]}"), name)
+    found = getattr(importlib.import_module(f"canonq.cli.{COMMANDS[name].module}"), name)
     assert isinstance(found, click.Command)  # a test looks at each
+    found.epilog = _examples(COMMANDS[name].examples)
     return found
 
 
@@ -44,15 +126,21 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return command_named(cmd_name) if cmd_name in COMMANDS else None
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(ended(f"No such command {shown(args[0])}{did_you_mean(args[0], COMMANDS)}"))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, COMMANDS[name].line) for name in self.list_commands(ctx)])
 
 
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit status: 0 done and nothing red; 1 something red, deferred or refused; 2 wrong use, wrong "
+    epilog="Begin with: canonq enrol RECIPE, canonq doctor, canonq sweep --wait. Options stand behind the command.\n\n"
+    "Exit status: 0 done and nothing red; 1 something red, deferred, refused or waiting for a person; 2 wrong use, wrong "
     "configuration or a hollow sweep; 3 the machinery failed.",
 )
 @click.version_option(__version__, prog_name="canonq")

@@ -6,7 +6,7 @@ import contextlib
 
 import click
 
-from canonq.cli.options import caller, json_option
+from canonq.cli.options import caller, json_option, recipe_argument
 from canonq.cli.output import print_json
 from canonq.cli.waiting import locks_for
 from canonq.core.errors import ExitStatus
@@ -21,7 +21,7 @@ from canonq.wiring import live, looking
 
 
 @click.command()
-@click.argument("recipe")
+@recipe_argument
 @click.option("--to", metavar="VERSION", help="The kept version to go back to; the one before when not given.")
 @click.option("--reason", required=True, help="Why; it is kept with the record.")
 @json_option
@@ -40,7 +40,7 @@ def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitSta
 
 
 @click.command()
-@click.argument("recipe")
+@recipe_argument
 @click.option("--stack", required=True, metavar="NAME", help="The name of the new stack.")
 @click.option("--to", metavar="VERSION", help="A kept version; the canonical when not given.")
 @click.option("--remove", is_flag=True, help="Remove the stack again, with its copy of the data.")
@@ -101,7 +101,7 @@ def kept(run: str | None, as_json: bool) -> ExitStatus:
 
 
 @click.command()
-@click.argument("recipe")
+@recipe_argument
 @click.option("--upstream", metavar="ADDRESS", help="The recipe's git repository; looked up in the catalogue when not given.")
 @click.option("--catalogue", "--catalog", metavar="FILE_OR_URL", help="The recipes.json to look in.")
 @click.option("--force", is_flag=True, help="Replace a recipe.toml that is there already.")

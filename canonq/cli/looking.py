@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from canonq.cli.options import json_option
+from canonq.cli.options import json_option, maybe_recipe
 from canonq.cli.output import print_json, print_table, say
 from canonq.core.ago import ago
 from canonq.core.errors import ExitStatus
@@ -19,7 +19,7 @@ from canonq.wiring import looking
 
 
 @click.command()
-@click.argument("recipe", required=False)
+@maybe_recipe
 @json_option
 def status(recipe: str | None, as_json: bool) -> ExitStatus:
     """Show canonicals, last verdicts and what is running."""
@@ -95,7 +95,7 @@ def _status_row(row: dict[str, Any], now: datetime) -> list[Any]:
 
 
 @click.command()
-@click.argument("recipe", required=False)
+@maybe_recipe
 @json_option
 def verify(recipe: str | None, as_json: bool) -> ExitStatus:
     """Check records, snapshots, checksums and retained volumes."""

@@ -1,4 +1,4 @@
-"""What commands share: options, and who typed them."""
+"""What commands share: options, arguments that a shell completes, and who typed them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,28 @@ import getpass
 import os
 
 import click
+from click.shell_completion import CompletionItem
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, for programs.")
+
+
+def _recipes(ctx: click.Context, param: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Folders that enrol somebody, for a shell to propose; none where anything is wrong: a shell is no place to be told."""
+    del ctx, param
+    from canonq.core.errors import CanonqError
+    from canonq.settings import load_settings
+
+    try:
+        repo = load_settings().repo
+        folders = sorted(path.parent.name for path in (repo / "tests").glob("*/recipe.toml")) if repo else []
+    except (CanonqError, OSError):
+        return []
+    return [CompletionItem(name) for name in folders if name.startswith(typed)]
+
+
+recipe_argument = click.argument("recipe", shell_complete=_recipes)
+maybe_recipe = click.argument("recipe", required=False, shell_complete=_recipes)
+recipes_argument = click.argument("recipes", nargs=-1, metavar="[RECIPE]...", shell_complete=_recipes)
 
 
 def caller() -> str:

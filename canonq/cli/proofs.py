@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from celery import chain
 
-from canonq.cli.options import caller, json_option
+from canonq.cli.options import caller, json_option, recipe_argument
 from canonq.cli.output import print_json, print_table, say
 from canonq.cli.waiting import await_result, enqueue, require_workers, workers_for
 from canonq.core.durations import seconds_in
@@ -14,6 +14,7 @@ from canonq.core.errors import ExitStatus, WrongUse
 from canonq.core.names import ref_name
 from canonq.core.outcomes import status_of_step
 from canonq.core.records import Promotion, Verdict
+from canonq.flows.asked import check_asked
 from canonq.flows.kept import LONGEST
 from canonq.settings import load_settings
 from canonq.wiring import live
@@ -21,7 +22,7 @@ from workers.factory import LIGHT, make_app
 
 
 @click.command()
-@click.argument("recipe")
+@recipe_argument
 @click.option("--tag", help="The release to prove; when not given, the newest, or with --quick the canonical's own.")
 @click.option("--ref", help="A branch, commit or pull request (pull/7/head) to test instead; it can never be promoted.")
 @click.option("--quick", is_flag=True, help="On a copy of the canonical's data, few tiers; it can never be promoted.")
@@ -30,7 +31,8 @@ from workers.factory import LIGHT, make_app
 def test(recipe: str, tag: str | None, ref: str | None, quick: bool, keep_on_red: str | None, as_json: bool) -> ExitStatus:
     """Prove one release from a cold start, now; or look at a ref, or at the canonical's data."""
     settings = load_settings()
-    enrolment = live(settings).checkout.enrolment(recipe)
+    world = live(settings)
+    enrolment = world.checkout.enrolment(recipe)
     if tag is not None and ref is not None:
         raise WrongUse("--tag and --ref exclude each other.", mend="give one of them.")
     for name in (name for name in (tag, ref) if name is not None):
@@ -38,6 +40,7 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, keep_on_red
     wanted: dict[str, object] = {"tag": tag, "ref": ref, "quick": quick}
     if keep_on_red is not None:
         wanted["keep_on_red"] = seconds_in(keep_on_red, most=LONGEST)
+    check_asked(world, enrolment, tag=tag, ref=ref, quick=quick)
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())
         if tree is None:
@@ -66,7 +69,7 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, keep_on_red
 
 
 @click.command()
-@click.argument("recipe")
+@recipe_argument
 @click.option("--again", is_flag=True, help="Make the canonical again at its own version, from a new green run of it.")
 @click.option("--reason", help="Why; with --again. It is kept with the record.")
 @json_option

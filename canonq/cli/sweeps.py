@@ -8,7 +8,7 @@ from typing import Any
 import click
 from kombu.exceptions import OperationalError
 
-from canonq.cli.options import json_option
+from canonq.cli.options import json_option, recipes_argument
 from canonq.cli.output import OUTCOME_COLUMNS, OUTCOME_GIVES_WAY, outcome_rows, print_json, print_table, say, told_tries
 from canonq.cli.waiting import await_sweep, ends_here, enqueue, require_workers, stopping, workers_for
 from canonq.core.errors import CanonqError, ExitStatus, WrongUse
@@ -24,7 +24,7 @@ from workers.factory import LIGHT, make_app
 
 
 @click.command()
-@click.argument("recipes", nargs=-1, metavar="[RECIPE]...")
+@recipes_argument
 @click.option("--wait", is_flag=True, help="Wait for every outcome and print the table.")
 @json_option
 def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
@@ -110,7 +110,7 @@ def stop(sweep: str | None, as_json: bool) -> ExitStatus:
 
 
 @click.command()
-@click.argument("recipes", nargs=-1, metavar="[RECIPE]...")
+@recipes_argument
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be done to clone, mirror and forge; nothing is changed, here or there."
 )

@@ -1,14 +1,18 @@
-"""Commands that tell of one recipe: why."""
+"""Commands that tell of one recipe: why, logs."""
 
 from __future__ import annotations
 
 import click
 
-from canonq.cli.options import json_option
+from canonq.cli.options import json_option, recipe_argument
 from canonq.cli.output import print_json, say
 from canonq.core.ago import ago
 from canonq.core.errors import ExitStatus
+from canonq.core.ladder import TIERS
 from canonq.core.story import Story
+from canonq.core.text import readable
+from canonq.flows.logs import logs as logs_of
+from canonq.flows.logs import run_of
 from canonq.flows.story import story
 from canonq.settings import load_settings
 from canonq.wiring import looking
@@ -20,16 +24,12 @@ _WHO = {
 
 
 @click.command()
-@click.argument("recipe")
+@recipe_argument
 @json_option
 def why(recipe: str, as_json: bool) -> ExitStatus:
     """Tell a recipe's story: what was last decided, proven and promoted, and the one next step.
 
     Whose fault it is and where the files are stand there too. Exit status 1 where it waits for somebody or ended badly.
-
-    \b
-    Example:
-      canonq why custom-html
     """
     settings = load_settings()
     world = looking(settings)
@@ -64,3 +64,32 @@ def _status(found: Story) -> ExitStatus:
     """1 where the story ends with something that is not well, or that waits for somebody."""
     waits = found.next.who != "nobody" or found.ends in ("red", "error", "deferred")
     return ExitStatus.ATTENTION if waits else ExitStatus.DONE
+
+
+@click.command()
+@recipe_argument
+@click.option("--run", "run", metavar="ID", help="The run; the newest when not given.")
+@click.option("--tier", type=click.Choice(TIERS), help="Only what this tier logged.")
+@click.option("--service", metavar="NAME", help="Only what this service wrote.")
+@click.option("--lines", type=click.IntRange(min=1), metavar="N", help="Only the last N lines of each.")
+@json_option
+def logs(recipe: str, run: str | None, tier: str | None, service: str | None, lines: int | None, as_json: bool) -> ExitStatus:
+    """Show what was logged by a recipe's run: its tiers, and its services.
+
+    Of a run that goes on, what is there by now. Control characters are shown escaped: no log acts on a terminal.
+    """
+    world = looking()
+    folder = run_of(world, recipe, run)
+    found = logs_of(folder, tier=tier, service=service)
+    if as_json:
+        told = [{"file": log.name, "tier": log.tier, "service": log.service, "lines": log.last(lines)} for log in found]
+        print_json({"recipe": recipe, "run": folder.name, "directory": str(folder), "logs": told})
+        return ExitStatus.DONE
+    for log in found:
+        click.echo(f"==> {log.name} <==")
+        for line in log.last(lines):
+            click.echo(readable(line.replace("\t", "    ")))
+        click.echo()
+    if not found:
+        say(f"Nothing was logged{f' by the tier {tier}' if tier else ''} in {folder}.", err=True)
+    return ExitStatus.DONE

@@ -204,7 +204,7 @@ def next_step(facts: Facts) -> Next:
     if facts.under_way is not None:
         return Next(who="nobody", text=f"Wait: {facts.under_way[0]} is under way.", command=f"canonq status {name}")
     if facts.problem is not None:
-        look = f"canonq plan  # until {name} is read" if facts.broken else f"canonq verify {name}"
+        look = f"canonq check {name}" if facts.broken else f"canonq verify {name}"
         return Next(who="you", text=_sentence(mend_of(facts.problem) or facts.problem), command=look)
     last = _last(facts)
     if facts.waits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from canonq.core.decide import decide
@@ -12,17 +13,21 @@ from canonq.core.records import Decision
 from canonq.flows.decide import gather
 from canonq.flows.discovery import listings
 from canonq.flows.remotes import addresses
+from canonq.flows.sweep import who
 from canonq.flows.sync import check_moved
 from canonq.flows.world import World
 from canonq.ports import Listing
 
 
-def plan(world: World) -> dict[str, Any]:
-    """Look at every upstream's refs, without fetching, and decide. HollowSweep when there is nothing to sweep."""
-    enrolled = world.checkout.enrolled()
-    rows = [_error_row(name, error, None) for name, error in enrolled.broken.items()]
+def plan(world: World, recipes: Sequence[str] = ()) -> dict[str, Any]:
+    """Look at every upstream's refs (or those of `recipes`), without fetching, and decide.
+
+    HollowSweep when there is nothing to sweep, WrongUse for a name that is not enrolled.
+    """
+    enrolled, names = who(world, recipes)
+    rows = [_error_row(name, error, None) for name, error in enrolled.broken.items() if name in names]
     wanted: dict[str, str] = {}
-    for name, enrolment in enrolled.recipes.items():
+    for name, enrolment in ((name, found) for name, found in enrolled.recipes.items() if name in names):
         try:
             wanted[name] = addresses(world, enrolment)[0]
         except CanonqError as error:

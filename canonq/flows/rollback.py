@@ -15,6 +15,7 @@ from canonq.core.errors import Busy, CanonqError, RecordUnreadable, WrongUse
 from canonq.core.names import recipe_name, shown
 from canonq.core.records import Canonical, RolledBack, Snapshot
 from canonq.core.retention import Generation, going_back
+from canonq.core.text import did_you_mean, ended
 from canonq.flows.data import unpack_retained
 from canonq.flows.leftovers import is_in_force, reclaim
 from canonq.flows.world import World
@@ -91,13 +92,18 @@ def choose(world: World, now: Canonical, to: str | None) -> Kept:
     if to is None and before:
         return before[0]
     listed = ", ".join(one.record.version for one in others) or "none"
+    near = did_you_mean(to, [one.record.version for one in others]) if to else ""
     what = (
-        f"No canonical of {now.recipe} with the version {shown(to)} is kept"
+        f"No canonical of {now.recipe} with the version {shown(to)} is kept{near}"
         if to
         else f"No canonical of {now.recipe} from before {now.version} is kept"
     )
     raise WrongUse(
-        f"{what}.", mend=f"kept beside the present one are: {listed}; --to VERSION goes to one of them.", code="not-kept"
+        ended(what),
+        mend=f"kept beside the present one are: {listed}; --to VERSION goes to one of them."
+        if others
+        else "no other is kept; `canonq status` shows the present one.",
+        code="not-kept",
     )
 
 

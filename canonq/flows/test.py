@@ -25,6 +25,7 @@ from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.records import Canonical, Decision, Verdict
 from canonq.core.upstream.pulls import status_of
 from canonq.core.versions import Release, parse, read_tags
+from canonq.flows.asked import release_asked
 from canonq.flows.climb import climb, run_lint
 from canonq.flows.deployment import tear_down
 from canonq.flows.evidence import keep_beside, keep_logs, tail
@@ -120,20 +121,12 @@ def test_tag(world: World, recipe: object, tag: str | None, *, quick: bool = Fal
     order = _asked(world, keep_on_red)
     enrolment = world.checkout.enrolment(recipe)
     record = world.registry.read(enrolment.recipe)
-    releases, refused = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)
     if quick and tag is None:
         record = _must_have(record, enrolment)
         return prove(world, enrolment, _quick(record.version, record.commit, record), order)
-    wanted = releases[-1].tag if tag is None and releases else ref_name(tag or "?")
-    found = next((release for release in releases if release.tag == wanted), None)
-    if found is None:
-        why = next((no.reason for no in refused if no.tag == wanted), "there is no such tag")
-        listed = ", ".join(release.tag for release in releases[-5:]) or "none"
-        raise WrongUse(
-            f"{shown(tag or 'The newest tag')} is not a release of {enrolment.recipe}: {why}.",
-            mend=f"the newest releases are: {listed}.",
-            code="not-a-release",
-        )
+    tags = world.repos.tags(enrolment.recipe)
+    releases, _ = read_tags(tags, prereleases=enrolment.prereleases)
+    found = release_asked(enrolment, tags, tag)
     if quick:
         return prove(
             world,

@@ -3,20 +3,64 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
 
-from canonq.cli.commands import COMMANDS, command_named
+from canonq.cli.commands import COMMANDS, canonq, command_named
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_a_line_of_the_list_is_how_the_help_of_the_command_begins(name: str) -> None:
     command = command_named(name)
     assert command.name == name
-    assert (command.help or "").startswith(COMMANDS[name][1].removesuffix("."))
+    assert (command.help or "").startswith(COMMANDS[name].line.removesuffix("."))
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_the_help_of_a_command_ends_with_an_example_of_it_that_click_takes(name: str) -> None:
+    command = command_named(name)
+    told = command.get_help(click.Context(command, info_name=f"canonq {name}", max_content_width=80))
+    for example in COMMANDS[name].examples:
+        assert f"\n    {example}\n" in told
+        words = shlex.split(example)
+        arguments = words[words.index("canonq") + 1 :]
+        assert arguments[0] == name
+        command.make_context(name, arguments[1:])
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("swep", "did you mean 'sweep'?"), ("log", "did you mean 'logs'?"), ("zzzzz", "No such command 'zzzzz'")]
+)
+def test_a_command_that_is_none_names_the_nearest(typed: str, meant: str) -> None:
+    ended = CliRunner().invoke(canonq, [typed])
+    assert ended.exit_code == 2
+    assert meant in ended.output
+
+
+def test_shells_complete_recipes_and_are_told_nothing_of_a_broken_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("site", "sound"):
+        (tmp_path / "tests" / name).mkdir(parents=True)
+        (tmp_path / "tests" / name / "recipe.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CANONQ_REPO", str(tmp_path))
+
+    def proposed(*typed: str) -> list[str]:
+        return [one.value for one in ShellComplete(canonq, {}, "canonq", "_").get_completions(list(typed[:-1]), typed[-1])]
+
+    assert proposed("status", "si") == ["site"]
+    assert proposed("sweep", "site", "so") == ["sound"]
+    assert proposed("st") == ["status", "stop"]
+    monkeypatch.setenv("CANONQ_KEEP", "none")
+    assert proposed("why", "") == []
 
 
 LIST_AND_MODULES = """

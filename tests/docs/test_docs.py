@@ -52,7 +52,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "webhook": WebhookSettings,
 }
 SOFT_STOP = make_app(Settings()).conf.worker_soft_shutdown_timeout
-VARIABLE = re.compile(r"CANONQ_[A-Z][A-Z_]*[A-Z]")
+VARIABLE = re.compile(r"(?<!_)CANONQ_[A-Z][A-Z_]*[A-Z]")
 
 
 def documents() -> list[Path]:

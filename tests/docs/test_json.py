@@ -46,6 +46,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     place.promote("good", "1.0.0+1.0", commit)
     run = "20260617T050314Z-good-abcdef"
     folder = place.world.runs.make("good", run)
+    (folder / "logs").mkdir()
+    (folder / "logs" / "app.log").write_text("up\n")
     verdict = {
         "recipe": "good",
         "run": run,
@@ -89,6 +91,9 @@ def keys(value: Any) -> set[str]:
         ("plan", (), {"disk_need"}),
         ("status", ("good",), {"holder", "since", "pid", "instance", "run", "failures", "due", "sweep", "state"}),
         ("why", ("good",), set()),
+        ("logs", ("good",), set()),
+        ("check", (), {"enrolled"}),
+        ("config", (), {"default"}),
         ("verify", (), set()),
         ("stop", (), set()),
         ("sync", (), set()),

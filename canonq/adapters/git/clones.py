@@ -20,6 +20,7 @@ from canonq.adapters.git.tree import remove, write_out
 from canonq.core.enrolment import Tree
 from canonq.core.errors import CanonqError, HostProblem, SyncFailed, TimedOut, WrongUse, tag_moved
 from canonq.core.names import COMMIT, flat_ref, ref_name, ref_problem, shown
+from canonq.core.text import did_you_mean, ended
 from canonq.core.upstream.addresses import masked
 from canonq.core.upstream.pulls import Landing
 from canonq.ports import Listing
@@ -286,7 +287,7 @@ class GitRepos:
     def fetch_ref(self, recipe: str, url: str, ref: str, *, which: str = "upstream") -> str:
         """See ports.Repos.fetch_ref. Kept below refs/canonq/, where no release is looked for."""
         clone = self.clone(recipe)
-        wanted = self._full_ref(url, ref_name(ref), which)
+        wanted = self.find_ref(url, ref_name(ref), which=which)
         kept = f"refs/canonq/fetched/{flat_ref(wanted.removeprefix('refs/'))}"
         with self.alone(recipe):
             self._make_whole(recipe)
@@ -297,16 +298,17 @@ class GitRepos:
         """Fetch refs of a remote under other names: theirs -> ours, below refs/canonq/."""
         self._fetch(self.clone(recipe), url, *(f"+{theirs}:{ours}" for theirs, ours in refs.items()), which=which)
 
-    def _full_ref(self, url: str, ref: str, which: str) -> str:
-        """What a remote calls the ref; a commit stands for itself."""
+    def find_ref(self, url: str, ref: str, *, which: str = "upstream") -> str:
+        """See ports.Repos.find_ref."""
         if COMMIT.fullmatch(ref):
             return ref
         names = [ref] if ref.startswith("refs/") else [f"{HEADS}{ref}", f"{TAGS}{ref}", f"refs/{ref}"]
         there = self._listed(which, url, *names)
         found = next((name for name in names if name in there), None)
         if found is None:
+            others = [name.removeprefix(HEADS).removeprefix(TAGS) for name in self._listed(which, url)]
             raise WrongUse(
-                f"{masked(url)} has no ref {shown(ref)}.",
+                ended(f"{masked(url)} has no ref {shown(ref)}{did_you_mean(ref, others)}"),
                 mend="name a branch, a full commit, or a pull request's head such as pull/7/head.",
                 code="no-such-ref",
             )

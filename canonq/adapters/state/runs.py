@@ -64,6 +64,11 @@ class Runs:
         """The folder of a run, whatever its recipe is; none for what is no run."""
         return [path for path in self._root.glob(f"*/{run}") if path.is_dir()]
 
+    def folders(self, recipe: str) -> list[Path]:
+        """The folders of a recipe's runs, newest last; also of those that go on, or never ended."""
+        found = [path for path in entries(self._root / recipe_name(recipe)) if RUN_ID.fullmatch(path.name) and path.is_dir()]
+        return sorted(found, key=_age)
+
     def record(self, verdict: Verdict) -> None:
         """Keep a run's verdict, durably, and count the red that it is."""
         write_json(self._root / verdict.recipe / verdict.run / RUN_FILE, verdict.model_dump(mode="json"))
