@@ -176,9 +176,9 @@ def test_a_lost_volume_is_told_by_verify_and_comes_back_from_the_snapshot(back: 
     told = back.canonq("verify", "back", "--json")
     assert told.status != 0
     assert f"the volume {lost} is gone" in str(told.json)
-    ended = back.canonq("rollback", "back", "--to", record["version"], "--reason", "its volume was lost", "--json")
-    assert ended.status == 0, ended.err
-    assert record_of(back, "back")["version"] == record["version"]
+    assert f"{lost} of the canonical {record['version']} was gone" in back.canonq("janitor").out
+    healed = record_of(back, "back")
+    assert (healed["version"], healed["fence"], healed["healed"]["volumes"]) == (record["version"], record["fence"], [lost])
     assert (retained(back, "back", engine) / "index.html").is_file()
     assert back.canonq("verify", "back").status == 0
 
@@ -197,3 +197,20 @@ def test_a_retained_volume_that_somebody_uses_stays_until_they_are_done_and_stop
         subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=True)
     assert looked_at in back.canonq("janitor", "--json").out
     assert engine.volume_path(looked_at) is None
+
+
+def test_what_a_red_run_deployed_stays_up_when_asked_until_it_is_ended(back: Installation, engine: SwarmEngine) -> None:
+    red = "def test_a(app):\n    assert app.http.get('/nowhere').status == 200\n"
+    (back.checkout / "tests" / "back" / "test_red.py").write_text(red)
+    ended = back.canonq("test", "back", "--tag", OLD, "--keep-on-red", "1h", "--json")
+    assert (ended.status, ended.json["reason"]) == (1, "functional-failed"), ended.err
+    assert back.canonq("janitor").status == 0
+    (row,) = back.canonq("kept", "--json").json["kept"]
+    assert engine.observe(row["stack"])[0]
+    entered = ["bash", "-c", f"{row['enter'].replace(' -it ', ' ')} -c 'cat /srv/index.html'"]
+    said = subprocess.run(entered, capture_output=True, text=True, check=False)
+    assert said.stdout.strip(), said.stderr
+    assert back.canonq("kept", "--end", row["run"]).status == 0
+    assert back.canonq("kept", "--json").json == {"kept": []}
+    assert not engine.observe(row["stack"])[0]
+    assert "nothing to remove" in back.canonq("janitor").out
