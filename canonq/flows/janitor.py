@@ -44,7 +44,10 @@ def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
             if record is not None:
                 done += [f"{recipe}: {said} {line}" for line in retire(world, recipe, record, dry_run=dry_run)]
                 healed = what_to_heal(world, recipe) if isinstance(mine, bool) else heal(world, recipe, mine)
-                done += [healed] if healed else []
+                if healed:
+                    done.append(healed)
+                    if not dry_run:  # those of the old ones that were still there
+                        reclaim(world, recipe, world.registry.read(recipe))
     return done
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from canonq.adapters.redis_server import embedded_redis
+from canonq.core.deployable import LABEL_INSTANCE
 from canonq.flows.data import lost_data
 from canonq.flows.janitor import clean
 from canonq.flows.room import tidy
@@ -69,6 +70,7 @@ def test_a_retained_volume_that_somebody_removed_is_unpacked_again_told_and_reco
     assert lived is not None
     assert healed.healed is not None
     assert healed.healed.volumes == [record.volumes[0]]
+    assert world.engine.owned({LABEL_INSTANCE: world.instance})["volumes"] == healed.volumes, "the other old one is gone as well"
     assert (healed.fence, healed.snapshot, healed.rolled_back) == (record.fence, record.snapshot, [])
     scenario.is_clean("healed")
     assert lost_data(scenario.world()) == []
