@@ -94,6 +94,10 @@ COMMANDS = {
         "looking", "Check records, snapshots, checksums and retained volumes.",
         ("canonq verify custom-html",),
     ),
+    "watch": _Entry(
+        "watching", "Join what is under way: a sweep, the newest open one, or else what was called by hand.",
+        ("canonq watch", "canonq watch 20261123T030000Z-4f1c2a"),
+    ),
     "webhook": _Entry(
         "running", "Take pushes that a forge tells of, until it is stopped; only with [webhook] configured.",
         ("CANONQ_WEBHOOK__SECRET_FILE=/etc/canonq/webhook canonq webhook",),

@@ -16,13 +16,13 @@ from rich.text import Text
 from canonq.core.outcomes import HELD
 from canonq.core.text import readable
 
-_COLOURS = {
+COLOURS = {
     "promoted": "green", "green": "green", "ok": "green", "pass": "green",
     "red": "red", "error": "red", "broken": "red", "failed": "red", "fail": "red",
     "deferred": "yellow", "defer": "yellow", "warning": "yellow", "refused": "yellow", "run": "cyan",
 }  # fmt: skip
 _GAP = 2
-_LEAST_TEXT = 30  #: columns; a sentence with fewer stands below its row
+_LEAST_TEXT = 40  #: columns; a sentence with fewer stands below its row
 _INDENT = 4
 _NARROWEST = 20
 
@@ -67,8 +67,9 @@ def laid_out(
     give_way: Sequence[str] = (),
     sentence: str = "",
     title: str = "",
+    cut: bool = False,
 ) -> list[Text]:
-    """The lines of a table that is at most so wide; of any width with None."""
+    """The lines of a table that is at most so wide; of any width with None. `cut`: each row is one line, whatever it loses."""
     wide = {name: max([cell_len(name), *(row[at].cell_len for row in cells)]) for at, name in enumerate(columns)}
     shown = [name for at, name in enumerate(columns) if at == 0 or any(row[at].plain for row in cells)]
     short = [name for name in shown if name != sentence]
@@ -89,7 +90,7 @@ def laid_out(
         room = max(1, width - taken()) if width is not None else wide[sentence]
     listed = [*short, *([sentence] if has_sentence and not below else [])]
     heads = Text((" " * _GAP).join(f"{name:{wide[name]}}" for name in listed).rstrip(), style="bold")
-    lines = [*([Text(title, style="bold")] if title else []), *_folded(heads, width)]
+    lines = [*([Text(title, style="bold")] if title else []), *_folded(heads, width, cut)]
     at = {name: columns.index(name) for name in columns}
     for row in cells:
         line = Text()
@@ -98,10 +99,10 @@ def laid_out(
             line.append(" " * (wide[name] - row[at[name]].cell_len + _GAP))
         if not has_sentence or not row[at[sentence]].plain:
             line.rstrip()
-            lines += _folded(line, width)
+            lines += _folded(line, width, cut)
         elif below:
             line.rstrip()
-            lines += [*_folded(line, width), *indented(row[at[sentence]], width)]
+            lines += [*_folded(line, width, cut), *indented(row[at[sentence]], width)]
         elif width is None:
             lines.append(line + row[at[sentence]])
         else:
@@ -110,8 +111,10 @@ def laid_out(
     return lines
 
 
-def _folded(line: Text, width: int | None) -> list[Text]:
-    """A line that no column could make short enough, over several: nothing is cut."""
+def _folded(line: Text, width: int | None, cut: bool) -> list[Text]:
+    """A line that no column could make short enough, over several, or the beginning of it."""
+    if cut and width is not None:
+        line.truncate(width, overflow="ellipsis")
     return [line] if width is None or line.cell_len <= width else wrapped(line, width)
 
 
@@ -139,7 +142,7 @@ def say(text: str, *, by: int = 0, err: bool = False, style: str = "") -> None:
 
 def _cell(value: Any) -> Text:
     text = "" if value is None else readable(str(value))
-    return Text(text, style=_COLOURS.get(text, ""))
+    return Text(text, style=COLOURS.get(text, ""))
 
 
 def outcome_rows(outcomes: Sequence[Mapping[str, Any]], troubles: Sequence[Mapping[str, Any]] = ()) -> list[list[Any]]:

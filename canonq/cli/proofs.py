@@ -7,6 +7,7 @@ from celery import chain
 
 from canonq.cli.options import caller, json_option, recipe_argument
 from canonq.cli.output import print_json, print_table, say
+from canonq.cli.view import View
 from canonq.cli.waiting import await_result, enqueue, require_workers, workers_for
 from canonq.core.durations import seconds_in
 from canonq.core.enrolment import LONGEST_RUN
@@ -50,7 +51,7 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, keep_on_red
             app.signature("canonq.test", kwargs=wanted, options={"queue": enrolment.queue}),
             app=app,
         )
-        verdict = await_result(enqueue(app, links), tree, LONGEST_RUN * 2)
+        verdict = await_result(enqueue(app, links), tree, LONGEST_RUN * 2, View(quiet=as_json), recipe)
     if as_json:
         print_json(verdict)
     else:
@@ -85,7 +86,7 @@ def promote(recipe: str, again: bool, reason: str | None, as_json: bool) -> Exit
             require_workers(app, {enrolment.queue})
         wanted = {"again": {"by": caller(), "reason": reason}} if again else {}
         task = app.signature("canonq.promote", args=[recipe], kwargs=wanted, options={"queue": enrolment.queue})
-        done = await_result(enqueue(app, task), tree, LONGEST_RUN * 2)
+        done = await_result(enqueue(app, task), tree, LONGEST_RUN * 2, View(quiet=as_json), recipe)
     if as_json:
         print_json(done)
     else:

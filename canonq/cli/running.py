@@ -9,7 +9,10 @@ import click
 from canonq.cli.interrupts import interrupts
 from canonq.cli.options import json_option
 from canonq.cli.output import print_json
+from canonq.cli.view import View
+from canonq.cli.watching import show_open
 from canonq.core.errors import ExitStatus, HostProblem
+from canonq.flows.progress import Watcher
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers import tree as process_tree
@@ -35,8 +38,11 @@ def up(as_json: bool) -> ExitStatus:
                     f"Its Redis is {told['redis']}; canonq and celery with CANONQ_STATE={settings.state} find it by themselves."
                 )
         try:
-            while (dead := tree.dead()) is None:
-                time.sleep(1)
+            watcher = Watcher(world)
+            with View(quiet=as_json) as view:
+                while (dead := tree.dead()) is None:
+                    show_open(view, watcher, world)
+                    time.sleep(1)
         except KeyboardInterrupt:
             return ExitStatus.DONE
         raise HostProblem(f"{dead} ended, so everything was stopped.", mend="look at its log.", code="process-ended")

@@ -15,9 +15,10 @@ from pydantic import SecretStr
 
 from canonq.adapters.redis_server import embedded_redis
 from canonq.cli.interrupts import interrupts
+from canonq.cli.view import View
 from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem, TimedOut
-from canonq.core.sweeps.reconcile import awaits_promotion
 from canonq.flows.janitor import clean
+from canonq.flows.progress import Watcher
 from canonq.flows.sweep import give_up, summary
 from canonq.flows.world import World
 from canonq.settings import Settings
@@ -118,44 +119,33 @@ def require_workers(app: Celery, queues: set[str], *, wait: bool = True) -> None
 def await_sweep(world: World, sweep: str, tree: process_tree.Tree | None, *, quiet: bool) -> dict[str, Any]:
     """Wait until the sweep is closed, done or not; recipes that never get an outcome are accounted for as lost."""
     ends = time.monotonic() + world.settings.sweep_timeout
-    told: dict[str, str] = {}
-    while True:
-        now = summary(world, sweep)
+    with View(quiet=quiet) as view:
+        watcher = Watcher(world)
+        while world.sweeps.closed(sweep) is None:
+            view.look(lambda: watcher.sweep(sweep))
+            dead = tree.dead() if tree else None
+            if dead or time.monotonic() > ends:
+                give_up(world, sweep, f"no outcome: {f'{dead} ended' if dead else 'the sweep took too long'}.")
+                break
+            time.sleep(_LOOK_EVERY)
         if not quiet:
-            _tell(world, sweep, now, told)
-        if now["state"] != "open":
-            return now
-        dead = tree.dead() if tree else None
-        if dead or time.monotonic() > ends:
-            give_up(world, sweep, f"no outcome: {f'{dead} ended' if dead else 'the sweep took too long'}.")
-            return summary(world, sweep)
-        time.sleep(_LOOK_EVERY)
+            view.show(watcher.sweep(sweep))
+    return summary(world, sweep)
 
 
-def _tell(world: World, sweep: str, now: dict[str, Any], told: dict[str, str]) -> None:
-    journal = world.sweeps.journal(sweep)
-    done = {o["recipe"]: f"{o['outcome']} ({o['reason']}) after {o['seconds']:.0f} s{_next(o)}" for o in now["outcomes"]}
-    for recipe in now["pending"]:
-        steps = journal.steps(recipe)
-        if steps:
-            waits = awaits_promotion(steps) and "promote" not in steps
-            done[recipe] = "green, waiting to be promoted" if waits else f"{list(steps)[-1]} ..."
-    for recipe, line in done.items():
-        if told.get(recipe) != line:
-            told[recipe] = line
-            click.echo(f"{time.strftime('%H:%M:%S')}  {recipe}: {line}", err=True)
+def await_result(
+    result: AsyncResult[Any], tree: process_tree.Tree | None, limit: float, view: View | None = None, recipe: str = ""
+) -> dict[str, Any]:
+    """Wait for a task's value, with `view` of how far it is. CanonqError with the task's own words when it failed.
 
-
-def _next(outcome: dict[str, Any]) -> str:
-    at = outcome["retry_at"]
-    return f", tried again at {time.strftime('%H:%M:%S', time.localtime(at))}" if at is not None else ""
-
-
-def await_result(result: AsyncResult[Any], tree: process_tree.Tree | None, limit: float) -> dict[str, Any]:
-    """Wait for a task's value. CanonqError with the task's own words when it failed. Interrupted, nothing of it begins later."""
+    Interrupted, nothing of it begins later.
+    """
     ends = time.monotonic() + limit
-    with stopping("this call", lambda: _revoke(result, tree)):
+    shown, watcher, first = view or View(quiet=True), Watcher(live()) if view else None, _first(result)
+    with stopping("this call", lambda: _revoke(result, tree)), shown:
         while not result.ready():
+            if watcher is not None:
+                shown.look(lambda: watcher.call(first, recipe))
             if tree and (dead := tree.dead()):
                 raise HostProblem(f"The work stopped: {dead} ended.", mend="look at its log.", code="worker-lost")
             if time.monotonic() > ends:
@@ -169,6 +159,13 @@ def await_result(result: AsyncResult[Any], tree: process_tree.Tree | None, limit
         what, _, mend = str(value["detail"]).partition(" Mend: ")
         raise Busy(what, mend=mend or "wait until it ends.", code=str(value.get("reason") or Busy.code))
     return value
+
+
+def _first(result: AsyncResult[Any]) -> str:
+    """The id of a chain's first link, under which all of it is on record."""
+    while getattr(result, "parent", None) is not None:
+        result = result.parent
+    return str(getattr(result, "id", ""))
 
 
 def _revoke(result: AsyncResult[Any], tree: process_tree.Tree | None) -> str:

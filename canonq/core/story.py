@@ -202,7 +202,9 @@ def next_step(facts: Facts) -> Next:
     """The one next step, most urgent first."""
     name = facts.recipe
     if facts.under_way is not None:
-        return Next(who="nobody", text=f"Wait: {facts.under_way[0]} is under way.", command=f"canonq status {name}")
+        return Next(
+            who="nobody", text=f"Wait: {facts.under_way[0]} is under way.", command=f"canonq watch {facts.sweep or ''}".strip()
+        )
     if facts.problem is not None:
         look = f"canonq check {name}" if facts.broken else f"canonq verify {name}"
         return Next(who="you", text=_sentence(mend_of(facts.problem) or facts.problem), command=look)

@@ -35,7 +35,7 @@ from canonq.core.outcomes import (
     shared_troubles,
 )
 from canonq.core.records import STAMP_FORMAT, STEP_VALUES, Promotion
-from canonq.core.sweeps.again import Next, Trouble, Waiting, again, lack_of, when_due, when_there
+from canonq.core.sweeps.again import Next, Trouble, Waiting, again, lack_of, waits, when_due, when_there
 from canonq.core.sweeps.reconcile import STEPS, awaits_promotion
 from canonq.flows.data import lost_data
 from canonq.flows.discovery import Discovered, discover
@@ -478,7 +478,7 @@ def summary(world: World, sweep: str, closed: Closed | None = None) -> dict[str,
         "yanked": [outcome.recipe for outcome in listed if outcome.reason == "yanked"],
         "findings": findings,
         "pending": pending,
-        "waiting": {} if closed else {outcome.recipe: outcome.retry_at for outcome in listed if _waits(outcome)},
+        "waiting": {} if closed else {outcome.recipe: outcome.retry_at for outcome in listed if waits(outcome)},
         "troubles": [trouble.model_dump(mode="json") for trouble in shared_troubles(listed)],
         "failed": closed.why if closed and closed.state != "done" else None,
         "exit_status": int(told) if closed is None or closed.exit_status is None else closed.exit_status,
@@ -490,10 +490,6 @@ def _proven(world: World, sweep: str, outcomes: Sequence[Outcome], pending: Sequ
     journal = world.sweeps.journal(sweep)
     under_way = [name for name in pending if RECIPE_NAME.fullmatch(name) and awaits_promotion(journal.steps(name))]
     return sorted([*under_way, *(outcome.recipe for outcome in outcomes if is_proven(outcome))])
-
-
-def _waits(outcome: Outcome) -> bool:
-    return outcome.retry_at is not None or lack_of(outcome) is not None
 
 
 def _seconds(started: object, ended: str) -> float | None:

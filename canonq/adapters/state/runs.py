@@ -186,6 +186,10 @@ class Journal:
             step: entry for step, entry in steps.items() if isinstance(entry, dict) and isinstance(entry.get("attempts"), int)
         }
 
+    def recipes(self) -> list[str]:
+        """Of whom it tells."""
+        return [path.stem for path in entries(self._folder / "steps") if path.suffix == ".json"]
+
     def begin(self, recipe: str, step: str, stamp: str) -> int:
         """Note that a step begins; how many times it has begun by now."""
         steps = self.steps(recipe)

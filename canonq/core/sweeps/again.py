@@ -141,3 +141,8 @@ def when_there(waiting: Waiting) -> Next:
     if not waiting.there:
         return "wait" if waiting.coming else "give-up"
     return "wait" if abs(waiting.since) < patience.wait(waiting.tries) else "again"
+
+
+def waits(outcome: Outcome) -> bool:
+    """Whether an outcome is not the last: its recipe is tried again in the same sweep."""
+    return outcome.retry_at is not None or lack_of(outcome) is not None
