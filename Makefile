@@ -1,6 +1,6 @@
 # The verbs of this project. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo test test-fast test-forge check search bench requirements clean
+.PHONY: help setup hooks demo test test-fast test-forge check search fuzz bench requirements clean
 
 PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/hooks/pre-commit scripts/venv scripts/with-engine scripts/engine scripts/shared.sh scripts/requirements deploy/local-images .ci/run
@@ -45,6 +45,9 @@ check: setup ## look at formatting, lint, types, import rules, shell scripts
 
 search: setup ## look for orders of commands that break something, for SECONDS (3600) from SEED on
 	@.venv/bin/python -m tests.search.search --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED)) $(if $(MOVES),--moves $(MOVES))
+
+fuzz: setup ## feed CASES (100000) cases of bad input, from SEED on, to all that reads what others wrote
+	@.venv/bin/python -m tests.fuzz.play --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED))
 
 bench: setup ## measure against the baselines
 	@$(WITH_ENGINE) $(PYTHON) -m bench

@@ -180,6 +180,7 @@ class Ended:
     output: str  #: standard output and error as they came, undecodable bytes replaced; of `programs.read`, standard output
     errors: str = ""  #: standard error, where it was kept apart
     raw: bytes = b""  #: standard output as it came, where it was kept apart: it is data then
+    moved_to: str | None = None  #: of a git that was sent on by the remote: where it was answered from, masked
 
     @property
     def answer(self) -> str:

@@ -6,7 +6,6 @@ The file is the one CANONQ_CONFIG names, else ./canonq.toml, else /etc/canonq/ca
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 import socket
@@ -32,6 +31,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from canonq.core.enrolment import faults
 from canonq.core.errors import WrongConfiguration
+from canonq.core.jsontext import json_of
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?")
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -338,7 +338,7 @@ def _as_json(environment: Mapping[str, str], variable: str) -> dict[str, Any]:
     """What a variable says of a whole table, where it does."""
     text = next((value for name, value in environment.items() if name.upper() == variable), "")
     try:
-        found = json.loads(text)
+        found = json_of(text)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

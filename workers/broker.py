@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from canonq.core.errors import HostProblem, no_redis, redis_problem
+from canonq.core.jsontext import json_of
 from workers.transport import NOWHERE
 
 
@@ -77,8 +77,8 @@ def waiting_in(app: Celery) -> dict[str, str]:
         client = connection.default_channel.client
         for queue, raw in waiting_messages(connection.default_channel, app):
             with contextlib.suppress(ValueError, KeyError, TypeError):  # not one of ours
-                found[json.loads(raw)["headers"]["id"]] = queue
+                found[json_of(raw)["headers"]["id"]] = queue
         for raw in client.hvals("unacked"):
             with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
-                found[json.loads(raw)[0]["headers"]["id"]] = ""
+                found[json_of(raw)[0]["headers"]["id"]] = ""
     return found

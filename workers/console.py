@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 
 from canonq.adapters.checkout import Checkout
 from canonq.core.errors import CanonqError, WrongUse, redis_problem
+from canonq.core.jsontext import json_of
 from canonq.core.names import shown
 from canonq.settings import load_settings
 from workers.broker import check_broker, no_reader, require_readers, unread, waiting_in
@@ -48,7 +49,7 @@ class Words(click.ParamType[Any]):
         if isinstance(value, list):
             return value
         try:
-            found = json.loads(value)
+            found = json_of(value)
         except ValueError as error:
             if value.lstrip()[:1] in ("[", "{", '"'):
                 self.fail(f'this is no JSON: {error}. Give one word, or an array such as ["custom-html"].', param, ctx)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from celery import Celery
 from canonq.adapters.logs import to_standard_error
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
+from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_name
 from canonq.core.sweeps.reconcile import Chain, Mend, mend, read_value
 from canonq.flows.kept import end_due
@@ -152,7 +152,7 @@ def queued(app: Celery) -> set[tuple[str, str]]:
     with app.connection_for_read() as connection:
         for _, raw in waiting_messages(connection.default_channel, app):
             with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):  # not one of ours
-                args, kwargs, _ = json.loads(base64.b64decode(json.loads(raw)["body"]))
+                args, kwargs, _ = json_of(base64.b64decode(json_of(raw)["body"]))
                 first = args[0]
                 recipe = first["recipe"] if isinstance(first, dict) else first
                 sweep = kwargs.get("sweep") or (first.get("sweep") if isinstance(first, dict) else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from canonq.adapters.docker.target import chosen
 from canonq.adapters.processes.programs import plain_environment, read
 from canonq.core.dockerinfo import Speaks, cannot_speak, refused_version
 from canonq.core.errors import HostProblem
+from canonq.core.jsontext import json_of
 from canonq.ports import Versions
 
 __all__ = ["NAMESPACE", "SwarmEngine", "pause_until"]
@@ -24,7 +24,7 @@ _MEND_VERSIONS = "install a `docker` command of the age of the Engine, first on 
 
 def _json_in(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = json_of(text)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

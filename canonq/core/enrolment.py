@@ -156,8 +156,8 @@ def parse_enrolment(recipe: str, text: str, *, where: str) -> Enrolment:
     """Read the text of a recipe.toml. WrongConfiguration names `where`, every bad key and what is allowed."""
     try:
         table = tomllib.loads(text.removeprefix("\ufeff"))  # editors of Windows put it there
-    except tomllib.TOMLDecodeError as error:
-        raise EnrolmentInvalid(f"{where} is not TOML: {error}.", mend="correct that line.") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, nesting without an end
+        raise EnrolmentInvalid(f"{where} is not TOML: {str(error)[:200]}.", mend="correct that line.") from error
     if "recipe" in table:
         raise _invalid(where, ["recipe: not a key here; the folder's name is the recipe's name"])
     try:
@@ -172,10 +172,14 @@ def _invalid(where: str, found: list[str]) -> EnrolmentInvalid:
     )
 
 
+_MOST_FAULTS = 20  #: are told at once
+
+
 def faults(error: ValidationError, model: type[BaseModel], text: str = "") -> list[str]:
-    """All faults of a validation, each as `key: what is wrong` with what is allowed, and with its line in the TOML `text`."""
+    """The faults of a validation, the first of very many: `key: what is wrong`, what is allowed, the line in the TOML `text`."""
     found = []
-    for fault in error.errors(include_url=False, include_input=False):
+    all_of_them = error.errors(include_url=False, include_input=False)
+    for fault in all_of_them[:_MOST_FAULTS]:
         path = tuple(part for part in fault["loc"] if part != "[key]")
         key = ".".join(str(part) for part in path) or "file"
         line = line_of(text, path)
@@ -187,6 +191,8 @@ def faults(error: ValidationError, model: type[BaseModel], text: str = "") -> li
             found.append(f"{place}: is required")
         else:
             found.append(f"{place}: {_WORDS.get(fault['type']) or fault['msg'].removeprefix('Value error, ')}")
+    if more := len(all_of_them) - len(found):
+        found.append(f"and {more} more")
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from canonq.core.errors import EnrolmentProblem, TimedOut, WrongConfiguration
+from canonq.core.jsontext import json_of
 from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.text import beginning, shown
 from canonq.flows.deadline import left
@@ -151,7 +151,7 @@ def call_hook(folder: Path, function: str, facts: TierFacts, kept: Path, limit: 
 
 def _answer(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        found = json_of(path.read_text())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -6,7 +6,6 @@ A file in the run's scratch folder says until when. The janitor leaves the run a
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from canonq.adapters.files import write_json
 from canonq.adapters.state.work_folders import at_work, is_alive
 from canonq.core.deployable import LABEL_OWNER
 from canonq.core.errors import CanonqError, WrongUse
+from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_in
 from canonq.core.records import STAMP_FORMAT, Stamp
 from canonq.core.text import shown
@@ -67,7 +67,7 @@ def stays_until(world: World, seconds: float) -> str:
 def kept_in(work: Path) -> KeptEnvironment | None:
     """What a scratch folder says about being kept; None when nothing, or nothing that can be read."""
     try:
-        return KeptEnvironment.model_validate(json.loads((work / KEPT).read_text()))
+        return KeptEnvironment.model_validate(json_of((work / KEPT).read_text()))
     except (OSError, ValueError, ValidationError, RecursionError):
         return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
+from canonq.core.jsontext import json_of
 from canonq.core.masks import Masks
 from canonq.core.recipe.envfile import parse_env
 from canonq.core.records import Verdict
@@ -66,7 +66,7 @@ def masks_in(work: Path) -> Masks:
     pairs: list[tuple[str, str]] = []
     for app in (work / "app", *work.glob("dep-*/app")):
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            pairs += [(str(name), str(value)) for name, value in json.loads((app / SECRETS).read_text()).items()]
+            pairs += [(str(name), str(value)) for name, value in json_of((app / SECRETS).read_text()).items()]
         with contextlib.suppress(OSError, ValueError, CanonqError):
             pairs += _in_env(parse_env((app / ENV).read_text(), where=ENV))
     return Masks(pairs)

@@ -23,6 +23,7 @@ from canonq.adapters.network.exchange import exchange
 from canonq.adapters.network.forward import Forwarder
 from canonq.adapters.network.ingress import MOST_BODY, HttpIngress
 from canonq.core.deployable import LABEL_COMMIT, version_label
+from canonq.core.jsontext import json_of
 from canonq.core.stack.convergence import Convergence, Service, Task, judge
 from canonq.ports import Answer, Ended, Engine
 from canonq.tiers.facts import TierFacts
@@ -47,7 +48,7 @@ class Response:
 
     def json(self) -> Any:
         """The body read as JSON; ValueError when it is none."""
-        return json.loads(self.body)
+        return json_of(self.body)
 
 
 class Http:
@@ -182,7 +183,7 @@ class DeployedApp:
 
     def secret(self, name: str) -> str:
         """The value of a secret, by its name in the recipe. It is masked in everything that is kept."""
-        return str(json.loads(Path(self.facts.secrets_file).read_text())[name])
+        return str(json_of(Path(self.facts.secrets_file).read_text())[name])
 
     def logs(self, service: str, lines: int = 100) -> str:
         """The last log lines of a service."""

@@ -20,6 +20,7 @@ from typing import Any
 from canonq.adapters.data.archives import archive, archive_problem, copy_tree, sync_tree, unpack_archive
 from canonq.adapters.files import not_readable, told, write_durably
 from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.jsontext import table_of
 from canonq.core.records import Snapshot
 
 ARCHIVE = "volumes.tar.zst"
@@ -95,7 +96,7 @@ def problem_of(kept: Snapshot) -> str | None:
         if f"sha256:{_sha256(manifest)}" != kept.manifest:
             return f"{manifest} does not have its checksum any more"
         with manifest.open("rb") as file:
-            for line in map(json.loads, file):
+            for line in map(table_of, file):
                 beside = path.parent / str(line["path"])
                 if "sha256" in line and _sha256(beside) != line["sha256"]:
                     return f"{beside} does not have its checksum any more"
@@ -103,6 +104,8 @@ def problem_of(kept: Snapshot) -> str | None:
         raise not_readable(Path(error.filename)) from error
     except OSError as error:
         return f"{error.filename} cannot be read: {error.strerror}"
+    except (ValueError, KeyError) as error:
+        return f"{manifest} has a line that is none: {error}"
     return None
 
 
@@ -140,7 +143,7 @@ def _tree_problem(kept: Snapshot) -> str | None:
         return None
     try:
         with (root.parent / MANIFEST).open("rb") as file:
-            then = {line["path"]: line for line in map(json.loads, file)}
+            then = {str(line["path"]): line for line in map(table_of, file)}
     except (OSError, ValueError, KeyError):
         return f"{root} is not as it was kept"
     found = {line["path"]: line for line in _listed(root)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from canonq.core.errors import HostProblem
+from canonq.core.jsontext import json_of
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 #: What Docker's command reads of its environment; everything that asks Docker gets the same.
@@ -73,7 +73,7 @@ def _of_context(contexts: Path, name: str, who: str, given: dict[str, str]) -> T
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        found = json_of(path.read_text())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

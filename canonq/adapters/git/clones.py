@@ -15,10 +15,11 @@ from typing import Any
 
 from canonq.adapters.files import is_there, locked, not_readable, write_durably, write_json
 from canonq.adapters.git.history import History
-from canonq.adapters.git.program import GitProgram, failed, moved_to, sync_failed, timed_out
+from canonq.adapters.git.program import GitProgram, failed, sync_failed, timed_out
 from canonq.adapters.git.tree import remove, write_out
 from canonq.core.enrolment import Tree
 from canonq.core.errors import CanonqError, HostProblem, SyncFailed, TimedOut, WrongUse, tag_moved
+from canonq.core.jsontext import json_of
 from canonq.core.names import COMMIT, flat_ref, ref_name, ref_problem, shown
 from canonq.core.text import did_you_mean, ended
 from canonq.core.upstream.addresses import masked
@@ -69,7 +70,7 @@ class GitRepos:
             raise sync_failed(which, url, "too-large", error.what) from error
         if ended.status != 0:
             raise failed(which, url, ended)
-        found = _read_listing(ended.output.split("\n"), f"{which} {masked(url)}", moved_to(ended))
+        found = _read_listing(ended.output.split("\n"), f"{which} {masked(url)}", ended.moved_to)
         if not found.refs and _OTHER_FORMAT.search(ended.output):
             raise sync_failed(which, url, "sha256", "It names its objects by SHA-256, which canonq does not read.")
         return found
@@ -101,7 +102,7 @@ class GitRepos:
         """Every tag ever fetched with the commit it had then."""
         path = self._seen(recipe)
         try:
-            seen = json.loads(path.read_text())
+            seen = json_of(path.read_text())
             return {str(tag): str(commit) for tag, commit in dict(seen).items()}
         except FileNotFoundError:
             return {}
@@ -127,7 +128,7 @@ class GitRepos:
     def remembered(self, recipe: str) -> dict[str, Any]:
         """What `remember` kept; empty when there is no clone, or it was made anew since."""
         try:
-            value = json.loads((self.clone(recipe) / _REMEMBERED).read_text())
+            value = json_of((self.clone(recipe) / _REMEMBERED).read_text())
         except (OSError, ValueError):
             return {}
         return value if isinstance(value, dict) else {}
@@ -139,7 +140,7 @@ class GitRepos:
     def closed_pulls(self, recipe: str) -> dict[int, str]:
         """See ports.Repos.closed_pulls."""
         try:
-            kept = json.loads((self._root / recipe / _CLOSED).read_text())
+            kept = json_of((self._root / recipe / _CLOSED).read_text())
             return {int(number): str(head) for number, head in dict(kept).items()}
         except (FileNotFoundError, ValueError, TypeError):
             return {}
@@ -151,7 +152,7 @@ class GitRepos:
     def not_landed(self, recipe: str, main: str) -> frozenset[str]:
         """See ports.Repos.not_landed."""
         try:
-            kept = json.loads((self._root / recipe / _NOT_LANDED).read_text())
+            kept = json_of((self._root / recipe / _NOT_LANDED).read_text())
             return frozenset(str(head) for head in kept["heads"]) if kept["main"] == main else frozenset()
         except (OSError, ValueError, TypeError, KeyError):
             return frozenset()

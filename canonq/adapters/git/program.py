@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
+from canonq.adapters.lazily import requests
 from canonq.adapters.processes.programs import read
-from canonq.core.errors import HostProblem, SyncFailed, TimedOut
-from canonq.core.upstream.addresses import masked
+from canonq.core.errors import HostProblem, SyncFailed, TimedOut, WrongConfiguration
+from canonq.core.upstream.addresses import address, masked, same_host
 from canonq.ports import Ended
 
 _ENVIRONMENT = {
@@ -48,6 +49,8 @@ _OPTIONS = (
     "fetch.recurseSubmodules=no",
     # One answer where version 2 needs two: a listing is what an idle night consists of.
     "protocol.version=0",
+    # What git gives to one host it would give to whichever that host names; see `_followed`.
+    "http.followRedirects=false",
     # A server that stands still is given up long before the limit for one that works.
     "http.lowSpeedLimit=100",
     "http.lowSpeedTime=60",
@@ -55,7 +58,10 @@ _OPTIONS = (
 #: Git asks a helper on its standard input, so neither the token nor the file's text is ever an argument.
 _HELPER = """!f() { test "$1" = get && printf 'username=canonq\\npassword=%s\\n' "$(cat "$CANONQ_GIT_TOKEN_FILE")"; }; f"""
 
-_REDIRECTED = re.compile(r"^warning: redirecting to (\S+)", re.M)
+#: What git says of an answer that leads elsewhere.
+_LEADS_AWAY = re.compile(r"error: 30[12378]\b")
+_MOST_MOVES = 3
+_ASKED = "info/refs"  #: below a repository's address, what git asks for first
 
 _CAUSES = (
     # First, as its status otherwise means a credential; in the forge's own words, not in an address.
@@ -65,6 +71,7 @@ _CAUSES = (
     ("denied", re.compile(
         r"Authentication failed|could not read (?:Username|Password)|Permission denied|error: 40[13]\b"
         r"|Host key verification", re.I)),
+    ("moved", _LEADS_AWAY),
     ("gone", re.compile(
         r"not found|does not exist|does not appear to be a git repository|error: 404\b|not exported"
         r"|no such (?:file|repo)", re.I)),
@@ -76,6 +83,7 @@ _MENDS = {
     "owner": "git reads a repository on this host for its owner only: give it to the user that runs canonq (`chown -R`), or let "
     "that user say `git config --global --add safe.directory PATH`.",
     "archived": "take it out of the archive on its forge, or remove the mirror from recipe.toml.",
+    "moved": "write the address into recipe.toml under which the repository is now, if that is still the one that is meant.",
     "gone": "correct the address in recipe.toml, or set enrolled = false if the repository is no more.",
     "too-large": "look at what the repository contains; if it is right, raise [git] largest.",
     "shallow": "name a repository with its whole history.",
@@ -116,17 +124,42 @@ class GitProgram:
 
     def listing(self, url: str, *patterns: str) -> Ended:
         """`git ls-remote`: who is asked writes nothing, and neither do we."""
-        arguments = ("ls-remote", "--symref", "--", url, *patterns)
-        return read(self._command(arguments, url), timeout=self.limits.listing, env=self._environment(url), harmless=True)
+
+        def ask(there: str) -> Ended:
+            command = self._command(("ls-remote", "--symref", "--", there, *patterns), there)
+            return read(command, timeout=self.limits.listing, env=self._environment(there), harmless=True)
+
+        return self._followed(url, ask)
 
     def transfer(self, clone: Path, url: str, *arguments: str) -> Ended:
         """A fetch or a push between a clone and a remote. TimedOut after its limit; what it writes is limited too."""
-        return read(
-            self._command(arguments, url),
-            timeout=self.limits.transfer,
-            env={**self._environment(url), "GIT_DIR": str(clone)},
-            largest_file=self.limits.largest,
-        )
+
+        def ask(there: str) -> Ended:
+            return read(
+                self._command([there if part == url else part for part in arguments], there),
+                timeout=self.limits.transfer,
+                env={**self._environment(there), "GIT_DIR": str(clone)},
+                largest_file=self.limits.largest,
+            )
+
+        return self._followed(url, ask)
+
+    def _followed(self, url: str, ask: Callable[[str], Ended]) -> Ended:
+        """Ask at an address, and where its own host sends us on to, as one does after a rename: at no other host.
+
+        Nothing is sent with the question where it leads: no credential ever goes where only an answer has named.
+        """
+        ended, at = ask(url), url
+        for _ in range(_MOST_MOVES):
+            if ended.status == 0 or not _LEADS_AWAY.search(ended.errors):
+                break
+            there = _leads_to(at, self.limits.ca_file if self._origins(at) else None, self.limits.listing)
+            if there is None:
+                break
+            if not same_host(at, there):
+                return replace(ended, errors=f"{ended.errors.strip()}; it leads to another host, {masked(there)}")
+            ended, at = ask(there), there
+        return ended if at == url else replace(ended, moved_to=masked(at))
 
     def _command(self, arguments: Iterable[str], url: str = "") -> list[str]:
         options = list(_OPTIONS)
@@ -165,10 +198,29 @@ def failed(which: str, url: str, ended: Ended) -> SyncFailed:
     return sync_failed(which, url, cause, said)
 
 
-def moved_to(ended: Ended) -> str | None:
-    """The address that a remote sent git on to, masked; None when it did not."""
-    found = _REDIRECTED.search(ended.errors)
-    return masked(found[1].rstrip("/")) if found else None
+def _leads_to(url: str, ca_file: Path | None, seconds: float) -> str | None:
+    """The repository's address to which its host sends on who asks for it, without any credential; None when it does not."""
+    parts = urlsplit(url)
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/{_ASKED}"))
+    try:
+        with requests.get(
+            f"{bare}?service=git-upload-pack",
+            allow_redirects=False,
+            stream=True,
+            timeout=seconds,
+            verify=str(ca_file) if ca_file else True,
+            auth=lambda request: request,  # not one of ~/.netrc either
+        ) as answer:
+            if not answer.is_redirect:
+                return None
+            target = urlsplit(urljoin(answer.url, answer.headers["Location"]))
+    except (requests.RequestException, ValueError):
+        return None
+    found = urlunsplit(target._replace(path=target.path.removesuffix(f"/{_ASKED}"), query="", fragment=""))
+    try:
+        return address(found, "") if target.scheme in ("http", "https") else None
+    except WrongConfiguration:
+        return None
 
 
 def timed_out(which: str, url: str, error: TimedOut) -> SyncFailed:

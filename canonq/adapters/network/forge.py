@@ -25,6 +25,7 @@ from tenacity import (
 from canonq import __version__
 from canonq.adapters.network.http import read_within, retry_after
 from canonq.core.errors import ForgeProblem
+from canonq.core.jsontext import json_of, table_of
 from canonq.core.names import COMMIT, shown
 from canonq.core.upstream.addresses import forge_repo
 from canonq.core.upstream.pulls import Hosted, Pull, StatusState
@@ -271,7 +272,7 @@ class HttpForge:
 
     def _json(self, answer: requests.Response) -> Any:
         try:
-            return answer.json()
+            return json_of(answer.content)
         except ValueError as error:
             raise _Passing(f"its answer is not whole JSON: {error}") from error
 
@@ -291,7 +292,7 @@ def _path(repo: str) -> str:
 
 def _message(answer: requests.Response) -> str:
     try:
-        said = str(answer.json().get("message", ""))
+        said = str(table_of(answer.content).get("message", ""))
     except (ValueError, AttributeError):
         said = answer.text
     return shown(" ".join(said.split()), 200) + "."

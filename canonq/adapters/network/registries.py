@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import os
 import re
 import time
@@ -20,6 +19,7 @@ from urllib.parse import urlencode, urlsplit
 from canonq import __version__
 from canonq.adapters.lazily import requests
 from canonq.adapters.network.http import read_within, retry_after
+from canonq.core.jsontext import json_of
 from canonq.core.pulling import Asked
 from canonq.core.stack.images import HUB, ImageName
 
@@ -85,7 +85,7 @@ class _Question:
         answer, body = self._send("GET", realm._replace(query=query, fragment="").geturl())
         if answer.status_code != 200:
             return _meant(answer, body)
-        value = json.loads(body)
+        value = json_of(body)
         token = value.get("token") or value.get("access_token") if isinstance(value, dict) else None
         return token if isinstance(token, str) and _TOKEN.fullmatch(token) else Asked("silent", "it gives no token")
 
@@ -127,7 +127,7 @@ def _meant(answer: requests.Response, body: bytes, *, with_token: bool = False) 
 def _own_words(body: bytes) -> str:
     """The code of a registry's error, such as MANIFEST_UNKNOWN; empty for what is no registry's answer."""
     with contextlib.suppress(ValueError):
-        value = json.loads(body)
+        value = json_of(body)
         errors = value.get("errors") if isinstance(value, dict) else None
         if isinstance(errors, list) and errors and isinstance(errors[0], dict) and errors[0].get("code"):
             return ascii(str(errors[0]["code"]))[1:-1][:40]
@@ -159,7 +159,7 @@ def has_login(registry: str) -> bool:
     """Whether this user's Docker has a login for a registry; the login itself is not looked at."""
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path(os.environ.get("HOME", "/")) / ".docker")
     try:
-        value: Any = json.loads((folder / "config.json").read_text())
+        value: Any = json_of((folder / "config.json").read_text())
     except (OSError, ValueError):
         return False
     wanted = (

@@ -29,6 +29,7 @@ from typing import IO, Any, NoReturn
 from canonq.adapters.processes.programs import BEGINS, Program, plain_environment
 from canonq.adapters.processes.stopping import check_stop, current
 from canonq.core.errors import CanonqError, TimedOut
+from canonq.core.jsontext import json_of
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -321,7 +322,7 @@ def _take(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
     try:
         first, fds, _, _ = socket.recv_fds(control, _LENGTH.size, _MOST_FDS)
         size = _LENGTH.unpack(first + _exactly(control, _LENGTH.size - len(first), began=bool(first)))[0]
-        return json.loads(_exactly(control, size, began=True)), list(fds)
+        return json_of(_exactly(control, size, began=True)), list(fds)
     except ConnectionResetError as error:
         raise _Gone from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from canonq.adapters.files import entries, is_held, locked, told, write_json
 from canonq.core.budget import KINDS, Disk, FileSystem, Kind, Need, PulledImage, Standing, needed, tightest
 from canonq.core.errors import HostProblem, NoRoom
+from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_name
 
 _CUT_SHORT = ".cut-short"
@@ -137,7 +137,7 @@ class Budget:
             if not is_held(path.with_suffix(".lock")):
                 continue  # who looks removes nothing; who reserves does
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it ended at this moment
-                kept = json.loads(path.read_text())
+                kept = json_of(path.read_text())
                 need, taken = (Need(**kept[name]) for name in ("need", "taken"))
                 found.append(_Kept(path.stem, str(kept["what"]), need, taken, bool(kept["ending"])))
         return found
@@ -223,6 +223,6 @@ class PulledImages:
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        return {str(version): dict(entry) for version, entry in json.loads(path.read_text()).items()}
+        return {str(version): dict(entry) for version, entry in json_of(path.read_text()).items()}
     except (OSError, ValueError, AttributeError, TypeError):  # a list of what may be pruned: lost, nothing is pruned
         return {}

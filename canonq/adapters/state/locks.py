@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 from canonq.adapters.files import is_held, told, try_lock, write_durably
 from canonq.adapters.lazily import redis
 from canonq.core.errors import HostProblem, LockLost, redis_problem
+from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_name
 from canonq.ports import Lane
 
@@ -227,7 +228,7 @@ def _read_token(token: Any) -> dict[str, Any] | None:
     if not token:
         return None
     try:
-        read = json.loads(token)
+        read = json_of(token)
     except ValueError:
         return {"holder": "unknown"}
     return read if isinstance(read, dict) else {"holder": "unknown"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from canonq.adapters.files import entries, is_there, not_readable, told, write_durably, write_json
 from canonq.core.errors import NotReadable, RecordUnreadable
+from canonq.core.jsontext import table_of
 from canonq.core.names import RECIPE_NAME, recipe_name, shown
 from canonq.core.records import SCHEMA, Canonical
 from canonq.core.retention import KEPT, Generation, generation_of, with_followers
@@ -160,10 +160,10 @@ class Registry:
             return {}
         path = folder / SECRETS
         try:
-            return {str(name): str(value) for name, value in json.loads(path.read_text()).items()}
+            return {str(name): str(value) for name, value in table_of(path.read_bytes()).items()}
         except PermissionError as error:
             raise not_readable(path) from error
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise RecordUnreadable(f"The canonical's {path.name} in {path.parent} cannot be read: {error}.") from error
 
     def drop_generation(self, recipe: str, name: str) -> None:
@@ -229,14 +229,11 @@ def _text(path: Path) -> str:
 
 def _parse(path: Path, text: str, recipe: str) -> Canonical:
     try:
-        table: Any = json.loads(text)
-        if not isinstance(table, dict):
-            raise ValueError("it is not a JSON object")
-        record = Canonical.model_validate(table)
+        record = Canonical.model_validate(table_of(text))
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors(include_input=False))
         raise _unreadable(path, faults) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _unreadable(path, str(error)) from error
     if record.recipe != recipe:
         raise _unreadable(path, f"it is the record of '{record.recipe}'")

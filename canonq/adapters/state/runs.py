@@ -21,6 +21,7 @@ from canonq.adapters.files import entries, is_held, locked, not_readable, told, 
 from canonq.adapters.state.outages import Outages
 from canonq.core import reds as counted
 from canonq.core.errors import CanonqError, ExitStatus
+from canonq.core.jsontext import json_of, table_of
 from canonq.core.names import RUN_ID, SWEEP_ID, identifier, recipe_name
 from canonq.core.outcomes import Closed, Outcome, Tried
 from canonq.core.records import STAMP_FORMAT, Verdict
@@ -118,7 +119,7 @@ class Runs:
         """Promotions of what a run proved that failed, oldest first."""
         try:
             lines = (self._root / recipe_name(recipe) / run / FAILURES).read_text().splitlines()
-            return [line for line in map(json.loads, lines) if isinstance(line, dict)]
+            return [line for line in map(json_of, lines) if isinstance(line, dict)]
         except (OSError, ValueError):
             return []
 
@@ -202,7 +203,7 @@ class Journal:
         """The kept result of a finished step."""
         entry = self.steps(recipe).get(step, {})
         found = entry.get("result")
-        return dict(found) if found is not None else None
+        return dict(found) if isinstance(found, dict) else None
 
     def finish(self, recipe: str, step: str, result: dict[str, Any], outcome: Outcome | None = None) -> None:
         """Keep a step's result, and with it the outcome of the recipe when it ended the chain."""
@@ -546,13 +547,10 @@ def _readable(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text())
-        if not isinstance(value, dict):
-            raise ValueError("it is not a JSON object")
-        return value
+        return table_of(path.read_bytes())
     except FileNotFoundError:
         return {}
     except PermissionError as error:
         raise not_readable(path) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CanonqError(f"{path} cannot be read: {error}.", mend="look at the disk.") from error

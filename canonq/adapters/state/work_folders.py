@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from canonq.adapters.files import NEW, entries, is_held, locked, told
+from canonq.core.jsontext import json_of
 
 JOURNAL = "promotion.json"  #: in the scratch folder of a promotion: of which recipe, and which step is under way
 _ALIVE = "alive"
@@ -33,7 +33,7 @@ def is_alive(work: Path) -> bool:
 def promotion_in(work: Path) -> dict[str, str]:
     """The journal in the scratch folder of a promotion: `recipe`, `version`, `step`; empty when it is none."""
     try:
-        return {str(key): str(value) for key, value in json.loads((work / JOURNAL).read_text()).items()}
+        return {str(key): str(value) for key, value in json_of((work / JOURNAL).read_text()).items()}
     except (OSError, ValueError, AttributeError):
         return {}
 

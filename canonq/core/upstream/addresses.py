@@ -16,6 +16,7 @@ _HOST = re.compile(r"(?:[^@/\s]*@)?(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _UNUSABLE = {"upstream": "bad-upstream", "mirror": "bad-mirror"}
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_MEND = "give an https, ssh, git or file URL, user@host:path, or a path that begins with '/' or './'."
 
 
 def masked(text: str) -> str:
@@ -29,6 +30,8 @@ def address(text: str, checkout: str, *, key: str = "upstream") -> str:
     WrongConfiguration for `ext::` and anything else that could make git start a program, and for an address that
     carries a password or token: addresses are shown and logged, and git passes them to other programs.
     """
+    if not text.isprintable():  # control characters, what is no text, ends of lines of any kind
+        raise WrongConfiguration(f"{key} = {shown(masked(text))} has characters no address has.", mend=_MEND, code=_UNUSABLE[key])
     if text.startswith(("./", "../")):
         return posixpath.normpath(posixpath.join(checkout, text))
     if (problem := _problem(text)) is not None:
@@ -41,7 +44,7 @@ def _problem(text: str) -> tuple[str, str, str] | None:
     url = _URL.fullmatch(text)
     if url is not None:
         authority = url["rest"].partition("/")[0]
-        if url["scheme"] != "file" and not _HOST.fullmatch(authority):
+        if not (_HOST.fullmatch(authority) or (url["scheme"] == "file" and not authority)) or not _can_be_split(text):
             return _unusable()
         user = authority.rpartition("@")[0]
         if user and (":" in user or url["scheme"] != "ssh"):
@@ -54,9 +57,22 @@ def _problem(text: str) -> tuple[str, str, str] | None:
     return None if _LIKE_SCP.fullmatch(text) or _PATH.fullmatch(text) else _unusable()
 
 
+def _can_be_split(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        return False
+
+
 def _unusable() -> tuple[str, str, str]:
-    mend = "give an https, ssh, git or file URL, user@host:path, or a path that begins with '/' or './'."
-    return "is not an address canonq uses", mend, ""
+    return "is not an address canonq uses", _MEND, ""
+
+
+def same_host(url: str, there: str) -> bool:
+    """Whether a web address leads to the host and port of another; from HTTP to HTTPS, too."""
+    one, other = urlsplit(url), urlsplit(there)
+    where, whither = (one.scheme, one.hostname, one.port), (other.scheme, other.hostname, other.port)
+    return where == whither or (where == ("http", other.hostname, None) and whither == ("https", one.hostname, None))
 
 
 def host_of(url: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from canonq.core.errors import WrongConfiguration, WrongUse
+from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_name
 
 
@@ -25,7 +25,7 @@ def find(text: str | bytes, recipe: object, *, where: str) -> Entry:
     """The entry of a recipe. WrongUse, with names that are near, when there is none; WrongConfiguration for no such list."""
     name = recipe_name(recipe)
     try:
-        listed = json.loads(text)
+        listed = json_of(text)
     except (ValueError, RecursionError) as error:
         raise _unusable(where, f"it is not JSON: {error}") from error
     if not isinstance(listed, dict) or not listed:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import WrongUse
+from canonq.core.jsontext import json_of
 from canonq.core.upstream.addresses import identity
 
 #: Gitea and Forgejo send more than one of these with the same value; the last has a word in front.
@@ -48,7 +48,7 @@ def read(headers: Mapping[str, str], body: bytes, secret: str) -> Told | None:
     if event not in _WANTED:
         return None
     try:
-        repository = dict(json.loads(body)["repository"])
+        repository = dict(json_of(body)["repository"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise WrongUse(
             "The body is not JSON that names a repository.", mend="use a webhook of the kind Gitea.", code="bad-webhook"

@@ -243,5 +243,19 @@ def test_the_token_is_not_sent_where_a_redirect_points(forge: Forge, tmp_path: P
         forge.order("git-receive-pack", *[status(302, Location=away)] * 3)
         with pytest.raises(SyncFailed):
             sides.bring()
-        assert other.asked, "git did follow"
-        assert set(other.tokens) == {""}
+        assert not other.asked, "git does not follow"
+
+
+def test_another_host_that_an_upstream_names_is_told_and_asked_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path / "here") as here, serving(tmp_path / "other") as other:
+        other.repo("place/site")
+        credentials = tmp_path / "credentials"
+        credentials.write_text(other.address("x").replace("://", "://canonq:passw0rd@") + "\n")
+        repos = GitRepos(tmp_path / "repos", GitProgram(GitLimits(credentials_file=credentials)))
+        away = f"{other.address('place/site')}/info/refs?service=git-upload-pack"
+        here.order("git-upload-pack", *[status(301, Location=away)] * 9)
+        with pytest.raises(SyncFailed) as caught:
+            repos.listing(here.address("place/site"))
+        assert caught.value.cause == "upstream-moved"
+        assert f"it leads to another host, {other.address('place/site')}" in caught.value.what
+        assert not other.asked
