@@ -27,6 +27,14 @@ class Host:
         """Load of the last minute for each processor; 1.0 is a host with nothing to spare."""
         return os.getloadavg()[0] / (os.cpu_count() or 1)
 
+    def free_memory(self) -> int | None:
+        """Bytes that programs can still have without anything being swapped out; None where the kernel does not say."""
+        try:
+            lines = Path("/proc/meminfo").read_text().splitlines()
+            return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+        except (OSError, ValueError, IndexError):
+            return None
+
     @contextlib.contextmanager
     def shared(self, timeout: float = MOST_WAIT) -> Iterator[None]:
         """Work beside others. Busy when somebody has, or waits for, the host alone for more than `timeout` seconds."""

@@ -44,10 +44,33 @@ class TierResult(_Result):
 
     seconds: float = 0.0
     tests: tuple[str, ...] = ()  #: names of the tests that ran, so that a removed one is noticed
+    fresh: tuple[str, ...] = ()  #: of these that ran on the fresh install beside the upgraded stack
 
 
 class RungResult(_Result):
     """What one rung of the ladder gave."""
+
+
+def with_fresh(upgraded: TierResult | None, fresh: TierResult) -> TierResult:
+    """One result of what a tier's tests gave on the upgraded stack, if they were there yet, and on the fresh install."""
+    reason = f"on the fresh install: {fresh.reason}" if fresh.reason else ""
+    found = fresh.model_copy(update={"reason": reason, "tests": (), "fresh": fresh.tests})
+    return found if upgraded is None else _both(upgraded, found)
+
+
+def with_upgraded(fresh: TierResult | None, upgraded: TierResult) -> TierResult:
+    """The same, where they were on the fresh install first, if there is one."""
+    return upgraded if fresh is None else _both(upgraded, fresh)
+
+
+def _both(upgraded: TierResult, fresh: TierResult) -> TierResult:
+    return TierResult(
+        status=min(upgraded.status, fresh.status, key=_WORST_FIRST.index),
+        reason="; ".join(one.reason for one in (upgraded, fresh) if one.reason),
+        seconds=round(upgraded.seconds + fresh.seconds, 3),
+        tests=upgraded.tests,
+        fresh=fresh.fresh,
+    )
 
 
 _MISSING = TierResult(status="unverified", reason="should have run and did not")

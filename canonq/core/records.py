@@ -71,6 +71,7 @@ class Verdict(_Value):
     verdict: Literal["green", "red", "error"]
     reason: str
     detail: str
+    cause: str | None = None  #: a finer code below the reason, where there is one
     fault: VerdictFault | None = None
     certain: bool = False  #: no load of the host can have caused it, so it is not tried again alone
     outside: str | None = None  #: what of the outside failed, such as a registry's address
@@ -97,6 +98,7 @@ class Verdict(_Value):
     rungs: dict[RungName, RungResult] = {}
     level: int = 0
     deployments: int = 0
+    fresh: str = ""  #: where it was installed on empty volumes, and why there
     images: dict[str, str] = {}  #: service -> digest
     domain: str | None = None
     routing_tested: bool = False  #: whether the probes went through an ingress

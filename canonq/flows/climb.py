@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from canonq.core.backup import backup_plan
@@ -14,29 +15,35 @@ from canonq.core.blame import CERTAIN
 from canonq.core.budget import Need
 from canonq.core.enrol.misnamed import misnamed
 from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, NoRoom, RecipeProblem
-from canonq.core.ladder import TierName, TierResult, skipped
+from canonq.core.ladder import TierName, TierResult, skipped, with_fresh, with_upgraded
 from canonq.core.recipe.assembly import TEST_OVERLAY
+from canonq.core.recipe.envfile import secret_rules
 from canonq.core.recipe.yamlfile import load_yaml
 from canonq.core.records import Canonical
+from canonq.core.stack.beside import why_apart
 from canonq.core.stack.databases import without_marker
 from canonq.core.stack.lint import LintFacts, lint, not_bumped
 from canonq.core.versions import read_tags
 from canonq.flows import backup
-from canonq.flows.answering import ASKED_ELSEWHERE, ingress_problem, stack_gone
+from canonq.flows.answering import ASKED_ELSEWHERE, NotHealthy, ingress_problem, stack_gone
 from canonq.flows.data import copy_canonical
 from canonq.flows.deadline import left
 from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
-from canonq.flows.deployment import bring_up
+from canonq.flows.deployment import come_up, start
 from canonq.flows.evidence import keep_deployment, keep_logs
-from canonq.flows.filling import INSTALL_STEPS, look_ahead, read_files
+from canonq.flows.filling import INSTALL_STEPS, SecretMissing, look_ahead, read_files
 from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hooks_told
 from canonq.flows.pulling import have_ahead
 from canonq.flows.run import Run, took
 from canonq.flows.secrecy import mask
-from canonq.flows.stages import Deployment, Filled, Running
+from canonq.flows.stages import Deployment, Filled, Running, Started
 from canonq.flows.tiers import TIERS, no_proof, run_generic, run_own
 from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Marker, TierFacts
+
+#: Codes of an app that does not come up.
+_NOT_UP = ("not-healthy", "not-answering", "crash-loop", "exited", "not-restarted")
+BASE, FRESH = "base", "fresh"  #: folders of a run: of what it is upgraded from, of the fresh install beside it
 
 
 def climb(run: Run) -> None:
@@ -54,6 +61,7 @@ def climb(run: Run) -> None:
         run.findings.phase = "images"
         have_ahead(run.world, app, references, run.deadline)
     _bring_up_dependencies(run, app, dependencies)
+    fresh = beside(run.account.begins(run.fresh), dependencies) if target.base.version is not None else app
     if target.data is not None:
         app = replace(app, secrets=copy_canonical(run.world, app, target.data))
     if target.quick:
@@ -61,25 +69,144 @@ def climb(run: Run) -> None:
             tiers[tier] = TierResult(status="unverified", reason="not part of a quick run")
         _functional(run, _install(run, app))
         return
-    running, markers = _from_a_base(run, app, ahead)
+    markers: tuple[Marker, ...] = ()
+    if target.base.version is None:
+        run.findings.fresh = "the stack that went through all tiers"
+        running, beside_it = _install(run, app), None
+        tiers["upgrade"] = skipped("upgrade", target.base.why, run.enrolment.expected_na)
+    else:
+        begun: list[_Below] = []
+        try:
+            beside_it = _install_fresh(run, fresh, app, begun)
+        except RecipeProblem as error:
+            _see_whether_the_canonical_does(run, app, begun, error)
+            raise
+        running, markers = _from_a_base(run, app, begun[0] if begun else None, beside_it, ahead)
     _backup_and_restore(run, running, markers)
     _functional(run, running)
+    if beside_it is not None and beside_it is not running:
+        _functional(run, beside_it)
 
 
-def _from_a_base(run: Run, app: Deployment, ahead: Filled | None) -> tuple[Running, tuple[Marker, ...]]:
-    """Begin from a base that comes up and upgrade it, or from nothing where the run has none; what runs, and its markers."""
+@dataclass(frozen=True)
+class _Below:
+    """What the run is upgraded from, once it was begun: it is coming up, or could not be deployed."""
+
+    started: Started | None = None
+    problem: CanonqError | None = None
+
+
+def _install_fresh(run: Run, fresh: Deployment, app: Deployment, begun: list[_Below]) -> Running | None:
+    """Install the version under test on empty volumes: beside the base, which is begun meanwhile, or before it.
+
+    What runs of it still; what was begun of the base goes to `begun`, also where the install fails.
+    """
+    base = run.target.base
+    if (why := _why_apart(run, fresh, app)) is None:
+        run.findings.fresh = f"a stack of its own, beside the upgrade from {base.version}"
+        return _install(run, fresh, lambda: begun.append(_begin_below(run, app, base)))
+    run.findings.fresh = f"a stack of its own, before the upgrade from {base.version}: {why}"
+    running = _install(run, fresh)
+    _functional(run, running)
+    keep_logs(run.world, fresh.identity.stack, run.folder / FRESH / "logs", run.masks)
+    run.world.ownership.remove_owned(fresh.identity.labels, run.world.settings.teardown_timeout)
+    return None
+
+
+def _see_whether_the_canonical_does(run: Run, app: Deployment, begun: list[_Below], error: RecipeProblem) -> None:
+    """Where the fresh install fails and the canonical does not come up here either, that is no word about the release.
+
+    The error of the base then, which is coming up meanwhile anyhow; nothing where it does come up, or was never begun.
+    """
+    base, result = run.target.base, run.findings.tiers.get("install")
+    if not begun or error.certain or error.code in CERTAIN or error.fault is not Fault.RECIPE:
+        return
+    try:
+        _base(run, app.of(str(base.version), str(base.commit)), begun[0])
+    except _BaseFailed as failed:
+        run.findings.tiers.pop("upgrade", None)
+        if base.source != "canonical":
+            return
+        if result is not None:
+            reason = f"its base does not come up either, so this says nothing: {result.reason}"
+            run.findings.tiers["install"] = result.model_copy(update={"status": "unverified", "reason": reason})
+        _begin_elsewhere(run, base, [failed.broken])
+    except EnrolmentProblem as told:
+        if result is not None:
+            run.findings.tiers["install"] = result.model_copy(update={"reason": run.masks.text(str(told))})
+        run.findings.tiers.pop("upgrade", None)
+        raise
+    except CanonqError:  # what is wrong on the way to it is told where the run needs it
+        return
+    run.findings.tiers.pop("upgrade", None)
+
+
+def _why_apart(run: Run, fresh: Deployment, app: Deployment) -> str | None:
+    """Why the fresh install cannot be up beside the base; None when it can, as far as their files tell."""
+    base = run.target.base
+    try:
+        one = read_files(run.world, run.trees.look_at(fresh)).resolved
+        other = read_files(run.world, run.trees.look_at(app.of(str(base.version), str(base.commit)))).resolved
+    except CanonqError:
+        return None  # what is wrong with either is said when it is deployed
+    return why_apart(one, other, run.world.host.free_memory()) or None
+
+
+def _begin_below(run: Run, app: Deployment, base: Base) -> _Below:
+    """Have Docker bring the base up while something else is waited for. What is wrong with it is the base's, and told later."""
+    try:
+        return _Below(started=_start_base(run, app.of(str(base.version), str(base.commit))))
+    except CanonqError as error:
+        return _Below(problem=error)
+
+
+def _start_base(run: Run, app: Deployment) -> Started:
+    with _about(app.identity.version):
+        _hook(run, "before", "install", app)
+        run.findings.phase = "base"
+        return _explained(run, app, lambda: _start(run, "base", app, new=True))
+
+
+def _from_a_base(
+    run: Run, app: Deployment, below: _Below | None, fresh: Running | None, ahead: Filled | None
+) -> tuple[Running, tuple[Marker, ...]]:
+    """Begin from a base that comes up and upgrade it; what runs, and its markers. Where none does and that is declared: the
+    fresh install goes up itself."""
     base, broken = run.target.base, list[Broken]()
     while base.version is not None and base.commit is not None:
         try:
-            return _upgrade(run, base.version, _install(run, app.of(base.version, base.commit)))
+            running = _base(run, app.of(base.version, base.commit), below)
+            return _upgrade(run, base.version, running)
         except _BaseFailed as failed:
             broken.append(failed.broken)
-            base = _begin_elsewhere(run, base, broken)
+            base, below = _begin_elsewhere(run, base, broken), None
             if ahead is not None:
                 _ask_for_bumps(run, app, base, ahead)
-    running = _install(run, app)
     run.findings.tiers["upgrade"] = skipped("upgrade", base.why, run.enrolment.expected_na)
-    return running, ()
+    return fresh if fresh is not None else _install(run, replace(app, secrets={})), ()
+
+
+def _base(run: Run, app: Deployment, below: _Below | None) -> Running:
+    """The base, up and answering. _BaseFailed when it does not come up."""
+    began, version = time.monotonic(), app.identity.version
+    try:
+        if below is not None and below.problem is not None:
+            raise below.problem
+        started = below.started if below is not None else None
+        with _about(version):
+            started = _start_base(run, app) if started is None else started
+            run.findings.phase = "base"
+            running = _explained(run, app, lambda: _come_up(run, "base", started))
+            _hook(run, "after", "install", running)
+    except RecipeProblem as error:
+        why, seconds = run.masks.text(str(error)), round(time.monotonic() - began, 3)
+        _if_of_the_base(run, "upgrade", error, why, seconds)
+        run.findings.tiers["upgrade"] = TierResult(status="fail", reason=why, seconds=seconds)
+        raise
+    finally:
+        run.account.timings["base.whole"] = round(time.monotonic() - began, 3)
+        mask(run.folder / BASE, run.masks)
+    return running
 
 
 class _BaseFailed(Exception):
@@ -102,9 +229,9 @@ def _begin_elsewhere(run: Run, base: Base, broken: list[Broken]) -> Base:
     run.findings.phase = f"step back from {last.version}"
     kept = run.folder / f"base-{len(broken)}"
     keep_logs(world, identity.stack, kept / "logs", run.masks)
-    for tier in ("install", "upgrade"):
-        if (run.folder / tier).is_dir():
-            (run.folder / tier).rename(kept / tier)
+    for part in (BASE, "upgrade"):
+        if (run.folder / part).is_dir():
+            (run.folder / part).rename(kept / part)
     world.ownership.remove_owned(identity.labels, world.settings.teardown_timeout)
     run.findings.begin_again(found)
     run.account.notes.append(f"base-passed-over: {last.version} did not come up ({last.why}); {found.why}")
@@ -127,11 +254,37 @@ def _look_ahead(run: Run, app: Deployment) -> tuple[Filled | None, tuple[str, ..
     """Read the target's files before anything is done; its images. RecipeProblem for what they say already."""
     run.findings.phase = "files"
     with run.account.timed("ahead.files"):
-        found = look_ahead(run.world, run.trees.look_at(app))
+        try:
+            found = look_ahead(run.world, run.trees.look_at(app))
+        except SecretMissing as error:
+            _ask_whose_secret(run, app, error)
+            raise
         if found is None:
             return None, ()
         _ask_for_bumps(run, app, run.target.base, found[0])
         return found
+
+
+def _ask_whose_secret(run: Run, app: Deployment, missing: SecretMissing) -> None:
+    """RecipeProblem where the base's .env.sample makes the secret and the version's own does not: nobody can install it anew."""
+    base = run.target.base
+    if base.version is None or base.commit is None:
+        return
+    try:
+        below = read_files(run.world, run.trees.look_at(app.of(base.version, base.commit)))
+        rule = secret_rules(below.sample, below.env).get(missing.secret)
+    except CanonqError:
+        return
+    if rule is None or not rule.generate:
+        return
+    what = (
+        f"The secret '{missing.secret}' of {run.target.version} is made by the .env.sample of {base.version}, and not by its "
+        "own: who has the app already keeps it, who installs it anew has none."
+    )
+    run.findings.tiers["install"] = TierResult(status="fail", reason=what)
+    raise RecipeProblem(
+        what, mend="the maintainer has to put it back into .env.sample.", code="install-failed", cause=missing.code, certain=True
+    ) from missing
 
 
 def _ask_for_bumps(run: Run, app: Deployment, base: Base, ahead: Filled) -> None:
@@ -170,38 +323,57 @@ def _bring_up_dependencies(run: Run, app: Deployment, dependencies: list[Deploym
             keep_deployment(dependency.work, run.folder / f"dependency-{name}", run.masks)
 
 
-def _install(run: Run, app: Deployment) -> Running:
-    version, commit = app.identity.version, app.identity.commit
+def _install(run: Run, app: Deployment, meanwhile: Callable[[], object] = lambda: None) -> Running:
+    """The install tier: bring the version up on what is there, which is nothing but for a quick run; `meanwhile` it comes up."""
 
     def deploy() -> tuple[Running, None]:
-        try:
-            return _deploy(run, "install", app, fresh=True), None
-        except RecipeProblem as error:
-            if _is_the_overlays(run, error):
-                raise EnrolmentProblem(
-                    f"{error.what} {TEST_OVERLAY} changes that service, and with this enrolment nothing was ever deployed.",
-                    mend=f"correct {TEST_OVERLAY} in tests/{run.enrolment.recipe}, or leave it out once to see what Docker says.",
-                    code=error.code,
-                    certain=True,
-                ) from error
-            if (why := _why_health_is_wrong(run, error, version, commit)) is None:
-                raise
-            raise EnrolmentProblem(
-                f"{error.what} {why}",
-                mend=f"look at [health] in tests/{run.enrolment.recipe}/recipe.toml (path, status), and at what was changed.",
-                code="health-wrong",
-                service=error.service,
+        with _about(app.identity.version), _as_an_install(run, app):
+            started = _explained(run, app, lambda: _start(run, "install", app, new=True))
+        meanwhile()
+        run.findings.phase = "install"
+        with _about(app.identity.version), _as_an_install(run, app):
+            return _explained(run, app, lambda: _come_up(run, "install", started)), None
+
+    return in_tier(run, "install", app, deploy, lambda running, _: _generic(run, "install", running))[0]
+
+
+@contextlib.contextmanager
+def _as_an_install(run: Run, app: Deployment) -> Iterator[None]:
+    """What does not come up on empty volumes, beside an upgrade, is `install-failed`, and why is the finer cause."""
+    try:
+        yield
+    except NotHealthy as error:
+        if run.is_fresh(app) and error.code in _NOT_UP:
+            what = f"On empty volumes, as somebody new installs it, {error.what}"
+            raise NotHealthy(
+                what, mend=error.mend, code="install-failed", cause=error.code, service=error.service, certain=error.certain
             ) from error
-
-    def about_it() -> tuple[Running, None]:
-        with _about(version):
-            return deploy()
-
-    running, _ = in_tier(run, "install", run.app, about_it, lambda running, _: _generic(run, "install", running))
-    return running
+        raise
 
 
-def _is_the_overlays(run: Run, error: RecipeProblem) -> bool:
+def _explained(run: Run, app: Deployment, act: Callable[[], _Made]) -> _Made:
+    """Do it; what of its failing is the enrolment's is raised as that."""
+    try:
+        return act()
+    except RecipeProblem as error:
+        if _is_the_overlays(run, app, error):
+            raise EnrolmentProblem(
+                f"{error.what} {TEST_OVERLAY} changes that service, and with this enrolment nothing was ever deployed.",
+                mend=f"correct {TEST_OVERLAY} in tests/{run.enrolment.recipe}, or leave it out once to see what Docker says.",
+                code=error.code,
+                certain=True,
+            ) from error
+        if (why := _why_health_is_wrong(run, error, app.identity.version, app.identity.commit)) is None:
+            raise
+        raise EnrolmentProblem(
+            f"{error.what} {why}",
+            mend=f"look at [health] in tests/{run.enrolment.recipe}/recipe.toml (path, status), and at what was changed.",
+            code="health-wrong",
+            service=error.service,
+        ) from error
+
+
+def _is_the_overlays(run: Run, app: Deployment, error: RecipeProblem) -> bool:
     """Whether what Docker refuses is of a service that the enrolment's overlay changes, with which none was green so far."""
     overlay = run.own / TEST_OVERLAY
     if error.code != "deploy-refused" or not overlay.is_file():
@@ -209,7 +381,7 @@ def _is_the_overlays(run: Run, error: RecipeProblem) -> bool:
     changed = load_yaml(overlay.read_text(errors="replace"), where=TEST_OVERLAY).get("services") or {}
     digest = run.world.checkout.digest(run.enrolment.recipe)
     proven = any(one.verdict == "green" and one.enrolment == digest for one in run.world.runs.verdicts(run.enrolment.recipe))
-    return not proven and any(f"{run.app.identity.stack}_{name}" in error.what for name in changed)
+    return not proven and any(f"{app.identity.stack}_{name}" in error.what for name in changed)
 
 
 def _why_health_is_wrong(run: Run, error: RecipeProblem, version: str, commit: str) -> str | None:
@@ -232,7 +404,9 @@ def _upgrade(run: Run, version: str, base: Running) -> tuple[Running, tuple[Mark
     def over_the_base() -> tuple[Running, tuple[Marker, ...]]:
         with _about(version):
             markers = _mark(run, "upgrade", base)
-        return _deploy(run, "upgrade", base.over(target.version, target.commit), fresh=False), markers
+        with _about(target.version):
+            started = _start(run, "upgrade", base.over(target.version, target.commit), new=False)
+            return _come_up(run, "upgrade", started), markers
 
     return in_tier(
         run,
@@ -320,20 +494,21 @@ def _room_for(run: Run) -> None:
 
 
 def _functional(run: Run, running: Running) -> None:
-    files = run.own_tests()
-    run.account.notes += [f"own-tests: {told}" for told in no_proof(run.own, files)]
+    """The recipe's own tests, on one of the run's stacks; what they gave on another one before stays beside it."""
+    files, earlier = run.own_tests(), run.findings.tiers.get("functional")
+    if earlier is None:
+        run.account.notes += [f"own-tests: {told}" for told in no_proof(run.own, files)]
     if not files:
         why = "the recipe has no tests of its own"
         run.findings.tiers["functional"] = skipped("functional", why, run.enrolment.expected_na)
         return
-    limit = run.enrolment.limits.tests
-    in_tier(
-        run,
-        "functional",
-        running,
-        lambda: (running, None),
-        lambda running, _: run_own(_facts(run, "functional", running), run.folder, files, limit, run.deadline),
-    )
+
+    def prove(running: Running, _: None) -> TierResult:
+        limit, folder = run.enrolment.limits.tests, _kept(run, "functional", running.deployment).parent
+        found = run_own(_facts(run, "functional", running), folder, files, limit, run.deadline)
+        return with_fresh(earlier, found) if run.is_fresh(running.deployment) else with_upgraded(earlier, found)
+
+    in_tier(run, "functional", running, lambda: (running, None), prove)
 
 
 def run_lint(run: Run) -> None:
@@ -398,22 +573,34 @@ def in_tier(
                 raise RecipeProblem(f"The {tier} tier failed: {result.reason}.", code=f"{tier}-failed")
             _hook(run, "after", tier, running)
     except RecipeProblem as error:
-        tests = result.tests if result else ()
-        why = result.reason if result and result.status == "fail" else run.masks.text(str(error))
-        seconds = round(time.monotonic() - began, 3)
-        # What only a file of the base lacks says nothing of the release either, whoever would have to give it.
-        of_files = error.code in CERTAIN and error.code not in ("health-service-unknown", "deploy-refused")
-        if (version := error.version or run.target.version) != run.target.version and (error.fault is Fault.RECIPE or of_files):
-            certain = error.certain or error.code in CERTAIN
-            reason = f"the upgrade base {version} did not come up: {why}"
-            findings.tiers[tier] = TierResult(status="not-reached", reason=reason, seconds=seconds, tests=tests)
-            raise _BaseFailed(Broken(version, why, error.code, certain, error.service)) from error
-        findings.tiers[tier] = TierResult(status="fail", reason=why, seconds=seconds, tests=tests)
+        failed, seconds = result is not None and result.status == "fail", round(time.monotonic() - began, 3)
+        if result is None or not failed:
+            why = run.masks.text(str(error))
+            result = TierResult(
+                status="fail", reason=why, tests=result.tests if result else (), fresh=result.fresh if result else ()
+            )
+        _if_of_the_base(run, tier, error, result.reason, seconds, result.tests)
+        findings.tiers[tier] = result.model_copy(update={"seconds": seconds})
         raise
     finally:
         run.account.timings[f"{tier}.whole"] = round(time.monotonic() - began, 3)
-        mask(run.folder / tier, run.masks)
+        mask(_kept(run, tier, before.deployment if isinstance(before, Running) else before), run.masks)
     return running, made
+
+
+def _if_of_the_base(
+    run: Run, tier: TierName, error: RecipeProblem, why: str, seconds: float, tests: tuple[str, ...] = ()
+) -> None:
+    """_BaseFailed, and the tier is not reached, where what went wrong is about the base and says nothing of the release."""
+    # What only a file of the base lacks says nothing of the release either, whoever would have to give it.
+    of_files = error.code in CERTAIN and error.code not in ("health-service-unknown", "deploy-refused")
+    version = error.version or run.target.version
+    if version == run.target.version or not (error.fault is Fault.RECIPE or of_files):
+        return
+    certain = error.certain or error.code in CERTAIN
+    reason = f"the upgrade base {version} did not come up: {why}"
+    run.findings.tiers[tier] = TierResult(status="not-reached", reason=reason, seconds=seconds, tests=tests)
+    raise _BaseFailed(Broken(version, why, error.code, certain, error.service)) from error
 
 
 @contextlib.contextmanager
@@ -429,25 +616,32 @@ def _about(version: str) -> Iterator[None]:
 # -- parts of a tier ----------------------------------------------------------------------------------------
 
 
-def _deploy(run: Run, tier: TierName, app: Deployment, *, fresh: bool) -> Running:
-    """Bring a version up: as a stack that is not there yet, or over the one that runs."""
-    with _about(app.identity.version):
-        return _deployed(run, tier, run.trees.take(app), fresh=fresh)
-
-
-def _deployed(run: Run, tier: TierName, app: Deployment, *, fresh: bool) -> Running:
-    world, stack = run.world, app.identity.stack
+def _start(run: Run, phase: str, app: Deployment, *, new: bool) -> Started:
+    """Have Docker take a version in: as a stack that is not there yet, or over the one that runs."""
+    world, taken = run.world, run.trees.take(app)
     app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if fresh:
-        if world.stacks.observe(stack)[0]:
-            raise CanonqError(f"The stack {stack} is there already.", code="leftovers")
+    if new:
+        if world.stacks.observe(app.identity.stack)[0]:
+            raise CanonqError(f"The stack {app.identity.stack} is there already.", code="leftovers")
         run.findings.deployments += 1
     try:
-        running = bring_up(world, app, tier, run.deadline)
+        return start(world, taken, phase, run.deadline)
     finally:
-        keep_deployment(app.work, run.folder / tier, run.masks)
+        keep_deployment(app.work, run.folder / phase, run.masks)
+
+
+def _come_up(run: Run, phase: str, started: Started) -> Running:
+    """Wait until it is up."""
+    running = come_up(run.world, started, phase, run.deadline)
     took(run)
     return running
+
+
+def _kept(run: Run, tier: TierName, of: Deployment) -> Path:
+    """Where the files of a tier are kept: apart for the stack that is not the one the tier is about."""
+    if run.is_fresh(of):
+        return run.folder / tier if tier == "install" else run.folder / FRESH / tier
+    return run.folder / BASE if tier == "install" and of.identity.version != run.target.version else run.folder / tier
 
 
 def _generic(
@@ -478,8 +672,14 @@ def _facts(run: Run, tier: TierName, of: Deployment | Running) -> TierFacts:
         images=stack.images if stack else {},
         volumes=stack.volumes if stack else {},
         secrets_file=str(app.secrets_file),
+        fresh=_is_new(run, app),
         own=str(run.own),
     )
+
+
+def _is_new(run: Run, app: Deployment) -> bool:
+    """Whether what is deployed began on empty volumes at this version."""
+    return run.is_fresh(app) or (run.findings.base.version is None and run.target.data is None)
 
 
 def _mark(run: Run, tier: TierName, running: Running, earlier: tuple[Marker, ...] = ()) -> tuple[Marker, ...]:
@@ -516,4 +716,5 @@ def _hook(run: Run, when: str, tier: TierName, of: Deployment | Running) -> None
 def _call(run: Run, tier: TierName, of: Deployment | Running, function: str, *arguments: str) -> object:
     run.findings.phase = function
     limit = run.enrolment.limits.hook
-    return call_hook(run.own, function, _facts(run, tier, of), run.folder / tier, limit, run.deadline, *arguments)
+    app = of.deployment if isinstance(of, Running) else of
+    return call_hook(run.own, function, _facts(run, tier, of), _kept(run, tier, app), limit, run.deadline, *arguments)

@@ -20,7 +20,7 @@ from canonq.flows.deadline import left
 from canonq.flows.filling import INSTALL_STEPS, build_env, fitted, make_secrets, read_text
 from canonq.flows.pulling import have_images
 from canonq.flows.secrecy import ENV
-from canonq.flows.stages import Deployment, Prepared, Running, owned_by
+from canonq.flows.stages import Deployment, Prepared, Running, Started, owned_by
 from canonq.flows.world import World
 
 RESOLVED, IMAGES = "resolved.json", "images.json"  #: in a deployment's scratch folder: what was deployed, and with which digests
@@ -33,6 +33,11 @@ def bring_up(world: World, deployment: Deployment, phase: str, deadline: float) 
     `deadline` is on the monotonic clock, for the whole run. RecipeProblem when the recipe is at fault,
     HostProblem when the host is, TimedOut when the run's limit is over.
     """
+    return come_up(world, start(world, deployment, phase, deadline), phase, deadline)
+
+
+def start(world: World, deployment: Deployment, phase: str, deadline: float) -> Started:
+    """The first half of `bring_up`: everything until Docker has taken the stack in. Nothing is waited for."""
     account = deployment.account
     with account.timed(f"{phase}.prepare"):
         prepared = prepare(world, deployment, deadline)
@@ -47,10 +52,14 @@ def bring_up(world: World, deployment: Deployment, phase: str, deadline: float) 
     with account.timed(f"{phase}.deploy"):
         world.stacks.deploy(stack, deployment.work, min(_DEPLOY_TIMEOUT, left(deadline)))
     # From here, for how long Docker takes to take a stack in says nothing about the app.
-    health_ends = time.monotonic() + deployment.enrolment.health.timeout
-    with account.timed(f"{phase}.healthy"):
-        answer = await_answer(world, prepared, min(deadline, health_ends), deadline)
-    return Running(prepared, images, answer)
+    return Started(prepared, images, time.monotonic() + deployment.enrolment.health.timeout)
+
+
+def come_up(world: World, started: Started, phase: str, deadline: float) -> Running:
+    """The second half: wait until the app answers."""
+    with started.prepared.deployment.account.timed(f"{phase}.healthy"):
+        answer = await_answer(world, started.prepared, min(deadline, started.health_ends), deadline)
+    return Running(started.prepared, started.images, answer)
 
 
 def _ask_whose(world: World, prepared: Prepared) -> None:

@@ -29,6 +29,16 @@ INSTALL_STEPS = "install_steps.sh"
 _PAST_MENDING = ("policy-refused", "foreign-mount", "image-name-invalid")
 
 
+class SecretMissing(WrongConfiguration):
+    """A secret that neither the version's own .env.sample nor the enrolment makes."""
+
+    code = "secret-missing"
+
+    def __init__(self, secret: str, what: str, *, mend: str) -> None:
+        super().__init__(what, mend=mend)
+        self.secret = secret  #: its name in the recipe
+
+
 def look_ahead(world: World, deployment: Deployment) -> tuple[Filled, tuple[str, ...]] | None:
     """Say what the files of a tree say already, without asking Docker anything; what they are filled in to, and its images.
 
@@ -198,13 +208,13 @@ def make_secrets(deployment: Deployment, stack: Deployable, rules: Mapping[str, 
             made[name] = generate_secret(rule, secrets.choice)
         else:
             near = did_you_mean(name, set(enrolment.secrets) - set(stack.secrets.values())).replace("did you mean", "is it")
-            raise WrongConfiguration(
+            raise SecretMissing(
+                name,
                 ended(
                     f"The secret '{name}' of {identity.recipe} {identity.version} cannot be generated, "
                     f"and [secrets] does not give it{near}"
                 ),
                 mend=f"give it under [secrets] in tests/{identity.recipe}/recipe.toml, such as {name} = {{ hex = 32 }}.",
-                code="secret-missing",
             )
         deployment.account.secrecy.secrets({name: made[name]})
     return made

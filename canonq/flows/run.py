@@ -41,17 +41,18 @@ class Findings:
     def __init__(self, target: Target) -> None:
         self.base = target.base  #: from which it began in the end
         self.tiers: dict[TierName, TierResult] = {}
+        self.fresh = ""  #: where the version under test was installed on empty volumes, and why there
         self.unmarked: tuple[str, ...] = ()  #: databases whose data is not proven to survive, as no marker could be written
-        self.deployments = 0  #: of the recipe, each on empty volumes or on a copy of its data
+        self.deployments = 0  #: stacks of the recipe that were made, each on empty volumes or on a copy of its data
         self.disk_bytes = 0  #: what its volumes took at their peak
         self.artifact_bytes = 0  #: what the backup's artifact takes at most
         self.lowest_free: dict[str, int] = {}  #: folder on a disk -> bytes free when least were
         self.phase = ""  #: what is being done, for whoever asks why it took so long
 
     def begin_again(self, base: Base) -> None:
-        """What was found stands for nothing: the run begins anew from another base."""
+        """What was found of the upgrade stands for nothing: the run begins anew from another base."""
         self.base, self.unmarked = base, ()
-        self.tiers.clear()
+        self.tiers.pop("upgrade", None)
 
 
 class Trees:
@@ -89,7 +90,7 @@ class Run:
     target: Target
     id: str
     folder: Path
-    app: Deployment  #: the version under test, as nothing is deployed yet
+    app: Deployment  #: the version under test in the place where it is upgraded, as nothing is deployed yet
     deadline: float  #: monotonic
     room: Reservation  #: what is kept of the disk for it
     account: Account
@@ -105,6 +106,17 @@ class Run:
     def work(self) -> Path:
         """Its scratch folder."""
         return self.world.work / self.id
+
+    @property
+    def fresh(self) -> Deployment:
+        """The version under test as somebody new to the recipe installs it: a stack of its own, with secrets of its own."""
+        stack = f"{self.app.identity.stack}f"
+        domain = f"{stack}.{self.world.settings.zone}"
+        return replace(self.app, identity=replace(self.app.identity, stack=stack, domain=domain), work=self.work / "fresh")
+
+    def is_fresh(self, of: Deployment) -> bool:
+        """Whether a stack of this run is the fresh install beside the one that is upgraded."""
+        return of.identity.stack == self.fresh.identity.stack
 
     @property
     def masks(self) -> Masks:

@@ -64,7 +64,7 @@ def _given(enrolment: Enrolment) -> Iterator[tuple[str, str]]:
 def masks_in(work: Path) -> Masks:
     """The same of deployments that have ended, or were killed, as far as their scratch folder still tells."""
     pairs: list[tuple[str, str]] = []
-    for app in (work / "app", *work.glob("dep-*/app")):
+    for app in (work / "app", work / "fresh", *work.glob("dep-*/app")):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             pairs += [(str(name), str(value)) for name, value in json_of((app / SECRETS).read_text()).items()]
         with contextlib.suppress(OSError, ValueError, CanonqError):
@@ -94,7 +94,9 @@ def unsaid(secrecy: Secrecy) -> Iterator[None]:
 def masked_verdict(verdict: Verdict, masks: Masks) -> Verdict:
     """The verdict with every text masked that somebody else's program may have had a say in."""
     tiers = {
-        name: tier.model_copy(update={"reason": masks.text(tier.reason), "tests": masks.texts(tier.tests)})
+        name: tier.model_copy(
+            update={"reason": masks.text(tier.reason), "tests": masks.texts(tier.tests), "fresh": masks.texts(tier.fresh)}
+        )
         for name, tier in verdict.tiers.items()
     }
     rungs = {name: rung.model_copy(update={"reason": masks.text(rung.reason)}) for name, rung in verdict.rungs.items()}

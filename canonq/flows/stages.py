@@ -1,8 +1,8 @@
 """From what is to be deployed to what runs: values that follow from each other, each made once by the step before it.
 
-Deployment -> Filled -> Prepared -> Running, and from what runs to the next Deployment in its place. A step takes the value it
-needs and gives the one it made, so one piece of work may have several stacks. What has to be known also when a step breaks,
-or beside it while it goes on, is in the work's `Account`.
+Deployment -> Filled -> Prepared -> Started -> Running, and from what runs to the next Deployment in its place. A step takes
+the value it needs and gives the one it made, so one piece of work may have several stacks. What has to be known also when a
+step breaks, or beside it while it goes on, is in the work's `Account`.
 """
 
 from __future__ import annotations
@@ -73,6 +73,15 @@ class Prepared:
     filled: Filled
     stack: Deployable
     secrets: Mapping[str, str]  #: name in the recipe -> value
+
+
+@dataclass(frozen=True)
+class Started:
+    """A stack that Docker has taken in, and that is coming up or not: others may be started meanwhile."""
+
+    prepared: Prepared
+    images: Mapping[str, str]  #: service -> digest
+    health_ends: float  #: until when it has to have come up, monotonic
 
 
 @dataclass(frozen=True)

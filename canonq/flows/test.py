@@ -26,7 +26,7 @@ from canonq.core.records import Canonical, Decision, Verdict
 from canonq.core.upstream.pulls import status_of
 from canonq.core.versions import Release, parse, read_tags
 from canonq.flows.asked import release_asked
-from canonq.flows.climb import climb, run_lint
+from canonq.flows.climb import FRESH, climb, run_lint
 from canonq.flows.deployment import tear_down
 from canonq.flows.evidence import keep_beside, keep_logs, tail
 from canonq.flows.floor import floor_held
@@ -337,6 +337,7 @@ def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
         verdict=judged.kind,
         reason=judged.reason,
         detail=judged.detail + (f" (again, alone on the host, after the red run {first.run})" if first else ""),
+        cause=(problem.cause or None) if problem else None,
         fault=judged.fault,
         certain=problem is not None and problem.certain,
         outside=(problem.outside or None) if problem else None,
@@ -362,7 +363,8 @@ def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
         rungs=climbed,
         level=level(climbed),
         deployments=found.deployments,
-        images=account.images(stack),
+        fresh=found.fresh,
+        images=account.images(run.fresh.identity.stack) or account.images(stack),
         domain=run.app.identity.domain,
         routing_tested=run.world.ingress is not None and enrolment.health.kind == "http",
         ts=ended.stamp,
@@ -487,12 +489,16 @@ def _end(run: Run, stays: KeptEnvironment | None) -> tuple[dict[str, str], Canon
     world, began = run.world, time.monotonic()
     problem: CanonqError | None = None
     logs: dict[str, str] = {}
+    install = run.findings.tiers.get("install")
     try:
-        for identity in (one.identity for one in run.account.begun):
-            own = identity.recipe == run.enrolment.recipe
-            folder = run.folder if own else run.folder / f"dependency-{identity.recipe}"
-            kept = keep_logs(world, identity.stack, folder / "logs", run.masks)
-            logs |= kept if own else {}
+        for app in run.account.begun:
+            own, fresh = app.identity.recipe == run.enrolment.recipe, run.is_fresh(app)
+            folder = run.folder / FRESH if fresh else run.folder if own else run.folder / f"dependency-{app.identity.recipe}"
+            kept = keep_logs(world, app.identity.stack, folder / "logs", run.masks)
+            if fresh and install is not None and install.status == "fail":
+                logs = kept  # what failed is the fresh install; nothing was upgraded
+            elif own:
+                logs = {**kept, **logs}
         took(run)
     except (CanonqError, OSError) as error:
         run.account.notes.append(f"logs-not-kept: the logs could not be kept whole: {getattr(error, 'what', error)}")

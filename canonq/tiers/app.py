@@ -152,6 +152,11 @@ class DeployedApp:
         """The release that is deployed now."""
         return self.facts.version
 
+    @property
+    def fresh(self) -> bool:
+        """Whether it was installed on empty volumes at this very version; False where it was upgraded, or has older data."""
+        return self.facts.fresh
+
     @functools.cached_property
     def url(self) -> str:
         """Where a client on this host reaches it, without a slash at the end.

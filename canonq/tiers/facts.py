@@ -96,6 +96,7 @@ class TierFacts(_Fact):
     backup: BackupFacts | None = None
     secrets_file: str = ""  #: readable by canonq alone, gone with the run
     own: str = ""  #: the enrolment's folder
+    fresh: bool = False  #: whether the app began on empty volumes at this version
     lint: dict[str, tuple[str, ...]] = {}  #: rule -> findings
 
 

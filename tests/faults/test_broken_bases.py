@@ -66,15 +66,16 @@ def test_a_seed_steps_back_from_older_releases_that_do_not_come_up(tmp_path: Pat
     world = prepared(tmp_path, redis_url, engine)
     verdict = prove_tag(world, "site", None)
     assert verdict.verdict == "green", verdict.detail
-    assert engine.deployed == ["1.4.0+1", "1.3.0+1", "1.2.0+1", NEWEST]
-    assert engine.left == ["", "", "", engine.left[3]], "each begins on empty volumes, and what stood before is gone"
-    assert (verdict.base, verdict.base_from, verdict.deployments) == ("1.2.0+1", "older-release", 3)
+    assert engine.deployed == [NEWEST, "1.4.0+1", "1.3.0+1", "1.2.0+1", NEWEST], "the fresh install stays, and begins none anew"
+    fresh = engine.left[1]
+    assert engine.left[:4] == ["", fresh, fresh, fresh], "each begins on empty volumes, and what stood before is gone"
+    assert (verdict.base, verdict.base_from, verdict.deployments) == ("1.2.0+1", "older-release", 4)
     assert verdict.base_commit == world.repos.tags("site")["1.2.0+1"]
     passed = [note for note in verdict.notes if note.startswith("base-passed-over: ")]
     assert [note.split()[1] for note in passed] == ["1.4.0+1", "1.3.0+1"]
     assert "non-zero exit" in passed[0]
     folder = Path(verdict.directory)
-    assert (folder / "base-1" / "install" / "resolved.json").is_file()
+    assert (folder / "base-1" / "base" / "resolved.json").is_file()
     assert (folder / "base-2" / "logs").is_dir()
 
 
@@ -83,10 +84,10 @@ def test_with_nothing_left_to_begin_from_it_is_an_error_that_names_the_ways_out(
     world = prepared(tmp_path, redis_url, engine)
     verdict = prove_tag(world, "site", None)
     assert (verdict.verdict, verdict.reason, verdict.fault) == ("error", "base-not-healthy", "recipe")
-    assert engine.deployed == ["1.4.0+1", "1.3.0+1", "1.2.0+1", "1.1.0+1"], "three steps back, and no more"
+    assert engine.deployed == [NEWEST, "1.4.0+1", "1.3.0+1", "1.2.0+1", "1.1.0+1"], "three steps back, and no more"
     assert "[upgrade] base" in verdict.detail
     assert "[expected_na] upgrade" in verdict.detail
-    assert verdict.rungs["install"].status == "not-reached", "nothing is known of the release"
+    assert (verdict.rungs["install"].status, verdict.rungs["upgrade"].status) == ("pass", "not-reached")
     assert world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 0, "it is no red, and holds nothing"
     outcome = ended_by(verdict, None)
     assert outcome is not None
@@ -98,7 +99,7 @@ def test_declared_the_tier_is_left_out_and_the_release_is_proven_by_itself(tmp_p
     world = prepared(tmp_path, redis_url, engine, "[expected_na]\nupgrade = 'older ones need an image that is gone'\n")
     verdict = prove_tag(world, "site", None)
     assert verdict.verdict == "green", verdict.detail
-    assert engine.deployed[-1] == NEWEST
+    assert engine.deployed.count(NEWEST) == 1, "the fresh install goes up itself"
     assert (verdict.base, verdict.tiers["upgrade"].status) == (None, "skip")
     assert "older ones need an image that is gone" in verdict.tiers["upgrade"].reason
     assert "1.1.0+1" in verdict.tiers["upgrade"].reason
@@ -116,7 +117,9 @@ def test_a_canonical_that_does_not_come_up_is_an_error_with_the_images_that_move
     verdict = prove_tag(world, "site", None)
     assert (verdict.verdict, verdict.reason) == ("error", "base-not-healthy")
     assert verdict.fault == ("recipe" if moved else "host")
-    assert engine.deployed == ["1.4.0+1"], "the canonical's data has to leave from the canonical: nothing is stepped back from"
+    assert engine.deployed == [NEWEST, "1.4.0+1"], (
+        "the canonical's data has to leave from the canonical: nothing is stepped back from"
+    )
     assert "non-zero exit" in verdict.detail
     assert (f"app: {image} was {was} and is {now}" in verdict.detail) is moved
     assert world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 0
@@ -134,7 +137,7 @@ def test_a_pinned_base_that_does_not_come_up_is_the_enrolments_to_mend(tmp_path:
     world = prepared(tmp_path, redis_url, engine, "[upgrade]\nbase = '1.2.0+1'\n")
     verdict = prove_tag(world, "site", None)
     assert (verdict.verdict, verdict.reason, verdict.fault) == ("error", "base-not-healthy", "enrolment")
-    assert engine.deployed == ["1.2.0+1"]
+    assert engine.deployed == [NEWEST, "1.2.0+1"]
 
 
 def test_what_is_wrong_with_a_bases_own_files_is_the_bases(tmp_path: Path, redis_url: str) -> None:
@@ -156,7 +159,8 @@ def test_the_release_itself_stays_red_when_only_it_is_broken(tmp_path: Path, red
     world = prepared(tmp_path, redis_url, engine)
     verdict = prove_tag(world, "site", None)
     assert (verdict.verdict, verdict.fault, verdict.base) == ("red", "recipe", "1.4.0+1")
-    assert verdict.tiers["upgrade"].status == "fail"
+    assert (verdict.reason, verdict.cause, verdict.tiers["install"].status) == ("install-failed", "not-healthy", "fail")
+    assert set(verdict.tiers) == {"install", "lint"}
     assert world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 1
 
 
@@ -169,5 +173,15 @@ def test_a_base_that_did_not_come_up_under_load_is_tried_once_more_alone(
     world = replace(prepared_world, settings=prepared_world.settings.model_copy(update={"loaded_above": 0.5}))
     monkeypatch.setattr(type(world.host), "load", lambda _: 9.0)
     verdict: Verdict = prove_tag(world, "site", None)
-    assert engine.deployed == ["1.4.0+1"] * 2
+    assert engine.deployed == [NEWEST, "1.4.0+1"] * 2
     assert verdict.first_run is not None
+
+
+def test_a_release_and_its_canonical_that_both_do_not_come_up_are_no_red(tmp_path: Path, redis_url: str) -> None:
+    engine = Bases(tmp_path / "docker", ("1.4.0+1", NEWEST))
+    world = prepared(tmp_path, redis_url, engine)
+    with_canonical(world, "1.4.0+1", {})
+    verdict = prove_tag(world, "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("error", "base-not-healthy", "host"), verdict.detail
+    assert verdict.tiers["install"].status == "unverified"
+    assert world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 0

@@ -72,7 +72,7 @@ def test_a_head_is_upgraded_from_what_is_older_than_it_calls_itself(
     verdict = prove_ref(world, "site", "topic")
     assert (verdict.verdict, verdict.commit) == ("green", commit), verdict.detail
     assert (verdict.base, verdict.base_from) == (base, source)
-    assert engine.deployed[0] == base
+    assert engine.deployed[1] == base
     # Green, and of no tag: nothing of it can become the canonical.
     assert [one.code for one in gate(enrolled=True, verdict=verdict, tags=world.repos.tags("site"), canonical=None)] == [
         "is-a-ref",

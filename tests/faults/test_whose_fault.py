@@ -270,7 +270,7 @@ RECIPE: list[Broken] = [
     Broken(
         "its health check never passes",
         "recipe",
-        "not-healthy",
+        "install-failed",
         "failed 3 times in a row, last with exit status 1: 404",
         deploys=2,
         engine={**RELEASE, **died("task: non-zero exit (143): dockerexec: unhealthy container", "failed")},
@@ -278,7 +278,7 @@ RECIPE: list[Broken] = [
     Broken(
         "its health check asks with a program that its image lacks",
         "recipe",
-        "not-healthy",
+        "install-failed",
         "has to name a program for the health check that the image has",
         deploys=2,
         toml="[health]\ntimeout = 600\n",
@@ -287,7 +287,7 @@ RECIPE: list[Broken] = [
     Broken(
         "it answers with an error",
         "recipe",
-        "not-answering",
+        "install-failed",
         "/ answered 500",
         deploys=2,
         engine={**RELEASE, "answer": Answer(False, "/ answered 500, allowed is 200")},
@@ -330,7 +330,7 @@ ENROLMENT: list[Broken] = [
         "enrolment",
         "health-wrong",
         "with this enrolment no version ever answered as [health] wants it",
-        deploys=1,
+        deploys=2,
         engine={"answer": Answer(False, "/home answered 302 and leads to '/setup', allowed is 200", status=302)},
     ),
     Broken(
@@ -368,7 +368,7 @@ ENROLMENT: list[Broken] = [
         "health-wrong",
         "nothing listens on 8080 in it, and something does on 80",
         toml=f"{TOML}port = 8080\n",
-        deploys=1,
+        deploys=2,
         engine={"answer": Answer(False, "port 8080: refused", reached=False)},
     ),
     Broken(
@@ -376,7 +376,7 @@ ENROLMENT: list[Broken] = [
         "enrolment",
         "health-wrong",
         "its image has no program 'curl'",
-        deploys=1,
+        deploys=2,
         toml=f"{TOML}kind = 'exec'\ncommand = ['curl']\n",
         engine={"answer": Answer(False, '`curl` exited with 126: exec: "curl": executable file not found in $PATH')},
     ),
@@ -476,7 +476,7 @@ HOST: list[Broken] = [
         "host-too-small",
         "insufficient resources",
         kind="error",
-        deploys=1,
+        deploys=2,
         engine=died("no suitable node (insufficient resources on 1 node)", "pending"),
     ),
     Broken(
@@ -485,7 +485,7 @@ HOST: list[Broken] = [
         "addresses-used-up",
         "Swarm has not given 'app' its network addresses: 1 of its tasks are new, none has come further",
         kind="error",
-        deploys=1,
+        deploys=2,
         engine={"task": {"state": "new", "error": "", "desired": "running"}},
     ),
     Broken(
@@ -494,7 +494,7 @@ HOST: list[Broken] = [
         "node-unavailable",
         "1 node not available for new tasks",
         kind="error",
-        deploys=1,
+        deploys=2,
         engine=died("no suitable node (1 node not available for new tasks)", "pending"),
     ),
     Broken(
@@ -511,7 +511,7 @@ HOST: list[Broken] = [
         "no-services",
         "was removed while canonq worked with it",
         kind="error",
-        deploys=1,
+        deploys=2,
         engine={"removes_itself": True},
     ),
     Broken(
@@ -586,7 +586,7 @@ def test_a_proven_base_that_does_not_answer_under_a_changed_enrolment_is_the_enr
 ) -> None:
     broken = Broken("", "", "", "", engine={"answer": Answer(False, "/ answered 404, allowed is 200")})
     verdict, engine = prove(tmp_path, redis_url, broken)
-    assert (verdict.verdict, verdict.reason, verdict.fault) == ("error", "base-not-healthy", "recipe")
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "install-failed", "recipe")
     world = world_of(tmp_path, redis_url, engine)
     base = {
         "version": verdict.base,

@@ -16,6 +16,7 @@ import pytest
 
 from canonq.adapters.state.budget import Budget
 from canonq.core.deployable import LABEL_INSTANCE, Deployable, Identity, version_label
+from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem
 from canonq.core.records import Verdict
 from canonq.flows.deployment import bring_up, tear_down
@@ -25,7 +26,7 @@ from canonq.flows.sync import sync
 from canonq.flows.test import test_ref as prove_ref
 from canonq.flows.test import test_tag as prove_tag
 from canonq.flows.world import World
-from canonq.ports import Ended
+from canonq.ports import Answer, Ended
 from canonq.settings import Settings
 from canonq.wiring import live
 from tests import tiers
@@ -59,7 +60,7 @@ secrets:
   password: {{external: true, name: "${{STACK_NAME}}_password_${{SECRET_PASSWORD_VERSION}}"}}
 """
 SAMPLE = "TYPE=site\nDOMAIN=site.example.com\nSECRET_PASSWORD_VERSION=v1\n"
-TOML = "[health]\nkind = 'exec'\ncommand = ['true']\n"
+TOML = "[health]\nkind = 'exec'\ncommand = ['true']\ntimeout = 2\n"
 OWN = """
 def test_the_secret_is_the_apps_own(app):
     assert len(app.secret("password")) > 20
@@ -92,6 +93,10 @@ class Docker(FakeEngine):
     def __post_init__(self) -> None:
         super().__init__(self.folder)
         self.deployed: list[str] = []
+        self.broken: set[str] = set()  #: stacks whose app does not answer
+
+    def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
+        return Answer(False, "it says 500") if stack in self.broken else super().probe(stack, health, domain, timeout)
 
     def deploy(self, stack: Deployable, folder: Path, timeout: float) -> None:
         super().deploy(stack, folder, timeout)
@@ -113,9 +118,16 @@ class Site:
     engine: Docker
     patched: pytest.MonkeyPatch
 
-    def prepare(self, *, target: dict[str, str] | None = None, own: str | None = OWN, toml: str = "") -> World:
+    def prepare(
+        self,
+        *,
+        base: dict[str, str] | None = None,
+        target: dict[str, str] | None = None,
+        own: str | None = OWN,
+        toml: str = "",
+    ) -> World:
         """Release, enrol and sync it."""
-        make_recipe(self.root / "site", {BASE: files(BASE), TARGET: target or files(TARGET)})
+        make_recipe(self.root / "site", {BASE: base or files(BASE), TARGET: target or files(TARGET)})
         folder = self.root / "checkout" / "tests" / "site"
         folder.mkdir(parents=True)
         (folder / "recipe.toml").write_text(f'upstream = "{self.root / "site"}"\n{toml}{TOML}')
@@ -154,9 +166,11 @@ def test_a_green_run_goes_through_every_tier_and_its_release_is_promoted_with_it
     verdict = prove_tag(world, "site", None)
     assert verdict.verdict == "green", verdict.detail
     assert statuses(verdict) == dict.fromkeys(("install", "upgrade", "backup", "restore", "functional", "lint"), "pass")
-    assert site.engine.deployed == [BASE, TARGET]
-    assert (verdict.base, verdict.level, verdict.gaps, verdict.deployments) == (BASE, 5, (), 1)
+    assert site.engine.deployed == [TARGET, BASE, TARGET]
+    assert (verdict.base, verdict.level, verdict.gaps, verdict.deployments) == (BASE, 5, (), 2)
     assert len(verdict.tiers["functional"].tests) == 2
+    assert verdict.tiers["functional"].fresh == verdict.tiers["functional"].tests, "they run on both stacks"
+    assert verdict.fresh == f"a stack of its own, beside the upgrade from {BASE}"
     for tier, kinds in (("upgrade", ["database", "file", "file"]), ("restore", ["database", "file"])):
         facts = json.loads((Path(verdict.directory) / tier / "facts.json").read_text())
         assert sorted(marker["kind"] for marker in facts["markers"]) == kinds, "as far as the backup covers it"
@@ -171,7 +185,7 @@ def test_a_green_run_goes_through_every_tier_and_its_release_is_promoted_with_it
 
 def wipe(engine: Docker, stack: Deployable) -> None:
     """What a release does whose migration forgets the database."""
-    (engine.place(stack.stack, "db", "/var/lib/postgresql/rows")).unlink()
+    (engine.place(stack.stack, "db", "/var/lib/postgresql/rows")).unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -205,12 +219,64 @@ def away(engine: Docker, stack: Deployable) -> None:
     raise HostProblem("The Docker Engine does not answer: connection refused.", code="docker-unreachable", outside="Docker")
 
 
+def on_nothing(engine: Docker, stack: Deployable) -> None:
+    """What a release does whose first start is broken: it comes up on what its predecessor has left, and on nothing else."""
+    if not (engine.place(stack.stack, "db", "/var/lib/postgresql") / LINEAGE).read_text().startswith(BASE):
+        engine.broken.add(stack.stack)
+
+
+def test_a_release_that_cannot_be_installed_on_empty_volumes_is_red_though_it_upgrades_well(site: Site) -> None:
+    site.engine.starts = {TARGET: on_nothing}
+    verdict = prove_tag(site.prepare(toml=""), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.cause) == ("red", "install-failed", "not-answering"), verdict.detail
+    assert "On empty volumes, as somebody new installs it, 1.1.0+1.1 did not come up" in verdict.detail
+    assert (verdict.rungs["install"].status, verdict.rungs["upgrade"].status, verdict.level) == ("fail", "not-reached", 0)
+    assert site.engine.deployed == [TARGET, BASE], "nothing is upgraded that cannot be installed"
+    assert site.left() == {}
+
+
+def test_a_secret_that_only_the_bases_sample_makes_is_the_releases_to_mend(site: Site) -> None:
+    lacking = files(TARGET)
+    lacking[".env.sample"] = lacking[".env.sample"].replace("SECRET_PASSWORD_VERSION=v1\n", "")
+    lacking["compose.yml"] = lacking["compose.yml"].replace("${SECRET_PASSWORD_VERSION}", "v1")
+    verdict = prove_tag(site.prepare(target=lacking), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "install-failed", "recipe"), verdict.detail
+    assert "'password'" in verdict.detail
+    assert verdict.rungs["install"].status == "fail"
+
+
+def test_what_a_new_install_leaves_open_is_found_by_the_recipes_own_tests_on_the_fresh_stack(site: Site) -> None:
+    own = "def test_nobody_can_register(app):\n    assert not app.fresh, 'registration is open'\n"
+    verdict = prove_tag(site.prepare(own=own), "site", None)
+    assert (verdict.verdict, verdict.reason) == ("red", "functional-failed"), verdict.detail
+    assert "on the fresh install: test_nobody_can_register: registration is open" in verdict.detail
+    assert (Path(verdict.directory) / "fresh" / "functional" / "facts.json").is_file()
+    assert statuses(verdict)["restore"] == "pass"
+
+
+def test_a_fresh_install_that_cannot_be_beside_the_base_comes_before_it(site: Site) -> None:
+    ports = {version: files(version) for version in (BASE, TARGET)}
+    for tree in ports.values():
+        tree["compose.yml"] = tree["compose.yml"].replace(
+            "    secrets: [password]", '    secrets: [password]\n    ports: ["8080:80"]', 1
+        )
+    up: list[int] = []
+    site.engine.starts = dict.fromkeys(ports, lambda engine, _: up.append(len(list((engine.folder / "stacks").glob("[!.]*")))))
+    verdict = prove_tag(site.prepare(base=ports[BASE], target=ports[TARGET]), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert site.engine.deployed == [TARGET, BASE, TARGET]
+    assert up == [1, 1, 1], "one after the other"
+    assert verdict.fresh == f"a stack of its own, before the upgrade from {BASE}: both publish the port 8080 of this host"
+    assert len(verdict.tiers["functional"].fresh) == len(verdict.tiers["functional"].tests) == 2
+    assert site.left() == {}
+
+
 def test_a_run_whose_docker_goes_away_is_an_error_of_the_hosts_and_no_red(site: Site) -> None:
     site.engine.starts = {TARGET: away}
     verdict = prove_tag(site.prepare(), "site", None)
     assert (verdict.verdict, verdict.reason, verdict.fault) == ("error", "docker-unreachable", "host")
     assert verdict.outside == "Docker"
-    assert statuses(verdict) == {"install": "pass"}
+    assert statuses(verdict) == {}, "the release itself is what was deployed first"
     assert site.left() == {}
     assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 0
 

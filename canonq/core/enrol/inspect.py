@@ -16,6 +16,7 @@ from canonq.core.backup import backup_plan
 from canonq.core.deployable import external_secrets
 from canonq.core.names import shown
 from canonq.core.recipe.envfile import SecretRule
+from canonq.core.stack.beside import asked_memory
 from canonq.core.stack.resolved import Service, Stack
 from canonq.core.text import readable
 
@@ -23,8 +24,6 @@ _LOADBALANCER = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.serve
 _LOCAL = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::[0-9]+)?[^\s\"'|;&)]*")
 _MANY_SERVICES = 5
 _MUCH_MEMORY = 2 * 2**30
-_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)i?b?", re.I)
-_SIZES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 #: Images whose first boot or appetite is known to be long or large.
 _HEAVY_IMAGES = (
     "discourse", "elasticsearch", "opensearch", "gitlab", "immich", "jitsi", "keycloak", "mailu", "mastodon", "matrix-synapse",
@@ -126,17 +125,10 @@ def _weight(stack: Stack) -> Guess:
         heavy = next((word for word in _HEAVY_IMAGES if word in image.lower()), None)
         if heavy:
             return Guess("heavy", f"{service} runs {shown(image)}")
-    memory = sum(_memory(service) for service in stack.services.values())
+    memory = sum(asked_memory(service) for service in stack.services.values())
     if memory >= _MUCH_MEMORY:
         return Guess("heavy", f"its services ask for {memory / 2**30:.1f} GiB of memory")
     return Guess("light", f"{len(stack.services)} service(s), and none is known to be heavy")
-
-
-def _memory(service: Service) -> int:
-    resources = service.deploy.get("resources") or {}
-    asked = [(resources.get(kind) or {}).get("memory") for kind in ("reservations", "limits")]
-    found = [_MEMORY.fullmatch(str(value).strip()) for value in asked if value is not None]
-    return max((int(float(one[1]) * _SIZES[one[2].lower()]) for one in found if one), default=0)
 
 
 # -- the file -----------------------------------------------------------------------------------------------

@@ -1,0 +1,74 @@
+"""Whether two stacks of a recipe can be up on one host at the same time. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from canonq.core.stack.resolved import Service, Stack
+
+_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)i?b?", re.I)
+_SIZES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+#: Bytes that a service which says nothing is counted with, and that are to be left on the host for all else.
+_USUAL, _LEFT = 128 * 2**20, 256 * 2**20
+
+
+def asked_memory(service: Service) -> int:
+    """Bytes that a service reserves or is limited to, whichever is more; 0 where it says nothing."""
+    resources = service.deploy.get("resources") or {}
+    asked = [(resources.get(kind) or {}).get("memory") for kind in ("reservations", "limits")]
+    found = [_MEMORY.fullmatch(str(value).strip()) for value in asked if value is not None]
+    return max((int(float(one[1]) * _SIZES[one[2].lower()]) for one in found if one), default=0)
+
+
+def why_apart(one: Stack, other: Stack, free: int | None) -> str:
+    """Why two stacks of a recipe cannot be up at the same time; empty when they can.
+
+    `free`: bytes of memory that the host has to give; None where that is not known.
+    """
+    if shared := sorted(_published(one) & _published(other)):
+        return f"both publish the port {shared[0]} of this host"
+    if kept := sorted(_of_the_host(one) & _of_the_host(other)):
+        return f"both write to {kept[0]}, which is this host's"
+    if routed := sorted(_routes(one) & _routes(other)):
+        return f"both have the label {routed[0]}, which says nothing of which of them it is"
+    need = _needed(one) + _needed(other)
+    if free is not None and need + _LEFT > free:
+        return f"together they may need {need >> 20} MiB of memory, and the host has {free >> 20} MiB to give"
+    return ""
+
+
+def _published(stack: Stack) -> set[str]:
+    return {str(port.published) for service in stack.services.values() for port in service.ports if port.published is not None}
+
+
+def _of_the_host(stack: Stack) -> set[str]:
+    """Paths and volumes that are not the stack's own, of those that it writes to."""
+    return set(_written(stack))
+
+
+def _written(stack: Stack) -> Iterator[str]:
+    for service in stack.services.values():
+        for mount in service.mounts:
+            named = stack.volumes.get(mount.source)
+            if not mount.read_only and (mount.kind == "bind" or (named is not None and named.external)):
+                yield named.name if named is not None else mount.source
+
+
+def _routes(stack: Stack) -> set[str]:
+    """Traefik's rules for hosts that carry no name of the stack's: of two that share one, Traefik takes neither."""
+    return {
+        label
+        for service in stack.services.values()
+        for label in service.labels
+        if label.startswith("traefik.http.routers.") and label.endswith(".rule")
+    }
+
+
+def _needed(stack: Stack) -> int:
+    total = 0
+    for service in stack.services.values():
+        replicas = service.deploy.get("replicas")
+        count = replicas if isinstance(replicas, int) and not isinstance(replicas, bool) else 1
+        total += max(0, count) * (asked_memory(service) or _USUAL)
+    return total
