@@ -340,7 +340,7 @@ in
     } // optionalAttrs cfg.flower.enable {
       canonq-flower = unit {
         description = "canonq task page (Flower)";
-        command = "${celery} flower --address=127.0.0.1 --port=${toString cfg.flower.port} --read_only=True";
+        command = "${celery} flower --port=${toString cfg.flower.port}";
         secrets = optional (cfg.flower.loginFile != null) cfg.flower.loginFile;
       };
     };

@@ -21,5 +21,9 @@ def start_chain(enrolment: Enrolment, sweep: str, named: bool, *, step: str = "s
     first: dict[str, Any] = {"args": [dict(given)]} if given is not None else {}
     if step == "sync":
         first = {"args": [enrolment.recipe], "kwargs": {"sweep": sweep, "named": named}}
-    links = [signature(f"canonq.{name}", options={"queue": queues[name]}, **(first if name == step else {})) for name in left]
+    # What a page of tasks shows of the arguments: of later links these are whole values.
+    shown = {"argsrepr": enrolment.recipe, "kwargsrepr": f"sweep {sweep}"}
+    links = [
+        signature(f"canonq.{name}", options={"queue": queues[name], **shown}, **(first if name == step else {})) for name in left
+    ]
     chain(*links).apply_async()

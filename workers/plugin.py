@@ -7,11 +7,16 @@ nobody reads (with only a broker given) or to a RabbitMQ on this host.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from celery.bin.call import call
 
 if not os.environ.get("CELERY_APP"):
     os.environ["CELERY_APP"] = "canonq"
+
+# Flower reads a file of its own from its folder; where there is none, canonq's.
+if not Path("flowerconfig.py").is_file():
+    os.environ.setdefault("FLOWER_CONF", str(Path(__file__).with_name("flowerconfig.py")))
 
 #: What the entry point adds is what is there already.
 __all__ = ["call"]

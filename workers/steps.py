@@ -24,6 +24,7 @@ from canonq.flows.world import World
 from canonq.wiring import live
 from workers import chains
 from workers.factory import HEAVY, LIGHT
+from workers.taskpage import in_order
 
 log = logging.getLogger("canonq")
 
@@ -130,7 +131,7 @@ def _take(
         # A result from the journal was settled when it came about: the registry may say something else by now.
         if fresh or (sweep and recipe not in world.sweeps.outcomes(sweep)):
             _settle(world, sweep, recipe, lambda: world.sweeps.settle(str(sweep), outcome))
-    return value.model_dump(mode="json")
+    return in_order(value.model_dump(mode="json"))
 
 
 def recipe_of(given: object) -> str:

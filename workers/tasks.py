@@ -21,11 +21,12 @@ from canonq.wiring import live
 from workers.app import app
 from workers.chains import start_chain as start_chain  # upkeep starts chains by the same name
 from workers.steps import StepFailed, recipe_of, take
+from workers.taskpage import RESULT_LENGTH
 
 log = logging.getLogger("canonq")
 
 
-@app.task(bind=True, throws=(StepFailed,), name="canonq.sweep")
+@app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.sweep")
 def sweep(
     self: Task[Any, Any],
     recipes: list[str] | str | None = None,
@@ -64,20 +65,20 @@ def sweep(
     return {"sweep": opened.sweep, **begun}
 
 
-@app.task(bind=True, throws=(StepFailed,), name="canonq.sync")
+@app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.sync")
 def sync(self: Task[Any, Any], recipe: str, sweep: str | None = None, named: bool = False) -> dict[str, Any]:
     """Bring the recipe's clone in line with its upstream -> Synced."""
     return take(self, "sync", recipe, sweep, lambda world: sync_recipe(world, recipe, sweep=sweep, named=named))
 
 
-@app.task(bind=True, throws=(StepFailed,), name="canonq.decide")
+@app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.decide")
 def decide(self: Task[Any, Any], synced: Any) -> dict[str, Any]:
     """Synced, or a recipe's name -> Decision."""
     value = _read(synced, Synced)
     return take(self, "decide", synced, _sweep_of(value), lambda world: decide_recipe(world, value))
 
 
-@app.task(bind=True, throws=(StepFailed,), name="canonq.test")
+@app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.test")
 def test(
     self: Task[Any, Any],
     decided: Any,
@@ -97,7 +98,7 @@ def test(
     return take(self, "test", decided, None, lambda world: test_tag(world, recipe, tag, **wanted))
 
 
-@app.task(bind=True, throws=(StepFailed,), name="canonq.promote")
+@app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.promote")
 def promote(self: Task[Any, Any], proven: Any, again: dict[str, str] | None = None) -> dict[str, Any]:
     """Verdict, or a recipe's name for its newest verdict -> Promotion. `again` ({by, reason}): anew at its own version."""
     value = _read(proven, Verdict)

@@ -47,8 +47,8 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, keep_on_red
         if tree is None:
             require_workers(app, {enrolment.queue, LIGHT})
         links = chain(
-            app.signature("canonq.sync", args=[recipe], options={"queue": "light"}),
-            app.signature("canonq.test", kwargs=wanted, options={"queue": enrolment.queue}),
+            app.signature("canonq.sync", args=[recipe], options={"queue": LIGHT, "argsrepr": recipe}),
+            app.signature("canonq.test", kwargs=wanted, options={"queue": enrolment.queue, "argsrepr": recipe}),
             app=app,
         )
         verdict = await_result(enqueue(app, links), tree, LONGEST_RUN * 2, View(quiet=as_json), recipe)
