@@ -182,6 +182,17 @@ class WebhookSettings(BaseModel):
     delay: Annotated[int, Field(ge=0, le=600)] = 10  #: seconds in which further pushes of a recipe count as the same
 
 
+class ReportSettings(BaseModel):
+    """Where the report goes, and where people find it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Place | None = None  #: else `report` in the state folder
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]+$")] | None = (
+        None  #: where that folder, or `canonq web`, is
+    )
+
+
 class Settings(BaseSettings):
     """All settings; each may stand in canonq.toml, or as CANONQ_<NAME> in the environment."""
 
@@ -199,6 +210,7 @@ class Settings(BaseSettings):
     git: GitSettings = GitSettings()
     forge: ForgeSettings | None = None
     webhook: WebhookSettings | None = None  #: off unless it is set
+    report: ReportSettings = ReportSettings()
     catalogue: str = "https://recipes.coopcloud.tech/recipes.json"  #: URL or path of the list that `canonq enrol` looks in
     nightly: Crontab | None = None  #: overrides beat_schedule.NIGHTLY; UTC
     light_workers: Annotated[int, Field(ge=1, le=64)] = 2  #: light recipes side by side on this host
@@ -296,6 +308,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "git": GitSettings,
     "forge": ForgeSettings,
     "webhook": WebhookSettings,
+    "report": ReportSettings,
 }
 
 

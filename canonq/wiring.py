@@ -6,6 +6,8 @@ import contextlib
 import functools
 import os
 import secrets
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs, Sweeps
 from canonq.core.budget import FileSystem, Kind
 from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration, no_redis
+from canonq.flows.nights import DueSince
 from canonq.flows.world import World
 from canonq.ports import Forge, Ingress
 from canonq.settings import Settings, load_settings
@@ -64,6 +67,17 @@ def checking(settings: Settings) -> World:
         return looking(settings)
     except HostProblem:
         return _world(settings, settings.state.absolute(), NO_INSTANCE)
+
+
+def due_since(settings: Settings) -> DueSince:
+    """Which nights these settings make due."""
+
+    def due(night: str, now: datetime) -> Sequence[str]:
+        from beat_schedule import nights_since  # with Celery's schedules, which only who has had a night needs
+
+        return nights_since(night, now, settings.nightly)
+
+    return due
 
 
 def _world(settings: Settings, state: Path, instance: str) -> World:

@@ -36,14 +36,18 @@ python3Packages.buildPythonApplication rec {
 
   # python3Packages.redis by its full name: the argument `redis` of this file is the server.
   dependencies = with python3Packages; [
+    apprise
     celery
     click
     docker
     flower
     gitpython
+    jinja2
     packaging
+    prometheus-client
     pydantic
     pydantic-settings
+    pygal
     pytest
     pyyaml
     python3Packages.redis

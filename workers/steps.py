@@ -108,7 +108,7 @@ def _take(
     action: Callable[[World], Step],
 ) -> dict[str, Any]:
     try:
-        value, outcome, fresh = _once(world, journal, recipe, step, action)
+        value, outcome, fresh = _once(world, journal, recipe, step, action, task.request.hostname)
     except Busy as error:
         busy = error
         log.info("%s: %s -> busy: %s", recipe, step, busy)
@@ -143,12 +143,12 @@ def recipe_of(given: object) -> str:
 
 
 def _once(
-    world: World, journal: Journal, recipe: str, step: str, action: Callable[[World], Step]
+    world: World, journal: Journal, recipe: str, step: str, action: Callable[[World], Step], worker: str | None
 ) -> tuple[Step, Outcome | None, bool]:
     """A step's value, its outcome when it ends the chain, and whether it was done just now."""
     if (kept := read_value(step, journal.result(recipe, step))) is not None:
         return kept, journal.outcome(recipe, step) or outcome_of(world, kept), False
-    attempts = journal.begin(recipe, step, world.stamp())
+    attempts = journal.begin(recipe, step, world.stamp(), worker)
     if attempts > MOST_ATTEMPTS:
         raise CanonqError(
             f"{recipe}: {step} was begun {attempts - 1} times and never ended; its worker died each time.",
@@ -157,7 +157,7 @@ def _once(
         )
     value = action(world)
     outcome = outcome_of(world, value)
-    journal.finish(recipe, step, value.model_dump(mode="json"), outcome)
+    journal.finish(recipe, step, value.model_dump(mode="json"), outcome, world.stamp())
     return value, outcome, True
 
 

@@ -23,9 +23,10 @@ from canonq.core.sweeps.reconcile import Chain, Mend, mend, read_value
 from canonq.flows.kept import end_due
 from canonq.flows.room import tidy
 from canonq.flows.sweep import as_begun, give_up, outcome_of, settle_error, summary
+from canonq.flows.telling import tell_gently
 from canonq.flows.world import World
 from canonq.settings import load_settings
-from canonq.wiring import live
+from canonq.wiring import due_since, live
 from workers import tasks
 from workers.app import app as own_app
 from workers.broker import waiting_messages
@@ -52,6 +53,8 @@ def main() -> None:
         with _told():
             for line in end_due(live()):
                 log.info("Janitor: %s", line)
+        with _told():
+            tell_gently(live(), due_since(load_settings()))
         if time.monotonic() - cleaned > JANITOR_EVERY:
             cleaned = time.monotonic()
             with _told():

@@ -19,7 +19,7 @@ from canonq.core.errors import HostProblem, NotReadable
 #: How the names of folders begin that are being made.
 NEW = ".new-"
 #: Folders of the state in which files are written this way; what runs leave is the janitor's by other signs.
-_WRITTEN_TO = ("sweeps", "calls", "images", "repos", "warm", "locks")
+_WRITTEN_TO = ("sweeps", "calls", "images", "repos", "warm", "locks", "report")
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  #: as mkstemp names them, below
 _STILL_WRITTEN = 6 * 3600.0  #: seconds
 _FULL = (errno.ENOSPC, errno.EDQUOT)

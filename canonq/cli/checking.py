@@ -6,7 +6,6 @@ import os
 
 import click
 
-from canonq.cli.looking import due_since
 from canonq.cli.options import json_option, recipes_argument
 from canonq.cli.output import print_json, print_table, say
 from canonq.core.errors import ExitStatus
@@ -16,7 +15,7 @@ from canonq.flows import check as check_flow
 from canonq.flows import doctor as doctor_flow
 from canonq.flows import plan as plan_flow
 from canonq.settings import config_file, explained, load_settings, unknown_variables
-from canonq.wiring import checking, looking
+from canonq.wiring import checking, due_since, looking
 
 
 @click.command()

@@ -58,6 +58,10 @@ COMMANDS = {
         "proofs", "Put a recipe's newest verdict through the gate, and promote it if it passes.",
         ("canonq promote custom-html", "canonq promote custom-html --again --reason 'its data was damaged'"),
     ),
+    "report": _Entry(
+        "reporting", "Write the report: pages, JSON, badges, feed; and say where it is.",
+        ("canonq report",),
+    ),
     "restore": _Entry(
         "keeping", "Bring a canonical's data up as a live stack under another name.",
         ("canonq restore custom-html --stack look", "canonq restore custom-html --stack look --remove"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +12,8 @@ from canonq.cli.output import print_json, print_table, say
 from canonq.core.ago import ago
 from canonq.core.errors import ExitStatus
 from canonq.flows import status as status_flow
-from canonq.flows.nights import DueSince
-from canonq.settings import Settings, load_settings
-from canonq.wiring import looking
+from canonq.settings import load_settings
+from canonq.wiring import due_since, looking
 
 
 @click.command()
@@ -59,17 +57,6 @@ def status(recipe: str | None, as_json: bool) -> ExitStatus:
             print_table("Runs, newest first", heads, runs, give_way=("level", "reason", "version"), sentence="detail")
             say(f"Files: {row['runs'][-1]['directory']}")
     return told
-
-
-def due_since(settings: Settings) -> DueSince:
-    """Which nights these settings make due."""
-
-    def due(night: str, now: datetime) -> Sequence[str]:
-        from beat_schedule import nights_since  # with Celery's schedules, which only who has had a night needs
-
-        return nights_since(night, now, settings.nightly)
-
-    return due
 
 
 def _told_proven(recipe: str, proven: dict[str, Any]) -> str:

@@ -16,9 +16,10 @@ from canonq.core.outcomes import status_of_rows
 from canonq.flows import sync as sync_flow
 from canonq.flows.sweep import open_sweep, who
 from canonq.flows.sweep import stop as stop_sweep
+from canonq.flows.telling import tell_gently
 from canonq.flows.world import World
 from canonq.settings import load_settings
-from canonq.wiring import live, looking
+from canonq.wiring import due_since, live, looking
 from workers import tree as process_tree
 from workers.factory import LIGHT, make_app
 
@@ -51,6 +52,7 @@ def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
             return ExitStatus.DONE
         with stopping(f"the sweep {opened.sweep}", lambda: _stopped(world, opened.sweep, tree)):
             result = await_sweep(live(), opened.sweep, tree, quiet=as_json)
+        tell_gently(live(), due_since(settings))
     if as_json:
         print_json(result)
     else:

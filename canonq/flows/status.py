@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from canonq.adapters.checkout import Enrolled
 from canonq.adapters.data import snapshots
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.errors import CanonqError, ExitStatus, HostProblem, NotReadable
@@ -20,9 +21,14 @@ from canonq.flows.nights import DueSince, look_at_nights, none_due
 from canonq.flows.world import World
 
 
-def status(world: World, recipe: str | None = None, due_since: DueSince = none_due) -> dict[str, Any]:
-    """All enrolled recipes, or one with its runs; and the nights. HollowSweep or WrongUse when there is none such."""
-    enrolled = world.checkout.enrolled()
+def status(
+    world: World, recipe: str | None = None, due_since: DueSince = none_due, enrolled: Enrolled | None = None
+) -> dict[str, Any]:
+    """All enrolled recipes, or one with its runs; and the nights. HollowSweep or WrongUse when there is none such.
+
+    `enrolled`: what the checkout says, where it was read just now.
+    """
+    enrolled = enrolled or world.checkout.enrolled()
     names = [world.checkout.enrolment(recipe).recipe] if recipe is not None else enrolled.names
     running = [path.name for path in at_work(world.work) if is_alive(path)]
     rows = []

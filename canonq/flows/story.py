@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+from canonq.adapters.checkout import Enrolled
 from canonq.core.errors import CanonqError
 from canonq.core.gate import awaiting_promotion
 from canonq.core.names import RECIPE_NAME
@@ -17,9 +18,12 @@ from canonq.flows.leftovers import lost_record
 from canonq.flows.world import World
 
 
-def story(world: World, recipe: str) -> Story:
-    """What is told of an enrolled recipe, also of one whose enrolment is broken. WrongUse when it is not enrolled."""
-    enrolled = world.checkout.enrolled()
+def story(world: World, recipe: str, enrolled: Enrolled | None = None) -> Story:
+    """What is told of an enrolled recipe, also of one whose enrolment is broken. WrongUse when it is not enrolled.
+
+    `enrolled`: what the checkout says, where it was read just now.
+    """
+    enrolled = enrolled or world.checkout.enrolled()
     broken = enrolled.broken.get(recipe)
     if broken is None:
         recipe = world.checkout.enrolment(recipe).recipe

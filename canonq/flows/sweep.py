@@ -102,6 +102,7 @@ def open_sweep(
                 "started": world.stamp(),
                 "enrolled": wanted,
                 "named": named,
+                "whole": not recipes,
                 # A rollback after this is not undone by it, however late the recipe's turn comes.
                 "fences": {name: world.registry.newest_fence(name) for name in wanted if named and RECIPE_NAME.fullmatch(name)},
                 "awaited": awaited,
@@ -464,6 +465,7 @@ def summary(world: World, sweep: str, closed: Closed | None = None) -> dict[str,
     told = exit_status(listed, findings)
     return {
         "sweep": sweep,
+        "whole": record.get("whole", not record.get("named")),
         "state": closed.state if closed else "open",
         "started": record.get("started"),
         "ended": closed.ended or None if closed else None,

@@ -10,7 +10,7 @@ let
     python.sitePackages = "lib/python3/site-packages";
   };
   names = builtins.listToAttrs (map (name: { inherit name; value = package "python-${name}"; }) [
-    "celery" "click" "docker" "flower" "gitpython" "packaging" "pydantic" "pydantic-settings" "pytest" "pyyaml" "redis"
+    "apprise" "celery" "click" "docker" "flower" "gitpython" "jinja2" "packaging" "prometheus-client" "pygal" "pydantic" "pydantic-settings" "pytest" "pyyaml" "redis"
     "requests" "rich" "setuptools" "tenacity" "tornado" "urllib3" "wheel" "zstandard"
   ]);
 

@@ -32,6 +32,7 @@ from canonq.settings import (
     ForgeSettings,
     GitSettings,
     IngressSettings,
+    ReportSettings,
     Settings,
     WebhookSettings,
     load_settings,
@@ -50,6 +51,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "git": GitSettings,
     "forge": ForgeSettings,
     "webhook": WebhookSettings,
+    "report": ReportSettings,
 }
 SOFT_STOP = make_app(Settings()).conf.worker_soft_shutdown_timeout
 VARIABLE = re.compile(r"(?<!_)CANONQ_[A-Z][A-Z_]*[A-Z]")

@@ -182,7 +182,7 @@ class Journal:
 
     def steps(self, recipe: str) -> dict[str, Any]:
         """step -> {started, attempts, result?} in the order in which they began; of a file that cannot be read, none has."""
-        steps = _readable(self._path(recipe))
+        steps = readable_json(self._path(recipe))
         return {
             step: entry for step, entry in steps.items() if isinstance(entry, dict) and isinstance(entry.get("attempts"), int)
         }
@@ -191,11 +191,11 @@ class Journal:
         """Of whom it tells."""
         return [path.stem for path in entries(self._folder / "steps") if path.suffix == ".json"]
 
-    def begin(self, recipe: str, step: str, stamp: str) -> int:
-        """Note that a step begins; how many times it has begun by now."""
+    def begin(self, recipe: str, step: str, stamp: str, worker: str | None = None) -> int:
+        """Note that a step begins, and whose it is; how many times it has begun by now."""
         steps = self.steps(recipe)
         entry = steps.setdefault(step, {"attempts": 0})
-        entry |= {"attempts": int(entry["attempts"]) + 1, "started": stamp}
+        entry |= {"attempts": int(entry["attempts"]) + 1, "started": stamp, "worker": worker}
         write_json(self._path(recipe), steps)
         return int(entry["attempts"])
 
@@ -205,11 +205,13 @@ class Journal:
         found = entry.get("result")
         return dict(found) if isinstance(found, dict) else None
 
-    def finish(self, recipe: str, step: str, result: dict[str, Any], outcome: Outcome | None = None) -> None:
+    def finish(
+        self, recipe: str, step: str, result: dict[str, Any], outcome: Outcome | None = None, stamp: str | None = None
+    ) -> None:
         """Keep a step's result, and with it the outcome of the recipe when it ended the chain."""
         steps = self.steps(recipe)
         entry = steps.setdefault(step, {"attempts": 1})
-        entry["result"] = result
+        entry |= {"result": result, "ended": stamp}
         if outcome is not None:
             entry["outcome"] = outcome.model_dump(mode="json")
         write_json(self._path(recipe), steps)
@@ -239,7 +241,7 @@ class Journal:
 
     def resent(self, recipe: str) -> int:
         """How often its chain was lost and sent again."""
-        resent = _readable(self._resends(recipe)).get("resent", 0)
+        resent = readable_json(self._resends(recipe)).get("resent", 0)
         return resent if isinstance(resent, int) else 0
 
     def count_resend(self, recipe: str) -> None:
@@ -392,7 +394,7 @@ class Sweeps:
 
     def _settle_together(self, sweep: str, outcomes: Collection[Outcome]) -> None:
         path = self.folder(sweep) / _TOGETHER
-        kept = _readable(path).get("outcomes", [])
+        kept = readable_json(path).get("outcomes", [])
         listed = [outcome.model_dump(mode="json") for outcome in outcomes]
         write_json(path, {"outcomes": [*(kept if isinstance(kept, list) else []), *listed]})
 
@@ -459,7 +461,7 @@ class Sweeps:
 
     def tries(self, sweep: str, recipe: str) -> tuple[Tried, ...]:
         """What came of the tries that were taken back, oldest first."""
-        kept = _readable(self._retries(sweep, recipe)).get("tries", [])
+        kept = readable_json(self._retries(sweep, recipe)).get("tries", [])
         try:
             return tuple(Tried.model_validate(value) for value in kept)
         except (ValidationError, TypeError) as error:
@@ -478,7 +480,7 @@ class Sweeps:
 
     def outcomes(self, sweep: str) -> dict[str, Outcome]:
         """recipe -> outcome, as far as they are known; one that cannot be read, or was taken back just now, is not."""
-        kept = _readable(self.folder(sweep) / _TOGETHER).get("outcomes", [])
+        kept = readable_json(self.folder(sweep) / _TOGETHER).get("outcomes", [])
         together = kept if isinstance(kept, list) else []
         found = {outcome.recipe: outcome for value in together if (outcome := _outcome_in(value))}
         for path in entries(self.folder(sweep) / "outcomes"):
@@ -512,6 +514,11 @@ class Sweeps:
         """Whether the chains of a sweep were begun."""
         return (self.folder(sweep) / "begun.json").is_file()
 
+    def report(self, sweep: str) -> dict[str, Any] | None:
+        """What a closed sweep left as its report; None where there is none, or none to read."""
+        found = readable_json(self.folder(sweep) / "report.json")
+        return found if isinstance(found.get("outcomes"), list) and isinstance(found.get("counts"), dict) else None
+
     def newest(self) -> str | None:
         """Id of the newest sweep."""
         return next(self.newest_first(), None)
@@ -536,7 +543,7 @@ def _outcome_in(value: object) -> Outcome | None:
         return None
 
 
-def _readable(path: Path) -> dict[str, Any]:
+def readable_json(path: Path) -> dict[str, Any]:
     """A record that work can go on without: one that cannot be read counts as one that is not there, and is told."""
     try:
         return _read(path)

@@ -1,0 +1,1 @@
+"""Pages, badges and the feed: Jinja2 templates, with everything from outside escaped."""

@@ -1,0 +1,239 @@
+"""report: what is on disk of sweeps, runs and canonicals as one value, and as pages that work from disk."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from canonq.adapters.checkout import Enrolled
+from canonq.adapters.files import write_durably, write_json
+from canonq.core.errors import CanonqError, HollowSweep
+from canonq.core.names import RECIPE_NAME
+from canonq.core.outcomes import Outcome
+from canonq.core.records import Verdict
+from canonq.core.report.changes import changes
+from canonq.core.report.plotted import disks, lanes, steps_of
+from canonq.core.report.standing import excerpt, headline, needs_person, ordered, standing, sums
+from canonq.flows.nights import DueSince, none_due
+from canonq.flows.status import status
+from canonq.flows.story import story
+from canonq.flows.sweep import summary
+from canonq.flows.world import World
+
+log = logging.getLogger("canonq")
+
+#: Sweeps that the strips show, and those that are looked through for a recipe's last outcome and for changes.
+STRIP, LOOKED_THROUGH = 14, 60
+_FEED = 100  #: entries
+_DISK_RUNS = 10  #: newest runs of each recipe whose free room is plotted
+SCHEMA = 1
+#: Outcomes of sweeps that were cut short, or left a recipe to another sweep.
+_SAY_NOTHING = frozenset({"sweep-stopped", "sweep-refused", "under-way"})
+_QUIET = ("current", "promoted")  #: of these there is nothing to do
+#: What there is to tell where nothing is enrolled.
+_HOLLOW: dict[str, Any] = {
+    "recipes": [], "newest_sweep": None, "newest_sweep_failed": None, "open_sweeps": [], "running": [], "last_night": None,
+    "missed_nights": [], "nights_told": None,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The newest sweeps as they are on record, newest first, read once for all that is told of them."""
+
+    sweeps: tuple[dict[str, Any], ...]
+    outcomes: tuple[dict[str, dict[str, Any]], ...]  #: of each of them, by recipe
+
+    def last(self, recipe: str) -> tuple[dict[str, Any], dict[str, Any]] | tuple[None, None]:
+        """A recipe's last outcome that said anything, and its sweep: what a sweep that was cut short put off says nothing."""
+        for sweep, outcomes in zip(self.sweeps, self.outcomes, strict=True):
+            outcome = outcomes.get(recipe)
+            if outcome is not None and outcome["reason"] not in _SAY_NOTHING:
+                return outcome, sweep
+        return None, None
+
+    def strip(self, recipe: str) -> list[dict[str, Any]]:
+        """What came of a recipe in the last sweeps; nulls where it was not in one."""
+        keys = ("outcome", "reason", "version")
+        pairs = zip(self.sweeps[:STRIP], self.outcomes, strict=False)
+        return [
+            {"sweep": sweep["sweep"], "started": sweep["started"], **{key: outcomes.get(recipe, {}).get(key) for key in keys}}
+            for sweep, outcomes in pairs
+        ]
+
+
+def seen(world: World) -> Seen:
+    """Read the newest sweeps: their reports, or those without one as they are now."""
+    found = []
+    for name in itertools.islice(world.sweeps.newest_first(), LOOKED_THROUGH):
+        with contextlib.suppress(CanonqError):
+            found.append(world.sweeps.report(name) or summary(world, name))
+    by_recipe = ({outcome["recipe"]: outcome for outcome in sweep["outcomes"]} for sweep in found)
+    return Seen(tuple(found), tuple(by_recipe))
+
+
+def report(world: World, due_since: DueSince = none_due, known: Seen | None = None) -> dict[str, Any]:
+    """Everything that the first page shows. Where nothing is enrolled, that stands there as `problem`, and no recipe."""
+    known = known or seen(world)
+    newest = known.sweeps[0] if known.sweeps else None
+    problem = None
+    enrolled = None
+    try:
+        enrolled = world.checkout.enrolled()
+        told = status(world, due_since=due_since, enrolled=enrolled)
+    except HollowSweep as error:
+        told, problem = dict(_HOLLOW), str(error)
+    cards = [_card(world, row, known, enrolled) for row in told.pop("recipes")]
+    standings = sums(card["standing"] for card in cards)
+    persons = sum(card["needs_person"] for card in cards)
+    return {
+        "schema": SCHEMA,
+        "made": world.stamp(),
+        "checkout": str(world.settings.repo) if world.settings.repo else None,
+        "revision": world.checkout.revision() if problem is None else None,
+        "problem": problem,
+        "headline": problem or headline(newest, standings, persons),
+        "need_a_person": persons,
+        "enrolled": len(cards),
+        "standings": standings,
+        "newest": {key: value for key, value in newest.items() if key != "outcomes"} if newest else None,
+        "sweeps": [_in_strip(one) for one in known.sweeps[:STRIP]],
+        "timeline": _timeline(world, newest),
+        "disks": disks(_newest_runs(world, cards), world.settings.disk_floor),
+        "recipes": ordered(cards),
+        **{key: told[key] for key in _HOLLOW if key != "recipes"},
+    }
+
+
+def _in_strip(sweep: Mapping[str, Any]) -> dict[str, Any]:
+    keys = ("sweep", "state", "started", "ended", "seconds", "counts", "enrolled", "failed", "exit_status")
+    return {**{key: sweep.get(key) for key in keys}, "pending": len(sweep.get("pending", []))}
+
+
+def _card(world: World, row: Mapping[str, Any], known: Seen, enrolled: Enrolled | None) -> dict[str, Any]:
+    last, sweep = known.last(row["recipe"])
+    outcome = Outcome.model_validate(last) if last else None
+    where = standing(outcome, row["problem"], row["proven"], row["canonical"])
+    verdict = _verdict_of(world, row, outcome)
+    keys = ("recipe", "weight", "canonical", "last_run", "proven", "running", "promoting", "problem")
+    return {
+        **{key: row[key] for key in keys},
+        "standing": where,
+        "needs_person": needs_person(where, outcome),
+        "next": None if where in _QUIET else story(world, row["recipe"], enrolled).next.model_dump(mode="json"),
+        "outcome": last,
+        "sweep": sweep["sweep"] if sweep else None,
+        "at": (sweep.get("ended") or sweep.get("started")) if sweep else None,
+        "verdict": _told(verdict) if verdict else None,
+        "strip": known.strip(row["recipe"]),
+    }
+
+
+def _verdict_of(world: World, row: Mapping[str, Any], outcome: Outcome | None) -> Verdict | None:
+    """The run that the recipe's last outcome is about, else its newest one."""
+    runs = [outcome.run if outcome else None, (row["last_run"] or {}).get("id")]
+    found = (world.runs.verdict(row["recipe"], run) for run in runs if run and RECIPE_NAME.fullmatch(row["recipe"]))
+    return next((verdict for verdict in found if verdict), None)
+
+
+def _told(verdict: Verdict) -> dict[str, Any]:
+    """A verdict for a card: all keys that there are, but for long lists that its run's page has."""
+    value = verdict.model_dump(mode="json")
+    value["log_tail"] = excerpt(value["log_tail"])
+    value["tiers"] = {name: {**tier, "tests": len(tier["tests"])} for name, tier in value["tiers"].items()}
+    return value
+
+
+def _timeline(world: World, newest: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    if newest is None:
+        return []
+    journal = world.sweeps.journal(newest["sweep"])
+    kinds = {outcome["recipe"]: outcome["outcome"] for outcome in newest["outcomes"]}
+    names = [name for name in (*kinds, *newest["pending"]) if RECIPE_NAME.fullmatch(name)]
+    found = [one for name in names for one in steps_of(name, journal.steps(name), newest["started"], newest["ended"])]
+    return [{**bar.__dict__, "outcome": kinds.get(bar.recipe)} for bar in lanes(found)]
+
+
+def _newest_runs(world: World, cards: Iterable[Mapping[str, Any]]) -> list[Verdict]:
+    found: list[Verdict] = []
+    for card in cards:
+        if RECIPE_NAME.fullmatch(card["recipe"]):
+            with contextlib.suppress(CanonqError):
+                found += [one for one, _ in zip(world.runs.newest_first(card["recipe"]), range(_DISK_RUNS), strict=False)]
+    return found
+
+
+def history(world: World, recipe: str, known: Seen | None = None, enrolled: Enrolled | None = None) -> dict[str, Any]:
+    """A recipe's card with all its runs that are kept, newest first, and the canonicals that are. WrongUse for no recipe."""
+    told = status(world, recipe, enrolled=enrolled)["recipes"][0]
+    card = _card(world, told, known or seen(world), enrolled)
+    runs = [_told(Verdict.model_validate(run)) for run in reversed(told.get("runs", []))]
+    return {"schema": SCHEMA, "made": world.stamp(), **card, "runs": runs, "kept": told.get("kept", [])}
+
+
+def index(world: World, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The canonicals for programs that deploy: which version, by which commit and digests, how high, proven when."""
+    listed = []
+    for card in sorted(found["recipes"], key=lambda card: str(card["recipe"])):
+        if record := card["canonical"]:
+            proof = world.runs.verdict(card["recipe"], record["run"]) if record["run"] else None
+            keys = ("recipe", "version", "commit", "level", "run", "promoted_at")
+            proven = proof.ts if proof else (record["run"] or "")[:16] or record["promoted_at"]
+            listed.append({**{key: record[key] for key in keys}, "digests": record["images"], "proven_at": proven})
+    return {"schema": SCHEMA, "made": found["made"], "recipes": listed}
+
+
+def feed(world: World) -> list[dict[str, Any]]:
+    """What changed, newest first."""
+    names = list(world.sweeps.newest_first())
+    reports = [found for name in reversed(names[:LOOKED_THROUGH]) if (found := world.sweeps.report(name))]
+    whole = len(names) <= LOOKED_THROUGH
+    return [change.model_dump(mode="json") for change in changes(reports, whole=whole)][:_FEED]
+
+
+def folder_of(world: World) -> Path:
+    """Where the report is written."""
+    return world.settings.report.folder or world.settings.state / "report"
+
+
+def write(world: World, due_since: DueSince = none_due) -> dict[str, Any]:
+    """Write the report, the recipes' pages, badges, index and feed.
+
+    Each file is replaced in one step, the first page last: what it links to is there.
+    """
+    from canonq.adapters.pages import render  # with templates and plots, which only who writes pages needs
+
+    known = seen(world)
+    found = report(world, due_since, known)
+    folder, url = folder_of(world), world.settings.report.url
+    enrolled = world.checkout.enrolled() if found["problem"] is None else None
+    named = [card["recipe"] for card in found["recipes"] if RECIPE_NAME.fullmatch(card["recipe"])]
+    for recipe in named:
+        try:
+            page = render.recipe_page(history(world, recipe, known, enrolled))
+        except CanonqError as error:  # one recipe's trouble is told on the first page, and the others' pages are written
+            log.error("The page of %s was not written: %s", recipe, error)
+            continue
+        write_durably(folder / "recipes" / f"{recipe}.html", page.encode())
+    for card in found["recipes"]:
+        if card["recipe"] in named:
+            write_durably(folder / "badges" / f"{card['recipe']}.svg", render.badge(card).encode())
+    _forget_others(folder, set(named))
+    write_json(folder / "index.json", index(world, found))
+    write_durably(folder / "feed.atom", render.feed(feed(world), found["made"], url, world.instance).encode())
+    write_json(folder / "report.json", found)
+    write_durably(folder / "index.html", render.first_page(found).encode())
+    return found
+
+
+def _forget_others(folder: Path, named: set[str]) -> None:
+    """Pages and badges of recipes that are not enrolled any more would show what nobody keeps up."""
+    for below, suffix in (("recipes", ".html"), ("badges", ".svg")):
+        for path in (folder / below).glob(f"*{suffix}"):
+            if path.name.removesuffix(suffix) not in named:
+                path.unlink(missing_ok=True)
