@@ -102,7 +102,8 @@ def test_a_red_is_told_in_words_with_its_fault_tiers_gaps_and_log(mornings: Morn
     for name in ("index.html", "recipes/site.html"):
         said = page(folder, name).said()
         for words in (f"Canonical {FIRST}", f"{FIRST} → 1.1.0+1.1 red [rolled-back] in test, fault: the recipe, after 22 s",
-                      "Its health check never passed.", "Next: Report it to the recipe.", "canonq logs site", "✓ install", "✗ upgrade", "upgrade, fail: it went back",
+                      "Its health check never passed.", "Next: Report it to the recipe.",
+                      "canonq logs site", "✓ install", "✗ upgrade", "upgrade, fail: it went back",
                       "Gap: no-marker: db (mariadb)", "Last lines of app", "cannot open /srv"):  # fmt: skip
             assert words in said
 
