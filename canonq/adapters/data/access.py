@@ -1,0 +1,56 @@
+"""Processes of a container and folders of a volume, with what the kernel goes by when one writes into the other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from canonq.core.stack.access import Folder, Process
+
+_PROC = Path("/proc")
+_DAC_OVERRIDE = 1 << 1  #: of linux/capability.h
+_MOST_FOLDERS, _DEEPEST = 2000, 4
+_ACL = "system.posix_acl_access"
+
+
+def processes_beside(pid: int) -> list[Process]:
+    """All processes of the container that a process is in, told by its pid namespace; empty when it has ended."""
+    try:
+        room = os.readlink(_PROC / str(pid) / "ns" / "pid")
+    except OSError:
+        return []
+    found = []
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, KeyError, ValueError):  # it ended meanwhile
+                if os.readlink(entry / "ns" / "pid") == room:
+                    found.append(_process(entry))
+    return found
+
+
+def _process(entry: Path) -> Process:
+    said = dict(line.split(":", 1) for line in (entry / "status").read_text().splitlines() if ":" in line)
+    uids, gids = said["Uid"].split(), said["Gid"].split()
+    groups = frozenset(map(int, [gids[1], *said.get("Groups", "").split()]))
+    return Process(int(uids[1]), groups, bool(int(said["CapEff"], 16) & _DAC_OVERRIDE))
+
+
+def folders_of(volume: Path) -> Iterator[Folder]:
+    """The folder of a volume and those below it, none too deep and not too many."""
+    for count, (path, names, _) in enumerate(os.walk(volume), 1):
+        with contextlib.suppress(OSError):
+            found = os.lstat(path)
+            yield Folder(found.st_uid, found.st_gid, found.st_mode, _has_acl(path))
+        if count >= _MOST_FOLDERS:
+            return
+        if len(Path(path).relative_to(volume).parts) >= _DEEPEST:
+            names.clear()
+
+
+def _has_acl(path: str) -> bool:
+    try:
+        return _ACL in os.listxattr(path, follow_symlinks=False)
+    except OSError:
+        return False
