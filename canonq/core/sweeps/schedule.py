@@ -1,0 +1,179 @@
+"""Which recipe runs where and when: one function from recipes, hosts and a window to a schedule. Pure.
+
+The sweep begins its chains in this order, `plan` tells when it will be done, `simulate` plays it for fleets that are not there.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+#: Seconds that a recipe without history is expected to take.
+UNKNOWN = 120.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe's run as far as placing it asks."""
+
+    recipe: str
+    seconds: float
+    heavy: bool = False
+    memory: int = 0  #: bytes while it runs
+    disk: int = 0  #: bytes while it runs
+    host: str | None = None  #: the only one that it may run on; where its canonical is
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host and its slots. A heavy slot takes light work when no heavy work waits; a light one never takes heavy work."""
+
+    name: str
+    light: int
+    heavy: int
+    memory: int | None = None  #: bytes for all that runs at a time; None: not limited
+    disk: int | None = None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """When and where a job runs, in seconds from the beginning."""
+
+    job: Job
+    host: str
+    slot: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What becomes of all jobs."""
+
+    placed: tuple[Placed, ...]  #: in the order in which they start
+    left_out: tuple[tuple[Job, str], ...]  #: with the reason
+    makespan: float  #: seconds until the last one ends
+    lower_bound: float  #: seconds below which no schedule can come
+
+
+@dataclass
+class _Room:
+    """What is free of a host while the schedule is made."""
+
+    host: Host
+    slots: list[tuple[float, int, str]] = field(default_factory=list)  #: (free from, number, kind)
+    running: list[tuple[float, int, int]] = field(default_factory=list)  #: (end, memory, disk)
+    memory: int = 0
+    disk: int = 0
+
+    def let_go(self, now: float) -> None:
+        while self.running and self.running[0][0] <= now:
+            _, memory, disk = heapq.heappop(self.running)
+            self.memory -= memory
+            self.disk -= disk
+
+    def fits(self, job: Job) -> bool:
+        if self.host.memory is not None and self.memory + job.memory > self.host.memory:
+            return False
+        return self.host.disk is None or self.disk + job.disk <= self.host.disk
+
+    def take(self, job: Job, now: float) -> None:
+        heapq.heappush(self.running, (now + job.seconds, job.memory, job.disk))
+        self.memory += job.memory
+        self.disk += job.disk
+
+
+def longest_first(jobs: Sequence[Job]) -> list[Job]:
+    """The order in which jobs are begun: what takes longest cannot be made up for at the end. Equal ones by name."""
+    return sorted(jobs, key=lambda job: (-job.seconds, job.recipe))
+
+
+def schedule(jobs: Sequence[Job], hosts: Sequence[Host], *, window: float | None = None) -> Schedule:
+    """Place every job; those that fit nowhere, or would not end within `window` seconds, are left out with the reason.
+
+    Whenever a slot is free it takes the longest job that may run there and fits beside what runs: a heavy slot heavy ones first.
+    """
+    left_out = [(job, why) for job in jobs if (why := _why_never(job, hosts, window))]
+    never = {id(job) for job, _ in left_out}
+    waiting = longest_first([job for job in jobs if id(job) not in never])
+    rooms = [_Room(host) for host in hosts]
+    free: list[tuple[float, int, int, str]] = []  # (from, kind's order, room, slot): light slots choose after heavy ones
+    for number, room in enumerate(rooms):
+        free += [(0.0, 0, number, f"heavy {one + 1}") for one in range(room.host.heavy)]
+        free += [(0.0, 1, number, f"light {one + 1}") for one in range(room.host.light)]
+    heapq.heapify(free)
+    placed: list[Placed] = []
+    while waiting and free:
+        now, kind, number, slot = heapq.heappop(free)
+        room = rooms[number]
+        room.let_go(now)
+        found = _next(waiting, room, heavy=kind == 0)
+        if found is None:
+            # What waits does not fit beside what runs: this slot looks again when something of its host ends.
+            if room.running:
+                heapq.heappush(free, (max(room.running[0][0], math.nextafter(now, math.inf)), kind, number, slot))
+            continue
+        job = waiting.pop(found)
+        if window is not None and now + job.seconds > window:
+            left_out.append((job, "it would not end before the window closes"))
+            heapq.heappush(free, (now, kind, number, slot))
+            continue
+        room.take(job, now)
+        placed.append(Placed(job, room.host.name, slot, now, now + job.seconds))
+        heapq.heappush(free, (now + job.seconds, kind, number, slot))
+    left_out += [(job, "no slot takes it") for job in waiting]
+    done = [one.job for one in placed]
+    return Schedule(tuple(placed), tuple(left_out), max((one.end for one in placed), default=0.0), lower_bound(done, hosts))
+
+
+def _next(waiting: Sequence[Job], room: _Room, *, heavy: bool) -> int | None:
+    """Which of those that wait a slot takes: the longest that fits; a heavy slot looks for heavy ones first."""
+    light: int | None = None
+    for number, job in enumerate(waiting):
+        if job.host not in (None, room.host.name) or not room.fits(job):
+            continue
+        if job.heavy:
+            if heavy:
+                return number
+        elif light is None:
+            light = number
+            if not heavy:
+                return light
+    return light
+
+
+def _why_never(job: Job, hosts: Sequence[Host], window: float | None) -> str:
+    mine = [host for host in hosts if job.host in (None, host.name)]
+    if not mine:
+        return f"its host {job.host} is not there"
+    slots = [host for host in mine if host.heavy or (host.light and not job.heavy)]
+    if not slots:
+        return "no host that it may run on has a slot of its weight"
+    if not any(_fits_alone(job, host) for host in slots):
+        return "it takes more memory or disk than a host has"
+    return "it takes longer than the window" if window is not None and job.seconds > window else ""
+
+
+def _fits_alone(job: Job, host: Host) -> bool:
+    return (host.memory is None or job.memory <= host.memory) and (host.disk is None or job.disk <= host.disk)
+
+
+def lower_bound(jobs: Sequence[Job], hosts: Sequence[Host]) -> float:
+    """Seconds that no schedule can beat: the longest job, and all work over all there is of slots, memory and disk."""
+    if not jobs:
+        return 0.0
+    heavy, slots = sum(host.heavy for host in hosts), sum(host.heavy + host.light for host in hosts)
+    bounds = [max(job.seconds for job in jobs), sum(job.seconds for job in jobs) / max(1, slots)]
+    if heavy:
+        bounds.append(sum(job.seconds for job in jobs if job.heavy) / heavy)
+    for limit, use in ((_all(host.memory for host in hosts), "memory"), (_all(host.disk for host in hosts), "disk")):
+        if limit:
+            bounds.append(sum(job.seconds * int(getattr(job, use)) for job in jobs) / limit)
+    return max(bounds)
+
+
+def _all(limits: object) -> int | None:
+    found = list(limits)  # type: ignore[call-overload]
+    return None if any(one is None for one in found) else sum(found)
