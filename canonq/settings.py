@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
+    ByteSize,
     ConfigDict,
     Field,
     SecretStr,
@@ -33,17 +33,7 @@ from canonq.core.enrolment import faults
 from canonq.core.errors import WrongConfiguration
 from canonq.core.jsontext import json_of
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?")
-_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-def _size(value: Any) -> Any:
-    if isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
-        return int(float(found[1]) * _UNITS[found[2] or "B"])
-    return value
-
-
-Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
+Size = Annotated[ByteSize, Field(ge=0)]  #: 2 GiB, 500 MB, or bytes
 Zone = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", max_length=120)
 ]
@@ -135,7 +125,7 @@ class GitSettings(BaseModel):
     credentials_file: Place | None = None  #: users and passwords, in the form of git's own credential store
     timeout: Annotated[int, Field(ge=1, le=3600)] = 600  #: seconds for one fetch or push
     listing_timeout: Annotated[int, Field(ge=1, le=600)] = 60  #: seconds for one listing of a remote's refs
-    largest: Size = 2**30  #: bytes that one fetch may bring
+    largest: Size = ByteSize(2**30)  #: bytes that one fetch may bring
     per_host: Annotated[int, Field(ge=1, le=64)] = 8  #: listings at a time from one host
 
 
@@ -219,8 +209,8 @@ class Settings(BaseSettings):
     retry_pause: Annotated[int, Field(ge=0)] = 60  #: seconds until a machine's fault is tried again, doubled each time; 0 never
     keep: Annotated[int, Field(ge=1)] = 2  #: canonicals that stay restorable
     keep_runs: Annotated[int, Field(ge=1)] = 20  #: run folders kept for each recipe
-    disk_floor: Size = 2 * 2**30  #: bytes never to be used up
-    disk_need: Size = 2**30  #: bytes a run is expected to take before there is history
+    disk_floor: Size = ByteSize(2 * 2**30)  #: bytes never to be used up
+    disk_need: Size = ByteSize(2**30)  #: bytes a run is expected to take before there is history
     containerd_root: Path | None = None  #: where Docker's containerd keeps images; asked when it is not given
     lease: Annotated[int, Field(ge=3)] = 60  #: seconds; renewed every third of it
     teardown_timeout: Annotated[int, Field(ge=5)] = 180  #: seconds until a stack must be gone

@@ -56,7 +56,7 @@ def test_sizes_have_units(size: str, bytes_: int, monkeypatch: pytest.MonkeyPatc
     assert load_settings().disk_floor == bytes_
 
 
-@pytest.mark.parametrize("size", ["-1", "1 parsec", "1 mib"])
+@pytest.mark.parametrize("size", ["-1", "1 parsec", "1 mibi"])
 def test_a_size_that_is_none_is_refused(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANONQ_DISK_FLOOR", size)
     with pytest.raises(WrongConfiguration, match="disk_floor"):

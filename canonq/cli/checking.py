@@ -8,12 +8,15 @@ import click
 
 from canonq.cli.options import json_option, recipes_argument
 from canonq.cli.output import print_json, print_table, say
+from canonq.core.ago import duration
+from canonq.core.amounts import bytes_in, seconds_in
 from canonq.core.errors import ExitStatus
 from canonq.core.outcomes import status_of_rows
 from canonq.core.text import ended
 from canonq.flows import check as check_flow
 from canonq.flows import doctor as doctor_flow
 from canonq.flows import plan as plan_flow
+from canonq.flows import simulate as simulate_flow
 from canonq.settings import config_file, explained, load_settings, unknown_variables
 from canonq.wiring import checking, due_since, looking
 
@@ -110,3 +113,49 @@ def config(as_json: bool) -> ExitStatus:
     for name, meant in unread.items():
         say(f"{name} is set, and nothing reads it{f'; did you mean {meant}?' if meant else '.'}")
     return ExitStatus.DONE
+
+
+@click.command()
+@click.option("--fleet", type=int, metavar="N", help="So many made-up recipes, instead of those that are enrolled.")
+@click.option("--hosts", type=int, default=1, show_default=True, help="Hosts that share the work.")
+@click.option("--light", type=int, help="Light slots of each host; when not given, `light_workers`.")
+@click.option("--heavy", type=int, default=1, show_default=True, help="Heavy slots of each host.")
+@click.option("--memory", metavar="SIZE", help="Memory of each host for what runs, such as 16 GiB.")
+@click.option("--disk", metavar="SIZE", help="Disk of each host for what runs.")
+@click.option("--window", metavar="TIME", help="Nothing starts that would not end within it, such as 6h.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Another one makes other recipes up.")
+@json_option
+def simulate(
+    fleet: int | None,
+    hosts: int,
+    light: int | None,
+    heavy: int,
+    memory: str | None,
+    disk: str | None,
+    window: str | None,
+    seed: int,
+    as_json: bool,
+) -> ExitStatus:
+    """Say how long a night takes by what is on record, or for a fleet that is not there; changes nothing."""
+    settings = load_settings()
+    found = simulate_flow.simulate(
+        looking(settings) if fleet is None else None,
+        fleet=fleet,
+        hosts=hosts,
+        light=settings.light_workers if light is None else light,
+        heavy=heavy,
+        memory=bytes_in(memory) if memory is not None else None,
+        disk=bytes_in(disk) if disk is not None else None,
+        window=seconds_in(window, most=7 * 86400) if window is not None else None,
+        seed=seed,
+    )
+    if as_json:
+        print_json(found)
+        return ExitStatus.ATTENTION if found["left_out"] else ExitStatus.DONE
+    columns = ("host", "light", "heavy", "recipes", "use")
+    print_table("Hosts", columns, [[row[key] for key in columns] for row in found["hosts"]])
+    say(f"{len(found['recipes'])} recipes in {duration(found['makespan_seconds'])}; no schedule can take less than "
+        f"{duration(found['lower_bound_seconds'])}. With one host more: {duration(found['one_host_more_seconds'])}.")  # fmt: skip
+    for row in found["left_out"]:
+        say(f"{row['recipe']} is left out: {row['reason']}.")
+    return ExitStatus.ATTENTION if found["left_out"] else ExitStatus.DONE

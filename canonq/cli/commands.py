@@ -70,6 +70,10 @@ COMMANDS = {
         "keeping", "Go back to a kept canonical, with its data.",
         ("canonq rollback custom-html --reason 'it lost mail'",),
     ),
+    "simulate": _Entry(
+        "checking", "Say how long a night takes by what is on record, or for a fleet that is not there.",
+        ("canonq simulate", "canonq simulate --fleet 200 --hosts 3 --memory '16 GiB'"),
+    ),
     "status": _Entry(
         "looking", "Show canonicals, last verdicts and what is running.",
         ("canonq status", "canonq status custom-html"),

@@ -9,7 +9,7 @@ from canonq.cli.options import caller, json_option, recipe_argument
 from canonq.cli.output import print_json, print_table, say
 from canonq.cli.view import View
 from canonq.cli.waiting import await_result, enqueue, require_workers, workers_for
-from canonq.core.durations import seconds_in
+from canonq.core.amounts import seconds_in
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus, WrongUse
 from canonq.core.names import ref_name

@@ -10,9 +10,11 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, SyncFailed
 from canonq.core.history import expected_disk, expected_seconds
 from canonq.core.records import Decision
+from canonq.core.sweeps.schedule import UNKNOWN, Job
 from canonq.flows.decide import gather
 from canonq.flows.discovery import listings
 from canonq.flows.remotes import addresses
+from canonq.flows.simulate import together
 from canonq.flows.sweep import who
 from canonq.flows.sync import check_moved
 from canonq.flows.world import World
@@ -34,7 +36,14 @@ def plan(world: World, recipes: Sequence[str] = ()) -> dict[str, Any]:
             rows.append(_error_row(name, error, enrolment.queue))
     with listings(world, {("upstream", url) for url in wanted.values()}) as answers:
         rows += [_row(world, enrolled.recipes[name], answers("upstream", url)) for name, url in wanted.items()]
-    return {"checkout": str(world.checkout.root), "recipes": sorted(rows, key=lambda row: str(row["recipe"]))}
+    jobs = [
+        Job(row["recipe"], row["expected_seconds"] or UNKNOWN, row["queue"] == "heavy") for row in rows if row["action"] == "run"
+    ]
+    return {
+        "checkout": str(world.checkout.root),
+        "recipes": sorted(rows, key=lambda row: str(row["recipe"])),
+        "expected_seconds": round(together(jobs, world.settings.light_workers), 1),
+    }
 
 
 def _row(world: World, enrolment: Enrolment, listing: Listing | SyncFailed) -> dict[str, Any]:

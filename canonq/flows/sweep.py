@@ -37,6 +37,7 @@ from canonq.core.outcomes import (
 from canonq.core.records import STAMP_FORMAT, STEP_VALUES, Promotion
 from canonq.core.sweeps.again import Next, Trouble, Waiting, again, lack_of, waits, when_due, when_there
 from canonq.core.sweeps.reconcile import STEPS, awaits_promotion
+from canonq.core.sweeps.schedule import Job, longest_first
 from canonq.flows.data import lost_data
 from canonq.flows.discovery import Discovered, discover
 from canonq.flows.world import World
@@ -226,7 +227,9 @@ def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> d
 def _begin(world: World, sweep: str, chains: Sequence[Enrolment], begin: Callable[[Enrolment], None]) -> None:
     world.sweeps.begin(sweep, [one.recipe for one in chains])
     chains = [one for one in chains if _keep_reading(world, sweep, one)]
-    for enrolment in sorted(chains, key=lambda one: -(expected_seconds(world.runs.verdicts(one.recipe)) or 0)):
+    by_name = {one.recipe: one for one in chains}
+    jobs = [Job(name, expected_seconds(world.runs.verdicts(name)) or 0.0) for name in by_name]
+    for enrolment in (by_name[job.recipe] for job in longest_first(jobs)):
         if world.sweeps.closed(sweep):
             return
         begin(enrolment)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from canonq.core.durations import seconds_in
+from canonq.core.amounts import seconds_in
 from canonq.core.errors import WrongUse
 from canonq.flows.janitor import clean
 from canonq.flows.kept import KEPT, end, end_due, rows

@@ -1,4 +1,4 @@
-"""Which recipe runs where and when: no slot idle while there is work for it, the longest first, nothing beyond what a host has."""
+"""Which recipe runs where and when: no slot idle while work waits for it, the longest first, nothing beyond what a host has."""
 
 from __future__ import annotations
 

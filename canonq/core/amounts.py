@@ -1,8 +1,10 @@
-"""Lengths of time as people type them. Pure."""
+"""Lengths of time and sizes as people type them. Pure."""
 
 from __future__ import annotations
 
 import re
+
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from canonq.core.errors import WrongUse
 from canonq.core.text import shown
@@ -20,3 +22,11 @@ def seconds_in(text: str, *, most: float) -> float:
     if seconds > most:
         raise WrongUse(f"{shown(text)} is too long.", mend=f"at most {most / 86400:g}d can be had.", code="bad-duration")
     return float(seconds)
+
+
+def bytes_in(text: str) -> int:
+    """Bytes of a size such as 16 GiB, 500 MB or 1024. WrongUse for anything else."""
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        raise WrongUse(f"{shown(text)} is no size.", mend="write it as 16 GiB or 500 MB.", code="bad-size") from None

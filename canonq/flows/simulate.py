@@ -1,0 +1,112 @@
+"""simulate: how long a night would take, on hosts and with recipes as they are on record, or as somebody imagines them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from canonq.core.errors import WrongUse
+from canonq.core.history import expected_disk, expected_seconds
+from canonq.core.sweeps.schedule import UNKNOWN, Host, Job, Schedule, schedule
+from canonq.flows.world import World
+
+MOST_RECIPES, MOST_HOSTS, MOST_SLOTS = 10_000, 200, 64
+_MIB, _GIB = 2**20, 2**30
+
+
+def simulate(
+    world: World | None,
+    *,
+    fleet: int | None,
+    hosts: int,
+    light: int,
+    heavy: int,
+    memory: int | None,
+    disk: int | None,
+    window: float | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Place a whole night's runs, and say when they would be done and what one host more would bring.
+
+    `fleet`: so many recipes made up from `seed`; None: all that are enrolled, with what their runs took. `memory` and `disk`:
+    bytes of each host, None for no limit; `window`: seconds. WrongUse for numbers that nobody has.
+    """
+    for what, value, most in (
+        ("hosts", hosts, MOST_HOSTS),
+        ("light slots", light, MOST_SLOTS),
+        ("heavy slots", heavy, MOST_SLOTS),
+    ):
+        if not 0 <= value <= most:
+            raise WrongUse(f"{value} {what} cannot be simulated.", mend=f"give 0 to {most}.", code="wrong-use")
+    if fleet is not None and not 0 <= fleet <= MOST_RECIPES:
+        raise WrongUse(f"{fleet} recipes cannot be simulated.", mend=f"give 0 to {MOST_RECIPES}.", code="wrong-use")
+    jobs = imagined(fleet, seed) if fleet is not None else recorded(world)
+    there = [Host(f"host-{number + 1}", light, heavy, memory, disk) for number in range(hosts)]
+    made = schedule(jobs, there, window=window)
+    more = schedule(jobs, [*there, Host(f"host-{hosts + 1}", light, heavy, memory, disk)], window=window)
+    return {
+        "makespan_seconds": round(made.makespan, 1),
+        "lower_bound_seconds": round(made.lower_bound, 1),
+        "one_host_more_seconds": round(more.makespan, 1),
+        "hosts": [_host(host, made) for host in there],
+        "recipes": [
+            {
+                "recipe": one.job.recipe, "weight": _weight(one.job), "host": one.host, "slot": one.slot,
+                "start_seconds": round(one.start, 1), "end_seconds": round(one.end, 1),
+            }
+            for one in made.placed
+        ],
+        "left_out": [{"recipe": job.recipe, "reason": why} for job, why in made.left_out],
+    }  # fmt: skip
+
+
+def _weight(job: Job) -> str:
+    return "heavy" if job.heavy else "light"
+
+
+def _host(host: Host, made: Schedule) -> dict[str, Any]:
+    mine = [one for one in made.placed if one.host == host.name]
+    busy, slots = sum(one.job.seconds for one in mine), host.light + host.heavy
+    moments = [[other.job for other in mine if other.start <= one.start < other.end] for one in mine[:2000]]
+    return {
+        "host": host.name,
+        "light": host.light,
+        "heavy": host.heavy,
+        "recipes": len(mine),
+        "use": round(busy / (slots * made.makespan), 3) if slots and made.makespan else 0.0,
+        "memory_peak_bytes": max((sum(job.memory for job in jobs) for jobs in moments), default=0),
+        "disk_peak_bytes": max((sum(job.disk for job in jobs) for jobs in moments), default=0),
+    }
+
+
+def recorded(world: World | None) -> list[Job]:
+    """All that are enrolled, with the seconds and the disk that their last runs took. Memory is not on record."""
+    if world is None:
+        return []
+    jobs = []
+    for name, enrolment in world.checkout.enrolled().recipes.items():
+        verdicts = world.runs.verdicts(name)
+        need = expected_disk(verdicts, world.settings.disk_need).total
+        jobs.append(Job(name, expected_seconds(verdicts) or UNKNOWN, enrolment.weight == "heavy", disk=need))
+    return jobs
+
+
+def imagined(count: int, seed: int) -> list[Job]:
+    """Recipes as they are found: most take a minute, few take twenty; one in seven is heavy, and takes twice as long."""
+    pick = random.Random(seed)  # noqa: S311 - nothing is kept secret by it
+    jobs = []
+    for number in range(count):
+        heavy = pick.random() < 1 / 7
+        seconds = min(3600.0, max(15.0, pick.lognormvariate(4.2, 0.8)))
+        job = Job(
+            f"recipe-{number + 1:04}", round(seconds, 1), heavy, pick.randint(2, 16) * 64 * _MIB, pick.randint(1, 16) * _GIB // 4
+        )
+        jobs.append(replace(job, seconds=job.seconds * 2, memory=job.memory * 2) if heavy else job)
+    return jobs
+
+
+def together(jobs: Sequence[Job], light: int) -> float:
+    """Seconds until all are done on one host with so many light slots and a heavy one."""
+    return schedule(jobs, [Host("here", light, 1)]).makespan
