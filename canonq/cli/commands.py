@@ -96,7 +96,7 @@ COMMANDS = {
     ),
     "up": _Entry(
         "running", "Run everything a single host needs until it is stopped: Redis if none is configured, workers, beat.",
-        ("canonq up",),
+        ("canonq up", "canonq up --flower"),
     ),
     "verify": _Entry(
         "looking", "Check records, snapshots, checksums and retained volumes.",

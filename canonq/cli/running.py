@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 
 import click
 
 from canonq.cli.interrupts import interrupts
 from canonq.cli.options import json_option
-from canonq.cli.output import print_json
+from canonq.cli.output import print_json, say
 from canonq.cli.view import View
 from canonq.cli.watching import show_open
-from canonq.core.errors import ExitStatus, HostProblem
+from canonq.core.errors import CanonqError, ExitStatus
 from canonq.flows.progress import Watcher
 from canonq.settings import load_settings
 from canonq.wiring import live
@@ -20,15 +22,21 @@ from workers import webhook as webhook_server
 
 
 @click.command()
+@click.option("--flower", is_flag=True, help="Flower too: a page of tasks on 127.0.0.1:5555, or FLOWER_PORT, behind a login.")
 @json_option
-def up(as_json: bool) -> ExitStatus:
-    """Run everything a single host needs until it is stopped: Redis if none is configured, workers, beat."""
+def up(flower: bool, as_json: bool) -> ExitStatus:
+    """Run everything a single host needs until it is stopped: Redis if none is configured, workers, beat.
+
+    What ends is started again, after a pause that grows, and told. What a sweep does is shown as it goes on.
+    """
     settings = load_settings()
     world = live(settings)
     enrolled = world.checkout.enrolled()  # a hollow installation is told now, not at 03:00
-    with process_tree.running(settings, beat=True, keep_redis=True, hurried=interrupts.hurried) as tree:
+    login, kept = process_tree.flower_login(settings) if flower else (None, None)
+    with process_tree.running(settings, beat=True, keep_redis=True, flower=login, hurried=interrupts.hurried) as tree:
         told = {"up": True, "enrolled": enrolled.names, "logs": str(process_tree.log_folder(settings))}
         told["redis"] = load_settings().broker_url() if settings.configured_broker() is None else None
+        told["flower"] = f"http://127.0.0.1:{os.environ.get('FLOWER_PORT', '5555')}" if flower else None
         if as_json:
             print_json(told)
         else:
@@ -37,15 +45,17 @@ def up(as_json: bool) -> ExitStatus:
                 click.echo(
                     f"Its Redis is {told['redis']}; canonq and celery with CANONQ_STATE={settings.state} find it by themselves."
                 )
-        try:
+            if flower:
+                click.echo(f"Flower is at {told['flower']}; its login is in {kept or 'FLOWER_BASIC_AUTH'}.")
+        with contextlib.suppress(KeyboardInterrupt), View(quiet=as_json) as view:
             watcher = Watcher(world)
-            with View(quiet=as_json) as view:
-                while (dead := tree.dead()) is None:
+            while True:
+                for line in tree.keep_up():
+                    say(f"{time.strftime('%H:%M:%S')}  {line}", err=True)
+                with contextlib.suppress(CanonqError, OSError):  # to look is no work: what is wrong there is told by who works
                     show_open(view, watcher, world)
-                    time.sleep(1)
-        except KeyboardInterrupt:
-            return ExitStatus.DONE
-        raise HostProblem(f"{dead} ended, so everything was stopped.", mend="look at its log.", code="process-ended")
+                time.sleep(1)
+    return ExitStatus.DONE
 
 
 @click.command()

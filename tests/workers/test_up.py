@@ -1,0 +1,228 @@
+"""`canonq up` left alone: what ends is started again and told, one is refused beside another, and killed it leaves nothing."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from canonq.adapters.redis_server import RedisServer
+from canonq.adapters.state.locks import redis_client
+from canonq.core.errors import HostProblem
+from tests.support import Installation, make_recipe
+from workers.tree import Pauses
+
+LIMIT = 900.0  #: seconds
+
+
+def until(true: Callable[[], object], told: Callable[[], object] = lambda: "") -> None:
+    ends = time.monotonic() + LIMIT
+    while not true():
+        assert time.monotonic() < ends, told()
+        time.sleep(0.2)
+
+
+def test_the_pause_grows_up_to_a_limit_and_begins_anew_when_it_lived_well() -> None:
+    pauses = Pauses(begun=0.0)
+    now, waited = 0.0, []
+    for _ in range(12):
+        waited.append(pauses.ended(now))
+        assert not pauses.is_due(now)
+        now += waited[-1]
+        assert pauses.is_due(now)
+    assert waited[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert waited[-1] == 300.0
+    assert pauses.ended(now + 601.0) == 1.0
+
+
+def with_state(state: Path) -> list[int]:
+    """Processes whose environment names a state folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if str(state).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+class Up:
+    """A `canonq up` that is running."""
+
+    def __init__(self, root: Path) -> None:
+        make_recipe(root / "upstream", {"1.0.0+1.0": {"compose.yml": "services: {}\n"}})
+        temporary = root / "t"
+        temporary.mkdir()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.installed = Installation(root, {"TMPDIR": str(temporary), "FLOWER_PORT": str(self.port)})
+        # So long that the socket of its Redis is in a folder below TMPDIR, where that is short enough.
+        self.installed.settings["CANONQ_STATE"] = str(root / ("s" * 90))
+        self.installed.enrol("site", f'upstream = "{root}/upstream"\n')
+        self.state = Path(self.installed.settings["CANONQ_STATE"])
+        self.errors = root / "errors"
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "canonq", "up", "--flower", "--json"],
+                env=self.installed.environment, cwd=root, stdout=subprocess.PIPE, stderr=errors, text=True,
+            )  # fmt: skip
+        assert self.process.stdout
+        said = ""
+        while not said.endswith("}\n"):
+            line = self.process.stdout.readline()
+            assert line, self.told()
+            said += line
+        self.said = json.loads(said)
+
+    def told(self) -> str:
+        return self.errors.read_text()
+
+    def part(self, name: str) -> int | None:
+        """The process that writes to a log of that name, and was started by `up` itself."""
+        for path in Path("/proc").glob("[0-9]*/fd/1"):
+            with contextlib.suppress(OSError):
+                status = (path.parents[1] / "stat").read_text().rpartition(")")[2].split()
+                if os.readlink(path) == str(self.state / "logs" / f"{name}.log") and int(status[1]) == self.process.pid:
+                    return int(path.parents[1].name)
+        return None
+
+    def redis(self) -> int:
+        with redis_client(self.said["redis"]) as client:
+            return int(client.info("server")["process_id"])
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    running = Up(tmp_path_factory.mktemp("up"))
+    try:
+        yield running
+    finally:
+        for pid in with_state(running.state):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        running.process.wait(LIMIT)
+
+
+def test_a_second_one_on_the_state_folder_is_refused_and_names_the_first(up: Up) -> None:
+    second = up.installed.canonq("up", timeout=LIMIT)
+    assert second.status == 1
+    assert "[already-up]" in second.err
+    assert f"process {up.process.pid} on " in second.err
+    assert up.process.poll() is None
+
+
+def test_flower_runs_behind_a_login_that_is_in_a_file_and_on_no_command_line(up: Up) -> None:
+    file = up.state / "flower-login"
+    assert file.stat().st_mode & 0o077 == 0
+    login = file.read_text().strip()
+
+    def answers() -> bool:
+        asked = urllib.request.Request(f"{up.said['flower']}/tasks")
+        asked.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+        with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=60) as answer:
+            return bool(answer.status == 200)
+        return False
+
+    until(answers, up.told)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            assert login.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["beat", "worker-heavy", "flower"])
+def test_a_part_that_is_killed_is_started_again_and_told(up: Up, name: str) -> None:
+    until(lambda: up.part(name), up.told)
+    before = up.part(name)
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    until(lambda: up.part(name) not in (None, before), up.told)
+    until(lambda: f"{name} is started again." in up.told(), up.told)
+    assert f"{name} ended after " in up.told()
+    assert "(killed by SIGKILL)" in up.told()
+    assert up.process.poll() is None
+
+
+def test_a_redis_that_is_killed_is_started_again_at_its_address_with_its_messages(up: Up) -> None:
+    with redis_client(up.said["redis"]) as client:
+        client.set("kept", "yes")
+    time.sleep(1.5)  # it writes what it has been told to disk each second
+    before = up.redis()
+    os.kill(before, signal.SIGKILL)
+    until(lambda: "Redis is started again" in up.told(), up.told)
+    assert up.redis() != before
+    with redis_client(up.said["redis"]) as client:
+        assert client.get("kept") in (b"yes", "yes")
+    answer = up.installed.celery("call", "canonq.decide", "--args", "site", timeout=LIMIT)
+    assert answer.status == 0, answer.err
+    found = up.installed.celery("result", answer.out.strip(), "--timeout", str(LIMIT), timeout=LIMIT)
+    assert json.loads(found.out)["reason"] == "never-released"
+
+
+def test_killed_it_leaves_no_process_and_no_folder_and_the_next_one_begins(up: Up) -> None:
+    temporary = Path(up.installed.settings["TMPDIR"])
+    assert list(temporary.glob("canonq-redis-*")) or str(up.state) in up.said["redis"]
+    os.kill(up.process.pid, signal.SIGKILL)
+    up.process.wait(LIMIT)
+    until(lambda: not with_state(up.state), lambda: with_state(up.state))
+    until(lambda: not list(temporary.glob("canonq-redis-*")), lambda: list(temporary.iterdir()))
+
+
+# -- the Redis of a short command ----------------------------------------------------------------------------
+
+HOLDS_ONE = """
+import time
+from canonq.adapters.redis_server import embedded_redis
+with embedded_redis() as url:
+    print(url, flush=True)
+    time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_whoever_has_a_redis_and_is_killed_leaves_neither_it_nor_its_folder(tmp_path: Path, number: int) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    holder = subprocess.Popen([sys.executable, "-c", HOLDS_ONE], env=environment, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout
+    with redis_client(holder.stdout.readline().strip()) as client:
+        server = int(client.info("server")["process_id"])
+    holder.send_signal(number)
+    holder.wait(LIMIT)
+    until(lambda: not Path(f"/proc/{server}").exists())
+    until(lambda: not list(tmp_path.iterdir()), lambda: list(tmp_path.iterdir()))
+
+
+def test_a_server_that_is_killed_is_noticed_and_begins_again_at_the_same_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = RedisServer()
+    try:
+        server.start()
+        with redis_client(server.url) as client:
+            os.kill(int(client.info("server")["process_id"]), signal.SIGKILL)
+        until(lambda: server.ended() is not None)
+        server.start()
+        with redis_client(server.url) as client:
+            assert client.ping()
+    finally:
+        server.stop()
+    assert not Path(server.url.removeprefix("redis+socket://")).parent.exists()
+
+
+def test_one_that_cannot_start_says_why_and_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "redis-server"
+    broken.write_text("#!/bin/sh\necho it is broken\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr("canonq.adapters.redis_server.redis_server_program", lambda: str(broken))
+    server = RedisServer()
+    with pytest.raises(HostProblem, match="it is broken"):
+        server.start()
+    server.stop()
+    assert not Path(server.url.removeprefix("redis+socket://")).parent.exists()
