@@ -118,7 +118,7 @@ def enrol_many(folder: Path, count: int) -> World:
         shutil.copytree(repo.git_dir, upstream)
         enrolment = folder / "checkout" / "tests" / name
         enrolment.mkdir(parents=True)
-        (enrolment / "recipe.toml").write_text(f'upstream = "file://{upstream}"\n')
+        (enrolment / "recipe.toml").write_text(f'upstream = "file://{upstream}"\n[health]\nsoak = 0\n')
         if number == 0:
             sync(world, name)
         else:  # as a sync would leave it, and a thousand of them are quicker copied
@@ -285,7 +285,7 @@ def bench_cold_cycle(folder: Path) -> None:
     make_recipe(folder / "cycle", {"1.0.0+1.29.0": {"compose.yml": RECIPE, ".env.sample": "TYPE=cycle\nDOMAIN=x\n"}})
     enrolment = folder / "checkout" / "tests" / "cycle"
     enrolment.mkdir(parents=True)
-    (enrolment / "recipe.toml").write_text(f'upstream = "{folder}/cycle"\n')
+    (enrolment / "recipe.toml").write_text(f'upstream = "{folder}/cycle"\n[health]\nsoak = 0\n')
     (folder / "bare.yml").write_text(RECIPE)
     engine = SwarmEngine()
 

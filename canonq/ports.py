@@ -274,6 +274,9 @@ class Stacks(Protocol):
     def failing_checks(self, stack: str) -> dict[str, str]:
         """Service -> what its health check said last, as far as the newest of its containers failed it and is still there."""
 
+    def out_of_memory(self, stack: str) -> frozenset[str]:
+        """Ids of the stack's containers, running or dead, in which something was killed for want of memory."""
+
     def undeploy(self, stack: str, timeout: float) -> tuple[str, ...]:
         """Remove services, containers, networks, configs; returns when all are gone. Volumes stay.
 

@@ -164,6 +164,11 @@ class FakeEngine:
         del stack
         return {}
 
+    def out_of_memory(self, stack: str) -> frozenset[str]:
+        """Nobody has too little."""
+        del stack
+        return frozenset()
+
     def listening(self, stack: str, service: str) -> list[int]:
         """Whatever listens, it answers."""
         del stack, service

@@ -101,7 +101,10 @@ class Installation:
         return {**kept, **own, **self.settings}
 
     def enrol(self, recipe: str, toml: str) -> Path:
-        """Write a recipe's enrolment."""
+        """Write a recipe's enrolment. Its runs end when all is proven, but where `toml` says how long an app has to stay up."""
+        if "soak" not in toml:
+            table = "[health]\n"
+            toml = toml.replace(table, f"{table}soak = 0\n", 1) if table in toml else f"{toml}{table}soak = 0\n"
         folder = self.checkout / "tests" / recipe
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "recipe.toml").write_text(toml)

@@ -41,6 +41,7 @@ class Health(_Strict):
     status: Annotated[list[Status], Field(min_length=1)] = [200]
     allow_empty: bool = False  #: whether an answer without a body counts
     timeout: Annotated[int, Field(ge=1, le=LONGEST_RUN)] = 300  #: seconds, from deploy to healthy
+    soak: Annotated[int, Field(ge=0, le=3600)] = 30  #: seconds that it must then stay up
     command: list[str] = []  #: for kind "exec"
 
     @model_validator(mode="after")

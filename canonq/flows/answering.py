@@ -130,10 +130,10 @@ def _blamed(world: World, prepared: Prepared, what: str, look: Convergence, code
     if found is not None and issubclass(found.kind, HostProblem):
         return HostProblem(what, mend=found.mend, code=found.code, service=look.service)
     mend = found.mend if found and found.code == code else ""
-    return NotHealthy(_with_last_words(world, prepared, what, look.service), mend=mend, code=code, service=look.service)
+    return NotHealthy(with_last_words(world, prepared, what, look.service), mend=mend, code=code, service=look.service)
 
 
-def _with_last_words(world: World, prepared: Prepared, what: str, service: str) -> str:
+def with_last_words(world: World, prepared: Prepared, what: str, service: str) -> str:
     """A sentence about a service that is not well, with what its health check said last, and what nothing has set for it."""
     said = world.stacks.failing_checks(prepared.stack.stack).get(service, "")
     unset_here = [told for told in prepared.filled.unset if f" services.{service}." in told]
@@ -186,7 +186,7 @@ def _gave_up(world: World, prepared: Prepared, look: Convergence, answer: Answer
             service=service,
             certain=True,
         )
-    said = _with_last_words(world, prepared, f"{what}: all tasks run, but {answer.detail}.", service)
+    said = with_last_words(world, prepared, f"{what}: all tasks run, but {answer.detail}.", service)
     elsewhere = answer.status in _ASKED_ELSEWHERE and not app.answered
     return NotHealthy(said, code="not-answering", service=service, cause=ASKED_ELSEWHERE if elsewhere else "")
 

@@ -23,9 +23,10 @@ from canonq.core.records import Canonical
 from canonq.core.stack.beside import why_apart
 from canonq.core.stack.databases import without_marker
 from canonq.core.stack.lint import LintFacts, lint, not_bumped
+from canonq.core.stack.staying import counted
 from canonq.core.versions import read_tags
 from canonq.flows import backup
-from canonq.flows.answering import ASKED_ELSEWHERE, NotHealthy, ingress_problem, stack_gone
+from canonq.flows.answering import ASKED_ELSEWHERE, NotHealthy, await_answer, ingress_problem, stack_gone
 from canonq.flows.data import copy_canonical
 from canonq.flows.deadline import left
 from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
@@ -43,6 +44,7 @@ from canonq.tiers.facts import BackupFacts, Marker, TierFacts
 
 #: Codes of an app that does not come up.
 _NOT_UP = ("not-healthy", "not-answering", "crash-loop", "exited", "not-restarted")
+_NOTICED = 2.0  #: seconds within which Swarm hears of a death
 BASE, FRESH = "base", "fresh"  #: folders of a run: of what it is upgraded from, of the fresh install beside it
 
 
@@ -86,6 +88,8 @@ def climb(run: Run) -> None:
     _functional(run, running)
     if beside_it is not None and beside_it is not running:
         _functional(run, beside_it)
+        _stays_up(run, beside_it)
+    _stays_up(run, running)
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ def _install_fresh(run: Run, fresh: Deployment, app: Deployment, begun: list[_Be
     run.findings.fresh = f"a stack of its own, before the upgrade from {base.version}: {why}"
     running = _install(run, fresh)
     _functional(run, running)
+    _stays_up(run, running)
     keep_logs(run.world, fresh.identity.stack, run.folder / FRESH / "logs", run.masks)
     run.world.ownership.remove_owned(fresh.identity.labels, run.world.settings.teardown_timeout)
     return None
@@ -404,6 +409,7 @@ def _upgrade(run: Run, version: str, base: Running) -> tuple[Running, tuple[Mark
     def over_the_base() -> tuple[Running, tuple[Marker, ...]]:
         with _about(version):
             markers = _mark(run, "upgrade", base)
+            run.vigil(base.deployment).goes_down(another=True)
         with _about(target.version):
             started = _start(run, "upgrade", base.over(target.version, target.commit), new=False)
             return _come_up(run, "upgrade", started), markers
@@ -471,7 +477,10 @@ def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Ma
         own = tuple(marker for marker in markers if marker.kind == "own")
         if own:
             _call(run, "restore", running, WRITE_MARKER, "destroyed")
+        run.vigil(running.deployment).goes_down()
         hooks = backup.restore(taken)
+        if all(hook.status == 0 for hook in hooks):
+            _is_back(run, running)
         return running, BackupFacts(hooks=hooks, destroyed=(*covered, *own), still_there=still)
 
     in_tier(
@@ -481,6 +490,23 @@ def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Ma
         from_destroyed,
         lambda running, facts: _generic(run, "restore", running, markers=facts.destroyed, of=facts),
     )
+
+
+def _is_back(run: Run, running: Running) -> None:
+    """Wait until the app answers over the data that was put back: a server whose files are exchanged may well start anew."""
+    ends = min(run.deadline, time.monotonic() + run.enrolment.health.timeout)
+    try:
+        with run.account.timed("restore.healthy"):
+            await_answer(run.world, running.prepared, ends, run.deadline)
+    except NotHealthy as error:
+        raise RecipeProblem(
+            f"After the restore the app did not come back: {error.what}",
+            mend=error.mend,
+            code="restore-failed",
+            cause=error.code,
+            service=error.service,
+        ) from error
+    run.vigil(running.deployment).came_up(running)
 
 
 def _room_for(run: Run) -> None:
@@ -509,6 +535,32 @@ def _functional(run: Run, running: Running) -> None:
         return with_fresh(earlier, found) if run.is_fresh(running.deployment) else with_upgraded(earlier, found)
 
     in_tier(run, "functional", running, lambda: (running, None), prove)
+
+
+def _stays_up(run: Run, running: Running) -> None:
+    """Wait out what is left of the soak. RecipeProblem, on record with the tier that brought it up, when it does not stay up."""
+    run.findings.phase = "soak"
+    fresh = run.is_fresh(running.deployment)
+    with run.account.timed("soak.fresh" if fresh else "soak"), _died(run, running):
+        run.vigil(running.deployment).soak(run.deadline)
+    where = "of the fresh install " if fresh else ""
+    for service, times in counted(run.vigil(running.deployment).deaths).items():
+        run.account.notes.append(f"died: '{service}' {where}died {'once' if times == 1 else f'{times} times'}, and came back")
+
+
+@contextlib.contextmanager
+def _died(run: Run, running: Running) -> Iterator[None]:
+    """Who does not stay up fails the tier that brought it up, whatever was proven since."""
+    tier: TierName = "upgrade" if running.identity.stack == run.app.identity.stack and run.findings.base.version else "install"
+    try:
+        yield
+    except NotHealthy as error:
+        found = run.findings.tiers.get(tier, TierResult(status="fail"))
+        where = "on the fresh install: " if run.is_fresh(running.deployment) else ""
+        reason = where + run.masks.text(str(error))
+        run.findings.tiers[tier] = found.model_copy(update={"status": "fail", "reason": reason})
+        error.version = error.version or running.identity.version
+        raise
 
 
 def run_lint(run: Run) -> None:
@@ -560,7 +612,7 @@ def in_tier(
         running, made = act()
         with _about(running.identity.version):
             findings.phase = f"{tier} tests"
-            result = prove(running, made)
+            result = _proved(run, tier, running, lambda: prove(running, made))
             if result.status == "fail" and tier in ("backup", "restore"):
                 labels = [told for told in running.prepared.filled.unset if ".labels" in told]
                 result = result.model_copy(update={"reason": "; ".join([result.reason, *labels])})
@@ -572,7 +624,10 @@ def in_tier(
                     raise problem
                 raise RecipeProblem(f"The {tier} tier failed: {result.reason}.", code=f"{tier}-failed")
             _hook(run, "after", tier, running)
-    except RecipeProblem as error:
+            run.vigil(running.deployment).see()
+    except RecipeProblem as told:
+        error = _dying(run, before) or told
+        result = result if error is told else None
         failed, seconds = result is not None and result.status == "fail", round(time.monotonic() - began, 3)
         if result is None or not failed:
             why = run.masks.text(str(error))
@@ -581,11 +636,47 @@ def in_tier(
             )
         _if_of_the_base(run, tier, error, result.reason, seconds, result.tests)
         findings.tiers[tier] = result.model_copy(update={"seconds": seconds})
+        if error is not told:
+            raise error from told
         raise
     finally:
         run.account.timings[f"{tier}.whole"] = round(time.monotonic() - began, 3)
         mask(_kept(run, tier, before.deployment if isinstance(before, Running) else before), run.masks)
     return running, made
+
+
+def _proved(run: Run, tier: TierName, running: Running, prove: Callable[[], TierResult]) -> TierResult:
+    """What the tests of a tier give; once more where one of the app's services died meanwhile and the app came back from it."""
+    problem: RecipeProblem | None = None
+    found: TierResult | None = None
+    try:
+        found = prove()
+    except RecipeProblem as error:
+        problem = error
+    vigil = run.vigil(running.deployment)
+    if (found is None or found.status == "fail") and vigil.come_back(run.deadline, _NOTICED):
+        last = vigil.deaths[-1]
+        run.account.notes.append(
+            f"interrupted: '{last.service}' of {running.identity.version} died once during the {tier} tier ({last.how}) and came "
+            "back; its tests were done again"
+        )
+        return prove()
+    if found is None:
+        assert problem is not None
+        raise problem
+    return found
+
+
+def _dying(run: Run, of: Deployment | Running) -> NotHealthy | None:
+    """The problem where what went wrong went wrong because a service of the app dies: a hook or a test is not to blame then."""
+    try:
+        run.vigil(of.deployment if isinstance(of, Running) else of).see()
+    except NotHealthy as dying:
+        dying.version = dying.version or of.identity.version
+        return dying
+    except CanonqError:  # then the first problem is all that is known
+        return None
+    return None
 
 
 def _if_of_the_base(
@@ -633,6 +724,7 @@ def _start(run: Run, phase: str, app: Deployment, *, new: bool) -> Started:
 def _come_up(run: Run, phase: str, started: Started) -> Running:
     """Wait until it is up."""
     running = come_up(run.world, started, phase, run.deadline)
+    run.vigil(running.deployment).came_up(running)
     took(run)
     return running
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from canonq.flows.evidence import volume_bytes
 from canonq.flows.hooks import hook_names
 from canonq.flows.pulling import images_taken
 from canonq.flows.stages import Account, Deployment
+from canonq.flows.staying import Vigil
 from canonq.flows.world import World
 from canonq.ports import Repos
 
@@ -96,6 +97,11 @@ class Run:
     account: Account
     findings: Findings
     trees: Trees
+    vigils: dict[str, Vigil] = field(default_factory=dict)  #: stack -> who watches over it, once it is there
+
+    def vigil(self, of: Deployment) -> Vigil:
+        """Who watches over a stack of this run."""
+        return self.vigils.setdefault(of.identity.stack, Vigil(self.world))
 
     @property
     def own(self) -> Path:

@@ -23,6 +23,7 @@ from canonq.core.judging import Course, Judged, is_tried_again, judge_run, stand
 from canonq.core.ladder import TierResult, gaps, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.records import Canonical, Decision, Verdict
+from canonq.core.stack.staying import counted
 from canonq.core.upstream.pulls import status_of
 from canonq.core.versions import Release, parse, read_tags
 from canonq.flows.asked import release_asked
@@ -356,6 +357,7 @@ def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
         customisations=ended.manifest,
         gaps=() if target.quick else (*gaps(found.tiers, declared), *found.unmarked),
         stale=stale(found.tiers, declared),
+        deaths=counted(death for vigil in run.vigils.values() for death in vigil.deaths),
         service=service or None,
         log_tail=tuple(tail(ended.logs.get(service, ""))),
         first_run=first.run if first else None,

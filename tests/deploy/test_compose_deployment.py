@@ -127,7 +127,7 @@ def test_a_sweep_goes_through_the_deployment(deployment: Deployment) -> None:
     make_recipe(deployment.checkout / "upstreams" / "deployed", {"1.0.0+1.29.0": tree("1.0.0+1.29.0")})
     folder = deployment.checkout / "tests" / "deployed"
     folder.mkdir()
-    (folder / "recipe.toml").write_text('upstream = "./upstreams/deployed"\n[health]\ntimeout = 600\n')
+    (folder / "recipe.toml").write_text('upstream = "./upstreams/deployed"\n[health]\ntimeout = 600\nsoak = 0\n')
     engine = SwarmEngine()
     try:
         ended = deployment.inside("light", "canonq", "sweep", "--wait", "--json", timeout_s=1800)

@@ -52,7 +52,7 @@ secrets:
 """,
     ".env.sample": "TYPE=site\nDOMAIN=site.example.com\nSECRET_PASSWORD_VERSION=v1\n",
 }
-ENROLMENT = "[health]\nkind = 'exec'\ncommand = ['true']\n"
+ENROLMENT = "[health]\nkind = 'exec'\ncommand = ['true']\nsoak = 0\n"
 MOST_RELEASES = 600
 
 Mode = Literal["kill", "disk-full", "docker-away"]

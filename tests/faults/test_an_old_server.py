@@ -32,6 +32,8 @@ FILES = {
 KEPT = ("recipe", "version", "commit", "status", "ts")  #: all that the records of the old server have
 MERGE = "5" * 40  #: a commit that no tag names and no clone has
 
+HEALTH = "[health]\nkind = 'exec'\ncommand = ['true']\nsoak = 0\n"
+
 
 @dataclass(frozen=True)
 class Had:
@@ -103,7 +105,9 @@ def world(tmp_path: Path, redis_url: str) -> World:
         folder = tmp_path / "checkout" / "tests" / had.recipe
         folder.mkdir(parents=True)
         pin = f'[upgrade]\nbase = "{had.pin}"\nwhy = "2.x cannot be brought up any more"\n' if had.pin else ""
-        (folder / "recipe.toml").write_text(f"upstream = \"{upstream}\"\n{pin}[health]\nkind = 'exec'\ncommand = ['true']\n")
+        (folder / "recipe.toml").write_text(
+            f"upstream = \"{upstream}\"\n{pin}[health]\nkind = 'exec'\ncommand = ['true']\nsoak = 0\n"
+        )
         if had.record:
             warm = state / "warm" / had.recipe
             warm.mkdir(parents=True)

@@ -44,7 +44,7 @@ configs: {page: {name: "${STACK_NAME}_page_${PAGE_VERSION}", file: page.html}}
 """
 SAMPLE = "TYPE=site\nDOMAIN=site.example.com\nTAG=1\n"
 FILES = {"compose.yml": COMPOSE, ".env.sample": SAMPLE, "abra.sh": "export PAGE_VERSION=v1\n", "page.html": "hello"}
-TOML = "[health]\ntimeout = 1\n"
+TOML = "[health]\ntimeout = 1\nsoak = 0\n"
 
 
 #: What takes Docker time, or changes something there; logs and leftovers are looked for after every run.

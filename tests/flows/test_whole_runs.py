@@ -19,6 +19,7 @@ from canonq.core.deployable import LABEL_INSTANCE, Deployable, Identity, version
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem
 from canonq.core.records import Verdict
+from canonq.core.stack.convergence import Service, Task
 from canonq.flows.deployment import bring_up, tear_down
 from canonq.flows.promote import promote
 from canonq.flows.stages import Account, Deployment
@@ -60,7 +61,7 @@ secrets:
   password: {{external: true, name: "${{STACK_NAME}}_password_${{SECRET_PASSWORD_VERSION}}"}}
 """
 SAMPLE = "TYPE=site\nDOMAIN=site.example.com\nSECRET_PASSWORD_VERSION=v1\n"
-TOML = "[health]\nkind = 'exec'\ncommand = ['true']\ntimeout = 2\n"
+TOML = "[health]\nkind = 'exec'\ncommand = ['true']\ntimeout = 2\nsoak = 0\n"
 OWN = """
 def test_the_secret_is_the_apps_own(app):
     assert len(app.secret("password")) > 20
@@ -94,6 +95,26 @@ class Docker(FakeEngine):
         super().__init__(self.folder)
         self.deployed: list[str] = []
         self.broken: set[str] = set()  #: stacks whose app does not answer
+        self.dead: dict[str, list[Task]] = {}  #: stack -> tasks that have ended
+        self.gone: set[tuple[str, str]] = set()  #: stack and service of what does not come back
+        self.starved = False  #: whether what dies dies for want of memory
+
+    def dies(self, stack: str, service: str, *, for_good: bool = False) -> None:
+        """A task of it ends now, and another takes its place unless it is `for_good`."""
+        number = len(self.dead.setdefault(stack, [])) + 1
+        self.dead[stack].append(
+            Task(f"dead-{number}", service, "failed", "shutdown", True, 1, "task: non-zero exit (3)", 3, f"container-{number}")
+        )
+        if for_good:
+            self.gone.add((stack, service))
+
+    def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
+        services, tasks = super().observe(stack)
+        there = [task for task in tasks if (stack, task.service) not in self.gone]
+        return services, [*there, *self.dead.get(stack, ())] if services else []
+
+    def out_of_memory(self, stack: str) -> frozenset[str]:
+        return frozenset(task.container for task in self.dead.get(stack, ()) if self.starved)
 
     def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
         return Answer(False, "it says 500") if stack in self.broken else super().probe(stack, health, domain, timeout)
@@ -125,12 +146,14 @@ class Site:
         target: dict[str, str] | None = None,
         own: str | None = OWN,
         toml: str = "",
+        soak: int = 0,
     ) -> World:
         """Release, enrol and sync it."""
         make_recipe(self.root / "site", {BASE: base or files(BASE), TARGET: target or files(TARGET)})
         folder = self.root / "checkout" / "tests" / "site"
         folder.mkdir(parents=True)
-        (folder / "recipe.toml").write_text(f'upstream = "{self.root / "site"}"\n{toml}{TOML}')
+        health = TOML.replace("soak = 0", f"soak = {soak}")
+        (folder / "recipe.toml").write_text(f'upstream = "{self.root / "site"}"\n{toml}{health}')
         if own is not None:
             (folder / "test_site.py").write_text(own)
         tiers.on(self.engine, self.patched)
@@ -269,6 +292,72 @@ def test_a_fresh_install_that_cannot_be_beside_the_base_comes_before_it(site: Si
     assert verdict.fresh == f"a stack of its own, before the upgrade from {BASE}: both publish the port 8080 of this host"
     assert len(verdict.tiers["functional"].fresh) == len(verdict.tiers["functional"].tests) == 2
     assert site.left() == {}
+
+
+DIES = """
+def test_who_dies(app):
+    if {when}:
+        for _ in range({times}):
+            app.engine.dies(app.facts.stack, "{service}")
+"""
+
+
+@pytest.mark.parametrize("where", ["fresh", "upgraded"])
+def test_a_worker_that_keeps_dying_is_a_crash_loop_though_the_app_answers(site: Site, where: str) -> None:
+    own = DIES.format(when="app.fresh" if where == "fresh" else "not app.fresh", times=2, service="db")
+    verdict = prove_tag(site.prepare(own=own), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.service) == ("red", "crash-loop", "db"), verdict.detail
+    assert "'db' died 2 times after it had come up; last error: task: non-zero exit (3)" in verdict.detail
+    assert verdict.deaths == {"db": 2}
+    assert site.left() == {}
+
+
+def test_what_dies_once_is_told_and_has_to_stay_up_anew(site: Site) -> None:
+    own = DIES.format(when="not app.fresh", times=1, service="app")
+    verdict = prove_tag(site.prepare(own=own, toml=""), "site", None)
+    assert (verdict.verdict, verdict.deaths) == ("green", {"app": 1}), verdict.detail
+    assert "died: 'app' died once, and came back" in verdict.notes
+
+
+def test_who_dies_for_want_of_memory_is_told_so(site: Site) -> None:
+    site.engine.starved = True
+    verdict = prove_tag(site.prepare(own=DIES.format(when="True", times=1, service="app")), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.service) == ("red", "out-of-memory", "app"), verdict.detail
+
+
+def test_who_dies_later_and_stays_away_is_red_with_its_name(site: Site) -> None:
+    own = "def test_it(app):\n    app.fresh or app.engine.dies(app.facts.stack, 'db', for_good=True)\n"
+    verdict = prove_tag(site.prepare(own=own), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.service) == ("red", "dies-later", "db"), verdict.detail
+    assert verdict.tiers["upgrade"].status == "fail"
+
+
+def test_a_tier_that_a_restart_has_interrupted_is_proven_again_once_the_app_is_back(site: Site) -> None:
+    own = """
+import os
+def test_it(app):
+    if not app.fresh and not os.path.exists(app.facts.own + "/seen"):
+        open(app.facts.own + "/seen", "w").close()
+        app.engine.dies(app.facts.stack, "app")
+        assert False, "connection refused"
+"""
+    verdict = prove_tag(site.prepare(own=own), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    (told,) = [note for note in verdict.notes if note.startswith("interrupted: ")]
+    assert "'app' of 1.1.0+1.1 died once during the functional tier" in told
+
+
+def test_a_test_that_fails_beside_a_dying_app_does_not_hide_that(site: Site) -> None:
+    own = DIES.format(when="not app.fresh", times=2, service="app") + "    assert app.fresh, 'no running container'\n"
+    verdict = prove_tag(site.prepare(own=own), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "crash-loop", "recipe"), verdict.detail
+
+
+def test_a_green_run_has_stayed_up_for_its_soak_since_its_last_deploy(site: Site) -> None:
+    verdict = prove_tag(site.prepare(soak=2), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert verdict.seconds >= 2
+    assert {"soak", "soak.fresh"} <= set(verdict.timings)
 
 
 def test_a_run_whose_docker_goes_away_is_an_error_of_the_hosts_and_no_red(site: Site) -> None:

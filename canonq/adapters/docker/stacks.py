@@ -163,6 +163,16 @@ class SwarmStacks(DockerClient):
                     said[task.service] = answer
         return {service: text for service, text in said.items() if text}
 
+    def out_of_memory(self, stack: str) -> frozenset[str]:
+        """See ports.Stacks.out_of_memory."""
+        found = set()
+        with translated("look who ran out of memory"):
+            for listed in self._api.containers(all=True, filters={"label": f"{NAMESPACE}={stack}"}):
+                with contextlib.suppress(docker.errors.NotFound):
+                    if self._api.inspect_container(listed["Id"])["State"].get("OOMKilled"):
+                        found.add(str(listed["Id"]))
+        return frozenset(found)
+
     # -- removal ---------------------------------------------------------------------------------------
 
     def undeploy(self, stack: str, timeout: float) -> tuple[str, ...]:

@@ -1,0 +1,118 @@
+"""Watching a stack that has come up: who of it dies after that, and whether it stays up as long as it has to."""
+
+from __future__ import annotations
+
+import time
+
+from canonq.adapters.processes.stopping import check_stop
+from canonq.core.stack.convergence import Task, deaths
+from canonq.core.stack.staying import Death, Fallen, fallen
+from canonq.flows.answering import NotHealthy, await_answer, stack_gone, with_last_words
+from canonq.flows.deadline import left
+from canonq.flows.stages import Running
+from canonq.flows.world import World
+
+_LOOK_EVERY = 1.0  #: seconds between two looks at a stack that only has to stay up
+
+
+_MENDS = {
+    "crash-loop": "its log says why; an app that is to restart itself once may.",
+    "dies-later": "its log says why.",
+    "out-of-memory": "the release sets the limit; the maintainer has to raise it, or mend what takes the memory.",
+}
+
+
+class Vigil:
+    """One stack of a run, from when it first came up.
+
+    What dies while it is coming up is not counted: the wait for it judges that. Nor is what a restore puts other data below of.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._known: set[tuple[str, str]] = set()  #: deaths that were seen: service, task
+        self._up: Running | None = None
+        self._down = False  #: whether somebody of it died, and it was not seen whole since
+        self.since = 0.0  #: from when on it has been up without a death, monotonic
+        self.deaths: list[Death] = []
+        self._before = 0  #: how many of these were of an earlier version
+
+    def came_up(self, running: Running) -> None:
+        """It has converged and answered: from now on whoever of it dies has died."""
+        self._known |= self._dead(running)[0]
+        self._up, self._down, self.since = running, False, time.monotonic()
+
+    def goes_down(self, *, another: bool = False) -> None:
+        """Its data is to be put back, or `another` version deployed over it: no death counts until it came up again."""
+        self.see()
+        self._up = None
+        if another:
+            self._before = len(self.deaths)
+
+    def see(self) -> None:
+        """Count who has died since the last look; NotHealthy where that is more than a restart."""
+        running = self._up
+        if running is None:
+            return
+        found, tasks = self._dead(running)
+        if not (new := sorted(found - self._known)):
+            return
+        self._known |= found
+        killed = self._world.stacks.out_of_memory(running.identity.stack)
+        for service, task in new:
+            one = tasks[task]
+            self.deaths.append(Death(service, one.slot, task, one.error, one.exit_code, one.container in killed))
+        self._down = True
+        if (what := fallen(self.deaths[self._before :])) is not None:
+            raise self._problem(running, what)
+
+    def come_back(self, deadline: float, notice: float = 0) -> bool:
+        """Wait until it is whole again after a death; whether there was one. NotHealthy (`dies-later`) when it stays away.
+
+        `notice`: seconds to wait for a death of which Swarm has not heard yet.
+        """
+        noticed = time.monotonic() + notice
+        self.see()
+        while not self._down and self._up is not None and time.monotonic() < noticed:
+            check_stop()
+            time.sleep(min(_LOOK_EVERY / 4, notice))
+            self.see()
+        running = self._up
+        if running is None or not self._down:
+            return False
+        ends = min(deadline, time.monotonic() + running.deployment.enrolment.health.timeout)
+        try:
+            await_answer(self._world, running.prepared, ends, deadline)
+        except NotHealthy as error:
+            self.see()
+            last = self.deaths[-1]
+            what = f"'{last.service}' died after it had come up ({last.how}), and the app did not come back: {error.what}"
+            raise self._problem(running, Fallen("dies-later", what, last.service)) from error
+        self._down, self.since = False, time.monotonic()
+        self.see()
+        return True
+
+    def soak(self, deadline: float) -> None:
+        """Wait until it has been up for `[health] soak` seconds without a death since it was last deployed."""
+        while (running := self._up) is not None:
+            if self.come_back(deadline):
+                continue
+            if (needed := self.since + running.deployment.enrolment.health.soak - time.monotonic()) <= 0:
+                return
+            check_stop()
+            time.sleep(min(_LOOK_EVERY, needed, left(deadline)))
+
+    def _dead(self, running: Running) -> tuple[set[tuple[str, str]], dict[str, Task]]:
+        services, tasks = self._world.stacks.observe(running.identity.stack)
+        if not services and (gone := stack_gone(self._world, running.identity.stack)) is not None:
+            raise gone
+        return deaths(services, tasks), {task.id: task for task in tasks}
+
+    def _problem(self, running: Running, what: Fallen) -> NotHealthy:
+        said = f"{running.identity.version} does not stay up: {what.detail}."
+        return NotHealthy(
+            with_last_words(self._world, running.prepared, said, what.service),
+            mend=_MENDS[what.code],
+            code=what.code,
+            service=what.service,
+        )
