@@ -10,11 +10,12 @@ import tomllib
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from canonq.core.errors import EnrolmentInvalid
 from canonq.core.ladder import TierName
 from canonq.core.names import RECIPE_NAME, ref_problem
+
 from canonq.core.text import did_you_mean, ended
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -90,6 +91,18 @@ class Refs(_Strict):
     """What the code of branches and pull requests may ask of this host (core/stack/policy.py)."""
 
     allow: list[Text] = []
+    secrets: list[ServiceName] = []  #: those of [secrets] that they are given; all others are made up
+    data: bool = False  #: whether they run on a copy of the canonical's data, with its secrets; else on empty volumes
+
+
+class Resources(_Strict):
+    """What a deployment may take of the host; what is not said has a default by the recipe's weight."""
+
+    memory: Annotated[ByteSize, Field(ge=16 * 2**20)] | None = None  #: bytes
+    cpus: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
+    pids: Annotated[int, Field(ge=10, le=4_000_000)] = 4096  #: processes and threads of one container
+    log: Annotated[ByteSize, Field(ge=2**16)] = 20 * 2**20  #: bytes that Docker keeps of one container's log
+    replicas: Annotated[int, Field(ge=1, le=100)] = 5  #: of one service
 
 
 class Mounts(_Strict):
@@ -128,6 +141,7 @@ class Enrolment(_Strict):
     upgrade: Upgrade = Upgrade()
     limits: Limits = Limits()
     refs: Refs = Refs()
+    resources: Resources = Resources()
     mounts: Mounts = Mounts()
     tree: Tree = Tree()
     promote: Promote = Promote()
@@ -145,6 +159,13 @@ class Enrolment(_Strict):
             raise ValueError(f"deps: {self.recipe} cannot depend on itself")
         if twice := sorted({name for name in self.deps if self.deps.count(name) > 1}):
             raise ValueError(f"deps: {', '.join(twice)} stands there twice")
+        return self
+
+    @model_validator(mode="after")
+    def _refs_get_what_is_there(self) -> Self:
+        for name in self.refs.secrets:
+            if name not in self.secrets:
+                raise ValueError(f"refs.secrets names {name}, which [secrets] does not have{did_you_mean(name, self.secrets)}")
         return self
 
     @property

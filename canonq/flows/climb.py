@@ -260,7 +260,7 @@ def _look_ahead(run: Run, app: Deployment) -> tuple[Filled | None, tuple[str, ..
     run.findings.phase = "files"
     with run.account.timed("ahead.files"):
         try:
-            found = look_ahead(run.world, run.trees.look_at(app))
+            found = look_ahead(run.world, run.trees.look_at(app), run.deadline)
         except SecretMissing as error:
             _ask_whose_secret(run, app, error)
             raise
@@ -297,7 +297,7 @@ def _ask_for_bumps(run: Run, app: Deployment, base: Base, ahead: Filled) -> None
     if base.version is None or base.commit is None or (run.own / INSTALL_STEPS).is_file():
         return  # install steps may still change the files
     try:
-        below = read_files(run.world, run.trees.look_at(app.of(base.version, base.commit)))
+        below = read_files(run.world, run.trees.look_at(app.of(base.version, base.commit)), run.deadline)
     except CanonqError:
         return  # the install tier says what is wrong with the base
     for where, what in not_bumped(below.resolved, below.hashes, ahead.resolved, ahead.hashes, app.identity.stack):

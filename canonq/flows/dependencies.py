@@ -31,8 +31,10 @@ def plan_dependencies(world: World, app: Deployment) -> Iterator[Deployment]:
             commit=record.commit,
         )
         work = world.work / app.identity.owner / f"dep-{name}"
+        enrolment = world.checkout.enrolment(name)
+        given = None if app.is_trusted else ()  # beside code that is not trusted, nothing of value
         yield app.account.begins(
-            Deployment(identity, world.checkout.enrolment(name), work / "tree", work / "app", app.account, sweep=app.sweep)
+            Deployment(identity, enrolment, work / "tree", work / "app", app.account, given=given, sweep=app.sweep)
         )
 
 
@@ -51,7 +53,8 @@ def bring_up_dependency(world: World, app: Deployment, dependency: Deployment, d
     record = _canonical(world, app, name)
     dependency.work.mkdir(parents=True, mode=0o700, exist_ok=True)
     try:
-        dependency = replace(dependency, secrets=copy_canonical(world, dependency, record))
+        if app.is_trusted or app.enrolment.refs.data:
+            dependency = replace(dependency, secrets=copy_canonical(world, dependency, record))
         world.repos.checkout(name, dependency.identity.commit, dependency.tree, dependency.enrolment.tree)
         running = bring_up(world, dependency, f"dependency.{name}", deadline)
     except RecipeProblem as error:
@@ -62,7 +65,9 @@ def bring_up_dependency(world: World, app: Deployment, dependency: Deployment, d
             code="dependency-failed",
             cause=error.code,
         ) from error
-    if not record.has_data:
+    if not (app.is_trusted or app.enrolment.refs.data):
+        app.account.note(f"on-empty-volumes: the dependency {name} {record.version} ran without its canonical's data and secrets")
+    elif not record.has_data:
         app.account.notes.append(f"the dependency {name} {record.version} ran on empty volumes: its record names no data")
     return running
 

@@ -11,19 +11,20 @@ from pathlib import Path
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
-from canonq.core.recipe.assembly import SAMPLE
-from canonq.core.recipe.envfile import parse_env, render_env, secret_rules
+from canonq.core.recipe.steering import steering, steers
 from canonq.core.stack.policy import SHARED_NETWORK
-from canonq.core.text import ending
+from canonq.core.text import ending, shown
 from canonq.flows.answering import await_answer
 from canonq.flows.deadline import left
-from canonq.flows.filling import INSTALL_STEPS, build_env, fitted, make_secrets, read_text
+from canonq.flows.filling import INSTALL_STEPS, build_env, fitted, make_secrets, sample_of
 from canonq.flows.pulling import have_images
 from canonq.flows.secrecy import ENV
 from canonq.flows.stages import Deployment, Prepared, Running, Started, owned_by
+from canonq.flows.treefiles import own_copies
 from canonq.flows.world import World
 
 RESOLVED, IMAGES = "resolved.json", "images.json"  #: in a deployment's scratch folder: what was deployed, and with which digests
+FILES = "files"  #: copies of what configs, secrets and env files are made from
 _DEPLOY_TIMEOUT = 300.0  #: seconds that `docker stack deploy` may take to be taken in
 
 
@@ -77,7 +78,7 @@ def _ask_whose(world: World, prepared: Prepared) -> None:
 def prepare(world: World, deployment: Deployment, deadline: float) -> Prepared:
     """Build env, overlays, secrets and the resolved stack of the tree, without touching Docker."""
     account = deployment.account
-    sample = read_text(deployment.tree / SAMPLE)
+    sample = sample_of(deployment)
     env = build_env(sample, deployment)
     env_file = deployment.work / ENV
     _write_private(env_file, render_env(env))
@@ -91,7 +92,8 @@ def prepare(world: World, deployment: Deployment, deadline: float) -> Prepared:
             raise
         env = _env_after(script, env_file)
         account.secrecy.env(env)
-    filled, stack = fitted(world, deployment, sample, env)
+    filled, stack = fitted(world, deployment, sample, env, deadline)
+    stack = own_copies(stack, deployment.tree, deployment.work / FILES)
     (deployment.work / RESOLVED).write_text(json.dumps(filled.resolved.written(), indent=1))
     made = make_secrets(deployment, stack, secret_rules(sample, env))
     _write_private(deployment.secrets_file, json.dumps(made))
@@ -120,12 +122,12 @@ def _put_in_place(world: World, prepared: Prepared) -> None:
 
 
 def _install_steps(script: Path, deployment: Deployment, app_env: Mapping[str, str], env_file: Path, deadline: float) -> None:
-    env = plain_environment(**{key: value for key, value in app_env.items() if key not in ("PATH", "HOME")})
-    env |= {
+    env = _of_the_app(deployment, app_env) | {
         "APP_ENV": str(env_file),
         "RECIPE_DIR": str(deployment.tree),
         "STACK_NAME": deployment.identity.stack,
         "DOMAIN": deployment.identity.domain,
+        "PYTHONSAFEPATH": "1",  # a file beside a script is none of its modules
     }
     if b"\r\n" in script.read_bytes():
         raise WrongConfiguration(
@@ -136,7 +138,8 @@ def _install_steps(script: Path, deployment: Deployment, app_env: Mapping[str, s
     limit = deployment.enrolment.limits.hook
     try:
         log = deployment.work / "install_steps.log"
-        ended = run(["bash", str(script)], timeout=limit, until=deadline, cwd=deployment.tree, env=env, log=log, strangers=True)
+        # In a folder of canonq's own: what a version has in its tree is not found by a name that is no path.
+        ended = run(["bash", str(script)], timeout=limit, until=deadline, cwd=deployment.work, env=env, log=log, strangers=True)
     except TimedOut as error:
         left(deadline)
         raise WrongConfiguration(
@@ -150,6 +153,18 @@ def _install_steps(script: Path, deployment: Deployment, app_env: Mapping[str, s
             mend="correct the script; its output is in the run's folder.",
             code="install-steps-failed",
         )
+
+
+def _of_the_app(deployment: Deployment, app_env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of install steps: of a ref's env nothing, of a release's what is no order to a program of the host."""
+    if not deployment.is_trusted:
+        return plain_environment()
+    if dropped := steering(app_env):
+        deployment.account.note(
+            f"env-not-handed-on: {', '.join(map(shown, dropped[:10]))} of the app's env would tell programs of this host what to "
+            f"load or run; {INSTALL_STEPS} does not have it, and reads it from $APP_ENV where it must"
+        )
+    return plain_environment(**{key: value for key, value in app_env.items() if not steers(key)})
 
 
 def tear_down(world: World, identity: Identity) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -12,15 +11,15 @@ from pathlib import Path
 
 from canonq.core.deployable import Deployable, deployable
 from canonq.core.enrolment import SecretSource
-from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, WrongConfiguration
-from canonq.core.recipe.assembly import SAMPLE, TEST_OVERLAY, ReadFile, app_env, assemble
+from canonq.core.errors import CanonqError, EnrolmentProblem, RecipeProblem, WrongConfiguration
+from canonq.core.recipe.assembly import SAMPLE, TEST_OVERLAY, app_env, assemble
 from canonq.core.recipe.compose import unset_near
 from canonq.core.recipe.envfile import LARGEST_SECRET, SecretRule, generate_secret, secret_rules
 from canonq.core.stack.mounts import with_own
 from canonq.core.stack.policy import refusals
-from canonq.core.stack.resolved import Stack
 from canonq.core.text import did_you_mean, ended, shown
 from canonq.flows.stages import Deployment, Filled
+from canonq.flows.treefiles import check_files, hashes, reads, text_in
 from canonq.flows.world import World
 
 INSTALL_STEPS = "install_steps.sh"
@@ -39,7 +38,7 @@ class SecretMissing(WrongConfiguration):
         self.secret = secret  #: its name in the recipe
 
 
-def look_ahead(world: World, deployment: Deployment) -> tuple[Filled, tuple[str, ...]] | None:
+def look_ahead(world: World, deployment: Deployment, deadline: float) -> tuple[Filled, tuple[str, ...]] | None:
     """Say what the files of a tree say already, without asking Docker anything; what they are filled in to, and its images.
 
     Where the enrolment has install steps, the files are not yet what will be deployed: what these may mend is told when they
@@ -47,8 +46,8 @@ def look_ahead(world: World, deployment: Deployment) -> tuple[Filled, tuple[str,
     """
     steps = (world.checkout.folder(deployment.identity.recipe) / INSTALL_STEPS).is_file()
     try:
-        sample = read_text(deployment.tree / SAMPLE)
-        filled, stack = fitted(world, deployment, sample, build_env(sample, deployment))
+        sample = sample_of(deployment)
+        filled, stack = fitted(world, deployment, sample, build_env(sample, deployment), deadline)
         make_secrets(deployment, stack, secret_rules(sample, filled.env))
     except (RecipeProblem, WrongConfiguration) as error:
         if steps and error.code not in _PAST_MENDING:
@@ -57,13 +56,15 @@ def look_ahead(world: World, deployment: Deployment) -> tuple[Filled, tuple[str,
     return filled, tuple(sorted(set(stack.images.values())))
 
 
-def read_files(world: World, deployment: Deployment) -> Filled:
+def read_files(world: World, deployment: Deployment, deadline: float) -> Filled:
     """Fill a tree's files in, to be looked at and not to be deployed; what is wrong with them is told as for a deployment."""
-    sample = read_text(deployment.tree / SAMPLE)
-    return fitted(world, deployment, sample, build_env(sample, deployment))[0]
+    sample = sample_of(deployment)
+    return fitted(world, deployment, sample, build_env(sample, deployment), deadline)[0]
 
 
-def fitted(world: World, deployment: Deployment, sample: str, env: Mapping[str, str]) -> tuple[Filled, Deployable]:
+def fitted(
+    world: World, deployment: Deployment, sample: str, env: Mapping[str, str], deadline: float
+) -> tuple[Filled, Deployable]:
     """The files of the tree, filled in from `env`, and the stack that they make for this deployment.
 
     RecipeProblem for what Docker would refuse; EnrolmentProblem where the person's own overlay, [env] or [health] makes it so.
@@ -71,13 +72,13 @@ def fitted(world: World, deployment: Deployment, sample: str, env: Mapping[str, 
     recipe, version = deployment.identity.recipe, deployment.identity.version
     folder, filled = world.checkout.folder(recipe), None
     try:
-        filled = deployment.account.fills(_filled(deployment, sample, env, folder / TEST_OVERLAY))
+        filled = deployment.account.fills(_filled(deployment, sample, env, folder / TEST_OVERLAY, deadline))
         filled = deployment.account.fills(_with_own(deployment, filled))
         stack = _fit(deployment, filled)
     except RecipeProblem as error:
         if filled is not None and (near := unset_near(error.code, filled.unset)):
             error.what = " ".join([error.what, *near])
-        if not _is_the_enrolments(deployment, sample, folder):
+        if not _is_the_enrolments(deployment, sample, folder, deadline):
             raise
         beside = error.code == "file-missing" and any(path.is_file() and path.name in error.what for path in folder.iterdir())
         copy = f"; a path in it counts from the recipe's folder, into which {INSTALL_STEPS} may copy what lies beside it"
@@ -98,40 +99,24 @@ def fitted(world: World, deployment: Deployment, sample: str, env: Mapping[str, 
     return filled, stack
 
 
-def _is_the_enrolments(deployment: Deployment, sample: str, folder: Path) -> bool:
+def _is_the_enrolments(deployment: Deployment, sample: str, folder: Path, deadline: float) -> bool:
     """Whether the release's files could be used without what the enrolment lays over them."""
     if not (deployment.enrolment.env or (folder / TEST_OVERLAY).is_file()):
         return False
     alone = replace(deployment, enrolment=deployment.enrolment.model_copy(update={"env": {}}))
     try:
-        _fit(alone, _with_own(alone, _filled(alone, sample, build_env(sample, alone), overlay=None)))
+        _fit(alone, _with_own(alone, _filled(alone, sample, build_env(sample, alone), None, deadline)))
     except CanonqError:
         return False
     return True
 
 
-def _filled(deployment: Deployment, sample: str, env: Mapping[str, str], overlay: Path | None) -> Filled:
+def _filled(deployment: Deployment, sample: str, env: Mapping[str, str], overlay: Path | None, deadline: float) -> Filled:
     """The files of the tree put together, with the enrolment's overlay."""
-    made = assemble(_files_of(deployment.tree), env, read_text(overlay) if overlay is not None and overlay.is_file() else None)
-    hashes = _hashes(deployment.tree, made.stack)
-    return Filled(deployment.identity, sample, made.env, made.exports, made.stack, hashes, unset=made.unset)
-
-
-def _files_of(tree: Path) -> ReadFile:
-    """Reads files of a tree; what leads out of it is not there."""
-
-    def read(name: str) -> str | None:
-        path = (tree / name).resolve()
-        return read_text(path) if path.is_relative_to(tree.resolve()) and path.is_file() else None
-
-    return read
-
-
-def _hashes(tree: Path, stack: Stack) -> dict[str, str]:
-    """Path in the recipe -> SHA-256 of each file that becomes a config or secret of the stack."""
-    named = {one.file for one in (*stack.configs.values(), *stack.secrets.values()) if one.file is not None}
-    inside = {name: path for name in named if (path := (tree / name).resolve()).is_relative_to(tree.resolve())}
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in inside.items() if path.is_file()}
+    laid_over = _text_of(overlay) if overlay is not None and overlay.is_file() else None
+    made = assemble(reads(deployment.tree, deadline), env, laid_over)
+    kept = hashes(deployment.tree, made.stack)
+    return Filled(deployment.identity, sample, made.env, made.exports, made.stack, kept, unset=made.unset)
 
 
 def _with_own(deployment: Deployment, filled: Filled) -> Filled:
@@ -145,27 +130,8 @@ def _fit(deployment: Deployment, filled: Filled) -> Deployable:
     names = {key: deployment.volume_name(key) for key in filled.resolved.volumes}
     env = {**filled.env, **filled.exports}
     stack = deployable(filled.resolved, deployment.identity, env, folder=str(deployment.tree), volume_names=names)
-    _check_files(stack, deployment.tree)
+    check_files(stack, deployment.tree)
     return stack
-
-
-def _check_files(stack: Deployable, tree: Path) -> None:
-    """RecipeProblem for a file that the stack is made of and the release does not have."""
-    named = {f"{section}.{key}": body["file"] for section in ("configs", "secrets")
-             for key, body in stack.file.get(section, {}).items() if "file" in body}  # fmt: skip
-    for service, body in stack.file["services"].items():
-        named |= {f"services.{service}.env_file": path for path in body.get("env_file") or ()}
-    for where, path in named.items():
-        if not Path(path.replace("$$", "$")).is_file():
-            name = os.path.relpath(path, tree)
-            there = [str(other.relative_to(tree)) for other in tree.rglob("*") if other.is_file() and ".git" not in other.parts]
-            raise RecipeProblem(
-                ended(
-                    f"{where} is made from the file {shown(name)}, which this version does not have{did_you_mean(name, there)}"
-                ),
-                mend="add the file to the recipe, or correct its name.",
-                code="file-missing",
-            )
 
 
 def _kept_mounts(deployment: Deployment) -> set[str]:
@@ -201,9 +167,14 @@ def build_env(sample: str, deployment: Deployment) -> dict[str, str]:
 def make_secrets(deployment: Deployment, stack: Deployable, rules: Mapping[str, SecretRule]) -> dict[str, str]:
     """A value for every secret the stack needs; those that the deployment has already stay as they are."""
     made, enrolment, identity = dict(deployment.secrets), deployment.enrolment, deployment.identity
+    invented = []
     for name in sorted(set(stack.secrets.values()) - set(made)):
-        if source := enrolment.secrets.get(name):
+        source = enrolment.secrets.get(name)
+        if source is not None and (source.hex is not None or deployment.given is None or name in deployment.given):
             made[name] = _given_secret(identity.recipe, name, source)
+        elif source is not None:
+            made[name] = _invented(rules.get(name))
+            invented.append(name)
         elif (rule := rules.get(name)) and rule.generate:
             made[name] = generate_secret(rule, secrets.choice)
         else:
@@ -217,7 +188,17 @@ def make_secrets(deployment: Deployment, stack: Deployable, rules: Mapping[str, 
                 mend=f"give it under [secrets] in tests/{identity.recipe}/recipe.toml, such as {name} = {{ hex = 32 }}.",
             )
         deployment.account.secrecy.secrets({name: made[name]})
+    if invented:
+        deployment.account.note(
+            f"secrets-made-up: {', '.join(map(shown, invented))} of {identity.recipe} {'is' if len(invented) == 1 else 'are'} made up, "
+            "as what runs here is a branch or pull request, or beside one; [refs] secrets names those that it is given"
+        )
     return made
+
+
+def _invented(rule: SecretRule | None) -> str:
+    """A value in place of one that a person gives."""
+    return generate_secret(rule, secrets.choice) if rule is not None else secrets.token_urlsafe(24)
 
 
 def _given_secret(recipe: str, name: str, source: SecretSource) -> str:
@@ -243,12 +224,16 @@ def _given_secret(recipe: str, name: str, source: SecretSource) -> str:
     return value
 
 
-def read_text(path: Path) -> str:
+def sample_of(deployment: Deployment) -> str:
+    """The text of its version's .env.sample; empty when it has none."""
+    return text_in(deployment.tree, SAMPLE) or ""
+
+
+def _text_of(path: Path) -> str:
+    """The text of a file of the enrolment."""
     try:
         return path.read_text()
-    except FileNotFoundError:
-        return ""
-    except UnicodeDecodeError as error:
-        raise RecipeProblem(f"{path.name} is not text: {error}.", mend="write it as UTF-8.", code="not-text") from error
-    except OSError as error:
-        raise HostProblem(f"{path} cannot be read: {error}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise EnrolmentProblem(
+            f"{path} cannot be read: {error}.", mend="write it as UTF-8, readable for canonq.", code="not-text", certain=True
+        ) from error

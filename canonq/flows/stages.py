@@ -31,10 +31,16 @@ class Deployment:
     account: Account  #: of the work that it is deployed for
     volume_suffix: str = ""  #: tells the volumes of one promotion from those of another
     allow: tuple[str, ...] | None = None  #: for code that is not trusted: what it may ask of this host; None: trusted
+    given: tuple[str, ...] | None = None  #: which of the enrolment's [secrets] it gets, the others are made up; None: all
     sweep: str | None = None  #: the sweep it is deployed in, whose recipes tell each other which registries are down
     beside: Mapping[str, str] = field(default_factory=dict)  #: DEP_<NAME>_DOMAIN and _STACK of what runs beside it
     secrets: Mapping[str, str] = field(default_factory=dict)  #: name in the recipe -> value, of those that are there already
     answered: bool = False  #: whether it has been healthy once, at an earlier version in the same place
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether it is a release, and no branch or pull request."""
+        return self.allow is None
 
     @property
     def secrets_file(self) -> Path:
@@ -146,6 +152,11 @@ class Account:
             yield
         finally:
             self.timings[phase] = round(time.monotonic() - began, 3)
+
+    def note(self, told: str) -> None:
+        """What a person should know, once."""
+        if told not in self.notes:
+            self.notes.append(told)
 
     def begins(self, deployment: Deployment) -> Deployment:
         """A stack is to be made; the same deployment, for whoever goes on with it."""

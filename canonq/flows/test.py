@@ -181,12 +181,20 @@ def _prove_ref(
 ) -> Verdict:
     named = f"ref-{commit[:12]}"
     if quick:
-        return prove(world, enrolment, replace(_quick(named, commit, _must_have(record, enrolment)), ref=ref), order)
+        return prove(world, enrolment, _of_ref(enrolment, _quick(named, commit, _must_have(record, enrolment)), ref), order)
     releases, _ = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)
     # What the head calls itself decides whether the canonical is older; a head that says nothing comes after everything.
     compose = world.repos.show(enrolment.recipe, commit, "compose.yml")
     base = _base(enrolment, record, releases, named_version(compose))
-    return prove(world, enrolment, replace(_from_base(named, commit, base, enrolment, record), ref=ref), order)
+    return prove(world, enrolment, _of_ref(enrolment, _from_base(named, commit, base, enrolment, record), ref), order)
+
+
+def _of_ref(enrolment: Enrolment, target: Target, ref: str) -> Target:
+    """The target as one of code that is not trusted: the canonical's data only where the enrolment says so."""
+    if target.data is None or enrolment.refs.data:
+        return replace(target, ref=ref)
+    note = "on-empty-volumes: a branch or pull request gets no data of the canonical's; [refs] data = true gives it a copy"
+    return replace(target, ref=ref, data=None, base=replace(target.base, notes=(*target.base.notes, note)))
 
 
 def _base(enrolment: Enrolment, record: Canonical | None, releases: tuple[Release, ...], version: str) -> Base:
@@ -446,8 +454,9 @@ def _begin(world: World, enrolment: Enrolment, target: Target, order: Order, roo
         commit=target.commit,
     )
     allow = None if target.ref is None else tuple(enrolment.refs.allow)
+    given = None if target.ref is None else tuple(enrolment.refs.secrets)
     account, work = Account(), world.work / run_id
-    app = Deployment(identity, enrolment, work / "tree", work / "app", account, allow=allow, sweep=order.sweep)
+    app = Deployment(identity, enrolment, work / "tree", work / "app", account, allow=allow, given=given, sweep=order.sweep)
     findings, trees = Findings(target), Trees(world.repos, enrolment, work)
     return Run(world, enrolment, target, run_id, folder, account.begins(app), deadline, room, account, findings, trees)
 

@@ -24,6 +24,7 @@ SAMPLE, EXPORTS, COMPOSE = ".env.sample", "abra.sh", "compose.yml"
 #: The enrolment's overlay, in its folder.
 TEST_OVERLAY = "compose.canonq.yml"
 MOST_FILES = 50  #: under COMPOSE_FILE: each is read anew, however often it is named
+MOST_TEXT = 512 << 10  #: characters of all of them
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -67,6 +68,12 @@ def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None)
     exports = parse_exports(read(EXPORTS) or "", env)
     variables = {**env, **exports}
     files = [(name, _compose_file(read, name)) for name in _listed(variables.get("COMPOSE_FILE") or COMPOSE)]
+    if (total := sum(len(text) for _, text in files)) > MOST_TEXT:
+        raise RecipeProblem(
+            f"The compose files have {total} characters; at most {MOST_TEXT} are read.",
+            mend="a recipe is configuration: keep data out of it.",
+            code="compose-invalid",
+        )
     if overlay is not None:
         _ask_overlay(files, overlay)
         files.append((TEST_OVERLAY, overlay))

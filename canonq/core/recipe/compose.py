@@ -20,6 +20,7 @@ from canonq.core.text import did_you_mean, ended, shown
 
 _REPLACED = ("command", "entrypoint", "test")  #: lists that an overlay replaces whole
 MAX_SERVICES = 200
+_MOST_TOLD = 20  #: variables that nothing sets
 
 
 def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> Stack:
@@ -33,7 +34,10 @@ def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> Stack:
             raise _bad(placed(name, text, wrong.path), wrong.what)
         merged = merge(merged, {section: _normal(filled.get(section) or {}, section, name, text) for section in SECTIONS})
         merged["version"] = str(said.get("version", merged.get("version", "3.8")))
-    stack = stack_of(merged)
+    try:
+        stack = stack_of(merged)
+    except Unreadable as error:
+        raise _bad(files[0][0], str(error)) from error
     _check_services(stack, files[0][0] if files else "compose.yml")
     for wrong in (*undeclared(stack), *contrary(stack)):
         raise _bad(*_last_place(files, wrong))
@@ -62,6 +66,8 @@ def unset(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> list[str]
     found: dict[str, str] = {}
     for name, text in files:
         for variable, path in variables(load_yaml(text, where=name)):
+            if len(found) == _MOST_TOLD:
+                break
             if variable not in env and variable not in found:
                 found[variable] = f"{placed(name, text, path)}: nothing sets {variable}{did_you_mean(variable, env)}"
     return [ended(told) for told in found.values()]

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import re
 import string
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from canonq.core.errors import RecipeProblem
+from canonq.core.recipe.fill import TooLong, fill
 
 _LINE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
 _EXPORT = re.compile(r"^\s*export\s+([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
 _VARIABLE = re.compile(r"\\\$|\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _IN_QUOTES = re.compile(r"\\(.)|\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
-_MODIFIER = re.compile(r"([a-z]+)=([A-Za-z0-9,]+)")
+_MODIFIER = re.compile(r"(?<![a-z])([a-z]+)=([A-Za-z0-9,]+)")
+_NOTE = re.compile(r"(?<![ \t])[ \t]+#|^#")  #: a run of blanks is looked at from its beginning only
 _SECRET = re.compile(r"SECRET_([A-Za-z0-9_]+)_VERSION")
 
 #: Characters of a generated secret; the names are the words recipes use after `charset=`.
@@ -30,6 +33,9 @@ CHARSETS = {
 DEFAULT_SECRET_LENGTH = 32
 LARGEST_SECRET = 500 * 1000 - 1  #: bytes that Docker takes as one
 LONGEST_SECRET = 4096
+LONGEST_VALUE = 64 << 10  #: characters of one value of an env
+MOST_OF_ENV = 1 << 20  #: characters of all names and values
+MOST_NAMES = 5000
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,14 @@ def parse_env(
     RecipeProblem for an unclosed quote or a line that is neither a comment nor an assignment.
     """
     over, before = dict(forced or {}), dict(given or {})
-    found = before | {key: _in_quotes(over[key], before) for key in before if key in over}
+    found = before | {key: _said(over[key], before, f"{key} under [env]") for key in before if key in over}
+    taken = sum(len(key) + len(value) for key, value in found.items())
     plain: dict[str, str] = {}  # what the lines of overridden keys would have given
     for number, line in enumerate(lines_of(text), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = _LINE.match(line)
-        if match is None:
+        if match is None or "\0" in line:
             raise RecipeProblem(
                 f"{where} line {number} is neither a comment nor KEY=value.",
                 mend="correct the line in the recipe.",
@@ -78,25 +85,42 @@ def parse_env(
         key = match[1]
         if key in before:
             continue
-        value = _value(match[2], {**found, key: plain[key]} if key in plain else found, f"{where} line {number}")
+        value = _value(match[2], ChainMap({key: plain[key]}, found) if key in plain else found, f"{where} line {number}")
         if key in over:
             plain[key] = value
-            value = _in_quotes(over[key], {**found, key: value})
-        found[key] = value
+            value = _said(over[key], ChainMap({key: value}, found), f"{key} under [env]")
+        taken = _room_for(found, taken, key, value, f"{where} line {number}")
     for key in over:
         if key not in found:
-            found[key] = _in_quotes(over[key], found)
+            taken = _room_for(found, taken, key, _said(over[key], found, f"{key} under [env]"), where)
     return found
+
+
+def _room_for(found: dict[str, str], taken: int, key: str, value: str, where: str) -> int:
+    """Put a value in its place; what all take by now. RecipeProblem above what one env may have."""
+    taken += len(value) - len(found[key]) if key in found else len(key) + len(value)
+    found[key] = value
+    if len(value) > LONGEST_VALUE:
+        raise _too_long(where)
+    if taken > MOST_OF_ENV or len(found) > MOST_NAMES:
+        raise RecipeProblem(
+            f"{where}: {len(found)} names with {taken} characters; an env has at most {MOST_NAMES} and {MOST_OF_ENV}.",
+            mend="keep data out of the env; lines that build on each other double with each one.",
+            code="env-too-large",
+        )
+    return taken
 
 
 def parse_exports(text: str, env: Mapping[str, str]) -> dict[str, str]:
     """Read the `export X_VERSION=v1` lines of an abra.sh; everything else in it is code and is left alone."""
     found: dict[str, str] = {}
+    known, taken = ChainMap(found, dict(env)), 0
     for number, line in enumerate(lines_of(text), start=1):
         if match := _EXPORT.match(line):
             if "$(" in match[2] or "`" in match[2]:
                 continue  # a command substitution: abra would run it, canonq runs no recipe code on the host
-            found[match[1]] = _value(match[2], {**env, **found}, f"abra.sh line {number}")
+            value = _value(match[2], known, f"abra.sh line {number}")
+            taken = _room_for(found, taken, match[1], value, f"abra.sh line {number}")
     return found
 
 
@@ -111,12 +135,27 @@ def _value(raw: str, known: Mapping[str, str], where: str) -> str:
         quoted = _QUOTED.match(text)
         if quoted is None:
             raise _unclosed(where, '"')
-        return _in_quotes(quoted[1], known)
-    return _expand(re.split(r"[ \t]+#|^#", text, maxsplit=1)[0].rstrip(" \t"), known)
+        return _said(quoted[1], known, where)
+    try:
+        return _expand(_NOTE.split(text, maxsplit=1)[0].rstrip(" \t"), known)
+    except TooLong as error:
+        raise _too_long(where) from error
 
 
-def _in_quotes(text: str, known: Mapping[str, str]) -> str:
-    return _IN_QUOTES.sub(lambda found: _piece(found, known), text)
+def _said(text: str, known: Mapping[str, str], where: str) -> str:
+    """What stands between double quotes, filled in."""
+    try:
+        return fill(_IN_QUOTES, text, lambda found: _piece(found, known), LONGEST_VALUE)
+    except TooLong as error:
+        raise _too_long(where) from error
+
+
+def _too_long(where: str) -> RecipeProblem:
+    return RecipeProblem(
+        f"{where}: the value has more than {LONGEST_VALUE} characters once it is filled in.",
+        mend="keep data out of the env; lines that build on each other double with each one.",
+        code="env-too-large",
+    )
 
 
 def _unclosed(where: str, quote: str) -> RecipeProblem:
@@ -130,7 +169,7 @@ def _piece(found: re.Match[str], known: Mapping[str, str]) -> str:
 
 
 def _expand(text: str, known: Mapping[str, str]) -> str:
-    return _VARIABLE.sub(lambda found: "$" if found[0] == "\\$" else known.get(found[1] or found[2], ""), text)
+    return fill(_VARIABLE, text, lambda found: "$" if found[0] == "\\$" else known.get(found[1] or found[2], ""), LONGEST_VALUE)
 
 
 def secret_rules(sample: str, env: Mapping[str, str]) -> dict[str, SecretRule]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from canonq.core.errors import EnrolmentProblem, RecipeProblem
+from canonq.core.recipe.fill import TooLong, fill
 from canonq.core.text import shown
 
 _PATTERN = re.compile(
@@ -49,15 +51,17 @@ _CASTS: tuple[tuple[str, type], ...] = (
     ("secrets.*.external", bool),
     ("configs.*.external", bool),
 )
+MOST_FILLED = 4 << 20  #: characters of all texts of one file, once they are filled in
 _SECTIONS = ("services", "volumes", "networks", "secrets", "configs")
+_LONGEST_NUMBER = 20  #: characters
 _TRUE = ("true", "y", "yes", "on")
 _FALSE = ("false", "n", "no", "off")
 
 
-def interpolate_text(text: str, env: Mapping[str, str], *, where: object) -> str:
-    """Fill one text in. RecipeProblem names `where` for a bad form or a variable that is required."""
+def interpolate_text(text: str, env: Mapping[str, str], *, where: object, most: int = MOST_FILLED) -> str:
+    """Fill one text in. RecipeProblem names `where` for a bad form, and for more than `most` characters."""
 
-    def fill(found: re.Match[str]) -> str:
+    def piece(found: re.Match[str]) -> str:
         if found["escaped"]:
             return "$"
         name = found["named"] or found["braced"]
@@ -69,7 +73,14 @@ def interpolate_text(text: str, env: Mapping[str, str], *, where: object) -> str
             )
         return _substitute(found, name, env, where)
 
-    return _PATTERN.sub(fill, text)
+    try:
+        return fill(_PATTERN, text, piece, most)
+    except TooLong as error:
+        raise RecipeProblem(
+            f"{where}: what is filled in makes more than {MOST_FILLED} characters of this file.",
+            mend="keep data out of the env; lines that build on each other double with each one.",
+            code="env-too-large",
+        ) from error
 
 
 def _substitute(found: re.Match[str], name: str, env: Mapping[str, str], where: object) -> str:
@@ -105,21 +116,21 @@ def interpolate(compose: Mapping[str, Any], env: Mapping[str, str], *, where: Ca
 
     `where` puts a place in the file into words.
     """
-    return {
-        section: _walk(value, env, (section,), where) if section in _SECTIONS else value for section, value in compose.items()
-    }
+    left = [MOST_FILLED]
 
+    def walk(value: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(inner, (*path, key)) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [walk(inner, (*path, str(place))) for place, inner in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+        at = _Place(path, where)
+        filled = interpolate_text(value, env, where=at, most=left[0])
+        left[0] -= len(filled)
+        return filled if filled == value else _cast(filled, path, at)
 
-def _walk(value: Any, env: Mapping[str, str], path: tuple[str, ...], where: Callable[[tuple[str, ...]], str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _walk(inner, env, (*path, key), where) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_walk(inner, env, (*path, str(place)), where) for place, inner in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-    at = _Place(path, where)
-    filled = interpolate_text(value, env, where=at)
-    return filled if filled == value else _cast(filled, path, at)
+    return {section: walk(value, (section,)) if section in _SECTIONS else value for section, value in compose.items()}
 
 
 def _cast(text: str, path: tuple[str, ...], at: object) -> Any:
@@ -136,9 +147,14 @@ def _to(kind: type, text: str, at: object) -> Any:
             if text.lower() in _TRUE + _FALSE:
                 return text.lower() in _TRUE
             raise ValueError
+        if len(text) > _LONGEST_NUMBER:
+            raise ValueError
         if kind is int and re.fullmatch(r"0[0-7]+", text):
             return int(text, 8)
-        return kind(text)
+        made = kind(text)
+        if not math.isfinite(made):
+            raise ValueError
+        return made
     except ValueError:
         raise RecipeProblem(
             f"{at}: {shown(text)} is not a {kind.__name__}.", mend="correct the value or its variable.", code="compose-invalid"

@@ -1,11 +1,13 @@
 """Reading compose files as Docker's own YAML reader does, within limits. Pure.
 
 PyYAML's safe loader follows YAML 1.1, where `yes` is a boolean and `22:22` a number in base 60; Docker's does
-not. Duplicate keys and alias bombs, which PyYAML lets pass, are refused.
+not. Duplicate keys, alias bombs and merges that multiply, which PyYAML lets pass, are refused; so is what no JSON can say.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 import re
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -15,12 +17,26 @@ import yaml
 from canonq.core.errors import RecipeProblem
 from canonq.core.text import shown
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 256 << 10
 MAX_NODES = 50_000
+_NO_NUMBER = 2**64
+#: What PyYAML raises for one text or another: more than its own errors.
+_RAISED = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with Docker's idea of scalars."""
+    """SafeLoader with Docker's idea of scalars, that counts what merge keys bring in."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Bring in what a mapping merges. ConstructorError where that makes more of the file than may be."""
+        super().flatten_mapping(node)
+        self._merged += len(node.value)
+        if self._merged > 4 * MAX_NODES:
+            raise yaml.constructor.ConstructorError(None, None, "merge keys bring in too much", node.start_mark)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -62,18 +78,18 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 def load_yaml(text: str, *, where: str) -> dict[str, Any]:
     """Read one YAML mapping as plain dicts, lists and scalars, no node shared.
 
-    RecipeProblem names `where` and the line for anything else, for a file above 1 MiB and for one that
+    RecipeProblem names `where` and the line for anything else, for a file above 256 KiB and for one that
     grows above 50,000 nodes when its aliases are written out.
     """
     if len(text) > MAX_BYTES:
         raise _bad(where, f"has {len(text)} bytes; at most {MAX_BYTES} are read")
     try:
-        loaded = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        loaded = _loaded(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise _bad(f"{where}{line}", f"is not YAML: {_told(error)}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _RAISED as error:
         raise _bad(where, f"is not YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(loaded, dict):
         raise _bad(where, "is not a mapping of services, volumes, networks, ...")
@@ -83,14 +99,30 @@ def load_yaml(text: str, *, where: str) -> dict[str, Any]:
     return copied
 
 
+@functools.lru_cache(maxsize=16)
+def _loaded(text: str) -> Any:
+    """Read once what one version's rules ask for several times; nobody but `_copy` is given it."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+
+
 def _copy(value: Any, left: list[int], where: str, depth: int) -> Any:
     left[0] -= 1
     if left[0] < 0 or depth > 60:
         raise _bad(where, f"grows above {MAX_NODES} values or 60 levels when its aliases are written out")
     if isinstance(value, dict):
-        return {str(key): _copy(inner, left, where, depth + 1) for key, inner in value.items()}
+        return {_plain(str(key), where): _copy(inner, left, where, depth + 1) for key, inner in value.items()}
     if isinstance(value, list):
         return [_copy(inner, left, where, depth + 1) for inner in value]
+    return _plain(value, where)
+
+
+def _plain(value: Any, where: str) -> Any:
+    """A scalar, as it is. RecipeProblem for one that neither JSON nor Docker can take."""
+    if isinstance(value, str):
+        if "\0" in value or any("\ud800" <= one <= "\udfff" for one in value):
+            raise _bad(where, f"has a text that Docker cannot take: {shown(value)}")
+    elif not (value is None or isinstance(value, bool | int | float)) or not _is_small(value):
+        raise _bad(where, f"has a value of a kind that compose files have not: {shown(str(value))}")
     return value
 
 
@@ -107,8 +139,8 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
     That of the last one on the way that is there: what an anchor or a merge brings in stands elsewhere. None for no YAML.
     """
     try:
-        node = yaml.compose(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        node = _composed(text)
+    except _RAISED:
         return None
     line = None
     for step in path:
@@ -122,6 +154,16 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
             break
         line, node = found[0].start_mark.line + 1, found[1]
     return line
+
+
+def _is_small(value: float | None) -> bool:
+    return value is None or (math.isfinite(value) if isinstance(value, float) else abs(value) < _NO_NUMBER)
+
+
+@functools.lru_cache(maxsize=4)
+def _composed(text: str) -> Any:
+    """The nodes of a text, for several questions after their lines."""
+    return yaml.compose(text, Loader=_Loader)
 
 
 def dump_yaml(value: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ _BACKUP_VOLUMES = "backupbot.backup.volumes."
 #: First words of image tags that move on; `stable-alpine` is one too, `main-3f2a9c1` is not.
 _MOVING = ("latest", "stable", "main", "master", "edge", "nightly", "develop", "dev", "rolling", "next", "unstable", "testing")
 _TRAEFIK_NAME = re.compile(r"traefik\.(?:http|tcp|udp)\.(routers|services|middlewares|serverstransports)\.([^.]+)", re.I)
-_SAMPLE_LINE = re.compile(r"^[ \t]*(#*)[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=", re.M)
+_SAMPLE_LINE = re.compile(r"^[ \t]*+(#*+)[ \t]*+(?:export[ \t]++)?([A-Za-z_][A-Za-z0-9_]*)=", re.M)
 _DURATION = re.compile(r"0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")  # both signs for micro
 _DURATIONS = (
     ("healthcheck", ("interval", "timeout", "start_period", "start_interval")),

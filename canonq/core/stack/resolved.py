@@ -19,6 +19,7 @@ _MAPS = ("environment", "labels", "sysctls")  #: written as a list or as a mappi
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _PORT = re.compile(r"(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?")
 _MOST_PORTS = 65535
+_MOST_OF_ONE = 20_000  #: ports of one service, ranges written out
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
@@ -189,7 +190,7 @@ def long_form(body: Mapping[str, Any]) -> dict[str, Any]:
     if "volumes" in made:
         made["volumes"] = [_long_mount(item) for item in _items(made["volumes"], "volumes")]
     if "ports" in made:
-        made["ports"] = [port for item in _items(made["ports"], "ports") for port in _long_ports(item)]
+        made["ports"] = _all_ports(_items(made["ports"], "ports"))
     for key in ("configs", "secrets"):
         if key in made:
             made[key] = [_long_reference(item, key) for item in _items(made[key], key)]
@@ -245,6 +246,15 @@ def _parts(text: str) -> Iterator[str]:
 
 def _is_a_path(source: str) -> bool:
     return source.startswith((".", "/", "~", "\\\\")) or (source[:1].isalpha() and source[1:2] == ":")
+
+
+def _all_ports(items: list[Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for item in items:
+        found += _long_ports(item)
+        if len(found) > _MOST_OF_ONE:
+            raise Unreadable("ports", f"one service has more than {_MOST_OF_ONE} ports")
+    return found
 
 
 def _long_ports(item: Any) -> list[dict[str, Any]]:
