@@ -129,7 +129,8 @@ _NOTICES = ("Since --detach=false", "In a future release, --detach", "Creating "
 
 #: Told by the files themselves or by Docker's reading of them: no load of the host changes it, so trying again is vain.
 CERTAIN = frozenset({
-    "compose-invalid", "compose-missing", "config-not-bumped", "deploy-refused", "env-missing", "env-unreadable",
+    "compose-invalid", "compose-missing", "config-not-bumped", "deploy-refused", "env-missing", "env-too-large",
+    "env-unreadable", "file-too-large",
     "file-missing", "health-service-unknown", "image-name-invalid", "image-unavailable", "mount-invalid", "name-invalid",
     "name-too-long", "no-app-service", "not-text", "path-outside-recipe", "policy-refused", "secret-charset", "secret-length",
     "unsafe-tree",

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, StringConstraints, 
 from canonq.core.errors import EnrolmentInvalid
 from canonq.core.ladder import TierName
 from canonq.core.names import RECIPE_NAME, ref_problem
-
 from canonq.core.text import did_you_mean, ended
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -101,7 +100,7 @@ class Resources(_Strict):
     memory: Annotated[ByteSize, Field(ge=16 * 2**20)] | None = None  #: bytes
     cpus: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
     pids: Annotated[int, Field(ge=10, le=4_000_000)] = 4096  #: processes and threads of one container
-    log: Annotated[ByteSize, Field(ge=2**16)] = 20 * 2**20  #: bytes that Docker keeps of one container's log
+    log: Annotated[ByteSize, Field(ge=2**16)] = ByteSize(20 * 2**20)  #: bytes that Docker keeps of one container's log
     replicas: Annotated[int, Field(ge=1, le=100)] = 5  #: of one service
 
 

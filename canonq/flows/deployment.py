@@ -11,6 +11,7 @@ from pathlib import Path
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
+from canonq.core.recipe.envfile import parse_env, render_env, secret_rules
 from canonq.core.recipe.steering import steering, steers
 from canonq.core.stack.policy import SHARED_NETWORK
 from canonq.core.text import ending, shown

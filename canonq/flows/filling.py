@@ -15,14 +15,16 @@ from canonq.core.errors import CanonqError, EnrolmentProblem, RecipeProblem, Wro
 from canonq.core.recipe.assembly import SAMPLE, TEST_OVERLAY, app_env, assemble
 from canonq.core.recipe.compose import unset_near
 from canonq.core.recipe.envfile import LARGEST_SECRET, SecretRule, generate_secret, secret_rules
+from canonq.core.stack.containment import allotment, contained
 from canonq.core.stack.mounts import with_own
 from canonq.core.stack.policy import refusals
-from canonq.core.text import did_you_mean, ended, shown
+from canonq.core.text import did_you_mean, ended, readable, shown
 from canonq.flows.stages import Deployment, Filled
 from canonq.flows.treefiles import check_files, hashes, reads, text_in
 from canonq.flows.world import World
 
 INSTALL_STEPS = "install_steps.sh"
+_MOST_TOLD = 20  #: things that the policy refuses
 
 #: What install steps that are run before the deploy cannot mend.
 _PAST_MENDING = ("policy-refused", "foreign-mount", "image-name-invalid")
@@ -129,7 +131,11 @@ def _with_own(deployment: Deployment, filled: Filled) -> Filled:
 def _fit(deployment: Deployment, filled: Filled) -> Deployable:
     names = {key: deployment.volume_name(key) for key in filled.resolved.volumes}
     env = {**filled.env, **filled.exports}
-    stack = deployable(filled.resolved, deployment.identity, env, folder=str(deployment.tree), volume_names=names)
+    of = allotment(deployment.enrolment, len(os.sched_getaffinity(0)))
+    within, notes = contained(filled.resolved, of, trusted=deployment.is_trusted)
+    for told in notes:
+        deployment.account.note(told)
+    stack = deployable(within, deployment.identity, env, folder=str(deployment.tree), volume_names=names)
     check_files(stack, deployment.tree)
     return stack
 
@@ -145,11 +151,16 @@ def _ask_policy(deployment: Deployment, filled: Filled) -> None:
     if deployment.allow is None:
         return
     identity = deployment.identity
-    denied = refusals(filled.resolved, allow=deployment.allow, name=identity.stack, domain=identity.domain)
+    front = deployment.enrolment.health.service
+    denied = refusals(filled.resolved, allow=deployment.allow, name=identity.stack, domain=identity.domain, front=front)
     if denied:
+        told, more = denied[:_MOST_TOLD], len(denied) - _MOST_TOLD
+        words = json.dumps(list(dict.fromkeys(no.what for no in told)))
         raise RecipeProblem(
-            "The policy for refs refuses it: " + "; ".join(f"{no.where}: {no.why}" for no in denied) + ".",
-            mend=f"if this is meant, allow it in recipe.toml: [refs] allow = {json.dumps([no.what for no in denied])}.",
+            "The policy for refs refuses it: "
+            + "; ".join(f"{readable(no.where)}: {readable(no.why)}" for no in told)
+            + (f"; and {more} more." if more > 0 else "."),
+            mend=f"if this is meant, allow it in recipe.toml: [refs] allow = {words}.",
             code="policy-refused",
         )
 
@@ -190,8 +201,8 @@ def make_secrets(deployment: Deployment, stack: Deployable, rules: Mapping[str, 
         deployment.account.secrecy.secrets({name: made[name]})
     if invented:
         deployment.account.note(
-            f"secrets-made-up: {', '.join(map(shown, invented))} of {identity.recipe} {'is' if len(invented) == 1 else 'are'} made up, "
-            "as what runs here is a branch or pull request, or beside one; [refs] secrets names those that it is given"
+            f"secrets-made-up: {', '.join(map(shown, invented))} of {identity.recipe}: this is a branch or pull request, "
+            "or beside one, and gets no value that a person gives; [refs] secrets names those that it may have"
         )
     return made
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from canonq.core.errors import HostProblem, TimedOut
 from canonq.core.stack.convergence import Service, Task, failing_check, same_spec
 
 _STOP_GRACE = 10  #: seconds Docker gives a container when the recipe says nothing
+_STOPPED_AT_ONCE = 16
 _KILLED = 128 + signal.SIGKILL  #: exit status of a process that was killed
 
 
@@ -186,7 +188,7 @@ class SwarmStacks(DockerClient):
                     mend=f"run `docker stack rm {stack}` and look at the Engine's log.",
                 )
             run(["docker", "stack", "rm", stack], timeout=60, env=plain_environment())
-            self._stop_containers(stack, graces)
+            self._stop_containers(stack, graces, _patience(ends - time.monotonic(), timeout))
             if not pause_until(lambda: not self._parts(stack), min(4.0, max(0.1, ends - time.monotonic()))):
                 self._remove_orphans(stack)
         return self._killed(stack, began)
@@ -220,14 +222,22 @@ class SwarmStacks(DockerClient):
             for service in listed
         }
 
-    def _stop_containers(self, stack: str, graces: Mapping[str, int]) -> None:
-        """Ask the containers to stop now, each with its own grace, rather than when Swarm gets round to it."""
+    def _stop_containers(self, stack: str, graces: Mapping[str, int], patience: int) -> None:
+        """Ask the containers to stop now, all at once, rather than when Swarm gets round to it.
+
+        Each has its own grace, and none more than `patience`: then it is killed, whatever its service says.
+        """
         with translated("list containers"):
             listed = self._api.containers(filters={"label": f"{NAMESPACE}={stack}"})
-        for container in listed:
+
+        def stop(container: Mapping[str, Any]) -> None:
             grace = graces.get(container["Labels"].get("com.docker.swarm.service.id", ""), _STOP_GRACE)
             with contextlib.suppress(docker.errors.APIError, requests.exceptions.RequestException):
-                self._api.stop(container["Id"], timeout=grace)
+                self._api.stop(container["Id"], timeout=min(grace, patience))
+
+        with ThreadPoolExecutor(_STOPPED_AT_ONCE, thread_name_prefix="stop") as stopping:
+            for _ in stopping.map(stop, listed):
+                pass
 
     def _remove_orphans(self, stack: str) -> None:
         """Containers whose service is gone: after a crash of the Engine, Swarm may have forgotten them."""
@@ -238,6 +248,11 @@ class SwarmStacks(DockerClient):
             for container in self._api.containers(all=True, filters=label):
                 with contextlib.suppress(docker.errors.APIError):  # going already
                     self._api.remove_container(container["Id"], force=True, v=True)  # with its unnamed volumes
+
+
+def _patience(left: float, timeout: float) -> int:
+    """Seconds that a container gets to stop in, of those that are left: what is over by then still has to be cleared away."""
+    return max(1, int(left - min(15.0, timeout / 4)))
 
 
 def _names(stack: Deployable, section: str) -> set[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from canonq.core.stack.mounts import host_path
 from canonq.core.stack.resolved import Declared, Mount, Service, Stack
+from canonq.core.stack.routes import strange_labels
 
 SHARED_NETWORK = "proxy"
 _SOCKET = "docker.sock"
@@ -26,7 +27,12 @@ _HARMLESS = frozenset({
 })  # fmt: skip
 _LOGGING = ("json-file", "local", "none", "journald")
 _RANGE = re.compile(r"port:([0-9]{1,5})-([0-9]{1,5})")
-_HOSTS = re.compile(r"[`\"']([^`\"']+)[`\"']")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATIONS = re.compile(r"\+?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST_GRACE = 300  #: seconds
+#: Each takes its place in Swarm's store, in the kernel or among addresses, whatever its services are limited to.
+_MOST = {"services": 40, "networks": 20, "volumes": 100, "secrets": 100, "configs": 200}
 _NAMESPACES = {"network_mode": "network", "pid": "pid", "ipc": "ipc", "userns_mode": "userns", "uts": "uts", "cgroup": "cgroup"}
 _LISTS = {
     "cap_add": "cap",
@@ -46,10 +52,13 @@ class Denied:
     why: str
 
 
-def refusals(stack: Stack, *, allow: Sequence[str] = (), name: str, domain: str) -> tuple[Denied, ...]:
-    """Everything in a resolved stack that untrusted code may not have and `allow` does not name."""
+def refusals(stack: Stack, *, allow: Sequence[str] = (), name: str, domain: str, front: str = "app") -> tuple[Denied, ...]:
+    """Everything in a resolved stack that untrusted code may not have and `allow` does not name.
+
+    `front`: the service that is asked whether the app answers, and alone may be where the ingress reaches it.
+    """
     allowed = {*allow, *(port for word in allow for port in _each_port(word))}
-    return tuple(dict.fromkeys(denied for denied in _all(stack, name, domain) if denied.what not in allowed))
+    return tuple(dict.fromkeys(denied for denied in _all(stack, name, domain, front) if denied.what not in allowed))
 
 
 def _each_port(word: str) -> Iterator[str]:
@@ -58,7 +67,7 @@ def _each_port(word: str) -> Iterator[str]:
         yield from (f"port:{port}" for port in range(int(found[1]), int(found[2]) + 1))
 
 
-def _all(stack: Stack, name: str, domain: str) -> Iterator[Denied]:
+def _all(stack: Stack, name: str, domain: str, front: str) -> Iterator[Denied]:
     for service in stack.services.values():
         where = f"services.{service.name}"
         for mount in service.mounts:
@@ -68,7 +77,13 @@ def _all(stack: Stack, name: str, domain: str) -> Iterator[Denied]:
                 yield Denied(f"port:{port.published}", f"{where}.ports", f"takes the port {port.published} of the host")
         for key, value in service.body.items():
             yield from _service_key(f"{where}.{key}", key, value)
-        yield from _routes(f"{where}.deploy.labels", service, name, domain)
+        yield from _labels(f"{where}.deploy.labels", service.labels, name, domain)
+        yield from _labels(f"{where}.labels", service.container_labels, name, domain)
+        yield from _networks(stack, service, front)
+        yield from _taking(service)
+    for section, most in _MOST.items():
+        if (count := len(getattr(stack, section))) > most:
+            yield Denied(f"many-{section}", section, f"there are {count} {section}; {most} are the most")
     for section in ("networks", "volumes", "configs", "secrets"):
         for declared in stack.declared(section).values():
             yield from _declared(section, declared, name)
@@ -93,20 +108,49 @@ def _service_key(where: str, key: str, value: Any) -> Iterator[Denied]:
         yield Denied(key.replace("_", "-"), where, "is nothing that is known to be harmless")
 
 
-def _routes(where: str, service: Service, stack: str, domain: str) -> Iterator[Denied]:
-    """Routers, services and middlewares are global in traefik: a label could take over another app's address."""
-    for label, value in service.labels.items():
-        parts = label.split(".")
-        if len(parts) < 4 or parts[0] != "traefik":
-            continue
-        if stack not in parts[3]:
-            yield Denied(f"{parts[2]}:{parts[3]}", where, f"takes the name {parts[3]} among all routes ({parts[2]}:{parts[3]})")
-        if parts[-1] == "rule":
-            hosts = _HOSTS.findall(str(value))
-            foreign = [host for host in hosts if host != domain and not host.endswith(f".{domain}")]
-            if foreign or not hosts or "HostRegexp" in str(value) or "HostSNI" in str(value):
-                host = foreign[0] if foreign else "*"
-                yield Denied(f"route:{host}", where, f"takes requests for {host} (route:{host})")
+def _labels(where: str, labels: Mapping[str, str | None], stack: str, domain: str) -> Iterator[Denied]:
+    for strange in strange_labels(labels, stack=stack, domain=domain, network=SHARED_NETWORK):
+        yield Denied(strange.word, where, strange.why)
+
+
+def _networks(stack: Stack, service: Service, front: str) -> Iterator[Denied]:
+    """Docker's names for a service hold in every network that it is in: in the shared one, for everybody's apps."""
+    where = f"services.{service.name}.networks"
+    named = service.networks or ({} if service.body.get("network_mode") else {"default": None})
+    for key, said in named.items():
+        declared = stack.networks.get(key)
+        shared = declared is not None and declared.external and declared.name == SHARED_NETWORK
+        if shared and service.name != front:
+            word = f"{SHARED_NETWORK}:{service.name}"
+            yield Denied(
+                word, where, f"is in the network of all apps, under the name {service.name}, and not the one asked ({word})"
+            )
+        for option in said if isinstance(said, Mapping) else ():
+            if shared or option not in ("aliases", "priority"):
+                word = f"network-{option.replace('_', '-')}:{key}"
+                yield Denied(word, f"{where}.{key}", f"asks for {option} there ({word})")
+
+
+def _taking(service: Service) -> Iterator[Denied]:
+    """What would outlast every limit, or keep from others what a limit does not count."""
+    where, body = f"services.{service.name}", service.body
+    grace = _seconds(body.get("stop_grace_period"))
+    if grace is None or grace > LONGEST_GRACE:
+        yield Denied("stop-grace-period", f"{where}.stop_grace_period", f"wants more than {LONGEST_GRACE} s to stop in")
+    if "oom_score_adj" in body and not str(body["oom_score_adj"]).isdecimal():
+        yield Denied("oom-score-adj", f"{where}.oom_score_adj", "would have others killed before it when memory is short")
+    resources = service.deploy.get("resources")
+    reserved = resources.get("reservations") if isinstance(resources, Mapping) else None
+    for item in _items(reserved.get("generic_resources")) if isinstance(reserved, Mapping) else ():
+        yield Denied("generic-resources", f"{where}.deploy.resources", f"reserves {_text(item)[:60]} for itself")
+
+
+def _seconds(said: Any) -> float | None:
+    """Seconds of a duration as Docker writes it; None for one that is none."""
+    if said is None or str(said) in ("0", "+0", "-0"):
+        return 0.0
+    parts = _DURATION.findall(str(said)) if _DURATIONS.fullmatch(str(said)) else []
+    return sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else None
 
 
 def _mount(where: str, mount: Mount, stack: Stack) -> Iterator[Denied]:
@@ -131,8 +175,16 @@ def _declared(section: str, declared: Declared, stack: str) -> Iterator[Denied]:
         if declared.options:
             device = str(declared.options.get("device", ""))
             yield Denied(f"bind:{device or declared.key}", where, f"mounts {device or 'something'} by options of the driver")
-    elif section == "networks" and declared.driver not in ("", "overlay"):
-        yield Denied(f"network:{declared.driver}", where, f"asks for the network driver {declared.driver}")
+    elif section == "networks":
+        if declared.driver not in ("", "overlay"):
+            yield Denied(f"network:{declared.driver}", where, f"asks for the network driver {declared.driver}")
+        if declared.body.get("ipam"):
+            yield Denied("network-ipam", where, "chooses its own addresses, which may be those of others")
+        for option in declared.options:
+            if option != "encrypted":
+                yield Denied(f"network-option:{option}", where, f"gives its driver the option {option}")
+    elif declared.driver:
+        yield Denied(f"driver:{declared.driver}", where, f"asks for the {kind} driver {declared.driver}")
 
 
 def _items(value: Any) -> list[Any]:

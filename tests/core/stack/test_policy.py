@@ -108,7 +108,7 @@ def test_its_own_domain_may_be_routed() -> None:
         ("Host(`live.example.org`)", "route:live.example.org"),
         ("Host(`s-1.test`) || Host(`live.example.org`)", "route:live.example.org"),
         ("Host(`evil-s-1.test`)", "route:evil-s-1.test"),
-        ("PathPrefix(`/`)", "route:/"),
+        ("PathPrefix(`/`)", "route:*"),
         ("HostRegexp(`s-1.test`)", "route:*"),
         ("ClientIP(1)", "route:*"),
     ],

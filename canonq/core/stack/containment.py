@@ -1,0 +1,122 @@
+"""What a deployment may take of the host, put into what is deployed (docs/rules.md 3, containment). Pure.
+
+A ref's services get all of it, whatever they say; a release's keep what they say as far as it is less.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from canonq.core.enrolment import Enrolment
+from canonq.core.stack.resolved import Service, Stack, stack_of
+
+_GIB = 2**30
+#: By the recipe's weight, where [resources] does not say: bytes of memory, processors.
+_DEFAULTS = {"light": (4 * _GIB, 2.0), "heavy": (8 * _GIB, 4.0)}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kmgtp]?)i?b?", re.I)
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+_KEPT_FILES = 2  #: of a container's log
+_CAPPED = ("json-file", "local")  #: drivers that keep a log on this host and can be told how much of it
+_LEAST_VERSION = (3, 9)  #: of the format that knows a limit of processes
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """What each container of a deployment may take."""
+
+    memory: int  #: bytes
+    cpus: float
+    pids: int
+    log: int  #: bytes
+    replicas: int  #: of one service
+
+
+def allotment(enrolment: Enrolment, processors: int) -> Allotment:
+    """What the enrolment allots, or its weight; Docker refuses more processors than there are."""
+    memory, cpus = _DEFAULTS[enrolment.weight]
+    said = enrolment.resources
+    cpus = min(cpus if said.cpus is None else said.cpus, max(1, processors))
+    return Allotment(memory if said.memory is None else said.memory, cpus, said.pids, said.log, said.replicas)
+
+
+def contained(stack: Stack, of: Allotment, *, trusted: bool) -> tuple[Stack, tuple[str, ...]]:
+    """The stack within its limits; and a sentence for each thing that was said to be more."""
+    made, notes = stack.written(), list[str]()
+    made["version"] = _version(stack.version)
+    made["services"] = {name: _service(service, of, notes, trusted=trusted) for name, service in stack.services.items()}
+    return stack_of(made), tuple(notes)
+
+
+def _service(service: Service, of: Allotment, notes: list[str], *, trusted: bool) -> dict[str, Any]:
+    deploy = dict(service.deploy)
+    deploy["resources"] = _resources(service, of, notes, trusted=trusted)
+    if (asked := _number(deploy.get("replicas"))) is not None and asked > of.replicas:
+        notes.append(
+            f"resources-capped: {service.name} asks for {asked:.0f} replicas, and has {of.replicas}: [resources] replicas"
+        )
+        deploy["replicas"] = of.replicas
+    body = {**service.body, "deploy": deploy, "logging": _logging(service.body.get("logging"), of, trusted=trusted)}
+    if "ports" in body and not trusted:
+        # Without a port of the host, Swarm would take one of its own choice, on every address.
+        body["ports"] = [port for port in body["ports"] if port.get("published") is not None]
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _resources(service: Service, of: Allotment, notes: list[str], *, trusted: bool) -> dict[str, Any]:
+    said = _mapping(service.deploy.get("resources"))
+    limits, reserved = _mapping(said.get("limits")), _mapping(said.get("reservations"))
+    for key, asked, most in (
+        ("memory", _bytes(limits.get("memory")), of.memory),
+        ("cpus", _number(limits.get("cpus")), of.cpus),
+        ("pids", _number(limits.get("pids")), of.pids),
+    ):
+        if asked is not None and asked > most:
+            notes.append(f"resources-capped: {service.name} asks for more {key} than {most:g}: [resources] {key}")
+        if asked is None or asked > most or asked <= 0:
+            limits[key] = f"{most:g}" if key == "cpus" else most if key == "pids" else str(most)
+    if not trusted:
+        return {"limits": limits}  # what it would reserve, nobody else could have
+    if (memory := _bytes(reserved.get("memory"))) is not None and memory > of.memory:
+        reserved["memory"] = str(of.memory)
+    if (cpus := _number(reserved.get("cpus"))) is not None and cpus > of.cpus:
+        reserved["cpus"] = f"{of.cpus:g}"
+    return {"limits": limits, **({"reservations": reserved} if reserved else {})}
+
+
+def _logging(said: Any, of: Allotment, *, trusted: bool) -> dict[str, Any]:
+    asked = _mapping(said)
+    driver = str(asked.get("driver") or "json-file")
+    size = {"max-size": f"{max(1, of.log // _KEPT_FILES // 1024)}k", "max-file": str(_KEPT_FILES)}
+    if not trusted:
+        return {"driver": "json-file", "options": size}
+    if driver not in _CAPPED:
+        return asked
+    return {"driver": driver, "options": {**_mapping(asked.get("options")), **size}}
+
+
+def _version(said: str) -> str:
+    parts = said.split(".")
+    numbers = tuple(int(part) for part in parts) if all(part.isdecimal() and len(part) < 4 for part in parts) else _LEAST_VERSION
+    return ".".join(map(str, max(numbers, _LEAST_VERSION)))
+
+
+def _number(said: Any) -> float | None:
+    """A number of a compose file; None where none is said, or one that Docker refuses."""
+    try:
+        found = None if said is None or isinstance(said, bool) else float(str(said)[:30])
+    except ValueError:
+        return None
+    return found if found is not None and math.isfinite(found) else None
+
+
+def _bytes(said: Any) -> float | None:
+    found = _SIZE.fullmatch(str(said).strip()) if said is not None else None
+    return float(found[1]) * _UNITS[found[2].lower()] if found else None
+
+
+def _mapping(said: Any) -> dict[str, Any]:
+    return dict(said) if isinstance(said, Mapping) else {}
