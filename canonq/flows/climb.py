@@ -150,8 +150,8 @@ def _why_apart(run: Run, fresh: Deployment, app: Deployment) -> str | None:
     """Why the fresh install cannot be up beside the base; None when it can, as far as their files tell."""
     base = run.target.base
     try:
-        one = read_files(run.world, run.trees.look_at(fresh)).resolved
-        other = read_files(run.world, run.trees.look_at(app.of(str(base.version), str(base.commit)))).resolved
+        one = read_files(run.world, run.trees.look_at(fresh), run.deadline).resolved
+        other = read_files(run.world, run.trees.look_at(app.of(str(base.version), str(base.commit))), run.deadline).resolved
     except CanonqError:
         return None  # what is wrong with either is said when it is deployed
     return why_apart(one, other, run.world.host.free_memory()) or None
@@ -276,7 +276,7 @@ def _ask_whose_secret(run: Run, app: Deployment, missing: SecretMissing) -> None
     if base.version is None or base.commit is None:
         return
     try:
-        below = read_files(run.world, run.trees.look_at(app.of(base.version, base.commit)))
+        below = read_files(run.world, run.trees.look_at(app.of(base.version, base.commit)), run.deadline)
         rule = secret_rules(below.sample, below.env).get(missing.secret)
     except CanonqError:
         return
