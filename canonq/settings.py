@@ -205,6 +205,7 @@ class Settings(BaseSettings):
     nightly: Crontab | None = None  #: overrides beat_schedule.NIGHTLY; UTC
     light_workers: Annotated[int, Field(ge=1, le=64)] = 2  #: light recipes side by side on this host
     hold_reds: Annotated[int, Field(ge=0)] = 3
+    daily_pushes: Annotated[int, Field(ge=0)] = 10  #: sweeps of one recipe that pushes may start in a day (UTC)
     loaded_above: Annotated[float, Field(ge=0)] = 1.5  #: load for each processor from which a red is tried again; 0 never
     retry_pause: Annotated[int, Field(ge=0)] = 60  #: seconds until a machine's fault is tried again, doubled each time; 0 never
     keep: Annotated[int, Field(ge=1)] = 2  #: canonicals that stay restorable
@@ -276,8 +277,8 @@ class Settings(BaseSettings):
         return self.state / "redis" / "address"
 
 
-def secret_in(path: Path, key: str, *, may_be_empty: bool = False) -> str:
-    """The one line in a file that keeps a secret. WrongConfiguration, without the secret, when there is none."""
+def secret_in(path: Path, key: str, *, may_be_empty: bool = False, shortest: int = 1) -> str:
+    """The one line in a file that keeps a secret. WrongConfiguration, without it, when there is none or it is too short."""
     try:
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -287,9 +288,27 @@ def secret_in(path: Path, key: str, *, may_be_empty: bool = False) -> str:
         ) from error
     if (not text and not may_be_empty) or any(character.isspace() or not character.isprintable() for character in text):
         raise WrongConfiguration(f"{key} = {path} must have the secret in one line, and nothing else.", mend="write it again.")
+    if text and len(text) < shortest:
+        raise WrongConfiguration(
+            f"{key} = {path} has a secret of {len(text)} characters, which can be guessed; {shortest} are the fewest.",
+            mend=f"`(umask 077; openssl rand -hex 32 > {path})`, and tell the forge.",
+        )
     return text
 
 
+def open_secrets(settings: Settings) -> list[tuple[str, Path]]:
+    """Files with a secret that others than their owner and its group may read: (key, path)."""
+    named = {
+        "redis_url_file": settings.redis_url_file,
+        "[git] credentials_file": settings.git.credentials_file,
+        "[forge] token_file": settings.forge.token_file if settings.forge else None,
+        "[webhook] secret_file": settings.webhook.secret_file if settings.webhook else None,
+    }
+    return [(key, path) for key, path in named.items() if path is not None and path.is_file() and path.stat().st_mode & 0o004]
+
+
+#: Characters of what signs pushes: fewer can be tried out by whoever has seen one.
+SHORTEST_SIGNING = 16
 #: Variables that are no settings: what canonq tells its own processes, and what its scripts read.
 _OTHER_VARIABLES = frozenset(f"CANONQ_{name}" for name in ("CONFIG", "PROGRAM", "TIER", "ANSWER", "CACHE", "NEEDS_BUSYBOX"))
 _TABLES: dict[str, type[BaseModel]] = {

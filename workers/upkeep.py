@@ -22,7 +22,7 @@ from canonq.core.names import recipe_name
 from canonq.core.sweeps.reconcile import Chain, Mend, mend, read_value
 from canonq.flows.kept import end_due
 from canonq.flows.room import tidy
-from canonq.flows.sweep import as_begun, give_up, outcome_of, settle_error, summary
+from canonq.flows.sweep import as_begun, give_up, outcome_of, pushes_due, settle_error, summary
 from canonq.flows.telling import tell_gently
 from canonq.flows.world import World
 from canonq.settings import load_settings
@@ -30,7 +30,7 @@ from canonq.wiring import due_since, live
 from workers import tasks
 from workers.app import app as own_app
 from workers.broker import waiting_messages
-from workers.factory import say_what_runs
+from workers.factory import LIGHT, say_what_runs
 from workers.steps import go_on
 
 log = logging.getLogger("canonq")
@@ -96,6 +96,10 @@ def reconcile(world: World, app: Celery) -> list[str]:
                 with _told():
                     done += _mend(world, sweep, recipe, queued_now)
             done += [f"{recipe}: tried again" for recipe in go_on(world, sweep, tasks.start_chain)]
+    with _told():
+        for recipe in pushes_due(world):
+            app.send_task("canonq.sweep", args=[[recipe]], kwargs={"named": False}, queue=LIGHT)
+            done.append(f"{recipe}: something was pushed to it while a sweep was at it, so it is looked at again")
     return done
 
 

@@ -26,7 +26,7 @@ from canonq.adapters.state.locks import redis_client
 from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration, WrongUse, no_redis
 from canonq.core.upstream.webhook import read, recipes_of
 from canonq.flows.world import World
-from canonq.settings import Settings, WebhookSettings, load_settings, secret_in
+from canonq.settings import SHORTEST_SIGNING, Settings, WebhookSettings, load_settings, secret_in
 from canonq.wiring import live
 from workers.factory import LIGHT, make_app, say_what_runs
 
@@ -50,7 +50,7 @@ class Inbox:
     def take(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, Any]]:
         """Status and answer. The secret is read each time, so that a new one needs no restart."""
         try:
-            told = read(headers, body, secret_in(self._settings.secret_file, "[webhook] secret_file"))
+            told = read(headers, body, self._secret())
         except WrongUse as error:
             return (401 if error.code == "bad-signature" else 400), {"error": str(error)}
         if told is None:
@@ -73,6 +73,9 @@ class Inbox:
         except (RedisError, OperationalError, OSError) as error:
             log.error("A push could not be taken: %s", error)
             return 503, {"error": "Redis does not answer; say it again later, or wait for the night."}
+
+    def _secret(self) -> str:
+        return secret_in(self._settings.secret_file, "[webhook] secret_file", shortest=SHORTEST_SIGNING)
 
     def _start(self, recipe: str) -> bool:
         """Ask for a sweep of the recipe in a moment; False when one is coming already, which will see this push too."""
@@ -143,7 +146,7 @@ def serve(settings: Settings) -> None:
             mend="set [webhook] secret_file in canonq.toml (docs/configuration.md).",
             code="no-webhook",
         )
-    secret_in(settings.webhook.secret_file, "[webhook] secret_file")
+    secret_in(settings.webhook.secret_file, "[webhook] secret_file", shortest=SHORTEST_SIGNING)
     if (url := settings.broker_url()) is None:
         raise no_redis()
     say_what_runs(settings)

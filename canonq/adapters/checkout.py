@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from canonq.adapters.files import told
+from canonq.adapters.files import remove_tree, told, told_error
 from canonq.adapters.git.program import GitProgram
 from canonq.adapters.processes.programs import plain_environment, read
 from canonq.core.enrolment import Enrolment, circle, parse_enrolment
@@ -97,8 +97,8 @@ class Checkout:
                 if not _is_enrolment(folder):
                     continue
                 enrolment = self._read(folder)
-            except CanonqError as error:
-                broken[folder.name] = error
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one is its own
+                broken[folder.name] = told_error(error, f"{folder.name}: reading its enrolment")
                 continue
             if enrolment.enrolled:
                 found[folder.name] = enrolment
@@ -145,7 +145,7 @@ class Checkout:
                 _copy(source, half)
                 if _digest(half) == before == _digest(source):
                     break
-                shutil.rmtree(half, ignore_errors=True)
+                remove_tree(half)
             else:
                 raise WrongUse(
                     f"{source} changed again and again while it was read.", mend="sweep again.", code="enrolment-invalid"
@@ -154,7 +154,7 @@ class Checkout:
                 half.chmod(0o755)
                 half.rename(target)
             except OSError:
-                shutil.rmtree(half, ignore_errors=True)
+                remove_tree(half)
                 if not target.is_dir():  # else another worker has kept it just now
                     raise
 

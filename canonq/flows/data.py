@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from canonq.adapters.data import snapshots
 from canonq.adapters.data.archives import copy_tree, sync_tree
+from canonq.adapters.files import remove_tree
 from canonq.adapters.state.work_folders import alive
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_VOLUME
 from canonq.core.errors import CanonqError, HostProblem
@@ -120,7 +120,7 @@ def heal(world: World, recipe: str, held: Held) -> str | None:
                 world.ownership.remove_owned({LABEL_OWNER: owner}, world.settings.teardown_timeout)
             raise
         finally:
-            shutil.rmtree(world.work / owner, ignore_errors=True)
+            remove_tree(world.work / owner)
     return (
         f"{recipe}: the retained volume {' and '.join(gone)} of the canonical {record.version} was gone; "
         "its snapshot was unpacked again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,8 @@ from canonq.flows.remotes import addresses
 from canonq.flows.sync import told_moves
 from canonq.flows.world import World
 from canonq.ports import Listing
+
+log = logging.getLogger("canonq")
 
 #: Listings at a time over all hosts together.
 _AT_ONCE = 32
@@ -45,13 +48,17 @@ def discover(world: World, enrolments: Iterable[Enrolment]) -> Discovered:
     for enrolment in enrolments:
         try:
             planned.append((enrolment, *addresses(world, enrolment)))
-        except CanonqError:  # the chain says what is wrong, at its step
+        except Exception:  # noqa: BLE001 - whatever is wrong with one is its own: the chain says it, at its step
             found.chains.append(enrolment)
     wanted = {("upstream", upstream) for _, upstream, _ in planned}
     wanted |= {("mirror", mirror) for _, _, mirror in planned if mirror}
     with listings(world, wanted) as answers:
         for enrolment, upstream, mirror in planned:
-            _sort_in(world, found, enrolment, answers("upstream", upstream), answers("mirror", mirror) if mirror else None)
+            try:
+                _sort_in(world, found, enrolment, answers("upstream", upstream), answers("mirror", mirror) if mirror else None)
+            except Exception:  # whatever is wrong with one is its own: the chain says it
+                log.exception("%s: looking whether anything is new broke", enrolment.recipe)
+                found.chains.append(enrolment)
     return found
 
 

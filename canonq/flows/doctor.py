@@ -27,7 +27,7 @@ from canonq.flows.room import tidy
 from canonq.flows.sweep import summary
 from canonq.flows.world import World
 from canonq.ports import Ended
-from canonq.settings import secret_in, unknown_variables
+from canonq.settings import SHORTEST_SIGNING, open_secrets, secret_in, unknown_variables
 
 _MOST_ASKED = 5
 _CLOCK_SLACK = timedelta(minutes=5)
@@ -190,6 +190,11 @@ def _variables(world: World) -> Iterator[Check]:
         yield Check("variables", "warning", f"{name} is set, and nothing reads it", mend)
 
 
+def _secrets(world: World) -> Iterator[Check]:
+    for key, path in open_secrets(world.settings):
+        yield Check("secrets", "warning", f"{key} = {path} can be read by every user of this host", f"`chmod o-rwx {path}`.")
+
+
 def _ingress(world: World) -> Iterator[Check]:
     if world.ingress is None:
         yield Check("ingress", "warning", "none is configured: probes go inside the containers, routing is not tested",
@@ -225,7 +230,7 @@ def _forge(world: World) -> Iterator[Check]:
 
 def _webhook(world: World) -> Iterator[Check]:
     if world.settings.webhook is not None:
-        secret_in(world.settings.webhook.secret_file, "[webhook] secret_file")
+        secret_in(world.settings.webhook.secret_file, "[webhook] secret_file", shortest=SHORTEST_SIGNING)
         yield Check("webhook", "ok", f"its secret is there; it is to listen on {world.settings.webhook.listen}")
 
 
@@ -270,6 +275,7 @@ _PROBES = (
     _clock,
     _programs,
     _variables,
+    _secrets,
     _canonicals,
     _sweeps,
     _leftovers,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from pathlib import Path
 
 from canonq.adapters.docker.disks import bytes_below
@@ -13,7 +12,7 @@ from canonq.core.errors import CanonqError
 from canonq.core.masks import Masks
 from canonq.core.recipe.envfile import parse_env
 from canonq.flows.deployment import IMAGES, RESOLVED
-from canonq.flows.secrecy import ENV, is_secret_name, mask
+from canonq.flows.secrecy import ENV, is_secret_name, keep_masked
 from canonq.flows.stages import owned_by
 from canonq.flows.world import World
 
@@ -25,11 +24,11 @@ def keep_deployment(work: Path, folder: Path, masks: Masks) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (RESOLVED, IMAGES, "deploy.log", "install_steps.log"):
         if (work / name).is_file():
-            shutil.copyfile(work / name, folder / name)
+            keep_masked(work / name, folder / name, masks)
     with contextlib.suppress(CanonqError, OSError, UnicodeDecodeError):  # it is not there yet, or install steps spoilt it
         env = parse_env((work / ENV).read_text(), where=ENV)
-        (folder / "env.txt").write_text("".join(f"{key}={_shown(key, value)}\n" for key, value in sorted(env.items())))
-    mask(folder, masks)
+        shown = "".join(f"{key}={_shown(key, value)}\n" for key, value in sorted(env.items()))
+        (folder / "env.txt").write_text(masks.text(shown))
 
 
 def _shown(key: str, value: str) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-from canonq.adapters.files import NEW
+from canonq.adapters.files import NEW, remove_tree
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.deployable import LABEL_KIND, LABEL_OWNER
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
@@ -96,7 +95,7 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
             with contextlib.suppress(OSError):  # it died before it could do so itself
                 for kept in world.runs.kept_of(owner):
                     mask(kept, masks_in(folder))
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
         done.append(
             f"{'would remove' if dry_run else 'removed'} what the dead run {owner} left: {'; '.join(listed) or 'nothing'}"
         )
@@ -104,5 +103,5 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
         done += _clean_warm(world, dry_run=dry_run)
         for half in world.work.glob(f"{NEW}*"):  # killed between making its folder and showing that it lives
             if not is_alive(half) and time.time() - half.stat().st_mtime > _STILL_NEW and not dry_run:
-                shutil.rmtree(half, ignore_errors=True)
+                remove_tree(half)
     return done

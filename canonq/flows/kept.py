@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from canonq.adapters.files import write_json
+from canonq.adapters.files import remove_tree, write_json
 from canonq.adapters.state.work_folders import at_work, is_alive
 from canonq.core.deployable import LABEL_OWNER
 from canonq.core.errors import CanonqError, WrongUse
@@ -118,7 +117,7 @@ def _ended(world: World, kept: KeptEnvironment, why: str) -> str:
         world.ownership.remove_owned({**of_runs(world), LABEL_OWNER: kept.run}, world.settings.teardown_timeout)
     except CanonqError as error:
         return f"could not end the kept environment {kept.stack} of {recipe_in(kept.run)}; the janitor goes on with it: {error}"
-    shutil.rmtree(work, ignore_errors=True)
+    remove_tree(work)
     return f"ended the kept environment {kept.stack} of {recipe_in(kept.run)}: {why}"
 
 

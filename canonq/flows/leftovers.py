@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 
+from canonq.adapters.files import remove_tree
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
 from canonq.core.errors import CanonqError, HostProblem
@@ -72,7 +72,7 @@ def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, li
     world.registry.drop_half_written(recipe)
     for owner in _interrupted(world, recipe):  # last: the journal tells what else there is to remove
         world.ownership.remove_owned({**of_runs(world), LABEL_OWNER: owner}, world.settings.teardown_timeout)
-        shutil.rmtree(world.work / owner, ignore_errors=True)
+        remove_tree(world.work / owner)
     return left
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from dataclasses import replace
 
 from canonq.adapters.data import snapshots
+from canonq.adapters.files import remove_tree
 from canonq.adapters.state.work_folders import alive
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_RECIPE, LABEL_STACK, LABEL_VOLUME, Identity
 from canonq.core.enrolment import Enrolment
@@ -87,7 +87,7 @@ def _bring_back(world: World, enrolment: Enrolment, chosen: Canonical, kept: Sna
             raise
         finally:
             world.repos.drop_checkout(enrolment.recipe, app.tree)
-            shutil.rmtree(work, ignore_errors=True)
+            remove_tree(work)
     return {"recipe": enrolment.recipe, "version": chosen.version, "stack": name, "domain": identity.domain}
 
 

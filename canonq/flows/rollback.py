@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from canonq.adapters.files import remove_tree
 from canonq.adapters.state.registry import NEWER_SCHEMA
 from canonq.adapters.state.work_folders import alive
 from canonq.core.deployable import LABEL_OWNER
@@ -51,7 +51,7 @@ def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str
             try:
                 record = _switch(world, now, target, held, owner, reason, who)
             finally:
-                shutil.rmtree(world.work / owner, ignore_errors=True)
+                remove_tree(world.work / owner)
         try:
             reclaim(world, recipe, record)
         except (CanonqError, OSError) as error:  # it has gone back all the same

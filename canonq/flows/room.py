@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 
-from canonq.adapters.files import half_written
+from canonq.adapters.files import half_written, remove_tree
 from canonq.adapters.state.budget import Reservation
 from canonq.core.budget import Need, PulledImage, gib, images_to_drop
 from canonq.core.errors import CanonqError, NoRoom, RecordUnreadable
@@ -49,7 +48,7 @@ def tidy(world: World, *, dry_run: bool = False) -> list[str]:
     done = clean(world, dry_run=dry_run) + prune_images(world, dry_run=dry_run)
     for path in half_written(world.settings.state):
         if not dry_run:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
         done.append(f"{'would remove' if dry_run else 'removed'} {path}, which a killed write has left")
     if not dry_run:
         world.budget.tidy()

@@ -46,6 +46,7 @@ log = logging.getLogger("canonq")
 
 #: Seconds after which a checkout that is behind its remote is told by the exit status.
 _STALE_AFTER = 3 * 86400.0
+_OPENING = 3600.0  #: seconds for which a sweep is taken to be about to begin its chains
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,14 @@ def open_sweep(
 
     `named`: whether a person named the recipes, which releases a held red; as a rule, whether any are named.
     `awaited`: whether a person waits for its end, so that what fails is told soon instead of tried again for long.
+    Recipes that nobody named, as a push did, are bound: one chain at a time, and `daily_pushes` sweeps a day.
     `nightly`: recipes that an open sweep is still at are left to it. `night_before`: the night that was due before this one.
     HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled. Opened a second
     time (a task delivered twice), the same sweep gives the chains that have no outcome yet, and none once it is closed.
     """
     _speaks_with_docker(world)
     named = bool(recipes) if named is None else named
+    pushed = bool(recipes) and not named
     sweep = sweep or world.new_id()
     stale = _pull(world) if world.settings.checkout.pull and not recipes and not world.sweeps.read(sweep) else []
     enrolled, wanted = who(world, recipes)
@@ -119,8 +122,10 @@ def open_sweep(
     wanted = world.sweeps.read(sweep)["enrolled"]
     if world.sweeps.closed(sweep):
         return Opened(sweep, (), named)
-    if nightly:
-        _leave_to_others(world, sweep, wanted)
+    if nightly or pushed:
+        _leave_to_others(world, sweep, wanted, pushed=pushed)
+    if pushed:
+        _bound(world, sweep, wanted)
     settled = world.sweeps.outcomes(sweep)
     for name in sorted(set(wanted) - set(enrolled.recipes) - set(settled)):
         _settle_unreadable(world, sweep, name)
@@ -174,15 +179,52 @@ def _missed(world: World, night: str | None) -> list[str]:
     ]
 
 
-def _leave_to_others(world: World, sweep: str, wanted: Sequence[str]) -> None:
-    """Settle recipes that another open sweep is still at: two chains of one recipe would only wait for each other."""
-    for other in world.sweeps.open_sweeps():
-        if other == sweep or not world.sweeps.begun(other):
+def _leave_to_others(world: World, sweep: str, wanted: Sequence[str], *, pushed: bool) -> None:
+    """Settle recipes that another open sweep is still at: two chains of one recipe would only wait for each other.
+
+    What was pushed meanwhile is looked at when that one is over: see `pushes_due`.
+    """
+    for other in _under_way(world, also_opening=pushed):
+        if other == sweep:
             continue
         found = summary(world, other)
         for name in sorted({*found["pending"], *found["waiting"]} & set(wanted) - world.sweeps.outcomes(sweep).keys()):
             detail = f"The sweep {other}, begun at {found['started']}, is still at it; its outcome is told there."
             world.sweeps.settle(sweep, Outcome(recipe=name, outcome="skipped", reason="under-way", detail=detail, step="sweep"))
+            if pushed:
+                world.sweeps.put_off_push(name)
+
+
+def _under_way(world: World, *, also_opening: bool = False) -> list[str]:
+    """Sweeps whose chains were begun and are not all over; `also_opening`: also those that were opened just now."""
+    now = world.now().timestamp()
+    return [
+        one
+        for one in world.sweeps.open_sweeps()
+        if world.sweeps.begun(one) or (also_opening and abs(now - world.sweeps.opened_at(one)) < _OPENING)
+    ]
+
+
+def _bound(world: World, sweep: str, wanted: Sequence[str]) -> None:
+    """Settle recipes for which pushes have started as many sweeps today as they may."""
+    most = world.settings.daily_pushes
+    for name in sorted(set(wanted) - world.sweeps.outcomes(sweep).keys()):
+        if world.sweeps.count_push(name, sweep, world.stamp()[:8], most):
+            continue
+        detail = f"Pushes have started {most} sweeps of {name} today; the night looks at it, `canonq sweep {name}` does now."
+        log.warning("%s: %s", name, detail)
+        world.sweeps.settle(
+            sweep, Outcome(recipe=name, outcome="skipped", reason="pushed-too-often", detail=detail, step="sweep")
+        )
+
+
+def pushes_due(world: World) -> list[str]:
+    """Recipes to which something was pushed while a sweep was at them, and no sweep is any more; each is told once."""
+    put_off = world.sweeps.pushes_put_off()
+    if not put_off:
+        return []
+    busy = {name for one in _under_way(world, also_opening=True) for name in summary(world, one)["pending"]}
+    return [name for name in put_off if name not in busy and world.sweeps.take_push(name)]
 
 
 def _settle_unreadable(world: World, sweep: str, recipe: str) -> Enrolment | None:

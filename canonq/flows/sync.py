@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from canonq.adapters.files import told_error
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, ForgeProblem, RecordUnreadable, WrongConfiguration, WrongUse, tag_moved
 from canonq.core.names import shown
@@ -97,7 +98,8 @@ def sync_all(
                     accept_moved(there, name, moved)
                 done = sync(there, name, dry_run=dry_run)
             row |= done.model_dump(mode="json", include={"branch", "head", "tags", "latest", "changed", "pushed", "notes"})
-        except CanonqError as error:
+        except Exception as problem:
+            error = told_error(problem, f"{name}: its sync")
             if moved is not None and isinstance(error, WrongUse):
                 raise
             told = {"reason": error.code, "cause": error.cause or None, "fault": str(error.fault), "detail": str(error)}

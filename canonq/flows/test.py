@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from canonq.adapters.files import remove_tree
 from canonq.adapters.logs import about
 from canonq.adapters.state.budget import Reservation
 from canonq.adapters.state.work_folders import alive
@@ -521,10 +521,7 @@ def _end(run: Run, stays: KeptEnvironment | None) -> tuple[dict[str, str], Canon
         tear_down(world, run.app.identity)
     except CanonqError as error:
         problem = error
-    for tree in sorted(run.work.glob("**/tree*")):
-        with contextlib.suppress(CanonqError, OSError):  # the janitor takes what is left of worktrees
-            world.repos.drop_checkout(run.enrolment.recipe, tree)
-    shutil.rmtree(run.work, ignore_errors=True)
+    remove_tree(run.work)
     run.account.timings["teardown"] = round(time.monotonic() - began, 3)
     keep_beside(run.folder, "timings.json", run.account.timings)
     with contextlib.suppress(OSError):  # each tier's files were masked as it ended

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from pathlib import Path
 from canonq.adapters.data import snapshots
 from canonq.adapters.data.archives import has_files, sync_tree
 from canonq.adapters.docker.disks import bytes_below
-from canonq.adapters.files import write_durably, write_json
+from canonq.adapters.files import remove_tree, write_durably, write_json
 from canonq.adapters.processes.stopping import check_stop
 from canonq.adapters.state.budget import Reservation
 from canonq.adapters.state.work_folders import JOURNAL
@@ -136,7 +135,7 @@ def _carry_out(tx: Transaction) -> None:
         if not is_in_force(world, recipe, tx.held):
             with contextlib.suppress(CanonqError):
                 world.ownership.remove_owned(_mine(tx), world.settings.teardown_timeout)
-                shutil.rmtree(tx.folder, ignore_errors=True)
+                remove_tree(tx.folder)
         raise
     finally:
         _clear(tx)
@@ -182,7 +181,7 @@ def _clear(tx: Transaction) -> None:
     for each in tx.account.begun:
         with contextlib.suppress(CanonqError, OSError):
             world.repos.drop_checkout(each.identity.recipe, each.tree)
-    shutil.rmtree(world.work / tx.owner, ignore_errors=True)
+    remove_tree(world.work / tx.owner)
 
 
 def _measure(tx: Transaction) -> None:

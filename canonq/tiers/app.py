@@ -5,6 +5,7 @@ What is public here is a promise to every test_*.py and hooks.py: it is only eve
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import json
@@ -223,13 +224,18 @@ class DeployedApp:
         return ask(self.engine, ingress, self.facts.stack, self.facts.health, self.facts.domain, _ANSWER)
 
     def read_file(self, service: str, path: str) -> bytes | None:
-        """One file of a service's container; None when it is not there."""
+        """One file of a service's container; None when it is not there. OSError for one of more than 64 MiB."""
         from canonq.core.errors import RecipeProblem
 
         try:
-            packed = io.BytesIO(b"".join(self.engine.read_archive(self.facts.stack, service, path)))
+            packed = io.BytesIO()
+            for chunk in self.engine.read_archive(self.facts.stack, service, path):
+                if packed.tell() > MOST_BODY:
+                    raise OSError(errno.EFBIG, f"it is larger than {MOST_BODY >> 20} MiB", path)
+                packed.write(chunk)
         except RecipeProblem:
             return None
+        packed.seek(0)
         with tarfile.open(fileobj=packed) as archive:
             member = archive.next()
             file = archive.extractfile(member) if member is not None and member.isreg() else None

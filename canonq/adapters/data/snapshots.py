@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.data.archives import archive, archive_problem, copy_tree, sync_tree, unpack_archive
-from canonq.adapters.files import not_readable, told, write_durably
+from canonq.adapters.files import not_readable, told, walk, write_durably
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.jsontext import table_of
 from canonq.core.records import Snapshot
@@ -185,7 +185,7 @@ def _xattrs(path: bytes) -> dict[str, str]:
 
 
 def _entries(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    for place, folders, files in os.walk(root):
+    for place, folders, files in walk(root):
         folders.sort()
         for name in sorted([*folders, *files]):
             path = os.path.join(place, name)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import is_there, locked, not_readable, write_durably, write_json
+from canonq.adapters.files import is_there, locked, not_readable, remove_tree, write_durably, write_json
 from canonq.adapters.git.history import History
 from canonq.adapters.git.program import GitProgram, failed, sync_failed, timed_out
 from canonq.adapters.git.tree import remove, write_out
@@ -426,7 +426,7 @@ class GitRepos:
         self._make_new(clone)
         if self._salvage(old, clone):
             for left in [broken, *clone.parent.glob(".new-*")]:
-                shutil.rmtree(left, ignore_errors=True)
+                remove_tree(left)
             return
         kept = broken.rename(clone.parent / broken.name.removeprefix("."))
         log.warning(
@@ -527,12 +527,12 @@ def _drop_leftovers(clone: Path) -> None:
 
     So are the notes of worktrees, which an older canonq made.
     """
-    shutil.rmtree(clone / "worktrees", ignore_errors=True)
+    remove_tree(clone / "worktrees")
     for pattern in ("*.lock", "refs/**/*.lock", "objects/**/*.lock"):
         for path in clone.glob(pattern):
             path.unlink(missing_ok=True)
     for path in [*clone.glob("objects/pack/tmp_*"), *clone.glob("objects/tmp_*"), *clone.glob("objects/incoming-*")]:
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
         else:
             path.unlink(missing_ok=True)

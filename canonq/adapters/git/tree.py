@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from canonq.adapters.files import told
+from canonq.adapters.files import remove_tree, told
 from canonq.adapters.git.program import GitProgram
 from canonq.core.enrolment import Tree
 from canonq.core.errors import HostProblem, RecipeProblem
@@ -212,8 +211,9 @@ def _blob_name(content: bytes) -> str:
 
 def remove(folder: Path) -> None:
     """Remove a tree that was written out; not an error when it is gone."""
+    remove_tree(folder)
     if folder.exists():
-        shutil.rmtree(folder)
+        raise HostProblem(f"{folder} cannot be removed.", mend="look at its rights and the disk.", code="state-not-writable")
 
 
 def _trap(path: str, why: str, instead: str = "") -> RecipeProblem:

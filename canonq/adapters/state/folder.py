@@ -17,6 +17,7 @@ NO_INSTANCE = "none"
 _PARTS = ("calls", "images", "locks", "locks/disk", "logs", "repos", "runs", "sweeps", "warm", "work")
 _BY_RECIPE = ("repos", "runs", "warm")
 _MOST_NAMED = 3
+_OTHERS = 0o007  #: what users may who are neither its owner nor of its group
 
 
 def instance_of(state: Path) -> str:
@@ -36,6 +37,16 @@ def instance_of(state: Path) -> str:
         ) from error
 
 
+def make_state(state: Path) -> None:
+    """Make the state folder where it is not there, for this user alone: clones, logs and environments of runs are in it.
+
+    One that is there keeps its rights, as somebody may have let others look; doctor tells of it.
+    """
+    if not state.is_dir():
+        state.parent.mkdir(parents=True, exist_ok=True)
+        state.mkdir(mode=0o700, exist_ok=True)
+
+
 def state_of(state: Path) -> Check:
     """Whether this user can write all that work writes to; nothing is changed."""
     if not os.path.lexists(state):
@@ -52,6 +63,9 @@ def state_of(state: Path) -> Check:
         refused = [path for path in _written_to(state) if not os.access(path, os.W_OK | os.X_OK)]
     except HostProblem as error:
         return _broken(error.what, error.mend)
+    if not refused and state.stat().st_mode & _OTHERS:
+        what = f"{state} can be read by every user of this host; clones, logs and environments of runs are in it"
+        return Check("state", "warning", what, f"`chmod o-rwx {state}`.")
     if not refused:
         return Check("state", "ok", f"{state} can be read and written")
     told = ", ".join(map(str, refused[:_MOST_NAMED])) + (

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from canonq.adapters.files import entries, is_there, not_readable, told, write_durably, write_json
+from canonq.adapters.files import entries, is_there, not_readable, remove_tree, told, write_durably, write_json
 from canonq.core.errors import NotReadable, RecordUnreadable
 from canonq.core.jsontext import table_of
 from canonq.core.names import RECIPE_NAME, recipe_name, shown
@@ -172,7 +171,7 @@ class Registry:
         with told(folder):
             for own in (MARK, OWN_RECORD):
                 (folder / own).unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
 
     def _present(self, recipe: str) -> str | None:
         return self.name_of(self._try(self.folder(recipe) / RECORD, recipe)[0])

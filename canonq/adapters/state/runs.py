@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -17,12 +16,12 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from canonq.adapters.files import entries, is_held, locked, not_readable, told, try_lock, write_durably, write_json
+from canonq.adapters.files import entries, is_held, locked, not_readable, remove_tree, told, try_lock, write_durably, write_json
 from canonq.adapters.state.outages import Outages
 from canonq.core import reds as counted
 from canonq.core.errors import CanonqError, ExitStatus
 from canonq.core.jsontext import json_of, table_of
-from canonq.core.names import RUN_ID, SWEEP_ID, identifier, recipe_name
+from canonq.core.names import RECIPE_NAME, RUN_ID, SWEEP_ID, identifier, recipe_name
 from canonq.core.outcomes import Closed, Outcome, Tried
 from canonq.core.records import STAMP_FORMAT, Verdict
 
@@ -134,7 +133,7 @@ class Runs:
         folders = sorted((path for path in (self._root / recipe_name(recipe)).glob("*") if path.is_dir()), key=_age)
         for folder in folders[:-keep]:
             if folder.name not in always:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
 
 
 def _bytes_of(path: Path) -> bytes | None:
@@ -326,6 +325,40 @@ class Sweeps:
             kept = dict(list(nights.items())[1 - _NIGHTS :])
             write_json(self._root / "nights.json", {"nights": {**kept, night: task}})
             return True
+
+    def count_push(self, recipe: str, sweep: str, day: str, most: int) -> bool:
+        """Whether a sweep that a push asked for is among the first `most` of the recipe's on that day; asked again, the same."""
+        path = self._root / "pushes.json"
+        with self._all_locked("pushes"):
+            kept = readable_json(path)
+            counted = kept.get("sweeps") if kept.get("day") == day else {}
+            counted = counted if isinstance(counted, dict) else {}
+            before = counted.get(recipe, [])
+            before = before if isinstance(before, list) else []
+            if sweep not in before and len(before) < most:
+                write_json(path, {"day": day, "sweeps": {**counted, recipe: [*before, sweep]}})
+            return sweep in before or len(before) < most
+
+    def put_off_push(self, recipe: str) -> None:
+        """Note that something was pushed to a recipe that a sweep is at."""
+        write_json(self._put_off(recipe), {})
+
+    def pushes_put_off(self) -> list[str]:
+        """The recipes of which that was noted."""
+        return [
+            path.stem for path in entries(self._root / "pushed") if path.suffix == ".json" and RECIPE_NAME.fullmatch(path.stem)
+        ]
+
+    def take_push(self, recipe: str) -> bool:
+        """Take such a note back; whether it was there. Only one of several callers gets True."""
+        try:
+            self._put_off(recipe).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _put_off(self, recipe: str) -> Path:
+        return self._root / "pushed" / f"{recipe_name(recipe)}.json"
 
     def nights(self) -> dict[str, str]:
         """Nights that were claimed -> the task that did, as they came; empty when there is no such record, or none to read."""
