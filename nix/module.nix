@@ -89,6 +89,30 @@ let
     } // service;
   };
 
+  # What only listens, or only keeps the time: root, as the Redis's socket and the state belong to others, and nothing beyond that.
+  confined = {
+    NoNewPrivileges = true;
+    CapabilityBoundingSet = "CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH";
+    ProtectSystem = "strict";
+    ProtectHome = "read-only";
+    PrivateTmp = true;
+    PrivateDevices = true;
+    ProtectClock = true;
+    ProtectControlGroups = true;
+    ProtectKernelLogs = true;
+    ProtectKernelModules = true;
+    ProtectKernelTunables = true;
+    RestrictAddressFamilies = [ "AF_INET" "AF_INET6" "AF_UNIX" ];
+    RestrictNamespaces = true;
+    RestrictRealtime = true;
+    RestrictSUIDSGID = true;
+    LockPersonality = true;
+    SystemCallArchitectures = "native";
+    UMask = "0077";
+  };
+
+  withState = confined // { ReadWritePaths = [ cfg.stateDir ]; };
+
   # systemd has a %h of its own (a home folder); %%h leaves Celery's.
   worker = { name, queues, concurrency, description }: unit {
     inherit description;
@@ -312,11 +336,11 @@ in
         description = "canonq clock";
         command = "${celery} beat --schedule ${cfg.stateDir}/celerybeat-schedule --pidfile ${beatPidfile}";
         # After a power loss the number in the file may be another process's, and beat would refuse to start for ever.
-        service.ExecStartPre = pkgs.writeShellScript "canonq-beat-stale-pidfile" ''
+        service = withState // { ExecStartPre = pkgs.writeShellScript "canonq-beat-stale-pidfile" ''
           if pid=$(cat ${beatPidfile} 2>/dev/null) && ! grep -q beat "/proc/$pid/cmdline" 2>/dev/null; then
             rm -f ${beatPidfile}
           fi
-        '';
+        ''; };
       };
 
       canonq-worker-light = worker {
@@ -336,12 +360,15 @@ in
       canonq-webhook = unit {
         description = "canonq's ear for pushes";
         command = "${cfg.package}/bin/canonq webhook";
+        service = withState;
       };
     } // optionalAttrs cfg.flower.enable {
       canonq-flower = unit {
         description = "canonq task page (Flower)";
         command = "${celery} flower --port=${toString cfg.flower.port}";
         secrets = optional (cfg.flower.loginFile != null) cfg.flower.loginFile;
+        # It shows what Redis carries, and has no need of the registry.
+        service = confined // { WorkingDirectory = "/"; InaccessiblePaths = [ "-${cfg.stateDir}" ]; };
       };
     };
   };

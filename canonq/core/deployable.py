@@ -167,6 +167,12 @@ def _volume(volume: Declared, identity: Identity, names: Mapping[str, str]) -> d
             mend="nothing was deployed; report it.",
             code="foreign-volume",
         )
+    if volume.key in (".", "..") or "/" in volume.key:  # its data is kept under this name
+        raise RecipeProblem(
+            f"The volume {shown(volume.key)} has a name that no folder can have.",
+            mend="name it with letters, digits, '-' and '_'.",
+            code="name-invalid",
+        )
     return {"name": names[volume.key], "labels": {**volume.labels, **identity.labels, LABEL_VOLUME: volume.key}}
 
 

@@ -67,7 +67,7 @@ class CanonqError(Exception):
     @property
     def line(self) -> str:
         """What a command prints of it: the code is its heading in docs/runbook.md."""
-        return f"canonq: [{self.code}] {self}"
+        return "\n".join(map(readable, f"canonq: [{self.code}] {self}".split("\n")))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Celery's pool hands exceptions from child to parent by pickle, which calls cls(*args).

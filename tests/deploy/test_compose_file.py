@@ -58,7 +58,8 @@ def test_the_webhook_is_off_unless_it_is_asked_for(services: dict[str, Any]) -> 
 
 
 def test_flower_changes_nothing(services: dict[str, Any]) -> None:
-    assert "--read_only=True" in script(services["flower"]).split()
+    assert "read_only" not in script(services["flower"]), "a word there would overrule the configuration"
+    assert "read_only = True" in (ROOT / "workers" / "flowerconfig.py").read_text().splitlines()
 
 
 def test_all_processes_run_on_one_image(services: dict[str, Any]) -> None:
@@ -79,6 +80,21 @@ def test_the_checkout_cannot_be_written(services: dict[str, Any]) -> None:
     for name in CANONQ_SERVICES:
         (checkout,) = [volume for volume in services[name]["volumes"] if isinstance(volume, dict)]
         assert checkout["read_only"] is True
+
+
+@pytest.mark.parametrize("name", ["beat", "flower", "webhook"])
+def test_what_needs_no_docker_has_no_power_over_the_host(services: dict[str, Any], name: str) -> None:
+    service = services[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["cap_add"] == (["DAC_READ_SEARCH"] if name == "flower" else ["DAC_OVERRIDE"])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert (service["read_only"], service["tmpfs"]) == (True, ["/tmp"])
+    assert "pid" not in service
+
+
+def test_flower_has_no_way_to_the_registry(services: dict[str, Any]) -> None:
+    (checkout,) = services["flower"]["volumes"]
+    assert checkout["read_only"] is True
 
 
 @pytest.mark.parametrize("name", WORKERS)

@@ -91,6 +91,19 @@ def test_flower_is_a_unit_of_its_own_on_loopback(nix: dict[str, str]) -> None:
     assert "/run/secrets/flower" in units["canonq-flower"]["serviceConfig"]["EnvironmentFile"]
 
 
+def test_what_needs_no_docker_is_confined_and_flower_sees_nothing_of_the_registry(nix: dict[str, str]) -> None:
+    units = {name: unit["serviceConfig"] for name, unit in value(nix, "most")["systemd"]["services"].items()}
+    for name in ("canonq-beat", "canonq-webhook", "canonq-flower"):
+        unit = units[name]
+        assert (unit["NoNewPrivileges"], unit["ProtectSystem"], unit["PrivateDevices"]) == (True, "strict", True)
+        assert unit["CapabilityBoundingSet"] == "CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH"
+        assert unit["RestrictAddressFamilies"] == ["AF_INET", "AF_INET6", "AF_UNIX"]
+    state = units["canonq-beat"]["ReadWritePaths"]
+    assert units["canonq-webhook"]["ReadWritePaths"] == state
+    assert "ReadWritePaths" not in units["canonq-flower"]
+    assert units["canonq-flower"]["InaccessiblePaths"] == [f"-{state[0]}"]
+
+
 @pytest.mark.parametrize("case", ["least", "most"])
 def test_every_unit_has_the_same_environment_and_programs(nix: dict[str, str], case: str) -> None:
     units = value(nix, case)["systemd"]["services"]

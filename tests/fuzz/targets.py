@@ -8,6 +8,7 @@ import io
 import json
 import math
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from canonq.adapters.state.budget import Budget, PulledImages
 from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs, Sweeps
 from canonq.core.backup import backup_plan
+from canonq.core.budget import FileSystem
 from canonq.core.deployable import Identity, deployable
 from canonq.core.enrol.inspect import enrolment_text, inspect
 from canonq.core.enrolment import parse_enrolment
@@ -355,6 +357,9 @@ def whole_stack(text: str) -> None:
     compose(text)
 
 
+_NAMES = defaultdict[str, str](lambda: "site_1_v")
+
+
 def played(made: Callable[[], Any]) -> None:
     """All that is asked of a stack: by policy, deployment, backup, lint and `canonq enrol`."""
     stack = made()
@@ -367,7 +372,9 @@ def played(made: Callable[[], Any]) -> None:
     facts = LintFacts("1.0.0+1.27", stack, "site_1", ENV, SAMPLE, {"x": "0"}, stack, {}, True)
     of_each(
         lambda: refusals(stack, allow=["port:80-90"], name="site_1", domain="site.example.org"),
-        lambda: json.dumps(deployable(plain, IDENTITY, ENV, folder="/srv/tree", volume_names={}).file),
+        lambda: json.dumps(
+            deployable(plain, IDENTITY, ENV, folder="/srv/tree", volume_names=defaultdict(lambda: "site_1_v")).file
+        ),
         lambda: backup_plan(stack),
         lambda: lint(facts),
         enrolled,
@@ -592,6 +599,9 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
+_DISK = FileSystem("/", ("state", "volumes", "images"), 10**12)
+
+
 def put(path: Path, content: bytes) -> None:
     """Write a damaged file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -697,7 +707,7 @@ def clones(content: bytes) -> None:
             put(state / name, content)
         of_each(
             PulledImages(state / "images").all,
-            lambda: Budget(state / "disk", list, 0).disk(1),
+            lambda: Budget(state / "disk", lambda: [_DISK], 0).disk(1),
         )
 
 
