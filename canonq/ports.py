@@ -309,7 +309,7 @@ class Containers(Protocol):
         """Unpack a tar stream into a folder of a service, over what is there; also into a volume that it may only read."""
 
     def mounted(self, stack: str) -> list[tuple[str, str, str]]:
-        """(volume, service, path in its container) of each volume of the stack's own that a running service may write to."""
+        """(volume, service, path in its container): each volume of the stack's own, with each running service that may write."""
 
 
 class Volumes(Protocol):

@@ -266,12 +266,7 @@ class FakeEngine:
 
     def mounted(self, stack: str) -> list[tuple[str, str, str]]:
         """See ports.Containers.mounted."""
-        found = {
-            volume: (volume, name, target)
-            for name, service in reversed(self._services(stack).items())
-            for volume, target in service["mounts"]
-        }
-        return list(found.values())
+        return [(volume, name, target) for name, service in self._services(stack).items() for volume, target in service["mounts"]]
 
     def process_of(self, stack: str, service: str) -> int:
         """All of them are this process."""

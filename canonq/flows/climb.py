@@ -26,6 +26,7 @@ from canonq.core.stack.lint import LintFacts, lint, not_bumped
 from canonq.core.stack.staying import counted
 from canonq.core.versions import read_tags
 from canonq.flows import backup
+from canonq.flows.access import still_written, uses
 from canonq.flows.answering import ASKED_ELSEWHERE, NotHealthy, await_answer, ingress_problem, stack_gone
 from canonq.flows.data import copy_canonical
 from canonq.flows.deadline import left
@@ -408,11 +409,14 @@ def _upgrade(run: Run, version: str, base: Running) -> tuple[Running, tuple[Mark
 
     def over_the_base() -> tuple[Running, tuple[Marker, ...]]:
         with _about(version):
+            used = uses(run.world, base)
             markers = _mark(run, "upgrade", base)
             run.vigil(base.deployment).goes_down(another=True)
         with _about(target.version):
             started = _start(run, "upgrade", base.over(target.version, target.commit), new=False)
-            return _come_up(run, "upgrade", started), markers
+            running = _come_up(run, "upgrade", started)
+            run.account.notes += still_written(used, uses(run.world, running), version)
+            return running, markers
 
     return in_tier(
         run,

@@ -66,6 +66,28 @@ def test_a_release_that_loses_the_volume_is_red(host: Installation) -> None:
     assert "written before the upgrade is gone" in outcome["detail"]
 
 
+def test_a_release_that_runs_as_a_user_who_may_write_nowhere_in_the_old_data_is_red_though_it_shows_pages(
+    host: Installation,
+) -> None:
+    notes = "date >> /srv/notes"
+    repo = enrol_small(host, "other-user")
+    repo.git.tag("--delete", "1.0.0+1.29.0")
+    release(repo, "1.1.0+1.29.0", tree("1.1.0+1.29.0", command=f"{notes}; exec httpd -f -p 80 -h /srv"))
+    assert sweep(host, "other-user")["outcome"] == "promoted"
+    files = tree(NEW)
+    # It makes the data its user's on the first start only: what is there already stays as it is.
+    user = "echo u:x:1000:1000::/:/bin/sh > /etc/passwd"
+    begin = f"{user}; test -e /srv/index.html || chown 1000 /srv; exec su u -s /bin/sh -c"
+    old = files["compose.yml"].partition("command: ")[2].partition("\n")[0]
+    inner = f"trap 'exit 0' TERM; test -e /srv/index.html || echo {NEW} > /srv/index.html; {notes}; httpd -f -p 80 -h /srv & wait"
+    files["compose.yml"] = files["compose.yml"].replace(old, json.dumps(["sh", "-c", f'{begin} "{inner}"']))
+    release(repo, NEW, files)
+    outcome = sweep(host, "other-user")
+    assert (outcome["outcome"], outcome["reason"], outcome["fault"]) == ("red", "data-not-writable", "recipe"), outcome
+    assert "the volume 'data'" in outcome["detail"]
+    assert "1000" in outcome["detail"]
+
+
 def test_a_compose_file_that_does_not_parse_is_red_and_named(host: Installation) -> None:
     outcome = sweep_new(host, "unparsed", {"compose.yml": "services: [unclosed"})
     assert (outcome["outcome"], outcome["reason"]) == ("red", "compose-invalid")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from canonq.core.stack.access import Folder, Process
+from canonq.core.stack.access import Folder, Process, Use, some_may_write
 
 _PROC = Path("/proc")
 _DAC_OVERRIDE = 1 << 1  #: of linux/capability.h
@@ -34,7 +36,7 @@ def _process(entry: Path) -> Process:
     said = dict(line.split(":", 1) for line in (entry / "status").read_text().splitlines() if ":" in line)
     uids, gids = said["Uid"].split(), said["Gid"].split()
     groups = frozenset(map(int, [gids[1], *said.get("Groups", "").split()]))
-    return Process(int(uids[1]), groups, bool(int(said["CapEff"], 16) & _DAC_OVERRIDE))
+    return Process(int(uids[1]), groups, bool(int(said["CapEff"], 16) & _DAC_OVERRIDE), entry.stat().st_mtime)
 
 
 def folders_of(volume: Path) -> Iterator[Folder]:
@@ -47,6 +49,27 @@ def folders_of(volume: Path) -> Iterator[Folder]:
             return
         if len(Path(path).relative_to(volume).parts) >= _DEEPEST:
             names.clear()
+
+
+def use_of(volume: Path, processes: Sequence[Process]) -> Use:
+    """How a volume is used by the processes that have it mounted."""
+    users = tuple(sorted({process.uid for process in processes}))
+    return Use(some_may_write(processes, folders_of(volume)), _was_written(volume, processes), users, volume.stat().st_uid)
+
+
+def _was_written(volume: Path, processes: Sequence[Process]) -> bool:
+    """Whether a file of a volume is younger than those that have it mounted, or belongs to one of them who is not root.
+
+    What an image brought along, and what somebody has put there, is neither.
+    """
+    began = min((process.began for process in processes), default=float("inf"))
+    users = {process.uid for process in processes} - {0}
+    for path in itertools.islice(volume.rglob("*"), _MOST_FOLDERS):
+        with contextlib.suppress(OSError):
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode) and (found.st_mtime >= began or found.st_uid in users):
+                return True
+    return False
 
 
 def _has_acl(path: str) -> bool:

@@ -133,9 +133,17 @@ class SwarmContainers(SwarmStacks, DockerVolumes):
         return newest.container if newest and newest.container else None
 
     def mounted(self, stack: str) -> list[tuple[str, str, str]]:
-        """See ports.Containers.mounted. Each volume once."""
-        services = {container: task.service for container, task in self._running_tasks(stack)}
-        return [(volume, services[container], target) for volume, container, target in self._mounted(stack)]
+        """See ports.Containers.mounted."""
+        found: dict[tuple[str, str], str] = {}
+        for container, task in self._running_tasks(stack):
+            with in_container("look at its mounts"):
+                mounts = self._api.inspect_container(container)["Mounts"]
+            for mount in mounts:
+                if mount["Type"] != "volume" or not mount.get("RW") or (mount["Name"], task.service) in found:
+                    continue
+                if self._labels_of(mount["Name"]).get(NAMESPACE) == stack:
+                    found[mount["Name"], task.service] = mount["Destination"]
+        return [(volume, service, target) for (volume, service), target in found.items()]
 
     def _running_tasks(self, stack: str) -> list[tuple[str, Task]]:
         _, tasks = self.observe(stack)
@@ -144,16 +152,3 @@ class SwarmContainers(SwarmStacks, DockerVolumes):
             for task in tasks
             if task.state == "running" and task.desired == "running" and task.current and task.container
         ]
-
-    def _mounted(self, stack: str) -> list[tuple[str, str, str]]:
-        """(volume, container, target) of each named writable volume of the running stack, each volume once."""
-        seen: dict[str, tuple[str, str, str]] = {}
-        for container, _ in self._running_tasks(stack):
-            with in_container("look at its mounts"):
-                mounts = self._api.inspect_container(container)["Mounts"]
-            for mount in mounts:
-                if mount["Type"] != "volume" or not mount.get("RW") or mount["Name"] in seen:
-                    continue
-                if self._labels_of(mount["Name"]).get(NAMESPACE) == stack:
-                    seen[mount["Name"]] = (mount["Name"], container, mount["Destination"])
-        return list(seen.values())

@@ -15,6 +15,7 @@ class Process:
     uid: int
     groups: frozenset[int]
     overrides: bool  #: whether it has CAP_DAC_OVERRIDE, so that it may write anywhere
+    began: float = 0.0  #: seconds since 1970
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,32 @@ def some_may_write(processes: Iterable[Process], folders: Iterable[Folder]) -> b
     return any(may_write(process, folder) for folder in folders for process in listed)
 
 
-def locked_out(before: Mapping[str, bool], after: Mapping[str, bool]) -> list[str]:
+@dataclass(frozen=True)
+class Use:
+    """How a volume is used by what runs."""
+
+    may: bool  #: whether anybody may write to it
+    does: bool  #: whether anybody was seen to have
+    users: tuple[int, ...]  #: ids of the users that everybody who has it mounted runs as
+    owner: int  #: of its own folder
+
+
+@dataclass(frozen=True)
+class LockedOut:
+    """A volume that nobody can write to any more."""
+
+    key: str
+    before: Use
+    after: Use
+
+    def __str__(self) -> str:
+        users = " and ".join(map(str, self.after.users))
+        whose = f"it belongs to user {self.after.owner}, and user {users} runs now"
+        return f"nobody may write to the volume '{self.key}' any more: {whose}"
+
+
+def locked_out(before: Mapping[str, Use], after: Mapping[str, Use]) -> list[LockedOut]:
     """Volumes that somebody could write to before, that are mounted still, and that nobody can write to now."""
-    return sorted(key for key, could in before.items() if could and after.get(key) is False)
+    return [
+        LockedOut(key, was, after[key]) for key, was in sorted(before.items()) if was.may and key in after and not after[key].may
+    ]

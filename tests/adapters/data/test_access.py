@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from canonq.adapters.data.access import folders_of, processes_beside
-from canonq.core.stack.access import Process
+from canonq.adapters.data.access import folders_of, processes_beside, use_of
+from canonq.core.stack.access import Process, Use
 
 
 @pytest.mark.real  # only root can change users
@@ -20,7 +22,9 @@ def test_the_processes_of_a_container_are_those_of_its_namespace() -> None:
         assert outer.stdout is not None
         assert outer.stdout.readline() == b"up\n"
         children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
-        assert processes_beside(int(children[0])) == [Process(33, frozenset({33}), overrides=False)]
+        (found,) = processes_beside(int(children[0]))
+        assert (found.uid, found.groups, found.overrides) == (33, frozenset({33}), False)
+        assert abs(found.began - time.time()) < 600
         outer.communicate(b"")
     assert processes_beside(outer.pid) == []
 
@@ -32,3 +36,18 @@ def test_the_folders_of_a_volume_are_those_of_its_tree_and_not_what_its_links_le
     assert sorted(folder.mode & 0o777 for folder in folders_of(tmp_path)) == sorted(
         [tmp_path.stat().st_mode & 0o777, 0o700, 0o755]
     )
+
+
+def test_what_an_image_brought_along_was_written_by_nobody(tmp_path: Path) -> None:
+    root, web = (
+        Process(0, frozenset({0}), overrides=True, began=1000.0),
+        Process(4711, frozenset({4711}), overrides=False, began=1000.0),
+    )
+    page = tmp_path / "index.html"
+    page.write_text("x")
+    os.utime(page, (500, 500))
+    mine = os.geteuid()
+    assert use_of(tmp_path, [root]).does is False
+    assert use_of(tmp_path, [web]) == Use(may=False, does=False, users=(4711,), owner=mine)
+    os.utime(page, (2000, 2000))
+    assert use_of(tmp_path, [root]).does is True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from canonq.core.stack.access import Folder, Process, locked_out, may_write, some_may_write
+from canonq.core.stack.access import Folder, Process, Use, locked_out, may_write, some_may_write
 
 ROOT = Process(0, frozenset({0}), overrides=True)
 BARE = Process(0, frozenset({0}), overrides=False)
@@ -35,6 +35,12 @@ def test_one_folder_below_is_enough_to_write_to() -> None:
     assert not some_may_write([], [Folder(0, 0, 0o777)])
 
 
+def use(may: bool, does: bool = True, users: tuple[int, ...] = (0,)) -> Use:
+    return Use(may, does, users, 0)
+
+
 def test_only_what_could_be_written_before_and_is_mounted_still_is_lost() -> None:
-    before = {"data": True, "gone": True, "seed": False, "fine": True}
-    assert locked_out(before, {"data": False, "seed": False, "fine": True}) == ["data"]
+    before = {"data": use(True), "gone": use(True), "seed": use(False), "fine": use(True)}
+    lost = locked_out(before, {"data": use(False, users=(1000,)), "seed": use(False), "fine": use(True)})
+    assert [(one.key, one.before.does) for one in lost] == [("data", True)]
+    assert "belongs to user 0, and user 1000 runs now" in str(lost[0])
