@@ -172,12 +172,24 @@ class WebhookSettings(BaseModel):
     delay: Annotated[int, Field(ge=0, le=600)] = 10  #: seconds in which further pushes of a recipe count as the same
 
 
+class WebSettings(BaseModel):
+    """Where `canonq web` is, and its login."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    listen: Annotated[str, StringConstraints(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.\-]+):[0-9]{1,5}$")] = "127.0.0.1:8788"
+    user: Annotated[str, StringConstraints(pattern=r"^[^:\x00-\x1f]+$")] = "canonq"
+    password_file: Place | None = None
+    password: SecretStr | None = None  #: else in the file
+
+
 class ReportSettings(BaseModel):
     """Where the report goes, and where people find it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     folder: Place | None = None  #: else `report` in the state folder
+    metrics_file: Place | None = None  #: measures, for node_exporter's textfile collector
     url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]+$")] | None = (
         None  #: where that folder, or `canonq web`, is
     )
@@ -201,6 +213,7 @@ class Settings(BaseSettings):
     forge: ForgeSettings | None = None
     webhook: WebhookSettings | None = None  #: off unless it is set
     report: ReportSettings = ReportSettings()
+    web: WebSettings | None = None  #: off unless it is set
     catalogue: str = "https://recipes.coopcloud.tech/recipes.json"  #: URL or path of the list that `canonq enrol` looks in
     nightly: Crontab | None = None  #: overrides beat_schedule.NIGHTLY; UTC
     light_workers: Annotated[int, Field(ge=1, le=64)] = 2  #: light recipes side by side on this host
@@ -318,6 +331,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "forge": ForgeSettings,
     "webhook": WebhookSettings,
     "report": ReportSettings,
+    "web": WebSettings,
 }
 
 

@@ -32,6 +32,12 @@ let
         token_file = cfg.forge.tokenFile;
       } // optionalAttrs (cfg.forge.caFile != null) { ca_file = cfg.forge.caFile; };
     }
+    // optionalAttrs cfg.web.enable {
+      web = {
+        inherit (cfg.web) listen;
+        password_file = cfg.web.passwordFile;
+      };
+    }
     // optionalAttrs cfg.webhook.enable {
       webhook = {
         inherit (cfg.webhook) listen;
@@ -237,6 +243,23 @@ in
       description = "The forge that mirrors are on. Without one, pull requests and commit statuses are left alone.";
     };
 
+    web = {
+      enable = mkEnableOption "the report's pages live, with metrics, read-only and behind a login";
+
+      listen = mkOption {
+        type = types.str;
+        default = "127.0.0.1:8788";
+        description = "Where it listens, in plain HTTP.";
+      };
+
+      passwordFile = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "/run/secrets/canonq-web";
+        description = "A file, outside the store, with the password of the user canonq in one line.";
+      };
+    };
+
     webhook = {
       enable = mkEnableOption "the server that takes a forge's pushes, so that a release need not wait for the night";
 
@@ -303,6 +326,10 @@ in
         message = "services.canonq.flower.loginFile is not set: Flower must not run without a login.";
       }
       {
+        assertion = cfg.web.enable -> cfg.web.passwordFile != null;
+        message = "services.canonq.web.passwordFile is not set: the page must not be there without a login.";
+      }
+      {
         assertion = cfg.webhook.enable -> cfg.webhook.secretFile != null;
         message = "services.canonq.webhook.secretFile is not set: what is not signed is not taken.";
       }
@@ -355,6 +382,11 @@ in
         queues = "heavy,light";
         concurrency = 1;
         description = "canonq worker for heavy recipes";
+      };
+    } // optionalAttrs cfg.web.enable {
+      canonq-web = unit {
+        description = "canonq's live page";
+        command = "${cfg.package}/bin/canonq web";
       };
     } // optionalAttrs cfg.webhook.enable {
       canonq-webhook = unit {

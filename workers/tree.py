@@ -205,6 +205,7 @@ def running(
     beat: bool = False,
     keep_redis: bool = False,
     flower: str | None = None,
+    web: bool = False,
     hurried: Callable[[], bool] = lambda: False,
 ) -> Iterator[Tree]:
     """Run Redis (where none is configured), a light and a heavy worker, and beat, as long as the block lasts.
@@ -239,6 +240,8 @@ def running(
                     tree.start("webhook", "workers.webhook")
             if flower is not None:  # its login in the environment: arguments are read by everybody
                 tree.start("flower", "celery", "flower", f"--conf={FLOWER_CONF}", environment={"FLOWER_BASIC_AUTH": flower})
+            if web:
+                tree.start("web", "workers.web")
             _await_workers(tree, (light, heavy))
             yield tree
             interrupted = False

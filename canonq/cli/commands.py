@@ -106,6 +106,10 @@ COMMANDS = {
         "watching", "Join what is under way: a sweep, the newest open one, or else what was called by hand.",
         ("canonq watch", "canonq watch 20261123T030000Z-4f1c2a"),
     ),
+    "web": _Entry(
+        "running", "Serve the report's pages live, with logs as they grow and metrics; only with [web] configured.",
+        ("CANONQ_WEB__PASSWORD=... canonq web",),
+    ),
     "webhook": _Entry(
         "running", "Take pushes that a forge tells of, until it is stopped; only with [webhook] configured.",
         ("CANONQ_WEBHOOK__SECRET_FILE=/etc/canonq/webhook canonq webhook",),

@@ -18,22 +18,28 @@ from canonq.flows.progress import Watcher
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers import tree as process_tree
+from workers import web as web_server
 from workers import webhook as webhook_server
 
 
 @click.command()
 @click.option("--flower", is_flag=True, help="Flower too: a page of tasks on 127.0.0.1:5555, or FLOWER_PORT, behind a login.")
+@click.option("--web", "with_web", is_flag=True, help="Serve the report's pages too, as `canonq web` does.")
 @json_option
-def up(flower: bool, as_json: bool) -> ExitStatus:
+def up(flower: bool, with_web: bool, as_json: bool) -> ExitStatus:
     """Run everything a single host needs until it is stopped: Redis if none is configured, workers, beat.
 
     What ends is started again, after a pause that grows, and told. What a sweep does is shown as it goes on.
     """
     settings = load_settings()
+    if with_web:
+        web_server.required(settings)
     world = live(settings)
     enrolled = world.checkout.enrolled()  # a hollow installation is told now, not at 03:00
     login, kept = process_tree.flower_login(settings) if flower else (None, None)
-    with process_tree.running(settings, beat=True, keep_redis=True, flower=login, hurried=interrupts.hurried) as tree:
+    with process_tree.running(
+        settings, beat=True, keep_redis=True, flower=login, web=with_web, hurried=interrupts.hurried
+    ) as tree:
         told = {"up": True, "enrolled": enrolled.names, "logs": str(process_tree.log_folder(settings))}
         told["redis"] = load_settings().broker_url() if settings.configured_broker() is None else None
         told["flower"] = f"http://127.0.0.1:{os.environ.get('FLOWER_PORT', '5555')}" if flower else None
@@ -55,6 +61,13 @@ def up(flower: bool, as_json: bool) -> ExitStatus:
                 with contextlib.suppress(CanonqError, OSError):  # to look is no work: what is wrong there is told by who works
                     show_open(view, watcher, world)
                 time.sleep(1)
+    return ExitStatus.DONE
+
+
+@click.command()
+def web() -> ExitStatus:
+    """Serve the report's pages live, with logs as they grow and metrics, until it is stopped; only with [web] configured."""
+    web_server.serve(load_settings())
     return ExitStatus.DONE
 
 

@@ -19,7 +19,9 @@ from canonq.core.records import Verdict
 from canonq.core.report.changes import changes
 from canonq.core.report.plotted import disks, lanes, steps_of
 from canonq.core.report.standing import excerpt, headline, needs_person, ordered, standing, sums
+from canonq.flows.measures import Queues, measured
 from canonq.flows.nights import DueSince, none_due
+from canonq.flows.progress import Watcher
 from canonq.flows.status import status
 from canonq.flows.story import story
 from canonq.flows.sweep import summary
@@ -103,6 +105,7 @@ def report(world: World, due_since: DueSince = none_due, known: Seen | None = No
         "standings": standings,
         "newest": {key: value for key, value in newest.items() if key != "outcomes"} if newest else None,
         "sweeps": [_in_strip(one) for one in known.sweeps[:STRIP]],
+        "progress": _progress(world, newest),
         "timeline": _timeline(world, newest),
         "disks": disks(_newest_runs(world, cards), world.settings.disk_floor),
         "recipes": ordered(cards),
@@ -159,6 +162,13 @@ def _timeline(world: World, newest: Mapping[str, Any] | None) -> list[dict[str, 
     return [{**bar.__dict__, "outcome": kinds.get(bar.recipe)} for bar in lanes(found)]
 
 
+def _progress(world: World, newest: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """How far the newest sweep is, while it is open; else what was called by hand and goes on."""
+    watcher = Watcher(world)
+    found = watcher.sweep(newest["sweep"]) if newest and newest["state"] == "open" else watcher.calls()
+    return found.model_dump(mode="json") if found else None
+
+
 def _newest_runs(world: World, cards: Iterable[Mapping[str, Any]]) -> list[Verdict]:
     found: list[Verdict] = []
     for card in cards:
@@ -196,6 +206,14 @@ def feed(world: World) -> list[dict[str, Any]]:
     return [change.model_dump(mode="json") for change in changes(reports, whole=whole)][:_FEED]
 
 
+def metrics(world: World, found: Mapping[str, Any], known: Seen, queues: Queues = dict) -> str:
+    """What Prometheus is told. `found`: the report; `known`: what it was made of."""
+    from canonq.adapters.measures import exposition  # with Prometheus's library, which only who is asked for it needs
+
+    proven = {one["recipe"]: one["proven_at"] for one in index(world, found)["recipes"]}
+    return exposition(measured(world, found, known.sweeps, proven, queues))
+
+
 def folder_of(world: World) -> Path:
     """Where the report is written."""
     return world.settings.report.folder or world.settings.state / "report"
@@ -227,6 +245,8 @@ def write(world: World, due_since: DueSince = none_due) -> dict[str, Any]:
     write_json(folder / "index.json", index(world, found))
     write_durably(folder / "feed.atom", render.feed(feed(world), found["made"], url, world.instance).encode())
     write_json(folder / "report.json", found)
+    if world.settings.report.metrics_file:
+        write_durably(world.settings.report.metrics_file, metrics(world, found, known).encode())
     write_durably(folder / "index.html", render.first_page(found).encode())
     return found
 

@@ -46,6 +46,7 @@ rec {
   disabled = evaluate { };
   withoutRepo = evaluate { enable = true; };
   withoutLogin = evaluate { enable = true; repo = "/srv/recipes"; flower.enable = true; };
+  withoutPassword = evaluate { enable = true; repo = "/srv/recipes"; web.enable = true; };
   withoutSecret = evaluate { enable = true; repo = "/srv/recipes"; webhook.enable = true; };
   unknownOption = evaluate { enable = true; repo = "/srv/recipes"; repro = "/srv/recipes"; };
   tooManyWorkers = evaluate { enable = true; repo = "/srv/recipes"; lightWorkers = 0; };
@@ -64,6 +65,7 @@ rec {
     extraPackages = [ (package "jq") ];
     flower = { enable = true; port = 5566; loginFile = "/run/secrets/flower"; };
     forge = { url = "https://git.example.org"; tokenFile = "/run/secrets/forge-token"; };
+    web = { enable = true; listen = "127.0.0.1:9001"; passwordFile = "/run/secrets/web"; };
     webhook = { enable = true; listen = "127.0.0.1:9000"; secretFile = "/run/secrets/webhook"; };
   };
   leastEnvironment = environment least;

@@ -14,7 +14,7 @@ from tests.support import ROOT
 
 from .host import compose_program, run
 
-CANONQ_SERVICES = ("beat", "light", "heavy", "flower", "webhook")
+CANONQ_SERVICES = ("beat", "light", "heavy", "flower", "web", "webhook")
 WORKERS = ("light", "heavy")
 REQUIRED = {"CANONQ_REPO": "/srv/recipes", "CANONQ_FLOWER_LOGIN": "operator:password"}
 
@@ -47,14 +47,14 @@ def test_redis_is_judged_by_a_health_check_that_the_others_wait_for(services: di
         assert services[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
 
 
-def test_only_flower_and_the_webhook_are_published_and_on_loopback_only(services: dict[str, Any]) -> None:
+def test_only_flower_the_page_and_the_webhook_are_published_and_on_loopback_only(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert list(published) == ["flower", "webhook"]
+    assert list(published) == ["flower", "web", "webhook"]
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
-def test_the_webhook_is_off_unless_it_is_asked_for(services: dict[str, Any]) -> None:
-    assert {name for name, service in services.items() if service.get("profiles")} == {"webhook"}
+def test_the_webhook_and_the_page_are_off_unless_it_is_asked_for(services: dict[str, Any]) -> None:
+    assert {name for name, service in services.items() if service.get("profiles")} == {"web", "webhook"}
 
 
 def test_flower_changes_nothing(services: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ def test_all_processes_run_on_one_image(services: dict[str, Any]) -> None:
 
 
 def test_all_processes_run_with_one_environment(services: dict[str, Any]) -> None:
-    own = ("REMAP_SIGTERM", "FLOWER_BASIC_AUTH", "CANONQ_WEBHOOK__")
+    own = ("REMAP_SIGTERM", "FLOWER_BASIC_AUTH", "CANONQ_WEB__", "CANONQ_WEBHOOK__")
     shared = [
         {key: value for key, value in services[name]["environment"].items() if not key.startswith(own)}
         for name in CANONQ_SERVICES
@@ -149,11 +149,11 @@ def test_celery_typed_in_any_container_is_canonqs(services: dict[str, Any], name
 
 def test_every_setting_reaches_the_containers_or_is_said_not_to(services: dict[str, Any]) -> None:
     said = {"CANONQ_REDIS_URL", "CANONQ_LIGHT_WORKERS"}  # its file is the way in; it is the light worker's -c
-    tables = {"CANONQ_CHECKOUT", "CANONQ_INGRESS", "CANONQ_GIT", "CANONQ_FORGE", "CANONQ_WEBHOOK", "CANONQ_REPORT"}
+    tables = {"CANONQ_CHECKOUT", "CANONQ_INGRESS", "CANONQ_GIT", "CANONQ_FORGE", "CANONQ_WEBHOOK", "CANONQ_REPORT", "CANONQ_WEB"}
     plain = {f"CANONQ_{name.upper()}" for name in Settings.model_fields}
     assert plain - tables - said - set(services["light"]["environment"]) == set()
     documented = (ROOT / "docs" / "configuration.md").read_text()
     for table in tables:
         wanted = set(re.findall(rf"`({table}__[A-Z_]+)`", documented))
         assert wanted
-        assert wanted - set(services["webhook"]["environment"]) == set()
+        assert wanted - set(services["webhook"]["environment"]) - set(services["web"]["environment"]) == set()

@@ -67,6 +67,7 @@ def test_a_missing_checkout_is_refused_by_the_option_s_name(nix: dict[str, str])
     ("case", "named"),
     [
         ("withoutLogin", "services.canonq.flower.loginFile"),
+        ("withoutPassword", "services.canonq.web.passwordFile"),
         ("withoutSecret", "services.canonq.webhook.secretFile"),
         ("unknownOption", "services.canonq.repro"),
         ("tooManyWorkers", "services.canonq.lightWorkers"),
@@ -84,8 +85,9 @@ def test_a_checkout_is_all_that_has_to_be_set(nix: dict[str, str]) -> None:
 
 def test_flower_is_a_unit_of_its_own_on_loopback(nix: dict[str, str]) -> None:
     units = value(nix, "most")["systemd"]["services"]
-    assert set(units) == UNITS | {"canonq-flower", "canonq-webhook"}
+    assert set(units) == UNITS | {"canonq-flower", "canonq-web", "canonq-webhook"}
     assert units["canonq-webhook"]["serviceConfig"]["ExecStart"].endswith("/bin/canonq webhook")
+    assert units["canonq-web"]["serviceConfig"]["ExecStart"].endswith("/bin/canonq web")
     start = units["canonq-flower"]["serviceConfig"]["ExecStart"].split()
     assert start[-2:] == ["flower", "--port=5566"], "address and login, and that nobody acts by it, are in flowerconfig.py"
     assert "/run/secrets/flower" in units["canonq-flower"]["serviceConfig"]["EnvironmentFile"]
@@ -161,6 +163,7 @@ def test_all_options_reach_the_settings_file_and_a_further_key_of_a_table_leaves
         "redis_url_file": "/run/secrets/redis-url",
         "ingress": {"scheme": "https", "address": "127.0.0.1:443", "ca_file": "/etc/ca.pem"},
         "forge": {"url": "https://git.example.org", "token_file": "/run/secrets/forge-token", "timeout": 300},
+        "web": {"listen": "127.0.0.1:9001", "password_file": "/run/secrets/web"},
         "webhook": {"listen": "127.0.0.1:9000", "secret_file": "/run/secrets/webhook", "delay": 5},
         "keep": 3,
     }

@@ -35,6 +35,7 @@ from canonq.settings import (
     ReportSettings,
     Settings,
     WebhookSettings,
+    WebSettings,
     load_settings,
 )
 from tests.support import ROOT, ours
@@ -52,6 +53,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "forge": ForgeSettings,
     "webhook": WebhookSettings,
     "report": ReportSettings,
+    "web": WebSettings,
 }
 SOFT_STOP = make_app(Settings()).conf.worker_soft_shutdown_timeout
 VARIABLE = re.compile(r"(?<!_)CANONQ_[A-Z][A-Z_]*[A-Z]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,9 @@ from canonq.core.ago import duration
 from canonq.core.outcomes import KINDS
 from canonq.core.report.words import size, when
 from canonq.core.text import readable
+
+# pygal puts a finder of plug-ins before all imports of this process, which no Python asks any more and others stumble over.
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
 
 _SVG = "http://www.w3.org/2000/svg"
 #: What is of no use without scripts, or is the page's own to say.

@@ -1,0 +1,221 @@
+"""`canonq web`: who may look, that nobody can do more, and that what changes is seen."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from canonq.core.errors import HostProblem, WrongConfiguration
+from canonq.settings import Settings, WebSettings
+from tests.flows.mornings import HOSTILE, MORNING, Mornings, idle, red, stamp
+from workers import web
+
+ENOUGH = 300  #: seconds; what is waited for takes a few
+LOGIN = ("canonq", "a-long-password")
+PAGES = ("/", "/index.html", "/report.json", "/index.json", "/feed.atom", "/metrics", "/live.js", "/events", "/badges/site.svg",
+         "/recipes/site.html", "/logs/site/20260617T030000Z-site-aaaaaa",
+         "/logs/site/20260617T030000Z-site-aaaaaa/follow")  # fmt: skip
+
+
+class Served:
+    """A page that is served by a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.mornings = Mornings(folder)
+        self.mornings.enrol("site")
+        self.password = folder / "password"
+        self.password.write_text(LOGIN[1])
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CANONQ_")}
+        own = {"CANONQ_REPO": str(folder / "checkout"), "CANONQ_STATE": str(folder / "state"),
+               "CANONQ_REDIS_URL": "redis://127.0.0.1:1/0", "CANONQ_WEB__PASSWORD_FILE": str(self.password),
+               "CANONQ_WEB__LISTEN": f"127.0.0.1:{self.port}"}  # fmt: skip
+        self.process = subprocess.Popen([sys.executable, "-m", "workers.web"], env={**kept, **own}, stderr=subprocess.PIPE)
+        assert self.process.stderr
+        while b"The report is live" not in (line := self.process.stderr.readline()):
+            assert line, "it ended"
+
+    def get(self, path: str, auth: Any = LOGIN, **more: Any) -> requests.Response:
+        return requests.get(f"http://127.0.0.1:{self.port}{path}", auth=auth, timeout=ENOUGH, **more)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(ENOUGH) == 0
+        assert self.process.stderr
+        self.process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    found = Served(tmp_path_factory.mktemp("web"))
+    yield found
+    found.stop()
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("auth", [None, ("canonq", "wrong"), ("other", LOGIN[1]), ("canonq", "")], ids=str)
+def test_nobody_sees_anything_without_the_login(served: Served, path: str, auth: Any) -> None:
+    answer = served.get(path, auth)
+    assert (answer.status_code, answer.text) == (401, "Log in.\n")
+    assert answer.headers["WWW-Authenticate"].startswith("Basic")
+
+
+@pytest.mark.parametrize(
+    "header", ["Basic", "Basic %%%", "Basic " + base64.b64encode(b"\xff:x").decode(), "Bearer a", "x" * 9000]
+)
+def test_a_login_that_is_none_is_refused_and_no_error(served: Served, header: str) -> None:
+    answer = served.get("/", None, headers={"Authorization": header})
+    assert answer.status_code == 401
+
+
+def test_a_new_password_counts_at_once(served: Served) -> None:
+    served.password.write_text("another")
+    assert served.get("/").status_code == 401
+    served.password.write_text(LOGIN[1])
+    assert served.get("/").status_code == 200
+
+
+def test_health_needs_no_login_and_says_nothing_else(served: Served) -> None:
+    assert served.get("/healthz", None).json() == {"healthy": True}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_nothing_can_be_done_there(served: Served, method: str) -> None:
+    for path in ("/", "/recipes/site.html", "/nowhere", "/healthz"):
+        answer = requests.request(method, f"http://127.0.0.1:{served.port}{path}", auth=LOGIN, timeout=ENOUGH)
+        assert answer.status_code in (404, 405), path
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/recipes/site.html", "/metrics", "/healthz"])
+def test_every_answer_has_a_policy_that_lets_no_words_act(served: Served, path: str) -> None:
+    headers = served.get(path).headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert (headers["X-Content-Type-Options"], headers["X-Frame-Options"]) == ("nosniff", "DENY")
+    assert "Server" not in headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/recipes/nobody.html", "/recipes/..%2f..%2fetc.html", "/badges/nobody.svg", "/logs/site/20260617T030000Z-site-bbbbbb",
+     "/logs/site/..%2f..", "/logs/site/20260617T030000Z-site-bbbbbb/follow", "/logs/..%2fsite/x", "/%00"],
+)  # fmt: skip
+def test_what_is_not_there_is_not_found_and_tells_no_path(served: Served, path: str) -> None:
+    answer = served.get(path)
+    assert answer.status_code == 404
+    assert "Traceback" not in answer.text
+
+
+def test_pages_and_files_are_those_of_the_report(served: Served) -> None:
+    run = served.mornings.run("site", MORNING - timedelta(hours=3), verdict="red", detail=HOSTILE)
+    served.mornings.night(0, red("site", run=run.run, detail=HOSTILE))
+    first = served.get("/").text
+    assert "<script>alert" not in first
+    assert '<script src="/live.js" defer>' in first
+    assert served.get("/report.json").json()["recipes"][0]["standing"] == "red"
+    assert "canonq_recipes_for_a_person 1.0" in served.get("/metrics").text
+    page = served.get("/recipes/site.html").text
+    (link,) = set(re.findall(r'href="(/logs/[^"]+)"', page))
+    assert served.get(link).status_code == 200
+    served.mornings.night(-1, idle("site"))
+    assert "<b>0</b>" not in served.get("/").text
+    assert served.get("/report.json").json()["recipes"][0]["standing"] != "red", "what is kept is not served when it is old"
+
+
+def events(served: Served, path: str) -> Iterator[str]:
+    with served.get(path, stream=True) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        yield from answer.iter_lines(decode_unicode=True)
+
+
+def test_an_open_page_is_told_when_something_has_changed(served: Served) -> None:
+    heard = events(served, "/events")
+    assert next(heard) == "event: changed", "it begins with what is there"
+    threading.Timer(1, lambda: served.mornings.night(-2, idle("site"))).start()
+    assert sum(1 for _, line in zip(range(8), heard, strict=False) if line == "event: changed") >= 1
+    heard.close()  # type: ignore[attr-defined]
+
+
+def test_a_log_is_seen_as_it_grows_without_its_secrets_until_the_run_is_over(served: Served) -> None:
+    world = served.mornings.world
+    run = f"{stamp(MORNING)}-site-00abcd"
+    folder = world.runs.make("site", run)
+    work = world.work / run / "app"
+    work.mkdir(parents=True)
+    (work / "secrets.json").write_text('{"password": "s3cret-of-the-run"}')
+    (folder / "functional").mkdir()
+    log = folder / "functional" / "pytest.log"
+    log.write_text("begun with s3cret-of-the-run\nhalf a line s3cret-of")
+    heard = (line for line in events(served, f"/logs/site/{run}/follow") if line.startswith(("data: {", "event:")))
+    first = next(heard)
+    assert "begun with ***" in first
+    assert "s3cret" not in first
+    log.write_text("begun with s3cret-of-the-run\nhalf a line s3cret-of-the-run\nand \u202eon\n")
+    second = next(heard)
+    assert "half a line ***" in second
+    assert "s3cret" not in second
+    assert "202e" in second
+    (folder / "run.json").write_text(served.mornings.run("site", MORNING).model_copy(update={"run": run}).model_dump_json())
+    assert "event: over" in list(heard)
+
+
+def test_pages_that_were_closed_are_not_served_any_more(served: Served) -> None:
+    """Else each page that was ever open would cost something for ever."""
+    for _ in range(3):
+        heard = events(served, "/events")
+        next(heard)
+        heard.close()  # type: ignore[attr-defined]
+    before = _ticks(served.process.pid)
+    time.sleep(5)
+    assert _ticks(served.process.pid) - before <= 5, "1 % of a processor"
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_it_stays_small(served: Served) -> None:
+    for path in PAGES:
+        if not path.endswith(("events", "follow")):
+            served.get(path)
+    (kib,) = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{served.process.pid}/status").read_text())
+    assert int(kib) < 80 << 10
+
+
+def test_without_a_password_there_is_no_page(tmp_path: Path) -> None:
+    for settings in (None, WebSettings(), WebSettings(password_file=tmp_path / "none")):
+        with pytest.raises(WrongConfiguration):
+            web.serve(Settings(state=tmp_path, web=settings))
+
+
+def test_a_place_that_is_taken_is_told(tmp_path: Path) -> None:
+    with contextlib.closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        told = WebSettings(listen=f"127.0.0.1:{taken.getsockname()[1]}", password="x")
+        with pytest.raises(HostProblem, match="cannot be listened on"):
+            web.serve(Settings(state=tmp_path, web=told))
+
+
+def test_the_page_is_on_loopback_unless_somebody_says_otherwise() -> None:
+    assert WebSettings().listen.startswith("127.0.0.1:")
