@@ -387,6 +387,7 @@ in
       canonq-web = unit {
         description = "canonq's live page";
         command = "${cfg.package}/bin/canonq web";
+        service = confined;
       };
     } // optionalAttrs cfg.webhook.enable {
       canonq-webhook = unit {

@@ -82,11 +82,11 @@ def test_the_checkout_cannot_be_written(services: dict[str, Any]) -> None:
         assert checkout["read_only"] is True
 
 
-@pytest.mark.parametrize("name", ["beat", "flower", "webhook"])
+@pytest.mark.parametrize("name", ["beat", "flower", "web", "webhook"])
 def test_what_needs_no_docker_has_no_power_over_the_host(services: dict[str, Any], name: str) -> None:
     service = services[name]
     assert service["cap_drop"] == ["ALL"]
-    assert service["cap_add"] == (["DAC_READ_SEARCH"] if name == "flower" else ["DAC_OVERRIDE"])
+    assert service["cap_add"] == (["DAC_READ_SEARCH"] if name in ("flower", "web") else ["DAC_OVERRIDE"])
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert (service["read_only"], service["tmpfs"]) == (True, ["/tmp"])
     assert "pid" not in service
@@ -95,6 +95,12 @@ def test_what_needs_no_docker_has_no_power_over_the_host(services: dict[str, Any
 def test_flower_has_no_way_to_the_registry(services: dict[str, Any]) -> None:
     (checkout,) = services["flower"]["volumes"]
     assert checkout["read_only"] is True
+
+
+def test_the_page_only_looks(services: dict[str, Any]) -> None:
+    checkout, state = services["web"]["volumes"]
+    assert checkout["read_only"] is True
+    assert state.endswith(":ro")
 
 
 @pytest.mark.parametrize("name", WORKERS)

@@ -103,6 +103,8 @@ def test_what_needs_no_docker_is_confined_and_flower_sees_nothing_of_the_registr
     state = units["canonq-beat"]["ReadWritePaths"]
     assert units["canonq-webhook"]["ReadWritePaths"] == state
     assert "ReadWritePaths" not in units["canonq-flower"]
+    assert "ReadWritePaths" not in units["canonq-web"], "it only looks"
+    assert units["canonq-web"]["ProtectSystem"] == "strict"
     assert units["canonq-flower"]["InaccessiblePaths"] == [f"-{state[0]}"]
 
 
