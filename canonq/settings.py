@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import difflib
 import os
+import pwd
 import re
 import socket
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -393,10 +395,39 @@ def _unsaid(value: object) -> object:
 
 
 def config_file() -> Path | None:
-    """The configuration file in force, or None."""
+    """The configuration file in force, or None. WrongConfiguration where somebody else may write the current folder's."""
     named = os.environ.get("CANONQ_CONFIG")
-    places = [Path(named)] if named else [Path("canonq.toml"), Path("/etc/canonq/canonq.toml")]
-    return next((place for place in places if place.is_file()), None)
+    if named:
+        return Path(named) if Path(named).is_file() else None
+    here = Path("canonq.toml")
+    if here.is_file():
+        if (whose := not_ours(here)) is not None:
+            raise WrongConfiguration(
+                f"{here.absolute()} is not read: {whose}, and could have anything done here as {_name_of(os.geteuid())}.",
+                mend="go to another folder; if that file is meant, name it by CANONQ_CONFIG, or give it to root.",
+            )
+        return here
+    return next((place for place in (Path("/etc/canonq/canonq.toml"),) if place.is_file()), None)
+
+
+def not_ours(file: Path) -> str | None:
+    """Who else than root and this user may say what stands in a file of the current folder; None where nobody may."""
+    for path in (file.absolute(), file.absolute().parent):
+        found = path.stat()
+        if found.st_uid not in (0, os.geteuid()):
+            return f"{path} belongs to {_name_of(found.st_uid)}"
+        sticky = path.is_dir() and found.st_mode & stat.S_ISVTX
+        shared = found.st_mode & stat.S_IWGRP and found.st_gid not in (0, os.getegid(), *os.getgroups())
+        if (found.st_mode & stat.S_IWOTH or shared) and not sticky:
+            return f"others may write {path}"
+    return None
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"the user {user}"
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -38,7 +38,7 @@ os.execv(command[0], command)
 def _keep_running() -> None:
     python = sys.executable
     turn = Host(load_settings().state.absolute() / "locks").lock_file("upkeep")
-    command = [python, "-I", "-S", "-c", _IN_TURN, str(START_AFTER), str(turn), python, "-m", "workers.upkeep"]
+    command = [python, "-I", "-S", "-c", _IN_TURN, str(START_AFTER), str(turn), python, "-P", "-m", "workers.upkeep"]
     while True:
         process = subprocess.Popen(with_parent(command, signal.SIGKILL), stdin=subprocess.DEVNULL)
         log.warning("The upkeep ended with %s and is started again.", process.wait())
