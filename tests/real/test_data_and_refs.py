@@ -64,7 +64,7 @@ def test_an_upgrade_that_breaks_on_real_data_is_red_and_the_data_is_untouched(ho
 @pytest.fixture(scope="module")
 def quick_host(host: Installation) -> Repo:
     """A recipe with a canonical, for runs that look at it."""
-    repo = enrol_small(host, "looked-at", '[health]\ntimeout = 600\n[refs]\nallow = ["cap:NET_ADMIN"]\n')
+    repo = enrol_small(host, "looked-at", '[health]\ntimeout = 600\n[refs]\nallow = ["cap:NET_ADMIN"]\ndata = true\n')
     assert sweep(host, "looked-at")["outcome"] == "promoted"
     return repo
 
