@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from canonq.core.ladder import TierName, TierResult
+from canonq.core.masks import Masks
 from canonq.flows import climb
 from canonq.ports import Engine
 from canonq.tiers.app import DeployedApp
@@ -27,12 +28,12 @@ _SHOWN = "\nassert "  #: what pytest shows of an assertion, below what the test 
 def on(engine: Engine, patched: pytest.MonkeyPatch) -> None:
     """Have the tests of every tier of a run done here, on this Engine."""
 
-    def generic(tier: TierName, facts: TierFacts, folder: Path, deadline: float) -> TierResult:
-        del deadline
+    def generic(tier: TierName, facts: TierFacts, folder: Path, deadline: float, masks: Masks) -> TierResult:
+        del deadline, masks
         return _run(engine, facts, folder / tier, [importlib.import_module(f"canonq.tiers.test_{tier}")])
 
-    def own(facts: TierFacts, folder: Path, files: list[Path], limit: float, deadline: float) -> TierResult:
-        del limit, deadline
+    def own(facts: TierFacts, folder: Path, files: list[Path], limit: float, deadline: float, masks: Masks) -> TierResult:
+        del limit, deadline, masks
         return _run(engine, facts, folder / "functional", [_loaded(path) for path in files])
 
     patched.setattr(climb, "run_generic", generic)

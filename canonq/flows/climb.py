@@ -535,7 +535,7 @@ def _functional(run: Run, running: Running) -> None:
 
     def prove(running: Running, _: None) -> TierResult:
         limit, folder = run.enrolment.limits.tests, _kept(run, "functional", running.deployment).parent
-        found = run_own(_facts(run, "functional", running), folder, files, limit, run.deadline)
+        found = run_own(_facts(run, "functional", running), folder, files, limit, run.deadline, run.masks)
         return with_fresh(earlier, found) if run.is_fresh(running.deployment) else with_upgraded(earlier, found)
 
     in_tier(run, "functional", running, lambda: (running, None), prove)
@@ -591,7 +591,7 @@ def run_lint(run: Run) -> None:
     )
     told = {rule: tuple(f"{finding.where}: {finding.what}" for finding in findings) for rule, findings in found.items()}
     facts = _facts(run, "lint", run.app).model_copy(update={"lint": told})
-    run.findings.tiers["lint"] = run_generic("lint", facts, run.folder, run.deadline)
+    run.findings.tiers["lint"] = run_generic("lint", facts, run.folder, run.deadline, run.masks)
 
 
 _Made = TypeVar("_Made")
@@ -751,7 +751,7 @@ def _generic(
 ) -> TierResult:
     lost = _missing(run, tier, running, markers) if markers and tier != "backup" else ()
     facts = _facts(run, tier, running).model_copy(update={"base": base, "markers": markers, "backup": of, "lost": lost})
-    return run_generic(tier, facts, run.folder, run.deadline)
+    return run_generic(tier, facts, run.folder, run.deadline, run.masks)
 
 
 def _facts(run: Run, tier: TierName, of: Deployment | Running) -> TierFacts:
@@ -813,4 +813,4 @@ def _call(run: Run, tier: TierName, of: Deployment | Running, function: str, *ar
     run.findings.phase = function
     limit = run.enrolment.limits.hook
     app = of.deployment if isinstance(of, Running) else of
-    return call_hook(run.own, function, _facts(run, tier, of), _kept(run, tier, app), limit, run.deadline, *arguments)
+    return call_hook(run.own, function, _facts(run, tier, of), _kept(run, tier, app), limit, run.deadline, run.masks, *arguments)

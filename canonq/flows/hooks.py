@@ -12,9 +12,12 @@ from typing import Any
 from canonq.core.errors import EnrolmentProblem, TimedOut, WrongConfiguration
 from canonq.core.jsontext import json_of
 from canonq.core.ladder import PROVEN_TIERS
+from canonq.core.masks import Masks
 from canonq.core.text import beginning, shown
 from canonq.flows.deadline import left
+from canonq.flows.secrecy import masked_into
 from canonq.flows.tiers import TIERS, tier_environment
+from canonq.ports import Ended
 from canonq.tiers.facts import HOOK, TierFacts, write_facts
 
 HOOKS = "hooks.py"
@@ -114,16 +117,34 @@ def hooks_told(names: frozenset[str], there: bool) -> tuple[str, ...]:
     return tuple(told)
 
 
-def call_hook(folder: Path, function: str, facts: TierFacts, kept: Path, limit: float, deadline: float, *arguments: str) -> Any:
+def call_hook(
+    folder: Path, function: str, facts: TierFacts, kept: Path, limit: float, deadline: float, masks: Masks, *arguments: str
+) -> Any:
     """Call one function with the app; what it returned. EnrolmentProblem names the function, and where it raised what.
 
     `limit` is in seconds from when the function's file is read; `deadline` is the run's, whose end is TimedOut.
     """
     path = folder / HOOKS
-    kept.mkdir(parents=True, exist_ok=True)
+    log = kept / f"{function}.log"
+    with masked_into(kept, Path(facts.secrets_file).parent / f"evidence-{function}", masks) as scratch:
+        ended, said = _called(path, function, facts, scratch, limit, deadline, *arguments)
+    if ended.status != 0 or "returned" not in said:
+        last = next((line for line in reversed(ended.output.splitlines()) if line.strip()), "nothing was printed")
+        how = str(said.get("raised") or f"ended with status {ended.status}; its last words: {last}")
+        raise EnrolmentProblem(
+            f"{function} of {path}: {beginning(how, 600)}.",
+            mend=f"correct {HOOKS}; all that it printed is in {log}.",
+            code="hook-failed",
+            certain=said.get("certain") is True,
+        )
+    return said["returned"]
+
+
+def _called(
+    path: Path, function: str, facts: TierFacts, kept: Path, limit: float, deadline: float, *arguments: str
+) -> tuple[Ended, dict[str, Any]]:
     told, answer, log = (kept / f"{function}.{kind}" for kind in ("facts.json", "answer.json", "log"))
     write_facts(told, facts)
-    answer.unlink(missing_ok=True)
     orders = {"facts": str(told), "answer": str(answer), "path": str(path), "function": function, "arguments": arguments}
     try:
         ended = TIERS.start(HOOK, orders, env=tier_environment(), cwd=kept, until=deadline).finish(
@@ -136,17 +157,7 @@ def call_hook(folder: Path, function: str, facts: TierFacts, kept: Path, limit: 
             mend="mend it, or raise [limits] hook in recipe.toml.",
             code="hook-timed-out",
         ) from error
-    said = _answer(answer)
-    if ended.status != 0 or "returned" not in said:
-        last = next((line for line in reversed(ended.output.splitlines()) if line.strip()), "nothing was printed")
-        how = str(said.get("raised") or f"ended with status {ended.status}; its last words: {last}")
-        raise EnrolmentProblem(
-            f"{function} of {path}: {beginning(how, 600)}.",
-            mend=f"correct {HOOKS}; all that it printed is in {log}.",
-            code="hook-failed",
-            certain=said.get("certain") is True,
-        )
-    return said["returned"]
+    return ended, _answer(answer)
 
 
 def _answer(path: Path) -> dict[str, Any]:

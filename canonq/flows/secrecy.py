@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from canonq.adapters.files import remove_tree
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
 from canonq.core.jsontext import json_of
@@ -112,6 +114,24 @@ def mask(folder: Path, masks: Masks) -> None:
         text = path.read_text(errors="surrogateescape")
         if (clean := masks.text(text)) != text:
             path.write_text(clean, errors="surrogateescape")
+
+
+@contextlib.contextmanager
+def masked_into(kept: Path, scratch: Path, masks: Masks) -> Iterator[Path]:
+    """A new folder beside a deployment's secrets, for whatever programs and tests write; when the block ends, what is in it goes
+    into `kept`, masked. Killed before that, it goes with the scratch folder."""
+    remove_tree(scratch)
+    scratch.mkdir(parents=True, mode=0o700)
+    try:
+        yield scratch
+    finally:
+        mask(scratch, masks)
+        kept.mkdir(parents=True, exist_ok=True)
+        for path in scratch.iterdir():
+            if (kept / path.name).is_dir():
+                remove_tree(kept / path.name)
+            shutil.move(path, kept / path.name)
+        remove_tree(scratch)
 
 
 def keep_masked(source: Path, target: Path, masks: Masks) -> None:

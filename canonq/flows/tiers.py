@@ -17,8 +17,10 @@ from canonq.adapters.processes.programs import plain_environment
 from canonq.core.enrol.owntests import prove_nothing
 from canonq.core.errors import CanonqError, EnrolmentProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
+from canonq.core.masks import Masks
 from canonq.core.text import beginning
 from canonq.flows.deadline import left
+from canonq.flows.secrecy import masked_into
 from canonq.tiers.facts import PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts
 
 _GENERIC_LIMIT = 600.0  #: seconds for the generic tests of one tier: canonq's own, so no recipe's to choose
@@ -42,14 +44,14 @@ def tier_environment() -> dict[str, str]:
     return plain_environment(PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1")
 
 
-def run_generic(tier: TierName, facts: TierFacts, folder: Path, deadline: float) -> TierResult:
+def run_generic(tier: TierName, facts: TierFacts, folder: Path, deadline: float, masks: Masks) -> TierResult:
     """Run the generic tests of `tier`; files go to `folder/<tier>/`. CanonqError when pytest itself fails.
 
     `deadline` is the run's, whose end is TimedOut.
     """
     module = Path(str(resources.files("canonq.tiers") / f"test_{tier}.py"))
     try:
-        status, cases, seconds = _pytest(tier, facts, folder, [module], _GENERIC_LIMIT, deadline)
+        status, cases, seconds = _pytest(tier, facts, folder, [module], _GENERIC_LIMIT, deadline, masks)
     except TimedOut as error:
         left(deadline)
         raise CanonqError(f"The generic tests of the {tier} tier: {error.what}", code="tier-machinery") from error
@@ -80,7 +82,7 @@ def no_proof(folder: Path, files: Sequence[Path]) -> list[str]:
     return told
 
 
-def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, deadline: float) -> TierResult:
+def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, deadline: float, masks: Masks) -> TierResult:
     """Run a recipe's own tests, the functional tier. Whatever stops them is a failure of the tier, never a pass.
 
     `limit` is in seconds from when their files are read; `deadline` is the run's, whose end is TimedOut. EnrolmentProblem when it
@@ -88,7 +90,7 @@ def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, dea
     """
     kept = folder / "functional"
     try:
-        status, cases, seconds = _pytest("functional", facts, folder, files, limit, deadline)
+        status, cases, seconds = _pytest("functional", facts, folder, files, limit, deadline, masks)
     except TimedOut as error:
         left(deadline)
         raise EnrolmentProblem(
@@ -197,14 +199,19 @@ def _result(status: int, cases: list[_Case], problems: list[str], seconds: float
 
 
 def _pytest(
-    tier: TierName, facts: TierFacts, folder: Path, modules: list[Path], limit: float, deadline: float
+    tier: TierName, facts: TierFacts, folder: Path, modules: list[Path], limit: float, deadline: float, masks: Masks
 ) -> tuple[int, list[_Case], float]:
-    kept = folder / tier
-    kept.mkdir(parents=True, exist_ok=True)
+    for old in ("junit.xml", PROGRESS, STACK):
+        (folder / tier / old).unlink(missing_ok=True)
+    with masked_into(folder / tier, Path(facts.secrets_file).parent / f"evidence-{tier}", masks) as kept:
+        return _pytest_in(kept, tier, facts, modules, limit, deadline)
+
+
+def _pytest_in(
+    kept: Path, tier: TierName, facts: TierFacts, modules: list[Path], limit: float, deadline: float
+) -> tuple[int, list[_Case], float]:
     write_facts(kept / "facts.json", facts)
     junit = kept / "junit.xml"
-    for old in (junit, kept / PROGRESS, kept / STACK):
-        old.unlink(missing_ok=True)
     arguments = [
         *map(str, modules), "-p", "no:cacheprovider", "--rootdir", str(modules[0].parent),
         "--confcutdir", str(modules[0].parent), "-c", "/dev/null", "-q", "--tb=short", "--import-mode=importlib",

@@ -15,6 +15,7 @@ import pytest
 from canonq.core.deployable import Deployable, Identity
 from canonq.core.enrolment import Health, parse_enrolment
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
+from canonq.core.masks import Masks
 from canonq.core.stack.convergence import Service, Task
 from canonq.core.stack.resolved import stack_of
 from canonq.flows import answering, backup
@@ -41,11 +42,13 @@ def hanging(tmp_path: Path) -> Path:
 
 
 def own(folder: Path, limit: float, run: float) -> None:
-    run_own(FACTS, folder / "run", [folder / "test_own.py"], limit, time.monotonic() + run)
+    facts = FACTS.model_copy(update={"secrets_file": str(folder / "app" / "secrets.json")})
+    run_own(facts, folder / "run", [folder / "test_own.py"], limit, time.monotonic() + run, Masks())
 
 
 def hook(folder: Path, limit: float, run: float) -> None:
-    call_hook(folder, "before_install", FACTS, folder / "run", limit, time.monotonic() + run)
+    facts = FACTS.model_copy(update={"secrets_file": str(folder / "app" / "secrets.json")})
+    call_hook(folder, "before_install", facts, folder / "run", limit, time.monotonic() + run, Masks())
 
 
 def label(folder: Path, limit: float, run: float) -> None:

@@ -11,12 +11,20 @@ import pytest
 from canonq.core.enrolment import Health
 from canonq.core.errors import EnrolmentProblem, Fault, WrongConfiguration
 from canonq.core.ladder import TierResult
+from canonq.core.masks import Masks
 from canonq.flows.hooks import KNOWN_HOOKS, call_hook, hook_names, hooks_told
 from canonq.flows.tiers import no_proof, read_progress, run_own
 from canonq.tiers.facts import TierFacts
 
 FACTS = TierFacts(recipe="site", tier="functional", stack="s", domain="s.test", version="1.0.0+1", commit="c", health=Health())
 LONG = 3600.0  #: seconds
+
+
+def facts_in(folder: Path) -> TierFacts:
+    """What the code is told, with a scratch folder below a folder of the test's."""
+    return FACTS.model_copy(update={"secrets_file": str(folder / "app" / "secrets.json")})
+
+
 BOTH_FINE = "def test_one(): pass\ndef test_two(): pass\n"
 ENDED_WITHIN = """
 import pytest
@@ -35,7 +43,7 @@ def own(folder: Path, tests: str, *, conftest: str = "", limit: float = LONG) ->
     (folder / "test_own.py").write_text(tests)
     if conftest:
         (folder / "conftest.py").write_text(conftest)
-    return run_own(FACTS, folder / "run", [folder / "test_own.py"], limit, time.monotonic() + LONG)
+    return run_own(facts_in(folder), folder / "run", [folder / "test_own.py"], limit, time.monotonic() + LONG, Masks())
 
 
 def test_what_was_collected_and_ran_is_a_pass(tmp_path: Path) -> None:
@@ -113,7 +121,7 @@ def test_a_hook_that_fails_is_told_with_its_place_and_is_the_enrolments_fault(
 ) -> None:
     (tmp_path / "hooks.py").write_text(f"def before_upgrade(app):\n{body}")
     with pytest.raises(EnrolmentProblem) as told:
-        call_hook(tmp_path, "before_upgrade", FACTS, tmp_path / "run", LONG, time.monotonic() + LONG)
+        call_hook(tmp_path, "before_upgrade", facts_in(tmp_path), tmp_path / "run", LONG, time.monotonic() + LONG, Masks())
     assert said in told.value.what
     assert (told.value.code, told.value.fault, told.value.certain) == ("hook-failed", Fault.ENROLMENT, certain)
     assert "canonq/tiers" not in (tmp_path / "run" / "before_upgrade.log").read_text()
@@ -122,7 +130,8 @@ def test_a_hook_that_fails_is_told_with_its_place_and_is_the_enrolments_fault(
 def test_what_a_hook_returns_is_handed_on_also_when_it_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "hooks.py").write_text("def read_marker(app):\n    return 'm'\ndef after_install(app):\n    return object()\n")
     answers = [
-        call_hook(tmp_path, name, FACTS, tmp_path, LONG, time.monotonic() + LONG) for name in ("read_marker", "after_install")
+        call_hook(tmp_path, name, facts_in(tmp_path), tmp_path, LONG, time.monotonic() + LONG, Masks())
+        for name in ("read_marker", "after_install")
     ]
     assert answers[0] == "m"
 
@@ -152,7 +161,10 @@ def test_hooks_that_are_imported_or_assigned_are_hooks(tmp_path: Path) -> None:
 def test_a_hook_that_is_imported_is_called(tmp_path: Path) -> None:
     (tmp_path / "shared.py").write_text("def log_in(app):\n    return app.facts.recipe\n")
     (tmp_path / "hooks.py").write_text("from shared import log_in\nafter_install = log_in\n")
-    assert call_hook(tmp_path, "after_install", FACTS, tmp_path / "run", LONG, time.monotonic() + LONG) == "site"
+    assert (
+        call_hook(tmp_path, "after_install", facts_in(tmp_path), tmp_path / "run", LONG, time.monotonic() + LONG, Masks())
+        == "site"
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,3 +198,27 @@ def test_what_looks_like_a_hook_and_is_never_called_is_told(names: set[str], tol
 
 def test_without_hooks_nothing_is_told_of_them(tmp_path: Path) -> None:
     assert hooks_told(hook_names(tmp_path), there=False) == ()
+
+
+def test_what_tests_and_hooks_write_is_masked_before_it_is_in_its_place(tmp_path: Path) -> None:
+    """Also where they never end: nothing of it was there before."""
+    seen: list[bool] = []
+
+    class Watching(Masks):
+        def text(self, text: str) -> str:
+            seen.append((tmp_path / "run" / "functional").is_dir() or (tmp_path / "hook").is_dir())
+            return super().text(text)
+
+    masks = Watching([("password", "s3cret-and-long")])
+    (tmp_path / "test_own.py").write_text("def test_one():\n    assert 's3cret-and-long' == 1\n")
+    (tmp_path / "hooks.py").write_text(
+        "def after_install(app):\n    print('s3cret-and-long')\n    open('own', 'w').write('s3cret-and-long')\n"
+    )
+    ends = time.monotonic() + LONG
+    run_own(facts_in(tmp_path), tmp_path / "run", [tmp_path / "test_own.py"], LONG, ends, masks)
+    call_hook(tmp_path, "after_install", facts_in(tmp_path), tmp_path / "hook", LONG, ends, masks)
+    kept = [path for folder in ("run", "hook") for path in (tmp_path / folder).rglob("*") if path.is_file()]
+    assert {"junit.xml", "pytest.log", "after_install.log", "own"} <= {path.name for path in kept}
+    assert not [path for path in kept if b"s3cret-and-long" in path.read_bytes()]
+    assert seen[0] is False, "the first is masked before there is a place to see it in"
+    assert not list((tmp_path / "app").iterdir())
