@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from canonq.core.text import readable_lines
+
 FIELDS = ("sweep", "recipe", "run", "step")
 #: How lines begin in a process that is named.
 FORMAT = "[%(asctime)s: %(levelname)s/{process}] %(about)s%(message)s"
@@ -39,6 +41,8 @@ def install() -> None:
         record, told = make(*arguments, **more), _about.get()
         for name in FIELDS:
             setattr(record, name, told.get(name, ""))
+        if record.name == "canonq":  # it quotes what containers and forges say, and may go to a terminal
+            record.msg, record.args = readable_lines(record.getMessage()), ()
         record.about = "".join(f"{name}={told[name]} " for name in FIELDS if name in told)
         return record
 

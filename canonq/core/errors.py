@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from canonq.core.text import readable
+from canonq.core.text import readable, readable_lines
 
 
 class Fault(enum.StrEnum):
@@ -67,7 +67,7 @@ class CanonqError(Exception):
     @property
     def line(self) -> str:
         """What a command prints of it: the code is its heading in docs/runbook.md."""
-        return "\n".join(map(readable, f"canonq: [{self.code}] {self}".split("\n")))
+        return readable_lines(f"canonq: [{self.code}] {self}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Celery's pool hands exceptions from child to parent by pickle, which calls cls(*args).

@@ -18,6 +18,11 @@ def readable(text: str) -> str:
     return "".join(_escaped(one) if one in _DIRECTION or unicodedata.category(one) in _ACTING else one for one in text)
 
 
+def readable_lines(text: str) -> str:
+    """The same of a text of several lines, which stay so."""
+    return "\n".join(map(readable, text.split("\n")))
+
+
 def shown(text: object, limit: int = 60) -> str:
     """Quote other people's words for a message: readable, and cut."""
     said = readable(text if isinstance(text, str) else repr(text))

@@ -41,3 +41,10 @@ def test_every_record_has_every_field_for_whoever_writes_them_otherwise(caplog: 
     (record,) = caplog.records
     assert {name: getattr(record, name) for name in FIELDS} == {"sweep": "", "recipe": "site", "run": "", "step": ""}
     assert logging.Formatter(FORMAT.format(process="Test")).format(record).endswith("/Test] recipe=site x")
+
+
+def test_what_acts_on_a_terminal_is_escaped_and_lines_stay_lines(caplog: pytest.LogCaptureFixture) -> None:
+    install()
+    with caplog.at_level(logging.INFO, logger="canonq"):
+        logging.getLogger("canonq").info("said: %s", "\x1b]0;x\x07 a\nb \x9b2J")
+    assert caplog.messages[-1] == "said: \\x1b]0;x\\x07 a\nb \\x9b2J"

@@ -90,3 +90,10 @@ def test_every_class_of_errors_has_a_code_with_a_heading() -> None:
         classes += known.__subclasses__()
     assert len(classes) > 15
     assert [known.__name__ for known in classes if f"\n### `{known.code}`\n" not in RUNBOOK] == []
+
+
+def test_an_error_that_quotes_a_container_does_nothing_to_the_terminal() -> None:
+    assert (
+        CanonqError("it said \x1b[2J\x9bA", mend="look\nthere.", code="x").line
+        == "canonq: [x] it said \\x1b[2J\\x9bA Mend: look\nthere."
+    )

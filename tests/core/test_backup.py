@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from canonq.adapters.data.artifact import keep, look_through
 from canonq.core.backup import Part, backup_plan
+from canonq.core.errors import TimedOut
 from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump, where_expected
 from canonq.core.stack.resolved import stack_of
 
@@ -264,3 +265,20 @@ def test_a_dump_that_cannot_be_looked_into_is_told(tmp_path: Path) -> None:
     keep(packed({"backup/d.pgdump": b"PGDMP\x01" + bytes(99)}), tmp_path / "a.tar")
     found = look_through(tmp_path / "a.tar", ["the-mark"], dumps=True)
     assert (found.found, found.problems, found.closed) == (set(), [], ["backup/d.pgdump is a dump in pg_dump's custom format"])
+
+
+def test_a_look_into_a_packed_file_ends_with_the_run_however_large_it_becomes(tmp_path: Path) -> None:
+    packed = gzip.compress(bytes(64 << 20))
+    assert len(packed) < 1 << 20
+    entry = tarfile.TarInfo("dump.sql.gz")
+    entry.size = len(packed)
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.addfile(entry, io.BytesIO(packed))
+    looks = iter(range(5))
+
+    def in_time() -> None:
+        if next(looks, None) is None:
+            raise TimedOut("The run took too long.")
+
+    with pytest.raises(TimedOut):
+        look_through(tmp_path / "a.tar", ["mark"], dumps=True, in_time=in_time)

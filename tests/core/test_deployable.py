@@ -305,3 +305,12 @@ def test_a_secret_keeps_its_last_word_where_that_is_no_version(version: str, env
         {},
     )
     assert list(external_secrets(resolved, STACK, env).values()) == [name]
+
+
+@pytest.mark.parametrize("key", ["..", ".", "a/b"])
+def test_a_volume_whose_name_no_folder_can_have_is_refused(key: str) -> None:
+    """Snapshots keep a volume's data under its name."""
+    stack = resolve([("compose.yml", f"services: {{app: {{image: a}}}}\nvolumes: {{'{key}': {{}}}}")], ENV)
+    with pytest.raises(RecipeProblem) as refused:
+        deployable(stack, WHO, ENV, folder="/work/tree", volume_names={key: "x"})
+    assert refused.value.code == "name-invalid"

@@ -23,7 +23,7 @@ from canonq.flows import doctor, doctor_docker
 from canonq.flows.sweep import open_sweep
 from canonq.flows.world import World
 from canonq.ports import Roots, Versions
-from canonq.settings import unknown_variables
+from canonq.settings import GitSettings, Settings, unknown_variables
 from tests.fakes import FakeEngine
 
 
@@ -242,3 +242,14 @@ def test_a_redis_that_asks_for_no_password_over_the_network_is_a_warning_also_wh
 def test_a_misspelt_variable_is_told_with_the_one_that_was_meant() -> None:
     given = {"CANONQ_LIGHT_WORKER": "5", "CANONQ_GIT__TIMEOUT": "5", "CANONQ_CONFIG": "x", "CANONQ_QQQQQQ": "1", "PATH": "/bin"}
     assert unknown_variables(given) == {"CANONQ_LIGHT_WORKER": "CANONQ_LIGHT_WORKERS", "CANONQ_QQQQQQ": None}
+
+
+def test_a_file_with_a_secret_that_every_user_can_read_is_told(tmp_path: Path) -> None:
+    for name, mode in (("url", 0o644), ("credentials", 0o640)):
+        (tmp_path / name).write_text("x")
+        (tmp_path / name).chmod(mode)
+    settings = Settings(redis_url_file=tmp_path / "url", git=GitSettings(credentials_file=tmp_path / "credentials"))
+    found = told(doctor._secrets, settings=settings)
+    assert [(check.check, check.state, str(tmp_path / "url") in check.detail) for check in found] == [
+        ("secrets", "warning", True)
+    ]
