@@ -110,6 +110,12 @@ class IngressSettings(BaseModel):
     address: Annotated[str, StringConstraints(pattern=r"^[^\s/:]+(:[0-9]{1,5})?$")]  #: host[:port]
     ca_file: Place | None = None
 
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """Where it listens."""
+        host, _, port = self.address.partition(":")
+        return host, int(port or (443 if self.scheme == "https" else 80))
+
 
 class CheckoutSettings(BaseModel):
     """What is done to the checkout of enrolments."""
@@ -232,6 +238,7 @@ class Settings(BaseSettings):
     teardown_timeout: Annotated[int, Field(ge=5)] = 180  #: seconds until a stack must be gone
     sweep_timeout: Annotated[int, Field(ge=10)] = 12 * 3600  #: seconds `--wait` waits for a sweep
     remote_control: bool = False  #: whether workers obey Celery's remote control: shutdown, rate limits, pools
+    screenshots: bool = True  #: whether a green run keeps pictures of the app, where a Chromium is on the host
     log_lines: Annotated[int, Field(ge=10)] = 500  #: last lines of each service kept with a run
 
     @classmethod

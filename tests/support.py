@@ -97,6 +97,7 @@ class Installation:
             "CANONQ_STATE": str(self.state),
             "CANONQ_LOADED_ABOVE": "0",
             "CANONQ_RETRY_PAUSE": "0",
+            "CANONQ_SCREENSHOTS": "false",
         }
         return {**kept, **own, **self.settings}
 

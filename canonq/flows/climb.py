@@ -35,6 +35,7 @@ from canonq.flows.deployment import come_up, start
 from canonq.flows.evidence import keep_deployment, keep_logs
 from canonq.flows.filling import INSTALL_STEPS, SecretMissing, look_ahead, read_files
 from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hooks_told
+from canonq.flows.pictures import keep_pictures
 from canonq.flows.pulling import have_ahead
 from canonq.flows.run import Run, took
 from canonq.flows.secrecy import mask
@@ -91,6 +92,8 @@ def climb(run: Run) -> None:
         _functional(run, beside_it)
         _stays_up(run, beside_it)
     _stays_up(run, running)
+    stacks = {"upgraded" if target.base.version else "fresh": running}
+    keep_pictures(run, stacks if beside_it is None else {**stacks, "fresh": beside_it})
 
 
 @dataclass(frozen=True)

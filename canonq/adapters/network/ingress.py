@@ -34,8 +34,7 @@ class HttpIngress:
             return f"nobody can be reached at the ingress, {self._settings.address}: {error}"
 
     def _place(self) -> tuple[str, int]:
-        host, _, port = self._settings.address.partition(":")
-        return host, int(port or (443 if self._settings.scheme == "https" else 80))
+        return self._settings.host_and_port
 
     def request(
         self, method: str, domain: str, path: str, *, headers: Mapping[str, str], body: bytes | None, timeout: float
