@@ -24,6 +24,7 @@ from canonq.adapters.state.folder import NO_INSTANCE, instance_of, make_state
 from canonq.adapters.state.locks import RedisLocks, redis_client
 from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs, Sweeps
+from canonq.adapters.state.steering import Steering
 from canonq.core.budget import FileSystem, Kind
 from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration, no_redis
 from canonq.flows.nights import DueSince
@@ -103,6 +104,7 @@ def _world(settings: Settings, state: Path, instance: str) -> World:
         ingress=_ingress(settings),
         budget=Budget(state / "locks" / "disk", lambda: _disks(state, engine), settings.disk_floor),
         pulled=PulledImages(state / "images"),
+        steering=Steering(state / "steering"),
     )
 
 

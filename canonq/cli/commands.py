@@ -22,6 +22,22 @@ class _Entry(NamedTuple):
 
 #: What a command does not need is not imported for it.
 COMMANDS = {
+    "hurry": _Entry(
+        "steering", "Have a release proven though it is younger than the recipe's `min_age`.",
+        ("canonq hurry custom-html 1.13.0+1.31.1 --reason 'a security fix'",),
+    ),
+    "unblock": _Entry(
+        "steering", "Take a block back.",
+        ("canonq unblock custom-html 1.13.0+1.31.1 --reason 'it stays after all'",),
+    ),
+    "block": _Entry(
+        "steering", "Keep a release from being proven and promoted; a newer one passes it.",
+        ("canonq block custom-html 1.13.0+1.31.1 --reason 'upstream withdraws it' --until 7d",),
+    ),
+    "approve": _Entry(
+        "steering", "Let a release be promoted that waits for a person (`needs-approval`).",
+        ("canonq approve custom-html 2.0.0+1.31.1 --reason 'read the notes, data moved'",),
+    ),
     "check": _Entry(
         "checking", "Check enrolments by their own files, without a sweep: for whoever writes them, and for their checkout's CI.",
         ("canonq check", "CANONQ_REPO=. canonq check custom-html"),
@@ -79,8 +95,8 @@ COMMANDS = {
         ("canonq status", "canonq status custom-html"),
     ),
     "stop": _Entry(
-        "sweeps", "Stop a sweep, or every open one.",
-        ("canonq stop", "canonq stop 20261123T030000Z-4f1c2a"),
+        "sweeps", "Stop a sweep, or every open one: nothing more of it starts, and steps under way end by themselves.",
+        ("canonq stop", "canonq stop 20261123T030000Z-4f1c2a", "canonq stop 20261123T030004Z-custom-html-9ab3d0"),
     ),
     "sweep": _Entry(
         "sweeps", "Run one sweep now, over all enrolled recipes or those named.",

@@ -60,6 +60,8 @@ def status(recipe: str | None, as_json: bool) -> ExitStatus:
 
 
 def _told_proven(recipe: str, proven: dict[str, Any]) -> str:
+    if proven["held"]:
+        return f"{recipe}: {proven['version']} is green (run {proven['run']}), and held: {proven['held']}."
     failed = f", after {proven['failures']} promotion(s) that failed" if proven["failures"] else ""
     return (
         f"{recipe}: {proven['version']} is green (run {proven['run']}), waiting to be promoted{failed}; the next sweep "

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import click
 from kombu.exceptions import OperationalError
 
-from canonq.cli.options import json_option, recipes_argument
+from canonq.cli.options import caller, json_option, recipes_argument
 from canonq.cli.output import OUTCOME_COLUMNS, OUTCOME_GIVES_WAY, outcome_rows, print_json, print_table, say, told_tries
 from canonq.cli.waiting import await_sweep, ends_here, enqueue, require_workers, stopping, workers_for
+from canonq.cli.watching import sweeps_typed
 from canonq.core.errors import CanonqError, ExitStatus, WrongUse
+from canonq.core.names import RUN_ID
 from canonq.core.outcomes import status_of_rows
 from canonq.flows import sync as sync_flow
+from canonq.flows.stopping import ask, await_end, left_of
 from canonq.flows.sweep import open_sweep, who
 from canonq.flows.sweep import stop as stop_sweep
 from canonq.flows.telling import tell_gently
@@ -22,6 +26,9 @@ from canonq.settings import load_settings
 from canonq.wiring import due_since, live, looking
 from workers import tree as process_tree
 from workers.factory import LIGHT, make_app
+
+_LOOK_EVERY = 0.5  #: seconds
+_TO_NOTICE = 60.0  #: seconds until what is under way has come to where it waits
 
 
 @click.command()
@@ -89,26 +96,54 @@ def _print_sweep(result: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.argument("sweep", required=False)
+@click.argument("sweep", metavar="[SWEEP|RUN]", required=False, shell_complete=sweeps_typed)
+@click.option("--reason", default="", help="Why; it is told with who stopped it.")
 @json_option
-def stop(sweep: str | None, as_json: bool) -> ExitStatus:
-    """Stop a sweep, or every open one: nothing more of it starts, and steps under way end by themselves."""
+def stop(sweep: str | None, reason: str, as_json: bool) -> ExitStatus:
+    """Stop a sweep, or every open one: nothing more of it starts, and steps under way end by themselves.
+
+    Of a run, or a promotion, all that it has made is removed, and nothing of it counts.
+    """
     world = live()
+    if sweep is not None and RUN_ID.fullmatch(sweep):
+        return _stop_run(world, sweep, reason, as_json)
+    why = f": {reason}" if reason else ""
     if sweep is not None and not world.sweeps.read(sweep):
         raise WrongUse(f"There is no sweep {sweep}.", mend=f"open are: {', '.join(world.sweeps.open_sweeps()) or 'none'}.")
     stopped = [
         name
         for name in ([sweep] if sweep is not None else world.sweeps.open_sweeps())
-        if stop_sweep(world, name, "A person stopped it (canonq stop).")
+        if stop_sweep(world, name, f"A person stopped it (canonq stop{why}).")
     ]
     if as_json:
-        print_json({"stopped": stopped})
+        print_json({"stopped": stopped, "left": []})
     else:
         for name in stopped:
             click.echo(f"Stopped the sweep {name}. {ends_here(None)}")
         if not stopped:
             click.echo(f"The sweep {sweep} is over." if sweep else "No sweep is open.")
     return ExitStatus.DONE
+
+
+def _stop_run(world: World, run: str, reason: str, as_json: bool) -> ExitStatus:
+    ask(world, run, by=caller(), reason=reason)
+    if not as_json:
+        say(f"Asked {run} to end; it cleans up first.", err=True)
+    ends = time.monotonic() + world.settings.teardown_timeout + _TO_NOTICE
+
+    def pause() -> bool:
+        time.sleep(_LOOK_EVERY)
+        return time.monotonic() < ends
+
+    over = await_end(world, run, pause)
+    left = left_of(world, run) if over else []
+    if as_json:
+        print_json({"stopped": [run] if over else [], "left": left})
+    elif not over:
+        say(f"{run} has not ended yet; it will. `canonq watch` shows it.")
+    else:
+        say(f"Stopped {run}. " + (" ".join(f"Left behind: {line}." for line in left) or "Nothing is left of it."))
+    return ExitStatus.DONE if over and not left else ExitStatus.ATTENTION
 
 
 @click.command()

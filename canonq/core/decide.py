@@ -9,7 +9,7 @@ from typing import Any
 from canonq.core.bases import as_tagged, upgrade_base
 from canonq.core.budget import Disk
 from canonq.core.enrolment import Enrolment
-from canonq.core.gate import gate
+from canonq.core.gate import Refusal, gate
 from canonq.core.records import Canonical, Decision, RolledBack, Verdict
 from canonq.core.versions import (
     NotARelease,
@@ -38,6 +38,8 @@ class Facts:
     failures: int = 0  #: promotions of it that failed
     reds: int = 0  #: red runs of the newest release's very commit with this enrolment
     hold_reds: int = 3  #: 0 never holds
+    hindrance: Refusal | None = None  #: what people have said about the newest release, or have not said yet
+    young: str | None = None  #: what to tell of a newest release that is to be older first
     named: bool = False
     named_at: int | None = None  #: the recipe's fence when a person did that; None: just now
     sweep: str | None = None
@@ -97,6 +99,12 @@ def decide(facts: Facts) -> Decision:
 
 def _decide_new(facts: Facts, releases: tuple[Release, ...], latest: Release, common: dict[str, Any]) -> Decision:
     target = {"version": latest.tag, "commit": latest.commit}
+    hindrance = facts.hindrance
+    if hindrance is not None and (
+        hindrance.code == "blocked" or (facts.proven is not None and is_promotable(facts, facts.proven))
+    ):
+        held = {"run": facts.proven.run} if facts.proven is not None else {}
+        return Decision(action="skip", reason=hindrance.code, detail=f"{hindrance.why}.", **held, **target, **common)
     if facts.proven is not None and is_promotable(facts, facts.proven):
         return _promote(facts, facts.proven, {**target, **common})
     if not facts.named and 0 < facts.hold_reds <= facts.reds:
@@ -111,6 +119,8 @@ def _decide_new(facts: Facts, releases: tuple[Release, ...], latest: Release, co
             **target,
             **common,
         )
+    if facts.young is not None:
+        return Decision(action="skip", reason="too-young", detail=facts.young, **target, **common)
     base = upgrade_base(facts.enrolment.upgrade.base, as_tagged(facts.canonical, facts.tags), releases, latest.tag)
     common["notes"] = (*common["notes"], *base.notes)
     if base.problem:

@@ -10,9 +10,20 @@ import tomllib
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from canonq.core.errors import EnrolmentInvalid
+from canonq.core.amounts import seconds_in
+from canonq.core.errors import EnrolmentInvalid, WrongUse
 from canonq.core.ladder import TierName
 from canonq.core.names import RECIPE_NAME, ref_problem
 from canonq.core.text import did_you_mean, ended
@@ -117,10 +128,24 @@ class Tree(_Strict):
     lfs: Literal["refuse", "pointers"] = "refuse"
 
 
+def _age(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError('write a length of time in quotes, such as "36h" or "3d"')
+    try:
+        return seconds_in(value, most=_OLDEST)
+    except WrongUse as error:
+        raise ValueError(str(error)) from error
+
+
+_OLDEST = 90 * 86400.0
+Age = Annotated[float, BeforeValidator(_age)]
+
+
 class Promote(_Strict):
     """How a promotion treats the canonical's data."""
 
     data: Literal["carry", "fresh"] = "carry"
+    approval: Literal["ask", "never"] = "ask"  #: whether a new major, a database's too, and release notes wait for a person
 
 
 class Enrolment(_Strict):
@@ -132,6 +157,7 @@ class Enrolment(_Strict):
     weight: Literal["light", "heavy"] = "light"
     enrolled: bool = True
     prereleases: bool = False
+    min_age: Age = 0.0  #: seconds that a release is known before it is proven
     deps: list[RecipeName] = []
     health: Health = Health()
     env: dict[EnvName, str] = {}

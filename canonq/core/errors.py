@@ -221,6 +221,14 @@ class NoRoom(Busy):
     code = "disk-below-budget"
 
 
+class StoppedByPerson(CanonqError):
+    """A person stopped a run or a promotion; it says nothing about what was run."""
+
+    fault = Fault.HOST
+    code = "run-stopped"
+    exit_status = ExitStatus.ATTENTION
+
+
 class TimedOut(CanonqError):
     """A phase did not end within its limit."""
 

@@ -36,11 +36,13 @@ def gate(
     seen: Mapping[str, str] | None = None,
     lost: str | None = None,
     again: Again | None = None,
+    hindrance: Refusal | None = None,
 ) -> tuple[Refusal, ...]:
     """All conditions that fail, in the order of its table; empty means promote.
 
     `tags` maps the clone's tags to peeled commits, `seen` to those they had when they were fetched first. "Is it released"
-    is an exact match, never a prefix or an order. `lost` says that canonicals are kept and their record is not.
+    is an exact match, never a prefix or an order. `lost` says that canonicals are kept and their record is not, `hindrance` what
+    people have said about the release, or have not said yet.
     """
     refusals: list[Refusal] = [Refusal("record-missing", lost)] if lost is not None else []
     if not enrolled:
@@ -59,6 +61,8 @@ def gate(
         refusals.append(Refusal("is-a-ref", f"run {verdict.run} tested the ref {verdict.ref}, not a release"))
     refusals += _release_refusals(verdict, tags, seen or {}, prereleases)
     refusals += _again_refusals(verdict, canonical) if again else _order_refusals(verdict, canonical, tags)
+    if hindrance is not None:
+        refusals.append(hindrance)
     return tuple(refusals)
 
 

@@ -7,13 +7,15 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from canonq.core.errors import ExitStatus
+from canonq.core.errors import ExitStatus, StoppedByPerson
 from canonq.core.records import Canonical, Decision, Promotion, Synced, Verdict
 
 Kind: TypeAlias = Literal["promoted", "skipped", "red", "error", "deferred"]
 KINDS: tuple[Kind, ...] = ("promoted", "skipped", "red", "error", "deferred")
 #: Skips that wait for a person, and are told apart and loudly.
-HELD = frozenset({"held-red", "held-promotion"})
+HELD = frozenset({"held-red", "held-promotion", "needs-approval"})
+#: Refusals by what a person has said or is to say: nothing is wrong with such a release.
+_SAID = frozenset({"needs-approval", "blocked"})
 Step: TypeAlias = Synced | Decision | Verdict | Promotion
 
 
@@ -134,6 +136,8 @@ def _promotion(value: Promotion, canonical: Canonical | None) -> Outcome:
             return _of(value, "skipped", "promote")
         case "busy":
             return _of(value, "deferred", "promote")
+        case "refused" if value.reason in _SAID:
+            return _of(value, "skipped", "promote")
         case "refused":
             return _of(value, "error", "promote", cause=REFUSED)
         case _:
@@ -192,7 +196,7 @@ def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
 REFUSED = "refused"
 #: Errors of decide and of the gate that a person has to look at; no machinery has failed there.
 _FOR_A_PERSON = frozenset({"tag-moved", "record-unreadable", "record-missing", "base-unusable", "enrolment-invalid",
-                           "base-not-healthy"})  # fmt: skip
+                           "base-not-healthy", "run-stopped"})  # fmt: skip
 #: Skips that a person is to know of: something is held until somebody acts, or has gone.
 _LOUD = HELD | {"releases-gone"}
 
@@ -206,7 +210,8 @@ def is_proven(outcome: Outcome) -> bool:
 
 def needs_a_person(outcome: Outcome) -> bool:
     """Whether an error is for a person to mend (an enrolment, a recipe, a refusal), and not a failure of machinery."""
-    return outcome.fault in ("recipe", "enrolment", "user") or outcome.cause == REFUSED or outcome.reason in _FOR_A_PERSON
+    said = outcome.cause in (REFUSED, StoppedByPerson.code)
+    return outcome.fault in ("recipe", "enrolment", "user") or said or outcome.reason in _FOR_A_PERSON
 
 
 def needs_looking_at(value: Step) -> bool:

@@ -30,6 +30,7 @@ class Facts:
     sweep: str | None = None  #: the newest sweep that it was part of
     sweep_started: str | None = None
     outcome: Outcome | None = None  #: what came of it there
+    settled: str | None = None  #: when it did
     decided: tuple[str, Decision] | None = None  #: the last decision, and when that step began
     verdict: Verdict | None = None  #: of the newest cold run of a release
     promotion: tuple[str, Promotion] | None = None  #: the last one, and when that step began
@@ -123,7 +124,8 @@ def _last(facts: Facts) -> _Last | None:
     since = facts.sweep_started or ""
     if facts.promotion is not None and (outcome is None or (facts.promotion[0] > since and facts.promotion[1].sweep is None)):
         promoted = facts.promotion[1]
-        if verdict is None or facts.promotion[0] >= verdict.ts:
+        refused = promoted.outcome == "refused" and (verdict is not None or outcome is not None)  # it changes nothing
+        if not refused and (verdict is None or facts.promotion[0] >= verdict.ts):
             kind = {"promoted": "promoted", "already": "promoted", "busy": "deferred"}.get(promoted.outcome, "error")
             return _Last(kind, promoted.reason, promoted.detail, promoted.fault, promoted.version)
     if verdict is not None and (outcome is None or (verdict.ts > since and verdict.sweep is None)):
@@ -158,7 +160,7 @@ def _events(facts: Facts) -> list[Event]:
     if facts.outcome is not None and facts.outcome.outcome in ("error", "deferred") and not _told(facts):
         outcome = facts.outcome
         text = f"the sweep ended for it as {outcome.outcome} ({outcome.reason}) at {outcome.step}: {outcome.detail}"
-        found.append(Event(what="ended", at=facts.sweep_started, text=text))
+        found.append(Event(what="ended", at=facts.settled or facts.sweep_started, text=text))
     if facts.problem is not None:
         found.append(Event(what="problem", at=None, text=facts.problem))
     if facts.under_way is not None:
@@ -228,7 +230,7 @@ def _of_last(facts: Facts, last: _Last) -> Next:
     name, stays = facts.recipe, f" {facts.canonical.version} stays the canonical." if facts.canonical else ""
     held = _HELD.get(last.reason)
     if held is not None:
-        return Next(who="you", text=held, command=f"canonq {'promote' if last.reason == 'held-promotion' else 'sweep'} {name}")
+        return Next(who="you", text=held, command=_releases(last, name))
     match last.kind:
         case "promoted" | "skipped" if last.reason not in ("yanked", "releases-gone", "never-released"):
             return Next(who="nobody", text="There is nothing to do.")
@@ -259,6 +261,13 @@ def _of_last(facts: Facts, last: _Last) -> Next:
     return Next(who="you", text=f"{_sentence(mend) if mend else 'Look at what is told of it.'}{stays}", command=look)
 
 
+def _releases(last: _Last, recipe: str) -> str:
+    """The command that releases what is held."""
+    if last.reason == "needs-approval":
+        return f"canonq approve {recipe} '{last.version}' --reason TEXT"
+    return f"canonq {'promote' if last.reason == 'held-promotion' else 'sweep'} {recipe}"
+
+
 def _again(facts: Facts, last: _Last) -> str:
     """How often it is tried again by itself."""
     if last.kind != "red" or facts.hold_reds == 0:
@@ -270,6 +279,7 @@ def _again(facts: Facts, last: _Last) -> str:
 _HELD = {
     "held-red": "Mend what is red and release it, or wait for a new tag; naming it tries it once more.",
     "held-rollback": "It was rolled back, so it waits for a newer release; naming it proves and promotes it again.",
+    "needs-approval": "Read what it asks for, and approve it, or block it.",
     "held-promotion": "Its promotion failed too often: look at the workers' logs, then promote it.",
 }
 

@@ -12,6 +12,7 @@ from canonq.core.records import Decision, Synced
 from canonq.core.versions import read_tags
 from canonq.flows.leftovers import lost_record
 from canonq.flows.room import make_room, told_eaters
+from canonq.flows.steering import hindrance, waits_for_age
 from canonq.flows.world import World
 
 
@@ -19,7 +20,7 @@ def decide_recipe(world: World, synced: Synced | str) -> Decision:
     """Decide on the clone's tags as they are; called with a name alone it stands for itself."""
     recipe, sweep, named = (synced, None, True) if isinstance(synced, str) else (synced.recipe, synced.sweep, synced.named)
     enrolment = world.checkout.enrolment(recipe)
-    facts = gather(world, enrolment, world.repos.tags(enrolment.recipe), sweep=sweep, named=named)
+    facts = gather(world, enrolment, world.repos.tags(enrolment.recipe), sweep=sweep, named=named, notes=True)
     decision = decide(facts)
     if decision.action == "defer":
         make_room(world)
@@ -30,8 +31,16 @@ def decide_recipe(world: World, synced: Synced | str) -> Decision:
     return decision
 
 
-def gather(world: World, enrolment: Enrolment, tags: dict[str, str], *, sweep: str | None = None, named: bool = False) -> Facts:
-    """Everything a decision depends on."""
+def gather(
+    world: World,
+    enrolment: Enrolment,
+    tags: dict[str, str],
+    *,
+    sweep: str | None = None,
+    named: bool = False,
+    notes: bool = False,
+) -> Facts:
+    """Everything a decision depends on. `notes`: whether it is noted that the newest release is known now."""
     recipe = enrolment.recipe
     canonical, problem, lost = None, None, None
     try:
@@ -42,6 +51,8 @@ def gather(world: World, enrolment: Enrolment, tags: dict[str, str], *, sweep: s
     verdicts = world.runs.verdicts(recipe)
     releases, _ = read_tags(tags, prereleases=enrolment.prereleases)
     commit, digest = releases[-1].commit if releases else "", world.checkout.digest(recipe)
+    latest = releases[-1].tag if releases else ""
+    hindered = hindrance(world, enrolment, canonical, latest, commit) if latest and problem is None and lost is None else None
     proven = newest_proof(verdicts, commit, digest)
     failed = [
         one for verdict in verdicts if is_proof(verdict, commit, digest) for one in world.runs.failures(recipe, verdict.run)
@@ -60,6 +71,8 @@ def gather(world: World, enrolment: Enrolment, tags: dict[str, str], *, sweep: s
         failures=tries_of(failed),
         reds=world.runs.reds(recipe, commit, digest),
         hold_reds=world.settings.hold_reds,
+        hindrance=hindered,
+        young=waits_for_age(world, enrolment, latest, commit, notes=notes) if latest else None,
         named=named,
         named_at=world.sweeps.fence_at(sweep, recipe) if sweep else None,
         sweep=sweep,

@@ -17,8 +17,12 @@ _EVERY = 0.5  #: seconds between two looks
 class Watch:
     """Looks at the disks beside one piece of work."""
 
-    def __init__(self, budget: Budget, room: Reservation, stop: Stop, what: str, measure: Callable[[], object]) -> None:
-        """`measure` says to `room` what the work has taken by now."""
+    def __init__(
+        self, budget: Budget, room: Reservation, stop: Stop, what: str, measure: Callable[[], object],
+        stopped: Callable[[], CanonqError | None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`measure` says to `room` what the work has taken by now; `stopped` whether a person wants it to end."""
+        self._stopped = stopped
         self._budget, self._room, self._stop, self._what, self._measure = budget, room, stop, what, measure
         self._was_low = False
         self._over = threading.Event()
@@ -26,9 +30,9 @@ class Watch:
         self.lowest: dict[str, int] = {}  #: folder -> bytes that were free when least were
 
     @property
-    def ended(self) -> NoRoom | None:
-        """Why the work was ended, if it was."""
-        return self._stop.error if isinstance(self._stop.error, NoRoom) else None
+    def ended(self) -> CanonqError | None:
+        """Why the work was ended, if it was: for want of room, or by a person."""
+        return self._stop.error
 
     def look(self) -> None:
         """Look once. Below the floor at two looks in a row, the work ends if it is the one to end; all have measured by then."""
@@ -50,6 +54,8 @@ class Watch:
     def run(self) -> None:
         """Look again and again until `end`."""
         while not self._over.wait(_EVERY):
+            if (said := self._stopped()) is not None:
+                self._stop.ask(said)
             with contextlib.suppress(CanonqError, OSError):  # a look that failed; the next is soon
                 self.look()
 
@@ -69,10 +75,17 @@ def _below(what: str, disk: Disk) -> NoRoom:
 
 
 @contextlib.contextmanager
-def floor_held(budget: Budget, room: Reservation, what: str, measure: Callable[[], object]) -> Iterator[Watch]:
-    """In the block, the work of this thread ends with NoRoom where it waits, if it is the one to end; see `who_ends`."""
+def floor_held(
+    budget: Budget,
+    room: Reservation,
+    what: str,
+    measure: Callable[[], object],
+    stopped: Callable[[], CanonqError | None] = lambda: None,
+) -> Iterator[Watch]:
+    """In the block, the work of this thread ends where it waits: with NoRoom, if it is the one to end (see `who_ends`), or with
+    what `stopped` gives, when a person has stopped it."""
     with stoppable() as stop:
-        watch = Watch(budget, room, stop, what, measure)
+        watch = Watch(budget, room, stop, what, measure, stopped)
         thread = threading.Thread(target=watch.run, daemon=True, name="floor")
         thread.start()
         try:

@@ -9,13 +9,14 @@ from typing import Any
 
 from canonq.adapters.state.work_folders import alive
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
+from canonq.core.errors import Busy, CanonqError, HostProblem, StoppedByPerson, WrongUse
 from canonq.core.gate import Again, Refusal, gate
 from canonq.core.history import expected_of_promotion
 from canonq.core.names import recipe_name
 from canonq.core.records import Promotion, Verdict
 from canonq.flows.leftovers import is_in_force, lost_record
 from canonq.flows.room import make_room, room_for
+from canonq.flows.steering import hindrance
 from canonq.flows.transaction import carry_out, plan
 from canonq.flows.world import World
 
@@ -77,6 +78,8 @@ def _failed(world: World, verdict: Verdict, error: CanonqError | OSError, began:
     detail = f"{verdict.recipe} {verdict.version} was proven, but its promotion failed: {error} The old canonical is untouched."
     answer = _answer(verdict, "failed", "promote-failed", detail, began, why=error)
     failure = {"at": world.stamp(), "sweep": verdict.sweep, "cause": answer.cause, "detail": str(error)}
+    if isinstance(error, StoppedByPerson):  # it says nothing about the release
+        return answer
     with contextlib.suppress(CanonqError, OSError):  # the disk may be what failed
         world.runs.note_failure(verdict.recipe, verdict.run, failure)
     return answer
@@ -101,7 +104,14 @@ def _ask_gate(
         seen=world.repos.known(recipe),
         lost=lost_record(world, recipe),
         again=again,
+        hindrance=_hindrance(world, enrolment, verdict) if again is None else None,
     )
+
+
+def _hindrance(world: World, enrolment: Enrolment | None, verdict: Verdict | None) -> Refusal | None:
+    if enrolment is None or verdict is None or verdict.version is None or verdict.commit is None or verdict.ref is not None:
+        return None
+    return hindrance(world, enrolment, world.registry.read(enrolment.recipe), verdict.version, verdict.commit)
 
 
 def _is_canonical(world: World, verdict: Verdict) -> bool:

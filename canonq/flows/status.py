@@ -18,6 +18,7 @@ from canonq.core.records import Canonical, Verdict
 from canonq.core.retention import Generation
 from canonq.flows.leftovers import lost_record
 from canonq.flows.nights import DueSince, look_at_nights, none_due
+from canonq.flows.steering import hindrance
 from canonq.flows.world import World
 
 
@@ -79,7 +80,13 @@ def _row(world: World, name: str, running: list[str], *, everything: bool) -> di
         row["problem"] = lost_record(world, name)
         verdicts = read(name)
         if row["problem"] is None and (green := awaiting_promotion(verdicts, world.checkout.digest(name), record)):
-            row["proven"] = {"version": green.version, "run": green.run, "failures": len(world.runs.failures(name, green.run))}
+            asked = hindrance(world, world.checkout.enrolment(name), record, green.version or "", green.commit or "")
+            row["proven"] = {
+                "version": green.version,
+                "run": green.run,
+                "failures": len(world.runs.failures(name, green.run)),
+                "held": asked.why if asked else None,
+            }
     except CanonqError as error:
         row["problem"] = str(error)
         with contextlib.suppress(CanonqError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from canonq.adapters.checkout import Enrolled
@@ -11,10 +12,11 @@ from canonq.core.errors import CanonqError
 from canonq.core.gate import awaiting_promotion
 from canonq.core.names import RECIPE_NAME
 from canonq.core.outcomes import Outcome
-from canonq.core.records import Decision, Promotion, Verdict
+from canonq.core.records import STAMP_FORMAT, Canonical, Decision, Promotion, Verdict
 from canonq.core.story import Facts, Story, tell
 from canonq.core.sweeps.reconcile import read_value
 from canonq.flows.leftovers import lost_record
+from canonq.flows.steering import hindrance
 from canonq.flows.world import World
 
 
@@ -43,9 +45,14 @@ def _facts(world: World, recipe: str, problem: str | None) -> Facts:
             problem = problem or str(error)
         if verdicts and problem is None:
             digest = world.checkout.digest(recipe)
-            waits = awaiting_promotion(verdicts, digest, canonical) is not None
+            green = awaiting_promotion(verdicts, digest, canonical)
+            try:
+                waits = green is not None and _may_be_promoted(world, recipe, canonical, green)
+            except CanonqError as error:
+                problem = str(error)
             reds = world.runs.reds(recipe, verdicts[-1].commit or "", digest)
     sweep, outcome = _newest_sweep(world, recipe)
+    settled = world.sweeps.settled_at(sweep, recipe) if sweep is not None and outcome is not None else None
     decided, promotion, under_way = _steps(world, recipe, sweep)
     return Facts(
         recipe=recipe,
@@ -55,6 +62,7 @@ def _facts(world: World, recipe: str, problem: str | None) -> Facts:
         sweep=sweep,
         sweep_started=world.sweeps.read(sweep).get("started") if sweep else None,
         outcome=outcome,
+        settled=datetime.fromtimestamp(settled, UTC).strftime(STAMP_FORMAT) if settled is not None else None,
         decided=decided,
         verdict=verdicts[-1] if verdicts else None,
         promotion=promotion,
@@ -63,6 +71,12 @@ def _facts(world: World, recipe: str, problem: str | None) -> Facts:
         reds=reds,
         hold_reds=world.settings.hold_reds,
     )
+
+
+def _may_be_promoted(world: World, recipe: str, canonical: Canonical | None, green: Verdict) -> bool:
+    """Whether nothing that people have said, or are to say first, is in the way."""
+    enrolment = world.checkout.enrolment(recipe)
+    return hindrance(world, enrolment, canonical, green.version or "", green.commit or "") is None
 
 
 def _newest_sweep(world: World, recipe: str) -> tuple[str | None, Outcome | None]:

@@ -8,12 +8,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from canonq.adapters.files import remove_tree
 from canonq.adapters.logs import about
 from canonq.adapters.state.budget import Reservation
-from canonq.adapters.state.work_folders import alive
+from canonq.adapters.state.work_folders import alive, asked_to_stop
 from canonq.core.bases import Base, as_tagged, named_version, upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
@@ -401,7 +402,8 @@ def _retain(world: World, verdict: Verdict) -> None:
 def _climb_above_the_floor(run: Run) -> CanonqError | None:
     """Climb as long as every disk keeps its floor; what failed for want of room is the host's, whatever it looked like."""
     what = f"The test of {run.enrolment.recipe} {run.target.version}"
-    with floor_held(run.world.budget, run.room, what, lambda: measure(run)) as watch:
+    stopped = partial(asked_to_stop, run.world.work / run.id)
+    with floor_held(run.world.budget, run.room, what, lambda: measure(run), stopped) as watch:
         problem = _climb(run)
     run.findings.lowest_free = dict(watch.lowest)
     return watch.ended if problem is not None and watch.ended is not None else problem

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from canonq.adapters.data import snapshots
@@ -20,7 +21,7 @@ from canonq.adapters.docker.disks import bytes_below
 from canonq.adapters.files import remove_tree, write_durably, write_json
 from canonq.adapters.processes.stopping import check_stop
 from canonq.adapters.state.budget import Reservation
-from canonq.adapters.state.work_folders import JOURNAL
+from canonq.adapters.state.work_folders import JOURNAL, asked_to_stop
 from canonq.core.budget import Need
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.enrolment import Enrolment
@@ -127,7 +128,8 @@ def _carry_out(tx: Transaction) -> None:
     world.engine.preflight()
     try:
         what = f"The promotion of {recipe} {tx.verdict.version}"
-        with floor_held(world.budget, tx.room, what, lambda: _measure(tx)) as watch:
+        stopped = partial(asked_to_stop, world.work / tx.owner)
+        with floor_held(world.budget, tx.room, what, lambda: _measure(tx), stopped) as watch:
             _steps(tx, watch)
     except BaseException:
         # Whatever ends us, a time limit too: an idle canonical has no running service. But what the record

@@ -13,6 +13,7 @@ from canonq.adapters.host import Host
 from canonq.adapters.state.budget import Budget, PulledImages
 from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs, Sweeps
+from canonq.adapters.state.steering import Steering
 from canonq.core.records import STAMP_FORMAT
 from canonq.core.sweeps.again import first_pause
 from canonq.ports import Containers, Data, Engine, Forge, Images, Ingress, Locks, Mirrors, Ownership, Repos, Stacks, Volumes
@@ -38,6 +39,7 @@ class World:
     ingress: Ingress | None
     budget: Budget
     pulled: PulledImages
+    steering: Steering
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property

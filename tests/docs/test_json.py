@@ -90,7 +90,7 @@ def keys(value: Any) -> set[str]:
     ("command", "arguments", "unseen"),
     [
         ("plan", (), {"disk_need"}),
-        ("status", ("good",), {"holder", "since", "pid", "instance", "run", "failures", "due", "sweep", "state"}),
+        ("status", ("good",), {"holder", "since", "pid", "instance", "run", "failures", "held", "due", "sweep", "state"}),
         ("why", ("good",), set()),
         ("logs", ("good",), set()),
         ("watch", (), set()),

@@ -180,7 +180,7 @@ def row(place: Place) -> dict[str, Any]:
 
 def test_status_tells_what_is_green_and_waits_to_be_promoted(place: Place) -> None:
     proof = green(place)
-    assert row(place)["proven"] == {"version": FIRST, "run": proof.run, "failures": 0}
+    assert row(place)["proven"] == {"version": FIRST, "run": proof.run, "failures": 0, "held": None}
     place.world.runs.note_failure("site", proof.run, {"cause": "not-healthy"})
     assert row(place)["proven"]["failures"] == 1
     said = CliRunner().invoke(canonq, ["status"]).stdout

@@ -87,7 +87,11 @@ def test_a_promotion_that_was_typed_is_found_among_the_calls(place: Place) -> No
     journal.begin("site", "promote", "29990101T000000Z")
     journal.finish("site", "promote", refused.model_dump(mode="json"))
     found = story(place.world, "site")
-    assert (found.ends, found.reason) == ("error", "not-green")
+    assert "promotion refused (not-green)" in found.events[-1].text
+    assert (found.ends, found.reason) == ("red", "rolled-back"), "a refusal changes nothing"
+    failed = refused.model_copy(update={"outcome": "failed", "reason": "promote-failed"})
+    journal.finish("site", "promote", failed.model_dump(mode="json"))
+    assert story(place.world, "site").reason == "promote-failed"
 
 
 def test_a_step_under_way_is_told(place: Place) -> None:

@@ -25,7 +25,7 @@ from tests.support import Installation, make_recipe, release
 
 MIB = 2**20
 SIZE, FLOOR = 400 * MIB, 100 * MIB
-OLD, NEW = "1.0.0+1", "2.0.0+2"
+OLD, NEW = "1.0.0+1", "1.1.0+2"
 COMPOSE = """
 services:
   app:

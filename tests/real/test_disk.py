@@ -19,7 +19,7 @@ from tests.support import Installation, make_recipe, release
 
 pytestmark = pytest.mark.real
 
-OLD, NEW = "1.0.0+1", "2.0.0+2"
+OLD, NEW = "1.0.0+1", "1.1.0+2"
 
 
 @pytest.fixture

@@ -6,11 +6,13 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from canonq.adapters.files import NEW, entries, is_held, locked, told
+from canonq.adapters.files import NEW, entries, is_held, locked, told, write_json
+from canonq.core.errors import CanonqError, StoppedByPerson
 from canonq.core.jsontext import json_of
 
 JOURNAL = "promotion.json"  #: in the scratch folder of a promotion: of which recipe, and which step is under way
 _ALIVE = "alive"
+_STOP = "stop.json"
 
 
 @contextlib.contextmanager
@@ -36,6 +38,21 @@ def promotion_in(work: Path) -> dict[str, str]:
         return {str(key): str(value) for key, value in json_of((work / JOURNAL).read_text()).items()}
     except (OSError, ValueError, AttributeError):
         return {}
+
+
+def ask_to_stop(work: Path, error: CanonqError) -> None:
+    """Leave a word for whoever works in this scratch folder: they end where they wait, and clean up."""
+    write_json(work / _STOP, {"what": error.what, "code": error.code})
+
+
+def asked_to_stop(work: Path) -> CanonqError | None:
+    """The word that was left, if one was."""
+    try:
+        found = json_of((work / _STOP).read_text())
+    except (OSError, ValueError):
+        return None
+    what = found.get("what") if isinstance(found, dict) else None
+    return StoppedByPerson(str(what or "A person stopped it."))
 
 
 def at_work(work: Path) -> list[Path]:

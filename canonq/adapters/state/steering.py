@@ -1,0 +1,74 @@
+"""What people have said about releases, `steering/<recipe>.json`, and since when releases are known."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from canonq.adapters.files import locked, not_readable, write_json
+from canonq.core.errors import RecordUnreadable
+from canonq.core.jsontext import table_of
+from canonq.core.names import recipe_name
+from canonq.core.steering import Word
+
+log = logging.getLogger("canonq")
+
+_WORDS = TypeAdapter(tuple[Word, ...])
+
+
+class Steering:
+    """Words are only ever added. A record that cannot be read is an error: what somebody has blocked must not slip through."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def words(self, recipe: str) -> tuple[Word, ...]:
+        """All that was said of a recipe's releases, oldest first."""
+        path = self._path(recipe)
+        try:
+            return _WORDS.validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return ()
+        except PermissionError as error:
+            raise not_readable(path) from error
+        except (OSError, ValidationError) as error:
+            raise RecordUnreadable(
+                f"What people have said about releases of {recipe} cannot be read: {path}.",
+                mend="put the file back, or remove it and say again what is to hold.",
+            ) from error
+
+    def say(self, recipe: str, word: Word) -> None:
+        """Keep one more word."""
+        path = self._path(recipe)
+        with locked(path.with_suffix(".lock")):
+            write_json(path, [one.model_dump(mode="json") for one in (*self.words(recipe), word)])
+
+    def first_seen(self, recipe: str, tag: str, commit: str) -> str | None:
+        """When a release was first looked at with its commit; None when that was never."""
+        found = self._seen(recipe).get(f"{tag} {commit}")
+        return found if isinstance(found, str) else None
+
+    def note_seen(self, recipe: str, tag: str, commit: str, stamp: str) -> str:
+        """Note that a release is looked at; when it first was."""
+        path = self._root / f"{recipe_name(recipe)}.seen.json"
+        with locked(path.with_suffix(".lock")):
+            seen = self._seen(recipe)
+            found = seen.setdefault(f"{tag} {commit}", stamp)
+            if found == stamp:
+                write_json(path, dict(list(seen.items())[-100:]))
+        return str(found)
+
+    def _seen(self, recipe: str) -> dict[str, Any]:
+        try:
+            return table_of((self._root / f"{recipe_name(recipe)}.seen.json").read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            log.error("Since when releases of %s are known is not known: %s", recipe, error)
+            return {}
+
+    def _path(self, recipe: str) -> Path:
+        return self._root / f"{recipe_name(recipe)}.json"

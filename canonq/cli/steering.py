@@ -1,0 +1,105 @@
+"""Commands by which a person has a say in what becomes of a release: approve, block, unblock, hurry."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+import click
+
+from canonq.cli.options import caller, json_option, recipe_argument
+from canonq.cli.output import print_json, say
+from canonq.core.amounts import seconds_in
+from canonq.core.errors import ExitStatus, WrongUse
+from canonq.core.records import STAMP_FORMAT
+from canonq.core.steering import What, Word
+from canonq.core.text import shown
+from canonq.flows.steering import say as put_on_record
+from canonq.flows.world import World
+from canonq.wiring import live
+
+_LONGEST = 3650 * 86400.0
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+version_argument = click.argument("version")
+reason_option = click.option("--reason", required=True, help="Why; it is kept with who said it and when.")
+until_option = click.option("--until", metavar="WHEN", help="Until when it counts: 36h, 7d, or a day such as 2026-12-24 (UTC).")
+
+
+def _until(text: str | None, now: datetime) -> str | None:
+    """A stamp of what was typed. WrongUse for what is no time, or is over."""
+    if text is None:
+        return None
+    if not _DAY.fullmatch(text):
+        return (now + timedelta(seconds=seconds_in(text, most=_LONGEST))).strftime(STAMP_FORMAT)
+    try:
+        found = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=now.tzinfo)
+    except ValueError:
+        found = None
+    if found is None or found <= now:
+        raise WrongUse(f"{shown(text)} is no day to come.", mend="write it as 2026-12-24, or as 7d.", code="bad-duration")
+    return found.strftime(STAMP_FORMAT)
+
+
+def _said(world: World, recipe: str, version: str, what: What, reason: str, until: str | None, as_json: bool) -> Word:
+    word = put_on_record(world, recipe, version, what, by=caller(), reason=reason, until=_until(until, world.now()))
+    if as_json:
+        print_json({"recipe": recipe, **word.model_dump(mode="json")})
+    return word
+
+
+@click.command()
+@recipe_argument
+@version_argument
+@reason_option
+@until_option
+@json_option
+def approve(recipe: str, version: str, reason: str, until: str | None, as_json: bool) -> ExitStatus:
+    """Let a release be promoted that waits for a person (`needs-approval`); its very commit, and no other."""
+    word = _said(live(), recipe, version, "approve", reason, until, as_json)
+    if not as_json:
+        say(f"{recipe} {word.version} at {word.commit[:12]} is approved. Once it is proven, the next sweep promotes it, and "
+            f"`canonq promote {recipe}` does it now.")  # fmt: skip
+    return ExitStatus.DONE
+
+
+@click.command()
+@recipe_argument
+@version_argument
+@reason_option
+@until_option
+@json_option
+def block(recipe: str, version: str, reason: str, until: str | None, as_json: bool) -> ExitStatus:
+    """Keep a release from being proven and promoted; a newer one passes it."""
+    word = _said(live(), recipe, version, "block", reason, until, as_json)
+    if not as_json:
+        said = f" until {word.until}" if word.until else f", until `canonq unblock {recipe} '{word.version}' --reason TEXT`"
+        say(f"{recipe} {word.version} is blocked{said}.")
+    return ExitStatus.DONE
+
+
+@click.command()
+@recipe_argument
+@version_argument
+@reason_option
+@json_option
+def unblock(recipe: str, version: str, reason: str, as_json: bool) -> ExitStatus:
+    """Take a block back."""
+    word = _said(live(), recipe, version, "unblock", reason, None, as_json)
+    if not as_json:
+        say(f"{recipe} {word.version} is not blocked any more; the next sweep looks at it.")
+    return ExitStatus.DONE
+
+
+@click.command()
+@recipe_argument
+@version_argument
+@reason_option
+@until_option
+@json_option
+def hurry(recipe: str, version: str, reason: str, until: str | None, as_json: bool) -> ExitStatus:
+    """Have a release proven though it is younger than the recipe's `min_age`; its very commit, and no other."""
+    word = _said(live(), recipe, version, "hurry", reason, until, as_json)
+    if not as_json:
+        say(f"{recipe} {word.version} waits for no age; the next sweep proves it, and `canonq sweep {recipe}` does it now.")
+    return ExitStatus.DONE
