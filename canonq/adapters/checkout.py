@@ -14,7 +14,7 @@ from pathlib import Path
 from canonq.adapters.files import remove_tree, told, told_error
 from canonq.adapters.git.program import GitProgram
 from canonq.adapters.processes.programs import plain_environment, read
-from canonq.core.enrolment import Enrolment, circle, parse_enrolment
+from canonq.core.enrolment import SHARED, Enrolment, circle, parse_enrolment
 from canonq.core.errors import CanonqError, EnrolmentInvalid, HollowSweep, HostProblem, WrongUse
 from canonq.core.names import RECIPE_NAME, recipe_name, shown
 from canonq.core.text import did_you_mean, ended
@@ -202,8 +202,9 @@ class Checkout:
             return []
 
     def digest(self, recipe: str) -> str:
-        """Digest of all files of an enrolment, so that a changed one releases a held red."""
-        return _digest(self.folder(recipe))
+        """Digest of all files of an enrolment and of what all share, so that a changed one releases a held red."""
+        own, shared = _digest(self.folder(recipe)), self.tests / SHARED
+        return hashlib.sha256(f"{own}{_digest(shared)}".encode()).hexdigest() if shared.is_dir() else own
 
     def was_removed(self, recipe: str, since: str) -> bool:
         """Whether a recipe was taken out by a commit after the revision `since`: somebody meant it."""

@@ -34,6 +34,9 @@ ServiceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_
 Text = Annotated[str, StringConstraints(min_length=1)]
 Status = Annotated[int, Field(ge=100, le=599)]
 
+#: The folder beside the recipes' own whose modules all of their tests and hooks may import.
+SHARED = "_shared"
+
 #: Seconds. Every run must end well below the broker's visibility timeout, or it would be delivered twice.
 LONGEST_RUN = 3 * 3600
 

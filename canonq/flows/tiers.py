@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import linecache
 import re
+import shlex
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from canonq.adapters.processes.preloaded import Preloaded
 from canonq.adapters.processes.programs import plain_environment
 from canonq.core.enrol.owntests import prove_nothing
+from canonq.core.enrolment import SHARED
 from canonq.core.errors import CanonqError, EnrolmentProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
 from canonq.core.masks import Masks
@@ -217,7 +219,7 @@ def _pytest_in(
         "--confcutdir", str(modules[0].parent), "-c", "/dev/null", "-q", "--tb=short", "--import-mode=importlib",
         f"--junitxml={junit}", "-p", "no:faulthandler",
         # What a recipe's test prints is there even if it never ends.
-        *(["--capture=tee-sys"] if tier == "functional" else []),
+        *(["--capture=tee-sys", "-o", f"pythonpath={_beside(modules[0].parent)}"] if tier == "functional" else []),
     ]  # fmt: skip
     # What else is installed beside canonq has no say in its own proofs; a recipe's tests may need it.
     orders = {
@@ -231,6 +233,11 @@ def _pytest_in(
     cases = _cases(junit) if junit.is_file() else []
     status = ended.status if junit.is_file() else ended.status or -1
     return status, cases, round(time.monotonic() - began, 3)
+
+
+def _beside(folder: Path) -> str:
+    """Folders of a recipe's own modules as pytest takes them: beside its tests, and what all recipes share."""
+    return " ".join(shlex.quote(str(path)) for path in (folder, folder.parent / SHARED))
 
 
 def _cases(junit: Path) -> list[_Case]:

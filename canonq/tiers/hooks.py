@@ -15,6 +15,7 @@ from types import TracebackType
 
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.processes.programs import begun
+from canonq.core.enrolment import SHARED
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import read_facts
 
@@ -25,7 +26,7 @@ MISTAKES = (LookupError, NameError, AttributeError, TypeError, SyntaxError, Impo
 def main(path: str, function: str, answer: str, *arguments: str) -> int:
     """Load the file and call the function with the app; the exit status."""
     folder = str(Path(path).parent)
-    sys.path.insert(0, folder)
+    sys.path[:0] = [folder, str(Path(folder).parent / SHARED)]
     begun()
     said: dict[str, object]
     try:

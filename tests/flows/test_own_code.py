@@ -167,6 +167,26 @@ def test_a_hook_that_is_imported_is_called(tmp_path: Path) -> None:
     )
 
 
+def test_own_tests_import_what_lies_beside_them_and_what_all_recipes_share(tmp_path: Path) -> None:
+    folder, shared = tmp_path / "my site", tmp_path / "_shared"
+    folder.mkdir()
+    shared.mkdir()
+    (folder / "pages.py").write_text("PAGE = 2\n")
+    (shared / "everywhere.py").write_text("def half(number):\n    return number / 2\n")
+    found = own(folder, "from pages import PAGE\nfrom everywhere import half\n\n\ndef test_it():\n    assert half(PAGE) == 1\n")
+    assert found.status == "pass", found
+
+
+def test_a_hook_may_take_what_all_recipes_share(tmp_path: Path) -> None:
+    own, shared = tmp_path / "site", tmp_path / "_shared"
+    own.mkdir()
+    shared.mkdir()
+    (shared / "log_in_everywhere.py").write_text("def log_in(app):\n    return app.facts.recipe\n")
+    (own / "hooks.py").write_text("from log_in_everywhere import log_in\nafter_install = log_in\n")
+    until = time.monotonic() + LONG
+    assert call_hook(own, "after_install", facts_in(own), own / "run", LONG, until, Masks()) == "site"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

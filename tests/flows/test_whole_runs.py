@@ -404,6 +404,16 @@ def test_no_secret_is_in_anything_that_a_run_leaves(site: Site, monkeypatch: pyt
     assert not [one for one in secret if one in verdict.model_dump_json()]
 
 
+def test_what_all_recipes_share_is_a_part_of_each_enrolment(site: Site) -> None:
+    world, shared = site.prepare(), site.root / "checkout" / "tests" / "_shared"
+    before = world.checkout.digest("site")
+    shared.mkdir()
+    (shared / "everywhere.py").write_text("A = 1\n")
+    with_it = site.world.checkout.digest("site")
+    (shared / "everywhere.py").write_text("A = 2\n")
+    assert len({before, with_it, site.world.checkout.digest("site")}) == 3
+
+
 def test_a_quick_run_looks_at_a_copy_of_the_canonicals_data_and_proves_no_more(site: Site) -> None:
     world = site.prepare()
     assert prove_tag(world, "site", BASE).verdict == "green"
