@@ -16,7 +16,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -330,6 +330,12 @@ def _busybox() -> Path:
 def _is_static(program: Path) -> bool:
     # A dynamically linked ELF file names its loader, which an image from scratch does not have.
     return program.is_file() and b"ld-linux" not in program.read_bytes()[:4096]
+
+
+def have_programs(packages: Mapping[str, str]) -> None:
+    """Have programs of Debian's that tests need; program -> package. HostProblem where they cannot be had."""
+    if missing := sorted({package for program, package in packages.items() if not shutil.which(program)}):
+        _apt("install", "-y", "--no-install-recommends", *missing)
 
 
 def _apt(*arguments: str, cwd: Path | None = None) -> None:

@@ -100,6 +100,13 @@ class Limits(_Strict):
     hook: Annotated[int, Field(ge=1, le=LONGEST_RUN)] = 300  #: seconds for one hook, of canonq's or of a backup label
 
 
+class DataRules(_Strict):
+    """What of an app's data may go or get smaller, each with the reason (core/stack/census.py)."""
+
+    volatile: dict[Text, Text] = {}  #: volumes, databases and tables that may be empty or go
+    shrink: dict[Text, Text] = {}  #: those that may get smaller
+
+
 class Refs(_Strict):
     """What the code of branches and pull requests may ask of this host (core/stack/policy.py)."""
 
@@ -173,6 +180,7 @@ class Enrolment(_Strict):
     mounts: Mounts = Mounts()
     tree: Tree = Tree()
     promote: Promote = Promote()
+    data: DataRules = DataRules()
 
     @field_validator("expected_na")
     @classmethod

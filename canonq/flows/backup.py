@@ -88,8 +88,9 @@ def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker],
         checksum = keep(backup.in_time(backup.data.read_archive(backup.stack, part.service, part.path)), path)
     except RecipeProblem as error:
         problems.append(error.what)
+    looked_for = expected if part.whole else [marker.text for marker in markers if marker.kind == "database"]
     found = (
-        look_through(path, expected, dumps=not part.whole, hooks_since=since, in_time=lambda: left(backup.deadline))
+        look_through(path, looked_for, dumps=not part.whole, hooks_since=since, in_time=lambda: left(backup.deadline))
         if path.is_file()
         else None
     )
@@ -152,6 +153,24 @@ def unproven(facts: BackupFacts, markers: Sequence[Marker]) -> str:
     )
 
 
+def not_backed_up(backup: Backup, facts: BackupFacts, markers: Sequence[Marker], volatile: Mapping[str, str]) -> list[str]:
+    """The services whose database took a mark that is in nothing which was captured, and of which no label covers anything.
+
+    Where something was captured that cannot be looked into, it may be in there.
+    """
+    covered = {part.service for part in backup.plan.parts}
+    users = {service: volume for volume, service, _ in backup.data.mounted(backup.stack)}
+    whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
+    if any(part.closed for part in facts.captured):
+        return []
+    there = {mark for part in facts.captured for mark in part.marks}
+    return [
+        marker.place for marker in markers
+        if marker.kind == "database" and marker.place not in {*covered, *volatile} and marker.text not in there
+        and users.get(marker.place) not in whole
+    ]  # fmt: skip
+
+
 def left_to_the_restore(facts: BackupFacts, markers: Sequence[Marker]) -> tuple[str, ...]:
     """A sentence for each database that may be in something that canonq does not look into."""
     told = []
@@ -176,7 +195,11 @@ def destroy(
     """
     whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
     services = {part.service for part in backup.plan.parts}
-    covered = [m for m in markers if (m.kind == "file" and m.place in whole) or (m.kind == "database" and m.place in services)]
+    covered = [
+        marker for marker in markers
+        if (marker.kind in ("file", "sqlite") and marker.place.partition("/")[0] in whole)
+        or (marker.kind == "database" and marker.place in services)
+    ]  # fmt: skip
     still = marks.drop(backup.data, backup.stack, covered, patience)
     kept = [told for part in backup.plan.parts if not part.whole and (told := _removed(backup, part))]
     return tuple(covered), tuple(still), tuple(kept)

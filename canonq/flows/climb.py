@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from canonq.adapters.processes.stopping import check_stop
 from canonq.core.backup import backup_plan
 from canonq.core.bases import Base, Broken, Moved, after_broken, nothing_to_begin_from
 from canonq.core.blame import CERTAIN
@@ -21,13 +22,15 @@ from canonq.core.recipe.envfile import secret_rules
 from canonq.core.recipe.yamlfile import load_yaml
 from canonq.core.records import Canonical
 from canonq.core.stack.beside import why_apart
-from canonq.core.stack.databases import without_marker
+from canonq.core.stack.census import Census, lost
+from canonq.core.stack.databases import REDIS, without_marker
 from canonq.core.stack.lint import LintFacts, lint, not_bumped
 from canonq.core.stack.staying import counted
 from canonq.core.versions import read_tags
 from canonq.flows import backup
 from canonq.flows.access import still_written, uses
 from canonq.flows.answering import ASKED_ELSEWHERE, NotHealthy, await_answer, ingress_problem, stack_gone
+from canonq.flows.counting import take_census
 from canonq.flows.data import copy_canonical
 from canonq.flows.deadline import left
 from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
@@ -46,6 +49,7 @@ from canonq.tiers.facts import BackupFacts, Marker, TierFacts
 
 #: Codes of an app that does not come up.
 _NOT_UP = ("not-healthy", "not-answering", "crash-loop", "exited", "not-restarted")
+_RECOUNT = (1.0, 2.0, 0.0)  #: seconds after a count that shows a loss, until it is counted again
 _NOTICED = 2.0  #: seconds within which Swarm hears of a death
 BASE, FRESH = "base", "fresh"  #: folders of a run: of what it is upgraded from, of the fresh install beside it
 
@@ -410,24 +414,24 @@ def _why_health_is_wrong(run: Run, error: RecipeProblem, version: str, commit: s
 def _upgrade(run: Run, version: str, base: Running) -> tuple[Running, tuple[Marker, ...]]:
     target = run.target
 
-    def over_the_base() -> tuple[Running, tuple[Marker, ...]]:
+    def over_the_base() -> tuple[Running, tuple[tuple[Marker, ...], Census]]:
         with _about(version):
             used = uses(run.world, base)
             markers = _mark(run, "upgrade", base)
+            held = _census(run, base)
             run.vigil(base.deployment).goes_down(another=True)
         with _about(target.version):
             started = _start(run, "upgrade", base.over(target.version, target.commit), new=False)
             running = _come_up(run, "upgrade", started)
             run.account.notes += still_written(used, uses(run.world, running), version)
-            return running, markers
+            return running, (markers, held)
 
-    return in_tier(
-        run,
-        "upgrade",
-        base,
-        over_the_base,
-        lambda running, markers: _generic(run, "upgrade", running, base=version, markers=markers),
-    )
+    def prove(running: Running, made: tuple[tuple[Marker, ...], Census]) -> TierResult:
+        markers, held = made
+        return _none_lost(run, running, held, lambda: _generic(run, "upgrade", running, base=version, markers=markers))
+
+    running, (markers, _) = in_tier(run, "upgrade", base, over_the_base, prove)
+    return running, markers
 
 
 def _backup_and_restore(run: Run, running: Running, earlier: tuple[Marker, ...]) -> None:
@@ -445,8 +449,8 @@ def _backup_and_restore(run: Run, running: Running, earlier: tuple[Marker, ...])
         run.enrolment.limits.hook,
         run.deadline,
     )
-    markers = _take_backup(run, running, taken, earlier)
-    _restore(run, running, taken, markers)
+    markers, held = _take_backup(run, running, taken, earlier)
+    _restore(run, running, taken, markers, held)
 
 
 def _overlaid(run: Run) -> str:
@@ -456,28 +460,38 @@ def _overlaid(run: Run) -> str:
     return f"; {TEST_OVERLAY} of the enrolment has backup labels of its own" if "backupbot." in said else ""
 
 
-def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tuple[Marker, ...]) -> tuple[Marker, ...]:
-    def with_a_marker() -> tuple[Running, tuple[tuple[Marker, ...], BackupFacts]]:
+def _take_backup(
+    run: Run, running: Running, taken: backup.Backup, earlier: tuple[Marker, ...]
+) -> tuple[tuple[Marker, ...], Census]:
+    def with_a_marker() -> tuple[Running, tuple[tuple[Marker, ...], BackupFacts, Census]]:
         _room_for(run)
         markers = _mark(run, "backup", running, earlier)  # also what the upgrade has added
+        held = _census(run, running)
         facts = backup.take(taken, markers)
         run.account.notes += backup.left_to_the_restore(facts, markers)
         run.account.notes += backup.left_out(running.prepared.filled.resolved, taken.plan)
+        if missed := backup.not_backed_up(taken, facts, markers, run.enrolment.data.volatile):
+            raise RecipeProblem(
+                f"No backup has the data of {' and '.join(missed)}.",
+                mend="the maintainer has to label it; a database that need not be kept is declared under [data] volatile.",
+                code="not-backed-up",
+                service=missed[0],
+            )
         if gap := backup.unproven(facts, markers):
             run.findings.unmarked += (gap,)
-        return running, (markers, facts)
+        return running, (markers, facts, held)
 
-    _, (markers, _) = in_tier(
+    _, (markers, _, held) = in_tier(
         run,
         "backup",
         running,
         with_a_marker,
         lambda running, made: _generic(run, "backup", running, markers=made[0], of=made[1]),
     )
-    return markers
+    return markers, held
 
 
-def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Marker, ...]) -> None:
+def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Marker, ...], held: Census) -> None:
     def from_destroyed() -> tuple[Running, BackupFacts]:
         covered, still, kept = backup.destroy(taken, markers, _patience(run))
         run.account.notes += kept
@@ -495,7 +509,9 @@ def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Ma
         "restore",
         running,
         from_destroyed,
-        lambda running, facts: _generic(run, "restore", running, markers=facts.destroyed, of=facts),
+        lambda running, facts: _none_lost(
+            run, running, held, lambda: _generic(run, "restore", running, markers=facts.destroyed, of=facts)
+        ),
     )
 
 
@@ -786,8 +802,11 @@ def _mark(run: Run, tier: TierName, running: Running, earlier: tuple[Marker, ...
     run.findings.phase = "markers"
     images = running.stack.images
     token = f"canonq-{run.id}"
-    made = marks.write(run.world.data, running.stack.stack, images, token, _patience(run))
-    run.findings.unmarked = without_marker(images, {marker.place for marker in made if marker.kind == "database"})
+    kinds, data = run.servers(running), run.world.data
+    leave = {running.stack.volumes[key] for key in run.enrolment.data.volatile if key in running.stack.volumes}
+    made = marks.write(data, running.stack.stack, images, token, _patience(run), kinds=kinds, leave=leave)
+    missed = {service: kind for service, kind in kinds.items() if kind != REDIS}  # what need not be kept is no gap
+    run.findings.unmarked = without_marker(missed, {marker.place for marker in made if marker.kind == "database"})
     own = [marker for marker in earlier if marker.kind == "own"]
     if {WRITE_MARKER, READ_MARKER} <= run.hooks and not own:
         _call(run, tier, running, WRITE_MARKER, token)
@@ -800,7 +819,43 @@ def _missing(run: Run, tier: TierName, running: Running, markers: tuple[Marker, 
     told = _call(run, tier, running, READ_MARKER) if any(marker.kind == "own" for marker in markers) else None
     run.findings.phase = "markers"
     own = None if told is None else str(told)
-    return tuple(marks.missing(run.world.data, running.stack.stack, markers, own, running.stack.images, _patience(run)))
+    patience, images = _patience(run), running.stack.images
+    return tuple(marks.missing(run.world.data, running.stack.stack, markers, own, images, patience, kinds=run.servers(running)))
+
+
+def _census(run: Run, running: Running) -> Census:
+    """Count what the app holds, for the verdict too."""
+    run.findings.phase = "census"
+    began = time.monotonic()
+    run.findings.census = found = take_census(run.world.data, running, run.servers(running))
+    spent = run.account.timings.get("census", 0.0)
+    run.account.timings["census"] = round(spent + time.monotonic() - began, 3)
+    return found
+
+
+def _none_lost(run: Run, running: Running, held: Census, prove: Callable[[], TierResult]) -> TierResult:
+    """What a tier's tests give, and RecipeProblem (`data-lost`) where the app holds less than it `held` before.
+
+    Tables tell more than a missing mark, so they are told first; a volume that has lost its mark is told as that.
+    """
+    rules = run.enrolment.data
+    for pause in _RECOUNT:
+        now = _census(run, running)
+        gone = lost(held, now, rules.volatile, rules.shrink)
+        if not gone:
+            break
+        check_stop()
+        time.sleep(min(pause, left(run.deadline)))  # it may be at work on it
+    tables = [told for told in gone if not told.startswith("the volume ")]
+    result = prove() if not tables else None
+    if gone and (result is None or result.status == "pass"):
+        raise RecipeProblem(
+            f"Less is there than before: {'; '.join((tables or gone)[:10])}.",
+            mend="look at what the release does to its data; what may go or get smaller is declared under [data] in recipe.toml.",
+            code="data-lost",
+        )
+    assert result is not None
+    return result
 
 
 def _patience(run: Run) -> marks.Patience:

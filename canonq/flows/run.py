@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,15 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.ladder import TierName, TierResult
 from canonq.core.masks import Masks
 from canonq.core.records import Canonical
+from canonq.core.stack.census import Census
 from canonq.flows.evidence import volume_bytes
 from canonq.flows.hooks import hook_names
 from canonq.flows.pulling import images_taken
-from canonq.flows.stages import Account, Deployment
+from canonq.flows.stages import Account, Deployment, Running
 from canonq.flows.staying import Vigil
 from canonq.flows.world import World
 from canonq.ports import Repos
+from canonq.tiers import servers
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Findings:
         self.base = target.base  #: from which it began in the end
         self.tiers: dict[TierName, TierResult] = {}
         self.fresh = ""  #: where the version under test was installed on empty volumes, and why there
+        self.census = Census()  #: of the upgraded stack, as it was counted last
         self.unmarked: tuple[str, ...] = ()  #: databases whose data is not proven to survive, as no marker could be written
         self.deployments = 0  #: stacks of the recipe that were made, each on empty volumes or on a copy of its data
         self.disk_bytes = 0  #: what its volumes took at their peak
@@ -97,7 +101,15 @@ class Run:
     account: Account
     findings: Findings
     trees: Trees
+    kinds: dict[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)  #: see `servers`
     vigils: dict[str, Vigil] = field(default_factory=dict)  #: stack -> who watches over it, once it is there
+
+    def servers(self, running: Running) -> Mapping[str, str]:
+        """Service -> kind of the database servers of one version on one of its stacks; looked for once."""
+        of = (running.identity.stack, running.identity.version)
+        if of not in self.kinds:
+            self.kinds[of] = servers.kinds(self.world.data, running.identity.stack, running.stack.images)
+        return self.kinds[of]
 
     def vigil(self, of: Deployment) -> Vigil:
         """Who watches over a stack of this run."""

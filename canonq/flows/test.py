@@ -24,6 +24,7 @@ from canonq.core.judging import Course, Judged, is_tried_again, judge_run, stand
 from canonq.core.ladder import TierResult, gaps, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.records import Canonical, Decision, Verdict
+from canonq.core.stack.census import uncounted, unknown
 from canonq.core.stack.staying import counted
 from canonq.core.upstream.pulls import status_of
 from canonq.core.versions import Release, parse, read_tags
@@ -45,6 +46,8 @@ from canonq.flows.stages import Account, Deployment
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")
+
+_MOST_NAMES = 500  #: of volumes and tables in a verdict
 
 
 @dataclass(frozen=True)
@@ -364,8 +367,9 @@ def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
         enrolment=ended.enrolled,
         data=f"a copy of the data of the canonical {target.data.version}" if target.data else "empty volumes",
         customisations=ended.manifest,
-        gaps=() if target.quick else (*gaps(found.tiers, declared), *found.unmarked),
-        stale=stale(found.tiers, declared),
+        gaps=() if target.quick else (*gaps(found.tiers, declared), *found.unmarked, *uncounted(found.census)),
+        stale=(*stale(found.tiers, declared), *_stale_data(run)),
+        census=dict(list(found.census.names.items())[:_MOST_NAMES]),
         deaths=counted(death for vigil in run.vigils.values() for death in vigil.deaths),
         service=service or None,
         log_tail=tuple(tail(ended.logs.get(service, ""))),
@@ -387,6 +391,14 @@ def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
         lowest_free=found.lowest_free,
         directory=str(run.folder),
     )
+
+
+def _stale_data(run: Run) -> list[str]:
+    """Names under [data] that were nothing in a run that has counted all there is."""
+    rules, seen = run.enrolment.data, run.findings.census.names
+    if "restore" not in run.findings.tiers or not seen:
+        return []
+    return [*unknown(rules.volatile, seen, "volatile"), *unknown(rules.shrink, seen, "shrink")]
 
 
 def _retain(world: World, verdict: Verdict) -> None:

@@ -26,9 +26,11 @@ class _Fact(BaseModel):
 class Marker(_Fact):
     """Something written into the app's data, to be found again later."""
 
-    kind: Literal["file", "database", "own"]  #: in a volume, in a database's table, by the recipe's own hooks.py
-    place: str  #: the volume, the service, or hooks.py
+    #: In a volume, in a database's table, in a store that may be a cache, in an SQLite file, by the recipe's own hooks.py.
+    kind: Literal["file", "database", "key", "sqlite", "own"]
+    place: str  #: the volume, the service, volume/path, or hooks.py
     text: str
+    server: str = "postgres"  #: of a database or store, its kind
 
     def __str__(self) -> str:
         match self.kind:
@@ -36,6 +38,10 @@ class Marker(_Fact):
                 return f"canonq's file in the volume {self.place}"
             case "database":
                 return f"canonq's row in the database of the service {self.place}"
+            case "key":
+                return f"canonq's key in the {self.server} of the service {self.place}"
+            case "sqlite":
+                return f"canonq's row in the SQLite file {self.place}"
             case _:
                 return f"what write_marker of {self.place} wrote"
 

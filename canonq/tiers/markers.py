@@ -1,21 +1,37 @@
 """Markers: data written into the app before it is touched, to be found again afterwards.
 
-Three kinds, each where it can be had: a file in every volume, a row in every PostgreSQL that can be asked without a
-password, and whatever the recipe's own hooks.py writes (`write_marker`, `read_marker`).
+Each where it can be had: a file in every volume, a row in every database and in every SQLite file that is open, a key in a
+Redis that keeps what it has, and whatever the recipe's own hooks.py writes (`write_marker`, `read_marker`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from canonq.adapters.data import markerfile
+from canonq.adapters.data import counting, markerfile
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import RecipeProblem, TimedOut
-from canonq.core.stack.databases import NOT_YET, Reading, Seen, State, asked_for, postgres_services, reading, seen
+from canonq.core.stack.databases import (
+    MONGO,
+    MYSQLS,
+    NOT_YET,
+    POSTGRES,
+    REDIS,
+    Reading,
+    Seen,
+    State,
+    asked_for,
+    like,
+    postgres_services,
+    reading,
+    seen,
+)
 from canonq.core.text import shown
 from canonq.ports import Data
+from canonq.tiers import servers
 from canonq.tiers.facts import Marker
 
 _TIMEOUT = 60.0  #: seconds for one question
@@ -44,12 +60,28 @@ class Patience:
     pause: float = 1.0  #: seconds between two questions
 
 
-def write(data: Data, stack: str, images: Mapping[str, str], text: str, patience: Patience | None = None) -> list[Marker]:
-    """Write a marker into every volume and every PostgreSQL that takes one; what was written.
+def write(
+    data: Data,
+    stack: str,
+    images: Mapping[str, str],
+    text: str,
+    patience: Patience | None = None,
+    *,
+    kinds: Mapping[str, str] | None = None,
+    leave: Collection[str] = (),
+) -> list[Marker]:
+    """Write a marker into every volume but those to `leave`, and every database that takes one; what was written.
 
-    A row names its service, so that it is known wherever its data goes, also beside another database's.
+    A row names its service, so that it is known wherever its data goes, also beside another database's. `kinds`: service ->
+    kind of the servers that there are.
     """
-    made = [Marker(kind="file", place=volume, text=text) for volume in _mark_volumes(data, stack, text)]
+    volumes = {name: folder for name, folder in data.volumes_in_use(stack).items() if name not in leave}
+    made = [Marker(kind="file", place=volume, text=text) for volume in _mark_volumes(volumes, text)]
+    for volume, folder in volumes.items():
+        made += _mark_sqlite(volume, folder, text)
+    for service, kind in sorted((kinds or {}).items()):
+        if kind in (*MYSQLS, MONGO, REDIS):
+            made += _mark_server(data, stack, service, kind, text, patience or Patience())
     for service in postgres_services(images):
         row = f"{text}.{service}."
         said = _ask_until(data, stack, service, _WRITE % row.replace("'", "''"), _COMING, patience or Patience())
@@ -65,13 +97,15 @@ def missing(
     own_marker: str | None,
     images: Mapping[str, str] | None = None,
     patience: Patience | None = None,
+    *,
+    kinds: Mapping[str, str] | None = None,
 ) -> list[str]:
     """A phrase for each marker that is not there; `own_marker` is what the recipe's own read_marker found.
 
     `images` (service -> image) are what is deployed now: rows are looked for in all that are PostgreSQL. RecipeProblem
     (`database-silent`) when one does not answer within `patience`: that is not the same as data that is gone.
     """
-    found = _files(data, stack, markers)
+    found, rows = _files(data, stack, markers), _rows_of_sqlite(data, stack, markers)
     gone = []
     for marker in markers:
         what = str(marker)
@@ -81,7 +115,12 @@ def missing(
                 what += "" if own_marker is None else f" (read_marker gave {shown(own_marker)} instead of {shown(marker.text)})"
             case "file":
                 there = found.get(marker.place) == marker.text
-            case "database":
+            case "sqlite":
+                there = marker.text in rows
+            case "database" | "key" if marker.server != POSTGRES:
+                asked = like(marker.place, marker.server, kinds) if kinds is not None else {marker.place: marker.server}
+                there = _is_in_server(data, stack, marker, asked, patience or Patience())
+            case "database" | "key":
                 there = _is_there(data, stack, marker, images or {}, patience or Patience())
         if not there:
             gone.append(what)
@@ -93,20 +132,86 @@ def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience |
     for marker in markers:
         if marker.kind == "file" and (folder := data.volume_path(marker.place)) is not None:
             markerfile.remove(folder)
+    for marker in markers:
+        volume, _, path = marker.place.partition("/")
+        if marker.kind == "sqlite" and (folder := data.volume_path(volume)) is not None:
+            counting.ask_sqlite(folder, "drop", [path])
     rows = [marker for marker in markers if marker.kind == "database"]
     for marker in rows:
-        said = _ask_until(data, stack, marker.place, _DROP, _UNDECIDED, patience or Patience())
+        said = _dropped(data, stack, marker, patience or Patience())
         if said.state in _UNDECIDED:
             raise _silent([marker.place], said.why)
     files = _files(data, stack, markers)
-    return [m for m in markers if m.kind == "file" and files.get(m.place) == m.text] + [
-        marker for marker in rows if seen(marker.text, [_ask(data, stack, marker.place, _READ)]) == "there"
-    ]
+    left = _rows_of_sqlite(data, stack, markers)
+    return (
+        [m for m in markers if m.kind == "file" and files.get(m.place) == m.text]
+        + [m for m in markers if m.kind == "sqlite" and m.text in left]
+        + [marker for marker in rows if seen(marker.text, [_read(data, stack, marker)]) == "there"]
+    )
 
 
-def _mark_volumes(data: Data, stack: str, text: str) -> list[str]:
+def _dropped(data: Data, stack: str, marker: Marker, patience: Patience) -> Reading:
+    if marker.server != POSTGRES:
+        return _until(lambda: servers.ask(data, stack, marker.place, marker.server, "drop"), _UNDECIDED, patience)
+    return _ask_until(data, stack, marker.place, _DROP, _UNDECIDED, patience)
+
+
+def _read(data: Data, stack: str, marker: Marker) -> Reading:
+    if marker.server != POSTGRES:
+        return servers.ask(data, stack, marker.place, marker.server, "read")
+    return _ask(data, stack, marker.place, _READ)
+
+
+def _is_in_server(data: Data, stack: str, marker: Marker, asked: Mapping[str, str], patience: Patience) -> bool:
+    ends = time.monotonic() + patience.seconds
+    while True:
+        said = [servers.ask(data, stack, service, kind, "read") for service, kind in asked.items()]
+        if (found := seen(marker.text, said)) != "unasked":
+            return found == "there"
+        if time.monotonic() >= ends:
+            raise _silent(list(asked), next(one.why for one in said if one.state in _UNDECIDED), marker.server)
+        check_stop()
+        time.sleep(patience.pause)
+
+
+def _mark_server(data: Data, stack: str, service: str, kind: str, text: str, patience: Patience) -> list[Marker]:
+    if kind == REDIS and servers.count(data, stack, service, kind) is None:
+        return []  # it keeps nothing
+    row = f"{text}.{service}."
+    said = _until(lambda: servers.ask(data, stack, service, kind, "write", row), _COMING, patience)
+    if said.state != "answered":
+        return []
+    return [Marker(kind="key" if kind == REDIS else "database", place=service, text=row, server=kind)]
+
+
+def _mark_sqlite(volume: str, folder: Path, text: str) -> list[Marker]:
+    """A row in each SQLite file that is open: one that is not may be a file that is only read, and exchanged."""
+    made = []
+    for path in counting.opened(folder, counting.count(folder).sqlite):
+        row = f"{text}.{path}."
+        if counting.ask_sqlite(folder, "write", [path], row)[path].get("done"):
+            made.append(Marker(kind="sqlite", place=f"{volume}/{path}", text=row, server="sqlite"))
+    return made
+
+
+def _rows_of_sqlite(data: Data, stack: str, markers: Sequence[Marker]) -> set[str]:
+    """The texts that are in SQLite files of the volumes now, wherever the app has moved them."""
+    if not any(marker.kind == "sqlite" for marker in markers):
+        return set()
+    return {
+        str(text)
+        for folder in data.volumes_in_use(stack).values()
+        for said in counting.ask_sqlite(folder, "read", counting.count(folder).sqlite).values()
+        for text in _texts(said.get("texts"))
+    }
+
+
+def _texts(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _mark_volumes(volumes: Mapping[str, Path], text: str) -> list[str]:
     """A file in each volume that the stack's services mount, however they do."""
-    volumes = data.volumes_in_use(stack)
     for folder in volumes.values():
         markerfile.write(folder, text)
     return list(volumes)
@@ -134,9 +239,10 @@ def _is_there(data: Data, stack: str, marker: Marker, images: Mapping[str, str],
         time.sleep(patience.pause)
 
 
-def _silent(places: Sequence[str], why: str) -> RecipeProblem:
+def _silent(places: Sequence[str], why: str, server: str = POSTGRES) -> RecipeProblem:
+    name = "PostgreSQL" if server == POSTGRES else server
     return RecipeProblem(
-        f"PostgreSQL in {' and '.join(places)} could not be asked whether its data is there: {shown(why, 300)}.",
+        f"{name} in {' and '.join(places)} could not be asked whether its data is there: {shown(why, 300)}.",
         mend="look at its log in the run's folder. It answered when canonq wrote into it; a database that needs longer to start "
         "gets it by [health] timeout.",
         code="database-silent",
@@ -145,8 +251,12 @@ def _silent(places: Sequence[str], why: str) -> RecipeProblem:
 
 
 def _ask_until(data: Data, stack: str, service: str, statement: str, again: Collection[State], patience: Patience) -> Reading:
+    return _until(lambda: _ask(data, stack, service, statement), again, patience)
+
+
+def _until(asks: Callable[[], Reading], again: Collection[State], patience: Patience) -> Reading:
     ends = time.monotonic() + patience.seconds
-    while (said := _ask(data, stack, service, statement)).state in again and time.monotonic() < ends:
+    while (said := asks()).state in again and time.monotonic() < ends:
         check_stop()
         time.sleep(patience.pause)
     return said

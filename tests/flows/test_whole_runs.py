@@ -6,6 +6,7 @@ Git, files, archives, markers, locks, and the tiers' own tests are real; Docker 
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -358,6 +359,114 @@ def test_a_green_run_has_stayed_up_for_its_soak_since_its_last_deploy(site: Site
     assert verdict.verdict == "green", verdict.detail
     assert verdict.seconds >= 2
     assert {"soak", "soak.fresh"} <= set(verdict.timings)
+
+
+def holds(**tables: int) -> Callable[[Docker, Deployable], None]:
+    """What a release does at its start whose database has these tables then."""
+
+    def starts(engine: Docker, stack: Deployable) -> None:
+        engine.place(stack.stack, "db", "/var/lib/postgresql/tables.json").write_text(json.dumps(tables))
+
+    return starts
+
+
+def test_a_release_that_empties_a_table_is_red_with_its_name_and_count_though_every_mark_is_there(site: Site) -> None:
+    site.engine.starts = {BASE: holds(posts=5, users=1), TARGET: holds(posts=0, users=1)}
+    verdict = prove_tag(site.prepare(), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "data-lost", "recipe"), verdict.detail
+    assert "the table posts of db is empty; it had 5 rows" in verdict.detail
+    assert verdict.tiers["upgrade"].status == "fail"
+
+
+def test_what_may_get_smaller_or_go_is_declared_and_a_name_that_is_nothing_is_told(site: Site) -> None:
+    site.engine.starts = {BASE: holds(posts=5, sessions=9, jobs=3), TARGET: holds(posts=5, sessions=1)}
+    declared = "[data]\nvolatile = {'db.jobs' = 'done by then', 'db.post' = 'x'}\nshrink = {'db.sessions' = 'purged'}\n"
+    verdict = prove_tag(site.prepare(toml=declared), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert verdict.census["db.posts"] == 5
+    assert any("'db.post', which nothing in this run was; is it db.posts" in told for told in verdict.stale)
+
+
+def fills(*names: str, gone: bool = False) -> Callable[[Docker, Deployable], None]:
+    """What a release does at its start to the files of its volume."""
+
+    def starts(engine: Docker, stack: Deployable) -> None:
+        folder = engine.place(stack.stack, "app", "/srv/files")
+        for path in folder.iterdir() if gone else ():
+            if path.name != LINEAGE:
+                path.unlink()
+        for name in names:
+            (folder / name).write_text("kept by its users")
+
+    return starts
+
+
+def but_the_mark(engine: Docker, stack: Deployable) -> None:
+    """What a release does that forgets all but what canonq has put there."""
+    for path in engine.place(stack.stack, "app", "/srv/files").iterdir():
+        if path.name[0] != ".":
+            path.unlink()
+
+
+def test_a_release_that_forgets_the_files_beside_the_mark_is_red_with_their_number(site: Site) -> None:
+    site.engine.starts = {BASE: fills("a", "b", "c"), TARGET: but_the_mark}
+    verdict = prove_tag(site.prepare(), "site", None)
+    assert (verdict.verdict, verdict.reason) == ("red", "data-lost"), verdict.detail
+    assert "the volume files is empty; it had 4 files with" in verdict.detail
+
+
+def test_a_cache_that_is_emptied_with_its_mark_is_green_where_that_is_declared(site: Site) -> None:
+    site.engine.starts = {BASE: fills("a", "b", "c"), TARGET: fills(gone=True)}
+    toml = "[data]\nvolatile = {files = 'thumbnails, made anew'}\n"
+    verdict = prove_tag(site.prepare(toml=toml, own=None), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+
+
+def test_a_restore_that_brings_back_less_than_there_was_is_red_though_the_mark_is_back(site: Site) -> None:
+    site.engine.starts = dict.fromkeys((BASE, TARGET), holds(posts=5))
+
+    def loads(words: list[str]) -> Ended:
+        (stack,) = (path.name for path in (site.engine.folder / "stacks").glob("[!.]*") if not path.name.endswith("f"))
+        rows = site.engine.place(stack, "db", "/var/lib/postgresql/rows")
+        rows.write_text("".join(site.engine.place(stack, "db", words[1]).read_text().splitlines(keepends=True)[1:-1]))
+        site.engine.place(stack, "db", "/var/lib/postgresql/tables.json").write_text("{}")
+        return Ended(0, "")
+
+    site.engine.programs["load"] = loads
+    verdict = prove_tag(site.prepare(), "site", None)
+    assert (verdict.verdict, verdict.reason) == ("red", "data-lost"), verdict.detail
+    assert "the postgres of db has none of its 1 tables with data any more (posts: 5 rows)" in verdict.detail
+    assert verdict.tiers["restore"].status == "fail"
+
+
+def test_a_database_that_no_label_covers_is_red(site: Site) -> None:
+    target = files(TARGET)
+    target["compose.yml"] = target["compose.yml"].replace('backupbot.backup: "true"', 'backupbot.backup: "false"')
+    verdict = prove_tag(site.prepare(target=target), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.service) == ("red", "not-backed-up", "db"), verdict.detail
+
+
+def test_an_sqlite_file_that_is_open_is_marked_and_counted(site: Site) -> None:
+    kept: list[sqlite3.Connection] = []
+
+    def begins(engine: Docker, stack: Deployable) -> None:
+        path = engine.place(stack.stack, "app", "/srv/files/app.db")
+        kept.append(sqlite3.connect(path, check_same_thread=False))
+        kept[-1].executescript("CREATE TABLE IF NOT EXISTS channels (name); INSERT INTO channels VALUES ('a'), ('b'), ('c');")
+
+    def forgets(engine: Docker, stack: Deployable) -> None:
+        begins(engine, stack)
+        kept[-1].executescript("DELETE FROM channels;")
+
+    site.engine.starts = {BASE: begins, TARGET: forgets}
+    verdict = prove_tag(site.prepare(), "site", None)
+    assert (verdict.verdict, verdict.reason) == ("red", "data-lost"), verdict.detail
+    assert "the table channels of app:app.db is empty; it had 3 rows" in verdict.detail
+    site.engine.starts = {BASE: begins, TARGET: begins}
+    verdict = prove_tag(site.world, "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    markers = json.loads((Path(verdict.directory) / "restore" / "facts.json").read_text())["markers"]
+    assert [marker["place"].partition("/")[2] for marker in markers if marker["kind"] == "sqlite"] == ["app.db"]
 
 
 def test_a_run_whose_docker_goes_away_is_an_error_of_the_hosts_and_no_red(site: Site) -> None:

@@ -1,4 +1,4 @@
-"""Which services are databases, told by their images' names; and what asking a PostgreSQL for a marker has told. Pure."""
+"""Which services are databases, told by their images' names or their processes; and what asking one of them has told. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias
 
 from canonq.core.text import beginning
 
-POSTGRES = "postgres"
+POSTGRES, MONGO, REDIS = "postgres", "mongodb", "redis"
+MYSQLS = ("mariadb", "mysql")
 #: Kind -> the last part of the path of images that run it. The one list of them: for markers, gaps and lint alike.
 _IMAGES: Mapping[str, tuple[str, ...]] = {
     POSTGRES: (
@@ -18,7 +19,7 @@ _IMAGES: Mapping[str, tuple[str, ...]] = {
     ),
     "mariadb": ("mariadb",),
     "mysql": ("mysql", "mysql-server", "percona", "percona-server"),
-    "mongodb": ("mongo", "mongodb", "mongodb-community-server"),
+    MONGO: ("mongo", "mongodb", "mongodb-community-server"),
     "couchdb": ("couchdb",),
     "clickhouse": ("clickhouse", "clickhouse-server"),
     "influxdb": ("influxdb",),
@@ -28,6 +29,12 @@ _IMAGES: Mapping[str, tuple[str, ...]] = {
     "arangodb": ("arangodb",),
     "rethinkdb": ("rethinkdb",),
 }  # fmt: skip
+#: Stores that may be caches: what they keep is looked at, and nobody is asked to back them up.
+_STORES = ("redis", "valkey", "keydb", "redis-stack-server", "redis-stack")
+_PROCESSES = {
+    "postgres": POSTGRES, "mariadbd": "mariadb", "mysqld": "mysql", "mongod": MONGO, "redis-server": REDIS,
+    "valkey-server": REDIS,
+}  # fmt: skip
 _KINDS = {name: kind for kind, names in _IMAGES.items() for name in names}
 
 
@@ -36,15 +43,25 @@ def database_kind(image: str) -> str | None:
     return _KINDS.get(image.rpartition("/")[2].partition("@")[0].partition(":")[0].lower())
 
 
+def server_kind(image: str) -> str | None:
+    """The same, and of stores that may be caches."""
+    name = image.rpartition("/")[2].partition("@")[0].partition(":")[0].lower()
+    return REDIS if name in _STORES else _KINDS.get(name)
+
+
+def kind_of_process(name: str) -> str | None:
+    """The kind of database server that a process of this name is."""
+    return _PROCESSES.get(name)
+
+
 def postgres_services(images: Mapping[str, str]) -> list[str]:
     """The services (of service -> image) that are PostgreSQL servers."""
     return sorted(service for service, image in images.items() if database_kind(image) == POSTGRES)
 
 
-def without_marker(images: Mapping[str, str], marked: Collection[str]) -> tuple[str, ...]:
-    """A phrase for each service that is a database and has got no marker: what is in it is not proven to survive."""
-    kinds = {service: database_kind(image) for service, image in images.items()}
-    return tuple(f"no-marker: {name} ({kind})" for name, kind in sorted(kinds.items()) if kind and name not in marked)
+def without_marker(kinds: Mapping[str, str], marked: Collection[str]) -> tuple[str, ...]:
+    """A phrase for each service (of service -> kind) that has got no marker: what is in it is not proven to survive."""
+    return tuple(f"no-marker: {name} ({kind})" for name, kind in sorted(kinds.items()) if name not in marked)
 
 
 #: answered; absent: it answered that there is no such table; not-yet: it may answer in a while; refused: it will not.
@@ -54,6 +71,14 @@ NOT_YET = 75
 _NOTHING_TO_RUN = (126, 127)
 _BAD_CONNECTION = 2  #: psql's
 _SQLSTATE = re.compile(r"^\S+:\s+(?=[A-Z]*[0-9])([0-9A-Z]{5}):", re.M)  # the word before it is in the server's language
+_NEVER = re.compile(r"(?!)")
+_OF_MYSQL = (re.compile(r"ERROR (2002|2003|2006|2013|1040|1053|1205|1213|1158)\b"), re.compile(r"ERROR (1146|1051)\b"))
+#: Kind -> what says that it may answer in a while, and that there is no such table.
+_WORDS: Mapping[str, tuple[re.Pattern[str], re.Pattern[str]]] = {
+    **dict.fromkeys(MYSQLS, _OF_MYSQL),
+    REDIS: (re.compile(r"LOADING|Could not connect|Connection refused|BUSY"), _NEVER),
+    MONGO: (re.compile(r"ECONNREFUSED|connect failed|NotYetInitialized|not primary", re.I), _NEVER),
+}
 _NO_TABLE = "42P01"
 _NO_ERROR = ("00", "01", "02")  #: classes: notices, warnings
 _MAY_PASS = ("08", "40", "53", "55", "57")  #: classes: connection, rolled back, resources, in use, an operator's doing
@@ -68,12 +93,19 @@ class Reading:
     why: str = ""  #: why there is none
 
 
-def reading(status: int, answer: str, errors: str) -> Reading:
-    """Read how psql ended: its exit status, its standard output and, apart from it, its standard error (VERBOSITY=verbose)."""
+def reading(status: int, answer: str, errors: str, kind: str = POSTGRES) -> Reading:
+    """Read how a database's client ended: its exit status, its standard output and, apart from it, its standard error.
+
+    Of psql with VERBOSITY=verbose.
+    """
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    why = beginning(lines[-1], 300) if lines else f"psql exited with {status}"
+    why = beginning(lines[-1], 300) if lines else f"its client exited with {status}"
     if status == 0:
         return Reading("answered", tuple(answer.split("\n")))
+    if kind != POSTGRES:
+        coming, absent = _WORDS.get(kind, _WORDS["mysql"])
+        state: State = "not-yet" if coming.search(errors) else "absent" if absent.search(errors) else "refused"
+        return Reading(state, why=why)
     if status == NOT_YET:
         return Reading("not-yet", why=why)
     states = [state for state in _SQLSTATE.findall(errors) if not state.startswith(_NO_ERROR)]
@@ -102,3 +134,10 @@ def asked_for(place: str, images: Mapping[str, str]) -> list[str]:
     """
     own = [place] if place in images or not images else []
     return own + [service for service in postgres_services(images) if service != place]
+
+
+def like(place: str, kind: str, kinds: Mapping[str, str]) -> dict[str, str]:
+    """The same of a server that is no PostgreSQL: service -> kind of those that have what it has."""
+    family = MYSQLS if kind in MYSQLS else (kind,)
+    found = {service: other for service, other in sorted(kinds.items()) if other in family}
+    return {place: found[place], **found} if place in found else found

@@ -204,7 +204,7 @@ def test_the_whole_example_of_the_spec_is_read() -> None:
     ("text", "said"),
     [
         ("", "upstream: is required"),
-        ('upstream = "/x"\nwieght = "light"', "wieght: unknown key (allowed: deps, enrolled"),
+        ('upstream = "/x"\nwieght = "light"', "wieght: unknown key (allowed: data, deps, enrolled"),
         ('upstream = "/x"\nweight = "medium"', "weight: "),
         ('upstream = "/x"\nweight = 3', "weight: "),
         ('upstream = "/x"\n[health]\nstatus = []', "health.status: "),

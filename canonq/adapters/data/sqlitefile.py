@@ -1,0 +1,92 @@
+"""A program that asks the SQLite files of one volume, and sees nothing but that volume: `sqlitefile.py FOLDER WHAT TEXT PATH...`.
+
+WHAT: `count` its tables' rows; `write`, `read` or `drop` canonq's marker. One JSON value for all of them goes to standard output.
+It needs nothing but Python's own library, so that it can be started without all else.
+"""
+
+# ruff: noqa: S608 - the statements are canonq's own, and a table's name is quoted
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import sys
+import time
+import urllib.parse
+from collections.abc import Iterator
+
+MOST_ROWS = 100_000
+_SECONDS = 10.0  #: for one file
+_TABLE = "canonq_marker"
+
+
+def main(folder: str, what: str, text: str, *paths: str) -> int:
+    """Shut itself in, and ask file after file."""
+    sqlite3.connect(":memory:").execute("SELECT 1").fetchone()  # all that it needs is loaded from here on
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.chroot(folder)
+    os.chdir("/" if is_root else folder)
+    found = {}
+    for path in paths:
+        try:
+            with _as_its_owner(path, is_root):
+                found[path] = _ask(path, what, text)
+        except (OSError, sqlite3.Error, UnicodeError) as error:
+            found[path] = {"why": f"{type(error).__name__}: {error}"}
+    sys.stdout.write(json.dumps(found))
+    return 0
+
+
+@contextlib.contextmanager
+def _as_its_owner(path: str, is_root: bool) -> Iterator[None]:
+    """What SQLite makes beside the file belongs to whom the file belongs to, or the app could not use it."""
+    if not is_root:
+        yield
+        return
+    owner = os.stat(path)
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def _ask(path: str, what: str, text: str) -> dict[str, object]:
+    name = urllib.parse.quote(os.path.abspath(path))
+    mode = "rw" if what in ("write", "drop") else "ro"
+    ends = time.monotonic() + _SECONDS
+    with contextlib.closing(sqlite3.connect(f"file:{name}?mode={mode}", uri=True, timeout=_SECONDS / 2)) as file:
+        file.text_factory = lambda raw: raw.decode(errors="replace")
+        file.set_progress_handler(lambda: int(time.monotonic() > ends), 10_000)
+        if what == "write":
+            with file:
+                file.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (text TEXT)")
+                file.execute(f"DELETE FROM {_TABLE}")
+                file.execute(f"INSERT INTO {_TABLE} VALUES (?)", (text,))
+            return {"done": True}
+        if what == "drop":
+            with file:
+                file.execute(f"DROP TABLE IF EXISTS {_TABLE}")
+            return {"done": True}
+        tables = [str(row[0]) for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0")]
+        if what == "read":
+            rows = file.execute(f"SELECT text FROM {_TABLE}").fetchall() if _TABLE in tables else []
+            return {"texts": [str(row[0]) for row in rows]}
+        return {"tables": {table: _count(file, table) for table in tables if _is_the_apps(table)}}
+
+
+def _is_the_apps(table: str) -> bool:
+    return table != _TABLE and not table.startswith("sqlite_")
+
+
+def _count(file: sqlite3.Connection, table: str) -> int:
+    quoted = '"' + table.replace('"', '""') + '"'
+    return int(file.execute(f"SELECT count(*) FROM (SELECT 1 FROM {quoted} LIMIT {MOST_ROWS})").fetchone()[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,117 @@
+"""What an app holds, counted, and what of it is lost when it is counted again (docs/rules.md 3). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+
+from pydantic import BaseModel, ConfigDict
+
+#: Rows of a table that are counted one by one; of a larger one is known that it has at least so many.
+MOST_ROWS = 100_000
+
+
+class _Counted(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class VolumeCount(_Counted):
+    """A volume: plain files that are no database's, and their bytes."""
+
+    files: int
+    bytes: int
+    service: str = ""  #: whose database lies in it, which is counted by its tables; empty where none does
+
+
+class DatabaseCount(_Counted):
+    """A database: its tables (collections, keys) with their rows."""
+
+    kind: str
+    tables: dict[str, int] = {}
+    why_not: str = ""  #: why it could not be counted
+
+
+class Census(_Counted):
+    """All that an app held at one moment."""
+
+    volumes: dict[str, VolumeCount] = {}  #: key in the recipe ->
+    databases: dict[str, DatabaseCount] = {}  #: service, or service:path of an SQLite file in a volume ->
+
+    @property
+    def names(self) -> dict[str, int]:
+        """What [data] may name, and how much is in it."""
+        tables = {f"{where}.{table}": rows for where, it in self.databases.items() for table, rows in it.tables.items()}
+        databases = {where: sum(it.tables.values()) for where, it in self.databases.items()}
+        return {key: one.files for key, one in self.volumes.items()} | databases | tables
+
+
+def lost(before: Census, after: Census, volatile: Mapping[str, str], shrink: Mapping[str, str]) -> list[str]:
+    """A phrase for each volume, database and table that is gone, empty or less than half of what it was, and may not be."""
+    return [
+        *_volumes(before, after, volatile, shrink),
+        *(told for where, it in before.databases.items() if not it.why_not and where not in volatile
+          for told in _tables(where, it, before, after, {*volatile, *shrink} if where not in shrink else None, volatile)),
+    ]  # fmt: skip
+
+
+def _volumes(before: Census, after: Census, volatile: Mapping[str, str], shrink: Mapping[str, str]) -> Iterator[str]:
+    for key, was in before.volumes.items():
+        if key in volatile or not was.files or was.service:
+            continue
+        now = after.volumes.get(key)
+        if now is None:
+            yield f"the volume {key} is used no more; it had {_size(was)}"
+        elif not now.files:
+            yield f"the volume {key} is empty; it had {_size(was)}"
+        elif key not in shrink and not now.service and (now.files * 2 < was.files or now.bytes * 2 < was.bytes):
+            yield f"the volume {key} has {_size(now)}; it had {_size(was)}"
+
+
+def _tables(
+    where: str, was: DatabaseCount, before: Census, after: Census, may: set[str] | None, volatile: Mapping[str, str]
+) -> Iterator[str]:
+    """`may`: what may get smaller; None: all of it may."""
+    now = after.databases.get(where)
+    if now is not None and now.why_not:
+        return
+    there = dict(now.tables) if now is not None else {}
+    for moved in (it for name, it in after.databases.items() if name not in before.databases):
+        there = {**moved.tables, **there}  # the same data under another name
+    filled = {table: rows for table, rows in was.tables.items() if rows and f"{where}.{table}" not in volatile}
+    if filled and not any(table in there for table in filled):
+        yield f"the {was.kind} of {where} has none of its {len(filled)} tables with data any more ({_most(filled)})"
+        return
+    for table, rows in sorted(filled.items()):
+        left, small = there.get(table), may is None or f"{where}.{table}" in may
+        if left is None:
+            yield f"the table {table} of {where} is gone; it had {_rows(rows)}"
+        elif not left:
+            yield f"the table {table} of {where} is empty; it had {_rows(rows)}"
+        elif not small and left < MOST_ROWS and left * 2 < rows:
+            yield f"the table {table} of {where} has {_rows(left)}; it had {_rows(rows)}"
+
+
+def uncounted(census: Census) -> tuple[str, ...]:
+    """A gap for each database that is there and could not be counted."""
+    return tuple(f"no-census: {where} ({it.kind}): {it.why_not}" for where, it in census.databases.items() if it.why_not)
+
+
+def unknown(named: Mapping[str, str], seen: Mapping[str, int], table: str) -> Iterator[str]:
+    """A sentence for each name under [data] that no volume, database or table of the run had."""
+    for name in named:
+        if name not in seen:
+            near = " or ".join(get_close_matches(name, seen, n=3))
+            yield f"[data] {table} names '{name}', which nothing in this run was" + (f"; is it {near}?" if near else "")
+
+
+def _size(of: VolumeCount) -> str:
+    return f"{of.files} {'file' if of.files == 1 else 'files'} with {of.bytes} bytes"
+
+
+def _rows(count: int) -> str:
+    return f"at least {count} rows" if count >= MOST_ROWS else f"{count} {'row' if count == 1 else 'rows'}"
+
+
+def _most(tables: Mapping[str, int]) -> str:
+    first = sorted(tables, key=lambda table: -tables[table])[:3]
+    return ", ".join(f"{table}: {_rows(tables[table])}" for table in first)

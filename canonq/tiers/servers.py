@@ -1,0 +1,193 @@
+"""Questions to the database servers that an app has: in their own container, by their own client, as whoever it may be there.
+
+The official images say by their environment, or by files that it names, who may come in; the socket lets root in where nothing
+does. No password is an argument of any program.
+"""
+
+# ruff: noqa: E501, S608 - the statements are canonq's own
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from canonq.core.errors import RecipeProblem, TimedOut
+from canonq.core.stack.census import MOST_ROWS, DatabaseCount
+from canonq.core.stack.databases import MONGO, MYSQLS, NOT_YET, POSTGRES, REDIS, Reading, kind_of_process, reading, server_kind
+from canonq.ports import Data
+
+_TIMEOUT = 60.0  #: seconds for one question
+TABLE = "canonq_marker"
+
+# `given NAME`: the value of a variable, or of the file that NAME_FILE names.
+_GIVEN = (
+    'given() { eval "v=\\${$1:-}"; if [ -z "$v" ]; then eval "w=\\${$1_FILE:-}"; [ -z "$w" ] || v=$(cat "$w" 2>/dev/null); fi; '
+    'printf %s "$v"; }\n'
+    'first() { for n in "$@"; do v=$(given "$n"); [ -z "$v" ] || { printf %s "$v"; return; }; done; }\n'
+)
+
+# Servers speak many languages: SQLSTATEs and pg_isready say the same in all of them.
+_PSQL = (
+    'u=$(given POSTGRES_USER); u="${u:-postgres}"; d=$(given POSTGRES_DB); d="${d:-$u}"\n'
+    'p() { psql -X -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -qtA -U "$u" "$@"; }\n'
+    'if [ "$0" = count ]; then\n'
+    '  echo "main $d"\n'
+    "  l=$(p -d \"$d\" -c 'SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate'); s=$?\n"
+    '  [ "$s" = 0 ] && printf "%s\\n" "$l" | while IFS= read -r b; do echo "in $b"; printf "%s\\n" "$1" | p -F "$2" -d "$b" '
+    "|| exit 1; done\n"
+    '  [ "$s" != 0 ] || exit $?\n'
+    'else p -d "$d" -c "$1"; s=$?; fi\n'
+    f'[ "$s" = 2 ] || exit "$s"; pg_isready -q; case $? in 1|2) exit {NOT_YET};; esac; exit 2'
+)
+_PG_COUNT = (
+    "SELECT format('SELECT %L, count(*) FROM (SELECT 1 FROM %I.%I LIMIT " + str(MOST_ROWS) + ") x', "
+    "CASE schemaname WHEN 'public' THEN tablename ELSE schemaname || '.' || tablename END, schemaname, tablename) FROM pg_tables "
+    f"WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND tablename <> '{TABLE}' \\gexec"
+)
+
+_MYSQL = (
+    "c=$(command -v mariadb || command -v mysql) || exit 127\n"
+    "d=$(first MARIADB_DATABASE MYSQL_DATABASE)\n"
+    'as() { u=$1; export MYSQL_PWD="$2"; e=$("$c" -u "$u" -N -B -e "SELECT 1" 2>&1 >/dev/null); }\n'
+    'as root "$(first MARIADB_ROOT_PASSWORD MYSQL_ROOT_PASSWORD)" || as root "" || '
+    'as "$(first MARIADB_USER MYSQL_USER)" "$(first MARIADB_PASSWORD MYSQL_PASSWORD)" || { printf "%s\\n" "$e" >&2; exit 1; }\n'
+    'q() { "$c" -u "$u" -N -B "$@"; }\n'
+    '[ -n "$d" ] || d=$(q -e "SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN '
+    "('mysql', 'information_schema', 'performance_schema', 'sys') ORDER BY 1 LIMIT 1\")\n"
+    'if [ "$0" = count ]; then echo "main $d"; l=$(q --raw -e "$1") || exit 1; [ -z "$l" ] || printf "%s\\n" "$l" | q\n'
+    'else [ -n "$d" ] || { echo "it has no database yet" >&2; exit 1; }; q -D "$d" -e "$1"; fi'
+)
+_MYSQL_COUNT = (
+    "SELECT CONCAT('SELECT ', QUOTE(table_schema), ', ', QUOTE(table_name), ', COUNT(*) FROM (SELECT 1 FROM `', "
+    "REPLACE(table_schema, '`', '``'), '`.`', REPLACE(table_name, '`', '``'), '` LIMIT " + str(MOST_ROWS) + ") x;') "
+    "FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND table_schema NOT IN "
+    f"('mysql', 'information_schema', 'performance_schema', 'sys') AND table_name <> '{TABLE}'"
+)
+
+# A Redis keeps something where it writes it down; what expires may be gone at any time.
+_REDIS = (
+    "c=$(command -v redis-cli || command -v valkey-cli) || exit 127\n"
+    "a=$(first REDISCLI_AUTH REDIS_PASSWORD VALKEY_PASSWORD)\n"
+    '[ -n "$a" ] || a=$(tr "\\000" "\\n" </proc/1/cmdline 2>/dev/null | grep -A1 -x -e --requirepass | tail -n 1)\n'
+    '[ -z "$a" ] || export REDISCLI_AUTH="$a"\n'
+    'q() { "$c" --no-auth-warning "$@"; }\n'
+    'w=$(q PING 2>&1); [ "$w" = PONG ] || { printf "%s\\n" "$w" >&2; exit 1; }\n'
+    'case "$0" in\n'
+    "count) q CONFIG GET dir; q CONFIG GET save; q CONFIG GET appendonly; echo keyspace; q INFO keyspace;;\n"
+    f'write) q SET {TABLE} "$1" >/dev/null;; read) q GET {TABLE};; drop) q DEL {TABLE} >/dev/null;; esac'
+)
+
+_MONGO = (
+    "c=$(command -v mongosh || command -v mongo) || exit 127\n"
+    "export CANONQ_U=$(given MONGO_INITDB_ROOT_USERNAME) CANONQ_P=$(given MONGO_INITDB_ROOT_PASSWORD)\n"
+    "export CANONQ_W=$0 CANONQ_T=$1\n"
+    '"$c" --quiet --norc --eval "$2"'
+)
+_MONGO_CODE = (
+    "var e = function (k) { return typeof process !== 'undefined' && process.env ? process.env[k] : _getEnv(k); }; "
+    "if (e('CANONQ_U')) { db.getSiblingDB('admin').auth(e('CANONQ_U'), e('CANONQ_P')); } "
+    "var own = db.getSiblingDB('admin').runCommand({listDatabases: 1, nameOnly: true}).databases.map(function (d) { return d.name; })"
+    ".filter(function (n) { return ['admin', 'config', 'local'].indexOf(n) < 0; }); "
+    "var at = db.getSiblingDB(own.length ? own[0] : 'canonq'); var t = e('CANONQ_T'); "
+    "switch (e('CANONQ_W')) { "
+    f"case 'write': at.{TABLE}.deleteMany({{}}); at.{TABLE}.insertOne({{text: t}}); break; "
+    f"case 'read': own.forEach(function (n) {{ db.getSiblingDB(n).{TABLE}.find().forEach(function (d) {{ print(d.text); }}); }}); break; "
+    f"case 'drop': own.forEach(function (n) {{ db.getSiblingDB(n).{TABLE}.drop(); }}); break; "
+    "case 'count': print('main ' + (own[0] || '')); own.forEach(function (n) { db.getSiblingDB(n).getCollectionInfos({type: 'collection'})"
+    f".forEach(function (c) {{ if (c.name !== '{TABLE}' && c.name.indexOf('system.') !== 0) {{ "
+    "print(n + '\\t' + c.name + '\\t' + db.getSiblingDB(n).getCollection(c.name).estimatedDocumentCount()); } }); }); }"
+)
+
+#: Kind -> the script, and what `count` hands to it.
+_SCRIPTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    POSTGRES: (_PSQL, (_PG_COUNT, "\t")),
+    **dict.fromkeys(MYSQLS, (_MYSQL, (_MYSQL_COUNT,))),
+    REDIS: (_REDIS, ()),
+    MONGO: (_MONGO, ("", _MONGO_CODE)),
+}
+_SQL: Mapping[str, str] = {
+    "write": f"CREATE TABLE IF NOT EXISTS {TABLE} (text VARCHAR(500)); DELETE FROM {TABLE}; INSERT INTO {TABLE} VALUES ('%s')",
+    "read": f"SELECT text FROM {TABLE}",
+    "drop": f"DROP TABLE {TABLE}",
+}
+
+
+def kinds(data: Data, stack: str, images: Mapping[str, str]) -> dict[str, str]:
+    """Service -> the kind of database server that it is, by its image's name, or by what runs in its container."""
+    found = {}
+    for service, image in sorted(images.items()):
+        kind = server_kind(image) or _running(data, stack, service)
+        if kind is not None:
+            found[service] = kind
+    return found
+
+
+def _running(data: Data, stack: str, service: str) -> str | None:
+    try:
+        ended = data.execute(stack, service, ["sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null", "comm", "of", "all"], _TIMEOUT)
+    except (RecipeProblem, TimedOut):
+        return None
+    return next((kind for name in ended.output.split() if (kind := kind_of_process(name))), None)
+
+
+def ask(data: Data, stack: str, service: str, kind: str, what: str, text: str = "") -> Reading:
+    """Write, read or drop canonq's marker in a server that is no PostgreSQL. Docker that does not answer is not the server's answer."""
+    script, more = _SCRIPTS[kind]
+    said = _SQL[what].replace("%s", text.replace("'", "''")) if kind in MYSQLS else text
+    return _asked(data, stack, service, kind, ["sh", "-c", _GIVEN + script, what, said, *more[1:]])
+
+
+def _asked(data: Data, stack: str, service: str, kind: str, command: list[str]) -> Reading:
+    try:
+        ended = data.execute(stack, service, command, _TIMEOUT)
+    except (RecipeProblem, TimedOut) as error:
+        return Reading("not-yet", why=error.what)
+    return reading(ended.status, ended.answer, ended.errors, kind)
+
+
+def count(data: Data, stack: str, service: str, kind: str) -> DatabaseCount | None:
+    """Its tables and their rows; None for a store that writes nothing down, of which nothing is missed."""
+    if kind not in _SCRIPTS:
+        return DatabaseCount(kind=kind, why_not="canonq does not know how to ask it")
+    script, more = _SCRIPTS[kind]
+    said = _asked(data, stack, service, kind, ["sh", "-c", _GIVEN + script, "count", *more])
+    if said.state != "answered":
+        return DatabaseCount(kind=kind, why_not=said.why)
+    if kind == REDIS:
+        kept = _kept_by_redis(data, stack, service, said.lines)
+        return None if kept is None else DatabaseCount(kind=kind, tables=kept)
+    return DatabaseCount(kind=kind, tables=read_counts(said.lines))
+
+
+def read_counts(lines: tuple[str, ...]) -> dict[str, int]:
+    """Table -> rows of what `count` printed. Tables that are not in the app's main database have the name of theirs before them."""
+    main = within = ""
+    found: dict[str, int] = {}
+    for line in lines:
+        if line.startswith("main ") and "\t" not in line:
+            main = line[5:]
+        elif line.startswith("in ") and "\t" not in line:
+            within = line[3:]
+        elif (parts := line.split("\t"))[-1].isdigit() and len(parts) > 1:
+            database, table = (parts[0], parts[-2]) if len(parts) > 2 else (within, parts[0])
+            found[table if database == main else f"{database}.{table}"] = int(parts[-1])
+    return found
+
+
+def _kept_by_redis(data: Data, stack: str, service: str, lines: tuple[str, ...]) -> dict[str, int] | None:
+    """Database -> keys that do not expire; None where it does not write them into a volume."""
+    told = [line.strip() for line in lines]
+    if "keyspace" not in told:
+        return None
+    settings = dict(zip(told[: told.index("keyspace")][::2], told[: told.index("keyspace")][1::2], strict=False))
+    writes = bool(settings.get("save")) or settings.get("appendonly") == "yes"
+    folder = settings.get("dir", "")
+    if not writes or not any(
+        of == service and f"{folder}/".startswith(f"{at.rstrip('/')}/") for _, of, at in data.mounted(stack)
+    ):
+        return None
+    found = {}
+    for line in told[told.index("keyspace") :]:
+        name, _, numbers = line.partition(":")
+        keys = dict(pair.split("=", 1) for pair in numbers.split(",") if "=" in pair)
+        if name.startswith("db") and keys.get("keys", "").isdigit():
+            found[name] = int(keys["keys"]) - int(keys.get("expires", "0"))
+    return {name: max(0, keys) for name, keys in found.items()}

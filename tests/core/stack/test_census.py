@@ -1,0 +1,67 @@
+"""What counts as lost between two counts of an app's data."""
+
+from __future__ import annotations
+
+import pytest
+
+from canonq.core.stack.census import MOST_ROWS, Census, DatabaseCount, VolumeCount, lost, uncounted, unknown
+
+
+def volumes(**files: int) -> Census:
+    return Census(volumes={key: VolumeCount(files=count, bytes=count * 10) for key, count in files.items()})
+
+
+def tables(service: str = "db", kind: str = "mariadb", **rows: int) -> Census:
+    return Census(databases={service: DatabaseCount(kind=kind, tables=rows)})
+
+
+SAME = tables(posts=10, users=2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (volumes(a=4), volumes(a=4), []),
+        (volumes(a=4), volumes(a=2), []),
+        (volumes(a=4), volumes(a=1), ["the volume a has 1 file with 10 bytes; it had 4 files with 40 bytes"]),
+        (volumes(a=4), volumes(a=0), ["the volume a is empty; it had 4 files with 40 bytes"]),
+        (volumes(a=4), volumes(), ["the volume a is used no more; it had 4 files with 40 bytes"]),
+        (volumes(a=0), volumes(), []),
+        (SAME, SAME, []),
+        (SAME, tables(posts=5, users=2, more=1), []),
+        (SAME, tables(posts=4, users=2), ["the table posts of db has 4 rows; it had 10 rows"]),
+        (SAME, tables(posts=0, users=2), ["the table posts of db is empty; it had 10 rows"]),
+        (SAME, tables(users=2), ["the table posts of db is gone; it had 10 rows"]),
+        (SAME, tables(), ["the mariadb of db has none of its 2 tables with data any more (posts: 10 rows, users: 2 rows)"]),
+        (SAME, Census(), ["the mariadb of db has none of its 2 tables with data any more (posts: 10 rows, users: 2 rows)"]),
+        (SAME, tables("database", "mysql", posts=10, users=2), []),
+        (tables(old=0, posts=1), tables(posts=1), []),
+        (tables(log=MOST_ROWS), tables(log=MOST_ROWS), []),
+        (tables(log=MOST_ROWS), tables(log=9), [f"the table log of db has 9 rows; it had at least {MOST_ROWS} rows"]),
+    ],
+)  # fmt: skip
+def test_what_is_gone_empty_or_less_than_half_is_lost(before: Census, after: Census, expected: list[str]) -> None:
+    assert lost(before, after, {}, {}) == expected
+
+
+def test_what_could_not_be_asked_is_not_lost_and_told() -> None:
+    away = Census(databases={"db": DatabaseCount(kind="mariadb", why_not="ERROR 1045")})
+    assert lost(SAME, away, {}, {}) == lost(away, SAME, {}, {}) == []
+    assert uncounted(away) == ("no-census: db (mariadb): ERROR 1045",)
+
+
+def test_the_volume_of_a_database_is_judged_by_its_tables() -> None:
+    logs = Census(volumes={"rows": VolumeCount(files=50, bytes=10**9, service="db")})
+    assert lost(logs, Census(volumes={"rows": VolumeCount(files=9, bytes=10, service="db")}), {}, {}) == []
+
+
+@pytest.mark.parametrize("named", ["db", "db.posts"])
+def test_what_is_volatile_may_go_and_what_may_shrink_may_not(named: str) -> None:
+    assert lost(SAME, tables(users=2), {named: "why"}, {}) == []
+    assert lost(SAME, tables(posts=1, users=2), {}, {named: "why"}) == []
+    assert lost(SAME, tables(users=2), {}, {named: "why"}) == ["the table posts of db is gone; it had 10 rows"]
+
+
+def test_a_name_that_is_nothing_is_told_with_the_nearest_ones() -> None:
+    (told,) = unknown({"db.post": "why", "db.users": "why"}, SAME.names, "shrink")
+    assert told == "[data] shrink names 'db.post', which nothing in this run was; is it db.posts?"
