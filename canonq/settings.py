@@ -231,6 +231,10 @@ class Settings(BaseSettings):
     retry_pause: Annotated[int, Field(ge=0)] = 60  #: seconds until a machine's fault is tried again, doubled each time; 0 never
     keep: Annotated[int, Field(ge=1)] = 2  #: canonicals that stay restorable
     keep_runs: Annotated[int, Field(ge=1)] = 20  #: run folders kept for each recipe
+    keep_sweeps: Annotated[int, Field(ge=10)] = 400  #: sweeps that stay on record
+    keep_days: Annotated[int, Field(ge=0)] = (
+        400  #: days that sweeps, calls and what is left of recipes that went stay; 0 for ever
+    )
     disk_floor: Size = ByteSize(2 * 2**30)  #: bytes never to be used up
     disk_need: Size = ByteSize(2**30)  #: bytes a run is expected to take before there is history
     containerd_root: Path | None = None  #: where Docker's containerd keeps images; asked when it is not given

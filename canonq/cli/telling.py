@@ -8,6 +8,7 @@ from canonq.cli.options import json_option, recipe_argument
 from canonq.cli.output import print_json, say
 from canonq.core.ago import ago
 from canonq.core.errors import ExitStatus
+from canonq.core.flakes import told
 from canonq.core.ladder import TIERS
 from canonq.core.story import Story
 from canonq.core.text import readable
@@ -48,6 +49,8 @@ def why(recipe: str, as_json: bool) -> ExitStatus:
     if found.verdict is not None and found.verdict.verdict != "green":
         for line in found.verdict.log_tail:
             say(f"{found.verdict.service or 'log'}: {line}", by=4)
+    for flake in found.flakes:
+        say(told(flake), by=2)
     if found.fault:
         say(f"Fault: {found.fault}.")
     if found.reason:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from canonq.core.flakes import Flake
 from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Canonical, Decision, Promotion, Verdict
@@ -36,6 +37,7 @@ class Facts:
     promotion: tuple[str, Promotion] | None = None  #: the last one, and when that step began
     under_way: tuple[str, str] | None = None  #: the step that is being done now, and since when
     waits: bool = False  #: green, and only its promotion is missing
+    flakes: tuple[Flake, ...] = ()
     reds: int = 0  #: that count against the newest run's release
     hold_reds: int = 0
 
@@ -78,6 +80,7 @@ class Story(BaseModel):
     reason: str | None  #: the code of what the story ends with: a heading of the runbook
     fault: str | None
     events: tuple[Event, ...]  #: oldest first
+    flakes: tuple[Flake, ...] = ()  #: tests that were red and green on one commit
     next: Next
 
 
@@ -99,6 +102,7 @@ def tell(facts: Facts) -> Story:
         reason=last.reason if last else None,
         fault=last.fault if last else None,
         events=tuple(_events(facts)),
+        flakes=facts.flakes,
         next=next_step(facts),
     )
 

@@ -10,6 +10,7 @@ from canonq.adapters.files import half_written, remove_tree
 from canonq.adapters.state.budget import Reservation
 from canonq.core.budget import Need, PulledImage, gib, images_to_drop
 from canonq.core.errors import CanonqError, NoRoom, RecordUnreadable
+from canonq.flows.history import drop_old
 from canonq.flows.janitor import clean
 from canonq.flows.kept import end_all
 from canonq.flows.world import World
@@ -45,7 +46,7 @@ def make_room(world: World) -> None:
 
 def tidy(world: World, *, dry_run: bool = False) -> list[str]:
     """All that the janitor does: what the dead left, and images of dropped versions; a sentence for each."""
-    done = clean(world, dry_run=dry_run) + prune_images(world, dry_run=dry_run)
+    done = clean(world, dry_run=dry_run) + prune_images(world, dry_run=dry_run) + drop_old(world, dry_run=dry_run)
     for path in half_written(world.settings.state):
         if not dry_run:
             remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from canonq.adapters.checkout import Enrolled
 from canonq.core.errors import CanonqError
+from canonq.core.flakes import flakes
 from canonq.core.gate import awaiting_promotion
 from canonq.core.names import RECIPE_NAME
 from canonq.core.outcomes import Outcome
@@ -68,6 +69,7 @@ def _facts(world: World, recipe: str, problem: str | None) -> Facts:
         promotion=promotion,
         under_way=under_way,
         waits=waits and under_way is None,
+        flakes=flakes(verdicts),
         reds=reds,
         hold_reds=world.settings.hold_reds,
     )

@@ -91,7 +91,7 @@ def keys(value: Any) -> set[str]:
     [
         ("plan", (), {"disk_need"}),
         ("status", ("good",), {"holder", "since", "pid", "instance", "run", "failures", "held", "due", "sweep", "state"}),
-        ("why", ("good",), set()),
+        ("why", ("good",), {"version", "commit", "tests", "red", "green"}),
         ("logs", ("good",), set()),
         ("watch", (), set()),
         ("check", (), {"enrolled"}),

@@ -29,6 +29,8 @@ SOME = [("upgrade", 1), ("backup", 2), ("promote", 2)]
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """All moments, or some."""
+    if "step" not in metafunc.fixturenames:
+        return
     moments = EACH if metafunc.config.getoption("--interrupts") == "all" else SOME
     metafunc.parametrize(("step", "times"), moments, ids=[f"{step}-{times}" for step, times in moments])
 
@@ -73,6 +75,38 @@ def test_ctrl_c_leaves_nothing_and_nothing_goes_on(engine: SwarmEngine, tmp_path
         assert left(engine, made, after) == {}, said
         assert made.canonq("verify", "--json").status == 0
         assert made.canonq("sweep", "--wait", "--json").json["outcomes"][0]["outcome"] in ("promoted", "skipped")
+
+
+def test_a_run_that_a_person_stops_cleans_up_and_counts_for_nothing(engine: SwarmEngine, tmp_path: Path) -> None:
+    """`canonq stop RUN`, from another terminal than the sweep's."""
+    with installed(engine, tmp_path) as made:
+        recipe = f"site-{secrets.token_hex(3)}"
+        make_recipe(tmp_path / "site", {FIRST: files(FIRST)})
+        made.enrol(recipe, f'upstream = "{tmp_path}/site"\n[health]\npath = "/nobody-has-this"\ntimeout = 900\n')
+        with (tmp_path / "said").open("wb") as said:
+            sweep = subprocess.Popen(
+                [sys.executable, "-m", "canonq", "sweep", "--wait", "--json"], env=made.environment, cwd=tmp_path, stdout=said
+            )
+        try:
+            until("a run waits for an app that does not come up", lambda: sweep.poll() is not None or services(engine, made))
+            (run,) = [path.name for path in made.state.glob("work/*")]
+            stopped = made.canonq("stop", run, "--reason", "it is the wrong one")
+            assert (stopped.status, stopped.out) == (0, f"Stopped {run}. Nothing is left of it.\n"), stopped.err
+            assert sweep.wait(900) == 1, "it waits for a person, and no machinery has failed"
+        finally:
+            sweep.kill()
+            sweep.wait()
+        (outcome,) = json.loads((tmp_path / "said").read_text())["outcomes"]
+        assert (outcome["outcome"], outcome["reason"], outcome["tries"]) == ("error", "run-stopped", [])
+        assert "stopped it: it is the wrong one." in outcome["detail"]
+        assert left(engine, made, made.state / "none") == {}
+        assert made.canonq("plan", "--json").json["recipes"][0]["action"] == "run", "it counts for nothing"
+
+
+def services(engine: SwarmEngine, made: Installation) -> bool:
+    """Whether anything of the installation's runs."""
+    instance = made.state / "instance"
+    return instance.is_file() and bool(engine.owned({LABEL_INSTANCE: instance.read_text()})["stacks"])
 
 
 def promoted(record: Path) -> str | None:

@@ -64,6 +64,10 @@ class Runs:
         """The folder of a run, whatever its recipe is; none for what is no run."""
         return [path for path in self._root.glob(f"*/{run}") if path.is_dir()]
 
+    def recipes(self) -> list[str]:
+        """Of whom there are runs."""
+        return [path.name for path in entries(self._root) if RECIPE_NAME.fullmatch(path.name)]
+
     def folders(self, recipe: str) -> list[Path]:
         """The folders of a recipe's runs, newest last; also of those that go on, or never ended."""
         found = [path for path in entries(self._root / recipe_name(recipe)) if RUN_ID.fullmatch(path.name) and path.is_dir()]
