@@ -322,15 +322,21 @@ def secret_in(path: Path, key: str, *, may_be_empty: bool = False, shortest: int
     return text
 
 
+#: Files that settings name and that hold no secret.
+_NO_SECRETS = ("ca_file", "metrics_file")
+
+
 def open_secrets(settings: Settings) -> list[tuple[str, Path]]:
     """Files with a secret that others than their owner and its group may read: (key, path)."""
-    named = {
-        "redis_url_file": settings.redis_url_file,
-        "[git] credentials_file": settings.git.credentials_file,
-        "[forge] token_file": settings.forge.token_file if settings.forge else None,
-        "[webhook] secret_file": settings.webhook.secret_file if settings.webhook else None,
-    }
-    return [(key, path) for key, path in named.items() if path is not None and path.is_file() and path.stat().st_mode & 0o004]
+    tables = [("", settings), *((f"[{name}] ", getattr(settings, name)) for name in _TABLES)]
+    named = [
+        (f"{table}{key}", getattr(values, key))
+        for table, values in tables
+        if values is not None
+        for key in type(values).model_fields
+        if key.endswith("_file") and key not in _NO_SECRETS
+    ]
+    return [(key, path) for key, path in named if path is not None and path.is_file() and path.stat().st_mode & 0o004]
 
 
 #: Characters of what signs pushes: fewer can be tried out by whoever has seen one.

@@ -22,7 +22,7 @@ from canonq.adapters.data import snapshots
 from canonq.adapters.data.artifact import look_through
 from canonq.adapters.git.clones import GitRepos, _read_listing
 from canonq.adapters.network.forge import HttpForge
-from canonq.adapters.network.http import retry_after
+from canonq.adapters.network.http import Session, retry_after
 from canonq.adapters.state.budget import Budget, PulledImages
 from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs, Sweeps
@@ -341,6 +341,7 @@ def interpolation(text: str) -> None:
     "services:\n  app: &a\n    <<: *a\n    image: x",
     f"services: {{app: {{image: {'9' * 5000}}}}}",
     f"a: {'[' * 5000}",
+    f"a: {'[' * 400}{'b, ' * 20000}",
     "services: {app: {image: a, ports: true, deploy: {resources: 1}}}",
     "services: {app: {image: a, volumes: ['C:x/../../..:/host', 'é:/x']}}",
     "\0",
@@ -447,6 +448,7 @@ class _Answers:
     """Stands for a session with a forge that says one thing, whatever it is asked."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.sockets: list[Any] = []
         self._answer = requests.Response()
         self._answer.status_code = status
         self._answer.headers.update(headers)
@@ -478,7 +480,7 @@ def forge(given: tuple[int, bytes, str]) -> None:
     status, body, more = given
     headers = {"Retry-After": more, "Location": more, "Link": f"<{more}>; rel=next" if "\n" not in more else ""}
     asked = HttpForge("https://git.example.org", None, total=0.0, backoff=0.0)
-    asked._session = cast("requests.Session", _Answers(status, headers, body))
+    asked._session = cast("Session", _Answers(status, headers, body))
     of_each(
         asked.version,
         lambda: asked.hosted("a/b"),
@@ -645,7 +647,15 @@ def manifests(content: bytes) -> None:
         look_through(kept / "manifest.jsonl", ["mark"], dumps=True)
 
 
-@target(_DAMAGED, *BROKEN_FILES, json.dumps({"sync": [1]}).encode(), json.dumps({"sync": {"attempts": 1, "result": 5}}).encode())
+@target(
+    _DAMAGED,
+    *BROKEN_FILES,
+    json.dumps({"sync": [1]}).encode(),
+    b'{"enrolled": [[], "site"]}',
+    b'{"enrolled": 5}',
+    b'{"enrolled": ["site"], "findings": 1}',
+    json.dumps({"sync": {"attempts": 1, "result": 5}}).encode(),
+)
 def journal(content: bytes) -> None:
     sweep, run = "20260617T030000Z-a1b2c3", "20260617T050314Z-site-a1b2c3"
     with folder() as state:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -203,14 +204,20 @@ def _leads_to(url: str, ca_file: Path | None, seconds: float) -> str | None:
     parts = urlsplit(url)
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/{_ASKED}"))
     try:
-        with requests.get(
-            f"{bare}?service=git-upload-pack",
-            allow_redirects=False,
-            stream=True,
-            timeout=seconds,
-            verify=str(ca_file) if ca_file else True,
-            auth=lambda request: request,  # not one of ~/.netrc either
-        ) as answer:
+        from canonq.adapters.network.http import Session, within  # with an HTTP client, which hardly any command needs
+
+        with (
+            Session() as session,
+            within(session, time.monotonic() + seconds),
+            session.get(
+                f"{bare}?service=git-upload-pack",
+                allow_redirects=False,
+                stream=True,
+                timeout=seconds,
+                verify=str(ca_file) if ca_file else True,
+                auth=lambda request: request,  # not one of ~/.netrc either
+            ) as answer,
+        ):
             if not answer.is_redirect:
                 return None
             target = urlsplit(urljoin(answer.url, answer.headers["Location"]))

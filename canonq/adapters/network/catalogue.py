@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from canonq.adapters.network.http import read_within
+from canonq.adapters.network.http import Session, read_within, within
 from canonq.core.errors import HostProblem, WrongConfiguration
 from canonq.core.upstream.addresses import masked
 
@@ -29,9 +29,10 @@ def read_catalogue(where: str) -> bytes:
                 code="catalogue-unusable",
             ) from error
     try:
-        with requests.get(where, timeout=_TIMEOUT, stream=True) as answer:
+        ends = time.monotonic() + _TOTAL
+        with Session() as session, within(session, ends), session.get(where, timeout=_TIMEOUT, stream=True) as answer:
             answer.raise_for_status()
-            return read_within(answer, ends=time.monotonic() + _TOTAL, largest=_LARGEST)
+            return read_within(answer, ends=ends, largest=_LARGEST)
     except requests.RequestException as error:
         raise HostProblem(
             f"The catalogue {masked(where)} could not be read: {' '.join(str(error).split())[:200]}.",

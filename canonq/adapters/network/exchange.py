@@ -10,7 +10,7 @@ import http.client
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _MOST_NEWS = 8
 _ASKED_AGAIN = 0.2  #: seconds; a connection may be between two of its sockets when it is first cut off
@@ -50,7 +50,7 @@ def exchange(
     connection.response_class = _FinalResponse
     connection.sock = connected
     try:
-        with cut_off_after(seconds, connected), contextlib.closing(connection):
+        with cut_off_after(seconds, lambda: [connected]), contextlib.closing(connection):
             if isinstance(connected, ssl.SSLSocket):
                 connected.do_handshake()
             connection.request(method, path, body=body, headers=dict(headers))
@@ -61,8 +61,8 @@ def exchange(
 
 
 @contextlib.contextmanager
-def cut_off_after(seconds: float, connected: socket.socket) -> Iterator[None]:
-    """Cut a connection off when the block has not ended within `seconds`; it ends with TimeoutError then, whatever it was at."""
+def cut_off_after(seconds: float, connected: Callable[[], Iterable[socket.socket]]) -> Iterator[None]:
+    """Cut connections off when the block has not ended within `seconds`; it ends with TimeoutError then, whatever it was at."""
     over, late = threading.Event(), threading.Event()
 
     def watch() -> None:
@@ -70,9 +70,10 @@ def cut_off_after(seconds: float, connected: socket.socket) -> Iterator[None]:
             return
         late.set()
         while True:
-            with contextlib.suppress(OSError):
-                # The plain one: that of a TLS connection takes it apart under who reads from it.
-                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+            for one in connected():
+                with contextlib.suppress(OSError):
+                    # The plain one: that of a TLS connection takes it apart under who reads from it.
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)
             if over.wait(_ASKED_AGAIN):
                 return
 

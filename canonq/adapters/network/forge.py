@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -23,7 +22,7 @@ from tenacity import (
 )
 
 from canonq import __version__
-from canonq.adapters.network.http import read_within, retry_after
+from canonq.adapters.network.http import Session, read_within, retry_after, within
 from canonq.core.errors import ForgeProblem
 from canonq.core.jsontext import json_of, table_of
 from canonq.core.names import COMMIT, shown
@@ -69,9 +68,7 @@ class HttpForge:
         self._total = total
         self.dry_run = dry_run
         self._backoff = backoff
-        self._session = requests.Session()
-        self._session.mount("http://", HTTPAdapter(max_retries=0))
-        self._session.mount("https://", HTTPAdapter(max_retries=0))
+        self._session = Session()
 
     def repo_of(self, url: str) -> str | None:
         """See ports.Forge.repo_of."""
@@ -188,22 +185,23 @@ class HttpForge:
         self, method: str, url: str, query: Mapping[str, str] | None, body: Any, ends: float, redirects: int = 0
     ) -> requests.Response:
         try:
-            answer = self._session.request(
-                method,
-                url,
-                params=query,
-                json=body,
-                headers=self._headers(),
-                timeout=max(0.1, min(30.0, ends - time.monotonic())),
-                # Of its own accord the library would follow to other hosts.
-                allow_redirects=False,
-                verify=str(self._ca_file) if self._ca_file else True,
-                stream=True,
-                # Without one, the library would look for a password of this host in ~/.netrc and prefer it.
-                auth=_no_other_credential,
-            )
-            with answer:
-                answer._content = read_within(answer, ends=ends, largest=_MOST_BYTES)
+            with within(self._session, ends):
+                answer = self._session.request(
+                    method,
+                    url,
+                    params=query,
+                    json=body,
+                    headers=self._headers(),
+                    timeout=max(0.1, min(30.0, ends - time.monotonic())),
+                    # Of its own accord the library would follow to other hosts.
+                    allow_redirects=False,
+                    verify=str(self._ca_file) if self._ca_file else True,
+                    stream=True,
+                    # Without one, the library would look for a password of this host in ~/.netrc and prefer it.
+                    auth=_no_other_credential,
+                )
+                with answer:
+                    answer._content = read_within(answer, ends=ends, largest=_MOST_BYTES)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             if isinstance(error, requests.exceptions.SSLError):
                 raise ForgeProblem(

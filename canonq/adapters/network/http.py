@@ -1,12 +1,79 @@
-"""Reading what another host answers over HTTP, within limits: the library's own timeout is for each read only."""
+"""Asking another host over HTTP, within limits: the library's own timeout is for each read only, and what drips has none."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import socket
 import time
+from collections import deque
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from typing import Any
 
-from canonq.adapters.lazily import requests
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from canonq.adapters.network.exchange import cut_off_after
+
+_OPEN = 8  #: connections of a session that are known
+
+
+class Session(requests.Session):
+    """A session whose connections can be cut off; nothing is tried again by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sockets: deque[socket.socket] = deque(maxlen=2 * _OPEN)
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter(self.sockets))
+
+
+@contextlib.contextmanager
+def within(session: Session, ends: float) -> Iterator[None]:
+    """Questions in the block, with their answers, end by `ends` (of time.monotonic()): with requests.Timeout if need be."""
+    try:
+        with cut_off_after(max(0.1, ends - time.monotonic()), lambda: tuple(session.sockets)):
+            yield
+    except TimeoutError as error:
+        raise requests.Timeout("its answer took too long") from error
+
+
+class _Adapter(HTTPAdapter):
+    """Notes the sockets of its connections, through a proxy too: the plain one, and the one of TLS that it becomes."""
+
+    def __init__(self, sockets: deque[socket.socket]) -> None:
+        def noting(base: Any) -> Any:
+            class Noting(base):  # type: ignore[misc]
+                def _new_conn(self) -> socket.socket:
+                    made: socket.socket = super()._new_conn()
+                    sockets.append(made)
+                    return made
+
+                def connect(self) -> None:
+                    super().connect()
+                    sockets.append(self.sock)
+
+            return Noting
+
+        pools = {
+            "http": (urllib3.HTTPConnectionPool, noting(urllib3.connection.HTTPConnection)),
+            "https": (urllib3.HTTPSConnectionPool, noting(urllib3.connection.HTTPSConnection)),
+        }
+        self._pools = {scheme: type("Noting", (pool,), {"ConnectionCls": made}) for scheme, (pool, made) in pools.items()}
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *arguments: Any, **more: Any) -> None:
+        """See HTTPAdapter."""
+        super().init_poolmanager(*arguments, **more)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *arguments: Any, **more: Any) -> Any:
+        """See HTTPAdapter."""
+        manager = super().proxy_manager_for(*arguments, **more)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
 
 
 def read_within(answer: requests.Response, *, ends: float, largest: int) -> bytes:
@@ -30,6 +97,6 @@ def retry_after(answer: requests.Response) -> float:
     except ValueError:
         try:
             wait = parsedate_to_datetime(said).timestamp() - time.time()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return 0.0
     return 0.0 if math.isnan(wait) else max(wait, 0.0)

@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 
 from canonq import __version__
 from canonq.adapters.lazily import requests
-from canonq.adapters.network.http import read_within, retry_after
+from canonq.adapters.network.http import Session, read_within, retry_after, within
 from canonq.core.jsontext import json_of
 from canonq.core.pulling import Asked
 from canonq.core.stack.images import HUB, ImageName
@@ -43,7 +43,7 @@ def ask(name: ImageName, insecure: Collection[str] = ()) -> Asked:
     """
     scheme = "http" if is_insecure(name.registry, insecure) else "https"
     address = _HUB_ADDRESS if name.registry == HUB else name.registry
-    with requests.Session() as session:
+    with Session() as session:
         session.trust_env = False  # a .netrc would send a login
         question = _Question(session, f"{scheme}://{address}/v2/{name.repository}/manifests/{name.wanted}", name.repository)
         try:
@@ -55,7 +55,7 @@ def ask(name: ImageName, insecure: Collection[str] = ()) -> Asked:
 class _Question:
     """One manifest that is asked for."""
 
-    def __init__(self, session: requests.Session, url: str, repository: str) -> None:
+    def __init__(self, session: Session, url: str, repository: str) -> None:
         self._session, self._url, self._repository = session, url, repository
         self._ends = time.monotonic() + _LONGEST
 
@@ -93,7 +93,7 @@ class _Question:
         left = min(_EACH, self._ends - time.monotonic())
         if left <= 0:
             raise requests.Timeout
-        with self._session.request(
+        with within(self._session, min(self._ends, time.monotonic() + left)), self._session.request(
             method, url, timeout=left, stream=True, allow_redirects=False,
             proxies=requests.utils.get_environ_proxies(url),
             headers={"Accept": _MANIFESTS, "User-Agent": f"canonq/{__version__}", **(headers or {})},

@@ -38,6 +38,13 @@ _CLOCK_SLACK = 3600.0  #: seconds; a clock that is put right by less was not ahe
 _LAST_WORDS = 3  #: releases
 _NIGHTS = 60  #: nights that are remembered
 _REDS = TypeAdapter(list[counted.Red])
+#: What must be right in the record of a sweep, where it is there.
+_KEPT_OF_A_SWEEP: dict[str, Callable[[Any], bool]] = {
+    "enrolled": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
+    "findings": lambda value: isinstance(value, list) and all(isinstance(line, str) for line in value),
+    "sweep": lambda value: isinstance(value, str),
+    "started": lambda value: isinstance(value, str),
+}
 _TASK_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -411,7 +418,7 @@ class Sweeps:
 
     def read(self, sweep: str) -> dict[str, Any]:
         """The sweep's record; empty when there is none yet."""
-        return _read(self.folder(sweep) / "sweep.json")
+        return _record(self.folder(sweep) / "sweep.json")
 
     def settle(self, sweep: str, outcome: Outcome) -> bool:
         """Keep one recipe's outcome, instead of one that is there; False when the sweep is closed."""
@@ -442,7 +449,7 @@ class Sweeps:
             if found := _read(folder / _CLOSED):
                 return Closed.model_validate(found)
             # Sweeps of an older canonq: with a report they were over, and one that failed says so itself.
-            if failed := _read(folder / "sweep.json").get("failed"):
+            if failed := _record(folder / "sweep.json").get("failed"):
                 return Closed(state="failed", why=str(failed), exit_status=ExitStatus.MACHINERY)
         except (CanonqError, ValidationError) as error:
             log.error("The sweep %s cannot be read, so nothing is done in it: %s", sweep, error)
@@ -587,6 +594,15 @@ def readable_json(path: Path) -> dict[str, Any]:
     except CanonqError as error:
         log.error("What it says counts as lost: %s", error)
         return {}
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """The record of a sweep. CanonqError also where it has something else under a key that everything rests on."""
+    record = _read(path)
+    for key, is_one in _KEPT_OF_A_SWEEP.items():
+        if key in record and not is_one(record[key]):
+            raise CanonqError(f"{path} cannot be used: what it has as {key} is none.", mend="look at the disk.")
+    return record
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from canonq.core.text import shown
 
 MAX_BYTES = 256 << 10
 MAX_NODES = 50_000
+_DEEPEST = 60  #: levels
 _NO_NUMBER = 2**64
 #: What PyYAML raises for one text or another: more than its own errors.
 _RAISED = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
@@ -30,6 +31,12 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._merged = 0
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        """Begin a `[` or `{`. ScannerError for one that lies too deep: each token then costs as much as there are open ones."""
+        if self.flow_level >= _DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, f"brackets lie more than {_DEEPEST} deep", self.get_mark())
+        super().fetch_flow_collection_start(token)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Bring in what a mapping merges. ConstructorError where that makes more of the file than may be."""
@@ -107,8 +114,8 @@ def _loaded(text: str) -> Any:
 
 def _copy(value: Any, left: list[int], where: str, depth: int) -> Any:
     left[0] -= 1
-    if left[0] < 0 or depth > 60:
-        raise _bad(where, f"grows above {MAX_NODES} values or 60 levels when its aliases are written out")
+    if left[0] < 0 or depth > _DEEPEST:
+        raise _bad(where, f"grows above {MAX_NODES} values or {_DEEPEST} levels when its aliases are written out")
     if isinstance(value, dict):
         return {_plain(str(key), where): _copy(inner, left, where, depth + 1) for key, inner in value.items()}
     if isinstance(value, list):

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from canonq.adapters.network import netns
+from canonq.adapters.git.program import _leads_to
+from canonq.adapters.network import catalogue, netns
 from canonq.adapters.network.exchange import exchange
+from canonq.adapters.network.forge import HttpForge
 from canonq.adapters.network.ingress import HttpIngress
 from canonq.core.enrolment import Health
+from canonq.core.errors import ForgeProblem, HostProblem
 from canonq.settings import IngressSettings
 
 #: Seconds. Whoever drips does so for ever, so it is only a wrong end that is waited for longer than the limit.
@@ -67,7 +70,15 @@ def test_an_answer_that_drips_is_cut_off_at_the_limit_of_the_whole(head: bytes, 
             ingress = HttpIngress(IngressSettings(scheme=scheme, address=f"127.0.0.1:{port}"))
             with pytest.raises(OSError, match=f"{scheme}://127.0.0.1:{port}: "):
                 ingress.get("x.example.org", "/", LIMIT)
-        assert time.monotonic() - began < ENDLESS / 2, "all three were cut off"
+        address = f"http://127.0.0.1:{port}"
+        forge = HttpForge(address, None, total=LIMIT, backoff=0.01)
+        with pytest.raises(ForgeProblem):
+            forge.version()
+        monkeypatch.setattr(catalogue, "_TOTAL", LIMIT)
+        with pytest.raises(HostProblem):
+            catalogue.read_catalogue(address)
+        assert _leads_to(f"{address}/a.git", None, LIMIT) is None
+        assert time.monotonic() - began < ENDLESS / 2, "all of them were cut off"
 
 
 def test_an_answer_in_time_is_whole_and_its_headers_are_found_in_any_case() -> None:
