@@ -210,6 +210,7 @@ def _base(run: Run, app: Deployment, below: _Below | None) -> Running:
             started = _start_base(run, app) if started is None else started
             run.findings.phase = "base"
             running = _explained(run, app, lambda: _come_up(run, "base", started))
+            _tell_of_moved_images(run)
             _hook(run, "after", "install", running)
     except RecipeProblem as error:
         why, seconds = run.masks.text(str(error)), round(time.monotonic() - began, 3)
@@ -249,6 +250,14 @@ def _begin_elsewhere(run: Run, base: Base, broken: list[Broken]) -> Base:
     run.findings.begin_again(found)
     run.account.notes.append(f"base-passed-over: {last.version} did not come up ({last.why}); {found.why}")
     return found
+
+
+def _tell_of_moved_images(run: Run) -> None:
+    """Note the images of the canonical that are others by now under the same name: what was proven is not what runs."""
+    base = run.findings.base
+    record = run.world.registry.read(run.enrolment.recipe) if base.source == "canonical" else None
+    for moved in _moved_images(run, base, record) if record else ():
+        run.account.notes.append(f"image-moved: {moved}, since the canonical {base.version} was proven")
 
 
 def _moved_images(run: Run, base: Base, record: Canonical) -> list[Moved]:

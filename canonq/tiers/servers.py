@@ -31,9 +31,8 @@ _PSQL = (
     'if [ "$0" = count ]; then\n'
     '  echo "main $d"\n'
     "  l=$(p -d \"$d\" -c 'SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate'); s=$?\n"
-    '  [ "$s" = 0 ] && printf "%s\\n" "$l" | while IFS= read -r b; do echo "in $b"; printf "%s\\n" "$1" | p -F "$2" -d "$b" '
-    "|| exit 1; done\n"
-    '  [ "$s" != 0 ] || exit $?\n'
+    '  if [ "$s" = 0 ]; then printf "%s\\n" "$l" | while IFS= read -r b; do echo "in $b"; '
+    'printf "%s\\n" "$1" | p -F "$2" -d "$b" || exit 1; done; exit $?; fi\n'
     'else p -d "$d" -c "$1"; s=$?; fi\n'
     f'[ "$s" = 2 ] || exit "$s"; pg_isready -q; case $? in 1|2) exit {NOT_YET};; esac; exit 2'
 )

@@ -105,6 +105,19 @@ def test_declared_the_tier_is_left_out_and_the_release_is_proven_by_itself(tmp_p
     assert "1.1.0+1" in verdict.tiers["upgrade"].reason
 
 
+def test_an_image_that_moved_and_works_is_green_and_told_with_both_digests(tmp_path: Path, redis_url: str) -> None:
+    engine = Bases(tmp_path / "docker", ())
+    world = prepared(tmp_path, redis_url, engine)
+    image = "registry.example/site:1"
+    now, was = engine.ensure_images([image], 1)[image], f"sha256:{'1' * 64}"
+    with_canonical(world, "1.4.0+1", {"app": was})
+    verdict = prove_tag(world, "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert f"image-moved: app: {image} was {was} and is {now}, since the canonical 1.4.0+1 was proven" in verdict.notes
+    with_canonical(world, "1.4.0+1", {"app": now})
+    assert not [note for note in prove_tag(world, "site", None).notes if note.startswith("image-moved")]
+
+
 @pytest.mark.parametrize("moved", [True, False], ids=["its image moved", "its images are the same"])
 def test_a_canonical_that_does_not_come_up_is_an_error_with_the_images_that_moved(
     tmp_path: Path, redis_url: str, moved: bool

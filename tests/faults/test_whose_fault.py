@@ -248,7 +248,10 @@ RECIPE: list[Broken] = [
         "recipe",
         "secret-charset",
         "known are",
-        {".env.sample": f"{SAMPLE}SECRET_KEY_VERSION=v1 # charset=klingon\n"},
+        {
+            ".env.sample": f"{SAMPLE}SECRET_KEY_VERSION=v1 # charset=klingon\n",
+            "compose.yml": f"{COMPOSE}secrets: {{key: {{external: true, name: '${{STACK_NAME}}_key_v1'}}}}\n",
+        },
     ),
     Broken(
         "no registry has the image",

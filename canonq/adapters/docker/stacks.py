@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import threading
 import time
@@ -18,6 +17,7 @@ from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.blame import deploy_problem, names_of_stack
 from canonq.core.deployable import LABEL_KIND, Deployable
 from canonq.core.errors import HostProblem, TimedOut
+from canonq.core.recipe.compose import written
 from canonq.core.stack.convergence import Service, Task, failing_check, same_spec
 
 _STOP_GRACE = 10  #: seconds Docker gives a container when the recipe says nothing
@@ -95,7 +95,7 @@ class SwarmStacks(DockerClient):
     def deploy(self, stack: Deployable, folder: Path, timeout: float) -> None:
         """See ports.Stacks.deploy. The resolved file is JSON, which every YAML reader reads alike."""
         path = folder / f"{stack.stack}.resolved.json"
-        path.write_text(json.dumps(stack.file, indent=1))
+        path.write_text(written(stack.file), encoding="utf-8")
         path.chmod(0o600)
         command = ["docker", "stack", "deploy", "--resolve-image", "never", "--prune", "-c", str(path), stack.stack]
         ended = run(command, timeout=timeout, env=plain_environment(), cwd=folder, log=folder / "deploy.log")

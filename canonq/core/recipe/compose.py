@@ -7,6 +7,8 @@ no second reader can see it otherwise. Merging follows `docker stack config`; a 
 from __future__ import annotations
 
 import copy
+import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -148,6 +150,16 @@ def _identity(key: str, item: Any) -> str:
     return (
         str(item.get(by) or 0) if by and isinstance(item, dict) else repr(item)
     )  # to Docker, all ports that are not published are one
+
+
+#: What a reader of YAML takes in an escape alone, or may take for the end of a line.
+_NOT_PLAIN = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+
+
+def written(file: Mapping[str, Any]) -> str:
+    """A compose file as JSON that Docker's reader of YAML reads: it takes no pair of surrogates, in which JSON escapes emoji."""
+    text = json.dumps(file, indent=1, ensure_ascii=False)
+    return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def escape_dollars(value: Any) -> Any:

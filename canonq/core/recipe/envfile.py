@@ -26,6 +26,7 @@ _SECRET = re.compile(r"SECRET_([A-Za-z0-9_]+)_VERSION")
 #: Characters of a generated secret; the names are the words recipes use after `charset=`.
 CHARSETS = {
     "default": string.ascii_letters + string.digits,
+    "alnum": string.ascii_letters + string.digits,
     "special": "!@#$%^&*_-+=",
     "safespecial": "!@#%^&*_-+=",
     "hex": "0123456789abcdef",
@@ -47,6 +48,7 @@ class SecretRule:
     length: int = DEFAULT_SECRET_LENGTH
     charset: str = CHARSETS["default"]
     generate: bool = True  #: False: `# generate=false`, a value must come from the enrolment
+    problem: RecipeProblem | None = None  #: why none can be made; nobody has to know where none is to be made
 
 
 def lines_of(text: str) -> list[str]:
@@ -189,8 +191,9 @@ def secret_rules(sample: str, env: Mapping[str, str]) -> dict[str, SecretRule]:
 
 def _rule(name: str, version: str, modifiers: Mapping[str, str]) -> SecretRule:
     length = int(modifiers["length"]) if modifiers.get("length", "").isdigit() else DEFAULT_SECRET_LENGTH
+    problem: RecipeProblem | None = None
     if not 1 <= length <= LONGEST_SECRET:
-        raise RecipeProblem(
+        problem = RecipeProblem(
             f"The secret '{name}' asks for length={length}; 1 to {LONGEST_SECRET} can be made.",
             mend="correct the length in .env.sample.",
             code="secret-length",
@@ -198,17 +201,19 @@ def _rule(name: str, version: str, modifiers: Mapping[str, str]) -> SecretRule:
     words = modifiers.get("charset", "default").split(",")
     unknown = [word for word in words if word not in CHARSETS]
     if unknown:
-        raise RecipeProblem(
+        problem = RecipeProblem(
             f"The secret '{name}' asks for charset={','.join(words)}; known are {', '.join(CHARSETS)}.",
             mend="correct the charset in .env.sample.",
             code="secret-charset",
         )
-    characters = "".join(dict.fromkeys("".join(CHARSETS[word] for word in words)))
-    return SecretRule(name, version, length, characters, modifiers.get("generate") != "false")
+    characters = "".join(dict.fromkeys("".join(CHARSETS.get(word, "") for word in words)))
+    return SecretRule(name, version, length, characters, modifiers.get("generate") != "false", problem)
 
 
 def generate_secret(rule: SecretRule, choose: Callable[[str], str]) -> str:
-    """Make one secret; `choose` picks one character of a text (secrets.choice outside of tests)."""
+    """Make one secret; `choose` picks one character of a text (secrets.choice outside of tests). RecipeProblem when it cannot."""
+    if rule.problem is not None:
+        raise rule.problem
     return "".join(choose(rule.charset) for _ in range(rule.length))
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
 import string
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from canonq.core.enrolment import parse_enrolment
 from canonq.core.errors import CanonqError, RecipeProblem, WrongConfiguration
-from canonq.core.recipe.compose import resolve, unset
+from canonq.core.recipe.compose import resolve, unset, written
 from canonq.core.recipe.envfile import generate_secret, parse_env, parse_exports, render_env, secret_rules
 from canonq.core.recipe.interpolate import interpolate_text
 from canonq.core.recipe.shape import misshapen
@@ -87,8 +89,24 @@ def test_secret_rules_come_from_the_sample_with_their_modifiers() -> None:
 @pytest.mark.parametrize("modifier", ["length=0", "length=99999", "charset=emoji"])
 def test_a_secret_that_cannot_be_made_is_the_recipes_fault(modifier: str) -> None:
     sample = f"SECRET_X_VERSION=v1 # {modifier}\n"
+    rule = secret_rules(sample, parse_env(sample))["x"]
     with pytest.raises(RecipeProblem, match="'x'"):
-        secret_rules(sample, parse_env(sample))
+        generate_secret(rule, random.Random(1).choice)
+
+
+@pytest.mark.parametrize("modifier", ["charset=emoji generate=false", "charset=alnum", "length=8 charset=alnum"])
+def test_a_charset_that_need_not_be_made_is_nobodys_fault_and_alnum_is_the_usual_one(modifier: str) -> None:
+    sample = f"SECRET_X_VERSION=v1 # {modifier}\n"
+    rule = secret_rules(sample, parse_env(sample))["x"]
+    assert not rule.generate or generate_secret(rule, random.Random(1).choice).isalnum()
+
+
+def test_emoji_and_odd_characters_are_written_as_dockers_reader_of_yaml_takes_them() -> None:
+    said = {"services": {"app": {"image": "x", "environment": {"A": "Garden \U0001f33b \x7f \x85 \u2028 \\ud83c"}}}}
+    text = written(said)
+    assert "\U0001f33b" in text
+    assert "\\ud83c\\udf3b" not in text
+    assert json.loads(text) == yaml.safe_load(text) == said
 
 
 @pytest.mark.parametrize(
