@@ -349,6 +349,9 @@ class Ownership(Protocol):
     def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
         """Remove everything that carries these labels, volumes too; what was removed."""
 
+    def memory_taken(self, labels: Mapping[str, str]) -> int:
+        """Bytes that the containers with these labels take together, as far as nobody could have them back."""
+
     def remove_secrets(self, labels: Mapping[str, str]) -> None:
         """Remove the secrets that carry these labels."""
 

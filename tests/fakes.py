@@ -32,6 +32,7 @@ class FakeEngine:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.taken = 0  #: bytes of memory that its containers take
         self.programs: dict[str, Callable[[list[str]], Ended]] = {}  #: more programs that its containers have
         for kind in ("stacks", "secrets", "volumes"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -204,6 +205,10 @@ class FakeEngine:
                 )
                 found.add(every.get(LABEL_OWNER, ""))
         return sorted(found - {""})
+
+    def memory_taken(self, labels: Mapping[str, str]) -> int:
+        """See ports.Ownership.memory_taken."""
+        return self.taken if any(self.owned(labels).values()) else 0
 
     def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
         """See ports.Ownership.remove_owned."""

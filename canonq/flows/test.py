@@ -28,6 +28,7 @@ from canonq.core.stack.census import uncounted, unknown
 from canonq.core.stack.staying import counted
 from canonq.core.upstream.pulls import status_of
 from canonq.core.versions import Release, parse, read_tags
+from canonq.flows.appetite import memory_held
 from canonq.flows.asked import release_asked
 from canonq.flows.climb import FRESH, climb, run_lint
 from canonq.flows.deployment import tear_down
@@ -415,7 +416,8 @@ def _climb_above_the_floor(run: Run) -> CanonqError | None:
     """Climb as long as every disk keeps its floor; what failed for want of room is the host's, whatever it looked like."""
     what = f"The test of {run.enrolment.recipe} {run.target.version}"
     stopped = partial(asked_to_stop, run.world.work / run.id)
-    with floor_held(run.world.budget, run.room, what, lambda: measure(run), stopped) as watch:
+    floor = floor_held(run.world.budget, run.room, what, lambda: measure(run), stopped)
+    with floor as watch, memory_held(run.world.ownership, run.account):
         problem = _climb(run)
     run.findings.lowest_free = dict(watch.lowest)
     return watch.ended if problem is not None and watch.ended is not None else problem

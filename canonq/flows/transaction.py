@@ -30,6 +30,7 @@ from canonq.core.gate import Again
 from canonq.core.names import warm_stack
 from canonq.core.records import SCHEMA, Canonical, Verdict
 from canonq.core.records import Snapshot as Kept
+from canonq.flows.appetite import memory_held
 from canonq.flows.data import copy_canonical, how_to_remake
 from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
 from canonq.flows.deployment import RESOLVED, bring_up, tear_down
@@ -129,7 +130,8 @@ def _carry_out(tx: Transaction) -> None:
     try:
         what = f"The promotion of {recipe} {tx.verdict.version}"
         stopped = partial(asked_to_stop, world.work / tx.owner)
-        with floor_held(world.budget, tx.room, what, lambda: _measure(tx), stopped) as watch:
+        floor = floor_held(world.budget, tx.room, what, lambda: _measure(tx), stopped)
+        with floor as watch, memory_held(world.ownership, tx.account):
             _steps(tx, watch)
     except BaseException:
         # Whatever ends us, a time limit too: an idle canonical has no running service. But what the record

@@ -22,14 +22,17 @@ import pytest
 
 from canonq.adapters.git.program import GitProgram
 from canonq.adapters.git.tree import write_out
+from canonq.adapters.processes.stopping import stoppable
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import Tree, parse_enrolment
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
 from canonq.core.records import Verdict
 from canonq.core.upstream.pulls import status_of
+from canonq.flows.appetite import Appetite
 from canonq.flows.deployment import prepare
 from canonq.flows.stages import Account, Deployment, Prepared
 from canonq.flows.world import World
+from tests.fakes import FakeEngine
 
 APP = "services:\n  app:\n    image: site:1\n"
 OWN = "s-1.canonq.test"
@@ -533,3 +536,23 @@ def test_many_links_are_read_by_few_programs(objects: Objects, tmp_path: Path, m
     objects.write(tree, tmp_path / "out")
     assert len(asked) < 10
     assert (tmp_path / "out" / "l599").read_text() == "x"
+
+
+# -- memory, of many containers together ------------------------------------------------------------------------
+
+
+def test_many_containers_within_their_limits_do_not_take_all_memory_together(ref: Ref, tmp_path: Path) -> None:
+    (tmp_path / "docker").mkdir()
+    engine, app = FakeEngine(tmp_path / "docker"), ref.says(toml='[resources]\nmemory = "1 GiB"\n').deployment
+    engine.make_volume("v", app.identity.labels, "s-1")
+    account = app.account
+    account.begins(app)
+    with stoppable() as stop:
+        appetite = Appetite(engine, account, stop)
+        for taken in (2**31, 2**30, 2**31):
+            engine.taken = taken
+            appetite.look()
+        assert stop.error is None, "it has to be so at two looks in a row"
+        appetite.look()
+        assert stop.error is not None
+        assert (stop.error.code, "2.0 GiB" in stop.error.what, "1.0 GiB" in stop.error.what) == ("too-much-memory", True, True)
