@@ -20,7 +20,7 @@ from canonq.adapters.git.mirror import Mirrors
 from canonq.adapters.git.program import GitLimits, GitProgram
 from canonq.adapters.host import Host
 from canonq.adapters.state.budget import Budget, PulledImages
-from canonq.adapters.state.folder import NO_INSTANCE, instance_of, make_state
+from canonq.adapters.state.folder import NO_INSTANCE, instance_of, make_state, must_be_a_folder
 from canonq.adapters.state.locks import RedisLocks, redis_client
 from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs, Sweeps
@@ -53,6 +53,7 @@ def looking(settings: Settings | None = None) -> World:
     """The real world for who only looks: nothing is made in the state folder, and nobody need be allowed to write there."""
     settings = settings or load_settings()
     state = settings.state.absolute()
+    must_be_a_folder(state)
     try:
         readable = not state.is_dir() or os.access(state, os.R_OK | os.X_OK)
     except PermissionError:  # not even the way there

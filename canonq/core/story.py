@@ -17,6 +17,7 @@ from canonq.core.records import Canonical, Decision, Promotion, Verdict
 
 Kind = Literal["promoted", "rolled-back", "decided", "proven", "promotion", "ended", "under-way", "problem"]
 _MEND = " Mend: "
+_NOT_DEPLOYED = "Nothing of it was deployed."
 _MORE_NIGHTS = "The next sweep tries it again."
 
 
@@ -36,6 +37,7 @@ class Facts:
     verdict: Verdict | None = None  #: of the newest cold run of a release
     promotion: tuple[str, Promotion] | None = None  #: the last one, and when that step began
     under_way: tuple[str, str] | None = None  #: the step that is being done now, and since when
+    changed: bool = False  #: whether the enrolment is another than the one with which the canonical was proven
     waits: bool = False  #: green, and only its promotion is missing
     flakes: tuple[Flake, ...] = ()
     reds: int = 0  #: that count against the newest run's release
@@ -159,7 +161,7 @@ def _events(facts: Facts) -> list[Event]:
     if facts.promotion is not None:
         at, promotion = facts.promotion
         found.append(
-            Event(what="promotion", at=at, text=f"promotion {promotion.outcome} ({promotion.reason}): {promotion.detail}")
+            Event(what="promotion", at=at, text=f"{_PROMOTIONS[promotion.outcome]} ({promotion.reason}): {promotion.detail}")
         )
     if facts.outcome is not None and facts.outcome.outcome in ("error", "deferred") and not _told(facts):
         outcome = facts.outcome
@@ -195,13 +197,12 @@ def _told_verdict(verdict: Verdict) -> str:
     if verdict.verdict == "green":
         return f"{what}{how} was proven{base}: green, level {verdict.level}, in {verdict.seconds:.0f} s."
     where = f" at {tier}" if (tier := failed_tier(verdict)) else ""
-    whose = f" Fault: {verdict.fault}." if verdict.fault else ""
-    return f"{what}{how}{base}: {verdict.verdict}{where} ({verdict.reason}). {verdict.detail}{whose}"
+    return f"{what}{how}{base}: {verdict.verdict}{where} ({verdict.reason}). {verdict.detail}"
 
 
 def mend_of(detail: str) -> str:
     """What a sentence itself says is to be done; empty where it says nothing."""
-    return detail.partition(_MEND)[2].strip()
+    return detail.partition(_MEND)[2].strip().removesuffix(_NOT_DEPLOYED).strip()
 
 
 def next_step(facts: Facts) -> Next:
@@ -259,10 +260,29 @@ def _of_last(facts: Facts, last: _Last) -> Next:
         case "recipe":
             return Next(
                 who="recipe",
-                text=f"{_sentence(mend) if mend else 'Report it to the recipe.'}{_again(facts, last)}{stays}",
+                text=f"{_sentence(mend) if mend else _report(facts)}{_again(facts, last)}{stays}",
                 command=look,
             )
     return Next(who="you", text=f"{_sentence(mend) if mend else 'Look at what is told of it.'}{stays}", command=look)
+
+
+def _report(facts: Facts) -> str:
+    """Whom to tell of a red: what somebody changed here since the last proof is looked at before others are told."""
+    if facts.changed:
+        return (
+            f"Your enrolment in tests/{facts.recipe}/ was changed since the canonical was proven: look there first, then tell "
+            "the recipe."
+        )
+    return "Report it to the recipe."
+
+
+_PROMOTIONS = {
+    "promoted": "promoted",
+    "already": "it was the canonical already",
+    "refused": "its promotion was refused",
+    "failed": "its promotion failed",
+    "busy": "its promotion was put off",
+}
 
 
 def _releases(last: _Last, recipe: str) -> str:

@@ -71,7 +71,11 @@ class Watcher:
         begun = [folder for folder in mine if folder not in ended]
         if not begun:
             return None, bool(ended)
-        return next((tier for tier in reversed(TIERS) if (begun[-1] / tier).is_dir()), None), bool(ended)
+        at: list[tuple[float, str]] = []
+        for tier in TIERS:
+            with contextlib.suppress(OSError):  # not begun, or set aside just now
+                at.append(((begun[-1] / tier).stat().st_mtime, tier))
+        return (max(at)[1] if at else None), bool(ended)
 
     def _takes(self, recipe: str) -> float | None:
         if recipe not in self._usual:

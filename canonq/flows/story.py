@@ -68,6 +68,7 @@ def _facts(world: World, recipe: str, problem: str | None) -> Facts:
         verdict=verdicts[-1] if verdicts else None,
         promotion=promotion,
         under_way=under_way,
+        changed=_changed(world, canonical, verdicts[-1]) if verdicts else False,
         waits=waits and under_way is None,
         flakes=flakes(verdicts),
         reds=reds,
@@ -79,6 +80,12 @@ def _may_be_promoted(world: World, recipe: str, canonical: Canonical | None, gre
     """Whether nothing that people have said, or are to say first, is in the way."""
     enrolment = world.checkout.enrolment(recipe)
     return hindrance(world, enrolment, canonical, green.version or "", green.commit or "") is None
+
+
+def _changed(world: World, canonical: Canonical | None, newest: Verdict) -> bool:
+    """Whether somebody changed the enrolment between the canonical's proof and the newest run."""
+    proof = world.runs.verdict(newest.recipe, canonical.run) if canonical is not None and canonical.run else None
+    return proof is not None and proof.enrolment != newest.enrolment
 
 
 def _newest_sweep(world: World, recipe: str) -> tuple[str | None, Outcome | None]:

@@ -58,6 +58,17 @@ def test_whose_fault_it_is_says_who_is_to_act_and_the_mend_is_the_step(fault: st
     assert step.text.startswith("Turn it off and on.")
 
 
+def test_what_somebody_changed_here_since_the_last_proof_is_looked_at_first() -> None:
+    red = outcome("red", "functional-failed", fault="recipe")
+    assert "Report it to the recipe." in tell(facts(outcome=red, verdict=RED)).next.text
+    assert "was changed since the canonical was proven" in tell(facts(outcome=red, verdict=RED, changed=True)).next.text
+
+
+def test_what_a_run_has_not_done_is_no_step() -> None:
+    red = outcome("red", "compose-invalid", fault="recipe", detail="Odd. Mend: correct it. Nothing of it was deployed.")
+    assert tell(facts(outcome=red, verdict=RED, hold_reds=0)).next.text == "Correct it. 1.0.0+1.0 stays the canonical."
+
+
 @pytest.mark.parametrize(
     ("reason", "command"),
     [("held-red", "canonq sweep site"), ("held-rollback", "canonq sweep site"), ("held-promotion", "canonq promote site")],

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import docker  # now: those who have no rights cannot read where it is installed
 import pytest
 
 from canonq.adapters.state.budget import Budget
@@ -22,12 +23,16 @@ from canonq.cli import main
 from canonq.core.decide import decide
 from canonq.core.errors import CanonqError, NotReadable
 from canonq.flows import doctor as doctor_flow
+from canonq.flows.check import check
 from canonq.flows.decide import gather
 from canonq.flows.doctor import doctor
+from canonq.flows.logs import logs, run_of
+from canonq.flows.progress import Watcher
 from canonq.flows.promote import promote
 from canonq.flows.rollback import rollback
 from canonq.flows.room import tidy
 from canonq.flows.status import status, verify
+from canonq.flows.story import story
 from canonq.flows.sweep import open_sweep
 from canonq.flows.world import World
 from canonq.settings import Settings
@@ -38,6 +43,7 @@ from tests.flows.conftest import Place
 from workers import steps
 
 NOBODY = 65534
+assert docker.errors
 A, B = "1.1.0+1", "1.2.0+2"
 
 
@@ -298,9 +304,49 @@ def test_what_the_host_refuses_a_step_is_the_hosts_in_the_sweep_too(
     world = scenario.world()
     opened = open_sweep(world, [RECIPE])
     monkeypatch.setattr(steps, "live", lambda: world)
-    task = cast(Any, SimpleNamespace(request=SimpleNamespace(id="x", root_id="x", chain=True, delivery_info={})))
+    task = cast(Any, SimpleNamespace(request=SimpleNamespace(id="x", root_id="x", chain=True, delivery_info={}, hostname="x@y")))
     with pytest.raises(steps.StepFailed):
         steps.take(task, "decide", RECIPE, opened.sweep, refused)
     outcome = world.sweeps.outcomes(opened.sweep)[RECIPE]
     assert (outcome.outcome, outcome.fault) == ("error", "host"), outcome
     assert "own fault" not in outcome.detail
+
+
+# -- commands that only look ---------------------------------------------------------------------------------
+
+LOOKS: dict[str, Callable[[World], Any]] = {
+    "why": lambda world: story(world, RECIPE).ends,
+    "watch": lambda world: Watcher(world).calls(),
+    "logs": lambda world: [log.name for log in logs(run_of(world, RECIPE, None))],
+    "check": lambda world: check(world, (RECIPE,))[0]["state"],
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_to_look_needs_no_right_to_write(scenario: Scenario, look: str) -> None:
+    world = seen(scenario)
+    found = as_somebody(lambda: LOOKS[look](world))
+    assert not isinstance(found, CanonqError), found
+    assert found == LOOKS[look](world)
+
+
+@pytest.mark.parametrize("command", ["why", "watch", "logs", "status"])
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_state_folder_that_is_none_is_told_as_that(
+    scenario: Scenario,
+    tmp_path: Path,
+    command: str,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = tmp_path / "state"
+    place.touch() if kind == "file" else place.symlink_to(tmp_path / "nowhere")
+    monkeypatch.setenv("CANONQ_STATE", str(place))
+    monkeypatch.setenv("CANONQ_REPO", str(scenario.root / "checkout"))
+    monkeypatch.setattr("sys.argv", ["canonq", command, *([RECIPE] if command in ("why", "logs") else [])])
+    monkeypatch.setattr("canonq.cli.interrupts.install", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    assert f"[state-not-a-folder] {place} (CANONQ_STATE) is no folder" in capsys.readouterr().err

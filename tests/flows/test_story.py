@@ -87,7 +87,7 @@ def test_a_promotion_that_was_typed_is_found_among_the_calls(place: Place) -> No
     journal.begin("site", "promote", "29990101T000000Z")
     journal.finish("site", "promote", refused.model_dump(mode="json"))
     found = story(place.world, "site")
-    assert "promotion refused (not-green)" in found.events[-1].text
+    assert "its promotion was refused (not-green)" in found.events[-1].text
     assert (found.ends, found.reason) == ("red", "rolled-back"), "a refusal changes nothing"
     failed = refused.model_copy(update={"outcome": "failed", "reason": "promote-failed"})
     journal.finish("site", "promote", failed.model_dump(mode="json"))

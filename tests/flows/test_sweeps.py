@@ -47,6 +47,7 @@ class Nobody(RedisLocks):
 class Request:
     def __init__(self, task: str) -> None:
         self.id = self.root_id = task
+        self.hostname = "light@here"
         self.chain: list[object] | None = ["the next step"]
 
 

@@ -14,7 +14,7 @@ from canonq.core.errors import HostProblem
 NO_INSTANCE = "none"
 
 #: Folders of the state that work writes to, and those in which each recipe has a folder of its own.
-_PARTS = ("calls", "images", "locks", "locks/disk", "logs", "repos", "runs", "sweeps", "warm", "work")
+_PARTS = ("calls", "images", "locks", "locks/disk", "logs", "repos", "runs", "steering", "sweeps", "warm", "work")
 _BY_RECIPE = ("repos", "runs", "warm")
 _MOST_NAMED = 3
 _OTHERS = 0o007  #: what users may who are neither its owner nor of its group
@@ -45,6 +45,14 @@ def make_state(state: Path) -> None:
     if not state.is_dir():
         state.parent.mkdir(parents=True, exist_ok=True)
         state.mkdir(mode=0o700, exist_ok=True)
+
+
+def must_be_a_folder(state: Path) -> None:
+    """HostProblem where something else is in the state folder's place: not "nothing is on record"."""
+    if os.path.lexists(state) and not os.path.isdir(state) and os.access(state.parent, os.X_OK):
+        raise HostProblem(
+            f"{state} (CANONQ_STATE) is no folder.", mend="move it away, or set CANONQ_STATE.", code="state-not-a-folder"
+        )
 
 
 def state_of(state: Path) -> Check:
