@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable
 
 #: Characters that say in which direction what follows is read: with them, a text shows something else than it says.
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+#: Of what is compared with a word that is none: other people write both.
+_MOST_WORDS, _LONGEST_WORD = 1000, 100
 #: Control characters, ends of lines and of paragraphs, and halves of characters, which no output takes.
 _ACTING = ("Cc", "Zl", "Zp", "Cs")
 
@@ -34,7 +37,8 @@ def shown(text: object, limit: int = 60) -> str:
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """The end of a sentence about a word that is none: the nearest right one, where there is a near one."""
-    near = difflib.get_close_matches(word, [str(one) for one in words], n=1, cutoff=0.7)
+    known = [str(one) for one in itertools.islice(words, _MOST_WORDS)]
+    near = difflib.get_close_matches(word[:_LONGEST_WORD], [one for one in known if len(one) <= _LONGEST_WORD], n=1, cutoff=0.7)
     return f"; did you mean {shown(near[0])}?" if near else ""
 
 

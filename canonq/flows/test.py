@@ -199,7 +199,10 @@ def _of_ref(enrolment: Enrolment, target: Target, ref: str) -> Target:
     if target.data is None or enrolment.refs.data:
         return replace(target, ref=ref)
     note = "on-empty-volumes: a branch or pull request gets no data of the canonical's; [refs] data = true gives it a copy"
-    return replace(target, ref=ref, data=None, base=replace(target.base, notes=(*target.base.notes, note)))
+    base = replace(target.base, notes=(*target.base.notes, note))
+    if target.quick:
+        base = replace(base, why="on empty volumes, as it is a branch or pull request")
+    return replace(target, ref=ref, data=None, base=base)
 
 
 def _base(enrolment: Enrolment, record: Canonical | None, releases: tuple[Release, ...], version: str) -> Base:

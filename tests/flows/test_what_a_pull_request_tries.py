@@ -197,6 +197,7 @@ def test_a_compose_file_of_an_impossible_name_is_its_own_fault(ref: Ref, name: s
         "volumes: [{type: bind, source: /, target: /h}]",
         'volumes: ["../../..:/host"]', 'volumes: ["~:/host"]', 'volumes: ["data:/x"]\n    devices: [/dev/sda]',
         "volumes: [{type: image, source: x, target: /h}]", "volumes: [{type: cluster, source: x, target: /h}]",
+        "ulimits: {core: -1}",
         "privileged: true", "pid: host", "network_mode: host", "cap_add: [ALL]", "userns_mode: host", "oom_score_adj: -1000",
         'ports: ["8080:80"]', 'ports: [{target: 80, published: 0}]', "stop_grace_period: 87600h", "stop_grace_period: 3650000m",
         "deploy: {resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 9}}]}}}",
@@ -251,6 +252,9 @@ def test_what_is_others_or_would_crowd_them_out_is_refused(ref: Ref, top: str) -
         ("traefik.http.middlewares.s-1.basicauth.usersfile", "/etc/passwd"),
         ("traefik.http.middlewares.s-1.plugin.evil.x", "y"),
         ("traefik.http.middlewares.s-1.chain.middlewares", "live-auth"),
+        ("traefik.http.middlewares.s-1.ratelimit.redis.endpoints", "10.0.0.1:6379"),
+        ("traefik.http.middlewares.s-1.buffering.memrequestbodybytes", "99999999999"),
+        ("traefik.http.routers.s-1@file.rule", f"Host(`{OWN}`)"),
         ("traefik.tcp.routers.s-1.rule", "HostSNI(`*`)"),
         ("traefik.udp.routers.s-1.entrypoints", "dns"),
         ("traefik.docker.network", "live_backend"),
@@ -367,6 +371,14 @@ def test_a_release_has_limits_by_default_and_keeps_lower_ones_of_its_own(tmp_pat
     assert app["deploy"]["resources"]["reservations"] == {"memory": "50M"}
     assert app["logging"] == {"driver": "gelf"}
     assert app["ports"] == [{"target": 80, "protocol": "tcp"}]
+
+
+def test_docker_is_not_kept_busy_by_checks_and_starts_without_end(ref: Ref) -> None:
+    body = """healthcheck: {test: [CMD, x], interval: 1ms, timeout: 3s, start_interval: 2s}
+    deploy: {restart_policy: {delay: 0s, condition: any}}"""
+    app = app_of(ref.service(body))
+    assert app["healthcheck"] == {"test": ["CMD", "x"], "interval": "1s", "timeout": "3s", "start_interval": "2s"}
+    assert app["deploy"]["restart_policy"] == {"delay": "1s", "condition": "any"}
 
 
 def test_many_services_and_endless_refusals_are_told_in_short(ref: Ref) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from canonq.core.enrolment import Enrolment
+from canonq.core.stack.lengths import seconds
 from canonq.core.stack.resolved import Service, Stack, stack_of
 
 _GIB = 2**30
@@ -59,11 +60,22 @@ def _service(service: Service, of: Allotment, notes: list[str], *, trusted: bool
             f"resources-capped: {service.name} asks for {asked:.0f} replicas, and has {of.replicas}: [resources] replicas"
         )
         deploy["replicas"] = of.replicas
+    if not trusted:
+        deploy |= _slowly(deploy, "restart_policy", ("delay",))
     body = {**service.body, "deploy": deploy, "logging": _logging(service.body.get("logging"), of, trusted=trusted)}
     if "ports" in body and not trusted:
         # Without a port of the host, Swarm would take one of its own choice, on every address.
         body["ports"] = [port for port in body["ports"] if port.get("published") is not None]
+    if not trusted:
+        body |= _slowly(body, "healthcheck", ("interval", "start_interval"))
     return {key: value for key, value in body.items() if value is not None}
+
+
+def _slowly(body: Mapping[str, Any], key: str, times: Sequence[str]) -> dict[str, Any]:
+    """What Docker itself does again and again, not more often than each second: its own work has no limit."""
+    said = _mapping(body.get(key))
+    often = [time for time in times if time in said and 0 <= (seconds(said[time]) or 0) < 1]
+    return {key: {**said, **dict.fromkeys(often, "1s")}} if often else {}
 
 
 def _resources(service: Service, of: Allotment, notes: list[str], *, trusted: bool) -> dict[str, Any]:

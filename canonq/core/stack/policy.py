@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from canonq.core.stack.lengths import seconds
 from canonq.core.stack.mounts import host_path
 from canonq.core.stack.resolved import Declared, Mount, Service, Stack
 from canonq.core.stack.routes import strange_labels
@@ -27,9 +28,6 @@ _HARMLESS = frozenset({
 })  # fmt: skip
 _LOGGING = ("json-file", "local", "none", "journald")
 _RANGE = re.compile(r"port:([0-9]{1,5})-([0-9]{1,5})")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
-_DURATIONS = re.compile(r"\+?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST_GRACE = 300  #: seconds
 #: Each takes its place in Swarm's store, in the kernel or among addresses, whatever its services are limited to.
 _MOST = {"services": 40, "networks": 20, "volumes": 100, "secrets": 100, "configs": 200}
@@ -134,23 +132,17 @@ def _networks(stack: Stack, service: Service, front: str) -> Iterator[Denied]:
 def _taking(service: Service) -> Iterator[Denied]:
     """What would outlast every limit, or keep from others what a limit does not count."""
     where, body = f"services.{service.name}", service.body
-    grace = _seconds(body.get("stop_grace_period"))
+    grace = seconds(body.get("stop_grace_period"))
     if grace is None or grace > LONGEST_GRACE:
         yield Denied("stop-grace-period", f"{where}.stop_grace_period", f"wants more than {LONGEST_GRACE} s to stop in")
     if "oom_score_adj" in body and not str(body["oom_score_adj"]).isdecimal():
         yield Denied("oom-score-adj", f"{where}.oom_score_adj", "would have others killed before it when memory is short")
+    if isinstance(limits := body.get("ulimits"), Mapping) and "core" in limits:
+        yield Denied("ulimit:core", f"{where}.ulimits", "would have the host keep what its crashes leave")
     resources = service.deploy.get("resources")
     reserved = resources.get("reservations") if isinstance(resources, Mapping) else None
     for item in _items(reserved.get("generic_resources")) if isinstance(reserved, Mapping) else ():
         yield Denied("generic-resources", f"{where}.deploy.resources", f"reserves {_text(item)[:60]} for itself")
-
-
-def _seconds(said: Any) -> float | None:
-    """Seconds of a duration as Docker writes it; None for one that is none."""
-    if said is None or str(said) in ("0", "+0", "-0"):
-        return 0.0
-    parts = _DURATION.findall(str(said)) if _DURATIONS.fullmatch(str(said)) else []
-    return sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else None
 
 
 def _mount(where: str, mount: Mount, stack: Stack) -> Iterator[Denied]:

@@ -40,7 +40,9 @@ _FORMS = tuple(
         ("http.middlewares.OWN.headers.ANY", _TEXT),
         ("http.middlewares.OWN.(?:addprefix|stripprefix|stripprefixregex|replacepath|replacepathregex).ANY", _TEXT),
         ("http.middlewares.OWN.(?:redirectscheme|redirectregex|contenttype|compress|retry).ANY", _TEXT),
-        ("http.middlewares.OWN.(?:buffering|inflightreq|ratelimit|ipwhitelist|ipallowlist).ANY", _TEXT),
+        ("http.middlewares.OWN.(?:inflightreq|ipwhitelist|ipallowlist).ANY", _TEXT),
+        ("http.middlewares.OWN.buffering.max(?:request|response)bodybytes", _NUMBER),
+        ("http.middlewares.OWN.ratelimit.(?:average|burst|period|sourcecriterion.ANY)", _TEXT),
         ("http.middlewares.OWN.(?:compress|contenttype)", _YES_OR_NO),
         ("http.middlewares.OWN.basicauth.(?:users|realm|removeheader|headerfield)", _TEXT),
     )
