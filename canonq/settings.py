@@ -191,6 +191,15 @@ class WebSettings(BaseModel):
     password: SecretStr | None = None  #: else in the file
 
 
+class NotifySettings(BaseModel):
+    """Whom messages go to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channels_file: Place | None = None  #: TOML: channel -> list of Apprise's addresses
+    url: SecretStr | None = None  #: addresses of the channel `default`, with blanks between them
+
+
 class ReportSettings(BaseModel):
     """Where the report goes, and where people find it."""
 
@@ -221,6 +230,7 @@ class Settings(BaseSettings):
     forge: ForgeSettings | None = None
     webhook: WebhookSettings | None = None  #: off unless it is set
     report: ReportSettings = ReportSettings()
+    notify: NotifySettings | None = None  #: off unless it is set
     web: WebSettings | None = None  #: off unless it is set
     catalogue: str = "https://recipes.coopcloud.tech/recipes.json"  #: URL or path of the list that `canonq enrol` looks in
     nightly: Crontab | None = None  #: overrides beat_schedule.NIGHTLY; UTC
@@ -351,6 +361,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "webhook": WebhookSettings,
     "report": ReportSettings,
     "web": WebSettings,
+    "notify": NotifySettings,
 }
 
 

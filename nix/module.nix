@@ -32,6 +32,9 @@ let
         token_file = cfg.forge.tokenFile;
       } // optionalAttrs (cfg.forge.caFile != null) { ca_file = cfg.forge.caFile; };
     }
+    // optionalAttrs (cfg.notify.channelsFile != null) {
+      notify.channels_file = cfg.notify.channelsFile;
+    }
     // optionalAttrs cfg.web.enable {
       web = {
         inherit (cfg.web) listen;
@@ -258,6 +261,13 @@ in
         example = "/run/secrets/canonq-web";
         description = "A file, outside the store, with the password of the user canonq in one line.";
       };
+    };
+
+    notify.channelsFile = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "/run/secrets/canonq-channels.toml";
+      description = "A file, outside the store, with the channels that messages go to, as lists of Apprise's addresses.";
     };
 
     webhook = {

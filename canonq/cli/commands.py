@@ -66,6 +66,10 @@ COMMANDS = {
         "telling", "Show what was logged by a recipe's run: its tiers, and its services.",
         ("canonq logs custom-html --tier upgrade", "canonq logs custom-html --service app --lines 50"),
     ),
+    "notify": _Entry(
+        "reporting", "Show the channels that messages go to and what waits to be delivered, or try them.",
+        ("canonq notify --test",),
+    ),
     "plan": _Entry(
         "checking", "Say what a sweep would do and why; changes nothing.",
         ("canonq plan", "canonq plan custom-html"),

@@ -181,6 +181,7 @@ class Enrolment(_Strict):
     tree: Tree = Tree()
     promote: Promote = Promote()
     data: DataRules = DataRules()
+    notify: Text | None = None  #: the channel of its messages
 
     @field_validator("expected_na")
     @classmethod

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from canonq import __version__
-from canonq.adapters.state.runs import readable_json
 from canonq.adapters.state.work_folders import at_work, is_alive
 from canonq.core.errors import CanonqError
 from canonq.core.report.measures import Facts, Measure, measures
@@ -31,7 +30,6 @@ def measured(
     dead = 0
     with contextlib.suppress(CanonqError):
         dead = sum(not is_alive(path) for path in at_work(world.work))
-    told = readable_json(world.settings.state / "report" / "told.json")
     facts = Facts(
         version=__version__,
         queues=queues(),
@@ -41,6 +39,6 @@ def measured(
         leftovers=dead,
         proven=proven,
         sweeps=sweeps,
-        failed_deliveries=len(told.get("failed") or ()),
+        failed_deliveries=report["undelivered"],
     )
     return measures(report, facts)

@@ -12,6 +12,7 @@ from typing import Any
 
 from canonq.adapters.checkout import Enrolled
 from canonq.adapters.files import write_durably, write_json
+from canonq.adapters.state.runs import readable_json
 from canonq.core.errors import CanonqError, HollowSweep
 from canonq.core.names import RECIPE_NAME
 from canonq.core.outcomes import Outcome
@@ -106,6 +107,7 @@ def report(world: World, due_since: DueSince = none_due, known: Seen | None = No
         "newest": {key: value for key, value in newest.items() if key != "outcomes"} if newest else None,
         "sweeps": [_in_strip(one) for one in known.sweeps[:STRIP]],
         "progress": _progress(world, newest),
+        "undelivered": undelivered(world),
         "timeline": _timeline(world, newest),
         "disks": disks(_newest_runs(world, cards), world.settings.disk_floor),
         "recipes": ordered(cards),
@@ -160,6 +162,12 @@ def _timeline(world: World, newest: Mapping[str, Any] | None) -> list[dict[str, 
     names = [name for name in (*kinds, *newest["pending"]) if RECIPE_NAME.fullmatch(name)]
     found = [one for name in names for one in steps_of(name, journal.steps(name), newest["started"], newest["ended"])]
     return [{**bar.__dict__, "outcome": kinds.get(bar.recipe)} for bar in lanes(found)]
+
+
+def undelivered(world: World) -> int:
+    """Messages that were tried and not taken yet."""
+    told = readable_json(world.settings.state / "report" / "told.json")
+    return sum(bool(one.get("tries")) for one in told.get("waiting") or () if isinstance(one, dict))
 
 
 def _progress(world: World, newest: Mapping[str, Any] | None) -> dict[str, Any] | None:

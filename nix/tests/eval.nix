@@ -65,6 +65,7 @@ rec {
     extraPackages = [ (package "jq") ];
     flower = { enable = true; port = 5566; loginFile = "/run/secrets/flower"; };
     forge = { url = "https://git.example.org"; tokenFile = "/run/secrets/forge-token"; };
+    notify.channelsFile = "/run/secrets/channels.toml";
     web = { enable = true; listen = "127.0.0.1:9001"; passwordFile = "/run/secrets/web"; };
     webhook = { enable = true; listen = "127.0.0.1:9000"; secretFile = "/run/secrets/webhook"; };
   };

@@ -155,7 +155,16 @@ def test_celery_typed_in_any_container_is_canonqs(services: dict[str, Any], name
 
 def test_every_setting_reaches_the_containers_or_is_said_not_to(services: dict[str, Any]) -> None:
     said = {"CANONQ_REDIS_URL", "CANONQ_LIGHT_WORKERS"}  # its file is the way in; it is the light worker's -c
-    tables = {"CANONQ_CHECKOUT", "CANONQ_INGRESS", "CANONQ_GIT", "CANONQ_FORGE", "CANONQ_WEBHOOK", "CANONQ_REPORT", "CANONQ_WEB"}
+    tables = {
+        "CANONQ_CHECKOUT",
+        "CANONQ_INGRESS",
+        "CANONQ_GIT",
+        "CANONQ_FORGE",
+        "CANONQ_WEBHOOK",
+        "CANONQ_REPORT",
+        "CANONQ_WEB",
+        "CANONQ_NOTIFY",
+    }
     plain = {f"CANONQ_{name.upper()}" for name in Settings.model_fields}
     assert plain - tables - said - set(services["light"]["environment"]) == set()
     documented = (ROOT / "docs" / "configuration.md").read_text()

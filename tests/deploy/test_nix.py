@@ -165,6 +165,7 @@ def test_all_options_reach_the_settings_file_and_a_further_key_of_a_table_leaves
         "redis_url_file": "/run/secrets/redis-url",
         "ingress": {"scheme": "https", "address": "127.0.0.1:443", "ca_file": "/etc/ca.pem"},
         "forge": {"url": "https://git.example.org", "token_file": "/run/secrets/forge-token", "timeout": 300},
+        "notify": {"channels_file": "/run/secrets/channels.toml"},
         "web": {"listen": "127.0.0.1:9001", "password_file": "/run/secrets/web"},
         "webhook": {"listen": "127.0.0.1:9000", "secret_file": "/run/secrets/webhook", "delay": 5},
         "keep": 3,

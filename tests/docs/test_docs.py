@@ -32,6 +32,7 @@ from canonq.settings import (
     ForgeSettings,
     GitSettings,
     IngressSettings,
+    NotifySettings,
     ReportSettings,
     Settings,
     WebhookSettings,
@@ -54,6 +55,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "webhook": WebhookSettings,
     "report": ReportSettings,
     "web": WebSettings,
+    "notify": NotifySettings,
 }
 SOFT_STOP = make_app(Settings()).conf.worker_soft_shutdown_timeout
 VARIABLE = re.compile(r"(?<!_)CANONQ_[A-Z][A-Z_]*[A-Z]")
