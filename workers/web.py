@@ -257,7 +257,7 @@ class _Handler(tornado.web.RequestHandler):
             async for event in events:
                 self.write(event)
                 await self.flush()
-        except tornado.iostream.StreamClosedError:
+        except (tornado.iostream.StreamClosedError, asyncio.CancelledError):  # the page is closed, or the server is
             pass
         finally:
             self.site.streams -= 1

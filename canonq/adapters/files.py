@@ -54,6 +54,22 @@ def write_durably(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o64
         sync_folder(path.parent)
 
 
+def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Replace a file that can be made again, in one step: whoever reads it sees the old one or the new one whole."""
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                os.fchmod(file.fileno(), mode)
+                file.write(text.encode(errors="backslashreplace"))
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
+
+
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
     """Write `value` as indented JSON, durably."""
     write_durably(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(), mode=mode)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from canonq.adapters.checkout import Enrolled
-from canonq.adapters.files import write_durably, write_json
+from canonq.adapters.files import write_whole
 from canonq.adapters.state.runs import readable_json
 from canonq.core.errors import CanonqError, HollowSweep
 from canonq.core.names import RECIPE_NAME
@@ -28,8 +28,6 @@ from canonq.flows.story import story
 from canonq.flows.sweep import summary
 from canonq.flows.world import World
 
-log = logging.getLogger("canonq")
-
 #: Sweeps that the strips show, and those that are looked through for a recipe's last outcome and for changes.
 STRIP, LOOKED_THROUGH = 14, 60
 _FEED = 100  #: entries
@@ -37,7 +35,7 @@ _DISK_RUNS = 10  #: newest runs of each recipe whose free room is plotted
 SCHEMA = 1
 #: Outcomes of sweeps that were cut short, or left a recipe to another sweep.
 _SAY_NOTHING = frozenset({"sweep-stopped", "sweep-refused", "under-way"})
-_QUIET = ("current", "promoted")  #: of these there is nothing to do
+_QUIET = ("current", "promoted", "new")  #: of these there is nothing to do that the page tells
 #: What there is to tell where nothing is enrolled.
 _HOLLOW: dict[str, Any] = {
     "recipes": [], "newest_sweep": None, "newest_sweep_failed": None, "open_sweeps": [], "running": [], "last_night": None,
@@ -186,12 +184,20 @@ def _newest_runs(world: World, cards: Iterable[Mapping[str, Any]]) -> list[Verdi
     return found
 
 
-def history(world: World, recipe: str, known: Seen | None = None, enrolled: Enrolled | None = None) -> dict[str, Any]:
-    """A recipe's card with all its runs that are kept, newest first, and the canonicals that are. WrongUse for no recipe."""
-    told = status(world, recipe, enrolled=enrolled)["recipes"][0]
-    card = _card(world, told, known or seen(world), enrolled)
-    runs = [_told(Verdict.model_validate(run)) for run in reversed(told.get("runs", []))]
-    return {"schema": SCHEMA, "made": world.stamp(), **card, "runs": runs, "kept": told.get("kept", [])}
+def history(world: World, recipe: str, card: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A recipe's card with all its runs that are kept, newest first, and the canonicals that are. WrongUse for no recipe.
+
+    `card`: the one of the report, where it was made just now.
+    """
+    if card is None:
+        card = _card(world, status(world, recipe)["recipes"][0], seen(world), world.checkout.enrolled())
+    name = card["recipe"]
+    kept: list[str] = []
+    runs: list[Verdict] = []
+    with contextlib.suppress(CanonqError):  # what is wrong with it, the card says
+        runs = list(world.runs.newest_first(name))
+        kept = [record.version for record in world.registry.generations(name)]
+    return {"schema": SCHEMA, "made": world.stamp(), **card, "runs": [_told(run) for run in runs], "kept": kept}
 
 
 def index(world: World, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,25 +243,17 @@ def write(world: World, due_since: DueSince = none_due) -> dict[str, Any]:
     known = seen(world)
     found = report(world, due_since, known)
     folder, url = folder_of(world), world.settings.report.url
-    enrolled = world.checkout.enrolled() if found["problem"] is None else None
-    named = [card["recipe"] for card in found["recipes"] if RECIPE_NAME.fullmatch(card["recipe"])]
-    for recipe in named:
-        try:
-            page = render.recipe_page(history(world, recipe, known, enrolled))
-        except CanonqError as error:  # one recipe's trouble is told on the first page, and the others' pages are written
-            log.error("The page of %s was not written: %s", recipe, error)
-            continue
-        write_durably(folder / "recipes" / f"{recipe}.html", page.encode())
-    for card in found["recipes"]:
-        if card["recipe"] in named:
-            write_durably(folder / "badges" / f"{card['recipe']}.svg", render.badge(card).encode())
-    _forget_others(folder, set(named))
-    write_json(folder / "index.json", index(world, found))
-    write_durably(folder / "feed.atom", render.feed(feed(world), found["made"], url, world.instance).encode())
-    write_json(folder / "report.json", found)
+    cards = {card["recipe"]: card for card in found["recipes"] if RECIPE_NAME.fullmatch(card["recipe"])}
+    for recipe, card in cards.items():
+        write_whole(folder / "recipes" / f"{recipe}.html", render.recipe_page(history(world, recipe, card)))
+        write_whole(folder / "badges" / f"{recipe}.svg", render.badge(card))
+    _forget_others(folder, set(cards))
+    write_whole(folder / "index.json", json.dumps(index(world, found), indent=2, ensure_ascii=False))
+    write_whole(folder / "feed.atom", render.feed(feed(world), found["made"], url, world.instance))
+    write_whole(folder / "report.json", json.dumps(found, indent=2, ensure_ascii=False))
     if world.settings.report.metrics_file:
-        write_durably(world.settings.report.metrics_file, metrics(world, found, known).encode())
-    write_durably(folder / "index.html", render.first_page(found).encode())
+        write_whole(world.settings.report.metrics_file, metrics(world, found, known))
+    write_whole(folder / "index.html", render.first_page(found))
     return found
 
 
