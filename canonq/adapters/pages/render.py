@@ -15,7 +15,7 @@ from markupsafe import Markup
 from canonq.adapters.pages import plots
 from canonq.core.ago import ago, duration
 from canonq.core.ladder import TIERS
-from canonq.core.outcomes import KINDS
+from canonq.core.outcomes import HELD, KINDS
 from canonq.core.report import words
 from canonq.core.report.standing import STANDINGS
 from canonq.core.text import readable
@@ -67,6 +67,7 @@ def _environment() -> jinja2.Environment:
         "TIERS": TIERS,
         "STANDINGS": STANDINGS,
         "KINDS": KINDS,
+        "HELD": HELD,
         "groups": _groups,
     }
     return environment
