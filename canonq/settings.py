@@ -237,6 +237,7 @@ class Settings(BaseSettings):
     light_workers: Annotated[int, Field(ge=1, le=64)] = 2  #: light recipes side by side on this host
     hold_reds: Annotated[int, Field(ge=0)] = 3
     daily_pushes: Annotated[int, Field(ge=0)] = 10  #: sweeps of one recipe that pushes may start in a day (UTC)
+    control_seconds: Annotated[int, Field(ge=0)] = 900  #: for all control runs of reds in one sweep; 0: none
     loaded_above: Annotated[float, Field(ge=0)] = 1.5  #: load for each processor from which a red is tried again; 0 never
     retry_pause: Annotated[int, Field(ge=0)] = 60  #: seconds until a machine's fault is tried again, doubled each time; 0 never
     keep: Annotated[int, Field(ge=1)] = 2  #: canonicals that stay restorable

@@ -77,6 +77,35 @@ def whole_problem(climbed: CanonqError | None, left_over: CanonqError | None) ->
     return climbed, (f"not-cleaned-up: {left_over.what} The janitor removes what is left.",)
 
 
+#: Tiers that the canonical's version can go through by itself, to see whether they fail for it too.
+_COMPARED: tuple[TierName, ...] = ("install", "backup", "restore", "functional")
+
+
+def failed_tier(verdict: Verdict) -> TierName | None:
+    """The first tier that a red failed at; None where it failed before any."""
+    return next(
+        (tier for tier in TIERS if tier != "lint" and tier in verdict.tiers and verdict.tiers[tier].status == "fail"), None
+    )
+
+
+def wants_control(verdict: Verdict, canonical: str | None) -> bool:
+    """Whether a red may be the world's, so that the canonical's version is to go through the same on this host."""
+    if verdict.verdict != "red" or verdict.quick or canonical in (None, verdict.version):
+        return False
+    certain = verdict.certain or {verdict.reason, verdict.cause} & CERTAIN
+    return not certain and failed_tier(verdict) in _COMPARED
+
+
+def regression(red: Verdict, control: Verdict | None) -> Literal["yes", "no", "unknown"]:
+    """Whether the release has brought what it is red for: `no` where its canonical fails at the same tier, here and today."""
+    tier = failed_tier(red)
+    if control is None or tier is None:
+        return "unknown"
+    if control.verdict == "red":
+        return "no" if failed_tier(control) == tier else "unknown"
+    return "yes" if control.verdict == "green" else "unknown"
+
+
 def is_tried_again(verdict: Verdict, load: float, above: float) -> bool:
     """Whether a red, or a base that did not come up, may be the load's: only then is it tried once more, alone."""
     may_be = verdict.verdict == "red" or verdict.reason == BaseNotHealthy.code

@@ -73,6 +73,8 @@ class Verdict(_Value):
     detail: str
     cause: str | None = None  #: a finer code below the reason, where there is one
     fault: VerdictFault | None = None
+    #: Of a red with a canonical: whether the release has brought it, since the canonical's version is well on the same host.
+    regression: Literal["yes", "no", "unknown"] | None = None
     certain: bool = False  #: no load of the host can have caused it, so it is not tried again alone
     outside: str | None = None  #: what of the outside failed, such as a registry's address
     retry_after: float | None = None  #: seconds that it asked to be left alone

@@ -26,8 +26,9 @@ class Red(BaseModel):
 
 
 def of(verdict: Verdict) -> Red | None:
-    """The red that a verdict is; None when it counts for nothing: of a ref, quick, repeated, or no red at all."""
+    """The red that a verdict is; None when it counts for nothing: of a ref, quick, repeated, the world's, or no red at all."""
     counts = verdict.verdict == "red" and verdict.ref is None and not verdict.quick and verdict.superseded_by is None
+    counts = counts and verdict.regression != "no"
     return Red(run=verdict.run, commit=verdict.commit, enrolment=verdict.enrolment) if counts and verdict.commit else None
 
 

@@ -847,23 +847,21 @@ def _none_lost(run: Run, running: Running, held: Census, prove: Callable[[], Tie
 
     Tables tell more than a missing mark, so they are told first; a volume that has lost its mark is told as that.
     """
-    rules = run.enrolment.data
+    result = prove()  # which waits for a database that is not up yet
+    rules, gone = run.enrolment.data, list[str]()
     for pause in _RECOUNT:
-        now = _census(run, running)
-        gone = lost(held, now, rules.volatile, rules.shrink)
+        gone = lost(held, _census(run, running), rules.volatile, rules.shrink)
         if not gone:
             break
         check_stop()
         time.sleep(min(pause, left(run.deadline)))  # it may be at work on it
     tables = [told for told in gone if not told.startswith("the volume ")]
-    result = prove() if not tables else None
-    if gone and (result is None or result.status == "pass"):
+    if tables or (gone and result.status == "pass"):
         raise RecipeProblem(
             f"Less is there than before: {'; '.join((tables or gone)[:10])}.",
             mend="look at what the release does to its data; what may go or get smaller is declared under [data] in recipe.toml.",
             code="data-lost",
         )
-    assert result is not None
     return result
 
 

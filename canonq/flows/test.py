@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from canonq.adapters.files import remove_tree
@@ -20,7 +21,7 @@ from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, NoRoom, RecipeProblem, WrongUse
 from canonq.core.history import expected_disk
-from canonq.core.judging import Course, Judged, is_tried_again, judge_run, stands, whole_problem
+from canonq.core.judging import Course, Judged, is_tried_again, judge_run, regression, stands, wants_control, whole_problem
 from canonq.core.ladder import TierResult, gaps, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.records import Canonical, Decision, Verdict
@@ -251,31 +252,70 @@ def prove(world: World, enrolment: Enrolment, target: Target, order: Order) -> V
         if held is None:
             raise Busy(f"Another run of {enrolment.recipe} is under way: {world.locks.holder(enrolment.recipe)}.")
         clean(world, recipe=enrolment.recipe)
-        with world.host.shared():
-            first = _once(world, enrolment, target, order)
-            load = world.host.load()
-        limit = LONGEST_RUN - 2 * enrolment.limits.run
-        if order.keep_on_red is not None:
-            return first  # somebody wants to look at it, and what stays up is in the way of a second try
-        if not _may_be_load(first, load, world.settings.loaded_above) or limit < 0:
-            return first
-        log.warning(
-            "%s: red once (%s) on a loaded host; it waits to be tried again alone, after the run %s",
-            enrolment.recipe, first.reason, first.run,
-        )  # fmt: skip
-        with world.host.alone(limit) as alone:
-            if not alone:
-                return _told(world, first, "It was not tried again alone: the host was not free of other runs in time.")
-            second: Verdict | NoRoom
-            try:
-                second = _once(world, enrolment, target, order, first=first)
-            except NoRoom as error:
-                second = error
+        return _compared(world, enrolment, order, _tried(world, enrolment, target, order))
+
+
+def _tried(world: World, enrolment: Enrolment, target: Target, order: Order) -> Verdict:
+    """The verdict of one run, or of the second one where the first may have been red for the host's load."""
+    with world.host.shared():
+        first = _once(world, enrolment, target, order)
+        load = world.host.load()
+    limit = LONGEST_RUN - 2 * enrolment.limits.run
+    if order.keep_on_red is not None:
+        return first  # somebody wants to look at it, and what stays up is in the way of a second try
+    if not _may_be_load(first, load, world.settings.loaded_above) or limit < 0:
+        return first
+    log.warning(
+        "%s: red once (%s) on a loaded host; it waits to be tried again alone, after the run %s",
+        enrolment.recipe, first.reason, first.run,
+    )  # fmt: skip
+    with world.host.alone(limit) as alone:
+        if not alone:
+            return _told(world, first, "It was not tried again alone: the host was not free of other runs in time.")
+        second: Verdict | NoRoom
+        try:
+            second = _once(world, enrolment, target, order, first=first)
+        except NoRoom as error:
+            second = error
     decided, note = stands(first, second)
     if isinstance(second, Verdict) and decided is second:
         world.runs.record(first.model_copy(update={"superseded_by": second.run}))
         return second
     return _told(world, first, note)
+
+
+def _compared(world: World, enrolment: Enrolment, order: Order, verdict: Verdict) -> Verdict:
+    """A red, with the word of a control run: whether the canonical's version goes through what it failed at, here and today."""
+    record = world.registry.read(enrolment.recipe)
+    if record is None or order.keep_on_red is not None or not wants_control(verdict, record.version):
+        return verdict
+    control, note = None, "there is no time left for another run"
+    spent = _controls(world, order.sweep)
+    if spent + verdict.seconds > world.settings.control_seconds:
+        note = f"the control runs of this sweep may take {world.settings.control_seconds} s together"
+    elif 3 * enrolment.limits.run <= LONGEST_RUN:
+        target = Target(record.version, record.commit, Base(None, None, "none", f"control run of {verdict.run}"))
+        try:
+            with world.host.shared():
+                control = _once(world, enrolment, target, order, controls=verdict)
+        except CanonqError as error:
+            note = error.what
+    if control is not None:
+        note = f"its canonical {record.version} is {control.verdict} ({control.reason}) on the same host: {control.detail}"
+    said = regression(verdict, control)
+    timings = {**verdict.timings, **({"control": control.seconds} if control is not None else {})}
+    notes = (*verdict.notes, f"control-run: regression {said}; {note}")
+    told = verdict.model_copy(update={"regression": said, "notes": notes, "timings": timings})
+    world.runs.record(told)
+    return told
+
+
+def _controls(world: World, sweep: str | None) -> float:
+    """Seconds that the control runs of a sweep have taken by now."""
+    if sweep is None:
+        return 0.0
+    runs = (one for name in world.runs.recipes() for one in world.runs.newest_first(name) if one.sweep == sweep)
+    return sum(one.timings.get("control", 0.0) for one in runs)
 
 
 def _told(world: World, verdict: Verdict, note: str) -> Verdict:
@@ -289,19 +329,34 @@ def _may_be_load(verdict: Verdict, load: float, above: float) -> bool:
     return is_tried_again(verdict, load, above)
 
 
-def _once(world: World, enrolment: Enrolment, target: Target, order: Order, *, first: Verdict | None = None) -> Verdict:
+def _once(
+    world: World,
+    enrolment: Enrolment,
+    target: Target,
+    order: Order,
+    *,
+    first: Verdict | None = None,
+    controls: Verdict | None = None,
+) -> Verdict:
+    """One run. One that `controls` a red is kept within that one's folder, and is no run of the recipe's by itself."""
     need = expected_disk(world.runs.verdicts(enrolment.recipe), world.settings.disk_need)
     with room_for(world, f"the test of {enrolment.recipe} {target.version}", need, otherwise=make_room) as room:
-        return _within(world, enrolment, target, order, first, room)
+        return _within(world, enrolment, target, order, first, controls, room)
 
 
 def _within(
-    world: World, enrolment: Enrolment, target: Target, order: Order, first: Verdict | None, room: Reservation
+    world: World,
+    enrolment: Enrolment,
+    target: Target,
+    order: Order,
+    first: Verdict | None,
+    controls: Verdict | None,
+    room: Reservation,
 ) -> Verdict:
     began, stamp = time.monotonic(), world.stamp()
     # As it is now, and no later: what somebody mends while this runs was not what it ran with.
     enrolled, manifest = world.checkout.digest(enrolment.recipe), customisations(world, enrolment)
-    run = _begin(world, enrolment, target, order, room, began + enrolment.limits.run)
+    run = _begin(world, enrolment, target, order, room, began + enrolment.limits.run, controls)
     problem: CanonqError | None = None
     logs: dict[str, str] = {}
     with alive(run.work), about(run=run.id):
@@ -319,6 +374,9 @@ def _within(
     keep_beside(run.folder, "customisations.json", manifest)
     ended = Ended(problem, logs, stamp, round(time.monotonic() - began, 2), enrolled, manifest, first)
     verdict = masked_verdict(_verdict(run, order, ended), run.masks)
+    if controls is not None:
+        keep_beside(run.folder, "verdict.json", verdict.model_dump(mode="json"))
+        return verdict
     world.runs.record(verdict)
     _retain(world, verdict)
     return verdict
@@ -458,9 +516,18 @@ def _unforeseen(run: Run, error: Exception) -> CanonqError:
     return CanonqError(f"{type(error).__name__} in '{run.findings.phase}': {error}", mend="report it with the worker's log.")
 
 
-def _begin(world: World, enrolment: Enrolment, target: Target, order: Order, room: Reservation, deadline: float) -> Run:
+def _begin(
+    world: World,
+    enrolment: Enrolment,
+    target: Target,
+    order: Order,
+    room: Reservation,
+    deadline: float,
+    controls: Verdict | None,
+) -> Run:
     run_id = world.new_id(enrolment.recipe)
-    folder = world.runs.make(enrolment.recipe, run_id)
+    folder = world.runs.make(enrolment.recipe, run_id) if controls is None else Path(controls.directory) / "control"
+    folder.mkdir(exist_ok=True)
     stack = cold_stack(enrolment.recipe, run_id[-6:])
     identity = Identity(
         instance=world.instance,

@@ -81,7 +81,7 @@ def write(
         made += _mark_sqlite(volume, folder, text)
     for service, kind in sorted((kinds or {}).items()):
         if kind in (*MYSQLS, MONGO, REDIS):
-            made += _mark_server(data, stack, service, kind, text, patience or Patience())
+            made += _mark_server(data, stack, service, kind, text, _at_most(patience or Patience()))
     for service in postgres_services(images):
         row = f"{text}.{service}."
         said = _ask_until(data, stack, service, _WRITE % row.replace("'", "''"), _COMING, patience or Patience())
@@ -172,6 +172,11 @@ def _is_in_server(data: Data, stack: str, marker: Marker, asked: Mapping[str, st
             raise _silent(list(asked), next(one.why for one in said if one.state in _UNDECIDED), marker.server)
         check_stop()
         time.sleep(patience.pause)
+
+
+def _at_most(patience: Patience) -> Patience:
+    """The same, and no longer than usual: a server that nobody lets canonq into may say for ever that it is not there yet."""
+    return Patience(min(patience.seconds, Patience().seconds), patience.pause)
 
 
 def _mark_server(data: Data, stack: str, service: str, kind: str, text: str, patience: Patience) -> list[Marker]:

@@ -139,6 +139,7 @@ class Site:
     redis_url: str
     engine: Docker
     patched: pytest.MonkeyPatch
+    more: dict[str, Any] = field(default_factory=dict)  #: settings
 
     def prepare(
         self,
@@ -165,7 +166,12 @@ class Site:
     def world(self) -> World:
         """The world as a new process sees it."""
         settings = Settings(
-            repo=self.root / "checkout", state=self.root / "state", redis_url=self.redis_url, disk_need=1, loaded_above=0
+            repo=self.root / "checkout",
+            state=self.root / "state",
+            redis_url=self.redis_url,
+            disk_need=1,
+            loaded_above=0,
+            **self.more,
         )
         budget = Budget(settings.state / "locks" / "disk", lambda: 10**12, 0)
         return replace(live(settings), engine=self.engine, budget=budget)
@@ -426,7 +432,7 @@ def test_a_restore_that_brings_back_less_than_there_was_is_red_though_the_mark_i
     site.engine.starts = dict.fromkeys((BASE, TARGET), holds(posts=5))
 
     def loads(words: list[str]) -> Ended:
-        (stack,) = (path.name for path in (site.engine.folder / "stacks").glob("[!.]*") if not path.name.endswith("f"))
+        stack = min((path.name for path in (site.engine.folder / "stacks").glob("[!.]*")), key=len)  # not the fresh one
         rows = site.engine.place(stack, "db", "/var/lib/postgresql/rows")
         rows.write_text("".join(site.engine.place(stack, "db", words[1]).read_text().splitlines(keepends=True)[1:-1]))
         site.engine.place(stack, "db", "/var/lib/postgresql/tables.json").write_text("{}")
@@ -467,6 +473,46 @@ def test_an_sqlite_file_that_is_open_is_marked_and_counted(site: Site) -> None:
     assert verdict.verdict == "green", verdict.detail
     markers = json.loads((Path(verdict.directory) / "restore" / "facts.json").read_text())["markers"]
     assert [marker["place"].partition("/")[2] for marker in markers if marker["kind"] == "sqlite"] == ["app.db"]
+
+
+def red_with_a_canonical(site: Site, test: str) -> Verdict:
+    """The verdict of the newer release under a test that fails, where the older one is the canonical."""
+    world = site.prepare()
+    assert prove_tag(world, "site", BASE).verdict == "green"
+    assert promote(site.world, "site").outcome == "promoted"
+    (site.root / "checkout" / "tests" / "site" / "test_site.py").write_text(test)
+    before = site.left()
+    verdict = prove_tag(site.world, "site", None)
+    assert (verdict.verdict, verdict.reason) == ("red", "functional-failed"), verdict.detail
+    assert site.left() == before, "the control run has left nothing either"
+    return verdict
+
+
+def test_a_red_that_its_canonical_has_as_well_is_no_regression_and_holds_nothing(site: Site) -> None:
+    verdict = red_with_a_canonical(site, "def test_it(app):\n    assert False, 'the world has changed'\n")
+    assert verdict.regression == "no"
+    assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 0
+    (told,) = [note for note in verdict.notes if note.startswith("control-run: ")]
+    assert f"its canonical {BASE} is red (functional-failed) on the same host" in told
+    kept = json.loads((Path(verdict.directory) / "control" / "verdict.json").read_text())
+    assert (kept["version"], kept["data"]) == (BASE, "empty volumes")
+    newest = site.world.runs.verdicts("site")[-1]
+    assert (newest.run, newest.regression) == (verdict.run, "no"), "a control run is no run of the recipe's own"
+
+
+def test_a_red_that_its_canonical_has_not_is_a_regression_and_counts(site: Site) -> None:
+    verdict = red_with_a_canonical(site, f"def test_it(app):\n    assert app.version == {BASE!r}, 'broken'\n")
+    assert verdict.regression == "yes"
+    assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 1
+    assert verdict.timings["control"] > 0
+
+
+def test_a_control_run_that_there_is_no_budget_for_is_not_made_and_told(site: Site) -> None:
+    site.more = {"control_seconds": 0}
+    verdict = red_with_a_canonical(site, "def test_it(app):\n    assert False\n")
+    assert verdict.regression == "unknown"
+    assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 1
+    assert any("the control runs of this sweep may take 0 s together" in note for note in verdict.notes)
 
 
 def test_a_run_whose_docker_goes_away_is_an_error_of_the_hosts_and_no_red(site: Site) -> None:

@@ -20,6 +20,7 @@ from canonq.core.errors import CanonqError, TimedOut
 from canonq.core.jsontext import table_of
 
 _MAGIC = b"SQLite format 3\0"
+_PASSING = (".pid", ".lock", ".sock", ".tmp", ".swp")  #: of what runs, and gone with it
 _BESIDE = ("-wal", "-shm", "-journal")
 _MOST_SQLITE = 50  #: files of one volume; an app with more keeps its users' files
 _TIMEOUT = 60.0  #: seconds for all SQLite files of a volume
@@ -41,7 +42,7 @@ def count(folder: Path) -> InVolume:
     for at, _, names, inside in os.fwalk(folder, follow_symlinks=False, onerror=lambda _: None):
         beside = {name.removesuffix(end) for name in names for end in _BESIDE if name.endswith(end)}
         for name in names:
-            if name.startswith(MARKER):
+            if name.startswith(MARKER) or name.endswith(_PASSING):
                 continue
             try:
                 about = os.stat(name, dir_fd=inside, follow_symlinks=False)

@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict
 MOST_ROWS = 100_000
 
 
+#: Bytes of a volume below which it is no loss that there are fewer, as long as the files are there: logs begin anew.
+_NOISE = 16384
+
+
 class _Counted(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -63,7 +67,7 @@ def _volumes(before: Census, after: Census, volatile: Mapping[str, str], shrink:
             yield f"the volume {key} is used no more; it had {_size(was)}"
         elif not now.files:
             yield f"the volume {key} is empty; it had {_size(was)}"
-        elif key not in shrink and not now.service and (now.files * 2 < was.files or now.bytes * 2 < was.bytes):
+        elif key not in shrink and not now.service and (now.files * 2 < was.files or now.bytes * 2 < was.bytes >= _NOISE):
             yield f"the volume {key} has {_size(now)}; it had {_size(was)}"
 
 
