@@ -111,7 +111,10 @@ def _line(doing: Doing) -> str | None:
         case "waiting":
             return "green, waiting to be promoted" if doing.proven else None
         case "under-way" if doing.step in ("test", "promote"):
-            return f"{_what(doing)}{f', usually {duration(doing.usual)}' if doing.usual and doing.step == 'test' else ''} ..."
+            # Not each tier: of some hundred recipes that would be thousands of lines.
+            what = _what(doing.model_copy(update={"tier": None}))
+            usual = f", usually {duration(doing.usual)}" if doing.usual and doing.step == "test" else ""
+            return f"{what}{usual} ..."
     return None
 
 

@@ -93,7 +93,7 @@ def _newest_sweep(world: World, recipe: str) -> tuple[str | None, Outcome | None
     for sweep in world.sweeps.newest_first():
         with contextlib.suppress(CanonqError):
             if recipe in world.sweeps.read(sweep).get("enrolled", []):
-                return sweep, world.sweeps.outcomes(sweep).get(recipe)
+                return sweep, world.sweeps.outcome(sweep, recipe)
     return None, None
 
 
@@ -106,7 +106,7 @@ def _steps(
     of_sweep = [world.sweeps.journal(sweep)] if sweep else []
     listed: list[tuple[str, str, Mapping[str, Any]]] = []
     under_way = None
-    for journal in [*world.sweeps.call_journals(), *of_sweep]:
+    for journal in [*world.sweeps.call_journals(recipe), *of_sweep]:
         steps = journal.steps(recipe)
         listed += [(str(entry.get("started") or ""), step, entry) for step, entry in steps.items()]
         if steps and journal.is_executing(recipe):

@@ -79,6 +79,15 @@ def test_its_exit_status_is_the_sweeps(place: Place, monkeypatch: pytest.MonkeyP
     assert typed("watch", sweep).return_value == 1
 
 
+def test_where_lines_are_written_a_run_has_one_and_not_one_for_each_tier(capsys: pytest.CaptureFixture[str]) -> None:
+    with View() as view:
+        for tier in ("install", "upgrade", "backup"):
+            doing = Doing(recipe="site", state="under-way", step="test", tier=tier, usual=42.0)
+            view.show(many(0).model_copy(update={"recipes": (doing,)}))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("site: test, usually 42 s ...")
+
+
 def test_ctrl_c_ends_only_the_watching(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = open_sweep(place.world, ()).sweep
 

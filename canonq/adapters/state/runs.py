@@ -289,9 +289,10 @@ class Sweeps:
         """The journal of a task called by hand."""
         return Journal(self._root.parent / "calls" / identifier(task, _TASK_ID, "task id"))
 
-    def call_journals(self) -> list[Journal]:
-        """The journals of all tasks called by hand, in no order."""
-        return [Journal(folder) for folder in entries(self._root.parent / "calls") if (folder / "steps").is_dir()]
+    def call_journals(self, recipe: str | None = None) -> list[Journal]:
+        """The journals of all tasks called by hand, or of those about a recipe, in no order."""
+        file = f"steps/{recipe_name(recipe)}.json" if recipe is not None else "steps"
+        return [Journal(folder) for folder in entries(self._root.parent / "calls") if (folder / file).exists()]
 
     def id_for(self, task: str, new: str) -> str:
         """The sweep that a task opened before, else `new`, remembered: a task delivered twice opens one sweep."""
@@ -538,6 +539,21 @@ class Sweeps:
             if kept is not None:
                 found[kept.recipe] = kept
         return found
+
+    def outcome(self, sweep: str, recipe: str) -> Outcome | None:
+        """One recipe's outcome, without a look at the others'."""
+        try:
+            if (kept := _outcome_in(_read(self._outcome(sweep, recipe)))) is not None:
+                return kept
+        except CanonqError as error:
+            log.error("An outcome is counted as missing: %s", error)
+        together = readable_json(self.folder(sweep) / _TOGETHER).get("outcomes", [])
+        values = (
+            [one for one in together if isinstance(one, dict) and one.get("recipe") == recipe]
+            if isinstance(together, list)
+            else []
+        )
+        return _outcome_in(values[-1]) if values else None
 
     def open_sweeps(self) -> list[str]:
         """Sweeps that are not closed, oldest first by name."""

@@ -315,3 +315,18 @@ def test_a_verdict_of_a_hostile_recipe_name_is_no_verdict() -> None:
     for name in ("../site", "site\n", ""):
         with pytest.raises(ValueError, match="recipe"):
             Verdict.model_validate({**verdict().model_dump(), "recipe": name})
+
+
+def test_one_recipes_outcome_is_what_it_is_among_all(tmp_path: Path) -> None:
+    sweeps = Sweeps(tmp_path / "sweeps")
+    sweeps.open(SWEEP, {"sweep": SWEEP, "enrolled": ["a", "b", "Odd name"]})
+    sweeps.settle_all(SWEEP, [Outcome(recipe=name, outcome="skipped", reason="no-new-version") for name in ("a", "b")])
+    for name in ("b", "Odd name"):
+        sweeps.settle(SWEEP, Outcome(recipe=name, outcome="red", reason="rolled-back"))
+    found = sweeps.outcomes(SWEEP)
+    assert {name: sweeps.outcome(SWEEP, name) for name in ("a", "b", "Odd name")} == found
+    assert sweeps.outcome(SWEEP, "c") is None
+    (tmp_path / "sweeps" / SWEEP / "outcomes" / "b.json").write_text("{")
+    found_b = sweeps.outcome(SWEEP, "b")
+    assert found_b is not None
+    assert found_b.outcome == "skipped", "what is damaged counts as lost"
