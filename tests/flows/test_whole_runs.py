@@ -583,6 +583,32 @@ def test_a_quick_run_looks_at_a_copy_of_the_canonicals_data_and_proves_no_more(s
     assert (upgraded.verdict, upgraded.base, upgraded.base_from) == ("green", BASE, "canonical"), upgraded.detail
 
 
+def test_a_pull_request_has_the_canonicals_data_and_secrets_only_where_the_enrolment_says_so(site: Site) -> None:
+    world, made = site.prepare(), list[str]()
+
+    def learns(engine: Docker, stack: Deployable) -> None:
+        made[:] = [json.loads(path.read_text())["value"] for path in (engine.folder / "secrets").glob("[!.]*")]
+
+    assert prove_tag(world, "site", BASE).verdict == "green"
+    assert promote(site.world, "site").outcome == "promoted"
+    record = world.registry.read("site")
+    assert record is not None
+    kept, commit = world.registry.secrets(record)["password"], world.repos.tags("site")[TARGET]
+    site.engine.starts = {f"ref-{commit[:12]}": learns}
+    for quick, data in ((False, "empty volumes"), (True, "empty volumes")):
+        verdict = prove_ref(site.world, "site", "main", quick=quick)
+        assert (verdict.verdict, verdict.data) == ("green", data), verdict.detail
+        assert [note for note in verdict.notes if note.startswith("on-empty-volumes: ")]
+        assert made
+        assert kept not in made
+    path = site.root / "checkout" / "tests" / "site" / "recipe.toml"
+    path.write_text(f"{path.read_text()}[refs]\ndata = true\n")
+    verdict = prove_ref(site.world, "site", "main", quick=True)
+    assert (verdict.verdict, verdict.data) == ("green", f"a copy of the data of the canonical {BASE}"), verdict.detail
+    assert made == [kept]
+    assert not [note for note in verdict.notes if note.startswith("on-empty-volumes: ")]
+
+
 def test_a_pull_request_that_reaches_for_the_host_is_refused_before_anything_is_deployed(site: Site) -> None:
     bad = files(TARGET)
     bad["compose.yml"] = bad["compose.yml"].replace('"/cache"', '"C:x/../../..:/host"')
@@ -611,6 +637,9 @@ def test_what_a_run_of_two_recipes_needs_is_deployed_beside_it_and_gone_with_it(
     assert site.engine.deployed[-2:] == [BASE, BASE]
     assert (Path(verdict.directory) / "dependency-site" / "resolved.json").is_file()
     assert site.left() == before
+    of_a_ref = prove_ref(site.world, "other", "main")
+    assert of_a_ref.verdict == "green", of_a_ref.detail
+    assert f"on-empty-volumes: the dependency site {BASE} ran without its canonical's data and secrets" in of_a_ref.notes
 
 
 def test_one_piece_of_work_may_have_two_stacks_of_a_recipe_which_know_nothing_of_each_other(site: Site) -> None:
