@@ -92,6 +92,7 @@ class Verdict(_Value):
     notes: tuple[str, ...] = ()  #: what else happened that a person should know
     gaps: tuple[str, ...] = ()  #: tiers that were skipped and are not declared under [expected_na]
     stale: tuple[str, ...] = ()  #: declarations under [expected_na] that no longer hold
+    first_start: dict[str, int] = {}  #: what its fresh install filled: volume -> files, database -> tables
     census: dict[str, int] = {}  #: what the upgraded stack held last: volume -> files, database or table -> rows
     deaths: dict[str, int] = {}  #: service -> how often it died after it had come up, on both stacks
     service: str | None = None  #: the service that a red or an error is about

@@ -38,6 +38,7 @@ from canonq.flows.deployment import come_up, start
 from canonq.flows.evidence import keep_deployment, keep_logs
 from canonq.flows.filling import INSTALL_STEPS, SecretMissing, look_ahead, read_files
 from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hooks_told
+from canonq.flows.inuse import first_start_of_base, in_use, is_looked_at
 from canonq.flows.pictures import keep_pictures
 from canonq.flows.pulling import have_ahead
 from canonq.flows.run import Run, took
@@ -81,6 +82,7 @@ def climb(run: Run) -> None:
     if target.base.version is None:
         run.findings.fresh = "the stack that went through all tiers"
         running, beside_it = _install(run, app), None
+        run.findings.first_start = in_use(run, running)
         tiers["upgrade"] = skipped("upgrade", target.base.why, run.enrolment.expected_na)
     else:
         begun: list[_Below] = []
@@ -93,9 +95,11 @@ def climb(run: Run) -> None:
     _backup_and_restore(run, running, markers)
     _functional(run, running)
     if beside_it is not None and beside_it is not running:
+        run.findings.later = in_use(run, beside_it)  # before the tests: they may write where the app does not
         _functional(run, beside_it)
         _stays_up(run, beside_it)
     _stays_up(run, running)
+    is_looked_at(run, run.findings.base_first_start, run.findings.later)
     stacks = {"upgraded" if target.base.version else "fresh": running}
     keep_pictures(run, stacks if beside_it is None else {**stacks, "fresh": beside_it})
 
@@ -116,9 +120,14 @@ def _install_fresh(run: Run, fresh: Deployment, app: Deployment, begun: list[_Be
     base = run.target.base
     if (why := _why_apart(run, fresh, app)) is None:
         run.findings.fresh = f"a stack of its own, beside the upgrade from {base.version}"
-        return _install(run, fresh, lambda: begun.append(_begin_below(run, app, base)))
+        running = _install(run, fresh, lambda: begun.append(_begin_below(run, app, base)))
+        run.findings.first_start = in_use(run, running)
+        return running
     run.findings.fresh = f"a stack of its own, before the upgrade from {base.version}: {why}"
     running = _install(run, fresh)
+    run.findings.first_start = in_use(run, running)
+    _stays_up(run, running)
+    run.findings.later = in_use(run, running)  # before the tests: they may write where the app does not
     _functional(run, running)
     _stays_up(run, running)
     keep_logs(run.world, fresh.identity.stack, run.folder / FRESH / "logs", run.masks)
@@ -426,6 +435,7 @@ def _upgrade(run: Run, version: str, base: Running) -> tuple[Running, tuple[Mark
     def over_the_base() -> tuple[Running, tuple[tuple[Marker, ...], Census]]:
         with _about(version):
             used = uses(run.world, base)
+            run.findings.base_first_start = first_start_of_base(run, base)
             markers = _mark(run, "upgrade", base)
             held = _census(run, base)
             run.vigil(base.deployment).goes_down(another=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.data import counting
-from canonq.core.stack.census import Census, DatabaseCount, VolumeCount
+from canonq.core.stack.census import SQLITE, Census, DatabaseCount, VolumeCount
 from canonq.flows.stages import Running
 from canonq.ports import Data
 from canonq.tiers import servers
@@ -25,7 +25,9 @@ def take_census(data: Data, running: Running, kinds: Mapping[str, str]) -> Censu
             continue
         found = counting.count(folder)
         user = users.get(name, "")
-        volumes[key] = VolumeCount(files=found.files, bytes=found.bytes, service=user if user in kinds else "")
+        volumes[key] = VolumeCount(
+            files=found.files, bytes=found.bytes, service=user if user in kinds else "", sqlite=len(found.sqlite)
+        )
         if user not in kinds:
             databases |= _sqlite(folder, found.sqlite, user or key)
     return Census(volumes=volumes, databases=databases)
@@ -34,7 +36,7 @@ def take_census(data: Data, running: Running, kinds: Mapping[str, str]) -> Censu
 def _sqlite(folder: Path, paths: tuple[str, ...], user: str) -> dict[str, DatabaseCount]:
     asked = counting.ask_sqlite(folder, "count", paths)
     return {
-        f"{user}:{path}": DatabaseCount(kind="sqlite", tables=_tables(said), why_not=str(said.get("why", "")))
+        f"{user}:{path}": DatabaseCount(kind=SQLITE, tables=_tables(said), why_not=str(said.get("why", "")))
         for path, said in asked.items()
     }
 

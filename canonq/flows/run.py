@@ -46,6 +46,9 @@ class Findings:
         self.base = target.base  #: from which it began in the end
         self.tiers: dict[TierName, TierResult] = {}
         self.fresh = ""  #: where the version under test was installed on empty volumes, and why there
+        self.first_start: Mapping[str, int] = {}  #: what the fresh install had filled once it was up; see `census.filled`
+        self.later: Mapping[str, int] = {}  #: the same, when it had been up for a while
+        self.base_first_start: Mapping[str, int] = {}  #: of the base, at its own first start; empty where not known
         self.census = Census()  #: of the upgraded stack, as it was counted last
         self.unmarked: tuple[str, ...] = ()  #: databases whose data is not proven to survive, as no marker could be written
         self.deployments = 0  #: stacks of the recipe that were made, each on empty volumes or on a copy of its data

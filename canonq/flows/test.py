@@ -431,6 +431,7 @@ def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
         customisations=ended.manifest,
         gaps=() if target.quick else (*gaps(found.tiers, declared), *found.unmarked, *uncounted(found.census)),
         stale=(*stale(found.tiers, declared), *_stale_data(run)),
+        first_start=dict(found.first_start),
         census=dict(list(found.census.names.items())[:_MOST_NAMES]),
         deaths=counted(death for vigil in run.vigils.values() for death in vigil.deaths),
         service=service or None,

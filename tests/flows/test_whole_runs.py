@@ -187,6 +187,11 @@ def site(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Sit
     return Site(tmp_path, redis_url, Docker(tmp_path / "docker"), monkeypatch)
 
 
+def is_fresh(stack: str) -> bool:
+    """Whether a stack is the fresh install beside the upgrade: six digits and a letter of its own."""
+    return len(stack.rpartition("-")[2]) == 7
+
+
 def statuses(verdict: Verdict) -> dict[str, str]:
     return {name: tier.status for name, tier in verdict.tiers.items()}
 
@@ -513,6 +518,35 @@ def test_a_control_run_that_there_is_no_budget_for_is_not_made_and_told(site: Si
     assert verdict.regression == "unknown"
     assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 1
     assert any("the control runs of this sweep may take 0 s together" in note for note in verdict.notes)
+
+
+def elsewhere(engine: Docker, stack: Deployable) -> None:
+    """What a release does whose setting has another name now: it keeps its data in the container, and leaves the volume alone."""
+    for path in engine.place(stack.stack, "app", "/srv/files").iterdir() if is_fresh(stack.stack) else ():
+        path.unlink()
+
+
+def test_a_release_that_looks_at_the_old_data_no_more_is_red_though_all_of_it_is_there(site: Site) -> None:
+    site.engine.starts = {BASE: fills("notes.txt"), TARGET: elsewhere}
+    verdict = prove_tag(site.prepare(), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "data-abandoned", "recipe"), verdict.detail
+    assert "1.1.0+1.1 leaves 'files' (2 there) empty where it is installed anew" in verdict.detail
+    assert verdict.tiers["upgrade"].status == "fail"
+    assert site.left() == {}
+
+
+def test_the_same_is_seen_where_the_base_is_the_canonical_by_what_its_own_run_has_counted(site: Site) -> None:
+    site.engine.starts = {BASE: fills("notes.txt"), TARGET: elsewhere}
+    world = site.prepare()
+    first = prove_tag(world, "site", BASE)
+    assert (first.verdict, first.first_start["files"]) == ("green", 2)
+    assert promote(site.world, "site").outcome == "promoted"
+    verdict = prove_tag(site.world, "site", None)
+    assert (verdict.reason, verdict.base_from) == ("data-abandoned", "canonical"), verdict.detail
+    toml = site.root / "checkout" / "tests" / "site" / "recipe.toml"
+    toml.write_text(f"{toml.read_text()}[data]\nvolatile = {{files = 'moved into the database'}}\n")
+    verdict = prove_tag(site.world, "site", None)
+    assert verdict.verdict == "green", verdict.detail
 
 
 def test_a_run_whose_docker_goes_away_is_an_error_of_the_hosts_and_no_red(site: Site) -> None:

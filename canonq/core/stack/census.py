@@ -7,6 +7,10 @@ from difflib import get_close_matches
 
 from pydantic import BaseModel, ConfigDict
 
+from canonq.core.stack.databases import REDIS
+
+SQLITE = "sqlite"  #: kind of a database that is a file in a volume
+
 #: Rows of a table that are counted one by one; of a larger one is known that it has at least so many.
 MOST_ROWS = 100_000
 
@@ -25,6 +29,7 @@ class VolumeCount(_Counted):
     files: int
     bytes: int
     service: str = ""  #: whose database lies in it, which is counted by its tables; empty where none does
+    sqlite: int = 0  #: SQLite files beside the plain ones
 
 
 class DatabaseCount(_Counted):
@@ -47,6 +52,20 @@ class Census(_Counted):
         tables = {f"{where}.{table}": rows for where, it in self.databases.items() for table, rows in it.tables.items()}
         databases = {where: sum(it.tables.values()) for where, it in self.databases.items()}
         return {key: one.files for key, one in self.volumes.items()} | databases | tables
+
+
+def filled(census: Census) -> dict[str, int]:
+    """How much of each volume and database is in use: files of a volume, tables of a server. A cache is none of them."""
+    volumes = {key: it.files + it.sqlite for key, it in census.volumes.items() if not it.service}
+    servers = {
+        where: len(it.tables) for where, it in census.databases.items() if it.kind not in (SQLITE, REDIS) and not it.why_not
+    }
+    return volumes | servers
+
+
+def abandoned(base: Mapping[str, int], fresh: Mapping[str, int], volatile: Mapping[str, str]) -> list[str]:
+    """Volumes and databases that the base's first start filled, and that the fresh install has and leaves empty."""
+    return sorted(key for key, count in base.items() if count and fresh.get(key) == 0 and key not in volatile)
 
 
 def lost(before: Census, after: Census, volatile: Mapping[str, str], shrink: Mapping[str, str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from canonq.core.stack.census import MOST_ROWS, Census, DatabaseCount, VolumeCount, lost, uncounted, unknown
+from canonq.core.stack.census import MOST_ROWS, Census, DatabaseCount, VolumeCount, abandoned, filled, lost, uncounted, unknown
 
 
 def volumes(**files: int) -> Census:
@@ -65,3 +65,18 @@ def test_what_is_volatile_may_go_and_what_may_shrink_may_not(named: str) -> None
 def test_a_name_that_is_nothing_is_told_with_the_nearest_ones() -> None:
     (told,) = unknown({"db.post": "why", "db.users": "why"}, SAME.names, "shrink")
     assert told == "[data] shrink names 'db.post', which nothing in this run was; is it db.posts?"
+
+
+def test_what_the_base_filled_at_its_first_start_and_the_fresh_install_leaves_empty_is_abandoned() -> None:
+    census = Census(
+        volumes={"data": VolumeCount(files=0, bytes=0, sqlite=1), "rows": VolumeCount(files=90, bytes=9, service="db")},
+        databases={
+            "db": DatabaseCount(kind="mariadb", tables={"posts": 0, "users": 1}),
+            "cache": DatabaseCount(kind="redis", tables={"a": 1}),
+            "app:notes.db": DatabaseCount(kind="sqlite", tables={"notes": 3}),
+        },
+    )
+    assert filled(census) == {"data": 1, "db": 2}, "neither files of a server nor what a cache holds for a while"
+    assert abandoned(filled(census), {"data": 0, "db": 0}, {}) == ["data", "db"]
+    assert abandoned(filled(census), {"data": 0, "db": 2}, {"data": "moved"}) == []
+    assert abandoned({"data": 1, "gone": 1, "empty": 0}, {"data": 5, "empty": 0}, {}) == [], "what is gone is told as that"
