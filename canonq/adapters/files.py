@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, AnyStr
 
-from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.errors import CanonqError, HostProblem, NotReadable
 
 log = logging.getLogger("canonq")
@@ -102,6 +101,8 @@ def remove_tree(folder: Path) -> None:
     try:
         shutil.rmtree(folder, ignore_errors=True)
     except RecursionError:
+        from canonq.adapters.processes.programs import plain_environment, run  # with much that hardly ever is needed
+
         with contextlib.suppress(CanonqError):
             run(["rm", "-rf", "--", str(folder)], timeout=_LONGEST_REMOVAL, env=plain_environment())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["docker", "redis", "requests"]
+__all__ = ["docker", "http", "redis", "requests"]
 
 
 class _Later:
@@ -31,5 +31,8 @@ if TYPE_CHECKING:
     import redis.exceptions
     import redis.lock
     import requests
+
+    from canonq.adapters.network import http
 else:
-    docker, redis, requests = map(_Later, __all__)
+    docker, redis, requests = map(_Later, ("docker", "redis", "requests"))
+    http = _Later("canonq.adapters.network.http")  # a class of it is one of the library's

@@ -42,6 +42,8 @@ def plan(recipes: tuple[str, ...], as_json: bool) -> ExitStatus:
             give_way=("MiB", "seconds", "queue", "base", "canonical", "latest", "reason"),
             sentence="detail",
         )
+        if found["trouble"] and any(row["action"] in ("run", "promote") for row in rows):
+            say(f"As things are, none of that would be done: {found['trouble']}")
         for row in rows:
             for note in row["notes"]:
                 say(f"{row['recipe']}: {note}")

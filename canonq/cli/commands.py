@@ -127,7 +127,8 @@ COMMANDS = {
         ("canonq watch", "canonq watch 20261123T030000Z-4f1c2a"),
     ),
     "web": _Entry(
-        "running", "Serve the report's pages live, with logs as they grow and metrics; only with [web] configured.",
+        "running",
+        "Serve the report's pages live, with logs as they grow and metrics, until it is stopped; only with [web] configured.",
         ("CANONQ_WEB__PASSWORD=... canonq web",),
     ),
     "webhook": _Entry(

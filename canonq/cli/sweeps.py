@@ -36,7 +36,10 @@ _TO_NOTICE = 60.0  #: seconds until what is under way has come to where it waits
 @click.option("--wait", is_flag=True, help="Wait for every outcome and print the table.")
 @json_option
 def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
-    """Run one sweep now, over all enrolled recipes or those named."""
+    """Run one sweep now, over all enrolled recipes or those named.
+
+    With --wait, and where no Redis is configured, it is shown as it goes on, and ends with the table of outcomes.
+    """
     settings = load_settings()
     world = live(settings)
     _, names = who(world, recipes)  # wrong use, and a hollow sweep, are told before anything is started or put on record

@@ -41,9 +41,19 @@ def plan(world: World, recipes: Sequence[str] = ()) -> dict[str, Any]:
     ]
     return {
         "checkout": str(world.checkout.root),
+        "trouble": _trouble(world),
         "recipes": sorted(rows, key=lambda row: str(row["recipe"])),
         "expected_seconds": round(together(jobs, world.settings.light_workers), 1),
     }
+
+
+def _trouble(world: World) -> str | None:
+    """What would stop the sweep of every recipe that is to run: Docker that is away, or of the wrong kind."""
+    try:
+        world.engine.preflight()
+    except CanonqError as error:
+        return str(error)
+    return None
 
 
 def _row(world: World, enrolment: Enrolment, listing: Listing | SyncFailed) -> dict[str, Any]:

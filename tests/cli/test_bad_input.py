@@ -211,7 +211,7 @@ def test_a_folder_with_a_hostile_name_is_an_error_of_its_own(installed: Installa
 
 def test_the_environment_of_this_test_run_does_not_leak_into_the_commands(installed: Installation) -> None:
     ours = {name for name in installed.environment if name.startswith("CANONQ_")}
-    assert ours == {"CANONQ_REPO", "CANONQ_STATE", "CANONQ_LOADED_ABOVE", "CANONQ_RETRY_PAUSE"}
+    assert ours == {"CANONQ_REPO", "CANONQ_STATE", "CANONQ_LOADED_ABOVE", "CANONQ_RETRY_PAUSE", "CANONQ_SCREENSHOTS"}
     assert "PATH" in os.environ
 
 

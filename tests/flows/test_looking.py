@@ -242,3 +242,19 @@ def test_right_ones_pass(place: Place) -> None:
     enrolment = world.checkout.enrolment("site")
     for asked in ({"tag": "1.0.0+1.0"}, {}, {"ref": "main"}, {"ref": "a" * 40}):
         check_asked(world, enrolment, tag=asked.get("tag"), ref=asked.get("ref"), quick=False)
+
+
+# -- plan ----------------------------------------------------------------------------------------------------
+
+
+def test_plan_takes_recipes_and_says_that_without_docker_nothing_would_be_done(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.recipe("wiki")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{place.folder}/nowhere.sock")
+    ended = typed("plan", "site", "--json")
+    told = json.loads(ended.output)
+    assert [row["recipe"] for row in told["recipes"]] == ["site"]
+    assert "Docker Engine does not answer" in told["trouble"]
+    assert "none of that would be done" in typed("plan").output
+    assert isinstance(typed("plan", "sitte").exception, WrongUse)

@@ -17,8 +17,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from canonq import __version__
-from canonq.adapters.lazily import requests
-from canonq.adapters.network.http import Session, read_within, retry_after, within
+from canonq.adapters.lazily import http, requests
 from canonq.core.jsontext import json_of
 from canonq.core.pulling import Asked
 from canonq.core.stack.images import HUB, ImageName
@@ -43,7 +42,7 @@ def ask(name: ImageName, insecure: Collection[str] = ()) -> Asked:
     """
     scheme = "http" if is_insecure(name.registry, insecure) else "https"
     address = _HUB_ADDRESS if name.registry == HUB else name.registry
-    with Session() as session:
+    with http.Session() as session:
         session.trust_env = False  # a .netrc would send a login
         question = _Question(session, f"{scheme}://{address}/v2/{name.repository}/manifests/{name.wanted}", name.repository)
         try:
@@ -55,7 +54,7 @@ def ask(name: ImageName, insecure: Collection[str] = ()) -> Asked:
 class _Question:
     """One manifest that is asked for."""
 
-    def __init__(self, session: Session, url: str, repository: str) -> None:
+    def __init__(self, session: http.Session, url: str, repository: str) -> None:
         self._session, self._url, self._repository = session, url, repository
         self._ends = time.monotonic() + _LONGEST
 
@@ -93,12 +92,12 @@ class _Question:
         left = min(_EACH, self._ends - time.monotonic())
         if left <= 0:
             raise requests.Timeout
-        with within(self._session, min(self._ends, time.monotonic() + left)), self._session.request(
+        with http.within(self._session, min(self._ends, time.monotonic() + left)), self._session.request(
             method, url, timeout=left, stream=True, allow_redirects=False,
             proxies=requests.utils.get_environ_proxies(url),
             headers={"Accept": _MANIFESTS, "User-Agent": f"canonq/{__version__}", **(headers or {})},
         ) as answer:  # fmt: skip
-            return answer, read_within(answer, ends=self._ends, largest=_LARGEST) if method == "GET" else b""
+            return answer, http.read_within(answer, ends=self._ends, largest=_LARGEST) if method == "GET" else b""
 
 
 def _meant(answer: requests.Response, body: bytes, *, with_token: bool = False) -> Asked:
@@ -136,7 +135,7 @@ def _own_words(body: bytes) -> str:
 
 def _left_alone(answer: requests.Response) -> float | None:
     """Seconds that it asks to be left alone."""
-    if wait := retry_after(answer):
+    if wait := http.retry_after(answer):
         return wait
     for name in ("X-RateLimit-Reset", "RateLimit-Reset"):
         with contextlib.suppress(ValueError):
