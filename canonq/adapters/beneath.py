@@ -63,6 +63,8 @@ def _opened(root: Path, path: str) -> Iterator[int | None]:
         left, links = _steps(path), 0
         while left:
             step = left.pop(0)
+            if step == ".":
+                continue
             if step == "..":
                 if len(folders) == 1:
                     raise _outside(path)
@@ -101,7 +103,8 @@ def _target(link: int) -> str:
 def _steps(path: str) -> list[str]:
     if path.startswith("/"):
         raise _outside(path)
-    return [step for step in path.split("/") if step not in ("", ".")]
+    steps = [step for step in path.split("/") if step not in ("", ".")]
+    return [*steps, "."] if path.endswith(("/", "/.")) else steps  # that asks for a folder
 
 
 def _outside(path: str) -> RecipeProblem:
