@@ -601,6 +601,7 @@ def _died(run: Run, running: Running) -> Iterator[None]:
         where = "on the fresh install: " if run.is_fresh(running.deployment) else ""
         reason = where + run.masks.text(str(error))
         run.findings.tiers[tier] = found.model_copy(update={"status": "fail", "reason": reason})
+        run.findings.failed_on = running.identity.stack
         error.version = error.version or running.identity.version
         raise
 
@@ -678,6 +679,7 @@ def in_tier(
             )
         _if_of_the_base(run, tier, error, result.reason, seconds, result.tests)
         findings.tiers[tier] = result.model_copy(update={"seconds": seconds})
+        findings.failed_on = before.identity.stack
         if error is not told:
             raise error from told
         raise

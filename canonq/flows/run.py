@@ -55,6 +55,7 @@ class Findings:
         self.disk_bytes = 0  #: what its volumes took at their peak
         self.artifact_bytes = 0  #: what the backup's artifact takes at most
         self.lowest_free: dict[str, int] = {}  #: folder on a disk -> bytes free when least were
+        self.failed_on: str | None = None  #: the stack that a tier failed on
         self.phase = ""  #: what is being done, for whoever asks why it took so long
 
     def begin_again(self, base: Base) -> None:

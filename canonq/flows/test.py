@@ -567,7 +567,7 @@ def _to_keep(run: Run, order: Order, problem: CanonqError | None) -> KeptEnviron
     """What of a red run stays up, where somebody asked for that and there is something to look at."""
     if order.keep_on_red is None or problem is None or (judged := _judge(run, problem)).kind != "red":
         return None
-    app = run.app.identity
+    app = next((one.identity for one in run.account.begun if one.identity.stack == run.findings.failed_on), run.app.identity)
     with contextlib.suppress(CanonqError):
         if run.world.ownership.owned(app.labels)["stacks"]:
             return KeptEnvironment(
@@ -587,16 +587,14 @@ def _end(run: Run, stays: KeptEnvironment | None) -> tuple[dict[str, str], Canon
     world, began = run.world, time.monotonic()
     problem: CanonqError | None = None
     logs: dict[str, str] = {}
-    install = run.findings.tiers.get("install")
+    fresh_failed = run.findings.failed_on == run.fresh.identity.stack
     try:
         for app in run.account.begun:
             own, fresh = app.identity.recipe == run.enrolment.recipe, run.is_fresh(app)
             folder = run.folder / FRESH if fresh else run.folder if own else run.folder / f"dependency-{app.identity.recipe}"
             kept = keep_logs(world, app.identity.stack, folder / "logs", run.masks)
-            if fresh and install is not None and install.status == "fail":
-                logs = kept  # what failed is the fresh install; nothing was upgraded
-            elif own:
-                logs = {**kept, **logs}
+            if own:  # what the stack that failed has said stands in the verdict
+                logs = {**logs, **kept} if fresh == fresh_failed else {**kept, **logs}
         took(run)
     except (CanonqError, OSError) as error:
         run.account.notes.append(f"logs-not-kept: the logs could not be kept whole: {getattr(error, 'what', error)}")

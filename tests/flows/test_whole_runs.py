@@ -95,6 +95,7 @@ class Docker(FakeEngine):
     def __post_init__(self) -> None:
         super().__init__(self.folder)
         self.deployed: list[str] = []
+        self.says: Callable[[str], str] = lambda _: ""  #: stack -> what its services say
         self.broken: set[str] = set()  #: stacks whose app does not answer
         self.dead: dict[str, list[Task]] = {}  #: stack -> tasks that have ended
         self.gone: set[tuple[str, str]] = set()  #: stack and service of what does not come back
@@ -128,7 +129,7 @@ class Docker(FakeEngine):
             self.starts[version](self, stack)
 
     def logs(self, stack: str, lines: int) -> dict[str, str]:
-        return {service: self.said.get(service, text) for service, text in super().logs(stack, lines).items()}
+        return {service: self.said.get(service, text or self.says(stack)) for service, text in super().logs(stack, lines).items()}
 
 
 @dataclass
@@ -282,9 +283,11 @@ def test_a_secret_that_only_the_bases_sample_makes_is_the_releases_to_mend(site:
 
 def test_what_a_new_install_leaves_open_is_found_by_the_recipes_own_tests_on_the_fresh_stack(site: Site) -> None:
     own = "def test_nobody_can_register(app):\n    assert not app.fresh, 'registration is open'\n"
+    site.engine.says = lambda stack: "said by the fresh one" if len(stack) == len("s-012345f") else "said by the other"
     verdict = prove_tag(site.prepare(own=own), "site", None)
     assert (verdict.verdict, verdict.reason) == ("red", "functional-failed"), verdict.detail
     assert "on the fresh install: test_nobody_can_register: registration is open" in verdict.detail
+    assert verdict.log_tail == ("said by the fresh one",), "the log is the fresh one's too"
     assert (Path(verdict.directory) / "fresh" / "functional" / "facts.json").is_file()
     assert statuses(verdict)["restore"] == "pass"
 
