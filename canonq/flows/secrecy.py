@@ -20,6 +20,7 @@ from canonq.core.records import Verdict
 SECRETS, ENV = "secrets.json", "app.env"  #: in a deployment's scratch folder, gone with it
 _SHORTEST_IN_ENV = 8  #: characters; PASSWORD_LOGIN=true is no secret
 _SECRET_NAME = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECASE)
+_IN_ADDRESS = re.compile(r"://([^/@\s:]*):([^/@\s]+)@")  #: the password of an address, whatever the variable is called
 _LOOKED_AT = 8192  #: bytes, by which a file that is no text is known
 
 
@@ -75,7 +76,12 @@ def masks_in(work: Path) -> Masks:
 
 
 def _in_env(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    return ((key, value) for key, value in env.items() if is_secret_name(key) and len(value) >= _SHORTEST_IN_ENV)
+    for key, value in env.items():
+        if is_secret_name(key) and len(value) >= _SHORTEST_IN_ENV:
+            yield key, value
+        for user, password in _IN_ADDRESS.findall(value):
+            if len(password) >= _SHORTEST_IN_ENV and password != user:  # postgres:postgres hides nothing, and is in every log
+                yield key, password
 
 
 def is_secret_name(key: str) -> bool:

@@ -36,7 +36,7 @@ def test_redis_is_not_published(services: dict[str, Any]) -> None:
     assert "network_mode" not in services["redis"]
 
 
-@pytest.mark.parametrize("line", ["appendonly yes", "maxmemory-policy noeviction", "requirepass $$password"])
+@pytest.mark.parametrize("line", ["appendonly yes", "maxmemory 512mb", "maxmemory-policy noeviction", "requirepass $$password"])
 def test_redis_keeps_its_data_and_asks_for_a_password(services: dict[str, Any], line: str) -> None:
     assert line in script(services["redis"]).splitlines()
 

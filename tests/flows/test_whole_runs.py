@@ -583,11 +583,14 @@ def test_no_secret_is_in_anything_that_a_run_leaves(site: Site, monkeypatch: pyt
 
     monkeypatch.setenv("SMTP_PASSWORD", given)
     site.engine.starts = {TARGET: learns}
-    toml = "[secrets]\nsmtp = {env = 'SMTP_PASSWORD'}\n[env]\nSMTP_TOKEN = 'in-the-env-567890'\n"
+    toml = (
+        "[secrets]\nsmtp = {env = 'SMTP_PASSWORD'}\n"
+        "[env]\nSMTP_TOKEN = 'in-the-env-567890'\nDATABASE_URL = 'postgres://app:in-an-address-1234@db/app'\n"
+    )
     verdict = prove_tag(site.prepare(target=files(TARGET, hook="leak"), toml=toml), "site", None)
     assert (verdict.verdict, verdict.reason) == ("red", "backup-failed"), verdict.detail
     assert "cannot log in with ***password*** ***smtp***" in verdict.detail
-    secret = [given, "in-the-env-567890", *made]
+    secret = [given, "in-the-env-567890", "in-an-address-1234", *made]
     assert len(made[0]) > 20
     kept = [path for path in Path(verdict.directory).rglob("*") if path.is_file()]
     assert {"verdict.json", "app.log", "env.txt"} <= {path.name for path in kept} | {"verdict.json"}
