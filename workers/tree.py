@@ -241,7 +241,7 @@ def running(
             if flower is not None:  # its login in the environment: arguments are read by everybody
                 tree.start("flower", "celery", "flower", f"--conf={FLOWER_CONF}", environment={"FLOWER_BASIC_AUTH": flower})
             if web:
-                tree.start("web", "workers.web")
+                tree.start("web", "canonq", "web")
             _await_workers(tree, (light, heavy))
             yield tree
             interrupted = False
