@@ -96,7 +96,11 @@ class Site:
             kept = self._made.get(name)
             if kept is None or kept[0] != state or time.monotonic() - kept[1] > _FRESH:
                 began = time.monotonic()
-                kept = (state, began, await asyncio.to_thread(make))
+                try:
+                    kept = (state, began, await asyncio.to_thread(make))
+                finally:
+                    if name not in self._made and kept is None:  # there is no such page, and nothing of it stays
+                        self._turns.pop(name, None)
                 self._cost = max(self._cost * 0.9, time.monotonic() - began)
                 self._made[name] = kept
                 for old in list(self._made)[:-_MOST_PAGES]:
@@ -244,7 +248,7 @@ class _Handler(tornado.web.RequestHandler):
             self.set_status(404 if error.exit_status == 2 else 500)
             kind, text = "text/plain", f"{error}\n"
         self.set_header("Content-Type", f"{kind}; charset=UTF-8")
-        await self.finish(text)
+        await self.finish(text.encode(errors="backslashreplace"))
 
     async def stream(self, events: AsyncIterator[str]) -> None:
         """Answer with server-sent events, until the page is closed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -124,6 +125,9 @@ def test_nobodys_words_act_in_a_page_a_badge_a_feed_or_a_plot(mornings: Mornings
     hostile = mornings.place.folder / "checkout" / "tests" / "<img src=x onerror=alert(1)>"
     hostile.mkdir()
     (hostile / "recipe.toml").write_text("")
+    unspeakable = os.path.join(os.fsencode(hostile.parent), b"caf\xe9")
+    os.mkdir(unspeakable)
+    Path(os.fsdecode(unspeakable), "recipe.toml").write_text("")
     tiers = {"upgrade": TierResult(status="fail", reason=HOSTILE)}
     told = {"detail": HOSTILE, "notes": (HOSTILE,), "version": "1.0.0+<b>"}
     run = mornings.run("site", NIGHT, verdict="red", tiers=tiers, log_tail=(HOSTILE,), service=HOSTILE, gaps=(HOSTILE,), **told)
@@ -141,6 +145,7 @@ def test_nobodys_words_act_in_a_page_a_badge_a_feed_or_a_plot(mornings: Mornings
         assert {tag for tag, _ in found.elements} & ACTING == set()
         assert [key for _, attributes in found.elements for key in attributes if key.startswith("on") or key == "style"] == []
         assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", (folder / name).read_text())
+    assert len(json.loads((folder / "report.json").read_text())["recipes"]) == 3
     for name in ("badges/site.svg", "feed.atom"):
         assert not any(element.tag.endswith("script") for element in ET.fromstring((folder / name).read_text()).iter())
 

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -139,6 +140,17 @@ def test_pages_and_files_are_those_of_the_report(served: Served) -> None:
     served.mornings.night(-1, idle("site"))
     assert "<b>0</b>" not in served.get("/").text
     assert served.get("/report.json").json()["recipes"][0]["standing"] != "red", "what is kept is not served when it is old"
+
+
+def test_a_folder_whose_name_is_no_text_breaks_no_page(served: Served) -> None:
+    folder = os.path.join(os.fsencode(served.mornings.place.folder), b"checkout/tests/caf\xe9")
+    os.mkdir(folder)
+    Path(os.fsdecode(folder), "recipe.toml").write_text("")
+    try:
+        assert "caf" in served.get("/").text
+        assert len(served.get("/report.json").json()["recipes"]) == 2
+    finally:
+        shutil.rmtree(folder)
 
 
 def events(served: Served, path: str) -> Iterator[str]:
