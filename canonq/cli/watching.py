@@ -49,7 +49,7 @@ def watch(sweep: str | None, as_json: bool) -> ExitStatus:
         raise WrongUse(what, mend=f"open are: {', '.join(world.sweeps.open_sweeps()) or 'none'}.", code="no-such-sweep")
     watcher = Watcher(world)
     if as_json:
-        found = _now(world, watcher, sweep)
+        found = _now(watcher, sweep)
         print_json(found.model_dump(mode="json") if found else {"sweep": None, "state": "idle", "recipes": []})
         return ExitStatus.DONE
     try:
@@ -59,16 +59,16 @@ def watch(sweep: str | None, as_json: bool) -> ExitStatus:
         return ExitStatus.DONE
 
 
-def _now(world: World, watcher: Watcher, sweep: str | None) -> Progress | None:
+def _now(watcher: Watcher, sweep: str | None) -> Progress | None:
     """How far the sweep is, or the newest open one, or what was called by hand."""
-    name = sweep or next(reversed(world.sweeps.open_sweeps()), None)
+    name = sweep or watcher.newest_open()
     return watcher.sweep(name) if name is not None else watcher.calls()
 
 
 def _watch(world: World, watcher: Watcher, sweep: str | None) -> ExitStatus:
     watched: str | None = sweep
     with View(err=False) as view:
-        while (found := _now(world, watcher, watched)) is not None:
+        while (found := _now(watcher, watched)) is not None:
             watched = watched or found.sweep
             view.show(found)
             if found.state != "open":
@@ -86,7 +86,7 @@ def _watch(world: World, watcher: Watcher, sweep: str | None) -> ExitStatus:
 
 def show_open(view: View, watcher: Watcher, world: World) -> None:
     """Show the newest open sweep, if there is one, and once how it ended."""
-    name = next(reversed(world.sweeps.open_sweeps()), view.shows)
+    name = watcher.newest_open() or view.shows
     if name is None or name == view.over:
         return
     if name != view.shows:

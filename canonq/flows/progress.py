@@ -9,7 +9,7 @@ from canonq.adapters.state.runs import RUN_FILE, Journal
 from canonq.core.errors import CanonqError
 from canonq.core.history import expected_seconds
 from canonq.core.ladder import TIERS
-from canonq.core.names import RECIPE_NAME
+from canonq.core.names import RECIPE_NAME, SWEEP_ID
 from canonq.core.sweeps.again import waits
 from canonq.core.sweeps.progress import Progress, Seen, progress
 from canonq.flows.sweep import as_begun
@@ -17,6 +17,7 @@ from canonq.flows.world import World
 
 _STAMP = len("20260617T050314Z")
 _RUNS_ASKED = 5
+_LONGEST_STEP = 86400.0  #: seconds; of the many calls of a year no others are looked into
 
 
 class Watcher:
@@ -26,6 +27,7 @@ class Watcher:
         self._world = world
         self._usual: dict[str, float | None] = {}
         self._queues: dict[str, str | None] = {}
+        self._closed: set[str] = set()
 
     def sweep(self, sweep: str) -> Progress:
         """How far a sweep is."""
@@ -45,17 +47,28 @@ class Watcher:
             slots=world.settings.light_workers,
         )  # fmt: skip
 
+    def newest_open(self) -> str | None:
+        """The newest sweep that is not closed. What is closed stays so, and is not looked into again."""
+        for name in self._world.sweeps.newest_first():
+            if name in self._closed or not SWEEP_ID.fullmatch(name):
+                continue
+            if self._world.sweeps.closed(name) is None:
+                return name
+            self._closed.add(name)
+        return None
+
     def call(self, task: str, recipe: str) -> Progress:
         """How far a task called by hand is, by the id of its chain's first link."""
         return progress([self._seen(recipe, self._world.sweeps.call_journal(task), None)], self._world.now())
 
     def calls(self) -> Progress | None:
         """All tasks called by hand that somebody works on; None when there are none."""
+        recent = self._world.now().timestamp() - _LONGEST_STEP
         seen = [
             self._seen(name, journal, None)
             for journal in self._world.sweeps.call_journals()
             for name in journal.recipes()
-            if journal.is_executing(name)
+            if (journal.touched(name) or 0.0) > recent and journal.is_executing(name)
         ]
         return progress(seen, self._world.now()) if seen else None
 

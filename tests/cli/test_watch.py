@@ -14,11 +14,12 @@ import pytest
 from click.testing import CliRunner
 from rich.text import Text
 
+from canonq.adapters.state.runs import Sweeps
 from canonq.cli.commands import canonq
 from canonq.cli.view import View
 from canonq.cli.watching import show_open
 from canonq.core.errors import WrongUse
-from canonq.core.outcomes import Outcome
+from canonq.core.outcomes import Closed, Outcome
 from canonq.core.sweeps.progress import Doing, Progress
 from canonq.flows.progress import Watcher
 from canonq.flows.sweep import finish, open_sweep
@@ -152,6 +153,25 @@ def test_up_tells_a_sweep_from_its_beginning_to_its_end_and_then_looks_at_it_no_
     told = capsys.readouterr().err.splitlines()
     assert (told[0], told[-1]) == (f"Sweep {sweep} of 2 recipes.", f"Sweep {sweep}: 2 skipped")
     assert len(told) == 4
+
+
+def test_what_is_closed_is_not_looked_into_each_second(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        skip(place, open_sweep(place.world, ()).sweep, "site", "wiki")
+    world, asked = place.world, list[str]()
+    closed = Sweeps.closed
+
+    def counted(sweeps: Sweeps, name: str) -> Closed | None:
+        asked.append(name)
+        return closed(sweeps, name)
+
+    monkeypatch.setattr(Sweeps, "closed", counted)
+    watcher = Watcher(world)
+    for _ in range(10):
+        assert watcher.newest_open() is None
+    assert len(asked) == 3
+    opened = open_sweep(place.world, ()).sweep
+    assert watcher.newest_open() == opened
 
 
 class Terminal(io.StringIO):
