@@ -104,7 +104,7 @@ class Repos(Protocol):
         """
 
     def show(self, recipe: str, commit: str, path: str) -> str | None:
-        """One file of a commit; None when it is not there."""
+        """One file of a commit; None when it is not there. RecipeProblem for one that is too large to be configuration."""
 
     def landing(self, recipe: str, main: str, head: str) -> Landing:
         """What the clone's history says about a head and a default branch, both commits of the clone."""

@@ -190,7 +190,9 @@ def _prove_ref(
         return prove(world, enrolment, _of_ref(enrolment, _quick(named, commit, _must_have(record, enrolment)), ref), order)
     releases, _ = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)
     # What the head calls itself decides whether the canonical is older; a head that says nothing comes after everything.
-    compose = world.repos.show(enrolment.recipe, commit, "compose.yml")
+    compose = None
+    with contextlib.suppress(RecipeProblem):  # its own run will say so
+        compose = world.repos.show(enrolment.recipe, commit, "compose.yml")
     base = _base(enrolment, record, releases, named_version(compose))
     return prove(world, enrolment, _of_ref(enrolment, _from_base(named, commit, base, enrolment, record), ref), order)
 

@@ -18,7 +18,7 @@ from canonq.adapters.git.history import History
 from canonq.adapters.git.program import GitProgram, failed, sync_failed, timed_out
 from canonq.adapters.git.tree import remove, write_out
 from canonq.core.enrolment import Tree
-from canonq.core.errors import CanonqError, HostProblem, SyncFailed, TimedOut, WrongUse, tag_moved
+from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, TimedOut, WrongUse, tag_moved
 from canonq.core.jsontext import json_of
 from canonq.core.names import COMMIT, flat_ref, ref_name, ref_problem, shown
 from canonq.core.text import did_you_mean, ended
@@ -45,6 +45,7 @@ _CLOSED = "closed-pulls.json"
 _NOT_LANDED = "open-pulls.json"
 _KEPT_PULL = re.compile(r"refs/canonq/pull/([0-9]+)/head")
 _INCOMING_TAGS, _INCOMING_HEAD = "refs/canonq/incoming/tags/", "refs/canonq/incoming/head"
+_LARGEST_SHOWN = 1 << 20  #: bytes of a file that is read out of a commit
 _DELETED = "refs/canonq/deleted/"
 #: What no remote has any more; the last is where an older canonq kept deleted tags.
 _ONLY_HERE = (_DELETED, "refs/canonq/replaced/", "refs/canonq/gone/")
@@ -364,9 +365,19 @@ class GitRepos:
         return ended.status == 0 and ended.output.strip() == "tag"
 
     def show(self, recipe: str, commit: str, path: str) -> str | None:
-        """One file of a commit, or None when it has none there. HostProblem when the clone or the commit cannot be read."""
+        """One file of a commit, or None when it has none there.
+
+        RecipeProblem when it is too large to be configuration; HostProblem when the clone or the commit cannot be read.
+        """
         asked = f"{commit}^{{commit}}\n{commit}:{path}\n".encode()
         clone = self._there(recipe)
+        sizes = self.git.local(clone, "cat-file", "--batch-check=%(objectsize)", stdin=asked).output.split("\n")
+        if any(int(size) > _LARGEST_SHOWN for size in sizes if size.isdecimal()):
+            raise RecipeProblem(
+                f"The recipe's file {shown(path)} has more than {_LARGEST_SHOWN} bytes.",
+                mend="a recipe is configuration: keep data out of it.",
+                code="file-too-large",
+            )
         ended = self.git.local(clone, "cat-file", "--batch", stdin=asked)
         head, _, rest = ended.raw.partition(b"\n")
         if ended.status != 0 or not head.split()[1:2] == [b"commit"]:

@@ -631,6 +631,14 @@ def test_a_file_that_a_commit_has_not_is_told_from_a_commit_that_is_not_there(re
         repos.show("site", "0" * 40, "compose.yml")
 
 
+def test_a_file_that_is_data_is_not_read_out_of_a_commit(repos: GitRepos, upstream: Repo, url: str) -> None:
+    release(upstream, "2.0.0+2.0", {"compose.yml": "#" * (2 << 20)})
+    brought(repos, url)
+    with pytest.raises(RecipeProblem) as told:
+        repos.show("site", repos.tags("site")["2.0.0+2.0"], "compose.yml")
+    assert told.value.code == "file-too-large"
+
+
 # -- trees that are traps -------------------------------------------------------------------------------------
 
 
