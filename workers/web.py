@@ -49,7 +49,7 @@ from canonq.wiring import due_since, looking
 log = logging.getLogger("canonq")
 
 _LOOK_EVERY = 2.0  #: seconds between looks at the disk, as long as a page is open
-_COSTS = 20.0  #: times as long as a page takes to be made, nobody is told to ask for it again
+_COSTS = 10.0  #: times as long as a processor was at the last page, nobody is told to ask for another
 _AT_LEAST = 25.0  #: seconds until an open page hears something, so that no proxy takes the connection for a dead one
 _FRESH = 60.0  #: seconds for which a page's ages are good enough
 _MOST_PAGES = 300  #: kept
@@ -97,11 +97,11 @@ class Site:
             if kept is None or kept[0] != state or time.monotonic() - kept[1] > _FRESH:
                 began = time.monotonic()
                 try:
-                    kept = (state, began, await asyncio.to_thread(make))
+                    text, self._cost = await asyncio.to_thread(_timed, make)
+                    kept = (state, began, text)
                 finally:
                     if name not in self._made and kept is None:  # there is no such page, and nothing of it stays
                         self._turns.pop(name, None)
-                self._cost = max(self._cost * 0.9, time.monotonic() - began)
                 self._made[name] = kept
                 for old in list(self._made)[:-_MOST_PAGES]:
                     self._made.pop(old)
@@ -173,6 +173,12 @@ class Site:
             # What is not a whole line yet may be half a secret.
             whole = masks_in(work).text(whole.rpartition("\n")[0])
         return "\n".join(readable(line) for line in whole.split("\n"))
+
+
+def _timed(make: Callable[[], str]) -> tuple[str, float]:
+    """A page, and the seconds that a processor was at it."""
+    began = time.thread_time()
+    return make(), time.thread_time() - began
 
 
 def _digest(text: str) -> bytes:

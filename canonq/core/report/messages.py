@@ -125,6 +125,8 @@ def _of_change(change: Change, card: Mapping[str, Any] | None, channel: str, url
     if card is not None and change.kind == "red":
         fault = (card["outcome"] or {}).get("fault")
         lines = [*lines, *([f"Fault: {fault}."] if fault else [])]
+        if (card["verdict"] or {}).get("regression") == "no":
+            lines = [*lines, "The canonical's own version fails here as well, so the release may not be to blame."]
         if following := card.get("next"):
             lines = [*lines, f"Next: {following['text']}{' ' + following['command'] if following['command'] else ''}"]
     if url:
