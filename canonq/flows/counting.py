@@ -8,6 +8,7 @@ from typing import Any
 
 from canonq.adapters.data import counting
 from canonq.core.stack.census import SQLITE, Census, DatabaseCount, VolumeCount
+from canonq.core.text import readable
 from canonq.flows.stages import Running
 from canonq.ports import Data
 from canonq.tiers import servers
@@ -36,11 +37,11 @@ def take_census(data: Data, running: Running, kinds: Mapping[str, str]) -> Censu
 def _sqlite(folder: Path, paths: tuple[str, ...], user: str) -> dict[str, DatabaseCount]:
     asked = counting.ask_sqlite(folder, "count", paths)
     return {
-        f"{user}:{path}": DatabaseCount(kind=SQLITE, tables=_tables(said), why_not=str(said.get("why", "")))
+        readable(f"{user}:{path}"): DatabaseCount(kind=SQLITE, tables=_tables(said), why_not=str(said.get("why", "")))
         for path, said in asked.items()
     }
 
 
 def _tables(said: Mapping[str, Any]) -> dict[str, int]:
     tables = said.get("tables")
-    return {str(name): int(rows) for name, rows in tables.items()} if isinstance(tables, dict) else {}
+    return {readable(str(name))[:200]: int(rows) for name, rows in tables.items()} if isinstance(tables, dict) else {}

@@ -7,14 +7,19 @@ does. No password is an argument of any program.
 # ruff: noqa: E501, S608 - the statements are canonq's own
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from canonq.core.errors import RecipeProblem, TimedOut
 from canonq.core.stack.census import MOST_ROWS, DatabaseCount
 from canonq.core.stack.databases import MONGO, MYSQLS, NOT_YET, POSTGRES, REDIS, Reading, kind_of_process, reading, server_kind
+from canonq.core.text import readable
 from canonq.ports import Data
 
 _TIMEOUT = 60.0  #: seconds for one question
+# What a container's programs print is its own doing.
+_NUMBER, _DATABASE = re.compile(r"[0-9]{1,15}"), re.compile(r"db[0-9]{1,5}")
+_MOST_TABLES, _LONGEST = 10_000, 200  #: tables of a server; characters of a name
 TABLE = "canonq_marker"
 
 # `given NAME`: the value of a variable, or of the file that NAME_FILE names.
@@ -165,9 +170,9 @@ def read_counts(lines: tuple[str, ...]) -> dict[str, int]:
             main = line[5:]
         elif line.startswith("in ") and "\t" not in line:
             within = line[3:]
-        elif (parts := line.split("\t"))[-1].isdigit() and len(parts) > 1:
+        elif len(parts := line.split("\t")) > 1 and _NUMBER.fullmatch(parts[-1]) and len(found) < _MOST_TABLES:
             database, table = (parts[0], parts[-2]) if len(parts) > 2 else (within, parts[0])
-            found[table if database == main else f"{database}.{table}"] = int(parts[-1])
+            found[readable(table if database == main else f"{database}.{table}")[:_LONGEST]] = int(parts[-1])
     return found
 
 
@@ -187,6 +192,7 @@ def _kept_by_redis(data: Data, stack: str, service: str, lines: tuple[str, ...])
     for line in told[told.index("keyspace") :]:
         name, _, numbers = line.partition(":")
         keys = dict(pair.split("=", 1) for pair in numbers.split(",") if "=" in pair)
-        if name.startswith("db") and keys.get("keys", "").isdigit():
-            found[name] = int(keys["keys"]) - int(keys.get("expires", "0"))
+        expires = keys.get("expires", "0")
+        if _DATABASE.fullmatch(name) and _NUMBER.fullmatch(keys.get("keys", "")) and _NUMBER.fullmatch(expires):
+            found[name] = int(keys["keys"]) - int(expires)
     return {name: max(0, keys) for name, keys in found.items()}

@@ -21,6 +21,7 @@ from canonq.ports import Data, Ended
 from canonq.tiers import markers
 from canonq.tiers.facts import BackupFacts, Captured, Marker
 from canonq.tiers.markers import Patience
+from canonq.tiers.servers import read_counts
 
 TEXT = "canonq-20261128T000000Z-app-abcdef"
 NO_TABLE = Ended(1, "", 'ERROR:  42P01: relation "canonq_marker" does not exist')
@@ -63,6 +64,25 @@ def as_engine(databases: Databases) -> Data:
 
 
 ONE = {"db": "postgres:15"}
+
+
+def test_what_a_container_prints_for_counts_is_read_with_care() -> None:
+    lines = (
+        "main app",
+        "in app",
+        "posts\t3",
+        "odd\t\u00b2",
+        "huge\t" + "9" * 5000,
+        "no number",
+        "\t",
+        "e\x1b[31mvil\t1",
+        "in x",
+        "t\t0",
+    )
+    found = read_counts(lines)
+    assert (found["posts"], found["x.t"]) == (3, 0)
+    assert len(found) == 3
+    assert not any("\x1b" in name for name in found)
 
 
 def test_what_psql_warns_of_is_no_answer() -> None:
