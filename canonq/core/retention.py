@@ -114,7 +114,8 @@ def _was_left(one: Generation, found: Sequence[Generation]) -> bool:
     named = one.record or one.mark
     assert named is not None
     which = (named.version, named.commit)
-    alike = [_last_in_force(other) for other in found if _is_of(other, *which)]
+    # Each time that is known: one that was gone back to was in force before that as well.
+    alike = [known.fence for other in found if _is_of(other, *which) for known in (other.record, other.mark) if known is not None]
     backs = (back for each in found for known in (each.record, each.mark) if known is not None for back in known.rolled_back)
     left = (back.fence for back in backs if (back.version, back.commit) == which)
     mine = _last_in_force(one)

@@ -140,3 +140,17 @@ def test_beyond_a_record_that_cannot_be_read_nothing_that_was_rolled_back_is_gon
 def test_a_circle_of_records_ends() -> None:
     found = [kept("a", 1, "b"), kept("b", 2, "a")]
     assert names(lineage("b", found)) == ["b", "a"]
+
+
+def test_one_made_anew_left_and_gone_back_to_is_the_one_that_was_left_and_not_the_one_before_it() -> None:
+    """b is made anew as bb, left for a, gone back to, and left for a again: b was never left by anybody."""
+    left = {"by": "ada", "at": "20260617T050314Z", "reason": "x", "version": "1.2.0+1", "commit": "a" * 40}
+    back = record("bb", 6, "a", rolled_back=[{**left, "version": "1.1.0+1", "fence": 5}])
+    now = record("a", 7, rolled_back=[{**left, "fence": 4}, {**left, "fence": 7}])
+    found = [
+        Generation("a", record("a", 1), now),
+        kept("b", 2, "a"),
+        Generation("bb", record("bb", 3, "b"), back),
+        kept("c", 9, "a"),
+    ]
+    assert [one.name for one, _ in retain("c", found, 3).drop] == ["bb"]

@@ -59,6 +59,7 @@ class _Request:
     id: str
     chain: Any = True
     delivery_info: dict[str, str] = field(default_factory=dict)
+    hostname: str = "light@here"
 
     @property
     def root_id(self) -> str:

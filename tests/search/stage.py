@@ -81,6 +81,10 @@ class TagsOnly:
         for name, text in FILES.items():
             (folder / name).write_text(text)
 
+    def show(self, recipe: str, commit: str, path: str) -> str | None:
+        del recipe, commit
+        return FILES.get(path)
+
     def drop_checkout(self, recipe: str, folder: Path) -> None:
         del recipe
         shutil.rmtree(folder, ignore_errors=True)
