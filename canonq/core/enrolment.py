@@ -155,7 +155,7 @@ class Promote(_Strict):
     """How a promotion treats the canonical's data."""
 
     data: Literal["carry", "fresh"] = "carry"
-    approval: Literal["ask", "never"] = "ask"  #: whether a new major, a database's too, and release notes wait for a person
+    approval: Literal["ask", "never"] = "never"  #: whether new majors, a database's too, and notes that ask for something wait
 
 
 class Enrolment(_Strict):

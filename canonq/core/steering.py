@@ -17,6 +17,13 @@ from canonq.core.text import beginning, readable
 from canonq.core.versions import NotARelease, Release, parse, version_key
 
 What = Literal["approve", "block", "unblock", "hurry"]
+#: Words of notes that ask for something. "Nothing to do", or what has changed, asks for nothing.
+_ASKS = re.compile(
+    r"\b(action (is )?required|breaking|by hand|manual(ly)?|beforehand|you (must|need|have to|should)|must \w+"
+    r"|needs? to be|have to be|please \w+|(before|after) (you )?(upgrad|updat|deploy)|run (the|this|abra)"
+    r"|set the|rename|migrate)",
+    re.IGNORECASE,
+)
 _NOTE = 300  #: characters of a release's notes that are told
 
 
@@ -65,12 +72,17 @@ def needs_approval(
     in between tell whoever upgrades.
     """
     asked = [*_majors(canonical, version), *_moved_databases(*images)]
-    asked += [f"{tag} has release notes: {shown_note(text)}" for tag, text in notes.items()]
-    if not asked:
+    if not asked and not any(asks_for_action(text) for text in notes.values()):
         return None
+    asked += [f"{tag} has release notes: {shown_note(text)}" for tag, text in notes.items()]
     does = f"`canonq approve {recipe} '{version}' --reason TEXT` does it"
     why = f"{version} is to be approved by a person: {'; '.join(asked).rstrip(' .')}. {does}"
     return Refusal("needs-approval", why)
+
+
+def asks_for_action(text: str) -> bool:
+    """Whether a release's notes ask whoever upgrades to do something, by the words that such notes have."""
+    return _ASKS.search(" ".join(text.split())) is not None
 
 
 def shown_note(text: str) -> str:

@@ -57,10 +57,13 @@ def test_an_approval_is_for_that_commit_only() -> None:
         ("1.0.0+1", "1.1.0+1", {"app": "nginx:1.27"}, {"app": "nginx:2.0"}, {}, None),
         ("1.0.0+1", "1.1.0+1", {"db": "postgres:${VERSION}"}, {"db": "postgres:latest"}, {}, None),
         ("1.0.0+1", "1.1.0+1", {}, {}, {"1.1.0+1": "Run\nthe migration \x1b[2J by hand."}, "notes: Run the migration"),
+        ("1.0.0+1", "1.1.0+1", {}, {}, {"1.1.0+1": "The server is now 1.31.1; nothing to do."}, None),
+        ("1.9.0+1", "2.0.0+1", {}, {}, {"2.0.0+1": "The server is now 2."}, "notes: The server is now 2"),
+        ("1.0.0+1", "1.1.0+1", {}, {}, {"1.1.0+1": "You need to add SECRET_X before upgrading."}, "notes: You need to"),
         ("odd", "1.1.0+1", {}, {}, {}, None),
     ],
 )  # fmt: skip
-def test_a_new_major_a_databases_too_and_release_notes_ask_for_a_person(
+def test_a_new_major_a_databases_too_and_release_notes_that_ask_for_something_ask_for_a_person(
     was: str, version: str, before: dict[str, str], after: dict[str, str], notes: dict[str, str], told: str | None
 ) -> None:
     refusal = needs_approval("site", was, version, (before, after), notes)

@@ -36,6 +36,7 @@ NEXT = "2.0.0+1.0"
 def repo(place: Place) -> Repo:
     """A recipe with a canonical, and a release of a new major after it."""
     repo = place.recipe()
+    place.enrol("site", str(repo.working_dir), '[promote]\napproval = "ask"\n')
     place.promote("site", FIRST, repo.head.commit.hexsha)
     release(repo, NEXT, {f"release/{NEXT}": "Run the migration by hand.\n"})
     sync(place.world, "site")
@@ -102,8 +103,8 @@ def test_an_approval_is_for_one_commit_and_on_record_with_who_and_why(place: Pla
     assert "needs-approval" in " ".join(promote(place.world, moved).reasons)
 
 
-def test_a_recipe_may_say_that_nobody_need_be_asked(place: Place, repo: Repo) -> None:
-    place.enrol("site", str(repo.working_dir), '[promote]\napproval = "never"\n')
+def test_without_a_word_of_the_enrolment_nobody_is_waited_for(place: Place, repo: Repo) -> None:
+    place.enrol("site", str(repo.working_dir), "")
     green(place, repo)
     assert decided(place) == ("promote", "not-promoted-yet")
 
