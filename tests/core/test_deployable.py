@@ -64,7 +64,7 @@ ENV = {
 def fit(compose: str = COMPOSE, *, who: Identity = WHO, **env: str) -> Deployable:
     resolved, _ = with_own(resolve([("compose.yml", compose)], {**ENV, **env}))
     names = {key: f"{who.stack}_{key}" for key in resolved.volumes}
-    return deployable(resolved, who, {**ENV, **env}, folder="/work/tree", volume_names=names)
+    return deployable(resolved, who, {**ENV, **env}, folder="/scratch/tree", volume_names=names)
 
 
 def fit_app(body: str = "", *, top: str = "", who: Identity = WHO) -> Deployable:
@@ -202,15 +202,17 @@ def test_notes_of_the_recipe_do_not_reach_docker() -> None:
 
 
 def test_files_are_found_in_the_recipes_tree() -> None:
-    top = "configs: {c: {file: ./a/../b.conf}}\nsecrets: {s: {file: /work/tree/s.txt}}"
+    top = "configs: {c: {file: ./a/../b.conf}}\nsecrets: {s: {file: /scratch/tree/s.txt}}"
     deploys = fit_app("    env_file: [one.env, sub/two.env]", top=top).file
-    assert deploys["configs"]["c"]["file"] == "/work/tree/b.conf"
-    assert deploys["secrets"]["s"]["file"] == "/work/tree/s.txt"
-    assert deploys["services"]["app"]["env_file"] == ["/work/tree/one.env", "/work/tree/sub/two.env"]
-    assert fit_app("    env_file: one.env").file["services"]["app"]["env_file"] == ["/work/tree/one.env"]
+    assert deploys["configs"]["c"]["file"] == "/scratch/tree/b.conf"
+    assert deploys["secrets"]["s"]["file"] == "/scratch/tree/s.txt"
+    assert deploys["services"]["app"]["env_file"] == ["/scratch/tree/one.env", "/scratch/tree/sub/two.env"]
+    assert fit_app("    env_file: one.env").file["services"]["app"]["env_file"] == ["/scratch/tree/one.env"]
 
 
-@pytest.mark.parametrize("path", ["../x", "a/../../x", "/etc/shadow", "/work/tree2/x", "/work/tree/../x", ".", "/", "/work/tree"])
+@pytest.mark.parametrize(
+    "path", ["../x", "a/../../x", "/etc/shadow", "/scratch/tree2/x", "/scratch/tree/../x", ".", "/", "/scratch/tree"]
+)
 @pytest.mark.parametrize("where", ["configs", "secrets", "env_file"])
 def test_a_path_that_leads_out_of_the_recipe_is_refused(path: str, where: str) -> None:
     with pytest.raises(RecipeProblem) as told:
@@ -312,5 +314,5 @@ def test_a_volume_whose_name_no_folder_can_have_is_refused(key: str) -> None:
     """Snapshots keep a volume's data under its name."""
     stack = resolve([("compose.yml", f"services: {{app: {{image: a}}}}\nvolumes: {{'{key}': {{}}}}")], ENV)
     with pytest.raises(RecipeProblem) as refused:
-        deployable(stack, WHO, ENV, folder="/work/tree", volume_names={key: "x"})
+        deployable(stack, WHO, ENV, folder="/scratch/tree", volume_names={key: "x"})
     assert refused.value.code == "name-invalid"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 from unittest.mock import ANY
 
@@ -20,6 +21,8 @@ from tests.support import Installation, release
 pytestmark = pytest.mark.real
 
 OLD = "1.0.0+1.29.0"
+#: Names of restored stacks; those of tests that were killed may be in Docker still.
+LOOK, LOOK_BACK = (f"look-{secrets.token_hex(4)}" for _ in range(2))
 BACKED_UP = "backupbot.backup=true"
 
 
@@ -51,24 +54,24 @@ def test_what_became_canonical_was_installed_upgraded_backed_up_and_restored_bef
 @pytest.mark.engines
 def test_the_canonicals_data_can_be_looked_at_as_a_live_stack(back: Installation, engine: SwarmEngine) -> None:
     record = record_of(back, "back")
-    made = back.canonq("restore", "back", "--stack", "look-at-it", "--json")
+    made = back.canonq("restore", "back", "--stack", LOOK, "--json")
     assert made.status == 0, made.err
-    assert made.json == {"recipe": "back", "version": NEW, "stack": "look-at-it", "domain": "look-at-it.canonq.test"}
-    assert engine.read_archive("look-at-it", "app", "/srv/index.html") is not None
-    assert engine.execute("look-at-it", "app", ["cat", "/srv/index.html"], 20).output == "gathered since\n"
-    assert back.canonq("restore", "back", "--stack", "look-at-it").status == 2, "the name is taken"
+    assert made.json == {"recipe": "back", "version": NEW, "stack": LOOK, "domain": f"{LOOK}.canonq.test"}
+    assert engine.read_archive(LOOK, "app", "/srv/index.html") is not None
+    assert engine.execute(LOOK, "app", ["cat", "/srv/index.html"], 20).output == "gathered since\n"
+    assert back.canonq("restore", "back", "--stack", LOOK).status == 2, "the name is taken"
     assert back.canonq("janitor").status == 0
-    assert engine.observe("look-at-it")[0], "the janitor leaves it alone"
-    assert back.canonq("restore", "back", "--stack", "look-at-it", "--remove").status == 0
+    assert engine.observe(LOOK)[0], "the janitor leaves it alone"
+    assert back.canonq("restore", "back", "--stack", LOOK, "--remove").status == 0
     assert volumes(back, engine, "restored") == []
     assert record_of(back, "back") == record
 
 
 def test_an_older_canonicals_data_can_be_looked_at_too(back: Installation, engine: SwarmEngine) -> None:
-    made = back.canonq("restore", "back", "--stack", "look-back", "--to", OLD, "--json")
+    made = back.canonq("restore", "back", "--stack", LOOK_BACK, "--to", OLD, "--json")
     assert made.json["version"] == OLD
-    assert engine.execute("look-back", "app", ["cat", "/srv/index.html"], 20).output.strip() == OLD
-    assert back.canonq("restore", "back", "--stack", "look-back", "--remove").status == 0
+    assert engine.execute(LOOK_BACK, "app", ["cat", "/srv/index.html"], 20).output.strip() == OLD
+    assert back.canonq("restore", "back", "--stack", LOOK_BACK, "--remove").status == 0
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import secrets
 import shelve
 import signal
 import socket
@@ -41,7 +43,8 @@ def test_a_sweep_over_real_workers_promotes_and_all_witnesses_agree(
     small: Installation, workers: Processes, engine: SwarmEngine
 ) -> None:
     flower_port = free_port()
-    small.settings["FLOWER_UNAUTHENTICATED_API"] = "1"
+    login = f"night:{secrets.token_hex(8)}"
+    small.settings["FLOWER_BASIC_AUTH"] = login
     workers.celery("flower", "flower", "--address=127.0.0.1", f"--port={flower_port}")
     until("Flower", lambda: "Visit me at" in workers.log("flower"), workers)
     ended = small.canonq("sweep", "--wait", "--json")
@@ -60,7 +63,9 @@ def test_a_sweep_over_real_workers_promotes_and_all_witnesses_agree(
     logs = workers.log("light") + workers.log("heavy")
     assert f"{small.recipe}: promote -> promoted (seed)" in logs
     assert "Checkout" in logs, "every process says which checkout it runs"
-    with urllib.request.urlopen(f"http://127.0.0.1:{flower_port}/api/tasks", timeout=300) as answer:
+    asked = urllib.request.Request(f"http://127.0.0.1:{flower_port}/api/tasks")
+    asked.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+    with urllib.request.urlopen(asked, timeout=300) as answer:
         tasks = json.load(answer)
     states = {task["name"]: task["state"] for task in tasks.values()}
     assert states == {f"canonq.{step}": "SUCCESS" for step in ("sweep", "sync", "decide", "test", "promote")}
