@@ -16,7 +16,6 @@ import hmac
 import json
 import logging
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -25,7 +24,6 @@ from typing import Any, get_args
 
 import tornado.httpserver
 import tornado.iostream
-import tornado.netutil
 import tornado.web
 from redis import Redis
 from redis.exceptions import RedisError
@@ -34,7 +32,7 @@ from canonq.adapters.checkout import at_revision
 from canonq.adapters.logs import to_standard_error
 from canonq.adapters.pages import render
 from canonq.adapters.state.locks import redis_client
-from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration
+from canonq.core.errors import CanonqError, WrongConfiguration
 from canonq.core.names import RECIPE_NAME, RUN_ID
 from canonq.core.records import Queue
 from canonq.core.text import readable
@@ -45,6 +43,7 @@ from canonq.flows.secrecy import masks_in
 from canonq.flows.world import World
 from canonq.settings import Settings, WebSettings, load_settings, secret_in
 from canonq.wiring import due_since, looking
+from workers.listening import listen_until_stopped
 
 log = logging.getLogger("canonq")
 
@@ -456,23 +455,11 @@ def application(site: Site) -> tornado.web.Application:
 
 
 async def _serve(site: Site) -> None:
-    address, _, port = site.settings.listen.rpartition(":")
     server = tornado.httpserver.HTTPServer(
         application(site), max_body_size=1024, max_header_size=16 << 10, idle_connection_timeout=120, body_timeout=10
     )
-    try:
-        sockets = tornado.netutil.bind_sockets(int(port), address.strip("[]"))
-    except (OSError, OverflowError) as error:
-        raise HostProblem(
-            f"[web] listen = {site.settings.listen} cannot be listened on: {error}.", mend="correct it, or free it."
-        ) from error
-    server.add_sockets(sockets)
-    over = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, over.set)
-    log.info("The report is live on http://%s/", site.settings.listen)
-    await over.wait()
-    server.stop()
+    listen = site.settings.listen
+    await listen_until_stopped(server, listen, table="web", told=f"The report is live on http://{listen}/")
 
 
 def serve(settings: Settings) -> None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import signal
 from typing import Any
 
 import tornado.httpserver
-import tornado.netutil
 import tornado.web
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -23,12 +21,13 @@ from redis.exceptions import RedisError
 
 from canonq.adapters.logs import to_standard_error
 from canonq.adapters.state.locks import redis_client
-from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration, WrongUse, no_redis
+from canonq.core.errors import CanonqError, WrongConfiguration, WrongUse, no_redis
 from canonq.core.upstream.webhook import read, recipes_of
 from canonq.flows.world import World
 from canonq.settings import SHORTEST_SIGNING, Settings, WebhookSettings, load_settings, secret_in
 from canonq.wiring import live
 from workers.factory import LIGHT, make_app, say_what_runs
+from workers.listening import listen_until_stopped
 
 log = logging.getLogger("canonq")
 
@@ -118,23 +117,11 @@ def application(inbox: Inbox) -> tornado.web.Application:
 
 
 async def _serve(inbox: Inbox, settings: WebhookSettings) -> None:
-    address, _, port = settings.listen.rpartition(":")
     server = tornado.httpserver.HTTPServer(
         application(inbox), max_body_size=_LARGEST, idle_connection_timeout=60, body_timeout=30
     )
-    try:
-        sockets = tornado.netutil.bind_sockets(int(port), address.strip("[]"))
-    except (OSError, OverflowError) as error:
-        raise HostProblem(
-            f"[webhook] listen = {settings.listen} cannot be listened on: {error}.", mend="correct it, or free it."
-        ) from error
-    server.add_sockets(sockets)
-    over = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, over.set)
-    log.info("Pushes are taken on http://%s%s", settings.listen, PATH)
-    await over.wait()
-    server.stop()
+    told = f"Pushes are taken on http://{settings.listen}{PATH}"
+    await listen_until_stopped(server, settings.listen, table="webhook", told=told)
 
 
 def serve(settings: Settings) -> None:

@@ -37,36 +37,31 @@ def write_durably(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o64
     HostProblem when the file system refuses (full, read-only, not writable); the old file is then still whole.
     """
     with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                os.fchmod(file.fileno(), mode)
-                file.writelines([data] if isinstance(data, bytes) else data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
+        _replace(path, [data] if isinstance(data, bytes) else data, mode, durably=True)
         sync_folder(path.parent)
 
 
 def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Replace a file that can be made again, in one step: whoever reads it sees the old one or the new one whole."""
     with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                os.fchmod(file.fileno(), mode)
-                file.write(text.encode(errors="backslashreplace"))
-            os.replace(name, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
+        _replace(path, [text.encode(errors="backslashreplace")], mode, durably=False)
+
+
+def _replace(path: Path, pieces: Iterable[bytes], mode: int, *, durably: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.writelines(pieces)
+            file.flush()
+            if durably:
+                os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
