@@ -22,6 +22,7 @@ import workers.steps
 import workers.upkeep
 from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.state.budget import Budget
+from canonq.adapters.state.work_folders import promotion_in
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
 from canonq.core.errors import RecordUnreadable
 from canonq.core.gate import Again
@@ -451,7 +452,9 @@ class House:
         self._sweeps("all moves", last=10**6)
         owned = world.engine.owned({LABEL_INSTANCE: world.instance, LABEL_KIND: "run"})
         self._hold(not any(owned.values()), f"5.4 nothing of runs stays: {owned}")
-        left = [path.name for path in world.work.glob("[!.]*") if path.is_dir()] if world.work.is_dir() else []
+        there = [path for path in world.work.glob("[!.]*") if path.is_dir()] if world.work.is_dir() else []
+        # Without a record only its journal tells that a promotion was broken off: it stays until somebody brings the record back.
+        left = [path.name for path in there if not (self.record_lost and promotion_in(path))]
         self._hold(not left, f"5.4 no scratch folder stays: {left}")
         if self.record_lost or self.volumes_lost or self.harmed:
             return
