@@ -171,6 +171,7 @@ class RolledBack(BaseModel):
     version: str  #: the canonical it replaced
     commit: Commit
     fence: int = 0  #: of the rollback; what was decided under an older one was decided before it
+    left: int = 0  #: fence of the record it replaced, which tells that one from others of its version; 0 where it is not known
 
 
 class Remade(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from canonq.core.records import Canonical
+from canonq.core.records import Canonical, RolledBack
 
 KEPT = "canonicals"  #: the folder, below a recipe's warm folder, that has one folder for each kept canonical
 
@@ -116,10 +116,15 @@ def _was_left(one: Generation, found: Sequence[Generation]) -> bool:
     which = (named.version, named.commit)
     # Each time that is known: one that was gone back to was in force before that as well.
     alike = [known.fence for other in found if _is_of(other, *which) for known in (other.record, other.mark) if known is not None]
-    backs = (back for each in found for known in (each.record, each.mark) if known is not None for back in known.rolled_back)
-    left = (back.fence for back in backs if (back.version, back.commit) == which)
+    backs = [back for each in found for known in (each.record, each.mark) if known is not None for back in known.rolled_back]
     mine = _last_in_force(one)
-    return any(fence == 0 or mine == max((other for other in alike if other < fence), default=None) for fence in left)
+
+    def is_mine(back: RolledBack) -> bool:
+        if back.left:
+            return back.left == mine
+        return back.fence == 0 or mine == max((other for other in alike if other < back.fence), default=None)
+
+    return any(is_mine(back) for back in backs if (back.version, back.commit) == which)
 
 
 def _is_of(one: Generation, version: str, commit: str) -> bool:

@@ -118,7 +118,9 @@ def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, 
     try:
         volumes = unpack_retained(world, target, chosen.snapshot, owner)
         stamp = world.stamp()
-        left = RolledBack(by=who, at=stamp, reason=reason, version=now.version, commit=now.commit, fence=held.fence)
+        left = RolledBack(
+            by=who, at=stamp, reason=reason, version=now.version, commit=now.commit, fence=held.fence, left=now.fence
+        )
         freed = {(target.version, target.commit), (left.version, left.commit)}
         others = [back for back in now.rolled_back if (back.version, back.commit) not in freed]
         own = set(Canonical.model_fields) | {"schema"}

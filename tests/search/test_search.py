@@ -56,6 +56,10 @@ FOUND = {
         "night 0", "release 0", "night 0", "prove 0", "again 0", "rollback 3",
         "rollback 1 beside 1 lose_locks+rollback", "rollback 1",
     ],
+    "one made anew and left leaves the one before it where it is, also when it is gone itself": [
+        "prove 0", "promote 0", "release 0", "night 0", "again 0", "rollback 1",
+        "release 0", "prove 0", "promote 0", "rollback 0",
+    ],
     "one rolled back stays so when a newer one that went past it is rolled back as well": [
         "prove 0", "promote 0", "release 0", "night 0 docker-away 20", "night 0", "rollback 0",
         "release 0", "night 0", "upkeep 0", "rollback 0", "night 0",
