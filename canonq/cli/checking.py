@@ -141,15 +141,13 @@ def simulate(
     """Say how long a night takes by what is on record, or for a fleet that is not there; changes nothing."""
     settings = load_settings()
     found = simulate_flow.simulate(
-        looking(settings) if fleet is None else None,
-        fleet=fleet,
+        simulate_flow.recorded(looking(settings)) if fleet is None else simulate_flow.imagined(fleet, seed),
         hosts=hosts,
         light=settings.light_workers if light is None else light,
         heavy=heavy,
         memory=bytes_in(memory) if memory is not None else None,
         disk=bytes_in(disk) if disk is not None else None,
         window=seconds_in(window, most=7 * 86400) if window is not None else None,
-        seed=seed,
     )
     if as_json:
         print_json(found)

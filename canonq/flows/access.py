@@ -16,17 +16,23 @@ def uses(world: World, running: Running) -> dict[str, Use]:
     """How each volume that something running may write to is used; those of which nothing can be seen are left out."""
     by_name = {name: key for key, name in running.stack.volumes.items()}
     processes: dict[str, list[Process]] = defaultdict(list)
-    for volume, service, _ in world.containers.mounted(running.stack.stack):
-        try:
-            processes[volume] += processes_beside(world.containers.process_of(running.stack.stack, service))
-        except CanonqError:  # it has ended, as one-shots do
-            continue
+    mounted = [(volume, service) for volume, service, _ in world.containers.mounted(running.stack.stack)]
+    of_services = {service: _processes(world, running, service) for service in {service for _, service in mounted}}
+    for volume, service in mounted:
+        processes[volume] += of_services[service]
     found = {}
     for volume, seen in processes.items():
         folder = world.volumes.volume_path(volume)
         if folder is not None and seen and volume in by_name:
             found[by_name[volume]] = use_of(folder, seen)
     return found
+
+
+def _processes(world: World, running: Running, service: str) -> list[Process]:
+    try:
+        return processes_beside(world.containers.process_of(running.stack.stack, service))
+    except CanonqError:  # it has ended, as one-shots do
+        return []
 
 
 def still_written(before: Mapping[str, Use], after: Mapping[str, Use], was: str) -> list[str]:

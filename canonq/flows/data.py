@@ -56,8 +56,8 @@ def _moved(record: Canonical) -> CanonicalMoved:
 def _copy(world: World, app: Deployment, record: Canonical) -> dict[str, str]:
     secrets = world.registry.secrets(record)
     app.account.secrecy.secrets(secrets)
-    sources = {volume_key(record.recipe, name): _source(world, record, name) for name in record.volumes}
-    gone = [name for name in record.volumes if sources[volume_key(record.recipe, name)] is None]
+    sources = {name: source for name in record.volumes if (source := _source(world, record, name)) is not None}
+    gone = [name for name in record.volumes if name not in sources]
     if gone and _problem(record):
         raise CanonqError(
             f"The retained volume {' and '.join(gone)} of the canonical {record.version} is gone.",
@@ -65,7 +65,7 @@ def _copy(world: World, app: Deployment, record: Canonical) -> dict[str, str]:
             code="canonical-data-missing",
         )
     folders = {}
-    for key in sources:
+    for key in (volume_key(record.recipe, name) for name in record.volumes):
         labels = {**app.identity.labels, LABEL_VOLUME: key}
         folders[key] = world.volumes.make_volume(app.volume_name(key), labels, app.identity.stack)
     if gone and record.snapshot is not None:  # all of it: data of two moments is no data
@@ -75,9 +75,8 @@ def _copy(world: World, app: Deployment, record: Canonical) -> dict[str, str]:
             "the data was taken from its snapshot"
         )
         return secrets
-    for key, source in sources.items():
-        assert source is not None
-        copy_tree(source, folders[key])
+    for name, source in sources.items():
+        copy_tree(source, folders[volume_key(record.recipe, name)])
     return secrets
 
 
@@ -99,14 +98,14 @@ def unpack_retained(world: World, record: Canonical, kept: Snapshot, owner: str)
     return sorted(names.values())
 
 
-def heal(world: World, recipe: str, held: Held) -> str | None:
+def heal(world: World, record: Canonical, held: Held) -> str | None:
     """Unpack the present canonical's snapshot again where somebody removed a retained volume; a sentence on what was done.
 
     Nothing is done where the snapshot is no longer whole. The canonical stays what it was, with its fence: who was proven from
     it may still be promoted.
     """
-    record = world.registry.read(recipe)
-    if record is None or record.snapshot is None or not (gone := _gone(world, record)) or _problem(record):
+    gone, recipe = _to_unpack(world, record), record.recipe
+    if not gone or record.snapshot is None:
         return None
     owner = world.new_id(recipe)
     with alive(world.work / owner):
@@ -127,21 +126,20 @@ def heal(world: World, recipe: str, held: Held) -> str | None:
     )
 
 
-def what_to_heal(world: World, recipe: str) -> str | None:
+def what_to_heal(world: World, record: Canonical) -> str | None:
     """What `heal` would do, as a sentence."""
-    record = world.registry.read(recipe)
-    if record is None or record.snapshot is None or not (gone := _gone(world, record)) or _problem(record):
-        return None
-    return f"{recipe}: would unpack the snapshot of the canonical {record.version} again: {' and '.join(gone)} is gone"
+    gone = _to_unpack(world, record)
+    what = f"{record.recipe}: would unpack the snapshot of the canonical {record.version} again: {' and '.join(gone)} is gone"
+    return what if gone else None
 
 
-def _gone(world: World, record: Canonical) -> list[str]:
+def _to_unpack(world: World, record: Canonical) -> list[str]:
+    """Retained volumes that are gone, where a whole snapshot can take their place. HostProblem without Docker."""
     if all(_source(world, record, name) is not None for name in record.volumes):
         return []
-    there = set(
-        world.ownership.owned({LABEL_INSTANCE: world.instance})["volumes"]
-    )  # a second opinion: HostProblem without Docker
-    return [name for name in record.volumes if name not in there]
+    there = set(world.ownership.owned({LABEL_INSTANCE: world.instance})["volumes"])  # asked again, as much follows from it
+    gone = [name for name in record.volumes if name not in there]
+    return [] if gone and _problem(record) else gone
 
 
 def _problem(record: Canonical) -> str | None:

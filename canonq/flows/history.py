@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from canonq.adapters.files import entries
+from canonq.adapters.files import entries, remove_tree
 from canonq.core.errors import CanonqError
 from canonq.core.keeping import LEAST_DAYS, is_old, sweeps_to_drop
 from canonq.core.names import RECIPE_NAME, SWEEP_ID
@@ -31,7 +31,7 @@ def drop_old(world: World, *, dry_run: bool = False) -> list[str]:
     ):
         found = list(paths)
         for path in found if not dry_run else ():
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
         if found:
             done.append(f"{verb} {len(found)} {what}{'s' if len(found) > 1 else ''}: {_named(found)}")
     return done + [

@@ -42,7 +42,7 @@ def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
                 done.append(f"{said} what {recipe}'s record does not name: {'; '.join(listed)}")
             if record is not None:
                 done += [f"{recipe}: {said} {line}" for line in retire(world, recipe, record, dry_run=dry_run)]
-                healed = what_to_heal(world, recipe) if isinstance(mine, bool) else heal(world, recipe, mine)
+                healed = what_to_heal(world, record) if isinstance(mine, bool) else heal(world, record, mine)
                 if healed:
                     done.append(healed)
                     if not dry_run:  # those of the old ones that were still there

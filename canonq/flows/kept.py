@@ -85,14 +85,17 @@ def _is_over(world: World, kept: KeptEnvironment) -> bool:
 
 def all_kept(world: World) -> list[KeptEnvironment]:
     """Those that stay, next to end first."""
-    found = [one for work in at_work(world.work) if not is_alive(work) and (one := kept_in(work)) is not None]
-    return sorted((one for one in found if not _is_over(world, one)), key=lambda one: one.until)
+    return sorted((one for one in _noted(world) if not _is_over(world, one)), key=lambda one: one.until)
+
+
+def _noted(world: World) -> list[KeptEnvironment]:
+    """All that a note was left of by a run that has ended."""
+    return [one for work in at_work(world.work) if not is_alive(work) and (one := kept_in(work)) is not None]
 
 
 def end_due(world: World) -> list[str]:
     """End those whose time has come; a sentence for each."""
-    due = [one for work in at_work(world.work) if not is_alive(work) and (one := kept_in(work)) and _is_over(world, one)]
-    return [_ended(world, one, "its time has come") for one in due]
+    return [_ended(world, one, "its time has come") for one in _noted(world) if _is_over(world, one)]
 
 
 def end_all(world: World, why: str) -> list[str]:
@@ -128,4 +131,4 @@ def rows(world: World) -> list[dict[str, Any]]:
 
 def _address(world: World, kept: KeptEnvironment) -> str | None:
     ingress = world.settings.ingress
-    return f"{ingress.scheme}://{kept.domain}/" if world.ingress is not None and ingress is not None else None
+    return f"{ingress.scheme}://{kept.domain}/" if ingress is not None else None

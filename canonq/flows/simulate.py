@@ -17,21 +17,19 @@ _MIB, _GIB = 2**20, 2**30
 
 
 def simulate(
-    world: World | None,
+    jobs: Sequence[Job],
     *,
-    fleet: int | None,
     hosts: int,
     light: int,
     heavy: int,
     memory: int | None,
     disk: int | None,
     window: float | None,
-    seed: int,
 ) -> dict[str, Any]:
     """Place a whole night's runs, and say when they would be done and what one host more would bring.
 
-    `fleet`: so many recipes made up from `seed`; None: all that are enrolled, with what their runs took. `memory` and `disk`:
-    bytes of each host, None for no limit; `window`: seconds. WrongUse for numbers that nobody has.
+    `jobs`: see `recorded` and `imagined`. `memory` and `disk`: bytes of each host, None for no limit; `window`: seconds. WrongUse
+    for numbers that nobody has.
     """
     for what, value, most in (
         ("hosts", hosts, MOST_HOSTS),
@@ -40,9 +38,6 @@ def simulate(
     ):
         if not 0 <= value <= most:
             raise WrongUse(f"{value} {what} cannot be simulated.", mend=f"give 0 to {most}.", code="wrong-use")
-    if fleet is not None and not 0 <= fleet <= MOST_RECIPES:
-        raise WrongUse(f"{fleet} recipes cannot be simulated.", mend=f"give 0 to {MOST_RECIPES}.", code="wrong-use")
-    jobs = imagined(fleet, seed) if fleet is not None else recorded(world)
     there = [Host(f"host-{number + 1}", light, heavy, memory, disk) for number in range(hosts)]
     made = schedule(jobs, there, window=window)
     more = schedule(jobs, [*there, Host(f"host-{hosts + 1}", light, heavy, memory, disk)], window=window)
@@ -81,10 +76,8 @@ def _host(host: Host, made: Schedule) -> dict[str, Any]:
     }
 
 
-def recorded(world: World | None) -> list[Job]:
+def recorded(world: World) -> list[Job]:
     """All that are enrolled, with the seconds and the disk that their last runs took. Memory is not on record."""
-    if world is None:
-        return []
     jobs = []
     for name, enrolment in world.checkout.enrolled().recipes.items():
         verdicts = world.runs.verdicts(name)
@@ -94,7 +87,12 @@ def recorded(world: World | None) -> list[Job]:
 
 
 def imagined(count: int, seed: int) -> list[Job]:
-    """Recipes as they are found: most take a minute, few take twenty; one in seven is heavy, and takes twice as long."""
+    """Recipes as they are found: most take a minute, few take twenty; one in seven is heavy, and takes twice as long.
+
+    The same `seed` makes the same ones. WrongUse for a number that nobody has.
+    """
+    if not 0 <= count <= MOST_RECIPES:
+        raise WrongUse(f"{count} recipes cannot be simulated.", mend=f"give 0 to {MOST_RECIPES}.", code="wrong-use")
     pick = random.Random(seed)  # noqa: S311 - nothing is kept secret by it
     jobs = []
     for number in range(count):
