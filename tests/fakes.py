@@ -290,6 +290,8 @@ class FakeEngine:
                 return Ended(0, "", "", f"main app\nin app\n{lines}".encode())
             case ["sh", "-c", script, statement] if "psql" in script:
                 return self._psql(stack, service, statement)
+            case ["sh", "-c", script, "enter" | "entered", statement, *_] if "psql" in script:
+                return self._psql(stack, service, statement)
             case ["sh", "-c", _, hook]:
                 return self._program(stack, service, hook.split())
             case words:
@@ -319,9 +321,15 @@ class FakeEngine:
                 return Ended(127, f"{words[0]}: executable file not found")
 
     def _psql(self, stack: str, service: str, statement: str) -> Ended:
-        """A PostgreSQL of one table, which is a file in the service's first volume."""
+        """A PostgreSQL of two tables: markers, and the ledger of promotions. Each is a file in the service's first volume."""
         if (rows := self._rows(stack, service)) is None:
             return Ended(127, "", "sh: psql: not found")
+        if "canonq_ledger" in statement:
+            rows = rows.with_name("ledger")
+            if found := _INSERTED.search(statement):
+                with rows.open("a") as file:
+                    file.write(f"{found[1]}\n")
+                return Ended(0, "")
         if found := _INSERTED.search(statement):
             rows.write_text(f"{found[1]}\n")
         elif not rows.is_file():

@@ -17,7 +17,7 @@ import pytest
 
 from canonq.core.ladder import TierName, TierResult
 from canonq.core.masks import Masks
-from canonq.flows import climb
+from canonq.flows import climb, warming
 from canonq.ports import Engine
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import VARIABLE, TierFacts, write_facts
@@ -38,6 +38,7 @@ def on(engine: Engine, patched: pytest.MonkeyPatch) -> None:
 
     patched.setattr(climb, "run_generic", generic)
     patched.setattr(climb, "run_own", own)
+    patched.setattr(warming, "run_own", own)
 
 
 def _loaded(path: Path) -> ModuleType:

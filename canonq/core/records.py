@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from canonq.core.enrolment import RecipeName
 from canonq.core.ladder import RungName, RungResult, TierName, TierResult
 from canonq.core.names import COMMIT, SWEEP_ID
+from canonq.core.stack.ledger import LedgerMark
 
 Commit = Annotated[str, StringConstraints(pattern=f"^{COMMIT.pattern}$")]
 SweepId = Annotated[str, StringConstraints(pattern=f"^{SWEEP_ID.pattern}$")]
@@ -210,6 +211,7 @@ class Canonical(BaseModel):
     images: dict[str, str] = {}
     volumes: list[str] = []
     snapshot: Snapshot | None = None
+    ledger: list[LedgerMark] = []  #: marks that promotions left in this data; none in a record of an older canonq
     fence: int = 0
     previous: dict[str, object] | None = None
     #: What people went back from, newest last: held until it is promoted by name or gone back to. A newer release ends no hold:

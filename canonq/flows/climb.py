@@ -15,7 +15,7 @@ from canonq.core.bases import Base, Broken, Moved, after_broken, nothing_to_begi
 from canonq.core.blame import CERTAIN
 from canonq.core.budget import Need
 from canonq.core.enrol.misnamed import misnamed
-from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, NoRoom, RecipeProblem
+from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, HostProblem, NoRoom, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped, with_fresh, with_upgraded
 from canonq.core.recipe.assembly import TEST_OVERLAY
 from canonq.core.recipe.envfile import secret_rules
@@ -24,6 +24,7 @@ from canonq.core.records import Canonical
 from canonq.core.stack.beside import why_apart
 from canonq.core.stack.census import Census, lost
 from canonq.core.stack.databases import REDIS, without_marker
+from canonq.core.stack.ledger import LedgerMark, named, wanted
 from canonq.core.stack.lint import LintFacts, lint, not_bumped
 from canonq.core.stack.staying import counted
 from canonq.core.versions import read_tags
@@ -44,14 +45,15 @@ from canonq.flows.pulling import have_ahead
 from canonq.flows.run import Run, took
 from canonq.flows.secrecy import mask
 from canonq.flows.stages import Deployment, Filled, Running, Started
-from canonq.flows.tiers import TIERS, no_proof, run_generic, run_own
+from canonq.flows.tiers import TIERS, facts_of, no_proof, run_generic, run_own
+from canonq.tiers import ledger
 from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Marker, TierFacts
 
 #: Codes of an app that does not come up.
 _NOT_UP = ("not-healthy", "not-answering", "crash-loop", "exited", "not-restarted")
+_MAY_GO = "what may go, or is made anew when the app starts, is declared under [data] volatile in recipe.toml."
 _RECOUNT = (1.0, 2.0, 0.0)  #: seconds after a count that shows a loss, until it is counted again
-_NOTICED = 2.0  #: seconds within which Swarm hears of a death
 BASE, FRESH = "base", "fresh"  #: folders of a run: of what it is upgraded from, of the fresh install beside it
 
 
@@ -76,7 +78,9 @@ def climb(run: Run) -> None:
     if target.quick:
         for tier in ("upgrade", "backup", "restore"):
             tiers[tier] = TierResult(status="unverified", reason="not part of a quick run")
-        _functional(run, _install(run, app))
+        running = _install(run, app)
+        _has_its_marks(run, running)
+        _functional(run, running)
         return
     markers: tuple[Marker, ...] = ()
     if target.base.version is None:
@@ -435,6 +439,7 @@ def _upgrade(run: Run, version: str, base: Running) -> tuple[Running, tuple[Mark
     def over_the_base() -> tuple[Running, tuple[tuple[Marker, ...], Census]]:
         with _about(version):
             used = uses(run.world, base)
+            _has_its_marks(run, base)
             run.findings.base_first_start = first_start_of_base(run, base)
             markers = _mark(run, "upgrade", base)
             held = _census(run, base)
@@ -529,7 +534,11 @@ def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Ma
         running,
         from_destroyed,
         lambda running, facts: _none_lost(
-            run, running, held, lambda: _generic(run, "restore", running, markers=facts.destroyed, of=facts)
+            run,
+            running,
+            held,
+            lambda: _generic(run, "restore", running, markers=facts.destroyed, of=facts),
+            restored=True,
         ),
     )
 
@@ -655,7 +664,7 @@ def in_tier(
         running, made = act()
         with _about(running.identity.version):
             findings.phase = f"{tier} tests"
-            result = _proved(run, tier, running, lambda: prove(running, made))
+            result = run.vigil(running.deployment).proved(tier, lambda: prove(running, made), run.deadline)
             if result.status == "fail" and tier in ("backup", "restore"):
                 labels = [told for told in running.prepared.filled.unset if ".labels" in told]
                 result = result.model_copy(update={"reason": "; ".join([result.reason, *labels])})
@@ -687,28 +696,6 @@ def in_tier(
         run.account.timings[f"{tier}.whole"] = round(time.monotonic() - began, 3)
         mask(_kept(run, tier, before.deployment if isinstance(before, Running) else before), run.masks)
     return running, made
-
-
-def _proved(run: Run, tier: TierName, running: Running, prove: Callable[[], TierResult]) -> TierResult:
-    """What the tests of a tier give; once more where one of the app's services died meanwhile and the app came back from it."""
-    problem: RecipeProblem | None = None
-    found: TierResult | None = None
-    try:
-        found = prove()
-    except RecipeProblem as error:
-        problem = error
-    vigil = run.vigil(running.deployment)
-    if (found is None or found.status == "fail") and vigil.come_back(run.deadline, _NOTICED):
-        last = vigil.deaths[-1]
-        run.account.notes.append(
-            f"interrupted: '{last.service}' of {running.identity.version} died once during the {tier} tier ({last.how}) and came "
-            "back; its tests were done again"
-        )
-        return prove()
-    if found is None:
-        assert problem is not None
-        raise problem
-    return found
 
 
 def _dying(run: Run, of: Deployment | Running) -> NotHealthy | None:
@@ -795,22 +782,8 @@ def _generic(
 
 
 def _facts(run: Run, tier: TierName, of: Deployment | Running) -> TierFacts:
-    app, stack = (of.deployment, of.stack) if isinstance(of, Running) else (of, None)
-    return TierFacts(
-        recipe=run.enrolment.recipe,
-        tier=tier,
-        stack=app.identity.stack,
-        domain=app.identity.domain,
-        version=app.identity.version,
-        commit=app.identity.commit,
-        health=run.enrolment.health,
-        ingress=run.world.settings.ingress,
-        images=stack.images if stack else {},
-        volumes=stack.volumes if stack else {},
-        secrets_file=str(app.secrets_file),
-        fresh=_is_new(run, app),
-        own=str(run.own),
-    )
+    app = of.deployment if isinstance(of, Running) else of
+    return facts_of(run.world, of, tier, fresh=_is_new(run, app))
 
 
 def _is_new(run: Run, app: Deployment) -> bool:
@@ -854,8 +827,11 @@ def _census(run: Run, running: Running) -> Census:
     return found
 
 
-def _none_lost(run: Run, running: Running, held: Census, prove: Callable[[], TierResult]) -> TierResult:
-    """What a tier's tests give, and RecipeProblem (`data-lost`) where the app holds less than it `held` before.
+def _none_lost(
+    run: Run, running: Running, held: Census, prove: Callable[[], TierResult], *, restored: bool = False
+) -> TierResult:
+    """What a tier's tests give, and RecipeProblem (`data-lost`) where the app holds less than it `held` before, or not what
+    earlier promotions left in it.
 
     Tables tell more than a missing mark, so they are told first; a volume that has lost its mark is told as that.
     """
@@ -874,7 +850,35 @@ def _none_lost(run: Run, running: Running, held: Census, prove: Callable[[], Tie
             mend="look at what the release does to its data; what may go or get smaller is declared under [data] in recipe.toml.",
             code="data-lost",
         )
+    if result.status == "pass" and (missing := _not_in_ledger(run, running, restored=restored)):
+        raise RecipeProblem(f"What was there for longer is gone: {named(missing)}.", mend=_MAY_GO, code="data-lost")
     return result
+
+
+def _has_its_marks(run: Run, running: Running) -> None:
+    """See that what runs first on the canonical's data finds what promotions left: HostProblem where the canonical itself has
+    it no more, and RecipeProblem below a version that may have lost it."""
+    record, version = run.target.data, running.identity.version
+    if record is None or not (missing := _not_in_ledger(run, running)):
+        return
+    if version != record.version:
+        what = f"On a copy of the data of the canonical {record.version}, {version} has lost {named(missing)}."
+        raise RecipeProblem(what, mend=_MAY_GO, code="data-lost")
+    raise HostProblem(
+        f"The data of the canonical {version} lacks {named(missing)}: it was changed since its promotion, or goes when the app "
+        "starts.",
+        mend=f"`canonq rollback {run.enrolment.recipe} --to '{version}' --reason ...` unpacks its snapshot again; {_MAY_GO}",
+        code="data-lost",
+    )
+
+
+def _not_in_ledger(run: Run, running: Running, *, restored: bool = False) -> list[LedgerMark]:
+    """The marks of earlier promotions that are not in what runs on a copy of the canonical's data."""
+    if run.target.data is None:
+        return []
+    run.findings.phase = "ledger"
+    there = wanted(run.target.data.ledger, run.enrolment.data.volatile, restored=restored)
+    return ledger.missing(run.world.data, running.stack.stack, there, run.servers(running), _patience(run))
 
 
 def _patience(run: Run) -> marks.Patience:

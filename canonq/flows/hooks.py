@@ -22,9 +22,11 @@ from canonq.tiers.facts import HOOK, TierFacts, write_facts
 
 HOOKS = "hooks.py"
 WRITE_MARKER, READ_MARKER = "write_marker", "read_marker"
+POPULATE = "populate"
 #: All that canonq calls, if it is there.
-KNOWN_HOOKS = frozenset({f"{when}_{tier}" for when in ("before", "after") for tier in PROVEN_TIERS} | {WRITE_MARKER, READ_MARKER})
-_LISTED = f"before_TIER and after_TIER ({', '.join(PROVEN_TIERS)}), {WRITE_MARKER} and {READ_MARKER}"
+KNOWN_HOOKS = frozenset({f"{when}_{tier}" for when in ("before", "after") for tier in PROVEN_TIERS}
+                        | {WRITE_MARKER, READ_MARKER, POPULATE})  # fmt: skip
+_LISTED = f"before_TIER and after_TIER ({', '.join(PROVEN_TIERS)}), {WRITE_MARKER}, {READ_MARKER} and {POPULATE}"
 
 
 #: What has names of its own, which are none of the module's.

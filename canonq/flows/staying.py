@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from canonq.adapters.processes.stopping import check_stop
+from canonq.core.errors import RecipeProblem
+from canonq.core.ladder import TierName, TierResult
 from canonq.core.stack.convergence import Task, deaths
 from canonq.core.stack.staying import Death, Fallen, fallen
 from canonq.flows.answering import NotHealthy, await_answer, stack_gone, with_last_words
@@ -12,6 +15,7 @@ from canonq.flows.deadline import left
 from canonq.flows.stages import Running
 from canonq.flows.world import World
 
+_NOTICED = 2.0  #: seconds within which Swarm hears of a death
 _LOOK_EVERY = 1.0  #: seconds between two looks at a stack that only has to stay up
 
 
@@ -91,6 +95,26 @@ class Vigil:
         self._down, self.since = False, time.monotonic()
         self.see()
         return True
+
+    def proved(self, tier: TierName, prove: Callable[[], TierResult], deadline: float) -> TierResult:
+        """What the tests of a tier give; once more where a service died meanwhile and the app came back from it."""
+        problem: RecipeProblem | None = None
+        found: TierResult | None = None
+        try:
+            found = prove()
+        except RecipeProblem as error:
+            problem = error
+        if (found is None or found.status == "fail") and self.come_back(deadline, _NOTICED) and (up := self._up) is not None:
+            last = self.deaths[-1]
+            up.deployment.account.notes.append(
+                f"interrupted: '{last.service}' of {up.identity.version} died once during the {tier} tier ({last.how}) and came "
+                "back; its tests were done again"
+            )
+            return prove()
+        if found is None:
+            assert problem is not None
+            raise problem
+        return found
 
     def soak(self, deadline: float) -> None:
         """Wait until it has been up for `[health] soak` seconds without a death since it was last deployed."""

@@ -23,6 +23,8 @@ from canonq.core.masks import Masks
 from canonq.core.text import beginning
 from canonq.flows.deadline import left
 from canonq.flows.secrecy import masked_into
+from canonq.flows.stages import Deployment, Running
+from canonq.flows.world import World
 from canonq.tiers.facts import PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts
 
 _GENERIC_LIMIT = 600.0  #: seconds for the generic tests of one tier: canonq's own, so no recipe's to choose
@@ -39,6 +41,26 @@ class _Case:
 
 #: Where the tests of tiers and the hooks run.
 TIERS = Preloaded(RUNNER)
+
+
+def facts_of(world: World, of: Deployment | Running, tier: str, *, fresh: bool) -> TierFacts:
+    """What tests and hooks are told of what is, or is to be, deployed; `fresh`: it began on empty volumes at this version."""
+    app, stack = (of.deployment, of.stack) if isinstance(of, Running) else (of, None)
+    return TierFacts(
+        recipe=app.enrolment.recipe,
+        tier=tier,
+        stack=app.identity.stack,
+        domain=app.identity.domain,
+        version=app.identity.version,
+        commit=app.identity.commit,
+        health=app.enrolment.health,
+        ingress=world.settings.ingress,
+        images=stack.images if stack else {},
+        volumes=stack.volumes if stack else {},
+        secrets_file=str(app.secrets_file),
+        fresh=fresh,
+        own=str(world.checkout.folder(app.enrolment.recipe)),
+    )
 
 
 def tier_environment() -> dict[str, str]:

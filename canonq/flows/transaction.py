@@ -30,6 +30,7 @@ from canonq.core.gate import Again
 from canonq.core.names import warm_stack
 from canonq.core.records import SCHEMA, Canonical, Verdict
 from canonq.core.records import Snapshot as Kept
+from canonq.core.stack.ledger import LedgerMark
 from canonq.flows.appetite import memory_held
 from canonq.flows.data import copy_canonical, how_to_remake
 from canonq.flows.dependencies import beside, bring_up_dependency, plan_dependencies
@@ -41,6 +42,7 @@ from canonq.flows.leftovers import is_in_force, reclaim, retire
 from canonq.flows.pulling import images_taken
 from canonq.flows.secrecy import unsaid
 from canonq.flows.stages import Account, Deployment, Running
+from canonq.flows.warming import Promoted, warmed
 from canonq.flows.world import World
 from canonq.ports import Held
 
@@ -50,7 +52,7 @@ _TELL_EVERY = 10.0  #: seconds between two words about a long snapshot
 
 
 #: The steps, in order; what each needs and makes shows in `_steps`.
-STEPS = ("reclaim", "carry", "deploy", "stop", "keep", "record", "switch", "retire")
+STEPS = ("reclaim", "carry", "deploy", "warm", "stop", "keep", "record", "switch", "retire")
 
 
 @dataclass(frozen=True)
@@ -154,12 +156,14 @@ def _steps(tx: Transaction, watch: Watch) -> None:
         app = _carry(tx)
     with step(tx, "deploy"):
         running = _deploy(tx, app)
+    with step(tx, "warm"):
+        ledger = _warm(tx, running)
     with step(tx, "stop"):
         _stop(tx, running)
     with step(tx, "keep"):
         kept = _keep(tx, running)
     with step(tx, "record"):
-        record = _record(tx, running, kept)
+        record = _record(tx, running, kept, ledger)
     watch.end()  # from the switch on it goes through: what is left of it takes no room
     with step(tx, "switch"):
         tx.world.registry.write(record, tx.held)  # the one write that makes it the canonical
@@ -266,6 +270,15 @@ def _has_moved(tx: Transaction, running: Running, service: str, digest: str) -> 
     return tested != digest and not (tested and tx.world.images.is_image(running.stack.images[service], tested))
 
 
+def _warm(tx: Transaction, running: Running) -> list[LedgerMark]:
+    """Prove and mark it where it is to stay; the ledger of the new canonical."""
+    deadline = time.monotonic() + tx.enrolment.limits.run
+    kept = next(iter(tx.world.runs.kept_of(tx.verdict.run)), tx.world.work / tx.owner)
+    marks = warmed(Promoted(tx.world, running, tx.carried, kept / "promotion", f"canonq-{tx.owner}", deadline))
+    tx.held.check()
+    return marks
+
+
 def _stop(tx: Transaction, running: Running) -> None:
     """Take it down again: an idle canonical runs nothing, and stopped data is consistent."""
     volumes = _volumes(tx, running)
@@ -314,7 +327,7 @@ def _keep(tx: Transaction, running: Running) -> Kept:
     return snapshots.seal(kept, tx.folder)
 
 
-def _record(tx: Transaction, running: Running, kept: Kept) -> Canonical:
+def _record(tx: Transaction, running: Running, kept: Kept, ledger: list[LedgerMark]) -> Canonical:
     """Write the new canonical's record beside its snapshot; it is whole now, and not in force yet."""
     stamp, names = tx.world.stamp(), running.stack.volumes
     record = Canonical(
@@ -332,6 +345,7 @@ def _record(tx: Transaction, running: Running, kept: Kept) -> Canonical:
             "images": dict(running.images),
             "volumes": sorted(names[key] for key in _volumes(tx, running)),
             "snapshot": kept,
+            "ledger": [mark.model_dump(mode="json") for mark in ledger],
             "fence": tx.held.fence,
             "previous": tx.old.model_dump(mode="json", by_alias=True, exclude={"previous"}) if tx.old else None,
             # Those of older releases too: once this one is rolled back itself, a late run of theirs must not pass the gate.

@@ -140,7 +140,7 @@ def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience |
     for marker in rows:
         said = _dropped(data, stack, marker, patience or Patience())
         if said.state in _UNDECIDED:
-            raise _silent([marker.place], said.why)
+            raise silent([marker.place], said.why)
     files = _files(data, stack, markers)
     left = _rows_of_sqlite(data, stack, markers)
     return (
@@ -169,7 +169,7 @@ def _is_in_server(data: Data, stack: str, marker: Marker, asked: Mapping[str, st
         if (found := seen(marker.text, said)) != "unasked":
             return found == "there"
         if time.monotonic() >= ends:
-            raise _silent(list(asked), next(one.why for one in said if one.state in _UNDECIDED), marker.server)
+            raise silent(list(asked), next(one.why for one in said if one.state in _UNDECIDED), marker.server)
         check_stop()
         time.sleep(patience.pause)
 
@@ -239,12 +239,13 @@ def _is_there(data: Data, stack: str, marker: Marker, images: Mapping[str, str],
         if found != "unasked":
             return found == "there"
         if time.monotonic() >= ends:
-            raise _silent(places, next(one.why for one in said if one.state in _UNDECIDED))
+            raise silent(places, next(one.why for one in said if one.state in _UNDECIDED))
         check_stop()
         time.sleep(patience.pause)
 
 
-def _silent(places: Sequence[str], why: str, server: str = POSTGRES) -> RecipeProblem:
+def silent(places: Sequence[str], why: str, server: str = POSTGRES) -> RecipeProblem:
+    """The problem of a server that cannot be asked."""
     name = "PostgreSQL" if server == POSTGRES else server
     return RecipeProblem(
         f"{name} in {' and '.join(places)} could not be asked whether its data is there: {shown(why, 300)}.",

@@ -20,7 +20,7 @@ _TIMEOUT = 60.0  #: seconds for one question
 # What a container's programs print is its own doing.
 _NUMBER, _DATABASE = re.compile(r"[0-9]{1,15}"), re.compile(r"db[0-9]{1,5}")
 _MOST_TABLES, _LONGEST = 10_000, 200  #: tables of a server; characters of a name
-TABLE = "canonq_marker"
+TABLE, LEDGER = "canonq_marker", "canonq_ledger"
 
 # `given NAME`: the value of a variable, or of the file that NAME_FILE names.
 _GIVEN = (
@@ -44,7 +44,7 @@ _PSQL = (
 _PG_COUNT = (
     "SELECT format('SELECT %L, count(*) FROM (SELECT 1 FROM %I.%I LIMIT " + str(MOST_ROWS) + ") x', "
     "CASE schemaname WHEN 'public' THEN tablename ELSE schemaname || '.' || tablename END, schemaname, tablename) FROM pg_tables "
-    f"WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND tablename <> '{TABLE}' \\gexec"
+    f"WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND tablename NOT IN ('{TABLE}', '{LEDGER}') \\gexec"
 )
 
 _MYSQL = (
@@ -63,7 +63,7 @@ _MYSQL_COUNT = (
     "SELECT CONCAT('SELECT ', QUOTE(table_schema), ', ', QUOTE(table_name), ', COUNT(*) FROM (SELECT 1 FROM `', "
     "REPLACE(table_schema, '`', '``'), '`.`', REPLACE(table_name, '`', '``'), '` LIMIT " + str(MOST_ROWS) + ") x;') "
     "FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND table_schema NOT IN "
-    f"('mysql', 'information_schema', 'performance_schema', 'sys') AND table_name <> '{TABLE}'"
+    f"('mysql', 'information_schema', 'performance_schema', 'sys') AND table_name NOT IN ('{TABLE}', '{LEDGER}')"
 )
 
 # A Redis keeps something where it writes it down; what expires may be gone at any time.
@@ -76,7 +76,8 @@ _REDIS = (
     'w=$(q PING 2>&1); [ "$w" = PONG ] || { printf "%s\\n" "$w" >&2; exit 1; }\n'
     'case "$0" in\n'
     "count) q CONFIG GET dir; q CONFIG GET save; q CONFIG GET appendonly; echo keyspace; q INFO keyspace;;\n"
-    f'write) q SET {TABLE} "$1" >/dev/null;; read) q GET {TABLE};; drop) q DEL {TABLE} >/dev/null;; esac'
+    f'write) q SET {TABLE} "$1" >/dev/null;; read) q GET {TABLE};; drop) q DEL {TABLE} >/dev/null;;\n'
+    f'enter) q SADD {LEDGER} "$1" >/dev/null;; entered) q SMEMBERS {LEDGER};; esac'
 )
 
 _MONGO = (
@@ -94,9 +95,11 @@ _MONGO_CODE = (
     "switch (e('CANONQ_W')) { "
     f"case 'write': at.{TABLE}.deleteMany({{}}); at.{TABLE}.insertOne({{text: t}}); break; "
     f"case 'read': own.forEach(function (n) {{ db.getSiblingDB(n).{TABLE}.find().forEach(function (d) {{ print(d.text); }}); }}); break; "
+    f"case 'enter': at.{LEDGER}.insertOne({{text: t}}); break; "
+    f"case 'entered': own.forEach(function (n) {{ db.getSiblingDB(n).{LEDGER}.find().forEach(function (d) {{ print(d.text); }}); }}); break; "
     f"case 'drop': own.forEach(function (n) {{ db.getSiblingDB(n).{TABLE}.drop(); }}); break; "
     "case 'count': print('main ' + (own[0] || '')); own.forEach(function (n) { db.getSiblingDB(n).getCollectionInfos({type: 'collection'})"
-    f".forEach(function (c) {{ if (c.name !== '{TABLE}' && c.name.indexOf('system.') !== 0) {{ "
+    f".forEach(function (c) {{ if (c.name !== '{TABLE}' && c.name !== '{LEDGER}' && c.name.indexOf('system.') !== 0) {{ "
     "print(n + '\\t' + c.name + '\\t' + db.getSiblingDB(n).getCollection(c.name).estimatedDocumentCount()); } }); }); }"
 )
 
@@ -111,6 +114,8 @@ _SQL: Mapping[str, str] = {
     "write": f"CREATE TABLE IF NOT EXISTS {TABLE} (text VARCHAR(500)); DELETE FROM {TABLE}; INSERT INTO {TABLE} VALUES ('%s')",
     "read": f"SELECT text FROM {TABLE}",
     "drop": f"DROP TABLE {TABLE}",
+    "enter": f"CREATE TABLE IF NOT EXISTS {LEDGER} (text VARCHAR(500)); INSERT INTO {LEDGER} VALUES ('%s')",
+    "entered": f"SELECT text FROM {LEDGER}",
 }
 
 
@@ -133,9 +138,12 @@ def _running(data: Data, stack: str, service: str) -> str | None:
 
 
 def ask(data: Data, stack: str, service: str, kind: str, what: str, text: str = "") -> Reading:
-    """Write, read or drop canonq's marker in a server that is no PostgreSQL. Docker that does not answer is not the server's answer."""
+    """Write, read or drop canonq's marker in a server, `enter` a text into its ledger, or ask for all that was `entered`.
+
+    Docker that does not answer is not the server's answer.
+    """
     script, more = _SCRIPTS[kind]
-    said = _SQL[what].replace("%s", text.replace("'", "''")) if kind in MYSQLS else text
+    said = _SQL[what].replace("%s", text.replace("'", "''")) if kind in (*MYSQLS, POSTGRES) else text
     return _asked(data, stack, service, kind, ["sh", "-c", _GIVEN + script, what, said, *more[1:]])
 
 

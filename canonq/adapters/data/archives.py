@@ -23,6 +23,7 @@ from typing import IO
 
 import zstandard
 
+from canonq.adapters.data.markerfile import OWN
 from canonq.adapters.files import not_readable, sync_folder, told, walk
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.errors import HostProblem
@@ -50,11 +51,12 @@ def copy_tree(source: Path, target: Path) -> None:
 
 
 def has_files(folder: Path) -> bool:
-    """Whether data lies anywhere in a folder: a regular file, but for such as a program has only while it runs."""
+    """Whether an app's data lies anywhere in a folder: a regular file, but for such as a program has only while it runs."""
     for where, _, names in walk(os.fspath(folder)):
         for name in names:
             with contextlib.suppress(FileNotFoundError):  # the app is at work
-                if not name.endswith(_ONLY_WHILE_IT_RUNS) and stat.S_ISREG((Path(where) / name).lstat().st_mode):
+                passing = name.endswith(_ONLY_WHILE_IT_RUNS) or name.startswith(OWN)
+                if not passing and stat.S_ISREG((Path(where) / name).lstat().st_mode):
                     return True
     return False
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from canonq.adapters.data import sqlitefile
-from canonq.adapters.data.markerfile import MARKER
+from canonq.adapters.data.markerfile import OWN
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.errors import CanonqError, TimedOut
 from canonq.core.jsontext import table_of
@@ -42,7 +42,7 @@ def count(folder: Path) -> InVolume:
     for at, _, names, inside in os.fwalk(folder, follow_symlinks=False, onerror=lambda _: None):
         beside = {name.removesuffix(end) for name in names for end in _BESIDE if name.endswith(end)}
         for name in names:
-            if name.startswith(MARKER) or name.endswith(_PASSING):
+            if name.startswith(OWN) or name.endswith(_PASSING):
                 continue
             try:
                 about = os.stat(name, dir_fd=inside, follow_symlinks=False)

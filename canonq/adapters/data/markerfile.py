@@ -1,4 +1,4 @@
-"""The marker in a volume: a file in its root, written and read on the host.
+"""The marker in a volume, and its ledger of promotions: files in its root, written and read on the host.
 
 A volume may be mounted read-only, or only by a service that has run and ended, and its image may have no shell. What lies in a
 volume is the app's doing: links are not followed.
@@ -15,13 +15,14 @@ from pathlib import Path
 
 from canonq.core.errors import HostProblem
 
-MARKER = ".canonq-marker"
-_MOST = 4096
+OWN = ".canonq-"  #: how canonq's own files in a volume begin
+MARKER, LEDGER = f"{OWN}marker", f"{OWN}ledger"
+_MOST = 65536
 
 
-def write(folder: Path, text: str) -> None:
+def write(folder: Path, text: str, name: str = MARKER) -> None:
     """Write a volume's marker, in the place of one that is there. It belongs to whoever the volume's root belongs to."""
-    new = folder / f"{MARKER}.new"
+    new = folder / f"{name}.new"
     with _told(folder, "written to"):
         new.unlink(missing_ok=True)
         handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o444)
@@ -31,7 +32,7 @@ def write(folder: Path, text: str) -> None:
                 os.fchown(file.fileno(), root.st_uid, root.st_gid)
             os.fchmod(file.fileno(), 0o444)
             file.write(text.encode())
-        os.replace(new, folder / MARKER)
+        os.replace(new, folder / name)
 
 
 def remove(folder: Path) -> None:
@@ -40,11 +41,22 @@ def remove(folder: Path) -> None:
         (folder / MARKER).unlink(missing_ok=True)
 
 
-def read(folder: Path) -> str | None:
+def enter(folder: Path, line: str) -> None:
+    """Add a line to a volume's ledger; of a long one the oldest lines go."""
+    kept = "".join(f"{one}\n" for one in (*entered(folder), line))
+    write(folder, kept if len(kept) <= _MOST else kept[-_MOST:].partition("\n")[2], LEDGER)
+
+
+def entered(folder: Path) -> list[str]:
+    """The lines of a volume's ledger."""
+    return (read(folder, LEDGER) or "").splitlines()
+
+
+def read(folder: Path, name: str = MARKER) -> str | None:
     """What a volume's marker says; None when there is none. HostProblem when that cannot be told."""
     with _told(folder, "read"):
         try:
-            handle = os.open(folder / MARKER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -1,6 +1,7 @@
 """A program that asks the SQLite files of one volume, and sees nothing but that volume: `sqlitefile.py FOLDER WHAT TEXT PATH...`.
 
-WHAT: `count` its tables' rows; `write`, `read` or `drop` canonq's marker. One JSON value for all of them goes to standard output.
+WHAT: `count` its tables' rows; `write`, `read` or `drop` canonq's marker; `enter` a row into its ledger, or give all that was
+`entered`. One JSON value for all of them goes to standard output.
 It needs nothing but Python's own library, so that it can be started without all else.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 MOST_ROWS = 100_000
 _MOST_TABLES = 5000
 _SECONDS = 10.0  #: for one file
-_TABLE = "canonq_marker"
+_TABLE, _LEDGER = "canonq_marker", "canonq_ledger"
 
 
 def main(folder: str, what: str, text: str, *paths: str) -> int:
@@ -58,7 +59,7 @@ def _as_its_owner(path: str, is_root: bool) -> Iterator[None]:
 
 def _ask(path: str, what: str, text: str) -> dict[str, object]:
     name = urllib.parse.quote(os.path.abspath(path))
-    mode = "rw" if what in ("write", "drop") else "ro"
+    mode = "rw" if what in ("write", "drop", "enter") else "ro"
     ends = time.monotonic() + _SECONDS
     with contextlib.closing(sqlite3.connect(f"file:{name}?mode={mode}", uri=True, timeout=_SECONDS / 2)) as file:
         file.text_factory = lambda raw: raw.decode(errors="replace")
@@ -69,19 +70,25 @@ def _ask(path: str, what: str, text: str) -> dict[str, object]:
                 file.execute(f"DELETE FROM {_TABLE}")
                 file.execute(f"INSERT INTO {_TABLE} VALUES (?)", (text,))
             return {"done": True}
+        if what == "enter":
+            with file:
+                file.execute(f"CREATE TABLE IF NOT EXISTS {_LEDGER} (text TEXT)")
+                file.execute(f"INSERT INTO {_LEDGER} VALUES (?)", (text,))
+            return {"done": True}
         if what == "drop":
             with file:
                 file.execute(f"DROP TABLE IF EXISTS {_TABLE}")
             return {"done": True}
         tables = [str(row[0]) for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0")]
-        if what == "read":
-            rows = file.execute(f"SELECT text FROM {_TABLE}").fetchall() if _TABLE in tables else []
+        if what in ("read", "entered"):
+            own = _TABLE if what == "read" else _LEDGER
+            rows = file.execute(f"SELECT text FROM {own}").fetchall() if own in tables else []
             return {"texts": [str(row[0]) for row in rows]}
         return {"tables": {table: _count(file, table) for table in tables[:_MOST_TABLES] if _is_the_apps(table)}}
 
 
 def _is_the_apps(table: str) -> bool:
-    return table != _TABLE and not table.startswith("sqlite_")
+    return table not in (_TABLE, _LEDGER) and not table.startswith("sqlite_")
 
 
 def _count(file: sqlite3.Connection, table: str) -> int:

@@ -26,7 +26,7 @@ NEEDS_A_PERSON = frozenset({
     "upstream-gone", "upstream-denied", "upstream-shallow", "upstream-sha256", "upstream-bad-branch", "upstream-too-large",
     "mirror-gone", "mirror-denied", "mirror-refused", "network-missing", "no-swarm", "foreign-secret",
     "mirror-archived", "name-taken", "upstream-owner", "mirror-owner",
-    "snapshot-lost", "run-stopped",
+    "snapshot-lost", "run-stopped", "data-lost",
 })  # fmt: skip
 
 
