@@ -366,6 +366,9 @@ class Engine(Images, Stacks, Data, Ownership, Protocol):
     def preflight(self) -> None:
         """HostProblem when the Engine does not answer, is no Swarm manager, has no node that takes tasks, or may not be used."""
 
+    def ping(self) -> None:
+        """Its shortest answer. HostProblem without one."""
+
     def asked_at(self) -> str:
         """Where this Engine is asked, and who says so, for people."""
 

@@ -40,6 +40,9 @@ class FakeEngine:
     def preflight(self) -> None:
         """Always there."""
 
+    def ping(self) -> None:
+        """The same."""
+
     def data_root(self) -> Path:
         """The folder of it all."""
         return self._folder
@@ -181,6 +184,11 @@ class FakeEngine:
         (self._folder / "stacks" / stack).unlink(missing_ok=True)
         shutil.rmtree(self._folder / "layers" / stack, ignore_errors=True)
         return ()
+
+    def remove_service(self, stack: str, service: str) -> None:
+        """What `docker service rm` does."""
+        path = self._folder / "stacks" / stack
+        _write(path, {name: it for name, it in _read(path).items() if name != service})
 
     # -- ownership -----------------------------------------------------------------------------------------
 

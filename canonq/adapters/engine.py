@@ -53,6 +53,11 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
                 code="node-unavailable",
             )
 
+    def ping(self) -> None:
+        """See ports.Engine.ping."""
+        with translated("answer"):
+            self._api.ping()
+
     def _nodes_away(self) -> str:
         """What keeps every node from taking tasks; nothing where one takes them."""
         with translated("list its nodes"):

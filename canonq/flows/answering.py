@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from canonq.adapters.network.asking import ask
 from canonq.adapters.processes.stopping import check_stop
@@ -99,14 +99,18 @@ def _never(world: World, prepared: Prepared, look: Convergence) -> CanonqError:
     return _blamed(world, prepared, f"{version} will not come up: {look.detail}.", look, look.reason)
 
 
-def stack_gone(world: World, stack: str) -> HostProblem | None:
-    """The problem when a stack that was deployed is not there any more: no app removes its own services."""
-    return None if world.stacks.observe(stack)[0] else _removed(stack)
+def stack_gone(world: World, stack: str, services: Collection[str] = ()) -> HostProblem | None:
+    """The problem when a stack that was deployed, or one of its `services`, is not there any more: no app removes its own."""
+    there = {service.name for service in world.stacks.observe(stack)[0]}
+    if not there:
+        return _removed(f"The stack {stack}")
+    gone = sorted(set(services) - there)
+    return _removed(f"The service {' and '.join(gone)} of the stack {stack}") if gone else None
 
 
-def _removed(stack: str) -> HostProblem:
+def _removed(what: str) -> HostProblem:
     return HostProblem(
-        f"The stack {stack} was removed while canonq worked with it; nothing can be said of the release.",
+        f"{what} was removed while canonq worked with it; nothing can be said of the release.",
         mend="find out who did that (`docker stack rm`, another canonq on this Docker), and test again.",
         code=NO_SERVICES,
     )
@@ -115,7 +119,7 @@ def _removed(stack: str) -> HostProblem:
 def _blamed(world: World, prepared: Prepared, what: str, look: Convergence, code: str) -> CanonqError:
     """The error for a stack that does not come up, by what Docker says of its tasks: red only for what is the recipe's."""
     if code == NO_SERVICES:
-        return _removed(prepared.stack.stack)
+        return _removed(f"The stack {prepared.stack.stack}")
     found = worst(list(look.said))
     if found is None and look.said:
         return unknown(f"{what} Docker's words for it are none that canonq knows.")

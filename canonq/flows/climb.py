@@ -135,7 +135,7 @@ def _install_fresh(run: Run, fresh: Deployment, app: Deployment, begun: list[_Be
     _functional(run, running)
     _stays_up(run, running)
     keep_logs(run.world, fresh.identity.stack, run.folder / FRESH / "logs", run.masks)
-    run.world.ownership.remove_owned(fresh.identity.labels, run.world.settings.teardown_timeout)
+    _remove(run, fresh)
     return None
 
 
@@ -246,7 +246,7 @@ class _BaseFailed(Exception):
 
 def _begin_elsewhere(run: Run, base: Base, broken: list[Broken]) -> Base:
     """Take down a base that did not come up; from where the run begins instead. The error when there is nothing left."""
-    world, last, identity = run.world, broken[-1], run.app.identity
+    world, last, stack = run.world, broken[-1], run.app.identity.stack
     releases, _ = read_tags(world.repos.tags(run.enrolment.recipe), prereleases=run.enrolment.prereleases)
     found = after_broken(base.source, broken, releases, run.enrolment.expected_na.get("upgrade"))
     if found is None:
@@ -255,11 +255,11 @@ def _begin_elsewhere(run: Run, base: Base, broken: list[Broken]) -> Base:
         raise nothing_to_begin_from(run.enrolment.recipe, base.source, broken, record, moved)
     run.findings.phase = f"step back from {last.version}"
     kept = run.folder / f"base-{len(broken)}"
-    keep_logs(world, identity.stack, kept / "logs", run.masks)
+    keep_logs(world, stack, kept / "logs", run.masks)
     for part in (BASE, "upgrade"):
         if (run.folder / part).is_dir():
             (run.folder / part).rename(kept / part)
-    world.ownership.remove_owned(identity.labels, world.settings.teardown_timeout)
+    _remove(run, run.app)
     run.findings.begin_again(found)
     run.account.notes.append(f"base-passed-over: {last.version} did not come up ({last.why}); {found.why}")
     return found
@@ -657,6 +657,7 @@ def in_tier(
     RecipeProblem, and the result on record, when it fails. `before` is what runs, or is to run, when it begins.
     """
     began, findings = time.monotonic(), run.findings
+    findings.since = began
     result: TierResult | None = None
     try:
         _hook(run, "before", tier, before)
@@ -746,6 +747,7 @@ def _start(run: Run, phase: str, app: Deployment, *, new: bool) -> Started:
         if world.stacks.observe(app.identity.stack)[0]:
             raise CanonqError(f"The stack {app.identity.stack} is there already.", code="leftovers")
         run.findings.deployments += 1
+    run.findings.standing.pop(app.identity.stack, None)
     try:
         return start(world, taken, phase, run.deadline)
     finally:
@@ -756,8 +758,23 @@ def _come_up(run: Run, phase: str, started: Started) -> Running:
     """Wait until it is up."""
     running = come_up(run.world, started, phase, run.deadline)
     run.vigil(running.deployment).came_up(running)
+    run.findings.standing[running.identity.stack] = frozenset(running.stack.file["services"])
     took(run)
     return running
+
+
+def _remove(run: Run, app: Deployment) -> None:
+    """Take one of the run's stacks down, with its volumes."""
+    run.findings.standing.pop(app.identity.stack, None)
+    run.world.ownership.remove_owned(app.identity.labels, run.world.settings.teardown_timeout)
+
+
+def stacks_gone(run: Run) -> HostProblem | None:
+    """The problem where one of the run's stacks, or a service of it, is not there any more: no app removes its own services."""
+    for stack, services in sorted(run.findings.standing.items()):
+        if problem := stack_gone(run.world, stack, services):
+            return problem
+    return None
 
 
 def _kept(run: Run, tier: TierName, of: Deployment) -> Path:

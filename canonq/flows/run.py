@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -56,6 +57,8 @@ class Findings:
         self.artifact_bytes = 0  #: what the backup's artifact takes at most
         self.lowest_free: dict[str, int] = {}  #: folder on a disk -> bytes free when least were
         self.failed_on: str | None = None  #: the stack that a tier failed on
+        self.since = time.monotonic()  #: when the tier that is being proven began, monotonic
+        self.standing: dict[str, frozenset[str]] = {}  #: stack that is up -> its services, which nobody else may remove
         self.phase = ""  #: what is being done, for whoever asks why it took so long
 
     def begin_again(self, base: Base) -> None:

@@ -25,13 +25,14 @@ from canonq.core.judging import Course, Judged, is_tried_again, judge_run, regre
 from canonq.core.ladder import TierResult, gaps, level, rungs, stale
 from canonq.core.names import cold_stack, ref_name, shown
 from canonq.core.records import Canonical, Decision, Verdict
+from canonq.core.seeing import voided
 from canonq.core.stack.census import uncounted, unknown
 from canonq.core.stack.staying import counted
 from canonq.core.upstream.pulls import status_of
 from canonq.core.versions import Release, parse, read_tags
 from canonq.flows.appetite import memory_held
 from canonq.flows.asked import release_asked
-from canonq.flows.climb import FRESH, climb, run_lint
+from canonq.flows.climb import FRESH, climb, run_lint, stacks_gone
 from canonq.flows.deployment import tear_down
 from canonq.flows.evidence import keep_beside, keep_logs, tail
 from canonq.flows.floor import floor_held
@@ -44,6 +45,7 @@ from canonq.flows.remotes import addresses
 from canonq.flows.room import drop_cut_pulls, make_room, room_for
 from canonq.flows.run import Findings, Run, Target, Trees, measure, took
 from canonq.flows.secrecy import mask, masked_verdict, unsaid
+from canonq.flows.sight import Sight, seeing
 from canonq.flows.stages import Account, Deployment
 from canonq.flows.world import World
 
@@ -481,10 +483,31 @@ def _climb_above_the_floor(run: Run) -> CanonqError | None:
     what = f"The test of {run.enrolment.recipe} {run.target.version}"
     stopped = partial(asked_to_stop, run.world.work / run.id)
     floor = floor_held(run.world.budget, run.room, what, lambda: measure(run), stopped)
-    with floor as watch, memory_held(run.world.ownership, run.account):
+    with floor as watch, memory_held(run.world.ownership, run.account), seeing(run.world.engine.ping) as sight:
         problem = _climb(run)
+        problem = _as_seen(run, problem, sight)
     run.findings.lowest_free = dict(watch.lowest)
     return watch.ended if problem is not None and watch.ended is not None else problem
+
+
+def _as_seen(run: Run, problem: CanonqError | None, sight: Sight) -> CanonqError | None:
+    """The problem, or another in its place where what it is about was not seen as it was, or was taken away by others."""
+    if problem is None or not isinstance(problem, RecipeProblem):
+        return problem
+    found: CanonqError | None
+    try:
+        found = stacks_gone(run)
+    except CanonqError as error:  # Docker is away now
+        found = None if problem.certain else error
+    found = found or voided(problem, sight.blinds, run.findings.since)
+    if found is None:
+        return problem
+    run.account.notes.append(f"not-judged: {run.masks.text(problem.what)}")
+    for name, tier in run.findings.tiers.items():
+        if tier.status == "fail":
+            told = f"not judged: {run.masks.text(found.what)}"
+            run.findings.tiers[name] = tier.model_copy(update={"status": "unverified", "reason": told})
+    return found
 
 
 def _climb(run: Run) -> CanonqError | None:

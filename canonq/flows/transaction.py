@@ -25,11 +25,12 @@ from canonq.adapters.state.work_folders import JOURNAL, asked_to_stop
 from canonq.core.budget import Need
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
 from canonq.core.gate import Again
 from canonq.core.names import warm_stack
 from canonq.core.records import SCHEMA, Canonical, Verdict
 from canonq.core.records import Snapshot as Kept
+from canonq.core.seeing import voided
 from canonq.core.stack.ledger import LedgerMark
 from canonq.flows.appetite import memory_held
 from canonq.flows.data import copy_canonical, how_to_remake
@@ -41,6 +42,7 @@ from canonq.flows.janitor import clean
 from canonq.flows.leftovers import is_in_force, reclaim, retire
 from canonq.flows.pulling import images_taken
 from canonq.flows.secrecy import unsaid
+from canonq.flows.sight import seeing
 from canonq.flows.stages import Account, Deployment, Running
 from canonq.flows.warming import Promoted, warmed
 from canonq.flows.world import World
@@ -133,8 +135,14 @@ def _carry_out(tx: Transaction) -> None:
         what = f"The promotion of {recipe} {tx.verdict.version}"
         stopped = partial(asked_to_stop, world.work / tx.owner)
         floor = floor_held(world.budget, tx.room, what, lambda: _measure(tx), stopped)
-        with floor as watch, memory_held(world.ownership, tx.account):
-            _steps(tx, watch)
+        began = time.monotonic()
+        with floor as watch, memory_held(world.ownership, tx.account), seeing(world.engine.ping) as sight:
+            try:
+                _steps(tx, watch)
+            except RecipeProblem as error:
+                if (instead := voided(error, sight.blinds, began)) is not None:
+                    raise instead from error
+                raise
     except BaseException:
         # Whatever ends us, a time limit too: an idle canonical has no running service. But what the record
         # names by now is not ours to remove, even if the write was reported as failed.
