@@ -16,6 +16,7 @@ from canonq.flows import kept as kept_flow
 from canonq.flows import restore as restore_flow
 from canonq.flows import rollback as rollback_flow
 from canonq.flows import room as room_flow
+from canonq.flows.asked import recipe_asked
 from canonq.settings import load_settings
 from canonq.wiring import live, looking
 
@@ -28,7 +29,7 @@ from canonq.wiring import live, looking
 def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitStatus:
     """Go back to a kept canonical, with its data."""
     with locks_for(load_settings()) as world:
-        record = rollback_flow.rollback(world, world.checkout.enrolment(recipe).recipe, to=to, reason=reason, who=caller())
+        record = rollback_flow.rollback(world, recipe_asked(world, recipe), to=to, reason=reason, who=caller())
     if as_json:
         print_json(record.model_dump(mode="json", by_alias=True))
     else:

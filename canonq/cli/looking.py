@@ -12,6 +12,7 @@ from canonq.cli.output import print_json, print_table, say
 from canonq.core.ago import ago
 from canonq.core.errors import ExitStatus
 from canonq.flows import status as status_flow
+from canonq.flows.asked import recipe_asked
 from canonq.settings import load_settings
 from canonq.wiring import due_since, looking
 
@@ -89,7 +90,7 @@ def _status_row(row: dict[str, Any], now: datetime) -> list[Any]:
 def verify(recipe: str | None, as_json: bool) -> ExitStatus:
     """Check records, snapshots, checksums and retained volumes."""
     world = looking()
-    rows = status_flow.verify(world, world.checkout.enrolment(recipe).recipe if recipe else None)
+    rows = status_flow.verify(world, recipe_asked(world, recipe) if recipe else None)
     if as_json:
         print_json({"recipes": rows})
     else:

@@ -90,7 +90,7 @@ def promote(recipe: str, again: bool, reason: str | None, as_json: bool) -> Exit
     if as_json:
         print_json(done)
     else:
-        say(f"{recipe} {done['version'] or ''}: {done['outcome']} ({done['reason']}). {done['detail']}")
+        say(f"{' '.join(filter(None, (recipe, done['version'])))}: {done['outcome']} ({done['reason']}). {done['detail']}")
         for reason in done["reasons"]:
             say(reason, by=2)
     return status_of_step(Promotion.model_validate(done))

@@ -34,9 +34,9 @@ class Facts:
     record_problem: str | None = None  #: why canonical.json cannot be read
     lost: str | None = None  #: canonicals are kept and their record is gone: what to tell
     seen: Mapping[str, str] = field(default_factory=dict)  #: tag -> commit that it had when it was fetched first
-    proven: Verdict | None = None  #: the newest verdict of the newest release's very commit with this enrolment
+    proven: Verdict | None = None  #: the newest verdict of the newest release at its very commit, with this enrolment
     failures: int = 0  #: promotions of it that failed
-    reds: int = 0  #: red runs of the newest release's very commit with this enrolment
+    reds: int = 0  #: red runs of the newest release at its very commit, with this enrolment
     hold_reds: int = 3  #: 0 never holds
     hindrance: Refusal | None = None  #: what people have said about the newest release, or have not said yet
     young: str | None = None  #: what to tell of a newest release that is to be older first

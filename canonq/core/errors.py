@@ -180,6 +180,15 @@ class ForgeProblem(HostProblem):
     code = "forge-failed"
 
 
+def verdict_gone(recipe: str, run: str) -> HostProblem:
+    """The error for a run whose verdict decides something and cannot be read."""
+    return HostProblem(
+        f"The verdict of run {run} of {recipe} cannot be read any more.",
+        mend=f"`canonq test {recipe}` proves it again.",
+        code="verdict-gone",
+    )
+
+
 class TagMoved(RecipeProblem):
     """A release tag names another commit than it did before; it is never followed silently."""
 

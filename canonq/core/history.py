@@ -10,14 +10,15 @@ from canonq.core.budget import Need, need_of_promotion, need_of_run, split_promo
 from canonq.core.records import Verdict
 
 
-def is_proof(verdict: Verdict, commit: str, enrolment: str) -> bool:
-    """Whether a run proved this very commit with this enrolment, from a cold start."""
-    return (verdict.commit, verdict.enrolment, verdict.ref, verdict.quick) == (commit, enrolment, None, False)
+def is_proof(verdict: Verdict, version: str, commit: str, enrolment: str) -> bool:
+    """Whether a run proved this very release, at this commit, with this enrolment, from a cold start."""
+    wanted = (version, commit, enrolment, None, False)
+    return (verdict.version, verdict.commit, verdict.enrolment, verdict.ref, verdict.quick) == wanted
 
 
-def newest_proof(verdicts: Sequence[Verdict], commit: str, enrolment: str) -> Verdict | None:
-    """The newest verdict of this very commit and enrolment, when it is green and cold."""
-    found = [verdict for verdict in verdicts if is_proof(verdict, commit, enrolment)]
+def newest_proof(verdicts: Sequence[Verdict], version: str, commit: str, enrolment: str) -> Verdict | None:
+    """The newest verdict of this very release, commit and enrolment, when it is green and cold."""
+    found = [verdict for verdict in verdicts if is_proof(verdict, version, commit, enrolment)]
     return found[-1] if found and found[-1].verdict == "green" else None
 
 

@@ -16,11 +16,14 @@ _MOST = 500  #: entries for one recipe; the oldest go first
 
 
 class Red(BaseModel):
-    """One red run of one commit with one enrolment."""
+    """One red run of one release, at one commit, with one enrolment."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     run: str
+    version: str | None = (
+        None  #: the tag that was tested; None in one of an older canonq, which counts for each tag of its commit
+    )
     commit: str
     enrolment: str
 
@@ -29,7 +32,9 @@ def of(verdict: Verdict) -> Red | None:
     """The red that a verdict is; None when it counts for nothing: of a ref, quick, repeated, the world's, or no red at all."""
     counts = verdict.verdict == "red" and verdict.ref is None and not verdict.quick and verdict.superseded_by is None
     counts = counts and verdict.regression != "no"
-    return Red(run=verdict.run, commit=verdict.commit, enrolment=verdict.enrolment) if counts and verdict.commit else None
+    if not counts or not verdict.commit:
+        return None
+    return Red(run=verdict.run, version=verdict.version, commit=verdict.commit, enrolment=verdict.enrolment)
 
 
 def noted(reds: Iterable[Red], verdict: Verdict) -> tuple[Red, ...]:
@@ -38,6 +43,7 @@ def noted(reds: Iterable[Red], verdict: Verdict) -> tuple[Red, ...]:
     return (*others, *filter(None, [of(verdict)]))[-_MOST:]
 
 
-def count(reds: Iterable[Red], commit: str, enrolment: str) -> int:
-    """How many runs of this very commit and enrolment were red."""
-    return len({red.run for red in reds if (red.commit, red.enrolment) == (commit, enrolment)})
+def count(reds: Iterable[Red], version: str, commit: str, enrolment: str) -> int:
+    """How many runs of this very tag, commit and enrolment were red: a new tag begins anew, also on a commit that had another."""
+    which = (commit, enrolment)
+    return len({red.run for red in reds if (red.commit, red.enrolment) == which and red.version in (None, version)})

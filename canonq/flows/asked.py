@@ -1,16 +1,30 @@
-"""What a person asked to have tested: whether there is such a release or ref, told before anything is started for it."""
+"""What a person asked for: whether there is such a recipe, release or ref, told before anything is started for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import WrongUse
-from canonq.core.names import ref_name, shown
+from canonq.core.errors import WrongConfiguration, WrongUse
+from canonq.core.names import recipe_name, ref_name, shown
 from canonq.core.text import did_you_mean, ended
 from canonq.core.versions import Release, read_tags
 from canonq.flows.remotes import addresses
 from canonq.flows.world import World
+
+
+def recipe_asked(world: World, recipe: object) -> str:
+    """The name of a recipe that is enrolled, or of which something is on record, whatever became of its enrolment since.
+
+    For whoever looks at what is kept, or goes back to it: none of that needs the enrolment. WrongUse says who is enrolled.
+    """
+    try:
+        return world.checkout.enrolment(recipe).recipe
+    except (WrongConfiguration, WrongUse):
+        name = recipe_name(recipe)
+        if name in world.registry.recipes() or world.runs.folders(name):
+            return name
+        raise
 
 
 def release_asked(enrolment: Enrolment, tags: Mapping[str, str], tag: str | None) -> Release:

@@ -53,9 +53,14 @@ def gather(
     commit, digest = releases[-1].commit if releases else "", world.checkout.digest(recipe)
     latest = releases[-1].tag if releases else ""
     hindered = hindrance(world, enrolment, canonical, latest, commit) if latest and problem is None and lost is None else None
-    proven = newest_proof(verdicts, commit, digest)
+    proven = newest_proof(verdicts, latest, commit, digest)
+    if proven is not None and world.runs.unread_since(recipe, proven.run):
+        proven = None  # a newer run may have said otherwise
     failed = [
-        one for verdict in verdicts if is_proof(verdict, commit, digest) for one in world.runs.failures(recipe, verdict.run)
+        one
+        for verdict in verdicts
+        if is_proof(verdict, latest, commit, digest)
+        for one in world.runs.failures(recipe, verdict.run)
     ]
     if any(one.get("cause") == "image-moved" for one in failed if proven and one.get("run") == proven.run):
         proven = None  # what it has proven cannot be had any more
@@ -69,7 +74,7 @@ def gather(
         seen=world.repos.known(recipe),
         proven=proven,
         failures=tries_of(failed),
-        reds=world.runs.reds(recipe, commit, digest),
+        reds=world.runs.reds(recipe, latest, commit, digest),
         hold_reds=world.settings.hold_reds,
         hindrance=hindered,
         young=waits_for_age(world, enrolment, latest, commit, notes=notes) if latest else None,

@@ -14,6 +14,7 @@ from canonq.core.errors import WrongUse
 from canonq.core.ladder import TIERS
 from canonq.core.names import RUN_ID, identifier, recipe_in
 from canonq.core.text import did_you_mean, ended, shown
+from canonq.flows.asked import recipe_asked
 from canonq.flows.world import World
 
 _KINDS = (".log", ".health.txt")
@@ -37,7 +38,7 @@ class Log:
 
 def run_of(world: World, recipe: str, run: str | None) -> Path:
     """The folder of a recipe's run, or of its newest one, also while it goes on. WrongUse when there is none."""
-    name = world.checkout.enrolment(recipe).recipe
+    name = recipe_asked(world, recipe)
     listed = world.runs.folders(name)
     if run is None:
         if not listed:

@@ -9,7 +9,7 @@ from typing import Any
 
 from canonq.adapters.state.work_folders import alive
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import Busy, CanonqError, HostProblem, StoppedByPerson, WrongUse
+from canonq.core.errors import Busy, CanonqError, HostProblem, StoppedByPerson, WrongUse, verdict_gone
 from canonq.core.gate import Again, Refusal, gate
 from canonq.core.history import expected_of_promotion
 from canonq.core.names import recipe_name
@@ -64,9 +64,14 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
 
 
 def _on_disk(world: World, recipe: str, proven: Verdict | str) -> Verdict | None:
-    """The verdict of that run, or the newest one, which by hand is no part of the sweep it came from."""
+    """The verdict of that run, or the newest one, which by hand is no part of the sweep it came from.
+
+    HostProblem where a newer one cannot be read: it may be a red.
+    """
     if isinstance(proven, str):
         newest = world.runs.newest(recipe)
+        if unread := world.runs.unread_since(recipe, newest.run if newest else None):
+            raise verdict_gone(recipe, unread)
         return newest.model_copy(update={"sweep": None}) if newest else None
     found = world.runs.verdict(recipe, proven.run)
     return found.model_copy(update={"sweep": proven.sweep, "named": proven.named}) if found else None

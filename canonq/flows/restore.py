@@ -17,6 +17,7 @@ from canonq.core.records import Canonical, Snapshot
 from canonq.flows.data import CanonicalMoved, copy_canonical
 from canonq.flows.deployment import bring_up
 from canonq.flows.janitor import RESTORED as KIND
+from canonq.flows.leftovers import lost_record
 from canonq.flows.rollback import choose
 from canonq.flows.secrecy import unsaid
 from canonq.flows.stages import Account, Deployment
@@ -31,6 +32,8 @@ def restore(world: World, recipe: str, stack: str, *, to: str | None = None) -> 
     enrolment = world.checkout.enrolment(recipe)
     record = world.registry.read(enrolment.recipe)
     if record is None:
+        if lost := lost_record(world, enrolment.recipe):
+            raise WrongUse(lost, code="record-missing")
         raise WrongUse(f"{enrolment.recipe} has no canonical, so there is nothing to restore.", code="no-canonical")
     name = _stack_name(stack)
     world.engine.preflight()

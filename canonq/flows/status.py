@@ -13,9 +13,10 @@ from canonq.adapters.data import snapshots
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.errors import CanonqError, ExitStatus, HostProblem, NotReadable
 from canonq.core.gate import awaiting_promotion
-from canonq.core.names import recipe_in
+from canonq.core.names import RECIPE_NAME, recipe_in
 from canonq.core.records import Canonical, Verdict
 from canonq.core.retention import Generation
+from canonq.flows.asked import recipe_asked
 from canonq.flows.leftovers import lost_record
 from canonq.flows.nights import DueSince, look_at_nights, none_due
 from canonq.flows.steering import hindrance
@@ -30,14 +31,9 @@ def status(
     `enrolled`: what the checkout says, where it was read just now.
     """
     enrolled = enrolled or world.checkout.enrolled()
-    names = [world.checkout.enrolment(recipe).recipe] if recipe is not None else enrolled.names
+    names = [recipe_asked(world, recipe)] if recipe is not None else enrolled.names
     running = [path.name for path in at_work(world.work) if is_alive(path)]
-    rows = []
-    for name in names:
-        if name in enrolled.broken:
-            rows.append({**_empty(name), "problem": str(enrolled.broken[name])})
-        else:
-            rows.append(_row(world, name, running, everything=recipe is not None))
+    rows = [_row(world, enrolled, name, running, everything=recipe is not None) for name in names]
     newest = world.sweeps.newest()
     closed = world.sweeps.closed(newest) if newest else None
     failed = closed.why if closed and closed.state != "done" else None
@@ -56,31 +52,36 @@ def status(
     }
 
 
-def _empty(name: str) -> dict[str, Any]:
-    return {
+def _row(world: World, enrolled: Enrolled, name: str, running: list[str], *, everything: bool) -> dict[str, Any]:
+    """What is on record of a recipe, also where its enrolment cannot be read: that is its problem, and hides nothing."""
+    enrolment, broken = enrolled.recipes.get(name), enrolled.broken.get(name)
+    if enrolment is None and broken is None:
+        with contextlib.suppress(CanonqError):  # it is enrolled no more
+            enrolment = world.checkout.enrolment(name)
+    row: dict[str, Any] = {
         "recipe": name,
-        "weight": None,
+        "weight": enrolment.weight if enrolment else None,
         "canonical": None,
         "last_run": None,
         "proven": None,
         "held_by": None,
         "running": [],
         "promoting": None,
-        "problem": None,
+        "problem": str(broken) if broken else None,
     }
-
-
-def _row(world: World, name: str, running: list[str], *, everything: bool) -> dict[str, Any]:
-    row = {**_empty(name), "weight": world.checkout.enrolment(name).weight}
+    if not RECIPE_NAME.fullmatch(name):  # nothing was ever done with such a folder
+        return row
     read = world.runs.verdicts if everything else partial(_last_verdicts, world)
     verdicts: list[Verdict] = []
     try:
         record = world.registry.read(name)
         row["canonical"] = record.model_dump(mode="json", by_alias=True) if record else None
-        row["problem"] = lost_record(world, name)
+        row["problem"] = row["problem"] or lost_record(world, name)
         verdicts = read(name)
-        if row["problem"] is None and (green := awaiting_promotion(verdicts, world.checkout.digest(name), record)):
-            asked = hindrance(world, world.checkout.enrolment(name), record, green.version or "", green.commit or "")
+        whole = enrolment is not None and row["problem"] is None
+        green = awaiting_promotion(verdicts, world.checkout.digest(name), record) if whole else None
+        if enrolment is not None and green is not None:
+            asked = hindrance(world, enrolment, record, green.version or "", green.commit or "")
             row["proven"] = {
                 "version": green.version,
                 "run": green.run,
@@ -88,7 +89,7 @@ def _row(world: World, name: str, running: list[str], *, everything: bool) -> di
                 "held": asked.why if asked else None,
             }
     except CanonqError as error:
-        row["problem"] = str(error)
+        row["problem"] = row["problem"] or str(error)
         with contextlib.suppress(CanonqError):
             verdicts = read(name)
     if verdicts:

@@ -51,7 +51,7 @@ def _facts(world: World, recipe: str, problem: str | None) -> Facts:
                 waits = green is not None and _may_be_promoted(world, recipe, canonical, green)
             except CanonqError as error:
                 problem = str(error)
-            reds = world.runs.reds(recipe, verdicts[-1].commit or "", digest)
+            reds = world.runs.reds(recipe, verdicts[-1].version or "", verdicts[-1].commit or "", digest)
     sweep, outcome = _newest_sweep(world, recipe)
     settled = world.sweeps.settled_at(sweep, recipe) if sweep is not None and outcome is not None else None
     decided, promotion, under_way = _steps(world, recipe, sweep)

@@ -19,7 +19,7 @@ from canonq.adapters.state.work_folders import alive, asked_to_stop
 from canonq.core.bases import Base, as_tagged, named_version, upgrade_base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
-from canonq.core.errors import Busy, CanonqError, HostProblem, NoRoom, RecipeProblem, WrongUse
+from canonq.core.errors import Busy, CanonqError, HostProblem, NoRoom, RecipeProblem, WrongUse, verdict_gone
 from canonq.core.history import expected_disk
 from canonq.core.judging import Course, Judged, is_tried_again, judge_run, regression, stands, wants_control, whole_problem
 from canonq.core.ladder import TierResult, gaps, level, rungs, stale
@@ -113,11 +113,7 @@ def _proven(world: World, decision: Decision, run: str) -> Verdict:
     """The verdict of the run that has proven it already, for this chain to go on with."""
     verdict = world.runs.verdict(decision.recipe, run)
     if verdict is None:
-        raise HostProblem(
-            f"The verdict of run {run} of {decision.recipe} cannot be read any more.",
-            mend=f"`canonq test {decision.recipe}` proves it again.",
-            code="verdict-gone",
-        )
+        raise verdict_gone(decision.recipe, run)
     return verdict.model_copy(update={"sweep": decision.sweep, "named": decision.named, "seconds": 0.0})
 
 

@@ -12,7 +12,7 @@ from canonq.core.records import Verdict
 from tests.core.test_gate import verdict
 
 MIB = 2**20
-THIS, OTHER = "b" * 40, "c" * 40
+THIS, OTHER, TAG = "b" * 40, "c" * 40, "1.1.0+1.1"
 
 
 def run(**more: Any) -> Verdict:
@@ -33,12 +33,14 @@ def run(**more: Any) -> Verdict:
         ([run(quick=True)], False),
         ([verdict(commit=THIS, enrolment="before")], False),
         ([run(), run(verdict="error")], False),
+        ([run(version="1.0.9+1.1")], False),
+        ([run(), run(version="1.0.9+1.1", verdict="red")], True),
     ],
 )
-def test_what_is_proven_is_this_commit_with_this_enrolment_from_a_cold_start_and_last(
+def test_what_is_proven_is_this_tag_at_this_commit_with_this_enrolment_from_a_cold_start_and_last(
     verdicts: list[Verdict], proven: bool
 ) -> None:
-    assert (newest_proof(verdicts, THIS, "now") is not None) is proven
+    assert (newest_proof(verdicts, TAG, THIS, "now") is not None) is proven
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,9 @@ def test_with_nothing_left_to_begin_from_it_is_an_error_that_names_the_ways_out(
     assert "[upgrade] base" in verdict.detail
     assert "[expected_na] upgrade" in verdict.detail
     assert (verdict.rungs["install"].status, verdict.rungs["upgrade"].status) == ("pass", "not-reached")
-    assert world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 0, "it is no red, and holds nothing"
+    assert world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 0, (
+        "it is no red, and holds nothing"
+    )
     outcome = ended_by(verdict, None)
     assert outcome is not None
     assert exit_status([outcome]) == ExitStatus.ATTENTION, "a person has to look, and no machinery has failed"
@@ -135,7 +137,7 @@ def test_a_canonical_that_does_not_come_up_is_an_error_with_the_images_that_move
     )
     assert "non-zero exit" in verdict.detail
     assert (f"app: {image} was {was} and is {now}" in verdict.detail) is moved
-    assert world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 0
+    assert world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 0
     assert verdict.service == "app"
     trouble = Trouble(verdict.fault, verdict.reason)
     tried_again = again(trouble, tried=0, now=0, began=0, first=60).at is not None
@@ -174,7 +176,7 @@ def test_the_release_itself_stays_red_when_only_it_is_broken(tmp_path: Path, red
     assert (verdict.verdict, verdict.fault, verdict.base) == ("red", "recipe", "1.4.0+1")
     assert (verdict.reason, verdict.cause, verdict.tiers["install"].status) == ("install-failed", "not-healthy", "fail")
     assert set(verdict.tiers) == {"install", "lint"}
-    assert world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 1
+    assert world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 1
 
 
 def test_a_base_that_did_not_come_up_under_load_is_tried_once_more_alone(
@@ -197,4 +199,4 @@ def test_a_release_and_its_canonical_that_both_do_not_come_up_are_no_red(tmp_pat
     verdict = prove_tag(world, "site", None)
     assert (verdict.verdict, verdict.reason, verdict.fault) == ("error", "base-not-healthy", "host"), verdict.detail
     assert verdict.tiers["install"].status == "unverified"
-    assert world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 0
+    assert world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 0

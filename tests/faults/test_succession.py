@@ -318,6 +318,9 @@ def test_a_lost_record_is_told_never_seeded_over_and_comes_back_by_a_rollback(ro
     assert scenario.promote().reason == "record-missing"
     assert "is gone" in str(verify(scenario.world()))
     assert status(scenario.world(), RECIPE)["recipes"][0]["problem"]
+    with pytest.raises(WrongUse, match=f"rollback {RECIPE} --to") as told:
+        restore(scenario.world(), RECIPE, "look")
+    assert told.value.code == "record-missing", "there is something to restore, once its record is there again"
     after = scenario.go_back()
     assert after.version == before.version, "without --to: what was in force last"
     assert scenario.kept == [A, B]
@@ -532,6 +535,42 @@ def test_after_a_moved_image_the_release_is_proven_again(scenario: Scenario, mon
     world.runs.record(verdict.model_copy(update={"images": {"app": "sha256:other"}}))
     assert scenario.promote().cause == "image-moved"
     assert scenario.night().action == "run"
+
+
+def test_a_newer_verdict_that_cannot_be_read_lets_no_older_green_be_promoted(scenario: Scenario) -> None:
+    scenario.release_only(A, B, C)
+    scenario.prove()
+    assert scenario.night().action == "promote"
+    world = scenario.world()
+    newer = world.new_id(RECIPE)
+    (world.runs.make(RECIPE, newer) / "run.json").write_text('{"verdict": "red", "known to": "a newer canonq"}')
+    decision = scenario.night()
+    assert (decision.action, decision.version) == ("run", C), "nobody knows what the newest run said, so it is proven again"
+    with pytest.raises(HostProblem, match=newer) as told:
+        scenario.promote()
+    assert told.value.code == "verdict-gone"
+    scenario.released -= 1
+    scenario.prove()
+    assert scenario.promote().outcome == "promoted", "a newer verdict is there"
+
+
+def test_a_new_tag_begins_anew_also_on_the_commit_of_one_that_was_red_or_proven(scenario: Scenario) -> None:
+    scenario.release_only(A, B, C, D)  # all on one commit
+    assert scenario.prove() == C
+    world = scenario.world()
+    green = world.runs.newest(RECIPE)
+    assert green is not None
+    assert scenario.night().action == "run", "what was proven is another release"
+    for _ in range(3):
+        run = world.new_id(RECIPE)
+        world.runs.make(RECIPE, run)
+        world.runs.record(green.model_copy(update={"run": run, "verdict": "red"}))
+    assert scenario.night().reason == "new-version", "three reds of another tag hold nothing"
+    for _ in range(3):
+        run = world.new_id(RECIPE)
+        world.runs.make(RECIPE, run)
+        world.runs.record(green.model_copy(update={"run": run, "verdict": "red", "version": D}))
+    assert scenario.night().reason == "held-red"
 
 
 # -- records of older servers -------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def test_a_red_that_was_found_while_docker_was_frozen_is_an_error_of_the_hosts(s
     assert verdict.tiers["functional"].status == "unverified"
     assert verdict.tiers["functional"].reason.startswith("not judged: Docker gave no answer for 3600 s")
     assert any(note.startswith("not-judged: ") and "no page" in note for note in verdict.notes), "it is kept all the same"
-    assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 0
+    assert site.world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 0
     assert site.left() == {}
 
 

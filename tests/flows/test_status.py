@@ -28,6 +28,7 @@ from tests.fakes import FakeEngine
 from tests.flows.conftest import FIRST, Place
 
 FIFTEENTH = "20260615T030000Z"
+RUN = "20260617T050314Z-site-aaaaaa"
 
 
 def at(text: str) -> datetime:
@@ -223,3 +224,32 @@ def test_put_off_and_held_promotions_wait_and_refused_ones_do_not(place: Place, 
     sweep = open_sweep(place.world).sweep
     settle(place.world, value.model_copy(update={"sweep": sweep}))
     assert summary(place.world, sweep)["proven"] == (["site"] if waits else [])
+
+
+@pytest.mark.parametrize("became", ["broken", "gone"])
+def test_what_is_kept_is_shown_whatever_became_of_the_enrolment(place: Place, became: str) -> None:
+    place.recipe("blog")
+    place.promote("site", FIRST, "a" * 40)
+    world = place.world
+    world.runs.make("site", RUN)
+    world.runs.record(verdict(run=RUN))
+    toml = place.folder / "checkout" / "tests" / "site" / "recipe.toml"
+    toml.write_text("weight = 3") if became == "broken" else toml.unlink()
+
+    def words(*typed: str) -> Any:
+        return CliRunner().invoke(canonq, [*typed, "--json"], standalone_mode=False)
+
+    (row,) = json.loads(words("status", "site").stdout)["recipes"]
+    assert (row["canonical"]["version"], row["last_run"]["id"], row["weight"]) == (FIRST, RUN, None)
+    assert (row["problem"] is not None) is (became == "broken")
+    assert json.loads(words("verify", "site").stdout)["recipes"][0]["version"] == FIRST
+    assert json.loads(words("logs", "site").stdout)["run"] == RUN
+    everybody = {one["recipe"]: one for one in json.loads(words("status").stdout)["recipes"]}
+    assert set(everybody) == ({"site", "blog"} if became == "broken" else {"blog"})
+    assert became == "gone" or everybody["site"]["canonical"]["version"] == FIRST
+    told = words("rollback", "site", "--reason", "x").exception
+    assert isinstance(told, CanonqError)
+    assert told.code == "redis-unreachable", "it goes on to what it needs, and the enrolment is not of that"
+    told = words("status", "sitte").exception
+    assert isinstance(told, CanonqError)
+    assert told.code == "not-enrolled"

@@ -248,7 +248,7 @@ def test_a_red_run_says_at_which_tier_and_why_and_leaves_nothing(
     assert found == {**dict.fromkeys(passed, "pass"), tier: "fail", "lint": "pass"}, "lint is run beside a red"
     assert site.left() == {}
     assert not list(site.world.work.glob("[!.]*"))
-    assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 1
+    assert site.world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 1
 
 
 def away(engine: Docker, stack: Deployable) -> None:
@@ -499,7 +499,7 @@ def red_with_a_canonical(site: Site, test: str) -> Verdict:
 def test_a_red_that_its_canonical_has_as_well_is_no_regression_and_holds_nothing(site: Site) -> None:
     verdict = red_with_a_canonical(site, "def test_it(app):\n    assert False, 'the world has changed'\n")
     assert verdict.regression == "no"
-    assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 0
+    assert site.world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 0
     (told,) = [note for note in verdict.notes if note.startswith("control-run: ")]
     assert f"its canonical {BASE} is red (functional-failed) on the same host" in told
     kept = json.loads((Path(verdict.directory) / "control" / "verdict.json").read_text())
@@ -511,7 +511,7 @@ def test_a_red_that_its_canonical_has_as_well_is_no_regression_and_holds_nothing
 def test_a_red_that_its_canonical_has_not_is_a_regression_and_counts(site: Site) -> None:
     verdict = red_with_a_canonical(site, f"def test_it(app):\n    assert app.version == {BASE!r}, 'broken'\n")
     assert verdict.regression == "yes"
-    assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 1
+    assert site.world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 1
     assert verdict.timings["control"] > 0
 
 
@@ -519,7 +519,7 @@ def test_a_control_run_that_there_is_no_budget_for_is_not_made_and_told(site: Si
     site.more = {"control_seconds": 0}
     verdict = red_with_a_canonical(site, "def test_it(app):\n    assert False\n")
     assert verdict.regression == "unknown"
-    assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 1
+    assert site.world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 1
     assert any("the control runs of this sweep may take 0 s together" in note for note in verdict.notes)
 
 
@@ -559,7 +559,7 @@ def test_a_run_whose_docker_goes_away_is_an_error_of_the_hosts_and_no_red(site: 
     assert verdict.outside == "Docker"
     assert statuses(verdict) == {}, "the release itself is what was deployed first"
     assert site.left() == {}
-    assert site.world.runs.reds("site", str(verdict.commit), verdict.enrolment) == 0
+    assert site.world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 0
 
 
 def test_an_unforeseen_error_within_a_run_is_canonqs_and_leaves_nothing(site: Site) -> None:

@@ -693,9 +693,10 @@ def journal(content: bytes) -> None:
             lambda: sweeps.closed(sweep),
             lambda: summary(world, sweep),
             lambda: runs.verdicts("site"),
+            lambda: runs.unread_since("site", None),
             lambda: runs.failures("site", run),
             lambda: runs.note_failure("site", run, {"x": 1}),
-            lambda: runs.reds("site", "0" * 40, "x"),
+            lambda: runs.reds("site", "1.0.0+1", "0" * 40, "x"),
         )
         put(root / "closed.json", content)
         of_each(lambda: sweeps.closed(sweep), sweeps.open_sweeps)

@@ -16,7 +16,18 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from canonq.adapters.files import entries, is_held, locked, not_readable, remove_tree, told, try_lock, write_durably, write_json
+from canonq.adapters.files import (
+    entries,
+    is_held,
+    is_there,
+    locked,
+    not_readable,
+    remove_tree,
+    told,
+    try_lock,
+    write_durably,
+    write_json,
+)
 from canonq.adapters.state.outages import Outages
 from canonq.core import reds as counted
 from canonq.core.errors import CanonqError, ExitStatus
@@ -87,10 +98,10 @@ class Runs:
         if (now := counted.noted(kept, verdict)) != kept:
             write_json(self._root / verdict.recipe / REDS, [red.model_dump() for red in now])
 
-    def reds(self, recipe: str, commit: str, enrolment: str) -> int:
-        """How many cold runs of this very commit and enrolment were red, also those whose folders are gone."""
+    def reds(self, recipe: str, version: str, commit: str, enrolment: str) -> int:
+        """How many cold runs of this very release, commit and enrolment were red, also those whose folders are gone."""
         of_folders = [red for verdict in self.verdicts(recipe) if (red := counted.of(verdict))]
-        return counted.count([*self._kept_reds(recipe), *of_folders], commit, enrolment)
+        return counted.count([*self._kept_reds(recipe), *of_folders], version, commit, enrolment)
 
     def _kept_reds(self, recipe: str) -> tuple[counted.Red, ...]:
         try:
@@ -108,6 +119,15 @@ class Runs:
             with contextlib.suppress(ValidationError):  # of another canonq version: history, never a reason to stop
                 if (kept := _bytes_of(folder / RUN_FILE)) is not None:
                     yield Verdict.model_validate_json(kept)
+
+    def unread_since(self, recipe: str, run: str | None) -> str | None:
+        """The newest run after this one, or of all, whose verdict is there and cannot be read; what it said is not known."""
+        for folder in reversed(self.folders(recipe)):
+            if folder.name == run:
+                return None
+            if is_there(folder / RUN_FILE) and self.verdict(recipe, folder.name) is None:
+                return folder.name
+        return None
 
     def verdict(self, recipe: str, run: str) -> Verdict | None:
         """The verdict of one run, as it is on disk; None when there is none that can be read."""
@@ -173,11 +193,11 @@ def _age(folder: Path) -> tuple[int, bool, str]:
 
 def last_words(verdicts: list[Verdict]) -> tuple[str, ...]:
     """The newest cold run of each of the newest releases and enrolments, whatever it said: an older green is none beside it."""
-    newest: dict[tuple[str | None, str], str] = {}
+    newest: dict[tuple[str | None, str | None, str], str] = {}
     for one in verdicts:
         if one.ref is None and not one.quick:
-            newest.pop((one.commit, one.enrolment), None)  # the newest is last
-            newest[one.commit, one.enrolment] = one.run
+            newest.pop((one.version, one.commit, one.enrolment), None)  # the newest is last
+            newest[one.version, one.commit, one.enrolment] = one.run
     return tuple(newest.values())[-_LAST_WORDS:]
 
 

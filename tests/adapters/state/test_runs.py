@@ -119,13 +119,14 @@ def test_retaining_one_recipes_runs_leaves_the_others(tmp_path: Path) -> None:
     assert len(list((tmp_path / "blog").iterdir())) == 1
 
 
-def test_reds_count_on_the_very_commit_and_enrolment_only(tmp_path: Path) -> None:
+def test_reds_count_on_the_very_tag_commit_and_enrolment_only(tmp_path: Path) -> None:
     commit, enrolment = "b" * 40, "sha256:now"
     days = itertools.count(1)
     for changes in (
         {"verdict": "red"},
         {"verdict": "red"},
         {"verdict": "red", "commit": "c" * 40},
+        {"verdict": "red", "version": "1.0.9+1.1"},
         {"verdict": "red", "enrolment": "sha256:before"},
         {"verdict": "red", "ref": "refs/pull/1/head"},
         {"verdict": "red", "quick": True},
@@ -135,9 +136,9 @@ def test_reds_count_on_the_very_commit_and_enrolment_only(tmp_path: Path) -> Non
     ):
         keep(Runs(tmp_path), next(days), **{"commit": commit, "enrolment": enrolment, **changes})
     runs = Runs(tmp_path)
-    assert runs.reds("site", commit, enrolment) == 2
-    assert runs.reds("site", "c" * 40, enrolment) == 1
-    assert runs.reds("site", commit, "sha256:tomorrow") == 0
+    assert runs.reds("site", "1.1.0+1.1", commit, enrolment) == 2
+    assert runs.reds("site", "1.1.0+1.1", "c" * 40, enrolment) == 1
+    assert runs.reds("site", "1.1.0+1.1", commit, "sha256:tomorrow") == 0
 
 
 @pytest.mark.parametrize("kept", [1, 2, 20])
@@ -150,7 +151,7 @@ def test_other_runs_release_no_red_however_few_are_kept(tmp_path: Path, kept: in
         keep(runs, day, verdict="red", commit=commit, enrolment=enrolment, ref="pull/7/head")
         runs.retain("site", kept)
     assert len([name for name in folders(tmp_path) if name != "reds.json"]) <= kept + 1
-    assert runs.reds("site", commit, enrolment) == 3
+    assert runs.reds("site", "1.1.0+1.1", commit, enrolment) == 3
 
 
 def test_a_red_that_was_repeated_is_taken_back_and_counts_no_more(tmp_path: Path) -> None:
@@ -158,16 +159,27 @@ def test_a_red_that_was_repeated_is_taken_back_and_counts_no_more(tmp_path: Path
     keep(runs, 1, verdict="red", commit=commit, enrolment=enrolment)
     keep(runs, 2, verdict="green", commit=commit, enrolment=enrolment)
     runs.record(verdict(run=run_id(1), verdict="red", commit=commit, enrolment=enrolment, superseded_by=run_id(2)))
-    assert runs.reds("site", commit, enrolment) == 0
+    assert runs.reds("site", "1.1.0+1.1", commit, enrolment) == 0
 
 
 def test_reds_are_counted_from_the_folders_where_their_record_cannot_be_read(tmp_path: Path) -> None:
     runs, commit, enrolment = Runs(tmp_path), "b" * 40, "sha256:now"
     keep(runs, 1, verdict="red", commit=commit, enrolment=enrolment)
     (tmp_path / "site" / "reds.json").write_text("[{")
-    assert runs.reds("site", commit, enrolment) == 1
+    assert runs.reds("site", "1.1.0+1.1", commit, enrolment) == 1
     keep(runs, 2, verdict="red", commit=commit, enrolment=enrolment)
-    assert runs.reds("site", commit, enrolment) == 2
+    assert runs.reds("site", "1.1.0+1.1", commit, enrolment) == 2
+
+
+def test_a_verdict_that_cannot_be_read_is_told_where_it_is_newer(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    keep(runs, 1, 2, 3)
+    assert runs.unread_since("site", run_id(3)) is None
+    (tmp_path / "site" / run_id(2) / "run.json").write_text('{"of": "a newer canonq"}')
+    assert runs.unread_since("site", run_id(1)) == run_id(2)
+    assert runs.unread_since("site", run_id(3)) is None
+    (tmp_path / "site" / run_id(3) / "run.json").unlink()  # it never ended, so it said nothing
+    assert runs.unread_since("site", None) == run_id(2)
 
 
 def test_what_was_last_said_of_a_release_is_kept_whatever_runs_come_after_it(tmp_path: Path) -> None:
