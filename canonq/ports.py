@@ -262,6 +262,12 @@ class Stacks(Protocol):
     def deploy(self, stack: Deployable, folder: Path, timeout: float) -> None:
         """`docker stack deploy`, returning when Docker has taken it in. RecipeProblem when it refuses."""
 
+    def redeploy(self, stack: str) -> None:
+        """Have every container of a stack replaced by a new one, all at once and none before the old one has ended.
+
+        As if it were removed and deployed again, but that its volumes stay; nothing is waited for.
+        """
+
     def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
         """Services and tasks of the stack as they are now."""
 
@@ -307,6 +313,9 @@ class Containers(Protocol):
 
     def write_archive(self, stack: str, service: str, folder: str, archive: Iterable[bytes]) -> None:
         """Unpack a tar stream into a folder of a service, over what is there; also into a volume that it may only read."""
+
+    def container_names(self, stack: str) -> frozenset[str]:
+        """What the containers that run now are called, and call themselves: beginnings of their ids, host names, ids of tasks."""
 
     def mounted(self, stack: str) -> list[tuple[str, str, str]]:
         """(volume, service, path in its container): each volume of the stack's own, with each running service that may write."""

@@ -135,6 +135,21 @@ class FakeEngine:
             with (self._data(name) / LINEAGE).open("a") as file:
                 file.write(f"{services['app']['labels'][f'coop-cloud.{stack.stack}.version']}\n")
 
+    def redeploy(self, stack: str) -> None:
+        """See ports.Stacks.redeploy. What is in the layers is gone."""
+        shutil.rmtree(self._folder / "layers" / stack, ignore_errors=True)
+        kept = _read(self._folder / "stacks" / stack)
+        _write(self._folder / "stacks" / stack, {name: {**it, "times": it.get("times", 0) + 1} for name, it in kept.items()})
+
+    def container_names(self, stack: str) -> frozenset[str]:
+        """See ports.Containers.container_names. One for each service."""
+        return frozenset(self.container_name(stack, service) for service in self._services(stack))
+
+    def container_name(self, stack: str, service: str) -> str:
+        """What a service's container calls itself."""
+        times = self._service(stack, service).get("times", 0)
+        return hashlib.sha256(f"{stack} {service} {times}".encode()).hexdigest()[:12]
+
     def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
         """What is deployed runs."""
         services = _read(self._folder / "stacks" / stack)

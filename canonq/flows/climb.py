@@ -42,9 +42,11 @@ from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hook
 from canonq.flows.inuse import first_start_of_base, in_use, is_looked_at
 from canonq.flows.pictures import keep_pictures
 from canonq.flows.pulling import have_ahead
+from canonq.flows.redeploying import Redeployed, await_back, begun_again, found_again, not_looked_at, redeploy
 from canonq.flows.run import Run, took
 from canonq.flows.secrecy import mask
 from canonq.flows.stages import Deployment, Filled, Running, Started
+from canonq.flows.staying import NOTICED
 from canonq.flows.tiers import TIERS, facts_of, no_proof, run_generic, run_own
 from canonq.tiers import ledger
 from canonq.tiers import markers as marks
@@ -85,23 +87,32 @@ def climb(run: Run) -> None:
     markers: tuple[Marker, ...] = ()
     if target.base.version is None:
         run.findings.fresh = "the stack that went through all tiers"
-        running, beside_it = _install(run, app), None
+        running, beside_it, again = _install(run, app), None, None
         run.findings.first_start = in_use(run, running)
+        _is_back_again(run, _once_more(run, running))
         tiers["upgrade"] = skipped("upgrade", target.base.why, run.enrolment.expected_na)
     else:
         begun: list[_Below] = []
         try:
-            beside_it = _install_fresh(run, fresh, app, begun)
+            again = _install_fresh(run, fresh, app, begun)
         except RecipeProblem as error:
             _see_whether_the_canonical_does(run, app, begun, error)
             raise
+        beside_it = again.running if again is not None else None
         running, markers = _from_a_base(run, app, begun[0] if begun else None, beside_it, ahead)
+        if again is not None and running is beside_it:  # nothing to upgrade from came up: it goes up itself
+            _is_back_again(run, again)
+            again = None
     _backup_and_restore(run, running, markers)
     _functional(run, running)
+    if again is not None:
+        _is_back_again(run, again)
     if beside_it is not None and beside_it is not running:
         run.findings.later = in_use(run, beside_it)  # before the tests: they may write where the app does not
         _functional(run, beside_it)
         _stays_up(run, beside_it)
+        if again is not None:
+            _has_not_begun_again(run, again)  # what it makes only when somebody uses it
     _stays_up(run, running)
     is_looked_at(run, run.findings.base_first_start, run.findings.later)
     stacks = {"upgraded" if target.base.version else "fresh": running}
@@ -116,27 +127,69 @@ class _Below:
     problem: CanonqError | None = None
 
 
-def _install_fresh(run: Run, fresh: Deployment, app: Deployment, begun: list[_Below]) -> Running | None:
+def _install_fresh(run: Run, fresh: Deployment, app: Deployment, begun: list[_Below]) -> Redeployed | None:
     """Install the version under test on empty volumes: beside the base, which is begun meanwhile, or before it.
 
-    What runs of it still; what was begun of the base goes to `begun`, also where the install fails.
+    What runs of it still, being deployed once more; what was begun of the base goes to `begun`, also where the install fails.
     """
     base = run.target.base
     if (why := _why_apart(run, fresh, app)) is None:
         run.findings.fresh = f"a stack of its own, beside the upgrade from {base.version}"
         running = _install(run, fresh, lambda: begun.append(_begin_below(run, app, base)))
         run.findings.first_start = in_use(run, running)
-        return running
+        return _once_more(run, running)
     run.findings.fresh = f"a stack of its own, before the upgrade from {base.version}: {why}"
     running = _install(run, fresh)
     run.findings.first_start = in_use(run, running)
+    again = _once_more(run, running)
+    _is_back_again(run, again)
     _stays_up(run, running)
     run.findings.later = in_use(run, running)  # before the tests: they may write where the app does not
     _functional(run, running)
     _stays_up(run, running)
+    _has_not_begun_again(run, again)
     keep_logs(run.world, fresh.identity.stack, run.folder / FRESH / "logs", run.masks)
     _remove(run, fresh)
     return None
+
+
+def _once_more(run: Run, running: Running) -> Redeployed:
+    """Write into the fresh install, and have it deployed once more; nothing is waited for."""
+    with _of_the_install(run, running):
+        again = redeploy(run, running, _mark(run, "install", running))
+        run.findings.not_looked_at = not_looked_at(run, again)
+        return again
+
+
+def _is_back_again(run: Run, it: Redeployed) -> None:
+    """Wait until it is, and see whether it has what was written to it."""
+    with _of_the_install(run, it.running):
+        await_back(run, it)
+        try:
+            found_again(run, it, _missing(run, "install", it.running, it.markers))
+        except RecipeProblem:
+            if not run.vigil(it.running.deployment).come_back(run.deadline, NOTICED):
+                raise
+            found_again(run, it, _missing(run, "install", it.running, it.markers))
+
+
+def _has_not_begun_again(run: Run, it: Redeployed) -> None:
+    with _of_the_install(run, it.running):
+        found_again(run, it, begun_again(run, it))
+
+
+@contextlib.contextmanager
+def _of_the_install(run: Run, running: Running) -> Iterator[None]:
+    """What goes wrong with it is on record with the install, which had passed."""
+    try:
+        with _about(running.identity.version):
+            yield
+    except RecipeProblem as error:
+        where = "on the fresh install: " if run.is_fresh(running.deployment) else ""
+        found = run.findings.tiers.get("install", TierResult(status="fail"))
+        run.findings.tiers["install"] = found.model_copy(update={"status": "fail", "reason": where + run.masks.text(str(error))})
+        run.findings.failed_on = running.identity.stack
+        raise
 
 
 def _see_whether_the_canonical_does(run: Run, app: Deployment, begun: list[_Below], error: RecipeProblem) -> None:
@@ -678,6 +731,8 @@ def in_tier(
                 raise RecipeProblem(f"The {tier} tier failed: {result.reason}.", code=f"{tier}-failed")
             _hook(run, "after", tier, running)
             run.vigil(running.deployment).see()
+            for vigil in run.vigils.values():
+                vigil.notice()
     except RecipeProblem as told:
         error = _dying(run, before) or told
         result = result if error is told else None

@@ -52,6 +52,7 @@ class Findings:
         self.base_first_start: Mapping[str, int] = {}  #: of the base, at its own first start; empty where not known
         self.census = Census()  #: of the upgraded stack, as it was counted last
         self.unmarked: tuple[str, ...] = ()  #: databases whose data is not proven to survive, as no marker could be written
+        self.not_looked_at: tuple[str, ...] = ()  #: what nobody has asked of the fresh install, a gap for each
         self.deployments = 0  #: stacks of the recipe that were made, each on empty volumes or on a copy of its data
         self.disk_bytes = 0  #: what its volumes took at their peak
         self.artifact_bytes = 0  #: what the backup's artifact takes at most

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import RecipeProblem
 from canonq.core.ladder import TierName, TierResult
-from canonq.core.stack.convergence import Task, deaths
+from canonq.core.stack.convergence import Task, deaths, judge
 from canonq.core.stack.staying import Death, Fallen, fallen
 from canonq.flows.answering import NotHealthy, await_answer, stack_gone, with_last_words
 from canonq.flows.deadline import left
 from canonq.flows.stages import Running
 from canonq.flows.world import World
 
-_NOTICED = 2.0  #: seconds within which Swarm hears of a death
+NOTICED = 2.0  #: seconds within which Swarm hears of a death
 _LOOK_EVERY = 1.0  #: seconds between two looks at a stack that only has to stay up
 
 
@@ -36,6 +36,7 @@ class Vigil:
         self._world = world
         self._known: set[tuple[str, str]] = set()  #: deaths that were seen: service, task
         self._up: Running | None = None
+        self._awaited: Running | None = None  #: what comes up again without being waited for
         self._down = False  #: whether somebody of it died, and it was not seen whole since
         self.since = 0.0  #: from when on it has been up without a death, monotonic
         self.deaths: list[Death] = []
@@ -44,14 +45,29 @@ class Vigil:
     def came_up(self, running: Running) -> None:
         """It has converged and answered: from now on whoever of it dies has died."""
         self._known |= self._dead(running)[0]
-        self._up, self._down, self.since = running, False, time.monotonic()
+        self._up, self._awaited, self._down, self.since = running, None, False, time.monotonic()
 
-    def goes_down(self, *, another: bool = False) -> None:
-        """Its data is to be put back, or `another` version deployed over it: no death counts until it came up again."""
+    def goes_down(self, *, another: bool = False, comes_back: bool = False) -> None:
+        """Its data is to be put back, or `another` version deployed over it: no death counts until it came up again.
+
+        `comes_back`: it does so by itself, while nobody waits for it; see `notice`.
+        """
         self.see()
-        self._up = None
+        self._awaited, self._up = self._up if comes_back else None, None
         if another:
             self._before = len(self.deaths)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it is to come up by itself, and was not seen to have yet."""
+        return self._awaited is not None
+
+    def notice(self) -> None:
+        """Look whether what comes up by itself has by now: from when that is seen on, it has to stay up."""
+        if self._awaited is not None:
+            services, tasks = self._world.stacks.observe(self._awaited.identity.stack)
+            if judge(services, tasks, answering=self._awaited.deployment.enrolment.health.service).state == "converged":
+                self.came_up(self._awaited)
 
     def see(self) -> None:
         """Count who has died since the last look; NotHealthy where that is more than a restart."""
@@ -104,7 +120,7 @@ class Vigil:
             found = prove()
         except RecipeProblem as error:
             problem = error
-        if (found is None or found.status == "fail") and self.come_back(deadline, _NOTICED) and (up := self._up) is not None:
+        if (found is None or found.status == "fail") and self.come_back(deadline, NOTICED) and (up := self._up) is not None:
             last = self.deaths[-1]
             up.deployment.account.notes.append(
                 f"interrupted: '{last.service}' of {up.identity.version} died once during the {tier} tier ({last.how}) and came "

@@ -429,7 +429,14 @@ def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
         enrolment=ended.enrolled,
         data=f"a copy of the data of the canonical {target.data.version}" if target.data else "empty volumes",
         customisations=ended.manifest,
-        gaps=() if target.quick else (*gaps(found.tiers, declared), *found.unmarked, *uncounted(found.census)),
+        gaps=()
+        if target.quick
+        else (
+            *gaps(found.tiers, declared),
+            *found.unmarked,
+            *found.not_looked_at,
+            *uncounted(found.census),
+        ),
         stale=(*stale(found.tiers, declared), *_stale_data(run)),
         first_start=dict(found.first_start),
         census=dict(list(found.census.names.items())[:_MOST_NAMES]),

@@ -23,6 +23,7 @@ _MAGIC = b"SQLite format 3\0"
 _PASSING = (".pid", ".lock", ".sock", ".tmp", ".swp")  #: of what runs, and gone with it
 _BESIDE = ("-wal", "-shm", "-journal")
 _MOST_SQLITE = 50  #: files of one volume; an app with more keeps its users' files
+_MOST_PATHS = 50_000  #: of one volume that are looked at by their names
 _TIMEOUT = 60.0  #: seconds for all SQLite files of a volume
 
 
@@ -55,6 +56,22 @@ def count(folder: Path) -> InVolume:
                 continue
             files, size = files + 1, size + about.st_size
     return InVolume(files, size, tuple(sorted(found)[:_MOST_SQLITE]))
+
+
+def paths(folder: Path) -> list[str]:
+    """Paths below a volume's root: of its plain files, but for canonq's own, and of its folders with a / at their end."""
+    found: list[str] = []
+    for at, folders, names, inside in os.fwalk(folder, follow_symlinks=False, onerror=lambda _: None):
+        below = os.path.relpath(at, folder)
+        of = "" if below == "." else f"{below}/"
+        found += [f"{of}{name}/" for name in folders]
+        for name in names:
+            with contextlib.suppress(OSError):  # gone meanwhile
+                if not name.startswith(OWN) and stat.S_ISREG(os.stat(name, dir_fd=inside, follow_symlinks=False).st_mode):
+                    found.append(f"{of}{name}")
+        if len(found) > _MOST_PATHS:
+            break
+    return found[:_MOST_PATHS]
 
 
 def _may_be(name: str, beside: set[str]) -> bool:

@@ -19,6 +19,7 @@ from canonq.core.text import ending
 from canonq.ports import Answer, Ended
 
 _TCP_IN_A_ROW = 3
+_SHORT_ID = 12  #: characters of a container's id that Docker makes its host name of
 
 
 class SwarmContainers(SwarmStacks, DockerVolumes):
@@ -131,6 +132,15 @@ class SwarmContainers(SwarmStacks, DockerVolumes):
         running = [t for t in tasks if t.service == service and t.state == "running" and t.desired == "running"]
         newest = max(running, key=lambda task: (task.current, task.created), default=None)
         return newest.container if newest and newest.container else None
+
+    def container_names(self, stack: str) -> frozenset[str]:
+        """See ports.Containers.container_names."""
+        found = set()
+        for container, task in self._running_tasks(stack):
+            with in_container("ask for its name"):
+                hostname = str(self._api.inspect_container(container)["Config"].get("Hostname") or "")
+            found |= {container[:_SHORT_ID], task.id, hostname}
+        return frozenset(found - {""})
 
     def mounted(self, stack: str) -> list[tuple[str, str, str]]:
         """See ports.Containers.mounted."""

@@ -104,6 +104,20 @@ class SwarmStacks(DockerClient):
             names = names_of_stack(stack.stack, keys)
             raise deploy_problem(ended.tail, f"`docker stack deploy` of {stack.stack}", names=names)
 
+    def redeploy(self, stack: str) -> None:
+        """See ports.Stacks.redeploy. What the recipe says of updates is for updates: there is nothing to go back to here."""
+        services, _ = self.observe(stack)
+        for service in services:
+            command = ["docker", "service", "update", "--quiet", "--force", "--detach", "--no-resolve-image"]
+            if not service.job:
+                command += [
+                    "--update-order", "stop-first", "--update-parallelism", "0", "--update-delay", "0s",
+                    "--update-monitor", "100ms", "--update-failure-action", "continue",
+                ]  # fmt: skip
+            ended = run([*command, f"{stack}_{service.name}"], timeout=60, env=plain_environment())
+            if ended.status != 0:
+                raise deploy_problem(ended.tail, f"`docker service update --force` of {service.name}")
+
     def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
         """See ports.Stacks.observe."""
         with translated("list services"):

@@ -77,6 +77,22 @@ def lost(before: Census, after: Census, volatile: Mapping[str, str], shrink: Map
     ]  # fmt: skip
 
 
+def begun_empty(before: Census, after: Census, volatile: Mapping[str, str]) -> list[str]:
+    """A phrase for each volume and database that has nothing of what it had. A table that is cleared at each start is no loss."""
+    told = [
+        f"the volume {key} is empty; it had {_size(was)}"
+        for key, was in before.volumes.items()
+        if was.files and not was.service and key not in volatile
+        and (now := after.volumes.get(key)) is not None and not now.files + now.sqlite
+    ]  # fmt: skip
+    for where, it in before.databases.items():
+        there = {table: rows for table, rows in it.tables.items() if rows and f"{where}.{table}" not in volatile}
+        at = after.databases.get(where)
+        if there and where not in volatile and not (at is not None and (at.why_not or any(at.tables.get(one) for one in there))):
+            told.append(f"the {it.kind} of {where} has nothing in any of its tables that were filled ({_most(there)})")
+    return told
+
+
 def _volumes(before: Census, after: Census, volatile: Mapping[str, str], shrink: Mapping[str, str]) -> Iterator[str]:
     for key, was in before.volumes.items():
         if key in volatile or not was.files or was.service:
