@@ -290,6 +290,17 @@ class Stacks(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Outside:
+    """What the container of a service holds that is in no volume of the stack's own, and is gone with it."""
+
+    service: str
+    pid: int = 0  #: of its process on this host, whose root folder is the container's; 0 where it cannot be had
+    paths: tuple[str, ...] = ()  #: of files in its own layer, made or changed since it was started
+    unnamed: Mapping[str, Path] = field(default_factory=dict)  #: where volumes without a name are mounted -> where they lie here
+    why_not: str = ""  #: why it could not be seen
+
+
 class Containers(Protocol):
     """The way into what runs."""
 
@@ -313,6 +324,9 @@ class Containers(Protocol):
 
     def write_archive(self, stack: str, service: str, folder: str, archive: Iterable[bytes]) -> None:
         """Unpack a tar stream into a folder of a service, over what is there; also into a volume that it may only read."""
+
+    def outside_volumes(self, stack: str) -> list[Outside]:
+        """What the containers that run now hold beside the stack's own volumes, by their names alone; one of each service."""
 
     def container_names(self, stack: str) -> frozenset[str]:
         """What the containers that run now are called, and call themselves: beginnings of their ids, host names, ids of tasks."""

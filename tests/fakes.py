@@ -22,7 +22,7 @@ from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.stack.convergence import Service, Task
 from canonq.core.stack.databases import POSTGRES, database_kind
-from canonq.ports import Answer, Ended, Roots, Versions
+from canonq.ports import Answer, Ended, Outside, Roots, Versions
 
 LINEAGE = "lineage"  #: the file in which each deployment adds its version to the volume
 
@@ -140,6 +140,15 @@ class FakeEngine:
         shutil.rmtree(self._folder / "layers" / stack, ignore_errors=True)
         kept = _read(self._folder / "stacks" / stack)
         _write(self._folder / "stacks" / stack, {name: {**it, "times": it.get("times", 0) + 1} for name, it in kept.items()})
+
+    def outside_volumes(self, stack: str) -> list[Outside]:
+        """See ports.Containers.outside_volumes. The layer of a service is a folder, so that a process of its own is none."""
+        found = []
+        for service in self._services(stack):
+            layer = self._folder / "layers" / stack / service
+            paths = tuple(f"/{path.relative_to(layer)}" for path in layer.rglob("*") if path.is_file())
+            found.append(Outside(service, paths=paths, unnamed={"/": layer} if paths else {}))
+        return found
 
     def container_names(self, stack: str) -> frozenset[str]:
         """See ports.Containers.container_names. One for each service."""

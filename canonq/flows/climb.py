@@ -39,7 +39,7 @@ from canonq.flows.deployment import come_up, start
 from canonq.flows.evidence import keep_deployment, keep_logs
 from canonq.flows.filling import INSTALL_STEPS, SecretMissing, look_ahead, read_files
 from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hooks_told
-from canonq.flows.inuse import first_start_of_base, in_use, is_looked_at
+from canonq.flows.inuse import files_in, first_start_of_base, in_use, is_looked_at, look_at_fresh, look_into_containers
 from canonq.flows.pictures import keep_pictures
 from canonq.flows.pulling import have_ahead
 from canonq.flows.redeploying import Redeployed, await_back, begun_again, found_again, not_looked_at, redeploy
@@ -85,11 +85,13 @@ def climb(run: Run) -> None:
         _functional(run, running)
         return
     markers: tuple[Marker, ...] = ()
+    up_since = time.time()
     if target.base.version is None:
         run.findings.fresh = "the stack that went through all tiers"
         running, beside_it, again = _install(run, app), None, None
         run.findings.first_start = in_use(run, running)
         _is_back_again(run, _once_more(run, running))
+        up_since = time.time()
         tiers["upgrade"] = skipped("upgrade", target.base.why, run.enrolment.expected_na)
     else:
         begun: list[_Below] = []
@@ -108,13 +110,11 @@ def climb(run: Run) -> None:
     if again is not None:
         _is_back_again(run, again)
     if beside_it is not None and beside_it is not running:
-        run.findings.later = in_use(run, beside_it)  # before the tests: they may write where the app does not
-        _functional(run, beside_it)
-        _stays_up(run, beside_it)
-        if again is not None:
-            _has_not_begun_again(run, again)  # what it makes only when somebody uses it
+        _use_fresh(run, beside_it, again)
     _stays_up(run, running)
-    is_looked_at(run, run.findings.base_first_start, run.findings.later)
+    if run.findings.base.version is None:
+        look_into_containers(run, running, up_since)
+    is_looked_at(run)
     stacks = {"upgraded" if target.base.version else "fresh": running}
     keep_pictures(run, stacks if beside_it is None else {**stacks, "fresh": beside_it})
 
@@ -144,10 +144,7 @@ def _install_fresh(run: Run, fresh: Deployment, app: Deployment, begun: list[_Be
     again = _once_more(run, running)
     _is_back_again(run, again)
     _stays_up(run, running)
-    run.findings.later = in_use(run, running)  # before the tests: they may write where the app does not
-    _functional(run, running)
-    _stays_up(run, running)
-    _has_not_begun_again(run, again)
+    _use_fresh(run, running, again)
     keep_logs(run.world, fresh.identity.stack, run.folder / FRESH / "logs", run.masks)
     _remove(run, fresh)
     return None
@@ -171,6 +168,17 @@ def _is_back_again(run: Run, it: Redeployed) -> None:
             if not run.vigil(it.running.deployment).come_back(run.deadline, NOTICED):
                 raise
             found_again(run, it, _missing(run, "install", it.running, it.markers))
+
+
+def _use_fresh(run: Run, running: Running, again: Redeployed | None) -> None:
+    """Use the fresh install by the recipe's own tests, and look where it keeps what it has come by."""
+    up_since = time.time()
+    look_at_fresh(run, running)
+    _functional(run, running)
+    _stays_up(run, running)
+    if again is not None:
+        _has_not_begun_again(run, again)  # what it makes only when somebody uses it
+    look_into_containers(run, running, up_since)
 
 
 def _has_not_begun_again(run: Run, it: Redeployed) -> None:
@@ -494,8 +502,9 @@ def _upgrade(run: Run, version: str, base: Running) -> tuple[Running, tuple[Mark
             used = uses(run.world, base)
             _has_its_marks(run, base)
             run.findings.base_first_start = first_start_of_base(run, base)
+            run.findings.base_files = files_in(run, base)
             markers = _mark(run, "upgrade", base)
-            held = _census(run, base)
+            run.findings.base_census = held = _census(run, base)
             run.vigil(base.deployment).goes_down(another=True)
         with _about(target.version):
             started = _start(run, "upgrade", base.over(target.version, target.commit), new=False)

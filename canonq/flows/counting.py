@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.data import counting
-from canonq.core.stack.census import SQLITE, Census, DatabaseCount, VolumeCount
+from canonq.core.stack.census import Census, DatabaseCount, VolumeCount
+from canonq.core.stack.engines import SQLITE
 from canonq.core.text import readable
 from canonq.flows.stages import Running
 from canonq.ports import Data
@@ -20,6 +21,7 @@ def take_census(data: Data, running: Running, kinds: Mapping[str, str]) -> Censu
     users = {volume: service for volume, service, _ in data.mounted(stack)}
     databases = {service: counted for service, kind in kinds.items() if (counted := servers.count(data, stack, service, kind))}
     volumes: dict[str, VolumeCount] = {}
+    unread: set[str] = set()
     used = data.volumes_in_use(stack)
     for key, name in running.stack.volumes.items():
         if (folder := used.get(name)) is None:
@@ -31,7 +33,10 @@ def take_census(data: Data, running: Running, kinds: Mapping[str, str]) -> Censu
         )
         if user not in kinds:
             databases |= _sqlite(folder, found.sqlite, user or key)
-    return Census(volumes=volumes, databases=databases)
+            unread |= {
+                f"{user or key} ({kind})" for kind in found.engines if key not in running.deployment.enrolment.data.volatile
+            }
+    return Census(volumes=volumes, databases=databases, unread=tuple(sorted(unread)))
 
 
 def _sqlite(folder: Path, paths: tuple[str, ...], user: str) -> dict[str, DatabaseCount]:

@@ -17,6 +17,7 @@ from canonq.core.ladder import TierName, TierResult
 from canonq.core.masks import Masks
 from canonq.core.records import Canonical
 from canonq.core.stack.census import Census
+from canonq.core.stack.layers import InContainer
 from canonq.flows.evidence import volume_bytes
 from canonq.flows.hooks import hook_names
 from canonq.flows.pulling import images_taken
@@ -48,8 +49,12 @@ class Findings:
         self.tiers: dict[TierName, TierResult] = {}
         self.fresh = ""  #: where the version under test was installed on empty volumes, and why there
         self.first_start: Mapping[str, int] = {}  #: what the fresh install had filled once it was up; see `census.filled`
-        self.later: Mapping[str, int] = {}  #: the same, when it had been up for a while
+        self.later = Census()  #: what it held when it had been up for a while
+        self.fresh_files: Mapping[str, frozenset[str]] = {}  #: paths of what was in its volumes then
+        self.in_containers: list[InContainer] = []  #: what it kept in its containers when it had been used
         self.base_first_start: Mapping[str, int] = {}  #: of the base, at its own first start; empty where not known
+        self.base_census = Census()  #: what the base held before it was upgraded
+        self.base_files: Mapping[str, frozenset[str]] = {}  #: paths of what was in its volumes
         self.census = Census()  #: of the upgraded stack, as it was counted last
         self.unmarked: tuple[str, ...] = ()  #: databases whose data is not proven to survive, as no marker could be written
         self.not_looked_at: tuple[str, ...] = ()  #: what nobody has asked of the fresh install, a gap for each

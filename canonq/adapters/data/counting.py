@@ -18,9 +18,16 @@ from canonq.adapters.data.markerfile import OWN
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.errors import CanonqError, TimedOut
 from canonq.core.jsontext import table_of
+from canonq.core.stack.engines import HEAD, SQLITE, of_file, of_folder
 
-_MAGIC = b"SQLite format 3\0"
 _PASSING = (".pid", ".lock", ".sock", ".tmp", ".swp")  #: of what runs, and gone with it
+#: Ends of names that are not looked into: an app's own code and pictures are most of many volumes.
+_NO_DATABASES = (
+    ".php", ".js", ".mjs", ".ts", ".css", ".scss", ".html", ".htm", ".map", ".json", ".xml", ".svg", ".png", ".jpg", ".jpeg",
+    ".gif", ".webp", ".ico", ".woff", ".woff2", ".ttf", ".otf", ".py", ".pyc", ".rb", ".pl", ".go", ".java", ".class", ".jar",
+    ".so", ".md", ".txt", ".rst", ".yml", ".yaml", ".toml", ".ini", ".conf", ".cfg", ".mo", ".po", ".sh", ".gz", ".zip", ".xz",
+    ".zst", ".bz2", ".tar", ".pdf", ".mp3", ".mp4", ".ogg", ".wav", ".webm", ".eml", ".ics", ".vcf", ".sql", ".log", ".pem",
+)  # fmt: skip
 _BESIDE = ("-wal", "-shm", "-journal")
 _MOST_SQLITE = 50  #: files of one volume; an app with more keeps its users' files
 _MOST_PATHS = 50_000  #: of one volume that are looked at by their names
@@ -34,13 +41,16 @@ class InVolume:
     files: int
     bytes: int
     sqlite: tuple[str, ...]  #: paths below its root
+    engines: tuple[str, ...] = ()  #: kinds of other databases that lie in it
 
 
 def count(folder: Path) -> InVolume:
     """Count a volume's plain files, but for SQLite's and canonq's own."""
     files = size = 0
     found: list[str] = []
+    engines: set[str] = set()
     for at, _, names, inside in os.fwalk(folder, follow_symlinks=False, onerror=lambda _: None):
+        engines.add(of_folder(names))
         beside = {name.removesuffix(end) for name in names for end in _BESIDE if name.endswith(end)}
         for name in names:
             if name.startswith(OWN) or name.endswith(_PASSING):
@@ -51,11 +61,13 @@ def count(folder: Path) -> InVolume:
                 continue
             if not stat.S_ISREG(about.st_mode) or any(name == f"{one}{end}" for one in beside for end in _BESIDE):
                 continue
-            if _may_be(name, beside) and about.st_size >= 512 and _is_sqlite(name, inside):
+            kind = of_file(name, _head(name, inside), about.st_size) if _may_be(name) and about.st_size >= 512 else ""
+            if kind == SQLITE:
                 found.append(os.path.relpath(os.path.join(at, name), folder))
                 continue
+            engines.add(kind)
             files, size = files + 1, size + about.st_size
-    return InVolume(files, size, tuple(sorted(found)[:_MOST_SQLITE]))
+    return InVolume(files, size, tuple(sorted(found)[:_MOST_SQLITE]), tuple(sorted(engines - {""})))
 
 
 def paths(folder: Path) -> list[str]:
@@ -74,17 +86,47 @@ def paths(folder: Path) -> list[str]:
     return found[:_MOST_PATHS]
 
 
-def _may_be(name: str, beside: set[str]) -> bool:
-    return name in beside or any(word in name.lower() for word in ("db", "sql", "data"))
+@dataclass(frozen=True)
+class About:
+    """One plain file."""
+
+    bytes: int
+    written: float  #: seconds since 1970
+    kind: str  #: of the database that it is, if any
 
 
-def _is_sqlite(name: str, inside: int) -> bool:
+def look(root: Path, path: str) -> About | None:
+    """Look at a file below a folder of an app's, no link being followed; None where it is no plain file."""
+    *folders, name = path.strip("/").split("/")
+    at: list[int] = []
+    try:
+        at.append(os.open(root, os.O_PATH | os.O_DIRECTORY))
+        for folder in folders:
+            at.append(os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at[-1]))
+        found = os.stat(name, dir_fd=at[-1], follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        kind = of_file(name, _head(name, at[-1]), found.st_size) if _may_be(name) else ""
+        return About(found.st_size, found.st_mtime, kind)
+    except OSError:  # gone meanwhile, or its container is
+        return None
+    finally:
+        for handle in at:
+            os.close(handle)
+
+
+def _may_be(name: str) -> bool:
+    """Whether a file may be a database: most of a volume is often the app's own code and pictures, which need not be opened."""
+    return not name.lower().endswith(_NO_DATABASES)
+
+
+def _head(name: str, inside: int) -> bytes:
     try:
         handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=inside)
     except OSError:
-        return False
+        return b""
     try:
-        return os.read(handle, len(_MAGIC)) == _MAGIC
+        return os.read(handle, HEAD)
     finally:
         os.close(handle)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from canonq.adapters.docker.client import NAMESPACE, in_container, translated
 from canonq.adapters.docker.stacks import SwarmStacks
@@ -13,12 +15,15 @@ from canonq.adapters.network import netns
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.enrolment import Health
-from canonq.core.errors import RecipeProblem, TimedOut
+from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
 from canonq.core.stack.convergence import Task
 from canonq.core.text import ending
-from canonq.ports import Answer, Ended
+from canonq.ports import Answer, Ended, Outside
 
 _TCP_IN_A_ROW = 3
+_REMOVED = 2  #: kind of a change in a layer
+_MOST_CHANGES = 20_000  #: in one layer that are looked at
+_UNNAMED = re.compile(r"[0-9a-f]{64}")  #: how Docker calls a volume that nobody has named
 _SHORT_ID = 12  #: characters of a container's id that Docker makes its host name of
 
 
@@ -132,6 +137,28 @@ class SwarmContainers(SwarmStacks, DockerVolumes):
         running = [t for t in tasks if t.service == service and t.state == "running" and t.desired == "running"]
         newest = max(running, key=lambda task: (task.current, task.created), default=None)
         return newest.container if newest and newest.container else None
+
+    def outside_volumes(self, stack: str) -> list[Outside]:
+        """See ports.Containers.outside_volumes. Docker knows what is in a layer: where it is an overlay, it lists that alone."""
+        found = {}
+        for container, task in self._running_tasks(stack):
+            if task.service in found:
+                continue
+            try:
+                with in_container("look what it has written"):
+                    looked = self._api.inspect_container(container)
+                    changes = self._api.diff(container) or []
+            except CanonqError as error:
+                found[task.service] = Outside(task.service, why_not=error.what)
+                continue
+            paths = tuple(str(one["Path"]) for one in changes if one["Kind"] != _REMOVED)[:_MOST_CHANGES]
+            unnamed = {
+                mount["Destination"]: Path(mount["Source"])
+                for mount in looked["Mounts"]
+                if mount["Type"] == "volume" and _UNNAMED.fullmatch(mount["Name"])
+            }
+            found[task.service] = Outside(task.service, int(looked["State"]["Pid"]), paths, unnamed)
+        return list(found.values())
 
     def container_names(self, stack: str) -> frozenset[str]:
         """See ports.Containers.container_names."""

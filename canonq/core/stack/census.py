@@ -8,8 +8,7 @@ from difflib import get_close_matches
 from pydantic import BaseModel, ConfigDict
 
 from canonq.core.stack.databases import REDIS
-
-SQLITE = "sqlite"  #: kind of a database that is a file in a volume
+from canonq.core.stack.engines import SQLITE
 
 #: Rows of a table that are counted one by one; of a larger one is known that it has at least so many.
 MOST_ROWS = 100_000
@@ -45,6 +44,7 @@ class Census(_Counted):
 
     volumes: dict[str, VolumeCount] = {}  #: key in the recipe ->
     databases: dict[str, DatabaseCount] = {}  #: service, or service:path of an SQLite file in a volume ->
+    unread: tuple[str, ...] = ()  #: databases in volumes that canonq cannot ask: service (kind)
 
     @property
     def names(self) -> dict[str, int]:
@@ -66,6 +66,21 @@ def filled(census: Census) -> dict[str, int]:
 def abandoned(base: Mapping[str, int], fresh: Mapping[str, int], volatile: Mapping[str, str]) -> list[str]:
     """Volumes and databases that the base's first start filled, and that the fresh install has and leaves empty."""
     return sorted(key for key, count in base.items() if count and fresh.get(key) == 0 and key not in volatile)
+
+
+def unmade(base: Census, upgraded: Census, fresh: Census, volatile: Mapping[str, str]) -> list[str]:
+    """A phrase for each database server most of whose tables the base had and the upgraded app has still, and which the fresh
+    install has not made, though it has made others: somebody else uses that server."""
+    told = []
+    for where, it in base.databases.items():
+        then, now = upgraded.databases.get(where), fresh.databases.get(where)
+        if it.kind in (SQLITE, REDIS) or then is None or now is None or now.why_not or not now.tables or where in volatile:
+            continue
+        kept = {table for table in it.tables if table in then.tables and f"{where}.{table}" not in volatile}
+        missing = sorted(kept - set(now.tables))
+        if len(kept) * 2 >= len(it.tables) and missing and len(missing) * 2 >= len(it.tables):
+            told.append(f"'{where}' (without {len(missing)} of {len(it.tables)} tables, such as {missing[0]})")
+    return told
 
 
 def lost(before: Census, after: Census, volatile: Mapping[str, str], shrink: Mapping[str, str]) -> list[str]:
@@ -132,7 +147,8 @@ def _tables(
 
 def uncounted(census: Census) -> tuple[str, ...]:
     """A gap for each database that is there and could not be counted."""
-    return tuple(f"no-census: {where} ({it.kind}): {it.why_not}" for where, it in census.databases.items() if it.why_not)
+    unread = tuple(f"no-marker: {it}" for it in census.unread)
+    return unread + tuple(f"no-census: {where} ({it.kind}): {it.why_not}" for where, it in census.databases.items() if it.why_not)
 
 
 def unknown(named: Mapping[str, str], seen: Mapping[str, int], table: str) -> Iterator[str]:
