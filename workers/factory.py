@@ -104,19 +104,9 @@ def _transport() -> dict[str, Any]:
     }
 
 
-#: Name of the argument that says the recipe, of each task.
-_RECIPE_IN = {
-    "canonq.sweep": "recipes",
-    "canonq.sync": "recipe",
-    "canonq.decide": "synced",
-    "canonq.test": "decided",
-    "canonq.promote": "proven",
-}
-
-
 def recipe_given(name: str, args: Any, kwargs: Any) -> Any:
     """What a task's arguments say of the recipe: a name, a step's value, or a sweep's list; None without one."""
-    return args[0] if args else (kwargs or {}).get(_RECIPE_IN.get(name, ""))
+    return args[0] if args else (kwargs or {}).get("recipes" if name == "canonq.sweep" else "recipe")
 
 
 def route(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **more: Any) -> dict[str, Any]:

@@ -72,38 +72,38 @@ def sync(self: Task[Any, Any], recipe: str, sweep: str | None = None, named: boo
 
 
 @app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.decide")
-def decide(self: Task[Any, Any], synced: Any) -> dict[str, Any]:
-    """Synced, or a recipe's name -> Decision."""
-    value = _read(synced, Synced)
-    return take(self, "decide", synced, _sweep_of(value), lambda world: decide_recipe(world, value))
+def decide(self: Task[Any, Any], recipe: Any) -> dict[str, Any]:
+    """Synced, or a recipe's name -> Decision. Each step's first argument is called `recipe`, so that people can name it."""
+    value = _read(recipe, Synced)
+    return take(self, "decide", recipe, _sweep_of(value), lambda world: decide_recipe(world, value))
 
 
 @app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.test")
 def test(
     self: Task[Any, Any],
-    decided: Any,
+    recipe: Any,
     tag: str | None = None,
     ref: str | None = None,
     quick: bool = False,
     keep_on_red: float | None = None,
 ) -> dict[str, Any]:
     """Decision -> Verdict; a recipe's name or Synced -> Verdict of its release `tag` (the newest) or of a `ref`."""
-    if isinstance(decided, dict) and "action" in decided:
-        value = _read(decided, Decision)
-        return take(self, "test", decided, _sweep_of(value), lambda world: test_decided(world, value))
-    recipe = recipe_of(decided)
+    if isinstance(recipe, dict) and "action" in recipe:
+        value = _read(recipe, Decision)
+        return take(self, "test", recipe, _sweep_of(value), lambda world: test_decided(world, value))
+    name = recipe_of(recipe)
     wanted: Any = {"quick": quick, "keep_on_red": keep_on_red}
     if ref is not None:
-        return take(self, "test", decided, None, lambda world: test_ref(world, recipe, ref, **wanted))
-    return take(self, "test", decided, None, lambda world: test_tag(world, recipe, tag, **wanted))
+        return take(self, "test", recipe, None, lambda world: test_ref(world, name, ref, **wanted))
+    return take(self, "test", recipe, None, lambda world: test_tag(world, name, tag, **wanted))
 
 
 @app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.promote")
-def promote(self: Task[Any, Any], proven: Any, again: dict[str, str] | None = None) -> dict[str, Any]:
+def promote(self: Task[Any, Any], recipe: Any, again: dict[str, str] | None = None) -> dict[str, Any]:
     """Verdict, or a recipe's name for its newest verdict -> Promotion. `again` ({by, reason}): anew at its own version."""
-    value = _read(proven, Verdict)
+    value = _read(recipe, Verdict)
     anew = _again(again) if again is not None else None
-    return take(self, "promote", proven, _sweep_of(value), lambda world: promote_recipe(world, value, anew))
+    return take(self, "promote", recipe, _sweep_of(value), lambda world: promote_recipe(world, value, anew))
 
 
 def _again(given: Any) -> Again:

@@ -74,8 +74,11 @@ def client(installed: Installation) -> Iterator[redis.Redis]:
         found.delete(HEAVY)
 
 
-def test_a_bare_word_is_the_recipe_and_the_answer_is_json(installed: Installation) -> None:
-    called = installed.celery("call", "canonq.promote", "--args", "custom-html")
+@pytest.mark.parametrize("words", [("--args", "custom-html"), ("--kwargs", '{"recipe": "custom-html"}')])
+def test_a_bare_word_or_the_name_recipe_says_which_and_the_answer_is_json(
+    installed: Installation, words: tuple[str, str]
+) -> None:
+    called = installed.celery("call", "canonq.promote", *words)
     assert called.status == 0, called.err
     answer = installed.celery("result", called.out.strip(), "--timeout", str(LIMIT), timeout=2 * LIMIT)
     assert answer.status == 0, answer.err
@@ -116,7 +119,7 @@ def test_a_canonical_is_asked_for_anew_at_the_command_line_and_by_a_call(install
 def test_celery_beside_canonq_knows_its_tasks_though_no_app_is_named(installed: Installation, client: redis.Redis) -> None:
     installed = Installation(installed.root, {**installed.settings, "CELERY_APP": ""})
     broker = installed.settings["CANONQ_REDIS_URL"]
-    called = installed.anew("celery", "-b", broker, "call", "canonq.decide", "--kwargs", '{"synced": "../etc"}')
+    called = installed.anew("celery", "-b", broker, "call", "canonq.decide", "--kwargs", '{"recipe": "../etc"}')
     assert called.status == 2
     assert "is not a recipe name" in called.err
     called = installed.anew("celery", "-b", broker, "call", "canonq.sync", "--kwargs", '{"recipe": "custom-html"}')
@@ -155,15 +158,15 @@ def test_a_call_that_no_worker_would_do_fails_where_it_is_typed(installed: Insta
     told = {
         ("canonq.promot", "--args", "custom-html"): "did you mean canonq.promote?",
         ("canonq.promote", "--args", "custom-htm"): "'custom-htm' is not enrolled",
-        ("canonq.promote", "--kwargs", '{"recipe": "custom-html"}'): "it takes: proven",
+        ("canonq.promote", "--kwargs", '{"repice": "custom-html"}'): "it takes: recipe",
         ("canonq.promote", "--args", '["custom-html"'): "this is no JSON",
-        ("canonq.promote", "--args", '{"proven": "custom-html"}'): "give it to --kwargs",
+        ("canonq.promote", "--args", '{"recipe": "custom-html"}'): "give it to --kwargs",
         ("canonq.promote", "--args", "7"): "'7' is not enrolled",
         ("canonq.promote", "--args", "custom-html", "--queue", "lite"): "There is no queue 'lite'",
         ("canonq.promote", "--args", "custom-html", "--serializer", "pickle"): "read JSON only",
         ("canonq.promote", "--args", "custom-html", "--exchange", "other"): "--exchange cannot be given",
         ("canonq.promote", "--args", "wiki"): "No worker takes work from the queue heavy.",
-        ("canonq.test", "--kwargs", '{"decided": "wiki"}'): "No worker takes work from the queue heavy.",
+        ("canonq.test", "--kwargs", '{"recipe": "wiki"}'): "No worker takes work from the queue heavy.",
         ("canonq.sweep", "--args", "custom-htm"): "'custom-htm' is not enrolled",
     }
     for typed, ended in zip(told, type_all(installed, [["call", *typed] for typed in told]), strict=True):
@@ -190,7 +193,7 @@ def test_asking_for_a_result_ends_whatever_became_of_the_task(installed: Install
 
 def test_a_heavy_recipe_found_on_the_light_queue_goes_on_to_the_heavy_one(installed: Installation, client: redis.Redis) -> None:
     """So calls whoever has no checkout at hand."""
-    asked = app_of(installed).send_task("canonq.promote", kwargs={"proven": "wiki"}, queue=LIGHT)
+    asked = app_of(installed).send_task("canonq.promote", kwargs={"recipe": "wiki"}, queue=LIGHT)
     until(lambda: client.llen(HEAVY) == 1)
     assert client.llen(LIGHT) == 0
     (message,) = client.lrange(HEAVY, 0, -1)

@@ -94,7 +94,7 @@ def test_a_worker_keeps_what_is_proven_first_sends_heavy_work_on_and_outlives_ju
     tests = [one.send("test", "small", queue="light") for _ in range(2)]
     promotion = one.send("promote", "small")
     # As from a shell that does not know the checkout: the weight is not known there.
-    astray = one.send("promote", queue="light", proven="large")
+    astray = one.send("promote", queue="light", recipe="large")
     for text in JUNK:
         one.redis.rpush("light", text.encode(errors="surrogateescape"))
     one.start()

@@ -188,6 +188,11 @@ class Registry:
     def _parsed(self, path: Path, recipe: str) -> Canonical:
         """Read a file; paths of snapshots become absolute, below this state folder."""
         record = _parse(path, _text(path), recipe)
+        before = (record.previous or {}).get("snapshot")
+        if isinstance(before, dict) and isinstance(before.get("path"), str):
+            # Of one that cannot be gone back to by this path, it stays as it is.
+            there = {**before, "path": self._absolute(before["path"], recipe) or before["path"]}
+            record = record.model_copy(update={"previous": {**(record.previous or {}), "snapshot": there}})
         if record.snapshot is None:
             return record
         place = self._absolute(record.snapshot.path, recipe)

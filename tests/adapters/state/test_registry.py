@@ -21,7 +21,7 @@ WHOLE: dict[str, Any] = {
     "recipe": "site", "version": "1.0.0+1.0", "commit": "a" * 40, "status": "idle", "ts": "20260617T050314Z", "schema": 2,
     "promoted_at": "20260617T050314Z", "run": "20260617T050314Z-site-aaaaaa", "level": 2, "images": {"app": "sha256:1"},
     "volumes": ["warm-site_data"], "fence": 3, "previous": {"version": "0.9.0+1.0"}, "rolled_back": [], "remade": None,
-    "healed": None,
+    "healed": None, "ledger": [],
     "snapshot": {"path": "warm/site/canonicals/one/volumes.tar.zst", "bytes": 7, "checksum": "sha256:" + "0" * 64,
         "content_bytes": 9, "kind": "archive", "manifest": None},
 }  # fmt: skip
@@ -48,6 +48,17 @@ def below(warm: Path, **changes: Any) -> Canonical:
 
 def record(**changes: Any) -> Canonical:
     return Canonical.model_validate({**WHOLE, **changes})
+
+
+def test_the_snapshot_of_the_one_before_is_told_by_the_same_kind_of_path_as_its_own(warm: Path) -> None:
+    kept: dict[str, Any] = {**WHOLE["snapshot"], "path": "warm/site/canonicals/zero/volumes.tar.zst"}
+    before = {"version": "0.9.0+1.0", "snapshot": kept}
+    Registry(warm).write(below(warm, previous=before), proof(warm, 3))
+    assert json.loads((warm / "site" / "canonical.json").read_text())["previous"] == before, "so that the folder can be moved"
+    found = Registry(warm).read("site")
+    assert found is not None
+    assert found.previous is not None
+    assert found.previous["snapshot"] == {**kept, "path": str(warm / "site/canonicals/zero/volumes.tar.zst")}
 
 
 def proof(warm: Path, fence: int = 1, newest: int | None = None) -> HeldRecipe:
