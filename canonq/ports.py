@@ -431,8 +431,14 @@ Lane: TypeAlias = Literal["registry", "run"]
 class Locks(Protocol):
     """Leases on recipes."""
 
-    def hold(self, recipe: str, holder: str, lane: Lane = "registry") -> AbstractContextManager[Held | None]:
-        """Hold the recipe; None when another does. Renewed until the block ends."""
+    def hold(
+        self, recipe: str, holder: str, lane: Lane = "registry", *, moving: bool = False
+    ) -> AbstractContextManager[Held | None]:
+        """Hold the recipe; None when another does, or its canonical is on another host, or on its way there. Renewed until the
+        block ends. `moving`: the holder is that move itself."""
+
+    def carry(self, recipe: str, fence: int) -> None:
+        """Whoever holds the recipe here from now on has a higher fence than this one, which comes from another host."""
 
     def is_held(self, recipe: str, lane: Lane = "registry") -> bool:
         """Whether a living process of this host holds the recipe, by its file lock alone. Looking changes nothing."""

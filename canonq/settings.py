@@ -34,6 +34,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from canonq.core.enrolment import faults
 from canonq.core.errors import WrongConfiguration
 from canonq.core.jsontext import json_of
+from canonq.core.names import HOST_NAME
 
 Size = Annotated[ByteSize, Field(ge=0)]  #: 2 GiB, 500 MB, or bytes
 Zone = Annotated[
@@ -212,6 +213,24 @@ class ReportSettings(BaseModel):
     )
 
 
+class HostsSettings(BaseModel):
+    """How this host reads what is on another's disk, where several share a broker."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fetch: list[
+        str
+    ] = []  #: a command; {host}, {path} (below that host's state folder) and {target} (a folder here) are filled in
+    timeout: Annotated[int, Field(ge=1, le=86400)] = 3600  #: seconds for one such command
+
+    @field_validator("fetch")
+    @classmethod
+    def _says_what_and_where(cls, value: list[str]) -> list[str]:
+        if value and not all(any(word in part for part in value[1:]) for word in ("{path}", "{target}")):
+            raise ValueError("must be a program and its arguments, with {path} and {target}, and {host} as a rule, in them")
+        return value
+
+
 class Settings(BaseSettings):
     """All settings; each may stand in canonq.toml, or as CANONQ_<NAME> in the environment."""
 
@@ -221,6 +240,7 @@ class Settings(BaseSettings):
 
     repo: Place | None = None  #: the checkout that holds tests/<recipe>/recipe.toml
     state: Place = Field(default_factory=_default_state)
+    host: str | None = None  #: the name of this host among those that share a broker; when not given, the machine's
     redis_url: SecretStr | None = None
     redis_url_file: Place | None = None  #: a file that holds the URL, password and all
     zone: Zone = "canonq.test"  #: domains are warm-<recipe>.<zone>
@@ -232,6 +252,7 @@ class Settings(BaseSettings):
     report: ReportSettings = ReportSettings()
     notify: NotifySettings | None = None  #: off unless it is set
     web: WebSettings | None = None  #: off unless it is set
+    hosts: HostsSettings = HostsSettings()
     catalogue: str = "https://recipes.coopcloud.tech/recipes.json"  #: URL or path of the list that `canonq enrol` looks in
     nightly: Crontab | None = None  #: overrides beat_schedule.NIGHTLY; UTC
     light_workers: Annotated[int, Field(ge=1, le=64)] = 2  #: light recipes side by side on this host
@@ -268,6 +289,13 @@ class Settings(BaseSettings):
         """Order of precedence: arguments, environment, file."""
         file = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
         return init_settings, _Further(env_settings, settings_cls), _Further(file, settings_cls)
+
+    @field_validator("host")
+    @classmethod
+    def _a_host(cls, value: str | None) -> str | None:
+        if value is not None and not (HOST_NAME.fullmatch(value) and ".." not in value):
+            raise ValueError("is not a host's name: lower-case letters, digits, '-' and '.', at most 63")
+        return value
 
     @field_validator("redis_url")
     @classmethod
@@ -363,6 +391,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "report": ReportSettings,
     "web": WebSettings,
     "notify": NotifySettings,
+    "hosts": HostsSettings,
 }
 
 

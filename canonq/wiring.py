@@ -21,6 +21,7 @@ from canonq.adapters.git.program import GitLimits, GitProgram
 from canonq.adapters.host import Host
 from canonq.adapters.state.budget import Budget, PulledImages
 from canonq.adapters.state.folder import NO_INSTANCE, instance_of, make_state, must_be_a_folder
+from canonq.adapters.state.hosts import Hosts
 from canonq.adapters.state.locks import RedisLocks, redis_client
 from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs, Sweeps
@@ -88,6 +89,11 @@ def _world(settings: Settings, state: Path, instance: str) -> World:
     if settings.broker_url() is not None:
         client()  # an address that cannot be one is told at once
     registry = Registry(state / "warm")
+
+    def elsewhere(recipe: str) -> str | None:
+        mark = registry.elsewhere(recipe)
+        return None if mark is None else f"{'a move' if mark.state == 'leaving' else 'the host'} to {mark.to}"
+
     repos = GitRepos(state / "repos", GitProgram(_git_limits(settings)))
     return World(
         settings=settings,
@@ -96,11 +102,14 @@ def _world(settings: Settings, state: Path, instance: str) -> World:
         mirrors=Mirrors(repos),
         forge=_forge(settings),
         engine=engine,
-        locks=RedisLocks(client, state / "warm", instance=instance, lease=settings.lease, newest=registry.newest_fence),
+        locks=RedisLocks(
+            client, state / "warm", instance=instance, lease=settings.lease, newest=registry.newest_fence, elsewhere=elsewhere
+        ),
         registry=registry,
         runs=Runs(state / "runs"),
         sweeps=Sweeps(state / "sweeps"),
         host=Host(state / "locks"),
+        hosts=Hosts(state, client, instance, lease=settings.lease, wanted=settings.host),
         instance=instance,
         ingress=_ingress(settings),
         budget=Budget(state / "locks" / "disk", lambda: _disks(state, engine), settings.disk_floor),

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import sys
+import time
 from typing import Any
 
-from celery.signals import beat_init, worker_init, worker_ready
+from celery.signals import beat_init, celeryd_after_setup, worker_init, worker_ready
 
-from canonq.core.errors import CanonqError, no_redis
+from canonq.core.errors import CanonqError, WrongConfiguration, no_redis
+from canonq.flows.hosts import tell
 from canonq.flows.janitor import clean
 from canonq.settings import load_settings
 from canonq.wiring import live
-from workers.factory import make_app, say_what_runs
+from workers.factory import HEAVY, LIGHT, declare, make_app, queue_on, say_what_runs
 from workers.supervise import start as start_upkeep
 
 log = logging.getLogger("canonq")
 
 app = make_app(load_settings())
+
+_ASK_AGAIN = 2.0  #: seconds
 
 
 #: What workers answer: none of it changes anything or holds a secret. `hello` would take others' word for what is taken back.
@@ -54,6 +59,38 @@ def _refuse(**_: Any) -> None:
         from celery.worker import control  # with half of a worker, which whoever only calls tasks does not need
 
         only_answers(control.Panel.data)
+
+
+@worker_init.connect
+def _join(**_: Any) -> None:
+    """Be one of the hosts of this broker. A state folder that it does not know does nothing for it, beside others."""
+    while True:
+        try:
+            world = live()
+            log.info("This is the host %s of its broker.", world.hosts.join(world.stamp()))
+            tell(world)
+            return
+        except WrongConfiguration as error:
+            sys.stderr.write(f"{error.line}\n")
+            raise SystemExit(int(error.exit_status)) from None
+        except CanonqError as error:
+            if error.code != "redis-unreachable" or live().hosts.own is not None:
+                log.error("%s", error)
+                return
+            log.warning("Which host this is, its broker has to say; it is asked again. %s", error)
+            time.sleep(_ASK_AGAIN)
+
+
+@celeryd_after_setup.connect
+def _read_own_queues(instance: Any, **_: Any) -> None:
+    """Of each queue that this worker reads, read this host's own as well, and first: nobody else can do what is there."""
+    with contextlib.suppress(CanonqError):
+        host, queues = live().hosts.own, instance.app.amqp.queues
+        names: list[str] = []
+        for name in queues.consume_from:
+            names += [queue_on(name, host), name] if name in (LIGHT, HEAVY) else [name]
+        declare(instance.app, *names)
+        queues.select(list(dict.fromkeys(names)))
 
 
 def only_answers(commands: dict[str, Any]) -> None:

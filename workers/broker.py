@@ -64,10 +64,10 @@ def no_reader(queues: set[str]) -> HostProblem:
 
 def waiting_messages(channel: Any, app: Celery) -> Iterator[tuple[str, bytes]]:
     """(queue, message) of all that waits to be taken; each place in a queue is a list of its own."""
-    for queue in app.conf.task_queues:
+    for name in list(app.amqp.queues):
         for place in channel.priority_steps:
-            for raw in channel.client.lrange(channel._q_for_pri(queue.name, place), 0, -1):
-                yield queue.name, raw
+            for raw in channel.client.lrange(channel._q_for_pri(name, place), 0, -1):
+                yield name, raw
 
 
 def waiting_in(app: Celery) -> dict[str, str]:

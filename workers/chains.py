@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import chain, signature
+from celery import chain, current_app, signature
 
 from canonq.core.enrolment import Enrolment
-from workers.factory import LIGHT
+from workers.factory import LIGHT, declare, queue_on
 
 
-def start_chain(enrolment: Enrolment, sweep: str, named: bool, *, step: str = "sync", given: Any = None) -> None:
+def start_chain(
+    enrolment: Enrolment, sweep: str, named: bool, *, host: str | None, step: str = "sync", given: Any = None
+) -> None:
     """Enqueue a recipe's chain, or what is left of it from `step` on, which gets `given`, the value before it.
 
-    By the Celery app of this process.
+    By the Celery app of this process, for the workers of `host`: the sweep is on its disk. None where it has no name yet.
     """
     # Each link names its queue: an option of the whole chain reaches the first only.
-    queues = {"sync": LIGHT, "decide": LIGHT, "test": enrolment.queue, "promote": enrolment.queue}
+    light, own = queue_on(LIGHT, host), queue_on(enrolment.queue, host)
+    declare(current_app, light, own)
+    queues = {"sync": light, "decide": light, "test": own, "promote": own}
     left = list(queues)[list(queues).index(step) :]
     first: dict[str, Any] = {"args": [dict(given)]} if given is not None else {}
     if step == "sync":

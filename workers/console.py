@@ -30,8 +30,9 @@ from canonq.core.errors import CanonqError, WrongUse, redis_problem
 from canonq.core.jsontext import json_of
 from canonq.core.names import shown
 from canonq.settings import load_settings
+from canonq.wiring import looking
 from workers.broker import check_broker, no_reader, require_readers, unread, waiting_in
-from workers.factory import HEAVY, LIGHT, recipe_given, route
+from workers.factory import HEAVY, LIGHT, declare, plain, queue_on, recipe_given, route
 from workers.steps import recipe_of
 
 _PATIENCE = 10.0  #: seconds that `celery result` waits for what is under way
@@ -125,6 +126,11 @@ def refuse(app: Celery, *, name: str, args: list[Any], kwargs: dict[str, Any], q
     if options.get("serializer", "json") != "json":
         raise WrongUse("canonq's workers read JSON only.", mend="leave --serializer out.")
     queues = {each.name for each in app.conf.task_queues}
+    if queue is not None and plain(queue) != queue and load_settings().state.is_dir():
+        names = [one.name for one in looking(load_settings()).hosts.all() if not one.removed]
+        queues |= {queue_on(weight, name) for weight in (LIGHT, HEAVY) for name in names}
+    if queue is not None and queue in queues:
+        declare(app, queue)
     if queue is not None and queue not in queues:
         raise WrongUse(
             f"There is no queue {shown(queue)}.", mend=f"leave --queue out, or name one of {', '.join(sorted(queues))}."

@@ -11,9 +11,12 @@ from kombu import Queue
 from beat_schedule import beat_schedule
 from canonq.adapters import logs
 from canonq.adapters.checkout import Checkout, at_revision
+from canonq.adapters.state.hosts import OWN
 from canonq.adapters.state.locks import NO_PASSWORD, asks_no_password
+from canonq.adapters.state.runs import readable_json
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import CanonqError
+from canonq.core.names import HOST_NAME, host_name
 from canonq.settings import Settings, load_settings
 from workers import transport
 
@@ -28,6 +31,30 @@ FIRST, LATER = 0, 5
 #: Redis delivers again what was not acknowledged by then, even if it is still being worked on.
 HARD_LIMIT = LONGEST_RUN + 3600
 VISIBILITY_TIMEOUT = HARD_LIMIT + 1800
+
+
+def queue_on(queue: str, host: str | None) -> str:
+    """The queue that only workers of a host read; the one that all read, where it has no name."""
+    return f"{queue}@{host}" if host else queue
+
+
+def plain(queue: str) -> str:
+    """The queue without the host."""
+    return queue.partition("@")[0]
+
+
+def own_host(settings: Settings) -> str | None:
+    """The name of the host whose state folder this is, where it has one yet."""
+    name = readable_json(settings.state / OWN).get("name")
+    return name if isinstance(name, str) and HOST_NAME.fullmatch(name) else None
+
+
+def declare(app: Celery, *names: str) -> None:
+    """Let messages be sent to queues of hosts; whoever reads others goes on to read those alone."""
+    queues = app.amqp.queues
+    for name in names:
+        if name not in queues and plain(name) in (LIGHT, HEAVY) and (name == plain(name) or host_name(name.partition("@")[2])):
+            queues.add(Queue(name, routing_key=name))
 
 
 def say_what_runs(settings: Settings) -> None:
@@ -46,6 +73,7 @@ def make_app(settings: Settings) -> Celery:
     """Build the app for these settings. Without a Redis it can start and ask nothing: see `check_broker`."""
     logs.install()
     url = settings.broker_url() or transport.NOWHERE
+    own = own_host(settings)
     made = Celery("canonq", broker=url, backend=url, include=["workers.tasks"])
     made.conf.update(
         # JSON only: whoever can write to Redis must not be able to make a worker unpickle.
@@ -80,7 +108,9 @@ def make_app(settings: Settings) -> Celery:
         task_soft_time_limit=HARD_LIMIT - 600,
         task_time_limit=HARD_LIMIT,
         # A misspelt queue is refused at once, not filled in silence.
-        task_queues=[Queue(LIGHT, routing_key=LIGHT), Queue(HEAVY, routing_key=HEAVY)],
+        task_queues=[
+            Queue(name, routing_key=name) for name in dict.fromkeys((LIGHT, HEAVY, queue_on(LIGHT, own), queue_on(HEAVY, own)))
+        ],
         task_default_queue=LIGHT,
         task_create_missing_queues=False,
         task_routes=(route,),

@@ -13,17 +13,18 @@ from celery.exceptions import Ignore
 from canonq.adapters.files import told_error
 from canonq.adapters.logs import about
 from canonq.adapters.state.runs import Journal
-from canonq.core.enrolment import Enrolment
-from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, WrongUse
+from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem, WrongUse
 from canonq.core.names import recipe_name, shown
 from canonq.core.outcomes import Outcome, Step, needs_looking_at
 from canonq.core.records import Decision, Promotion, Synced, Verdict
 from canonq.core.sweeps.reconcile import read_value
+from canonq.flows.hosts import place_one, tell_of
+from canonq.flows.shares import tell_share
 from canonq.flows.sweep import as_begun, finish, outcome_of, retry_deferred, settle_error
 from canonq.flows.world import World
 from canonq.wiring import live
 from workers import chains
-from workers.factory import HEAVY, LIGHT
+from workers.factory import HEAVY, LIGHT, declare, plain, queue_on
 from workers.taskpage import in_order
 
 log = logging.getLogger("canonq")
@@ -68,7 +69,7 @@ def _take_once(
 ) -> dict[str, Any]:
     if sweep:
         world = as_begun(world, sweep)
-    if sweep is None and step in ("test", "promote") and _sent_on(task, world, recipe):
+    if sweep is None and _sent_on(task, step, world, recipe):
         raise Ignore
     journal = world.sweeps.journal(sweep) if sweep else world.sweeps.call_journal(task.request.root_id or task.request.id)
     with journal.executing(recipe) as free:
@@ -83,19 +84,35 @@ def _take_once(
         return _take(task, step, world, journal, recipe, sweep, action)
 
 
-def _sent_on(task: Task[Any, Any], world: World, recipe: str) -> bool:
-    """Whether a heavy recipe's step was found on the light queue, and is on the heavy one now.
+def _sent_on(task: Task[Any, Any], step: str, world: World, recipe: str) -> bool:
+    """Whether a step that was called by hand was found on the wrong queue, and is on the right one now.
 
-    Whoever calls a task without the checkout at hand cannot know the weight.
+    Whoever calls a task without the checkout at hand knows neither the recipe's weight nor its host. CanonqError where it can be
+    worked on nowhere.
     """
-    if (getattr(task.request, "delivery_info", None) or {}).get("routing_key") != LIGHT:
+    found = str((getattr(task.request, "delivery_info", None) or {}).get("routing_key") or "")
+    try:
+        enrolment = world.checkout.enrolment(recipe)
+    except CanonqError:  # what is wrong with the enrolment, the step itself says
         return False
-    with contextlib.suppress(CanonqError):  # what is wrong with the enrolment, the step itself says
-        if world.checkout.enrolment(recipe).queue == HEAVY:
-            log.info("%s is heavy: %s goes on to the queue %s", recipe, task.name, HEAVY)
-            task.signature_from_request(task.request, queue=HEAVY).apply_async()
-            return True
-    return False
+    queue = plain(found)
+    if queue == LIGHT and step in ("test", "promote") and enrolment.queue == HEAVY:
+        queue = HEAVY
+    host = world.hosts.own if found != plain(found) else None  # alone, any worker is the right one's
+    if host is None and world.hosts.are_several():  # whoever names a host means it
+        placed = place_one(world, enrolment)
+        if placed is not None and placed.host is None:
+            raise HostProblem(
+                placed.detail.partition(" Mend: ")[0], mend=placed.detail.partition(" Mend: ")[2], code=placed.reason
+            )
+        host = placed.host if placed else None
+    if queue == plain(found) and host in (None, world.hosts.own):
+        return False
+    where = queue_on(queue, host)
+    log.info("%s: %s goes on to the queue %s", recipe, task.name, where)
+    declare(task.app, where)
+    task.signature_from_request(task.request, queue=where).apply_async()
+    return True
 
 
 def _take(
@@ -152,6 +169,8 @@ def _once(
     value = action(world)
     outcome = outcome_of(world, value)
     journal.finish(recipe, step, value.model_dump(mode="json"), outcome, world.stamp())
+    if step in ("test", "promote") and world.hosts.are_several():
+        tell_of(world, recipe)
     return value, outcome, True
 
 
@@ -172,15 +191,18 @@ def _settle(world: World, sweep: str | None, recipe: str, keep: Callable[[], obj
         log.error("%s: its outcome could not be kept, and is settled later: %s", recipe, error)
 
 
-def go_on(world: World, sweep: str, start: Callable[[Enrolment, str, bool], None] | None = None) -> list[str]:
+def go_on(world: World, sweep: str) -> list[str]:
     """Try again what was put off and can be done by now, and close the sweep when it is complete; the recipes tried again."""
     named = bool(world.sweeps.read(sweep).get("named"))
-    again = retry_deferred(world, sweep, lambda enrolment: (start or chains.start_chain)(enrolment, sweep, named))
+    host = world.hosts.own
+    again = retry_deferred(world, sweep, lambda enrolment: chains.start_chain(enrolment, sweep, named, host=host))
     for recipe in again:
         log.info("%s: deferred, tried again", recipe)
     if whole := finish(world, sweep):
         level = logging.WARNING if whole["exit_status"] else logging.INFO
         log.log(level, "Sweep %s is over: %s of %s enrolled", sweep, whole["counts"], whole["enrolled"])
+    with contextlib.suppress(HostProblem):  # upkeep tells it later
+        tell_share(world, sweep)
     return again
 
 

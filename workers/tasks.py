@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from celery import Task
+from celery.exceptions import Ignore
 
 from beat_schedule import the_night_before, this_night
 from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.gate import Again
-from canonq.core.names import shown
+from canonq.core.names import SWEEP_ID, host_name, identifier, shown
 from canonq.core.records import Decision, Synced, Verdict
 from canonq.flows.decide import decide_recipe
+from canonq.flows.hosts import opens_sweeps
 from canonq.flows.promote import promote as promote_recipe
+from canonq.flows.shares import divide, others, tell_again, tell_share
 from canonq.flows.sweep import fail, open_sweep, start
 from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.test import test_decided, test_ref, test_tag
+from canonq.flows.world import World
 from canonq.wiring import live
 from workers.app import app
 from workers.chains import start_chain as start_chain  # upkeep starts chains by the same name
+from workers.factory import FIRST, LIGHT, declare, queue_on
 from workers.steps import StepFailed, recipe_of, take
 from workers.taskpage import RESULT_LENGTH
 
@@ -43,8 +49,13 @@ def sweep(
     world = None
     try:
         world = live()
+        here = queue_on(LIGHT, world.hosts.own)
+        sent_here = (self.request.delivery_info or {}).get("routing_key") == here
+        if sweep is None and not sent_here and (opener := opens_sweeps(world)) is not None:
+            log.info("The host %s opens sweeps that nobody has typed.", opener)
+            _send_on(self, queue_on(LIGHT, opener))
         night = night or this_night(world.settings.nightly)
-        if nightly and not world.sweeps.claim(night, self.request.id):
+        if nightly and not _claimed(world, night, self.request.id):
             log.info("Another beat has started tonight's sweep already.")
             return {"sweep": None, "started": [], "idle": [], "failed": []}
         sweep = sweep or world.sweeps.id_for(self.request.id, world.new_id())
@@ -56,13 +67,64 @@ def sweep(
             nightly=nightly,
             night_before=the_night_before(night, world.settings.nightly) if nightly else None,
         )
-        begun = start(world, opened, lambda enrolment: start_chain(enrolment, opened.sweep, opened.named))
+        begins, shares = divide(world, opened)
+        for host in sorted({*shares, *(others(world) if nightly else ())}):
+            send_share(world, opened.sweep, host, shares.get(host, []), night=night if nightly else None)
+        begun = start(world, begins, lambda enrolment: start_chain(enrolment, opened.sweep, opened.named, host=world.hosts.own))
     except CanonqError as error:
         log.critical("The sweep did nothing: %s", error)
         if world is not None and sweep is not None:
             fail(world, sweep, error)
         raise StepFailed.of(error) from None
-    return {"sweep": opened.sweep, **begun}
+    return {"sweep": opened.sweep, **begun, **({"shares": shares} if shares else {})}
+
+
+def _claimed(world: World, night: str, task: str) -> bool:
+    """Whether this task sweeps a night, of all beats on all hosts."""
+    if not world.sweeps.claim(night, task):
+        return False
+    return not world.hosts.are_several() or world.hosts.claim_night(night) == world.hosts.own
+
+
+def _send_on(task: Task[Any, Any], queue: str) -> NoReturn:
+    """Put a task into another queue; what it comes to is known under the same id."""
+    declare(task.app, queue)
+    task.signature_from_request(task.request, queue=queue).apply_async()
+    raise Ignore
+
+
+def send_share(world: World, sweep: str, host: str, recipes: Sequence[str], night: str | None = None) -> None:
+    """Send a host its share of a sweep."""
+    queue = queue_on(LIGHT, host)
+    declare(app, queue)
+    named = bool(world.sweeps.read(sweep).get("named"))
+    given: dict[str, Any] = {"named": named, "opener": world.hosts.own, "night": night}
+    app.signature(
+        "canonq.share", args=[sweep, list(recipes)], kwargs=given, options={"queue": queue, "priority": FIRST}
+    ).apply_async()
+
+
+@app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.share")
+def share(
+    self: Task[Any, Any], sweep: str, recipes: list[str], named: bool = False, opener: str = "", night: str | None = None
+) -> dict[str, Any]:
+    """Sweep this host's share of a sweep that another host has opened. Delivered again, what was told is told again."""
+    world = None
+    try:
+        world = live()
+        identifier(sweep, SWEEP_ID, "sweep id")
+        if night is not None and world.sweeps.claim(night, self.request.id):
+            world.sweeps.id_for(self.request.id, sweep)
+        again = world.sweeps.share_of(sweep) is not None
+        opened = open_sweep(world, recipes, sweep, named=named, nightly=night is not None, share_of=host_name(opener))
+        begun = start(world, opened, lambda enrolment: start_chain(enrolment, sweep, named, host=world.hosts.own))
+        (tell_again if again else tell_share)(world, sweep)
+    except CanonqError as error:
+        log.critical("This host's share of the sweep %s was not begun: %s", shown(sweep), error)
+        if world is not None and SWEEP_ID.fullmatch(str(sweep)):
+            fail(world, sweep, error)
+        raise StepFailed.of(error) from None
+    return {"sweep": sweep, **begun}
 
 
 @app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.sync")

@@ -24,6 +24,7 @@ from canonq.adapters.redis_server import RedisServer
 from canonq.core.ago import duration
 from canonq.core.errors import Busy, CanonqError, HostProblem
 from canonq.settings import Settings, load_settings
+from canonq.wiring import live
 from workers.factory import make_app
 
 _START_LIMIT = 180.0  #: seconds until workers must answer
@@ -225,6 +226,9 @@ def running(
             stack.callback(redis.stop)
             redis.start()
             stack.enter_context(_named(redis.url))
+        with contextlib.suppress(HostProblem):  # workers wait for a Redis that is away
+            world = live(load_settings())
+            world.hosts.join(world.stamp())
         tree = Tree(settings, redis)
         interrupted = True
         try:

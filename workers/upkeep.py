@@ -8,20 +8,27 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import Celery
 
 from canonq.adapters.logs import to_standard_error
+from canonq.adapters.state.hosts import LEAST_LEASE
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
 from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_name
 from canonq.core.sweeps.reconcile import Chain, Mend, mend, read_value
+from canonq.flows import shares
+from canonq.flows.hosts import tell
 from canonq.flows.kept import end_due
 from canonq.flows.room import tidy
+from canonq.flows.shares import collect
+from canonq.flows.status import rows_here
 from canonq.flows.sweep import as_begun, give_up, outcome_of, pushes_due, settle_error, summary
 from canonq.flows.telling import tell_gently
 from canonq.flows.world import World
@@ -46,8 +53,11 @@ def main() -> None:
     to_standard_error("Upkeep")
     say_what_runs(load_settings())
     cleaned = time.monotonic()
+    threading.Thread(target=_beat, daemon=True, name="beat").start()
     while True:
         time.sleep(RECONCILE_EVERY)
+        with _told():
+            tell(live())
         with _told():
             reconcile(live(), own_app)
         with _told():
@@ -60,6 +70,14 @@ def main() -> None:
             with _told():
                 for line in tidy(live()):
                     log.info("Janitor: %s", line)
+
+
+def _beat() -> None:
+    """Say, for ever, that this host lives: however long anything else takes here."""
+    while True:
+        with _told():
+            tell(live(), everything=False)
+        time.sleep(LEAST_LEASE / 4)
 
 
 @contextlib.contextmanager
@@ -92,10 +110,19 @@ def reconcile(world: World, app: Celery) -> list[str]:
             if _is_old(world, sweep):
                 give_up(world, sweep, f"the sweep was open for more than {_OLD_SWEEP / 3600:.0f} hours.")
                 continue
+            elsewhere = world.sweeps.elsewhere(sweep)
+            with _told():
+                done += collect(world, sweep, partial(tasks.send_share, world, sweep))
             for recipe in summary(world, sweep)["pending"]:
-                with _told():
-                    done += _mend(world, sweep, recipe, queued_now)
-            done += [f"{recipe}: tried again" for recipe in go_on(world, sweep, tasks.start_chain)]
+                if recipe not in elsewhere:
+                    with _told():
+                        done += _mend(world, sweep, recipe, queued_now)
+            done += [f"{recipe}: tried again" for recipe in go_on(world, sweep)]
+    if world.hosts.are_several():
+        with _told():
+            shares.go_on(world)
+        with _told():
+            world.hosts.tell_rows(rows_here(world))
     with _told():
         for recipe in pushes_due(world):
             app.send_task("canonq.sweep", args=[[recipe]], kwargs={"named": False}, queue=LIGHT)
@@ -147,7 +174,7 @@ def _settle_last(world: World, sweep: str, recipe: str, found: Mend) -> list[str
 def _resend(world: World, sweep: str, enrolment: Enrolment, found: Mend) -> str:
     world.sweeps.journal(sweep).count_resend(enrolment.recipe)
     named = bool(world.sweeps.read(sweep).get("named"))
-    tasks.start_chain(enrolment, sweep, named, step=found.step, given=found.given)
+    tasks.start_chain(enrolment, sweep, named, host=world.hosts.own, step=found.step, given=found.given)
     told = f"{enrolment.recipe}: the chain of sweep {sweep} was lost at {found.step}, and is sent again"
     log.warning("%s", told)
     return told

@@ -54,6 +54,10 @@ COMMANDS = {
         "keeping", "Look into a recipe's newest release and write a commented recipe.toml for you to finish.",
         ("canonq enrol custom-html", "canonq enrol site --upstream https://git.example.org/me/site.git"),
     ),
+    "hosts": _Entry(
+        "hosts", "Show the hosts that share the broker, who lives and what each has; or let one join, or go.",
+        ("canonq hosts", "canonq hosts join", "canonq hosts remove old-server --reason 'its disk broke'"),
+    ),
     "janitor": _Entry(
         "keeping", "Remove what dead work left, and what is beyond `keep` and `keep_runs`.",
         ("canonq janitor --dry-run",),

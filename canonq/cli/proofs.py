@@ -8,7 +8,7 @@ from celery import chain
 from canonq.cli.options import caller, json_option, recipe_argument
 from canonq.cli.output import print_json, print_table, say
 from canonq.cli.view import View
-from canonq.cli.waiting import await_result, enqueue, require_workers, workers_for
+from canonq.cli.waiting import await_result, enqueue, host_for, require_workers, workers_for
 from canonq.core.amounts import seconds_in
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus, WrongUse
@@ -19,7 +19,7 @@ from canonq.flows.asked import check_asked
 from canonq.flows.kept import LONGEST
 from canonq.settings import load_settings
 from canonq.wiring import live
-from workers.factory import LIGHT, make_app
+from workers.factory import LIGHT, declare, make_app, queue_on
 
 
 @click.command()
@@ -41,14 +41,19 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, keep_on_red
     wanted: dict[str, object] = {"tag": tag, "ref": ref, "quick": quick}
     if keep_on_red is not None:
         wanted["keep_on_red"] = seconds_in(keep_on_red, most=LONGEST)
-    check_asked(world, enrolment, tag=tag, ref=ref, quick=quick)
+    if (host := host_for(world, enrolment)) == world.hosts.own:  # another one's clone is not here to be looked at
+        check_asked(world, enrolment, tag=tag, ref=ref, quick=quick)
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())
+        host = host or world.hosts.own
+        light, own = queue_on(LIGHT, host), queue_on(enrolment.queue, host)
         if tree is None:
-            require_workers(app, {enrolment.queue, LIGHT})
+            world.hosts.must_be_known()
+            require_workers(app, {light, own})
+        declare(app, light, own)
         links = chain(
-            app.signature("canonq.sync", args=[recipe], options={"queue": LIGHT, "argsrepr": recipe}),
-            app.signature("canonq.test", kwargs=wanted, options={"queue": enrolment.queue, "argsrepr": recipe}),
+            app.signature("canonq.sync", args=[recipe], options={"queue": light, "argsrepr": recipe}),
+            app.signature("canonq.test", kwargs=wanted, options={"queue": own, "argsrepr": recipe}),
             app=app,
         )
         verdict = await_result(enqueue(app, links), tree, LONGEST_RUN * 2, View(quiet=as_json), recipe)
@@ -79,13 +84,18 @@ def promote(recipe: str, again: bool, reason: str | None, as_json: bool) -> Exit
     if again != bool(reason and reason.strip()):
         raise WrongUse("--again and --reason belong together.", mend="give both, or neither.")
     settings = load_settings()
-    enrolment = live(settings).checkout.enrolment(recipe)
+    world = live(settings)
+    enrolment = world.checkout.enrolment(recipe)
+    host = host_for(world, enrolment)
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())
+        queue = queue_on(enrolment.queue, host or world.hosts.own)
         if tree is None:
-            require_workers(app, {enrolment.queue})
+            world.hosts.must_be_known()
+            require_workers(app, {queue})
+        declare(app, queue)
         wanted = {"again": {"by": caller(), "reason": reason}} if again else {}
-        task = app.signature("canonq.promote", args=[recipe], kwargs=wanted, options={"queue": enrolment.queue})
+        task = app.signature("canonq.promote", args=[recipe], kwargs=wanted, options={"queue": queue})
         done = await_result(enqueue(app, task), tree, LONGEST_RUN * 2, View(quiet=as_json), recipe)
     if as_json:
         print_json(done)

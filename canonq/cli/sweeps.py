@@ -25,7 +25,7 @@ from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import due_since, live, looking
 from workers import tree as process_tree
-from workers.factory import LIGHT, make_app
+from workers.factory import LIGHT, make_app, queue_on
 
 _LOOK_EVERY = 0.5  #: seconds
 _TO_NOTICE = 60.0  #: seconds until what is under way has come to where it waits
@@ -46,13 +46,16 @@ def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())
         if tree is None:
-            require_workers(app, _queues(world, names) | {LIGHT}, wait=wait)
+            world.hosts.must_be_known()
+            own = world.hosts.own
+            require_workers(app, {queue_on(LIGHT, own)} | _queues(world, names, own), wait=wait)
         opened = open_sweep(world, recipes, awaited=wait or tree is not None)
         if not as_json:
             enrolled = world.sweeps.read(opened.sweep)["enrolled"]
             click.echo(f"Sweep {opened.sweep} of {len(enrolled)} recipes.", err=True)
         try:
-            enqueue(app, app.signature("canonq.sweep", args=[list(recipes), opened.sweep]))
+            queue = queue_on(LIGHT, world.hosts.own)  # the sweep is on this disk
+            enqueue(app, app.signature("canonq.sweep", args=[list(recipes), opened.sweep], options={"queue": queue}))
         except (CanonqError, OperationalError) as error:
             stop_sweep(world, opened.sweep, f"It could not be handed to a worker: {error}", refused=True)
             raise
@@ -70,10 +73,12 @@ def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
     return ExitStatus(result["exit_status"])
 
 
-def _queues(world: World, names: Sequence[str]) -> set[str]:
-    """The queues that recipes need; broken enrolments need none."""
+def _queues(world: World, names: Sequence[str], host: str | None) -> set[str]:
+    """The queues that recipes need where this host is the only one; broken enrolments need none."""
+    if world.hosts.are_several():
+        return set()
     recipes = world.checkout.enrolled().recipes
-    return {recipes[name].queue for name in names if name in recipes}
+    return {queue_on(recipes[name].queue, host) for name in names if name in recipes}
 
 
 def _stopped(world: World, sweep: str, tree: process_tree.Tree | None) -> str:

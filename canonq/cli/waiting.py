@@ -16,7 +16,9 @@ from pydantic import SecretStr
 from canonq.adapters.redis_server import embedded_redis
 from canonq.cli.interrupts import interrupts
 from canonq.cli.view import View
+from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem, TimedOut
+from canonq.flows.hosts import place_one
 from canonq.flows.janitor import clean
 from canonq.flows.progress import Watcher
 from canonq.flows.sweep import give_up, summary
@@ -114,6 +116,20 @@ def require_workers(app: Celery, queues: set[str], *, wait: bool = True) -> None
         raise no_reader(missing)
     waits = no_reader(missing)
     click.echo(f"canonq: [{waits.code}] {waits.what} The work is queued until one does.", err=True)
+
+
+def host_for(world: World, enrolment: Enrolment) -> str | None:
+    """The host whose workers are to do what is asked of a recipe; None where this one has no name yet.
+
+    HostProblem where it can be worked on nowhere now, WrongConfiguration where the broker does not know this host.
+    """
+    if not world.hosts.are_several():
+        return world.hosts.own
+    placed = place_one(world, enrolment)
+    if placed is not None and placed.host is None:
+        what, _, mend = placed.detail.partition(" Mend: ")
+        raise HostProblem(what, mend=mend, code=placed.reason)
+    return placed.host if placed else world.hosts.own
 
 
 def await_sweep(world: World, sweep: str, tree: process_tree.Tree | None, *, quiet: bool) -> dict[str, Any]:

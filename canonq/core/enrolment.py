@@ -25,11 +25,12 @@ from pydantic import (
 from canonq.core.amounts import seconds_in
 from canonq.core.errors import EnrolmentInvalid, WrongUse
 from canonq.core.ladder import TierName
-from canonq.core.names import RECIPE_NAME, ref_problem
+from canonq.core.names import HOST_NAME, RECIPE_NAME, ref_problem
 from canonq.core.text import did_you_mean, ended
 
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 RecipeName = Annotated[str, StringConstraints(pattern=f"^{RECIPE_NAME.pattern}$")]
+HostName = Annotated[str, StringConstraints(pattern=f"^{HOST_NAME.pattern}$")]
 ServiceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=63)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Status = Annotated[int, Field(ge=100, le=599)]
@@ -166,6 +167,7 @@ class Enrolment(_Strict):
     mirror: Text | None = None
     weight: Literal["light", "heavy"] = "light"
     enrolled: bool = True
+    host: HostName | None = None  #: the only one that it is worked on, where several share a broker
     prereleases: bool = False
     min_age: Age = 0.0  #: seconds that a release is known before it is proven
     deps: list[RecipeName] = []

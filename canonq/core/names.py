@@ -10,6 +10,7 @@ from canonq.core.text import shown as shown  # hostile names are what is shown m
 RECIPE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,38}[a-z0-9])?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-(?P<recipe>[a-z0-9_-]+)-[0-9a-f]{6}")
+HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 SWEEP_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _FORBIDDEN_IN_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\"'`$;&|<>(){}!#]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock(?:/|$)|/\.")
 _MAX_REF = 200
@@ -30,6 +31,20 @@ def recipe_name(text: object) -> str:
         mend="a recipe's name, and its folder's below tests/, has lower-case letters, digits, '-' and '_', at most 40; "
         "a folder that enrols nobody begins with '_'.",
         code="bad-recipe-name",
+    )
+
+
+def host_name(text: object) -> str:
+    """Return `text` when it can be the name of a host (lower case, digits, `-`, `.`; 1 to 63), else WrongUse.
+
+    It becomes part of a queue's name, and of the command that reads that host's state folder.
+    """
+    if isinstance(text, str) and HOST_NAME.fullmatch(text) and ".." not in text:
+        return text
+    raise WrongUse(
+        f"{shown(text)} is not a host's name.",
+        mend="it has lower-case letters, digits, '-' and '.', at most 63; `canonq hosts` lists those that have joined.",
+        code="bad-host-name",
     )
 
 

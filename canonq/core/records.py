@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from canonq.core.enrolment import RecipeName
+from canonq.core.enrolment import HostName, RecipeName
 from canonq.core.ladder import RungName, RungResult, TierName, TierResult
 from canonq.core.names import COMMIT, SWEEP_ID
 from canonq.core.stack.ledger import LedgerMark
@@ -194,6 +194,33 @@ class Healed(BaseModel):
     volumes: list[str]  #: the names in Docker of those that were gone
 
 
+class Elsewhere(BaseModel):
+    """A canonical of this host that is on its way to another, or has gone there: it is in force here no more."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    recipe: RecipeName
+    state: Literal["leaving", "gone"]
+    to: HostName
+    move: str  #: id of the move
+    by: str
+    at: Stamp
+    fence: int  #: of the record that goes; a record here with a higher one came back
+    parts: list[str] = []  #: what goes with it, below the state folder
+    give_up: bool = False  #: it goes nowhere: what `to` has stays
+
+
+class Arrived(BaseModel):
+    """Where a canonical was moved from."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    move: str
+    came_from: HostName
+    at: Stamp
+    fence: int  #: that its record had there
+
+
 class Canonical(BaseModel):
     """The registry's record, `canonical.json` (docs/rules.md 4). Unknown keys survive a rewrite."""
 
@@ -218,6 +245,7 @@ class Canonical(BaseModel):
     #: it goes past it, and there it is again once that one is rolled back as well.
     rolled_back: list[RolledBack] = []
     remade: Remade | None = None  #: set when somebody had it made anew
+    arrived: Arrived | None = None  #: the last time that it came from another host
     healed: Healed | None = None  #: the last time that volumes of it were unpacked again
 
     @field_validator("rolled_back", mode="before")

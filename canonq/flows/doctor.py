@@ -18,6 +18,7 @@ from canonq.adapters.state.locks import NO_PASSWORD, asks_no_password, redis_cli
 from canonq.core.check import Check
 from canonq.core.errors import CanonqError
 from canonq.core.records import STAMP_FORMAT
+from canonq.flows import hosts as hosts_flow
 from canonq.flows.data import lost_data
 from canonq.flows.doctor_docker import disk, docker, images
 from canonq.flows.nights import DueSince, look_at_nights, none_due
@@ -268,6 +269,7 @@ _PROBES = (
     docker,
     images,
     _redis,
+    hosts_flow.checks,
     disk,
     _ingress,
     _forge,

@@ -14,6 +14,7 @@ from canonq.core.gate import Again, Refusal, gate
 from canonq.core.history import expected_of_promotion
 from canonq.core.names import recipe_name
 from canonq.core.records import Promotion, Verdict
+from canonq.flows.hosts import canonicals_elsewhere, tell_of
 from canonq.flows.leftovers import is_in_force, lost_record
 from canonq.flows.room import make_room, room_for
 from canonq.flows.steering import hindrance
@@ -42,8 +43,8 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
             return _answer(verdict, "busy", "busy", f"{recipe} is held: {world.locks.holder(recipe) or 'by another process'}.")
         if again is None and _is_canonical(world, verdict):
             return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
-        # Asked again under the lock: the record may have changed since.
-        if refusals := _ask_gate(world, recipe, enrolment, verdict, again):
+        # Asked again under the lock: the record may have changed since, or another host may have one by now.
+        if refusals := (*_elsewhere(world, recipe), *_ask_gate(world, recipe, enrolment, verdict, again)):
             return _refused(recipe, verdict, refusals)
         owner = world.new_id(recipe)
         try:
@@ -56,6 +57,8 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
             if not is_in_force(world, recipe, held):
                 return _failed(world, verdict, error, began)
             log.warning("%s: %s is the canonical, with a trouble after it: %s", recipe, verdict.version, error)
+        if world.hosts.are_several():
+            tell_of(world, recipe)  # while it is held: whoever holds it next on another host knows
     reason = "again" if again else "seed" if tx.old is None else "new-version"
     detail = f"{verdict.version} is the canonical; its data is {tx.data}."
     return _answer(verdict, "promoted", reason, detail, began).model_copy(
@@ -88,6 +91,14 @@ def _failed(world: World, verdict: Verdict, error: CanonqError | OSError, began:
     with contextlib.suppress(CanonqError, OSError):  # the disk may be what failed
         world.runs.note_failure(verdict.recipe, verdict.run, failure)
     return answer
+
+
+def _elsewhere(world: World, recipe: str) -> tuple[Refusal, ...]:
+    """The refusal where another host has a canonical of it: two would each go their own way."""
+    if not (there := canonicals_elsewhere(world, recipe)):
+        return ()
+    why = f"{' and '.join(there)} has the canonical of {recipe}: it is promoted there; `canonq move` brings it here"
+    return (Refusal("kept-elsewhere", why),)
 
 
 def _enrolment(world: World, recipe: str) -> Enrolment | None:

@@ -16,6 +16,7 @@ from canonq.core.gate import awaiting_promotion
 from canonq.core.names import RECIPE_NAME, recipe_in
 from canonq.core.records import Canonical, Verdict
 from canonq.core.retention import Generation
+from canonq.flows import hosts as hosts_flow
 from canonq.flows.asked import recipe_asked
 from canonq.flows.leftovers import lost_record
 from canonq.flows.nights import DueSince, look_at_nights, none_due
@@ -33,7 +34,13 @@ def status(
     enrolled = enrolled or world.checkout.enrolled()
     names = [recipe_asked(world, recipe)] if recipe is not None else enrolled.names
     running = [path.name for path in at_work(world.work) if is_alive(path)]
-    rows = [_row(world, enrolled, name, running, everything=recipe is not None) for name in names]
+    elsewhere = hosts_flow.rows_elsewhere(world)
+    rows = [
+        _row_elsewhere(world, enrolled, name, elsewhere[name], everything=recipe is not None)
+        if name in elsewhere
+        else _row(world, enrolled, name, running, everything=recipe is not None)
+        for name in names
+    ]
     newest = world.sweeps.newest()
     closed = world.sweeps.closed(newest) if newest else None
     failed = closed.why if closed and closed.state != "done" else None
@@ -52,6 +59,25 @@ def status(
     }
 
 
+def rows_here(world: World) -> dict[str, Any]:
+    """How the recipes stand of which this host has anything, for others to show: facts alone, which they read as their own."""
+    running = [path.name for path in at_work(world.work) if is_alive(path)]
+    enrolled = world.checkout.enrolled()
+    names = {name for name, claim in hosts_flow.claims(world).items() if claim.version or claim.last_run}
+    return {name: _row(world, enrolled, name, running, everything=False) for name in sorted(names & {*enrolled.names})}
+
+
+def _row_elsewhere(world: World, enrolled: Enrolled, name: str, told: hosts_flow.Told, *, everything: bool) -> dict[str, Any]:
+    """A row as another host has told it. What it has of it is there alone: its runs and kept canonicals are not listed."""
+    row = {**_row(world, enrolled, name, [], everything=False), **told.row.model_dump(mode="json", by_alias=True)}
+    row["host"] = told.host
+    if name in enrolled.broken:
+        row["problem"] = str(enrolled.broken[name])
+    elif told.away:
+        row["problem"] = f"Its host {told.host} has not been heard of for longer than its lease; this is how it was then."
+    return {**row, "runs": [], "kept": []} if everything else row
+
+
 def _row(world: World, enrolled: Enrolled, name: str, running: list[str], *, everything: bool) -> dict[str, Any]:
     """What is on record of a recipe, also where its enrolment cannot be read: that is its problem, and hides nothing."""
     enrolment, broken = enrolled.recipes.get(name), enrolled.broken.get(name)
@@ -61,6 +87,7 @@ def _row(world: World, enrolled: Enrolled, name: str, running: list[str], *, eve
     row: dict[str, Any] = {
         "recipe": name,
         "weight": enrolment.weight if enrolment else None,
+        "host": world.hosts.own,
         "canonical": None,
         "last_run": None,
         "proven": None,

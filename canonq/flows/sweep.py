@@ -82,6 +82,7 @@ def open_sweep(
     awaited: bool = False,
     nightly: bool = False,
     night_before: str | None = None,
+    share_of: str | None = None,
 ) -> Opened:
     """Put a sweep on record: who is enrolled, and an error at once for each broken enrolment.
 
@@ -89,15 +90,19 @@ def open_sweep(
     `awaited`: whether a person waits for its end, so that what fails is told soon instead of tried again for long.
     Recipes that nobody named, as a push did, are bound: one chain at a time, and `daily_pushes` sweeps a day.
     `nightly`: recipes that an open sweep is still at are left to it. `night_before`: the night that was due before this one.
+    `share_of`: the host that has opened it, and has placed these recipes here.
     HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled. Opened a second
     time (a task delivered twice), the same sweep gives the chains that have no outcome yet, and none once it is closed.
     """
     _speaks_with_docker(world)
     named = bool(recipes) if named is None else named
-    pushed = bool(recipes) and not named
+    pushed = bool(recipes) and not named and share_of is None
     sweep = sweep or world.new_id()
-    stale = _pull(world) if world.settings.checkout.pull and not recipes and not world.sweeps.read(sweep) else []
-    enrolled, wanted = who(world, recipes)
+    stale = _pull(world) if world.settings.checkout.pull and (share_of or not recipes) and not world.sweeps.read(sweep) else []
+    if share_of is None:
+        enrolled, wanted = who(world, recipes)
+    else:  # of whom this checkout does not know, that is the outcome
+        enrolled, wanted = world.checkout.enrolled(), sorted({recipe_name(recipe) for recipe in recipes})
     if not world.sweeps.read(sweep):
         world.sweeps.open(
             sweep,
@@ -106,13 +111,14 @@ def open_sweep(
                 "started": world.stamp(),
                 "enrolled": wanted,
                 "named": named,
-                "whole": not recipes,
+                "whole": not recipes and share_of is None,
                 # A rollback after this is not undone by it, however late the recipe's turn comes.
                 "fences": {name: world.registry.newest_fence(name) for name in wanted if named and RECIPE_NAME.fullmatch(name)},
                 "awaited": awaited,
                 "checkout": str(world.checkout.root),
                 "revision": world.checkout.revision(),
-                "findings": [] if recipes else [*stale, *_findings(world, enrolled), *_missed(world, night_before)],
+                **({"share_of": share_of} if share_of else {}),
+                "findings": [] if recipes or share_of else [*stale, *_findings(world, enrolled), *_missed(world, night_before)],
             },
         )
         where = at_revision(world.checkout.root, world.checkout.revision())
@@ -458,10 +464,11 @@ def _take_back(world: World, sweep: str, outcome: Outcome) -> bool:
 
 
 def _waiting(world: World, sweep: str) -> Iterator[tuple[Outcome, Next]]:
-    """Each recipe that waits for another try, and what to do about it now."""
+    """Each recipe that waits for another try here, and what to do about it now."""
     if world.sweeps.closed(sweep):
         return
-    settled = world.sweeps.outcomes(sweep)
+    elsewhere = world.sweeps.elsewhere(sweep)
+    settled = {name: outcome for name, outcome in world.sweeps.outcomes(sweep).items() if name not in elsewhere}
     pending = set(world.sweeps.read(sweep).get("enrolled", [])) - set(settled)
     now = world.now().timestamp()
     promised = Need()  # for those that are to start, which have not reserved it yet
@@ -525,6 +532,7 @@ def summary(world: World, sweep: str, closed: Closed | None = None) -> dict[str,
         "yanked": [outcome.recipe for outcome in listed if outcome.reason == "yanked"],
         "findings": findings,
         "pending": pending,
+        "hosts": world.sweeps.elsewhere(sweep),
         "waiting": {} if closed else {outcome.recipe: outcome.retry_at for outcome in listed if waits(outcome)},
         "troubles": [trouble.model_dump(mode="json") for trouble in shared_troubles(listed)],
         "failed": closed.why if closed and closed.state != "done" else None,

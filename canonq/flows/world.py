@@ -11,6 +11,7 @@ from pathlib import Path
 from canonq.adapters.checkout import Checkout
 from canonq.adapters.host import Host
 from canonq.adapters.state.budget import Budget, PulledImages
+from canonq.adapters.state.hosts import Hosts
 from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs, Sweeps
 from canonq.adapters.state.steering import Steering
@@ -35,6 +36,7 @@ class World:
     runs: Runs
     sweeps: Sweeps
     host: Host
+    hosts: Hosts
     instance: str  #: id of this state folder, carried by everything canonq makes in Docker
     ingress: Ingress | None
     budget: Budget

@@ -88,6 +88,7 @@ class RedisLocks:
         renew_every: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         newest: Callable[[str], int] = lambda _: 0,
+        elsewhere: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._connect = client
         self._warm = warm
@@ -96,13 +97,14 @@ class RedisLocks:
         self._renew_every = renew_every or lease / 3  #: seconds
         self._clock = clock
         self._newest = newest  #: the highest fence that a recipe's records have
+        self._elsewhere = elsewhere  #: where its canonical is, if it is not here, as a sentence
 
     @functools.cached_property
     def _redis(self) -> redis.Redis:
         return self._connect()
 
     @contextlib.contextmanager
-    def hold(self, recipe: str, holder: str, lane: Lane = "registry") -> Iterator[HeldRecipe | None]:
+    def hold(self, recipe: str, holder: str, lane: Lane = "registry", *, moving: bool = False) -> Iterator[HeldRecipe | None]:
         """Hold one lane of the recipe until the block ends; None when another does. HostProblem when Redis is away."""
         folder = self._warm / recipe_name(recipe)
         with contextlib.ExitStack() as stack:
@@ -110,6 +112,9 @@ class RedisLocks:
                 folder.mkdir(parents=True, exist_ok=True)
                 locked = [_opened(stack, path) for path in self._locked(recipe, lane)]
             if not all(try_lock(handle) for handle in locked):
+                yield None
+                return
+            if not moving and self._elsewhere(recipe) is not None:  # asked with the file held: nobody marks it meanwhile
                 yield None
                 return
             lock = self._try_redis(_key(lane, recipe), holder)
@@ -146,8 +151,18 @@ class RedisLocks:
         folder = self._warm / recipe_name(recipe)
         return [*([folder] if lane == "registry" else []), folder / f"{lane}.lock"]
 
+    def carry(self, recipe: str, fence: int) -> None:
+        """See ports.Locks.carry."""
+        path = self._warm / recipe_name(recipe) / "registry.fence"
+        with told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if read_fence(path) < fence:
+            write_durably(path, str(fence).encode())
+
     def holder(self, recipe: str) -> dict[str, Any] | None:
         """Who holds the recipe's registry, or runs it, since when."""
+        if (where := self._elsewhere(recipe)) is not None:
+            return {"holder": where}
         with _away():
             tokens = [self._redis.get(_key(lane, recipe)) for lane in ("registry", "run")]
         return next((_read_token(token) for token in tokens if token), None)

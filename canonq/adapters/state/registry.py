@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from canonq.adapters.files import entries, is_there, not_readable, remove_tree, told, write_durably, write_json
+from canonq.adapters.files import entries, is_there, not_readable, remove_tree, sync_folder, told, write_durably, write_json
 from canonq.core.errors import NotReadable, RecordUnreadable
 from canonq.core.jsontext import table_of
 from canonq.core.names import RECIPE_NAME, recipe_name, shown
-from canonq.core.records import SCHEMA, Canonical
+from canonq.core.records import SCHEMA, Canonical, Elsewhere
 from canonq.core.retention import KEPT, Generation, generation_of, with_followers
 from canonq.core.versions import NotARelease, parse
 from canonq.ports import Held
@@ -20,6 +20,7 @@ RECORD = "canonical.json"
 OWN_RECORD = "record.json"  #: of a kept canonical, as it was promoted
 MARK = "in-force.json"  #: beside it, the record as it was when this canonical came into force last
 SECRETS = "secrets.json"
+ELSEWHERE = "elsewhere.json"  #: beside the record: it is on its way to another host, or has gone there
 NEWER_SCHEMA = "newer-schema"
 
 
@@ -75,6 +76,33 @@ class Registry:
         known, _ = self._try(path, record.recipe)
         if known is None or known.fence < record.fence:
             write_json(path, self._stored(record))
+
+    def elsewhere(self, recipe: str) -> Elsewhere | None:
+        """Where the recipe's canonical went, or is on its way to; None where it is here. RecordUnreadable: it is not known."""
+        path = self.folder(recipe) / ELSEWHERE
+        try:
+            found = Elsewhere.model_validate(table_of(_text(path)))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise RecordUnreadable(
+                f"{path} cannot be used: {error}.", mend="look at the disk; `canonq hosts` says where it is."
+            ) from error
+        record, _ = self._try(self.folder(recipe) / RECORD, recipe)
+        return None if record is not None and record.fence > found.fence else found
+
+    def set_elsewhere(self, mark: Elsewhere) -> None:
+        """Note where it goes. The caller holds the recipe."""
+        write_json(self.folder(mark.recipe) / ELSEWHERE, mark.model_dump(mode="json"))
+
+    def is_here_again(self, recipe: str) -> None:
+        """Take that note back. The caller holds the recipe."""
+        (self.folder(recipe) / ELSEWHERE).unlink(missing_ok=True)
+
+    def drop_record(self, recipe: str) -> None:
+        """Remove the record of a canonical that has gone to another host. The caller holds the recipe."""
+        (self.folder(recipe) / RECORD).unlink(missing_ok=True)
+        sync_folder(self.folder(recipe))
 
     def recipes(self) -> list[str]:
         """Recipes that have a record, or that have lost it."""

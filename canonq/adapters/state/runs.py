@@ -44,6 +44,7 @@ REDS = "reds.json"  #: in a recipe's folder: what counts against its releases, h
 FAILURES = "promotions.jsonl"  #: in a run's folder: promotions of what it proved that failed, one on each line
 _TOGETHER = "discovered.json"
 _LONGEST_NAME = 120  #: characters of a file's name
+_PLACED, _SHARE_TOLD = "placed.json", "told.json"
 _CLOSED = "closed.json"
 _CLOCK_SLACK = 3600.0  #: seconds; a clock that is put right by less was not ahead
 _LAST_WORDS = 3  #: releases
@@ -585,6 +586,47 @@ class Sweeps:
     def opened_at(self, sweep: str) -> float:
         """When a sweep was opened, or its chains were begun, in seconds since 1970."""
         return (self.folder(sweep) / "sweep.json").stat().st_mtime
+
+    def place(self, sweep: str, placed: dict[str, Any]) -> None:
+        """Note, before anything is sent, where each recipe of a sweep is worked on: {"own", "recipes": {name: {"host", ...}}}."""
+        write_json(self.folder(sweep) / _PLACED, placed)
+
+    def placed(self, sweep: str) -> dict[str, Any]:
+        """The same; empty where it was not noted, as where there is one host."""
+        return readable_json(self.folder(sweep) / _PLACED)
+
+    def elsewhere(self, sweep: str) -> dict[str, str]:
+        """recipe -> host, of those that are another host's share of the sweep."""
+        placed = self.placed(sweep)
+        recipes, own = placed.get("recipes"), placed.get("own")
+        if not isinstance(recipes, dict):
+            return {}
+        hosts = {name: one.get("host") for name, one in recipes.items() if isinstance(one, dict)}
+        return {name: str(host) for name, host in hosts.items() if host is not None and host != own}
+
+    def sent_at(self, sweep: str) -> float:
+        """When the shares of a sweep were last sent, in seconds since 1970."""
+        try:
+            return (self.folder(sweep) / _PLACED).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def sent_again(self, sweep: str) -> None:
+        """Note that they were sent just now."""
+        os.utime(self.folder(sweep) / _PLACED)
+
+    def share_of(self, sweep: str) -> str | None:
+        """The host that has opened the sweep of which this is a share; None for one that was opened here."""
+        opener = self.read(sweep).get("share_of")
+        return opener if isinstance(opener, str) else None
+
+    def was_told(self, sweep: str) -> bool:
+        """Whether the host that has opened it was told all of a closed share."""
+        return (self.folder(sweep) / _SHARE_TOLD).is_file()
+
+    def told(self, sweep: str) -> None:
+        """Note that it was."""
+        write_json(self.folder(sweep) / _SHARE_TOLD, {})
 
     def begin(self, sweep: str, chains: Collection[str]) -> None:
         """Note which recipes get a chain: from now on a worker's trouble is that of one chain, not of the sweep."""

@@ -1,0 +1,79 @@
+"""Three hosts on one Redis, with real workers: each recipe is on one of them, whoever is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from canonq.adapters.redis_server import embedded_redis
+from tests.hosts.house import House, house_in
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with embedded_redis() as url, house_in(tmp_path, url, "ash", "birch", "cedar") as made:
+        yield made
+
+
+def on_whom(house: House, recipe: str) -> list[str]:
+    return [name for name, one in house.machines.items() if one.record(recipe)]
+
+
+def test_a_sweep_is_shared_out_a_call_finds_its_host_and_a_stranger_is_refused_by_name(house: House) -> None:
+    for recipe in ("one", "two", "three", "four", "five", "six"):
+        house.enrol(recipe)
+    house.enrol("pinned", 'host = "birch"\n')
+    house["ash"].start()
+    house.until("first host", lambda: "ready." in house["ash"].said)
+    house["birch"].start()
+    house.until("refusal", lambda: house["birch"].process and house["birch"].process.poll() is not None)
+    assert house["birch"].process
+    assert house["birch"].process.returncode == 2
+    assert "[host-not-joined]" in house["birch"].said
+    assert "ash" in house["birch"].said
+    for name in ("birch", "cedar"):
+        assert house[name].canonq("hosts", "join").status == 0
+        house[name].start()
+    house.until("all of them", lambda: all("ready." in house[name].said for name in ("birch", "cedar")))
+
+    swept: Any = house["ash"].canonq("sweep", "--wait", "--json")
+    assert swept.status == 0, swept
+    assert swept.json["counts"]["promoted"] == swept.json["enrolled"] == 7
+    homes = {recipe: on_whom(house, recipe) for recipe in house.repos}
+    assert all(len(where) == 1 for where in homes.values()), homes
+    assert homes["pinned"] == ["birch"]
+    assert {where for (where,) in homes.values()} == {"ash", "birch", "cedar"}, "work is spread"
+
+    house.release("pinned", "1.1.0+2")
+    elsewhere = house["cedar"]
+    assert elsewhere.canonq("test", "pinned", "--json").json["verdict"] == "green"
+    called = elsewhere.canonq_celery("call", "canonq.promote", "--args", "pinned")
+    assert called.status == 0, called.err
+    house.until("promotion", lambda: house["birch"].record("pinned").get("version") == "1.1.0+2")
+    assert on_whom(house, "pinned") == ["birch"]
+
+    # From one that has none of it, all is seen.
+    shown = elsewhere.canonq("status", "--json").json["recipes"]
+    assert {row["recipe"]: row["host"] for row in shown} == {recipe: where for recipe, (where,) in homes.items()}
+    assert {row["recipe"]: row["canonical"]["version"] for row in shown if row["recipe"] == "pinned"} == {"pinned": "1.1.0+2"}
+    house["birch"].kill()
+    house.silence("birch")
+    assert _state(house, "birch") == "away"
+    swept = house["ash"].canonq("sweep", "--wait", "--json")
+    told = {one["recipe"]: one["reason"] for one in swept.json["outcomes"]}
+    assert told["pinned"] == "host-away"
+    assert swept.json["enrolled"] == sum(swept.json["counts"].values()) == 7
+    assert on_whom(house, "pinned") == ["birch"], "nobody begins it anew"
+    listed = house["ash"].canonq("hosts", "--json")
+    assert listed.status == 1
+    removed = house["ash"].canonq("hosts", "remove", "birch", "--reason", "its disk broke", "--json")
+    assert "pinned" in removed.json["canonicals"]
+
+
+def _state(house: House, name: str) -> str:
+    rows = json.loads(house["ash"].canonq("hosts", "--json").out)["hosts"]
+    return str(next(row["state"] for row in rows if row["host"] == name))
