@@ -17,6 +17,7 @@ from canonq.flows import restore as restore_flow
 from canonq.flows import rollback as rollback_flow
 from canonq.flows import room as room_flow
 from canonq.flows.asked import recipe_asked
+from canonq.flows.hosts import must_be_here
 from canonq.settings import load_settings
 from canonq.wiring import live, looking
 
@@ -29,6 +30,7 @@ from canonq.wiring import live, looking
 def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitStatus:
     """Go back to a kept canonical, with its data."""
     with locks_for(load_settings()) as world:
+        must_be_here(world, recipe, f"canonq rollback {recipe} ...")
         record = rollback_flow.rollback(world, recipe_asked(world, recipe), to=to, reason=reason, who=caller())
     if as_json:
         print_json(record.model_dump(mode="json", by_alias=True))
@@ -53,6 +55,7 @@ def restore(recipe: str, stack: str, to: str | None, remove: bool, as_json: bool
         removed = restore_flow.remove(world, recipe, stack)
         print_json({"removed": removed}) if as_json else click.echo(f"Removed the stack {stack} and its data.")
         return ExitStatus.DONE
+    must_be_here(world, recipe, f"canonq restore {recipe} --stack {stack}")
     made = restore_flow.restore(world, recipe, stack, to=to)
     if as_json:
         print_json(made)

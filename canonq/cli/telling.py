@@ -12,6 +12,7 @@ from canonq.core.flakes import told
 from canonq.core.ladder import TIERS
 from canonq.core.story import Story
 from canonq.core.text import readable
+from canonq.flows.hosts import must_be_here
 from canonq.flows.logs import logs as logs_of
 from canonq.flows.logs import run_of
 from canonq.flows.story import story
@@ -34,6 +35,7 @@ def why(recipe: str, as_json: bool) -> ExitStatus:
     """
     settings = load_settings()
     world = looking(settings)
+    must_be_here(world, recipe, f"canonq why {recipe}")
     found = story(world, recipe)
     if as_json:
         print_json(found.model_dump(mode="json"))

@@ -142,7 +142,7 @@ def _fixed(wanted: Wanted, members: Sequence[Member]) -> Placement | None:
 def _at_home(recipe: str, pin: str | None, host: Member) -> Placement:
     claim = (host.claims or {})[recipe]
     if claim.leaving is not None:
-        told = f"Its canonical {claim.version} is on its way from {host.name} to {claim.leaving}."
+        told = f"The canonical {claim.version} of {recipe} is on its way from {host.name} to {claim.leaving}."
         return Placement(recipe, None, "moving", f"{told} Nothing is done with it until it is there; `canonq hosts` shows it.")
     notes: tuple[str, ...] = ()
     if pin not in (None, host.name):

@@ -1,0 +1,77 @@
+"""Where a recipe is worked on, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from canonq.core.sweeps.placement import Claim, Member, Wanted, least_loaded, place
+
+HERE = Claim("1.0.0+1", 4, "20260101T000000Z")
+RAN = Claim(None, 0, "20260101T000000Z")
+
+
+def member(name: str, claims: Mapping[str, Claim] | None = None, **more: Any) -> Member:
+    return Member(name, claims={} if claims is None else claims, **more)
+
+
+@pytest.mark.parametrize(
+    ("pin", "members", "host", "reason"),
+    [
+        (None, [Member("a")], "a", "alone"),
+        ("a", [Member("a", claims=None)], "a", "alone"),
+        ("b", [Member("a")], None, "host-unknown"),
+        ("b", [member("a"), member("b")], "b", "pinned"),
+        ("b", [member("a"), member("b", alive=False)], None, "host-away"),
+        ("c", [member("a"), member("b")], None, "host-unknown"),
+        ("b", [member("a"), member("c"), member("b", removed=True)], None, "host-removed"),
+        (None, [member("a"), member("b", {"site": HERE})], "b", "canonical"),
+        ("a", [member("a"), member("b", {"site": HERE})], "b", "canonical"),
+        (None, [member("a"), member("b", {"site": HERE}, draining=True)], "b", "canonical"),
+        (None, [member("a"), member("b", {"site": HERE}, alive=False)], None, "host-away"),
+        (None, [member("a"), member("c"), member("b", {"site": HERE}, removed=True)], "a", "room"),
+        (None, [member("a", {"site": HERE}), member("b", {"site": HERE})], None, "on-two-hosts"),
+        (None, [member("a"), member("b", {"site": Claim("1.0.0+1", 4, "", "a")})], None, "moving"),
+        (None, [member("a"), Member("b", claims=None)], None, "not-told-yet"),
+        ("a", [member("a"), Member("b", claims=None)], None, "not-told-yet"),
+        (None, [member("a", {"site": HERE}), Member("b", claims=None)], "a", "canonical"),
+        (None, [member("a"), member("b", {"site": RAN})], "b", "history"),
+        (None, [member("a"), member("b", {"site": RAN}, draining=True)], "a", "room"),
+        (None, [member("a"), member("b", {"site": RAN}, alive=False)], "a", "room"),
+        (None, [member("a", disk=10), member("b", disk=1000)], "b", "room"),
+        (None, [member("a", memory=10), member("b", memory=1000)], "b", "room"),
+        (None, [member("a", load=2.0), member("b", load=0.5)], "b", "room"),
+        (None, [member("a", light=0, heavy=0), member("b")], "b", "room"),
+        (None, [member("a", disk=10), member("b", disk=10)], None, "no-host-fits"),
+        (None, [member("a", draining=True), member("b", alive=False)], None, "no-host-fits"),
+    ],
+)  # fmt: skip
+def test_a_recipe_goes_to_its_pin_else_to_its_canonical_else_where_there_is_room(
+    pin: str | None, members: list[Member], host: str | None, reason: str
+) -> None:
+    found = place([Wanted("site", pin, 60.0, memory=100, disk=100)], members)["site"]
+    assert (found.host, found.reason) == (host, reason), found
+    assert "site" in found.detail or host is not None
+    assert (host is None) == ("Mend: " in found.detail or reason == "moving")
+
+
+def test_a_pin_that_its_canonical_is_not_on_is_told_with_the_way_there() -> None:
+    found = place([Wanted("site", "a")], [member("a"), member("b", {"site": HERE})])["site"]
+    assert "canonq move site a" in found.notes[0]
+
+
+def test_many_are_spread_by_what_they_take_beside_those_that_are_bound() -> None:
+    bound = [Wanted(f"bound-{number}", seconds=600.0) for number in range(6)]
+    free = [Wanted(f"free-{number}", seconds=600.0) for number in range(6)]
+    claims = {one.recipe: HERE for one in bound}
+    found = place([*bound, *free], [member("a", claims), member("b"), member("c")])
+    assert [found[one.recipe].host for one in bound] == ["a"] * 6
+    assert sorted(str(found[one.recipe].host) for one in free) == ["b", "b", "b", "c", "c", "c"]
+
+
+def test_who_leaves_a_host_goes_to_the_least_loaded_that_may_have_it() -> None:
+    members = [member("a"), member("b", load=3.0), member("c", load=1.0), member("d", draining=True)]
+    assert least_loaded(Wanted("site"), members, other_than={"a"}).host == "c"
+    assert least_loaded(Wanted("site"), members[:1], other_than={"a"}).reason == "no-host-fits"
