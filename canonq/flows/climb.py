@@ -46,7 +46,6 @@ from canonq.flows.redeploying import Redeployed, await_back, begun_again, found_
 from canonq.flows.run import Run, took
 from canonq.flows.secrecy import mask
 from canonq.flows.stages import Deployment, Filled, Running, Started
-from canonq.flows.staying import NOTICED
 from canonq.flows.tiers import TIERS, facts_of, no_proof, run_generic, run_own
 from canonq.tiers import ledger
 from canonq.tiers import markers as marks
@@ -55,6 +54,7 @@ from canonq.tiers.facts import BackupFacts, Marker, TierFacts
 #: Codes of an app that does not come up.
 _NOT_UP = ("not-healthy", "not-answering", "crash-loop", "exited", "not-restarted")
 _MAY_GO = "what may go, or is made anew when the app starts, is declared under [data] volatile in recipe.toml."
+_REPEATABLE = ("backup", "restore", "functional")  #: tiers that are done again as a whole where a restart interrupts them
 _RECOUNT = (1.0, 2.0, 0.0)  #: seconds after a count that shows a loss, until it is counted again
 BASE, FRESH = "base", "fresh"  #: folders of a run: of what it is upgraded from, of the fresh install beside it
 
@@ -162,12 +162,13 @@ def _is_back_again(run: Run, it: Redeployed) -> None:
     """Wait until it is, and see whether it has what was written to it."""
     with _of_the_install(run, it.running):
         await_back(run, it)
-        try:
+
+        def look() -> None:
             found_again(run, it, _missing(run, "install", it.running, it.markers))
-        except RecipeProblem:
-            if not run.vigil(it.running.deployment).come_back(run.deadline, NOTICED):
-                raise
-            found_again(run, it, _missing(run, "install", it.running, it.markers))
+
+        run.vigil(it.running.deployment).undisturbed(
+            "what it had before it was deployed once more", it.running, look, run.deadline
+        )
 
 
 def _use_fresh(run: Run, running: Running, again: Redeployed | None) -> None:
@@ -723,11 +724,26 @@ def in_tier(
     result: TierResult | None = None
     try:
         _hook(run, "before", tier, before)
-        findings.phase = tier
-        running, made = act()
-        with _about(running.identity.version):
+
+        def whole() -> tuple[Running, _Made, TierResult]:
+            findings.phase = tier
+            running, made = act()
+            return running, made, proof(running, made)
+
+        def proof(running: Running, made: _Made) -> TierResult:
             findings.phase = f"{tier} tests"
-            result = run.vigil(running.deployment).proved(tier, lambda: prove(running, made), run.deadline)
+            with _about(running.identity.version):
+                return prove(running, made)
+
+        if isinstance(before, Running) and tier in _REPEATABLE:
+            vigil, what = run.vigil(before.deployment), f"the {tier} tier"
+            running, made, result = vigil.undisturbed(what, before, whole, run.deadline, lambda it: it[2].status == "fail")
+        else:  # what deploys is not done again: a death while it comes up is judged there
+            findings.phase = tier
+            running, made = act()
+            vigil, what = run.vigil(running.deployment), f"the tests of the {tier} tier"
+            result = vigil.undisturbed(what, running, lambda: proof(running, made), run.deadline, lambda it: it.status == "fail")
+        with _about(running.identity.version):
             if result.status == "fail" and tier in ("backup", "restore"):
                 labels = [told for told in running.prepared.filled.unset if ".labels" in told]
                 result = result.model_copy(update={"reason": "; ".join([result.reason, *labels])})
@@ -967,8 +983,13 @@ def _patience(run: Run) -> marks.Patience:
 
 
 def _hook(run: Run, when: str, tier: TierName, of: Deployment | Running) -> None:
-    if f"{when}_{tier}" in run.hooks:
-        _call(run, tier, of, f"{when}_{tier}")
+    name = f"{when}_{tier}"
+    if name not in run.hooks:
+        return
+    if isinstance(of, Running):
+        run.vigil(of.deployment).undisturbed(name, of, lambda: _call(run, tier, of, name), run.deadline)
+    else:
+        _call(run, tier, of, name)
 
 
 def _call(run: Run, tier: TierName, of: Deployment | Running, function: str, *arguments: str) -> object:

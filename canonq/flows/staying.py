@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import RecipeProblem
-from canonq.core.ladder import TierName, TierResult
 from canonq.core.stack.convergence import Task, deaths, judge
 from canonq.core.stack.staying import Death, Fallen, fallen
 from canonq.flows.answering import NotHealthy, await_answer, stack_gone, with_last_words
@@ -15,7 +15,9 @@ from canonq.flows.deadline import left
 from canonq.flows.stages import Running
 from canonq.flows.world import World
 
-NOTICED = 2.0  #: seconds within which Swarm hears of a death
+Made = TypeVar("Made")
+_AGAIN = 2  #: times that something is done again
+_NOTICED = 2.0  #: seconds within which Swarm hears of a death
 _LOOK_EVERY = 1.0  #: seconds between two looks at a stack that only has to stay up
 
 
@@ -40,7 +42,7 @@ class Vigil:
         self._down = False  #: whether somebody of it died, and it was not seen whole since
         self.since = 0.0  #: from when on it has been up without a death, monotonic
         self.deaths: list[Death] = []
-        self._before = 0  #: how many of these were of an earlier version
+        self._before = 0  #: how many of these were before it was last deployed
 
     def came_up(self, running: Running) -> None:
         """It has converged and answered: from now on whoever of it dies has died."""
@@ -54,7 +56,7 @@ class Vigil:
         """
         self.see()
         self._awaited, self._up = self._up if comes_back else None, None
-        if another:
+        if another or comes_back:
             self._before = len(self.deaths)
 
     @property
@@ -86,23 +88,14 @@ class Vigil:
         if (what := fallen(self.deaths[self._before :])) is not None:
             raise self._problem(running, what)
 
-    def come_back(self, deadline: float, notice: float = 0) -> bool:
-        """Wait until it is whole again after a death; whether there was one. NotHealthy (`dies-later`) when it stays away.
-
-        `notice`: seconds to wait for a death of which Swarm has not heard yet.
-        """
-        noticed = time.monotonic() + notice
+    def come_back(self, deadline: float) -> bool:
+        """Wait until it is whole again after a death; whether there was one. NotHealthy (`dies-later`) when it stays away."""
         self.see()
-        while not self._down and self._up is not None and time.monotonic() < noticed:
-            check_stop()
-            time.sleep(min(_LOOK_EVERY / 4, notice))
-            self.see()
         running = self._up
         if running is None or not self._down:
             return False
-        ends = min(deadline, time.monotonic() + running.deployment.enrolment.health.timeout)
         try:
-            await_answer(self._world, running.prepared, ends, deadline)
+            await_answer(self._world, running.prepared, self._until(running, deadline), deadline)
         except NotHealthy as error:
             self.see()
             last = self.deaths[-1]
@@ -112,25 +105,58 @@ class Vigil:
         self.see()
         return True
 
-    def proved(self, tier: TierName, prove: Callable[[], TierResult], deadline: float) -> TierResult:
-        """What the tests of a tier give; once more where a service died meanwhile and the app came back from it."""
-        problem: RecipeProblem | None = None
-        found: TierResult | None = None
-        try:
-            found = prove()
-        except RecipeProblem as error:
-            problem = error
-        if (found is None or found.status == "fail") and self.come_back(deadline, NOTICED) and (up := self._up) is not None:
-            last = self.deaths[-1]
-            up.deployment.account.notes.append(
-                f"interrupted: '{last.service}' of {up.identity.version} died once during the {tier} tier ({last.how}) and came "
-                "back; its tests were done again"
+    def undisturbed(
+        self,
+        what: str,
+        running: Running,
+        act: Callable[[], Made],
+        deadline: float,
+        failed: Callable[[Made], bool] = lambda _: False,
+    ) -> Made:
+        """What `act` gives; again where it `failed` and a service died meanwhile, and the app came back from that."""
+        tries = 0
+        while True:
+            before, tries = self._dead(running)[0], tries + 1
+            problem: RecipeProblem | None = None
+            made: Made | None = None
+            try:
+                if not failed(made := act()):
+                    return made
+            except NotHealthy:
+                raise
+            except RecipeProblem as error:
+                problem = error
+            # A second death that counts is a loop, and raised as that; while a restore is under way none counts.
+            by = self._disturbed(running, before, deadline)
+            if by is None or tries > _AGAIN:
+                break
+            running.deployment.account.note(
+                f"interrupted: {by} while canonq was at {what}, and {running.identity.version} came back; that was done again"
             )
-            return prove()
-        if found is None:
-            assert problem is not None
+        if problem is not None:
             raise problem
-        return found
+        return cast("Made", made)
+
+    def _disturbed(self, running: Running, before: set[tuple[str, str]], deadline: float) -> str | None:
+        """Who died since the tasks of `before` had, once the app is back from it; None where nobody did."""
+        noticed = time.monotonic() + _NOTICED
+        while not (new := self._dead(running)[0] - before) and not self._down and time.monotonic() < noticed:
+            check_stop()
+            time.sleep(_LOOK_EVERY / 4)
+        if not new and not self._down:
+            return None
+        services = {service for service, _ in new} or {self.deaths[-1].service}
+        died = " and ".join(f"'{service}'" for service in sorted(services))
+        if self._up is None:  # a restore puts data below it: whoever died of that is not counted
+            await_answer(self._world, running.prepared, self._until(running, deadline), deadline)
+            self.came_up(running)
+            return f"{died} died"
+        self.come_back(deadline)
+        return f"{died} died ({self.deaths[-1].how})" if self.deaths else f"{died} died"
+
+    @staticmethod
+    def _until(running: Running, deadline: float) -> float:
+        return min(deadline, time.monotonic() + running.deployment.enrolment.health.timeout)
 
     def soak(self, deadline: float) -> None:
         """Wait until it has been up for `[health] soak` seconds without a death since it was last deployed."""

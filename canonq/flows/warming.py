@@ -81,7 +81,7 @@ def _own_tests(it: Promoted, vigil: Vigil) -> None:
         return run_own(facts, it.evidence, files, enrolment.limits.tests, it.deadline, masks)
 
     with it.running.deployment.account.timed("promote.tests"):
-        result = vigil.proved(_TESTED, prove, it.deadline)
+        result = vigil.undisturbed("the tests", it.running, prove, it.deadline, lambda found: found.status == "fail")
     if result.status == "fail":
         vigil.see()  # a dying app is the reason then
         raise RecipeProblem(

@@ -360,7 +360,7 @@ def test_it(app):
     verdict = prove_tag(site.prepare(own=own), "site", None)
     assert verdict.verdict == "green", verdict.detail
     (told,) = [note for note in verdict.notes if note.startswith("interrupted: ")]
-    assert "'app' of 1.1.0+1.1 died once during the functional tier" in told
+    assert "'app' died (task: non-zero exit (3)) while canonq was at the functional tier, and 1.1.0+1.1 came back" in told
 
 
 def test_a_test_that_fails_beside_a_dying_app_does_not_hide_that(site: Site) -> None:
