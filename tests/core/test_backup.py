@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import tarfile
 from pathlib import Path
@@ -185,6 +186,17 @@ def test_an_archive_that_breaks_off_is_found_out(tmp_path: Path) -> None:
     (whole,) = packed({"a": bytes(5000), "b": bytes(5000)})
     keep([whole[:6000]], tmp_path / "a.tar")
     assert look_through(tmp_path / "a.tar", [], dumps=False).problems
+
+
+def test_a_sparse_file_is_kept_whole_and_takes_no_more_room_than_it_has_content(tmp_path: Path) -> None:
+    head = tarfile.TarInfo("map.mdb")
+    head.size = 64 << 20
+    given = [head.tobuf(), *[bytes(1 << 20)] * 63, bytes((1 << 20) - 9), b"the-mark\n", bytes(1024)]
+    checksum = keep(given, tmp_path / "a.tar")
+    with (tmp_path / "a.tar").open("rb") as kept:
+        assert checksum == hashlib.file_digest(kept, "sha256").hexdigest() == hashlib.sha256(b"".join(given)).hexdigest()
+    assert (tmp_path / "a.tar").stat().st_blocks * 512 < 1 << 20
+    assert look_through(tmp_path / "a.tar", ["the-mark"], dumps=False).found == {"the-mark"}
 
 
 @given(st.binary(max_size=3000))

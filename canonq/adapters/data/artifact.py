@@ -16,6 +16,7 @@ from canonq.adapters.files import told
 from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump
 
 _CHUNK = 1 << 20
+_ZEROS = bytes(64 << 10)  #: a piece of a file that has nothing in it
 _GZIP = b"\x1f\x8b"
 _END_OF_TAR = 1024  #: bytes
 _MOST_CLOSED = 5  #: a folder may hold a million pictures
@@ -38,15 +39,28 @@ class Contents:
 
 
 def keep(stream: Iterable[bytes], path: Path) -> str:
-    """Write a stream to `path`, durably; its sha256 as hex."""
+    """Write a stream to `path`, durably; its sha256 as hex.
+
+    Where the stream is nothing but zeros, the file has a hole: a sparse file of an app takes no more room here than there.
+    """
     summed = hashlib.sha256()
     with told(path), path.open("xb") as file:
         for chunk in stream:
             summed.update(chunk)
-            file.write(chunk)
+            for piece in _pieces(chunk):
+                if piece == _ZEROS[: len(piece)]:
+                    file.seek(len(piece), os.SEEK_CUR)
+                else:
+                    file.write(piece)
+        file.truncate()
         file.flush()
         os.fsync(file.fileno())
     return summed.hexdigest()
+
+
+def _pieces(chunk: bytes) -> Iterator[memoryview]:
+    whole = memoryview(chunk)
+    return (whole[start : start + len(_ZEROS)] for start in range(0, len(whole), len(_ZEROS)))
 
 
 def without_top(path: Path) -> Iterator[bytes]:

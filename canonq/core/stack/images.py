@@ -19,6 +19,11 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+#: Ends of names that no public DNS has.
+_INSIDE = (".local", ".localhost", ".localdomain", ".internal", ".intranet", ".lan", ".home", ".home.arpa", ".corp", ".private")
+
+
 @dataclass(frozen=True)
 class ImageName:
     """An image's name, with what Docker adds when it is left out."""
@@ -77,6 +82,12 @@ def image_name(reference: str, where: str = "") -> ImageName:
     if registry == HUB and re.fullmatch(r"library/[0-9a-f]{64}", repository):
         raise wrong("it looks like an image's id")
     return ImageName(registry, repository, tag or (None if digest else "latest"), digest or None)
+
+
+def is_inside(registry: str) -> bool:
+    """Whether a registry's address, as it is written, may be this host or one near it: a number, no name of the public DNS."""
+    host = registry.lower() if registry.endswith("]") else re.sub(r":[0-9]+$", "", registry.lower())
+    return host.startswith("[") or "." not in host or bool(_NUMBER.fullmatch(host.rpartition(".")[2])) or host.endswith(_INSIDE)
 
 
 def digest_of(reference: str, image: Mapping[str, Any]) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from canonq.core.errors import RecipeProblem
+from canonq.core.stack.images import image_name, is_inside
 from canonq.core.stack.lengths import seconds
 from canonq.core.stack.mounts import host_path
 from canonq.core.stack.resolved import Declared, Mount, Service, Stack
@@ -78,6 +80,7 @@ def _all(stack: Stack, name: str, domain: str, front: str) -> Iterator[Denied]:
         yield from _labels(f"{where}.deploy.labels", service.labels, name, domain)
         yield from _labels(f"{where}.labels", service.container_labels, name, domain)
         yield from _networks(stack, service, front)
+        yield from _registry(f"{where}.image", service.image)
         yield from _taking(service)
     for section, most in _MOST.items():
         if (count := len(getattr(stack, section))) > most:
@@ -85,6 +88,8 @@ def _all(stack: Stack, name: str, domain: str, front: str) -> Iterator[Denied]:
     for section in ("networks", "volumes", "configs", "secrets"):
         for declared in stack.declared(section).values():
             yield from _declared(section, declared, name)
+            labels = {str(label): None if value is None else str(value) for label, value in declared.labels.items()}
+            yield from _labels(f"{section}.{declared.key}.labels", labels, name, domain)
 
 
 def _service_key(where: str, key: str, value: Any) -> Iterator[Denied]:
@@ -127,6 +132,18 @@ def _networks(stack: Stack, service: Service, front: str) -> Iterator[Denied]:
             if shared or option not in ("aliases", "priority"):
                 word = f"network-{option.replace('_', '-')}:{key}"
                 yield Denied(word, f"{where}.{key}", f"asks for {option} there ({word})")
+
+
+def _registry(where: str, image: str) -> Iterator[Denied]:
+    """Docker asks whatever registry a name has, from the host itself and on its loopback address without TLS."""
+    try:
+        registry = image_name(image).registry
+    except RecipeProblem:
+        return  # that it is no name is told of releases too
+    if is_inside(registry):
+        yield Denied(
+            f"registry:{registry}", where, f"would have Docker ask {registry}, which is no public registry (registry:{registry})"
+        )
 
 
 def _taking(service: Service) -> Iterator[Denied]:

@@ -54,6 +54,12 @@ def denied(resolved: Stack, *allow: str) -> set[str]:
         ({"credential_spec": {"file": "x"}}, {"credential-spec"}),
         ({"logging": {"driver": "gelf", "options": {"gelf-address": "udp://127.0.0.1:1"}}}, {"logging:gelf"}),
         ({"a_key_of_next_year": 1}, {"a-key-of-next-year"}),
+        ({"image": "127.0.0.1:5000/x:1"}, {"registry:127.0.0.1:5000"}),
+        ({"image": "127.0.0.0x1/x:1"}, {"registry:127.0.0.0x1"}),
+        ({"image": "[::1]:5000/x:1"}, {"registry:[::1]:5000"}),
+        ({"image": "localhost/x:1"}, {"registry:localhost"}),
+        ({"image": "vault:8200/x:1"}, {"registry:vault:8200"}),
+        ({"image": "Metadata.Google.Internal/x:1"}, {"registry:Metadata.Google.Internal"}),
     ],
 )  # fmt: skip
 def test_what_reaches_for_the_host_is_refused_by_the_word_that_would_allow_it(service: dict[str, Any], words: set[str]) -> None:
@@ -144,3 +150,18 @@ def test_odd_shapes_are_refused_before_it_or_never_break_it(odd: Any) -> None:
     for key in ("volumes", "ports", "cap_add", "sysctls", "privileged", "network_mode"):
         with contextlib.suppress(Unreadable):
             refusals(stack({key: odd}), name="s-1", domain="s-1.test")
+
+
+@pytest.mark.parametrize("image", ["x:1", "me/x:1", "ghcr.io/a/b:1", "hub.example.org:5000/x@sha256:" + "0" * 64, "docker.io/x"])
+def test_registries_of_the_public_dns_are_asked(image: str) -> None:
+    assert denied(stack({"image": image})) == set()
+
+
+@pytest.mark.parametrize("section", ["volumes", "networks", "secrets", "configs"])
+def test_labels_of_what_is_declared_are_orders_as_those_of_services_are(section: str) -> None:
+    labels = {"traefik.http.routers.live.rule": "Host(`live.test`)", "backupbot.backup": "true", "reaper": "never", "bare": None}
+    words = {"routers:live", "label:reaper=never", "label:bare="}
+    assert denied(stack(**{section: {"data": {"labels": labels}}})) == words
+    assert denied(stack(**{section: {"data": {"labels": labels}}}), *words) == set()
+    listed = [label if value is None else f"{label}={value}" for label, value in labels.items()]
+    assert denied(stack(**{section: {"data": {"labels": listed}}})) == words
