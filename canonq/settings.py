@@ -342,6 +342,17 @@ def secret_in(path: Path, key: str, *, may_be_empty: bool = False, shortest: int
     return text
 
 
+def web_password(settings: WebSettings) -> str:
+    """The password of the page. WrongConfiguration when none is set: there is no page without a login."""
+    if settings.password is not None and settings.password.get_secret_value():
+        return settings.password.get_secret_value()
+    if settings.password_file is not None:
+        return secret_in(settings.password_file, "[web] password_file")
+    raise WrongConfiguration(
+        "[web] has no password.", mend="set [web] password_file, or CANONQ_WEB__PASSWORD (docs/configuration.md).", code="no-web"
+    )
+
+
 #: Files that settings name and that hold no secret.
 _NO_SECRETS = ("ca_file", "metrics_file")
 

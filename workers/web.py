@@ -41,7 +41,7 @@ from canonq.flows.logs import Log, logs, run_of
 from canonq.flows.nights import DueSince
 from canonq.flows.secrecy import masks_in
 from canonq.flows.world import World
-from canonq.settings import Settings, WebSettings, load_settings, secret_in
+from canonq.settings import Settings, WebSettings, load_settings, web_password
 from canonq.wiring import due_since, looking
 from workers.listening import listen_until_stopped
 
@@ -85,7 +85,7 @@ class Site:
 
     def may_enter(self, user: str, password: str) -> bool:
         """Whether this is the login; as long as it takes, whatever is wrong. The password is read each time."""
-        wanted = password_of(self.settings)
+        wanted = web_password(self.settings)
         return hmac.compare_digest(_digest(f"{user}:{password}"), _digest(f"{self.settings.user}:{wanted}"))
 
     async def page(self, name: str, make: Callable[[], str]) -> str:
@@ -182,17 +182,6 @@ def _timed(make: Callable[[], str]) -> tuple[str, float]:
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
-
-
-def password_of(settings: WebSettings) -> str:
-    """The password of the page. WrongConfiguration when none is set: there is no page without a login."""
-    if settings.password is not None and settings.password.get_secret_value():
-        return settings.password.get_secret_value()
-    if settings.password_file is not None:
-        return secret_in(settings.password_file, "[web] password_file")
-    raise WrongConfiguration(
-        "[web] has no password.", mend="set [web] password_file, or CANONQ_WEB__PASSWORD (docs/configuration.md).", code="no-web"
-    )
 
 
 class _Handler(tornado.web.RequestHandler):
@@ -478,7 +467,7 @@ def required(settings: Settings) -> WebSettings:
         raise WrongConfiguration(
             "No page is configured.", mend="set [web] password_file in canonq.toml (docs/configuration.md).", code="no-web"
         )
-    password_of(settings.web)
+    web_password(settings.web)
     return settings.web
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from canonq.adapters.checkout import NO_CHECKOUT, at_revision
+from canonq.adapters.network.notify import Notifier
 from canonq.adapters.processes.programs import plain_environment, read, run
 from canonq.adapters.redis_server import redis_server_program
 from canonq.adapters.state.folder import state_of
@@ -18,6 +19,8 @@ from canonq.adapters.state.locks import NO_PASSWORD, asks_no_password, redis_cli
 from canonq.core.check import Check
 from canonq.core.errors import CanonqError
 from canonq.core.records import STAMP_FORMAT
+from canonq.core.report.messages import DEFAULT
+from canonq.core.text import readable, shown
 from canonq.flows import hosts as hosts_flow
 from canonq.flows.data import lost_data
 from canonq.flows.doctor_docker import disk, docker, images
@@ -26,9 +29,10 @@ from canonq.flows.pulls import forge_repo, open_pulls
 from canonq.flows.remotes import addresses
 from canonq.flows.room import tidy
 from canonq.flows.sweep import summary
+from canonq.flows.telling import told_failure, waiting
 from canonq.flows.world import World
 from canonq.ports import Ended
-from canonq.settings import SHORTEST_SIGNING, open_secrets, secret_in, unknown_variables
+from canonq.settings import SHORTEST_SIGNING, open_secrets, secret_in, unknown_variables, web_password
 
 _MOST_ASKED = 5
 _CLOCK_SLACK = timedelta(minutes=5)
@@ -235,6 +239,54 @@ def _webhook(world: World) -> Iterator[Check]:
         yield Check("webhook", "ok", f"its secret is there; it is to listen on {world.settings.webhook.listen}")
 
 
+def _web(world: World) -> Iterator[Check]:
+    if (web := world.settings.web) is not None:
+        web_password(web)
+        yield Check("web", "ok", f"its password is there; it is to listen on {web.listen}")
+        if web.listen.rpartition(":")[0] not in ("127.0.0.1", "[::1]", "localhost"):
+            yield Check(
+                "web",
+                "warning",
+                f"{web.listen} is more than the loopback address, and its login goes over the line as it is",
+                "put a reverse proxy with TLS in front of it, and let nobody else reach it.",
+            )
+
+
+def _notify(world: World) -> Iterator[Check]:
+    """What can be known without a message: `canonq notify --test` sends one."""
+    if world.settings.notify is None:
+        return
+    notifier = Notifier(world.settings.notify)
+    wrong = list(_wrong_channels(world, notifier))
+    yield from wrong
+    if not wrong:
+        there = ", ".join(map(readable, notifier.names))
+        yield Check("notify", "ok", f"channels {there}; `canonq notify --test` sends a message")
+
+
+def _wrong_channels(world: World, notifier: Notifier) -> Iterator[Check]:
+    if DEFAULT not in notifier.names:
+        yield Check(
+            "notify",
+            "broken",
+            f"[notify] has no channel {DEFAULT}, so that digests go nowhere",
+            f'write {DEFAULT} = ["ntfy://..."] there.',
+        )
+    for channel in notifier.names:
+        for number in notifier.unknown(channel):
+            what = f"address {number} of the channel {shown(channel)} is none that Apprise knows"
+            yield Check("notify", "broken", what, "correct it; `canonq notify --test` sends a message.")
+    for recipe, one in world.checkout.enrolled().recipes.items():
+        if one.notify and one.notify not in notifier.names:
+            what = (
+                f"recipe.toml of {recipe} names the channel {shown(one.notify)}, which is not there: {DEFAULT} gets its messages"
+            )
+            yield Check("notify", "warning", what, f"name one of {', '.join(notifier.names) or DEFAULT}, or add it to [notify].")
+    if tried := [one for one in waiting(world) if one.problem]:
+        what = f"{len(tried)} not delivered yet; the last: {told_failure(tried[-1], tried[-1].problem)}"
+        yield Check("notify", "warning", what, "`canonq notify --test` shows whether it works now.")
+
+
 def _clock(world: World) -> Iterator[Check]:
     """Ids of runs and sweeps begin with the time, and are in order by it: a clock that was ahead is told."""
     newest = [world.sweeps.newest() or ""]
@@ -274,6 +326,8 @@ _PROBES = (
     _ingress,
     _forge,
     _webhook,
+    _web,
+    _notify,
     _clock,
     _programs,
     _variables,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from canonq.core.budget import FileSystem
 from canonq.core.check import Check
 from canonq.core.dockerinfo import Speaks
 from canonq.core.errors import HostProblem
+from canonq.core.report.messages import Message
 from canonq.flows import doctor, doctor_docker
 from canonq.flows.sweep import open_sweep
 from canonq.flows.world import World
@@ -253,3 +255,48 @@ def test_a_file_with_a_secret_that_every_user_can_read_is_told(tmp_path: Path) -
     assert [(check.check, check.state, str(tmp_path / "url") in check.detail) for check in found] == [
         ("secrets", "warning", True)
     ]
+
+
+def of_settings(tmp_path: Path, **given: Any) -> Any:
+    enrolled = {"site": SimpleNamespace(notify="ops"), "blog": SimpleNamespace(notify=None)}
+    checkout = SimpleNamespace(enrolled=lambda: SimpleNamespace(recipes=enrolled))
+    return {"settings": Settings(state=tmp_path, **given), "checkout": checkout}
+
+
+def test_the_pages_password_and_how_far_it_is_open_are_told(tmp_path: Path) -> None:
+    assert told(doctor._web, **of_settings(tmp_path)) == []
+    (tmp_path / "web").write_text("a-long-password\n")
+    (found,) = told(doctor._web, **of_settings(tmp_path, web={"password_file": tmp_path / "web"}))
+    assert (found.check, found.state) == ("web", "ok")
+    _, wide = told(doctor._web, **of_settings(tmp_path, web={"password": "x" * 16, "listen": "0.0.0.0:8788"}))
+    assert (wide.state, "reverse proxy" in wide.mend) == ("warning", True)
+    (none,) = doctor._safely(doctor._web, cast(World, SimpleNamespace(**of_settings(tmp_path, web={}))))
+    assert (none.check, none.state, "[web] has no password" in none.detail) == ("web", "broken", True)
+
+
+def test_channels_that_lead_nowhere_are_told_before_a_message_is_lost(tmp_path: Path) -> None:
+    assert told(doctor._notify, **of_settings(tmp_path)) == []
+    channels = tmp_path / "channels.toml"
+    channels.write_text('default = ["json://user:hunter2@127.0.0.1:9/x"]\nops = ["json://127.0.0.1:9/x", "nosuch://hunter2"]\n')
+    found = told(doctor._notify, **of_settings(tmp_path, notify={"channels_file": channels}))
+    assert [(check.state, check.detail) for check in found] == [
+        ("broken", "address 2 of the channel 'ops' is none that Apprise knows"),
+    ]
+    channels.write_text(channels.read_text().replace("nosuch", "json"))
+    (well,) = told(doctor._notify, **of_settings(tmp_path, notify={"channels_file": channels}))
+    assert (well.state, well.detail) == ("ok", "channels default, ops; `canonq notify --test` sends a message")
+    channels.write_text('home = ["json://127.0.0.1:9/x"]\n')
+    found = told(doctor._notify, **of_settings(tmp_path, notify={"channels_file": channels}))
+    assert [check.state for check in found] == ["broken", "warning"]
+    assert "[notify] has no channel default" in found[0].detail
+    assert "site names the channel 'ops', which is not there" in found[1].detail
+    assert "hunter2" not in repr(found)
+
+
+def test_messages_that_were_not_delivered_are_told(tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    late = Message(id="1", channel="default", address=1, title="Sweep x", text="", tries=2, problem="503")
+    (tmp_path / "report" / "told.json").write_text(json.dumps({"waiting": [late.model_dump()]}))
+    world = of_settings(tmp_path, notify={"url": "json://127.0.0.1:9/x"})
+    _, found = told(doctor._notify, **world)
+    assert (found.state, "1 not delivered yet" in found.detail, "503" in found.detail) == ("warning", True, True)

@@ -74,6 +74,10 @@ class Notifier:
             return "there is no such address any more"
         return _say(listed[number - 1], title, text)
 
+    def unknown(self, channel: str) -> list[int]:
+        """The numbers of a channel's addresses that Apprise knows no service for; nobody is told anything."""
+        return [number for number, one in enumerate(self._channels.get(channel, []), start=1) if not _is_known(one)]
+
     def addresses(self, channel: str) -> list[str]:
         """The kinds of a channel's addresses, such as ntfy; none for a channel that there is not."""
         return [readable(address.partition("://")[0][:20]) for address in self._channels.get(channel, [])]
@@ -117,6 +121,16 @@ def _say(address: str, title: str, text: str) -> str | None:
             heard.lines.append(f"{type(error).__name__}: {error}")
     told = Masks(("address", part) for part in _parts(address)).text(" ".join(heard.lines))
     return beginning(readable(told), 300) or "it did not take it"
+
+
+def _is_known(address: str) -> bool:
+    import apprise
+
+    with _overheard():
+        try:
+            return apprise.Apprise.instantiate(_limited(address), suppress_exceptions=True) is not None
+        except Exception:  # noqa: BLE001 - what it cannot even read is none
+            return False
 
 
 def _limited(address: str) -> str:
