@@ -23,6 +23,9 @@ def main() -> None:
         status = canonq.main(standalone_mode=False)
     except click.exceptions.Exit as error:
         status = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        status = ExitStatus.WRONG_USE
     except click.ClickException as error:
         wrong = WrongUse(ended(_words(error)))
         if isinstance(error, click.UsageError) and error.ctx is not None:
@@ -33,7 +36,7 @@ def main() -> None:
         status = ExitStatus.MACHINERY
     except CanonqError as error:
         status = _fail(error, as_json)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # click's way to end when nobody reads any more, as behind `| head`
         status = ExitStatus.DONE
     except Exception as error:  # noqa: BLE001 - Python's own exit status would say that something is red
         problem: CanonqError | None = of_host(error)

@@ -35,6 +35,8 @@ def status(recipe: str | None, as_json: bool) -> ExitStatus:
         "Canonicals", columns, [_status_row(row, now) for row in found["recipes"]],
         give_way=("weight", "promoted", "level", "reason", "version", "last run", "verdict"), sentence="now",
     )  # fmt: skip
+    if found["recipes"] and not recipe and not any(row["canonical"] or row["last_run"] for row in found["recipes"]):
+        say("Nothing of them was proven yet: `canonq sweep --wait` does all, `canonq test RECIPE` one of them.")
     if found["newest_sweep_failed"]:
         say(f"The newest sweep {found['newest_sweep']} was not done: {found['newest_sweep_failed']}")
     if found["last_night"]:
@@ -100,6 +102,6 @@ def verify(recipe: str | None, as_json: bool) -> ExitStatus:
             [[r["recipe"], r["version"], r["state"], "; ".join(r["problems"])] for r in rows], sentence="problems",
         )  # fmt: skip
         if not rows:
-            click.echo(f"Nothing was verified: no canonical is on record in {world.settings.state.absolute()}.")
+            say(f"Nothing was verified: no canonical is on record in {world.settings.state.absolute()}.")
     states = {row["state"] for row in rows}
     return ExitStatus.MACHINERY if "broken" in states else ExitStatus.ATTENTION if "unknown" in states else ExitStatus.DONE

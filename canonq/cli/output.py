@@ -53,6 +53,8 @@ def print_table(
     On a terminal it fits: columns of `give_way` go, the first of them first, and `sentence`, the column with whole sentences,
     stands below its row where there is no room beside it. Columns in which nothing stands are left out.
     """
+    if not rows:
+        return  # a head over nothing looks like something that was lost
     where = console()
     cells = [[_cell(value) for value in row] for row in rows]
     for line in laid_out(columns, cells, width_of(where), give_way=give_way, sentence=sentence, title=title):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 from celery import chain
 
@@ -12,11 +14,13 @@ from canonq.cli.waiting import await_result, enqueue, host_for, require_workers,
 from canonq.core.amounts import seconds_in
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus, WrongUse
+from canonq.core.gate import Again
 from canonq.core.names import ref_name
 from canonq.core.outcomes import status_of_step
 from canonq.core.records import Promotion, Verdict
 from canonq.flows.asked import check_asked
 from canonq.flows.kept import LONGEST
+from canonq.flows.promote import answer_at_once
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers.factory import LIGHT, declare, make_app, queue_on
@@ -87,20 +91,24 @@ def promote(recipe: str, again: bool, reason: str | None, as_json: bool) -> Exit
     world = live(settings)
     enrolment = world.checkout.enrolment(recipe)
     host = host_for(world, enrolment)
-    with workers_for(settings, quiet=as_json) as tree:
-        app = make_app(load_settings())
-        queue = queue_on(enrolment.queue, host or world.hosts.own)
-        if tree is None:
-            world.hosts.must_be_known()
-            require_workers(app, {queue})
-        declare(app, queue)
-        wanted = {"again": {"by": caller(), "reason": reason}} if again else {}
-        task = app.signature("canonq.promote", args=[recipe], kwargs=wanted, options={"queue": queue})
-        done = await_result(enqueue(app, task), tree, LONGEST_RUN * 2, View(quiet=as_json), recipe)
+    wanted = Again(caller(), reason) if again and reason else None
+    is_here = host in (None, world.hosts.own)  # else what it depends on is on record there
+    done = answer_at_once(world, enrolment.recipe, wanted) if is_here else None
+    if done is None:
+        with workers_for(settings, quiet=as_json) as tree:
+            app = make_app(load_settings())
+            queue = queue_on(enrolment.queue, host or world.hosts.own)
+            if tree is None:
+                world.hosts.must_be_known()
+                require_workers(app, {queue})
+            declare(app, queue)
+            given = {"again": asdict(wanted)} if wanted else {}
+            task = app.signature("canonq.promote", args=[recipe], kwargs=given, options={"queue": queue})
+            done = Promotion.model_validate(await_result(enqueue(app, task), tree, LONGEST_RUN * 2, View(quiet=as_json), recipe))
     if as_json:
-        print_json(done)
+        print_json(done.model_dump(mode="json"))
     else:
-        say(f"{' '.join(filter(None, (recipe, done['version'])))}: {done['outcome']} ({done['reason']}). {done['detail']}")
-        for reason in done["reasons"]:
+        say(f"{recipe}{f' {done.version}' if done.version else ''}: {done.outcome} ({done.reason}). {done.detail}".rstrip())
+        for reason in done.reasons if len(done.reasons) > 1 else ():
             say(reason, by=2)
-    return status_of_step(Promotion.model_validate(done))
+    return status_of_step(done)

@@ -84,11 +84,11 @@ def commit_id(text: object) -> str:
     raise WrongUse(f"{shown(text)} is not a full commit id.", code="bad-commit")
 
 
-def identifier(text: object, pattern: re.Pattern[str], what: str) -> str:
+def identifier(text: object, pattern: re.Pattern[str], what: str, mend: str = "") -> str:
     """Return `text` when `pattern` matches it whole, else WrongUse naming `what`."""
     if isinstance(text, str) and pattern.fullmatch(text):
         return text
-    raise WrongUse(f"{shown(text)} is not a {what}.", code="bad-identifier")
+    raise WrongUse(f"{shown(text)} is not a {what}.", mend=mend, code="bad-identifier")
 
 
 def recipe_in(run: str) -> str | None:

@@ -38,7 +38,9 @@ def release_asked(enrolment: Enrolment, tags: Mapping[str, str], tag: str | None
         near = did_you_mean(tag, [release.tag for release in releases]) if tag else ""
         raise WrongUse(
             ended(f"{shown(tag or 'The newest tag')} is not a release of {enrolment.recipe}: {why}{near}"),
-            mend=f"the newest releases are: {listed}.",
+            mend=f"the newest releases are: {listed}."
+            if tags
+            else f"no tags of it are known here; `canonq sync {enrolment.recipe}` reads them.",
             code="not-a-release",
         )
     return found

@@ -16,6 +16,7 @@ from canonq.core.names import RUN_ID, identifier, recipe_in
 from canonq.core.text import did_you_mean, ended, shown
 from canonq.flows.asked import recipe_asked
 from canonq.flows.world import World
+from canonq.tiers.facts import PROGRESS
 
 _KINDS = (".log", ".health.txt")
 _SERVICES = "logs"  #: the folder of a deployment's services
@@ -81,9 +82,11 @@ def _below(folder: Path, root: Path, depth: int = 3) -> Iterator[Log]:
         kind = os.lstat(path).st_mode
         if stat.S_ISDIR(kind) and depth:
             yield from _below(path, root, depth - 1)
-        elif stat.S_ISREG(kind) and path.name.endswith(_KINDS):
+        elif stat.S_ISREG(kind) and path.name.endswith(_KINDS) and path.name != PROGRESS:
             parts = path.relative_to(root).parts
             service = path.name.removesuffix(".log").removesuffix(".health.txt") if _SERVICES in parts[:-1] else None
+            if not service and not os.lstat(path).st_size:
+                continue  # a step that had nothing to say
             tier = None if service else next((part for part in parts[:-1] if part in TIERS), None)
             yield Log(path, "/".join(parts), tier, service)
 

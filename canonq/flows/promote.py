@@ -33,11 +33,9 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
     recipe = recipe_name(proven if isinstance(proven, str) else proven.recipe)
     verdict = _on_disk(world, recipe, proven)
     enrolment = _enrolment(world, recipe)
-    refusals = _ask_gate(world, recipe, enrolment, verdict, again)
-    if verdict is not None and again is None and _is_canonical(world, verdict):
-        return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
-    if enrolment is None or verdict is None or refusals:
-        return _refused(recipe, verdict, refusals)
+    if (answer := _without_work(world, recipe, enrolment, verdict, again)) is not None:
+        return answer
+    assert enrolment is not None and verdict is not None  # the gate has let them through
     with world.locks.hold(recipe, f"promote {verdict.run}") as held:
         if held is None:
             return _answer(verdict, "busy", "busy", f"{recipe} is held: {world.locks.holder(recipe) or 'by another process'}.")
@@ -64,6 +62,20 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
     return _answer(verdict, "promoted", reason, detail, began).model_copy(
         update={"data": tx.data, "notes": tx.account.secrecy.masks.texts(tx.account.notes)}
     )
+
+
+def answer_at_once(world: World, recipe: str, again: Again | None = None) -> Promotion | None:
+    """What a promotion by hand would answer without doing anything; None when there is something to do."""
+    return _without_work(world, recipe, _enrolment(world, recipe), _on_disk(world, recipe, recipe), again)
+
+
+def _without_work(
+    world: World, recipe: str, enrolment: Enrolment | None, verdict: Verdict | None, again: Again | None
+) -> Promotion | None:
+    refusals = _ask_gate(world, recipe, enrolment, verdict, again)
+    if verdict is not None and again is None and _is_canonical(world, verdict):
+        return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
+    return _refused(recipe, verdict, refusals) if refusals or enrolment is None or verdict is None else None
 
 
 def _on_disk(world: World, recipe: str, proven: Verdict | str) -> Verdict | None:

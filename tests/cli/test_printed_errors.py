@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -96,4 +97,35 @@ def test_an_error_that_quotes_a_container_does_nothing_to_the_terminal() -> None
     assert (
         CanonqError("it said \x1b[2J\x9bA", mend="look\nthere.", code="x").line
         == "canonq: [x] it said \\x1b[2J\\x9bA Mend: look\nthere."
+    )
+
+
+def test_a_reader_that_has_enough_is_no_trouble(settings: Path) -> None:
+    words = [sys.executable, "-m", "canonq", "config"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None and command.stderr is not None
+        command.stdout.close()
+        assert (command.stderr.read(), command.wait(60)) == ("", 0)
+
+
+def test_canonq_alone_shows_what_there_is(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed(monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Usage: canonq ")
+    assert ("wrong-use" in said, said.count("Usage:"), "canonq enrol RECIPE" in said) == (False, 1, True)
+
+
+def test_a_promotion_of_nothing_is_refused_before_any_worker_is_started(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nobody(*_: object, **__: object) -> None:
+        raise AssertionError("no worker is needed to know it")
+
+    monkeypatch.setattr("canonq.cli.proofs.workers_for", nobody)
+    assert typed(monkeypatch, "promote", "site") == 1
+    assert (
+        capsys.readouterr().out
+        == "site: refused (no-verdict). no run of this recipe has a verdict yet; run `canonq test` first\n"
     )

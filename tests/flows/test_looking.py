@@ -145,6 +145,7 @@ def logged(place: Place, run: str = RUN) -> Path:
     for name, text in {
         "upgrade/deploy.log": "deploying\n", "install/pytest.log": "1 passed\n", "logs/app.log": "one\ntwo\nFATAL\n",
         "logs/db.log": "ready\n", "logs/app.health.txt": "404\n", "run.txt": "no log\n",
+        "install/progress.log": "collected 1.0 'test_one'\n", "install/hanging.log": "",
     }.items():  # fmt: skip
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)

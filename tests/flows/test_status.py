@@ -253,3 +253,10 @@ def test_what_is_kept_is_shown_whatever_became_of_the_enrolment(place: Place, be
     told = words("status", "sitte").exception
     assert isinstance(told, CanonqError)
     assert told.code == "not-enrolled"
+
+
+def test_where_nothing_was_proven_yet_the_way_on_is_told(place: Place) -> None:
+    told = CliRunner().invoke(canonq, ["status"])
+    assert (told.exit_code, "`canonq sweep --wait` does all" in told.output) == (0, True)
+    place.promote("site", "1.0.0+1.0", "c" * 40)
+    assert "sweep --wait" not in CliRunner().invoke(canonq, ["status"]).output

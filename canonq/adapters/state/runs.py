@@ -300,7 +300,8 @@ class Sweeps:
 
     def folder(self, sweep: str) -> Path:
         """A sweep's folder. WrongUse for what is not a sweep id."""
-        return self._root / identifier(sweep, SWEEP_ID, "sweep id")
+        mend = "it looks like 20260617T030000Z-1a2b3c; `canonq status` names those that are open."
+        return self._root / identifier(sweep, SWEEP_ID, "sweep id", mend)
 
     def journal(self, sweep: str) -> Journal:
         """The sweep's journal."""
