@@ -277,6 +277,9 @@ class Stacks(Protocol):
     def logs(self, stack: str, lines: int) -> dict[str, str]:
         """The last log lines of each service."""
 
+    def last_words(self, stack: str, service: str) -> str:
+        """The last lines that the newest dead container of a service has logged; empty where it said nothing."""
+
     def failing_checks(self, stack: str) -> dict[str, str]:
         """Service -> what its health check said last, as far as the newest of its containers failed it and is still there."""
 

@@ -105,6 +105,9 @@ PATTERNS: tuple[Pattern, ...] = (
             RecipeProblem, "the release mounts what is not there, or where nothing can be mounted.", final=True),
     Pattern(r"executable file not found|exec format error", "cannot-start", RecipeProblem,
             "the image lacks the command, or is for another kind of machine.", final=True),
+    Pattern(r"exec: \"[^\"]*\": permission denied", "cannot-start", RecipeProblem,
+            "what is to be started may not be run: `mode: 0555` where it is a config, `chmod +x` where it is in the image.",
+            final=True),
     Pattern(r"oci runtime create failed|unable to find user|unable to find group|unknown capability|"
             r"working directory .* is invalid", "cannot-start", RecipeProblem, "the release's container cannot be made.",
             final=True),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
@@ -159,6 +160,18 @@ class Promote(_Strict):
     approval: Literal["ask", "never"] = "never"  #: whether new majors, a database's too, and notes that ask for something wait
 
 
+def _own_names(env: dict[str, str]) -> dict[str, str]:
+    """Every deployment has a name and a domain of its own: a fixed one would be another app's, or two of canonq's at once."""
+    if "STACK_NAME" in env:
+        raise ValueError("STACK_NAME is canonq's to give: each run and the canonical have a name of their own")
+    if "DOMAIN" in env and not re.search(r"\$(DOMAIN\b|\{DOMAIN\})", env["DOMAIN"]):
+        raise ValueError(
+            "DOMAIN is canonq's to give: each run has a domain of its own, and a fixed one would take the requests of whoever "
+            'has it; DOMAIN = "www.${DOMAIN}" builds on it'
+        )
+    return env
+
+
 class Enrolment(_Strict):
     """One recipe's enrolment. `recipe` comes from the folder's name, the rest from recipe.toml."""
 
@@ -172,7 +185,7 @@ class Enrolment(_Strict):
     min_age: Age = 0.0  #: seconds that a release is known before it is proven
     deps: list[RecipeName] = []
     health: Health = Health()
-    env: dict[EnvName, str] = {}
+    env: Annotated[dict[EnvName, str], AfterValidator(_own_names)] = {}
     secrets: dict[ServiceName, SecretSource] = {}
     expected_na: dict[TierName, Text] = {}
     upgrade: Upgrade = Upgrade()

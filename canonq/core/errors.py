@@ -242,3 +242,9 @@ class TimedOut(CanonqError):
     """A phase did not end within its limit."""
 
     code = "timed-out"
+
+
+class RunOver(TimedOut):
+    """The limit that an enrolment sets to a whole run is over: nothing of canonq's broke, and a person has to look."""
+
+    fault = Fault.ENROLMENT

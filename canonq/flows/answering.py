@@ -7,14 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 
+from canonq.adapters.beneath import read_beneath
 from canonq.adapters.network.asking import ask
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.blame import unknown, worst
-from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, TimedOut
+from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, RunOver
 from canonq.core.stack.convergence import NO_SERVICES, NO_TASK, NOT_ALLOCATED, Convergence, deaths, judge
 from canonq.core.stack.resolved import Service
-from canonq.core.text import shown
+from canonq.core.text import ending, readable, shown
 from canonq.flows.stages import Deployment, Prepared
+from canonq.flows.treefiles import MOST_OF_ONE
 from canonq.flows.world import World
 from canonq.ports import Answer
 
@@ -27,6 +29,8 @@ _PROBE_TIMEOUT = 10.0
 #: Statuses by which an app that is well says that it was asked for something else than it has; and the finer code of that.
 _ASKED_ELSEWHERE = (*range(300, 400), 401, 403, 404, 405, 410)
 ASKED_ELSEWHERE = "asked-elsewhere"
+#: Of a service that came down: what its last container said is why.
+_DIED = ("crash-loop", "not-restarted", "exited", "rolled-back", "update-paused", "not-healthy", "cannot-start")
 _ROUTED = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
 
 
@@ -134,22 +138,56 @@ def _blamed(world: World, prepared: Prepared, what: str, look: Convergence, code
     if found is not None and issubclass(found.kind, HostProblem):
         return HostProblem(what, mend=found.mend, code=found.code, service=look.service)
     mend = found.mend if found and found.code == code else ""
-    return NotHealthy(with_last_words(world, prepared, what, look.service), mend=mend, code=code, service=look.service)
+    said = ""
+    if code in _DIED:
+        said = ending(" / ".join(world.stacks.last_words(prepared.stack.stack, look.service).splitlines()), 300)
+        if _was_short_of_memory(world, prepared, look.service):
+            what = f"{what} A container of '{look.service}' was killed for want of memory."
+            code, mend = (
+                "out-of-memory",
+                "the release sets the limit; the maintainer has to raise it, or mend what takes the memory.",
+            )
+    told = " ".join(
+        [with_last_words(world, prepared, what, look.service), *([f"Its last words: {readable(said)}"] if said else [])]
+    )
+    return NotHealthy(told, mend=mend, code=code, service=look.service)
+
+
+def _was_short_of_memory(world: World, prepared: Prepared, service: str) -> bool:
+    killed = world.stacks.out_of_memory(prepared.stack.stack)
+    _, tasks = world.stacks.observe(prepared.stack.stack) if killed else ((), ())
+    return any(task.service == service and task.container in killed for task in tasks)
+
+
+def _windows_scripts(prepared: Prepared, service: str) -> list[str]:
+    """A sentence for each script that the service is given as a config, and that Linux cannot start for its line ends."""
+    configs, there = prepared.filled.resolved.configs, prepared.filled.resolved.services.get(service)
+    told = []
+    for key in there.configs if there else ():
+        name = configs[key].file if key in configs else None
+        first = (read_beneath(prepared.deployment.tree, name, MOST_OF_ONE) or b"").partition(b"\n")[0] if name else b""
+        if name and first.startswith(b"#!") and first.endswith(b"\r"):
+            told.append(
+                f"{shown(name)} has line ends of Windows (CRLF), so Linux looks for a program "
+                f"{shown(first[2:].decode(errors='replace').strip() + chr(13))} to run it with."
+            )
+    return told
 
 
 def with_last_words(world: World, prepared: Prepared, what: str, service: str) -> str:
     """A sentence about a service that is not well, with what its health check said last, and what nothing has set for it."""
     said = world.stacks.failing_checks(prepared.stack.stack).get(service, "")
     unset_here = [told for told in prepared.filled.unset if f" services.{service}." in told]
-    return " ".join([what, *([f"{said}."] if said else []), *unset_here])
+    return " ".join([what, *([f"{said}."] if said else []), *unset_here, *_windows_scripts(prepared, service)])
 
 
 def _gave_up(world: World, prepared: Prepared, look: Convergence, answer: Answer, deadline: float) -> CanonqError:
     app = prepared.deployment
     what = f"{app.identity.version} did not come up in {app.enrolment.health.timeout} s"
     if time.monotonic() > deadline:
-        return TimedOut(
-            f"The run's limit of {app.enrolment.limits.run} s was over while waiting: {look.detail or answer.detail}."
+        return RunOver(
+            f"The run's limit of {app.enrolment.limits.run} s was over while waiting: {look.detail or answer.detail}.",
+            mend="raise [limits] run in recipe.toml.",
         )
     if look.reason == NO_TASK:
         return HostProblem(

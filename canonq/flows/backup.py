@@ -70,7 +70,7 @@ def _run(backup: Backup, hook: Hook) -> HookRan:
         if ended.status in _NOT_THERE and "executable file not found" in ended.output:  # an image without a shell
             ended = backup.data.execute(backup.stack, hook.service, hook.command.split(), backup.left())
     except TimedOut as error:
-        left(backup.deadline)
+        left(backup.deadline, f"{hook.label} of '{hook.service}'")
         raise RecipeProblem(
             f"{hook.label} of '{hook.service}' did not end within {backup.hook_timeout:.0f} s.",
             mend="mend the hook, or raise [limits] hook in recipe.toml.",

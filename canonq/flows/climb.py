@@ -393,8 +393,11 @@ def _ask_for_bumps(run: Run, app: Deployment, base: Base, ahead: Filled) -> None
     except CanonqError:
         return  # the install tier says what is wrong with the base
     for where, what in not_bumped(below.resolved, below.hashes, ahead.resolved, ahead.hashes, app.identity.stack):
+        near = [told for told in ahead.unset if f" {where}." in told]  # then it may well have been raised, under another name
         raise RecipeProblem(
-            f"{where}: {what}", mend=f"the base is {base.version}; the recipe has to tag again.", code="config-not-bumped"
+            " ".join([f"{where}: {what}", *near]),
+            mend=f"the base is {base.version}; the recipe has to tag again.",
+            code="config-not-bumped",
         )
 
 
@@ -554,6 +557,7 @@ def _take_backup(
         _room_for(run)
         markers = _mark(run, "backup", running, earlier)  # also what the upgrade has added
         held = _census(run, running)
+        run.findings.phase = "backup"
         facts = backup.take(taken, markers)
         run.account.notes += backup.left_to_the_restore(facts, markers)
         run.account.notes += backup.left_out(running.prepared.filled.resolved, taken.plan)
@@ -586,6 +590,7 @@ def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Ma
         if own:
             _call(run, "restore", running, WRITE_MARKER, "destroyed")
         run.vigil(running.deployment).goes_down()
+        run.findings.phase = "restore"
         hooks = backup.restore(taken)
         if all(hook.status == 0 for hook in hooks):
             _is_back(run, running)

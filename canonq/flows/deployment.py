@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from canonq.adapters.beneath import read_beneath
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
+from canonq.core.recipe.assembly import EXPORTS
 from canonq.core.recipe.envfile import parse_env, render_env, secret_rules
 from canonq.core.recipe.steering import steering, steers
 from canonq.core.stack.policy import SHARED_NETWORK
@@ -21,7 +23,7 @@ from canonq.flows.filling import INSTALL_STEPS, build_env, fitted, make_secrets,
 from canonq.flows.pulling import have_images
 from canonq.flows.secrecy import ENV
 from canonq.flows.stages import Deployment, Prepared, Running, Started, owned_by
-from canonq.flows.treefiles import own_copies
+from canonq.flows.treefiles import MOST_OF_ONE, own_copies
 from canonq.flows.world import World
 
 RESOLVED, IMAGES = "resolved.json", "images.json"  #: in a deployment's scratch folder: what was deployed, and with which digests
@@ -84,7 +86,10 @@ def prepare(world: World, deployment: Deployment, deadline: float) -> Prepared:
     env_file = deployment.work / ENV
     _write_private(env_file, render_env(env))
     script = world.checkout.folder(deployment.identity.recipe) / INSTALL_STEPS
+    said_before: dict[str, bytes | None] | None = None
     if script.is_file():
+        before = {path.name for path in deployment.work.iterdir()}
+        said_before = _said(deployment)
         try:
             _install_steps(script, deployment, env, env_file, deadline)
         except CanonqError:
@@ -92,13 +97,59 @@ def prepare(world: World, deployment: Deployment, deadline: float) -> Prepared:
                 account.secrecy.env(parse_env(env_file.read_text(), where=str(env_file)))
             raise
         env = _env_after(script, env_file)
+        _note_astray(deployment, before)
         account.secrecy.env(env)
-    filled, stack = fitted(world, deployment, sample, env, deadline)
+    with _changed_by_steps(script, deployment, said_before):
+        filled, stack = fitted(world, deployment, sample, env, deadline)
     stack = own_copies(stack, deployment.tree, deployment.work / FILES)
     (deployment.work / RESOLVED).write_text(json.dumps(filled.resolved.written(), indent=1))
     made = make_secrets(deployment, stack, secret_rules(sample, env))
     _write_private(deployment.secrets_file, json.dumps(made))
     return Prepared(deployment, filled, stack, made)
+
+
+#: Files of a release that say what is deployed.
+_SAYS = ("*.yml", "*.yaml", EXPORTS)
+
+
+def _said(deployment: Deployment) -> dict[str, bytes | None]:
+    """What these files say; None for one that cannot be read, which is told when it is needed."""
+    found: dict[str, bytes | None] = {}
+    for name in sorted({path.name for pattern in _SAYS for path in deployment.tree.glob(pattern)}):
+        found[name] = None
+        with contextlib.suppress(CanonqError, OSError):
+            found[name] = read_beneath(deployment.tree, name, MOST_OF_ONE)
+    return found
+
+
+@contextlib.contextmanager
+def _changed_by_steps(script: Path, deployment: Deployment, before: Mapping[str, bytes | None] | None) -> Iterator[None]:
+    """What cannot be deployed of files that install steps have changed is the enrolment's fault."""
+    try:
+        yield
+    except EnrolmentProblem:
+        raise
+    except RecipeProblem as error:
+        after = _said(deployment) if before is not None else {}
+        changed = sorted(name for name in after if before is not None and before.get(name) != after[name])
+        if not changed:
+            raise
+        raise EnrolmentProblem(
+            f"{error.what} {_own_name(script)} has changed {', '.join(map(shown, changed[:5]))} before.",
+            mend=f"see what {INSTALL_STEPS} makes of the release's files.",
+            code=error.code,
+            certain=True,
+        ) from error
+
+
+def _note_astray(deployment: Deployment, before: set[str]) -> None:
+    """Install steps of elsewhere begin in the recipe's folder: what they change there by its bare name changes nothing here."""
+    made = {path.name for path in deployment.work.iterdir() if path.is_file()} - before
+    if astray := sorted(name for name in made if (deployment.tree / name).is_file()):
+        deployment.account.note(
+            f"install-steps-astray: {INSTALL_STEPS} has written {', '.join(map(shown, astray[:5]))} into the folder it runs in, "
+            'which changes nothing of the release; `cd "$RECIPE_DIR"` goes to its files'
+        )
 
 
 def _env_after(script: Path, env_file: Path) -> dict[str, str]:
@@ -108,10 +159,23 @@ def _env_after(script: Path, env_file: Path) -> dict[str, str]:
     except (RecipeProblem, UnicodeDecodeError) as error:
         raise EnrolmentProblem(
             f"What {INSTALL_STEPS} has left cannot be read: {getattr(error, 'what', error)}",
-            mend=f"correct what {script} writes into $APP_ENV: a line for each KEY=value.",
+            mend=f"correct what {_own_name(script)} writes into $APP_ENV: a line for each KEY=value.",
             code="install-steps-failed",
             certain=True,
         ) from error
+
+
+def _own_name(script: Path) -> str:
+    """The script as the person knows it, and not the copy of it that a sweep runs."""
+    return f"tests/{script.parent.name}/{script.name}"
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return ending(next((line.strip() for line in reversed(lines) if line.strip()), ""), 200)
 
 
 def _put_in_place(world: World, prepared: Prepared) -> None:
@@ -130,27 +194,29 @@ def _install_steps(script: Path, deployment: Deployment, app_env: Mapping[str, s
         "DOMAIN": deployment.identity.domain,
         "PYTHONSAFEPATH": "1",  # a file beside a script is none of its modules
     }
+    named = _own_name(script)
     if b"\r\n" in script.read_bytes():
         raise WrongConfiguration(
-            f"{script} has line ends of Windows (CRLF), with which bash does something else than what it says.",
+            f"{named} has line ends of Windows (CRLF), with which bash does something else than what it says.",
             mend="save it with line ends of Unix (LF); in git, `*.sh text eol=lf` in .gitattributes keeps them.",
             code="install-steps-failed",
         )
     limit = deployment.enrolment.limits.hook
+    log = deployment.work / "install_steps.log"
     try:
-        log = deployment.work / "install_steps.log"
         # In a folder of canonq's own: what a version has in its tree is not found by a name that is no path.
         ended = run(["bash", str(script)], timeout=limit, until=deadline, cwd=deployment.work, env=env, log=log, strangers=True)
     except TimedOut as error:
-        left(deadline)
+        said = _last_line(log)
+        left(deadline, named, said)
         raise WrongConfiguration(
-            f"{script} did not end within {limit:.0f} s and was killed.",
-            mend="mend the script, or raise [limits] hook in recipe.toml.",
+            f"{named} did not end within {limit:.0f} s and was killed; its last words: {said or 'nothing was printed'}.",
+            mend="nobody is there to answer a question: mend the script, or raise [limits] hook in recipe.toml.",
             code="install-steps-failed",
         ) from error
     if ended.status != 0:
         raise WrongConfiguration(
-            f"{script} ended with status {ended.status}: {ending(ended.tail, 300)}",
+            f"{named} ended with status {ended.status}: {ending(ended.tail, 300)}",
             mend="correct the script; its output is in the run's folder.",
             code="install-steps-failed",
         )

@@ -129,6 +129,13 @@ def _with_own(deployment: Deployment, filled: Filled) -> Filled:
 
 
 def _fit(deployment: Deployment, filled: Filled) -> Deployable:
+    asked = filled.resolved.services.get(deployment.enrolment.health.service)
+    if asked is not None and asked.deploy.get("mode", "replicated") == "replicated" and asked.deploy.get("replicas") == 0:
+        raise RecipeProblem(
+            f"services.{asked.name}.deploy.replicas is 0, so nothing of '{asked.name}' runs, which [health] asks.",
+            mend="give it a replica, or have [health] ask another service.",
+            code="nothing-runs",
+        )
     names = {key: deployment.volume_name(key) for key in filled.resolved.volumes}
     env = {**filled.env, **filled.exports}
     of = allotment(deployment.enrolment, len(os.sched_getaffinity(0)))

@@ -78,29 +78,34 @@ def hook_names(folder: Path) -> frozenset[str]:
 
     WrongConfiguration when it is not Python, or hides its names where they cannot be seen without running it.
     """
-    path = folder / HOOKS
+    path, named = folder / HOOKS, _named(folder)
     try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
+        tree = ast.parse(path.read_bytes(), filename=named)
     except FileNotFoundError:
         return frozenset()
     except (SyntaxError, ValueError, OSError, RecursionError) as error:
         raise WrongConfiguration(
-            f"{path} cannot be read as Python: {error}.", mend="correct it.", code="hooks-invalid"
+            f"{named} cannot be read as Python: {error}.", mend="correct it.", code="hooks-invalid"
         ) from error
     found = read_names(tree)
     if found.starred:
         raise WrongConfiguration(
-            f"{path} takes all names of {shown(found.starred[0])} with *, so it cannot be seen which hooks it has.",
+            f"{named} takes all names of {shown(found.starred[0])} with *, so it cannot be seen which hooks it has.",
             mend="name them: from ... import write_marker, read_marker.",
             code="hooks-invalid",
         )
     if waited := sorted(found.waited & KNOWN_HOOKS):
         raise WrongConfiguration(
-            f"{waited[0]} of {path} is an `async def`, which does nothing when it is called.",
+            f"{waited[0]} of {named} is an `async def`, which does nothing when it is called.",
             mend="make it a plain function; asyncio.run(...) inside it runs what must be waited for.",
             code="hooks-invalid",
         )
     return found.names
+
+
+def _named(folder: Path) -> str:
+    """The file as the person knows it: a sweep runs a copy of it, which is not where they would mend it."""
+    return f"tests/{folder.name}/{HOOKS}"
 
 
 def hooks_told(names: frozenset[str], there: bool) -> tuple[str, ...]:
@@ -134,7 +139,7 @@ def call_hook(
         last = next((line for line in reversed(ended.output.splitlines()) if line.strip()), "nothing was printed")
         how = str(said.get("raised") or f"ended with status {ended.status}; its last words: {last}")
         raise EnrolmentProblem(
-            f"{function} of {path}: {beginning(how, 600)}.",
+            f"{function} of {_named(folder)}: {beginning(how, 600)}.",
             mend=f"correct {HOOKS}; all that it printed is in {log}.",
             code="hook-failed",
             certain=said.get("certain") is True,
@@ -153,9 +158,9 @@ def _called(
             timeout=limit, until=deadline, log=log
         )
     except TimedOut as error:
-        left(deadline)
+        left(deadline, f"{function} of {_named(path.parent)}")
         raise EnrolmentProblem(
-            f"{function} of {path} did not end within {limit:.0f} s and was killed.",
+            f"{function} of {_named(path.parent)} did not end within {limit:.0f} s and was killed.",
             mend="mend it, or raise [limits] hook in recipe.toml.",
             code="hook-timed-out",
         ) from error

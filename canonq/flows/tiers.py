@@ -20,7 +20,7 @@ from canonq.core.enrolment import SHARED
 from canonq.core.errors import CanonqError, EnrolmentProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
 from canonq.core.masks import Masks
-from canonq.core.text import beginning
+from canonq.core.text import beginning, did_you_mean, readable, shown
 from canonq.flows.deadline import left
 from canonq.flows.secrecy import masked_into
 from canonq.flows.stages import Deployment, Running
@@ -28,7 +28,14 @@ from canonq.flows.world import World
 from canonq.tiers.facts import PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts
 
 _GENERIC_LIMIT = 600.0  #: seconds for the generic tests of one tier: canonq's own, so no recipe's to choose
-_FAILED, _INTERRUPTED, _NONE_COLLECTED = 1, 2, 5  #: pytest's exit statuses
+_FAILED, _INTERRUPTED, _NOT_BEGUN, _NONE_COLLECTED = 1, 2, 4, 5  #: pytest's exit statuses
+_NO_FIXTURE = re.compile(r"^E\s+fixture '([^'\n]+)' not found(?:\n>\s+available fixtures: ([^\n]*))?", re.MULTILINE)
+_ASKS_FOR = "asks for the fixture"
+#: How a problem begins that is of the test's own text: names that are not there, as an app cannot have it.
+_BROKEN = re.compile(
+    rf"{_ASKS_FOR} |(?:failed on setup with \")?(?:NameError|UnboundLocalError|ImportError|ModuleNotFoundError): "
+)
+_PLACE = re.compile(r"(\S+\.py):(\d+): in ")  #: of a traceback of pytest's
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+) in ')  #: of faulthandler
 
 
@@ -37,6 +44,11 @@ class _Case:
     name: str
     problem: str
     skipped: bool
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the test itself is, so that nothing which the app does makes it pass."""
+        return _BROKEN.match(self.problem) is not None
 
 
 #: Where the tests of tiers and the hooks run.
@@ -116,7 +128,7 @@ def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, dea
     try:
         status, cases, seconds = _pytest("functional", facts, folder, files, limit, deadline, masks)
     except TimedOut as error:
-        left(deadline)
+        left(deadline, "the recipe's own tests")
         raise EnrolmentProblem(
             f"The recipe's own tests did not end within {limit:.0f} s and were killed: {_hung(kept, files[0].parent, limit)}.",
             mend=f"mend the test that hangs, or raise [limits] tests in recipe.toml; what was printed is in {kept}/pytest.log.",
@@ -129,6 +141,20 @@ def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, dea
             f"The recipe's own tests cannot be collected: {beginning(what, 1200)}.",
             mend=f"correct them; all that was printed is in {kept}/pytest.log.",
             code="functional-uncollected",
+            certain=True,
+        )
+    if status == _NOT_BEGUN:
+        raise EnrolmentProblem(
+            f"The recipe's own tests cannot begin: {_why_not_begun(kept, files[0].parent)}.",
+            mend=f"correct it; all that was printed is in {kept}/pytest.log.",
+            code="functional-uncollected",
+            certain=True,
+        )
+    if problems and all(case.is_broken for case in cases if case.problem):
+        raise EnrolmentProblem(
+            f"The recipe's own tests are broken, whatever the app does: {beginning('; '.join(problems), 1200)}.",
+            mend=f"correct them; all that was printed is in {kept}/pytest.log.",
+            code="functional-broken",
             certain=True,
         )
     not_run = read_progress(kept).not_run
@@ -145,6 +171,21 @@ def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, dea
             code="functional-incomplete",
         )
     return _result(status, cases, problems, seconds)
+
+
+def _why_not_begun(kept: Path, folder: Path) -> str:
+    """What pytest printed when it could not even begin: the last place in the person's own files, and what was raised there."""
+    try:
+        lines = (kept / "pytest.log").read_text(errors="replace").splitlines()
+    except OSError:
+        return "pytest printed nothing"
+    own = {path.name for path in folder.glob("*.py")}
+    places = [
+        f"{Path(found[1]).name}:{found[2]}" for line in lines if (found := _PLACE.match(line)) and Path(found[1]).name in own
+    ]
+    raised = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
+    said = raised[-1] if raised else next((line for line in reversed(lines) if line.strip()), "pytest printed nothing")
+    return readable(beginning(": ".join([*places[-1:], said]), 600))
 
 
 @dataclass(frozen=True)
@@ -278,6 +319,9 @@ def _problem(case: ET.Element) -> str:
     for kind in ("failure", "error"):
         if (found := case.find(kind)) is not None:
             message, text = found.get("message") or "", found.text or ""
+            if (unknown := _NO_FIXTURE.search(text)) is not None:
+                near = did_you_mean(unknown[1], (unknown[2] or "").split(", "))
+                return beginning(f"{_ASKS_FOR} {shown(unknown[1])}, which there is not{near}", 400)
             if message == "collection failure":  # says nothing; the last line of the traceback does
                 message = next((line for line in reversed(text.splitlines()) if line.strip()), message).removeprefix("E ")
             # pytest shows the assertion itself below what it was told to say.

@@ -149,6 +149,7 @@ SAID: Sequence[tuple[str, str, bool]] = [
     ('invalid mount config for type "bind": bind source path does not exist: /no', "mount-invalid", True),
     ("invalid mount target, must be an absolute path: v:/v", "mount-invalid", True),
     ('starting container failed: exec: "no": executable file not found in $PATH', "cannot-start", True),
+    (f'starting container failed: {OCI}exec: "/docker-entrypoint.sh": permission denied: unknown', "cannot-start", True),
     (f'{OCI}exec: "/nosuch": stat /nosuch: no such file or directory: unknown', "cannot-start", True),
     ("exec /bin/app: exec format error", "cannot-start", True),
     ("starting container failed: unable to find user nosuchuser: no matching entries in passwd file", "cannot-start", True),

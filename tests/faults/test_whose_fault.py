@@ -62,6 +62,9 @@ class Engine(FakeEngine):
         self.answer: Answer | None = None
         self.ports: list[int] = [80]
         self.check = ""  #: what a health check says last
+        self.words = ""  #: what a dead container has logged last
+        self.killed = False  #: for want of memory
+        self.restarts = True  #: whether what died is started again
         self.removes_itself = False
         self.refuses = ""  #: what Docker says to whatever is deployed
         self.deploys = 0
@@ -108,6 +111,7 @@ class Engine(FakeEngine):
         services, tasks = super().observe(stack)
         if self.removes_itself:
             return [], []
+        services = [replace(service, restarts=self.restarts) for service in services]
         return services, [replace(task, **self.task) for task in tasks] if self.is_broken(stack) else tasks
 
     def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
@@ -116,6 +120,12 @@ class Engine(FakeEngine):
 
     def listening(self, stack: str, service: str) -> list[int]:
         return self.ports
+
+    def last_words(self, stack: str, service: str) -> str:
+        return self.words
+
+    def out_of_memory(self, stack: str) -> frozenset[str]:
+        return frozenset(task.container for task in super().observe(stack)[1]) if self.killed else frozenset()
 
     def failing_checks(self, stack: str) -> dict[str, str]:
         if self.check:
@@ -148,6 +158,8 @@ def died(error: str, state: str = "rejected") -> dict[str, Any]:
     return {"task": {"state": state, "error": error, "desired": "running" if state == "pending" else "shutdown"}}
 
 
+#: It has ended, and is not started again.
+GIVEN_UP = {"task": {"state": "failed", "error": "task: non-zero exit (1)", "desired": "shutdown"}, "restarts": False}
 #: Only the release under test is broken, and not its base.
 RELEASE = {"only": "1.1.0+1.1"}
 
@@ -222,6 +234,17 @@ RECIPE: list[Broken] = [
         {"compose.yml": COMPOSE.replace("${PAGE_VERSION}", "${SITE_PAGE_VERSION}")},
     ),
     Broken(
+        "a config's version is raised under another name, and the one its name takes has a default",
+        "recipe",
+        "config-not-bumped",
+        "configs.page.name: nothing sets SITE_PAGE_VERSION, so it stays at its default 'v1'; did you mean 'PAGE_VERSION'?",
+        {
+            "compose.yml": COMPOSE.replace("${PAGE_VERSION}", "${SITE_PAGE_VERSION:-v1}"),
+            "abra.sh": "export PAGE_VERSION=v2\n",
+            "page.html": "bye",
+        },
+    ),
+    Broken(
         "nothing is called app",
         "recipe",
         "no-app-service",
@@ -271,6 +294,46 @@ RECIPE: list[Broken] = [
         engine=RELEASE | died('starting container failed: exec: "no": executable file not found in $PATH'),
     ),
     Broken(
+        "its entrypoint is a config that may not be run",
+        "recipe",
+        "cannot-start",
+        "`mode: 0555` where it is a config",
+        deploys=2,
+        engine=RELEASE | died('OCI runtime create failed: unable to start: exec: "/page": permission denied: unknown'),
+    ),
+    Broken(
+        "its entrypoint has line ends of Windows",
+        "recipe",
+        "install-failed",
+        "'page.html' has line ends of Windows (CRLF), so Linux looks for a program '/bin/sh\\r' to run it with.",
+        {"page.html": "#!/bin/sh\r\nexec web\r\n", "abra.sh": "export PAGE_VERSION=v2\n"},
+        deploys=2,
+        engine=RELEASE | GIVEN_UP,
+    ),
+    Broken(
+        "it says itself why it ends",
+        "recipe",
+        "install-failed",
+        "Its last words: page 3: no such table / bye",
+        deploys=2,
+        engine=RELEASE | GIVEN_UP | {"words": "page 3: no such table\nbye"},
+    ),
+    Broken(
+        "it needs more memory than it gives itself",
+        "recipe",
+        "out-of-memory",
+        "A container of 'app' was killed for want of memory. ",
+        deploys=2,
+        engine=RELEASE | GIVEN_UP | {"killed": True},
+    ),
+    Broken(
+        "nothing of its front runs",
+        "recipe",
+        "nothing-runs",
+        "services.app.deploy.replicas is 0, so nothing of 'app' runs, which [health] asks.",
+        {"compose.yml": COMPOSE.replace("deploy: {", "deploy: {replicas: 0, ")},
+    ),
+    Broken(
         "its health check never passes",
         "recipe",
         "install-failed",
@@ -297,6 +360,13 @@ RECIPE: list[Broken] = [
     ),
 ]
 ENROLMENT: list[Broken] = [
+    Broken(
+        "the overlay lets nothing of the front run",
+        "enrolment",
+        "nothing-runs",
+        "Without the enrolment's own files the release can be read.",
+        own={"compose.canonq.yml": "services:\n  app:\n    deploy: {replicas: 0}\n"},
+    ),
     Broken(
         "a variable is new and required",
         "enrolment",
@@ -396,7 +466,7 @@ ENROLMENT: list[Broken] = [
         "hooks.py is no Python",
         "enrolment",
         "hooks-invalid",
-        "cannot be read as Python",
+        "tests/site/hooks.py cannot be read as Python",
         own={"hooks.py": "def before(:\n"},
         kind="error",
     ),
@@ -414,6 +484,13 @@ ENROLMENT: list[Broken] = [
         "install-steps-failed",
         "What install_steps.sh has left cannot be read: $APP_ENV line",
         own={"install_steps.sh": 'echo "no key" >> "$APP_ENV"\n'},
+    ),
+    Broken(
+        "install_steps.sh breaks the release's files",
+        "enrolment",
+        "compose-invalid",
+        "tests/site/install_steps.sh has changed 'compose.yml' before.",
+        own={"install_steps.sh": 'cd "$RECIPE_DIR"; echo "  a: b: c" >> compose.yml\n'},
     ),
     Broken(
         "install_steps.sh has line ends of Windows",
@@ -537,7 +614,7 @@ CANONQ: list[Broken] = [
     ),
 ]
 ALL = [*RECIPE, *ENROLMENT, *HOST, *CANONQ]
-FILES_SAY = [one for one in (*RECIPE, *ENROLMENT) if not one.deploys and not one.engine and one.code != "install-steps-failed"]
+FILES_SAY = [one for one in (*RECIPE, *ENROLMENT) if not one.deploys and not one.engine and "install_steps.sh" not in one.own]
 
 
 def world_of(folder: Path, redis_url: str, engine: FakeEngine) -> World:

@@ -14,7 +14,7 @@ import pytest
 
 from canonq.core.deployable import Deployable, Identity
 from canonq.core.enrolment import Health, parse_enrolment
-from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
+from canonq.core.errors import CanonqError, Fault, RecipeProblem, TimedOut
 from canonq.core.masks import Masks
 from canonq.core.stack.convergence import Service, Task
 from canonq.core.stack.resolved import stack_of
@@ -77,8 +77,12 @@ def test_when_the_whole_runs_time_is_over_that_is_told_and_the_recipe_is_not_bla
 ) -> None:
     if part is label:
         run = -1.0
-    with pytest.raises(TimedOut, match="whole run"):
+    with pytest.raises(TimedOut, match="whole run") as told:
         part(hanging, LONG, run)
+    assert told.value.fault is Fault.ENROLMENT, "whoever set the limit has to look; nothing of canonq's broke"
+    if part is label or run > 0:
+        what = "the recipe's own tests" if part is own else "before_install of tests/" if part is hook else "pre-hook of 'app'"
+        assert what in told.value.what, "and what it was waiting for is told"
 
 
 # -- waiting for an app on a host that is slow to look ------------------------------------------------------
@@ -115,6 +119,12 @@ class SlowHost:
             return False
 
         yield wait
+
+    def last_words(self, stack: str, service: str) -> str:
+        return ""
+
+    def out_of_memory(self, stack: str) -> frozenset[str]:
+        return frozenset()
 
     def failing_checks(self, stack: str) -> dict[str, str]:
         return {}

@@ -59,6 +59,15 @@ def test_what_was_collected_and_ran_is_a_pass(tmp_path: Path) -> None:
         ("import pytest\n@pytest.mark.skip\ndef test_one(): pass\n", "", "functional-incomplete", "all 1 tests were skipped"),
         ("", "", "functional-incomplete", "no test was collected"),
         ("import not_there_at_all\n", "", "functional-uncollected", "No module named 'not_there_at_all'"),
+        (BOTH_FINE, "import os\nURL = {}['TALLY_URL']\n", "functional-uncollected", "conftest.py:2: KeyError: 'TALLY_URL'"),
+        (
+            "def test_one(ap): pass\n",
+            "",
+            "functional-broken",
+            "test_one: asks for the fixture 'ap', which there is not; did you mean 'app'?",
+        ),
+        ("def test_one(): import nowhere\n", "", "functional-broken", "test_one: ModuleNotFoundError: No module named 'nowhere'"),
+        ("def test_one(): assert soup\n", "", "functional-broken", "test_one: NameError: name 'soup' is not defined"),
     ],
 )
 def test_own_tests_that_prove_nothing_are_the_enrolments_fault(
@@ -68,6 +77,11 @@ def test_own_tests_that_prove_nothing_are_the_enrolments_fault(
         own(tmp_path, tests, conftest=conftest)
     assert (told.value.code, told.value.fault) == (code, Fault.ENROLMENT)
     assert said in told.value.what
+
+
+def test_a_test_that_fails_beside_a_broken_one_is_asked_of_the_release(tmp_path: Path) -> None:
+    found = own(tmp_path, "def test_one(): assert soup\ndef test_two(): assert 1 == 2, 'it is broken'\n")
+    assert (found.status, "it is broken" in found.reason, "'soup'" in found.reason) == ("fail", True, True)
 
 
 def test_what_was_skipped_beside_tests_that_passed_is_told(tmp_path: Path) -> None:

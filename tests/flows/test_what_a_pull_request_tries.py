@@ -25,7 +25,7 @@ from canonq.adapters.git.tree import write_out
 from canonq.adapters.processes.stopping import stoppable
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import Tree, parse_enrolment
-from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
+from canonq.core.errors import CanonqError, Fault, RecipeProblem, TimedOut
 from canonq.core.records import Verdict
 from canonq.core.upstream.pulls import status_of
 from canonq.flows.appetite import Appetite
@@ -133,6 +133,26 @@ def test_a_release_hands_its_env_on_but_for_orders_to_programs_and_they_are_told
     (note,) = prepared.deployment.account.notes
     assert note.startswith("env-not-handed-on: ")
     assert "'BASH_ENV'" in note
+
+
+def test_what_install_steps_write_beside_the_releases_files_is_told_as_no_change(tmp_path: Path) -> None:
+    release = Ref(tmp_path, trusted=True)
+    release.steps("echo more >> compose.yml\necho mine > notes.txt\n")
+    (note,) = release.says().deployment.account.notes
+    assert note.startswith("install-steps-astray: install_steps.sh has written 'compose.yml' into the folder it runs in")
+
+
+def test_install_steps_that_wait_for_an_answer_are_told_with_their_question(tmp_path: Path) -> None:
+    release = Ref(tmp_path, trusted=True)
+    release.steps("echo 'Shall I go on?'\nuntil [ \"$answer\" = yes ]; do read -r answer; sleep 0.1; done\n")
+    with pytest.raises(
+        CanonqError, match=r"tests/enrolment/install_steps.sh did not end within 1 s .*: Shall I go on\?\."
+    ) as told:
+        release.says(toml="[limits]\nhook = 1\n")
+    assert (told.value.code, told.value.fault) == ("install-steps-failed", Fault.USER)
+    with pytest.raises(TimedOut, match=r"whole run is over: .*Shall I go on\?") as over:
+        release.prepared("[limits]\nhook = 600\n", seconds=1)
+    assert over.value.fault is Fault.ENROLMENT
 
 
 def test_modules_and_programs_in_its_tree_are_not_found_by_name(ref: Ref) -> None:

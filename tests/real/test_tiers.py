@@ -336,7 +336,7 @@ BROKEN_HOOKS = [
 @pytest.mark.parametrize(("name", "kind", "reason"), BROKEN_HOOKS)
 def test_hooks_that_are_broken_are_named(swept: Swept, name: str, kind: str, reason: str) -> None:
     assert (swept[name]["verdict"], swept[name]["reason"]) == (kind, reason)
-    assert "hooks.py" in swept[name]["detail"]
+    assert f"tests/{name}/hooks.py" in swept[name]["detail"], "the person's own file, and not the copy that a sweep has"
 
 
 case("stale", labelled(ON), HEALTH + '[expected_na]\nbackup = "has nothing to keep"\nfunctional = "a page"\n')

@@ -22,6 +22,7 @@ from canonq.core.stack.convergence import Service, Task, failing_check, same_spe
 
 _STOP_GRACE = 10  #: seconds Docker gives a container when the recipe says nothing
 _STOPPED_AT_ONCE = 16
+_LAST_LINES = 3  #: of a log, that say why its container died
 _KILLED = 128 + signal.SIGKILL  #: exit status of a process that was killed
 
 
@@ -166,6 +167,19 @@ class SwarmStacks(DockerClient):
             except TimedOut as error:
                 found[service.name] = f"(no logs: {error.what})"
         return found
+
+    def last_words(self, stack: str, service: str) -> str:
+        """See ports.Stacks.last_words."""
+        dead = [task for task in self.observe(stack)[1] if task.service == service and task.state in ("failed", "complete")]
+        if not dead:
+            return ""
+        newest = max(dead, key=lambda task: task.created)
+        command = ["docker", "service", "logs", "--no-trunc", "--raw", "--tail", str(_LAST_LINES), newest.id]
+        try:
+            ended = run(command, timeout=20, env=plain_environment())
+        except TimedOut:
+            return ""
+        return "\n".join(line for line in ended.output.splitlines() if line.strip()) if ended.status == 0 else ""
 
     def failing_checks(self, stack: str) -> dict[str, str]:
         """See ports.Stacks.failing_checks. Docker keeps the last five answers of a container, also when it is over."""

@@ -64,15 +64,24 @@ def _last_place(files: Sequence[tuple[str, str]], wrong: Misshapen) -> tuple[str
 
 
 def unset(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> list[str]:
-    """For people: the variables that the files take and nothing sets, which Docker fills in with nothing, each once."""
+    """For people: the variables that the files take and nothing sets, which Docker fills in with nothing, each once.
+
+    A default is as good as a value, but in a name that has to be another one when its content is.
+    """
     found: dict[str, str] = {}
     for name, text in files:
-        for variable, path in variables(load_yaml(text, where=name)):
+        for variable, path, default in variables(load_yaml(text, where=name)):
             if len(found) == _MOST_TOLD:
                 break
-            if variable not in env and variable not in found:
-                found[variable] = f"{placed(name, text, path)}: nothing sets {variable}{did_you_mean(variable, env)}"
+            if variable in env or variable in found or (default is not None and not _is_name(path)):
+                continue
+            stays = "" if default is None else f", so it stays at its default {shown(default)}"
+            found[variable] = f"{placed(name, text, path)}: nothing sets {variable}{stays}{did_you_mean(variable, env)}"
     return [ended(told) for told in found.values()]
+
+
+def _is_name(path: Sequence[str]) -> bool:
+    return path[0] in ("configs", "secrets") and path[-1] == "name"
 
 
 #: What a variable that nothing sets may have spoilt, by the code of the trouble: parts of the places to look at.

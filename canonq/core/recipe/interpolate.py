@@ -161,20 +161,21 @@ def _to(kind: type, text: str, at: object) -> Any:
         ) from None
 
 
-def variables(compose: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(variable, place) of each variable that a compose file takes as it is, with no word for when it is not set."""
+def variables(compose: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...], str | None]]:
+    """(variable, place, default) of each variable that a compose file takes: default None, or what it is when nothing sets it."""
     for section in _SECTIONS:
-        yield from _plain(compose.get(section), (section,))
+        yield from _taken(compose.get(section), (section,))
 
 
-def _plain(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _taken(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...], str | None]]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _plain(inner, (*path, key))
+            yield from _taken(inner, (*path, key))
     elif isinstance(value, list):
         for place, inner in enumerate(value):
-            yield from _plain(inner, (*path, str(place)))
+            yield from _taken(inner, (*path, str(place)))
     elif isinstance(value, str):
         for found in _PATTERN.finditer(value):
-            if (name := found["named"] or found["braced"]) and not found["operator"]:
-                yield name, path
+            operator = found["operator"]
+            if (name := found["named"] or found["braced"]) and (not operator or operator.endswith("-")):
+                yield name, path, found["argument"] or "" if operator else None

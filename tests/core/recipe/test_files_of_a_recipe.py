@@ -177,6 +177,24 @@ def enrol(text: str) -> Any:
     return parse_enrolment("site", text, where="tests/site/recipe.toml")
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('DOMAIN = "notes.example.org"', "DOMAIN is canonq's to give"),
+        ('DOMAIN = "$DOMAINS"', "DOMAIN is canonq's to give"),
+        ('STACK_NAME = "notes"', "STACK_NAME is canonq's to give"),
+    ],
+)
+def test_no_enrolment_gives_a_fixed_name_or_domain_which_others_may_have(line: str, said: str) -> None:
+    with pytest.raises(CanonqError, match=said):
+        enrol(f'upstream = "/x"\n[env]\n{line}\n')
+
+
+def test_a_domain_that_builds_on_the_runs_own_may_be_given() -> None:
+    assert enrol('upstream = "/x"\n[env]\nDOMAIN = "www.${DOMAIN}"\n').env == {"DOMAIN": "www.${DOMAIN}"}
+    assert enrol('upstream = "/x"\n[env]\nDOMAIN = "www.$DOMAIN"\n').env == {"DOMAIN": "www.$DOMAIN"}
+
+
 def test_a_byte_order_mark_that_an_editor_put_in_front_is_passed_over() -> None:
     assert enrol('\ufeffupstream = "/x"\n').upstream == "/x"
 
