@@ -76,7 +76,7 @@ def moved_out(
         if same is not None and not any(_are_most(one, set(tables)) for one in made):
             found.append(f"what {where} is in a volume of the base is {same} of '{same.service}'")
     for key, paths in sorted(base.items()):
-        data = [path for path in paths if not is_passing(path)]
+        data = [path for path in sorted(paths) if not is_passing(path)]
         away = [path for path in data if path not in fresh.get(key, ())]
         outside = {path: one for path in away for one in there if one.path.endswith(f"/{path}")}
         if outside and len(outside) * 2 >= len(data):
