@@ -108,23 +108,37 @@ def missing(
     found, rows = _files(data, stack, markers), _rows_of_sqlite(data, stack, markers)
     gone = []
     for marker in markers:
-        what = str(marker)
+        instead = ""  # of it, in a few words
         match marker.kind:
-            case "own":
-                there = own_marker is not None and own_marker.strip() == marker.text  # what `cat` adds is no other text
-                what += "" if own_marker is None else f" (read_marker gave {shown(own_marker)} instead of {shown(marker.text)})"
+            case "own":  # what `cat` adds is no other text
+                if own_marker is None or own_marker.strip() != marker.text:
+                    instead = (
+                        f"read_marker gave {'None' if own_marker is None else shown(own_marker)} instead of {shown(marker.text)}"
+                    )
             case "file":
-                there = found.get(marker.place) == marker.text
+                if (text := found.get(marker.place)) != marker.text:
+                    instead = "there is no such file in what is mounted now" if text is None else f"it says {shown(text)}"
             case "sqlite":
-                there = marker.text in rows
+                if marker.text not in rows:
+                    instead = "no SQLite file that is mounted now has it"
             case "database" | "key" if marker.server != POSTGRES:
                 asked = like(marker.place, marker.server, kinds) if kinds is not None else {marker.place: marker.server}
-                there = _is_in_server(data, stack, marker, asked, patience or Patience())
+                instead = _not_in_server(data, stack, marker, asked, patience or Patience())
             case "database" | "key":
-                there = _is_there(data, stack, marker, images or {}, patience or Patience())
-        if not there:
-            gone.append(what)
+                instead = _not_there(data, stack, marker, images or {}, patience or Patience())
+        if instead:
+            gone.append(f"{marker} ({instead})")
     return gone
+
+
+def _instead(said: Sequence[Reading]) -> str:
+    """What servers have in the place of a mark, in a few words."""
+    if not said:
+        return "nothing runs that could have it"
+    lines = [line for one in said for line in one.lines if line.strip()]
+    if lines:
+        return f"there is {shown(lines[0])} instead"
+    return "there is none" if any(one.state == "answered" for one in said) else "its table is not there"
 
 
 def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience | None = None) -> list[Marker]:
@@ -162,12 +176,13 @@ def _read(data: Data, stack: str, marker: Marker) -> Reading:
     return _ask(data, stack, marker.place, _READ)
 
 
-def _is_in_server(data: Data, stack: str, marker: Marker, asked: Mapping[str, str], patience: Patience) -> bool:
+def _not_in_server(data: Data, stack: str, marker: Marker, asked: Mapping[str, str], patience: Patience) -> str:
+    """What is in its place instead; empty where it is there."""
     ends = time.monotonic() + patience.seconds
     while True:
         said = [servers.ask(data, stack, service, kind, "read") for service, kind in asked.items()]
         if (found := seen(marker.text, said)) != "unasked":
-            return found == "there"
+            return "" if found == "there" else _instead(said)
         if time.monotonic() >= ends:
             raise silent(list(asked), next(one.why for one in said if one.state in _UNDECIDED), marker.server)
         check_stop()
@@ -230,14 +245,15 @@ def _files(data: Data, stack: str, markers: Sequence[Marker]) -> dict[str, str]:
     return {volume: text for volume, text in found.items() if text is not None}
 
 
-def _is_there(data: Data, stack: str, marker: Marker, images: Mapping[str, str], patience: Patience) -> bool:
+def _not_there(data: Data, stack: str, marker: Marker, images: Mapping[str, str], patience: Patience) -> str:
+    """The same, of one in a PostgreSQL."""
     places = asked_for(marker.place, images)
     ends = time.monotonic() + patience.seconds
     while True:
         said = [_ask(data, stack, place, _READ) for place in places]
         found: Seen = seen(marker.text, said)
         if found != "unasked":
-            return found == "there"
+            return "" if found == "there" else _instead(said)
         if time.monotonic() >= ends:
             raise silent(places, next(one.why for one in said if one.state in _UNDECIDED))
         check_stop()

@@ -64,6 +64,7 @@ def as_engine(databases: Databases) -> Data:
 
 
 ONE = {"db": "postgres:15"}
+ROW = "canonq's row in the database of the service db"
 
 
 def test_what_a_container_prints_for_counts_is_read_with_care() -> None:
@@ -96,7 +97,7 @@ def test_a_row_that_is_not_there_is_gone_at_once() -> None:
     databases = Databases("db")
     made = markers.write(as_engine(databases), "s", ONE, TEXT, SOON)
     databases.rows["db"], databases.asked = None, 0
-    assert markers.missing(as_engine(databases), "s", made, None, ONE, SOON) == ["canonq's row in the database of the service db"]
+    assert markers.missing(as_engine(databases), "s", made, None, ONE, SOON) == [f"{ROW} (its table is not there)"]
     assert databases.asked == 1
 
 
@@ -139,7 +140,7 @@ def test_a_row_is_found_where_the_release_has_taken_it() -> None:
     assert markers.missing(as_engine(databases), "s", made, None, renamed, NOW) == []
     databases.rows["database"] = None
     lost = markers.missing(as_engine(databases), "s", made, None, renamed, NOW)
-    assert lost == ["canonq's row in the database of the service db"], "the row of another database is not its own"
+    assert [told.partition(" (")[0] for told in lost] == [ROW], "the row of another database is not its own"
 
 
 def test_what_was_dropped_is_told_when_it_is_there_all_the_same() -> None:
@@ -158,7 +159,7 @@ def test_what_was_dropped_is_told_when_it_is_there_all_the_same() -> None:
         (f"{TEXT}\n", []),
         ("another", [f"what write_marker of hooks.py wrote (read_marker gave 'another' instead of '{TEXT}')"]),
         ("", [f"what write_marker of hooks.py wrote (read_marker gave '' instead of '{TEXT}')"]),
-        (None, ["what write_marker of hooks.py wrote"]),
+        (None, [f"what write_marker of hooks.py wrote (read_marker gave None instead of '{TEXT}')"]),
     ],
 )
 def test_what_read_marker_gives_is_told_and_the_end_of_a_line_is_no_other_text(given: str | None, lost: list[str]) -> None:

@@ -78,6 +78,9 @@ class Restarts:
     def out_of_memory(self, stack: str) -> frozenset[str]:
         return frozenset()
 
+    def last_words(self, stack: str, service: str) -> str:
+        return ""
+
     def failing_checks(self, stack: str) -> dict[str, str]:
         return {}
 

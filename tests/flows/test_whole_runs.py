@@ -228,7 +228,7 @@ def wipe(engine: Docker, stack: Deployable) -> None:
 @pytest.mark.parametrize(
     ("broken", "tier", "reason", "said"),
     [
-        ({"starts": {TARGET: wipe}}, "upgrade", "upgrade-failed", "row in the database of the service db"),
+        ({"starts": {TARGET: wipe}}, "upgrade", "upgrade-failed", "database of the service db (its table is not there)"),
         ({"target": files(TARGET, hook="dmup it")}, "backup", "backup-failed", "pre-hook of 'db' exited with 127"),
         ({"target": files(TARGET, hook="true")}, "backup", "backup-failed", "is empty or not there"),
         ({"target": files(TARGET, load="true")}, "restore", "restore-failed", "did not bring back what was destroyed"),
@@ -250,6 +250,32 @@ def test_a_red_run_says_at_which_tier_and_why_and_leaves_nothing(
     assert site.left() == {}
     assert not list(site.world.work.glob("[!.]*"))
     assert site.world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 1
+
+
+def test_a_database_whose_engine_cannot_read_its_data_is_told_with_its_own_last_words(site: Site) -> None:
+    class Paused(Docker):
+        """An Engine whose newer database dies at once on older data."""
+
+        def last_words(self, stack: str, service: str) -> str:
+            return self.said.get(service, "")
+
+        def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
+            services, tasks = super().observe(stack)
+            if self.deployed[-1:] != [TARGET] or is_fresh(stack) or len(self.deployed) < 3:
+                return services, tasks
+            paused = replace(next(one for one in services if one.name == "db"), update="paused", update_message="update paused")
+            old = Task("old", "db", "running", "running", current=False, slot=1, container="old")
+            dead = Task("new", "db", "failed", "shutdown", True, 1, "task: non-zero exit (1)", 1, "new")
+            return [one for one in services if one.name != "db"] + [paused], [t for t in tasks if t.service != "db"] + [old, dead]
+
+    site.engine = Paused(site.root / "docker2")
+    site.engine.said = {"db": "FATAL:  database files are incompatible with server\nDETAIL:  initialized by version 14"}
+    verdict = prove_tag(site.prepare(own=None), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.service) == ("red", "update-paused", "db"), verdict.detail
+    assert (
+        "Its last words: FATAL:  database files are incompatible with server / DETAIL:  initialized by version 14"
+        in verdict.detail
+    )
 
 
 def away(engine: Docker, stack: Deployable) -> None:

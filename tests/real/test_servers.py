@@ -87,7 +87,7 @@ def test_mariadb_is_marked_and_counted_with_the_password_that_a_file_gives(maria
     assert counted is not None
     assert (counted.tables, counted.why_not) == ({"po`st s": 3, "other.t": 0}, "")
     assert markers.drop(data, "s", made, SOON) == []
-    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == ["canonq's row in the database of the service db"]
+    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == [f"{made[0]} (its table is not there)"]
     mariadb.env.pop("MYSQL_ROOT_PASSWORD_FILE")
     assert markers.write(data, "s", {}, "canonq", SOON, kinds=kinds) == [], "nobody lets canonq in: a gap, and no guess"
     refused = servers.count(data, "s", "db", "mariadb")

@@ -32,21 +32,30 @@ BESIDE = {
     "worker-starves": worker(
         "sleep 4; head -c 200m /dev/zero | tail -c 150m > /dev/null", ", resources: {limits: {memory: 24M}}"
     ),
-    "worker-stays": worker("trap 'exit 0' TERM; sleep 100000 & wait"),
+    # It keeps what looks like a database where no volume is.
+    "worker-stays": worker(
+        "trap 'exit 0' TERM; { printf 'SQLite format 3'; head -c 4081 /dev/zero; } > /queue.db; sleep 100000 & wait"
+    ),
+}
+SERVES = "exec httpd -f -p 80 -h /srv"
+#: Recipe -> what the page's own server does at its start.
+APPS = {
+    "by-hostname": f"mkdir -p /srv/$$(hostname); date > /srv/$$(hostname)/notes; {SERVES}",
+    "restarts-once": f"(test -e /srv/done || (sleep 16; touch /srv/done; kill $$(pidof httpd))) & {SERVES}",
 }
 
 
 @pytest.fixture(scope="module")
 def swept(host: Installation) -> dict[str, dict[str, Any]]:
     """One sweep over all of them; recipe -> verdict."""
-    for name, beside in BESIDE.items():
-        files = {"compose.yml": compose(TAG, more=beside), ".env.sample": "TYPE=small\nDOMAIN=small.example.com\n"}
-        make_recipe(host.root / name, {TAG: files})
-        health = HEALTH.replace("60", "5") if name == "worker-stays" else HEALTH
+    for name in (*BESIDE, *APPS):
+        body = compose(TAG, more=BESIDE[name]) if name in BESIDE else compose(TAG, command=APPS[name])
+        make_recipe(host.root / name, {TAG: {"compose.yml": body, ".env.sample": "TYPE=small\nDOMAIN=small.example.com\n"}})
+        health = HEALTH.replace("60", "5") if name == "worker-stays" else HEALTH.replace("60", "20") if name in APPS else HEALTH
         host.enrol(name, f'upstream = "{host.root}/{name}"\n{health}')
-    host.canonq("sweep", *BESIDE, "--wait", "--json", timeout=3600)
+    host.canonq("sweep", *BESIDE, *APPS, "--wait", "--json", timeout=3600)
     found = {}
-    for name in BESIDE:
+    for name in (*BESIDE, *APPS):
         (path,) = (host.state / "runs" / name).glob("*/run.json")
         found[name] = dict(json.loads(path.read_text()))
     return found
@@ -68,3 +77,16 @@ def test_what_stays_up_for_its_soak_is_green(swept: dict[str, dict[str, Any]]) -
     verdict = swept["worker-stays"]
     assert (verdict["verdict"], verdict["deaths"]) == ("green", {}), verdict["detail"]
     assert verdict["timings"]["soak"] > 0
+    assert any("'worker' keeps '/queue.db' (sqlite, 4096 bytes)" in note for note in verdict["notes"]), verdict["notes"]
+
+
+def test_data_below_a_name_made_of_the_containers_is_lost_with_the_next_deploy(swept: dict[str, dict[str, Any]]) -> None:
+    verdict = swept["by-hostname"]
+    assert (verdict["verdict"], verdict["reason"], verdict["fault"]) == ("red", "lost-on-redeploy", "recipe"), verdict["detail"]
+    assert "in the volume data" in verdict["detail"]
+
+
+def test_what_restarts_itself_once_is_green_and_told(swept: dict[str, dict[str, Any]]) -> None:
+    verdict = swept["restarts-once"]
+    assert (verdict["verdict"], verdict["deaths"]) == ("green", {"app": 1}), verdict["detail"]
+    assert "died: 'app' died once, and came back" in verdict["notes"]
