@@ -121,5 +121,7 @@ def enrol(recipe: str, upstream: str | None, catalogue: str | None, force: bool,
         click.echo(f"The recipe could not be looked into: {made['problem']}")
     for name in (made["found"] or {}).get("secrets", []):
         click.echo(f"The secret {name} needs a value: see [secrets] in the file.")
+    if made["hooks"]:
+        click.echo(f"Wrote {made['hooks']}, to be finished: canonq cannot write into a database of this recipe.")
     click.echo(f"Look it over, commit it, and try it: canonq test {recipe}")
     return ExitStatus.DONE

@@ -10,7 +10,7 @@ from typing import Any
 from canonq.adapters.checkout import ENROLMENT_FILE
 from canonq.adapters.files import NEW, told, write_durably
 from canonq.adapters.network.catalogue import read_catalogue
-from canonq.core.enrol.inspect import Inspected, enrolment_text, inspect
+from canonq.core.enrol.inspect import Inspected, enrolment_text, hooks_text, inspect
 from canonq.core.enrolment import parse_enrolment
 from canonq.core.errors import RecipeProblem, WrongUse
 from canonq.core.names import recipe_name
@@ -19,6 +19,7 @@ from canonq.core.recipe.envfile import secret_rules
 from canonq.core.upstream.addresses import address
 from canonq.core.upstream.catalogue import Entry, find
 from canonq.core.versions import Release, read_tags
+from canonq.flows.hooks import HOOKS
 from canonq.flows.world import World
 from canonq.ports import Repos
 
@@ -28,7 +29,8 @@ _STACK = "enrol"
 def enrol(
     world: World, recipe: object, *, upstream: str | None = None, catalogue: str | None = None, force: bool = False
 ) -> dict[str, Any]:
-    """Write `tests/<recipe>/recipe.toml`; what was found: path, upstream, version, problem, and what the release tells.
+    """Write `tests/<recipe>/recipe.toml`, and a hooks.py to be finished where one is needed; what was found: path, hooks,
+    upstream, version, problem, and what the release tells.
 
     WrongUse when the recipe is enrolled already (unless `force`) or not in the catalogue, SyncFailed when its repository
     cannot be read. A release that cannot be looked into is no failure: the file says so.
@@ -45,12 +47,17 @@ def enrol(
     release, found = _look(world, name, url)
     text = enrolment_text(name, entry.repository, found, version=release.tag if release else None, description=entry.description)
     parse_enrolment(name, text, where="what would be written")
+    hooks = path.with_name(HOOKS)
+    stub = hooks_text(name, found) if isinstance(found, Inspected) and not hooks.exists() else None
     with told(path):
         path.parent.mkdir(exist_ok=True)
         write_durably(path, text.encode())
+        if stub is not None:
+            write_durably(hooks, stub.encode())
     return {
         "recipe": name,
         "path": str(path),
+        "hooks": str(hooks) if stub is not None else None,
         "upstream": entry.repository,
         "version": release.tag if release else None,
         "problem": found if isinstance(found, str) else None,

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from canonq.adapters.data import counting, markerfile
 from canonq.adapters.processes.stopping import check_stop
-from canonq.core.stack.databases import MONGO, MYSQLS, POSTGRES, REDIS, like, seen
+from canonq.core.stack.databases import ASKED, REDIS, like, seen
 from canonq.core.stack.ledger import LedgerMark
 from canonq.ports import Data
 from canonq.tiers import servers
 from canonq.tiers.markers import Patience, silent
 
-_MARKED = (POSTGRES, *MYSQLS, MONGO, REDIS)
 _AGAIN = 5  #: times that a server is asked to take a mark
 
 
@@ -46,7 +45,7 @@ def enter(
                 place = f"{key}/{path}"
                 made.append(LedgerMark(kind="sqlite", place=place, text=f"{text}.{path}.", server="sqlite", version=version))
     for service, kind in sorted(kinds.items()):
-        if service not in leave and kind in _MARKED and _keeps(data, stack, service, kind):
+        if service not in leave and kind in ASKED and _keeps(data, stack, service, kind):
             made += _into_server(data, stack, service, kind, f"{text}.{service}.", version, patience)
     return made
 

@@ -56,6 +56,21 @@ def test_a_recipe_is_found_over_http_and_the_setting_names_where(place: Place, u
             enrol(place.world, "other")
 
 
+def test_a_database_that_canonq_cannot_ask_gets_a_hooks_file_to_be_finished_once(place: Place) -> None:
+    compose = 'services: {app: {image: x}, "n\\nimport os": {image: "couchdb:3"}, db: {image: "mariadb:10"}}'
+    repo = make_recipe(place.folder / "upstream", {"1.0.0+1": {"compose.yml": compose, ".env.sample": ""}})
+    made = enrol(place.world, "site", upstream=str(repo.working_dir))
+    path = place.folder / "checkout" / "tests" / "site" / "hooks.py"
+    assert made["hooks"] == str(path)
+    assert "(couchdb)" in path.read_text()
+    assert "mariadb" not in path.read_text(), "that one is marked without a word"
+    assert all(line.startswith("#") or not line for line in path.read_text().splitlines()), "nothing of it runs as it is"
+    assert "def write_marker(app, text):" in path.read_text()
+    path.write_text("# mine\n")
+    assert enrol(place.world, "site", upstream=str(repo.working_dir), force=True)["hooks"] is None
+    assert path.read_text() == "# mine\n"
+
+
 def test_an_address_needs_no_catalogue(place: Place, upstream: Repo) -> None:
     place.settings["catalogue"] = "/nowhere"
     enrol(place.world, "site", upstream=str(upstream.working_dir))

@@ -17,6 +17,7 @@ from canonq.core.deployable import external_secrets
 from canonq.core.names import shown
 from canonq.core.recipe.envfile import SecretRule
 from canonq.core.stack.beside import asked_memory
+from canonq.core.stack.databases import ASKED, server_kind
 from canonq.core.stack.resolved import Service, Stack
 from canonq.core.text import readable
 
@@ -53,6 +54,7 @@ class Inspected:
     port: Guess
     path: Guess
     weight: Guess
+    unmarked: dict[str, str] = field(default_factory=dict)  #: service -> kind of the databases that canonq cannot ask
     empty_env: tuple[str, ...] = ()  #: keys of the sample without a value
     problems: tuple[str, ...] = field(default=())
 
@@ -74,6 +76,7 @@ def inspect(stack: Stack, rules: Mapping[str, SecretRule], env: Mapping[str, str
         port=_port(front, routed, url),
         path=Guess(url.path or "/", "its health check asks for it") if url else Guess("/", "default; the release names no other"),
         weight=_weight(stack),
+        unmarked={service: kind for service, image in stack.images.items() if (kind := server_kind(image)) and kind not in ASKED},
         empty_env=tuple(key for key, value in env.items() if not value and key != "LETS_ENCRYPT_ENV"),
         problems=plan.problems,
     )
@@ -137,6 +140,32 @@ def _weight(stack: Stack) -> Guess:
 def enrolment_text(recipe: str, upstream: str, told: Inspected | str, *, version: str | None, description: str = "") -> str:
     """A commented recipe.toml. `told`: what the newest release tells, or why it could not be read."""
     return "\n".join(_lines(recipe, upstream, told, version, description)) + "\n"
+
+
+def hooks_text(recipe: str, told: Inspected) -> str | None:
+    """A hooks.py for a person to finish, where canonq cannot write into a database of the recipe; None where it can."""
+    if not told.unmarked:
+        return None
+    listed = ", ".join(f"{_plain(service)} ({kind})" for service, kind in sorted(told.unmarked.items()))
+    return _HOOKS.format(recipe=recipe, listed=listed, first=json.dumps(min(told.unmarked)))
+
+
+_HOOKS = """# Hooks of {recipe}. Written by `canonq enrol`.
+#
+# canonq writes no mark of its own into: {listed}. Whether what is in there survives an upgrade and a restore is
+# proven once both functions below are there; until then each verdict has the gap `no-marker`.
+# In which state the app is when they are called, and all that `app` can do: docs/writing-tests.md of canonq.
+#
+# def write_marker(app, text):
+#     # Write over one and the same thing: it is called again, with the text `destroyed`, before a restore.
+#     ended = app.exec({first}, "the-database's-own-client", "write", text)
+#     assert ended.status == 0, ended.output
+#
+#
+# def read_marker(app):
+#     # Give back exactly that text.
+#     return app.exec({first}, "the-database's-own-client", "read").output.strip()
+"""
 
 
 def _lines(recipe: str, upstream: str, told: Inspected | str, version: str | None, description: str) -> Iterator[str]:

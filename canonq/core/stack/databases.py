@@ -49,6 +49,10 @@ def server_kind(image: str) -> str | None:
     return REDIS if name in _STORES else _KINDS.get(name)
 
 
+#: Kinds that canonq knows how to ask.
+ASKED = (POSTGRES, *MYSQLS, MONGO, REDIS)
+
+
 def kind_of_process(name: str) -> str | None:
     """The kind of database server that a process of this name is."""
     return _PROCESSES.get(name)
