@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +11,9 @@ from hypothesis import HealthCheck, settings
 
 from canonq.adapters.processes.preloaded import keep_shared
 from canonq.adapters.redis_server import embedded_redis
+
+# Looking for garbage after every few hundred objects is a seventh of what the quick tests cost.
+gc.set_threshold(100_000, 50, 50)
 
 # A fresh machine has told git nobody's name.
 for role in ("AUTHOR", "COMMITTER"):

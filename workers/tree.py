@@ -34,7 +34,7 @@ FLOWER_CONF = Path(__file__).with_name("flowerconfig.py")
 
 
 #: What a worker is made of, beside what a command has imported anyway; the tasks themselves belong to a worker's own app.
-_OF_A_WORKER = (
+OF_A_WORKER = (
     "celery.__main__", "celery.bin.celery", "celery.apps.worker", "celery.concurrency.prefork", "celery.fixups.django",
     "celery.loaders.app", "celery.backends.redis", "celery.worker.autoscale", "celery.worker.components",
     "celery.worker.consumer", "celery.worker.control", "celery.worker.pidbox", "celery.worker.strategy",
@@ -90,7 +90,7 @@ class Tree:
         self._redis, self._redis_pauses = redis, Pauses(clock())
         with told(self._logs):
             self._logs.mkdir(parents=True, exist_ok=True)
-        for module in _OF_A_WORKER:
+        for module in OF_A_WORKER:
             importlib.import_module(module)
         keep_shared()
 

@@ -154,7 +154,7 @@ def test_a_sweep_whose_worker_finds_nothing_to_sweep_ends_at_once_with_2(one: On
     one.installation.settings["CANONQ_REPO"] = str(one.installation.checkout)
     (one.installation.checkout / "tests" / "large" / "recipe.toml").unlink()
     ended = one.installation.canonq("sweep", "--wait", "--json", timeout=ENOUGH)
-    assert ended.status == 2, ended.err
+    assert ended.status == 2, ended
     assert (ended.json["state"], ended.json["exit_status"], ended.json["pending"]) == ("failed", 2, [])
     assert [outcome["reason"] for outcome in ended.json["outcomes"]] == ["hollow-sweep"]
     assert one.installation.canonq("status", "--json").json["newest_sweep_failed"] == ended.json["failed"]
