@@ -52,8 +52,8 @@ class Repos(Protocol):
     def odd_tags(self, recipe: str) -> dict[str, str]:
         """Tags of the local clone that name no commit: tag -> "tree" or "blob"."""
 
-    def forget(self, recipe: str, tag: str) -> bool:
-        """Accept whatever commit a tag names from now on; whether it was known."""
+    def accept(self, recipe: str, tag: str, commit: str | None) -> bool:
+        """Take this commit for the one that a tag has always named, None for whatever it names next; whether it was known."""
 
     def remembered(self, recipe: str) -> dict[str, Any]:
         """What `remember` kept; empty when there is no clone, or it changed since."""

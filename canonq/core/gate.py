@@ -120,22 +120,23 @@ def _order_refusals(verdict: Verdict, canonical: Canonical | None, tags: Mapping
             )
         )
     if not _from(verdict, canonical, tags):
-        refusals.append(
-            Refusal(
-                "base-changed",
-                f"run {verdict.run} was proven from {verdict.base or 'no older version'}"
-                f"{' (pinned)' if verdict.base_from == 'pinned' else ''}, and the canonical is {canonical.version} by now",
-            )
-        )
+        pinned = " (pinned)" if verdict.base_from == "pinned" else ""
+        is_it = verdict.base == canonical.version
+        since = "before that was the canonical" if is_it else f"and the canonical is {canonical.version} by now"
+        base = verdict.base or "no older version"
+        refusals.append(Refusal("base-changed", f"run {verdict.run} was proven from {base}{pinned}, {since}"))
     return refusals
 
 
 def _from(verdict: Verdict, canonical: Canonical, tags: Mapping[str, str]) -> bool:
-    """Whether a run began from the present canonical. With a pinned base: whether this one was there when it was asked for."""
+    """Whether a run began from the present canonical, and not from a release that became it since: on its data nothing is proven.
+
+    With a pinned base: whether this canonical was there when it was asked for.
+    """
     if verdict.base_from == "pinned":
         return verdict.fence == canonical.fence
     commits = (canonical.commit, tags.get(canonical.version))  # a record of an older server may name another
-    return verdict.base == canonical.version and verdict.base_commit in commits
+    return verdict.base_from == "canonical" and verdict.base == canonical.version and verdict.base_commit in commits
 
 
 def _again_refusals(verdict: Verdict, canonical: Canonical | None) -> list[Refusal]:

@@ -156,18 +156,32 @@ def look(world: World, enrolment: Enrolment) -> Listing:
 
 
 def check_moved(world: World, recipe: str, listing: Listing) -> None:
-    """TagMoved when a listing has another commit for a tag than was ever fetched for it."""
-    known = world.repos.known(recipe)
+    """TagMoved when a listing has another commit for a tag than was ever fetched for it, or promoted from it."""
+    known = {**_promoted(world, recipe), **world.repos.known(recipe)}
     moved = [tag for tag, commit in listing.tags.items() if known.get(tag, commit) != commit]
     if moved:
         raise tag_moved(recipe, moved[0], known[moved[0]], listing.tags[moved[0]], len(moved) - 1)
 
 
+def _promoted(world: World, recipe: str) -> dict[str, str]:
+    """The canonical's tag with the commit that it named when it was promoted: whoever has lost clone and seen.json still knows.
+
+    A record of an older server may name another commit, which was never the tag's.
+    """
+    try:
+        record = world.registry.read(recipe)
+    except RecordUnreadable:  # `decide` says so
+        return {}
+    return {record.version: record.commit} if record and record.run is not None else {}
+
+
 def accept_moved(world: World, recipe: object, tag: str) -> None:
     """Take what a tag names now for what it names. A person's word, for one tag. WrongUse when the tag is not known."""
     enrolment = world.checkout.enrolment(recipe)
-    if not world.repos.forget(enrolment.recipe, tag):
-        raise WrongUse(f"{shown(tag)} of {enrolment.recipe} was never fetched, so it cannot have moved.", code="no-such-tag")
+    name = enrolment.recipe
+    if tag not in {**_promoted(world, name), **world.repos.known(name)}:
+        raise WrongUse(f"{shown(tag)} of {name} was never fetched, so it cannot have moved.", code="no-such-tag")
+    world.repos.accept(name, tag, world.repos.listing(addresses(world, enrolment)[0]).tags.get(tag))
 
 
 def _mirror(world: World, enrolment: Enrolment, mirror: str | None, listing: Listing, dry_run: bool) -> Mirrored | None:

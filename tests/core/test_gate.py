@@ -112,6 +112,7 @@ def test_a_rollback_to_the_present_version_holds_nothing_of_it() -> None:
     [
         ({}, False),
         ({"base": "0.9.0+1.0", "base_from": "older-release"}, True),
+        ({"base_from": "older-release"}, True),  # a release that became the canonical since: its data was not there yet
         ({"base": None, "base_commit": None, "base_from": "none"}, True),
         ({"base_commit": "f" * 40}, True),
         ({"base": "0.9.0+1.0", "base_from": "pinned"}, False),

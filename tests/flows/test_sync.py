@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from canonq.core.upstream.pulls import Landing
 from canonq.flows.discovery import discover
 from canonq.flows.sync import accept_moved, sync
 from canonq.flows.test import test_ref as prove_ref
-from tests.flows.conftest import FIRST, Place
+from tests.flows.conftest import FIRST, Place, Whoever
 from tests.forge import TOKEN, Forge, serving, status
 from tests.support import release
 
@@ -118,6 +119,25 @@ def test_a_moved_tag_is_taken_on_a_persons_word_and_only_then(place: Place, forg
     accept_moved(place.world, "site", FIRST)
     assert sync(place.world, "site").latest == FIRST
     assert place.world.repos.tags("site")[FIRST] == forge.repo(NAME).commit(FIRST).hexsha == moved
+
+
+def test_a_move_of_the_canonicals_tag_is_seen_though_the_clone_and_what_was_seen_are_lost(place: Place, upstream: Repo) -> None:
+    sync(place.world, "site")
+    was = place.world.repos.tags("site")[FIRST]
+    place.promote("site", FIRST, was)
+    record = place.world.registry.read("site")
+    assert record is not None
+    place.world.registry.write(record.model_copy(update={"run": "20260617T050314Z-site-aaaaaa"}), Whoever())
+    shutil.rmtree(place.folder / "state" / "repos" / "site")
+    moved = commit(upstream, "more", "x")
+    upstream.git.tag("-f", FIRST)
+    for _ in range(2):
+        with pytest.raises(TagMoved, match=was[:12]):
+            sync(place.world, "site")
+    accept_moved(place.world, "site", FIRST)
+    assert sync(place.world, "site").latest == FIRST
+    assert place.world.repos.tags("site")[FIRST] == moved
+    assert sync(place.world, "site").latest == FIRST, "it is accepted for good"
 
 
 def test_deleted_tags_and_tags_on_trees_are_told_as_long_as_they_are_so(place: Place, upstream: Repo) -> None:

@@ -115,16 +115,17 @@ class GitRepos:
                 mend="restore the file, or remove it: the clone's tags are then believed as they are.",
             ) from error
 
-    def forget(self, recipe: str, tag: str) -> bool:
-        """Accept whatever commit a tag names from now on; whether it was known."""
+    def accept(self, recipe: str, tag: str, commit: str | None) -> bool:
+        """See ports.Repos.accept. The tag itself follows with the next sync."""
         with self.alone(recipe):
             known = self.known(recipe)
-            if known.pop(tag, None) is None:
-                return False
+            was = known.pop(tag, None) is not None
+            if commit is not None:
+                known[tag] = commit
             self._note(recipe, known)
             if self.clone(recipe).is_dir():
                 self._drop_tags(recipe, [tag])  # the next sync would take what it names for what it has always named
-            return True
+            return was
 
     def remembered(self, recipe: str) -> dict[str, Any]:
         """What `remember` kept; empty when there is no clone, or it was made anew since."""

@@ -116,10 +116,9 @@ class Runs:
 
     def newest_first(self, recipe: str) -> Iterator[Verdict]:
         """The same the other way round, each read when it is asked for."""
-        for folder in sorted(entries(self._root / recipe_name(recipe)), key=_age, reverse=True):
-            with contextlib.suppress(ValidationError):  # of another canonq version: history, never a reason to stop
-                if (kept := _bytes_of(folder / RUN_FILE)) is not None:
-                    yield Verdict.model_validate_json(kept)
+        for folder in reversed(self.folders(recipe)):
+            if (found := self.verdict(recipe, folder.name)) is not None:  # else of another canonq: history, and no reason to stop
+                yield found
 
     def unread_since(self, recipe: str, run: str | None) -> str | None:
         """The newest run after this one, or of all, whose verdict is there and cannot be read; what it said is not known."""
@@ -133,9 +132,10 @@ class Runs:
     def verdict(self, recipe: str, run: str) -> Verdict | None:
         """The verdict of one run, as it is on disk; None when there is none that can be read."""
         try:
-            path = self._root / recipe_name(recipe) / identifier(run, RUN_ID, "run") / RUN_FILE
-            kept = _bytes_of(path)
-            return None if kept is None else Verdict.model_validate_json(kept)
+            folder = self._root / recipe_name(recipe) / identifier(run, RUN_ID, "run")
+            kept = _bytes_of(folder / RUN_FILE)
+            found = None if kept is None else Verdict.model_validate_json(kept)
+            return found if found is not None and _is_of(found, folder) else None
         except (OSError, ValidationError):
             return None
 
@@ -162,10 +162,14 @@ class Runs:
         """Drop all but the newest `keep` run folders, those in `always`, and what was last said of the newest releases:
         one that is proven and not promoted yet is not proven again because of other runs."""
         always = {*always, *last_words(self.verdicts(recipe))}
-        folders = sorted((path for path in (self._root / recipe_name(recipe)).glob("*") if path.is_dir()), key=_age)
-        for folder in folders[:-keep]:
+        for folder in self.folders(recipe)[:-keep]:
             if folder.name not in always:
                 remove_tree(folder)
+
+
+def _is_of(verdict: Verdict, folder: Path) -> bool:
+    """Whether a verdict is of the run whose folder it lies in; a copy that somebody made is none of its recipe's."""
+    return (verdict.run, verdict.recipe) == (folder.name, folder.parent.name)
 
 
 def _bytes_of(path: Path) -> bytes | None:

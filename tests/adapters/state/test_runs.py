@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,19 @@ def test_reds_are_counted_from_the_folders_where_their_record_cannot_be_read(tmp
     assert runs.reds("site", "1.1.0+1.1", commit, enrolment) == 1
     keep(runs, 2, verdict="red", commit=commit, enrolment=enrolment)
     assert runs.reds("site", "1.1.0+1.1", commit, enrolment) == 2
+
+
+def test_a_copy_of_a_run_that_somebody_made_is_no_run_of_its_own_and_stays(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    keep(runs, 1, 2)
+    for copy in (tmp_path / "site" / f"{run_id(1)}.before", tmp_path / "site" / run_id(5), tmp_path / "blog" / run_id(1)):
+        shutil.copytree(tmp_path / "site" / run_id(1), copy)
+        (copy / "number").write_text("9\n")
+    assert [one.run for one in runs.verdicts("site")] == [run_id(1), run_id(2)]
+    assert runs.verdict("site", run_id(5)) is None
+    assert runs.newest("blog") is None
+    runs.retain("site", 1)
+    assert f"{run_id(1)}.before" in folders(tmp_path), "what is no run's folder is not canonq's to remove"
 
 
 def test_a_verdict_that_cannot_be_read_is_told_where_it_is_newer(tmp_path: Path) -> None:
