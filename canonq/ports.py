@@ -44,7 +44,7 @@ class Repos(Protocol):
         """One look at the remote, touching no disk. SyncFailed when it cannot be read; `which` is what errors call it."""
 
     def tags(self, recipe: str) -> dict[str, str]:
-        """Tags of the local clone, peeled; empty when there is no clone."""
+        """Tags of the local clone, peeled. HostProblem `clone-missing` where there is none: nobody knows what is released."""
 
     def known(self, recipe: str) -> dict[str, str]:
         """Every tag ever fetched with the commit it had, so that a moved tag is noticed."""

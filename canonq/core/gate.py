@@ -30,7 +30,7 @@ def gate(
     *,
     enrolled: bool,
     verdict: Verdict | None,
-    tags: Mapping[str, str],
+    tags: Mapping[str, str] | None,
     canonical: Canonical | None,
     prereleases: bool = False,
     seen: Mapping[str, str] | None = None,
@@ -40,9 +40,9 @@ def gate(
 ) -> tuple[Refusal, ...]:
     """All conditions that fail, in the order of its table; empty means promote.
 
-    `tags` maps the clone's tags to peeled commits, `seen` to those they had when they were fetched first. "Is it released"
-    is an exact match, never a prefix or an order. `lost` says that canonicals are kept and their record is not, `hindrance` what
-    people have said about the release, or have not said yet.
+    `tags` maps the clone's tags to peeled commits, and is None where no clone says what is released; `seen` maps them to
+    those they had when they were fetched first. "Is it released" is an exact match, never a prefix or an order. `lost` says that
+    canonicals are kept and their record is not, `hindrance` what people have said about the release, or have not said yet.
     """
     refusals: list[Refusal] = [Refusal("record-missing", lost)] if lost is not None else []
     if not enrolled:
@@ -59,8 +59,15 @@ def gate(
         refusals.append(Refusal("not-cold", f"run {verdict.run} was quick; only a cold run can promote"))
     if verdict.ref is not None:
         refusals.append(Refusal("is-a-ref", f"run {verdict.run} tested the ref {verdict.ref}, not a release"))
-    refusals += _release_refusals(verdict, tags, seen or {}, prereleases)
-    refusals += _again_refusals(verdict, canonical) if again else _order_refusals(verdict, canonical, tags)
+    if tags is None:
+        refusals.append(
+            Refusal(
+                "clone-missing", f"the clone, which says what is released, is missing; `canonq sync {verdict.recipe}` makes it"
+            )
+        )
+    else:
+        refusals += _release_refusals(verdict, tags, seen or {}, prereleases)
+    refusals += _again_refusals(verdict, canonical) if again else _order_refusals(verdict, canonical, tags or {})
     if hindrance is not None:
         refusals.append(hindrance)
     return tuple(refusals)

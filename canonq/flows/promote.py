@@ -126,7 +126,7 @@ def _ask_gate(
     return gate(
         enrolled=enrolment is not None and enrolment.enrolled,
         verdict=verdict,
-        tags=world.repos.tags(recipe),
+        tags=_tags(world, recipe),
         canonical=world.registry.read(recipe),
         prereleases=enrolment is not None and enrolment.prereleases,
         seen=world.repos.known(recipe),
@@ -134,6 +134,16 @@ def _ask_gate(
         again=again,
         hindrance=_hindrance(world, enrolment, verdict) if again is None else None,
     )
+
+
+def _tags(world: World, recipe: str) -> dict[str, str] | None:
+    """What is released; None where there is no clone to say so."""
+    try:
+        return world.repos.tags(recipe)
+    except HostProblem as error:
+        if error.code != "clone-missing":
+            raise
+        return None
 
 
 def _hindrance(world: World, enrolment: Enrolment | None, verdict: Verdict | None) -> Refusal | None:

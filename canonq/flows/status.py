@@ -11,7 +11,7 @@ from typing import Any
 from canonq.adapters.checkout import Enrolled
 from canonq.adapters.data import snapshots
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
-from canonq.core.errors import CanonqError, ExitStatus, HostProblem, NotReadable
+from canonq.core.errors import CanonqError, ExitStatus, HostProblem, NotReadable, WrongUse
 from canonq.core.gate import awaiting_promotion
 from canonq.core.names import RECIPE_NAME, recipe_in
 from canonq.core.records import Canonical, Verdict
@@ -149,8 +149,11 @@ def _last_verdicts(world: World, name: str) -> list[Verdict]:
 def verify(world: World, recipe: str | None = None) -> list[dict[str, Any]]:
     """Check records, snapshots and retained volumes; one row for each recipe that has a record, or has lost it.
 
-    `state`: ok, broken, or unknown where all that is wrong is that this user may not look.
+    `state`: ok, broken, or unknown where all that is wrong is that this user may not look. WrongUse where the recipe that was
+    named has none: nothing of it is broken.
     """
+    if recipe is not None and recipe not in world.registry.recipes():
+        raise WrongUse(f"{recipe} has no canonical, so there is nothing to verify.", code="no-canonical")
     return [_verified(world, name) for name in ([recipe] if recipe else world.registry.recipes())]
 
 

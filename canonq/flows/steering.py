@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, WrongUse
+from canonq.core.errors import CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Refusal
 from canonq.core.recipe.yamlfile import load_yaml
 from canonq.core.records import STAMP_FORMAT, Canonical
@@ -80,8 +80,12 @@ def _images(world: World, recipe: str, commit: str) -> Mapping[str, str]:
 
 def _notes(world: World, enrolment: Enrolment, canonical: Canonical, version: str) -> dict[str, str]:
     """What releases since the canonical tell whoever upgrades, in the files that `abra` shows: release/<tag>."""
-    releases, _ = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)
-    found = {}
+    found: dict[str, str] = {}
+    try:
+        tags = world.repos.tags(enrolment.recipe)
+    except HostProblem:  # there is no clone, and nothing is promoted before there is
+        return found
+    releases, _ = read_tags(tags, prereleases=enrolment.prereleases)
     for one in noted_between(releases, canonical.version, version):
         with contextlib.suppress(CanonqError):
             text = world.repos.show(enrolment.recipe, one.commit, f"release/{one.tag}")

@@ -86,6 +86,11 @@ def test_a_pre_release_needs_the_enrolment_to_ask_for_it() -> None:
     assert asked == ()
 
 
+def test_where_no_clone_says_what_is_released_that_is_told_and_nothing_is_called_unreleased() -> None:
+    refused = gate(enrolled=True, verdict=verdict(), tags=None, canonical=canonical())
+    assert [one.code for one in refused] == ["clone-missing"]
+
+
 def test_an_older_version_never_replaces_a_newer_canonical() -> None:
     assert codes(record=canonical("2.0.0+1", COMMIT), base="2.0.0+1", base_commit=COMMIT) == ["not-newer"]
 

@@ -250,6 +250,9 @@ def test_what_is_kept_is_shown_whatever_became_of_the_enrolment(place: Place, be
     told = words("rollback", "site", "--reason", "x").exception
     assert isinstance(told, CanonqError)
     assert told.code == "redis-unreachable", "it goes on to what it needs, and the enrolment is not of that"
+    told = words("verify", "blog").exception
+    assert isinstance(told, CanonqError)
+    assert (told.code, told.exit_status) == ("no-canonical", 2), "it was never promoted, and nothing is broken"
     told = words("status", "sitte").exception
     assert isinstance(told, CanonqError)
     assert told.code == "not-enrolled"

@@ -10,11 +10,13 @@ import pytest
 from git.repo import Repo
 
 from canonq.adapters.git.history import History
-from canonq.core.errors import SyncFailed, TagMoved, WrongConfiguration, WrongUse
+from canonq.core.errors import HostProblem, SyncFailed, TagMoved, WrongConfiguration, WrongUse
 from canonq.core.upstream.pulls import Landing
+from canonq.flows.decide import decide_recipe
 from canonq.flows.discovery import discover
 from canonq.flows.sync import accept_moved, sync
 from canonq.flows.test import test_ref as prove_ref
+from canonq.flows.test import test_tag as prove_tag
 from tests.flows.conftest import FIRST, Place, Whoever
 from tests.forge import TOKEN, Forge, serving, status
 from tests.support import release
@@ -108,6 +110,16 @@ def test_a_moved_tag_stops_the_recipe_and_reaches_no_mirror(place: Place, forge:
             sync(place.world, "site")
     assert "--accept-moved" in caught.value.mend
     assert forge.repo(NAME).commit(FIRST) == was
+
+
+def test_a_recipe_that_was_never_synced_is_not_told_as_one_without_releases(place: Place, upstream: Repo) -> None:
+    place.promote("site", "0.9.0+1", "a" * 40)
+    for alone in (decide_recipe, lambda world, name: prove_tag(world, name, FIRST)):
+        with pytest.raises(HostProblem, match="canonq sync site") as told:
+            alone(place.world, "site")
+        assert told.value.code == "clone-missing"
+    sync(place.world, "site")
+    assert decide_recipe(place.world, "site").version == FIRST
 
 
 def test_a_moved_tag_is_taken_on_a_persons_word_and_only_then(place: Place, forge: Forge, upstream: Repo) -> None:

@@ -77,7 +77,8 @@ class GitRepos:
         return found
 
     def tags(self, recipe: str) -> dict[str, str]:
-        """Tags of the clone with the commits they peel to; tags on trees or blobs are left out."""
+        """See ports.Repos.tags; tags on trees or blobs are left out."""
+        self._there(recipe)
         return _commits(self._peeled_tags(recipe))
 
     def odd_tags(self, recipe: str) -> dict[str, str]:
@@ -395,7 +396,7 @@ class GitRepos:
     def _there(self, recipe: str) -> Path:
         """The recipe's clone. HostProblem where there is none."""
         clone = self.clone(recipe)
-        if not clone.is_dir():
+        if not is_there(clone):
             raise HostProblem(
                 f"The clone of {recipe} is missing: {clone}.", mend=f"run `canonq sync {recipe}`.", code="clone-missing"
             )
