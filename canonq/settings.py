@@ -213,6 +213,24 @@ class ReportSettings(BaseModel):
     )
 
 
+class HostsSettings(BaseModel):
+    """How this host reads what is on another's disk, where several share a broker."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fetch: list[
+        str
+    ] = []  #: a command; {host}, {path} (below that host's state folder) and {target} (a folder here) are filled in
+    timeout: Annotated[int, Field(ge=1, le=86400)] = 3600  #: seconds for one such command
+
+    @field_validator("fetch")
+    @classmethod
+    def _says_what_and_where(cls, value: list[str]) -> list[str]:
+        if value and not all(any(word in part for part in value[1:]) for word in ("{path}", "{target}")):
+            raise ValueError("must be a program and its arguments, with {path} and {target}, and {host} as a rule, in them")
+        return value
+
+
 class Settings(BaseSettings):
     """All settings; each may stand in canonq.toml, or as CANONQ_<NAME> in the environment."""
 
@@ -234,6 +252,7 @@ class Settings(BaseSettings):
     report: ReportSettings = ReportSettings()
     notify: NotifySettings | None = None  #: off unless it is set
     web: WebSettings | None = None  #: off unless it is set
+    hosts: HostsSettings = HostsSettings()
     catalogue: str = "https://recipes.coopcloud.tech/recipes.json"  #: URL or path of the list that `canonq enrol` looks in
     nightly: Crontab | None = None  #: overrides beat_schedule.NIGHTLY; UTC
     light_workers: Annotated[int, Field(ge=1, le=64)] = 2  #: light recipes side by side on this host
@@ -383,6 +402,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "report": ReportSettings,
     "web": WebSettings,
     "notify": NotifySettings,
+    "hosts": HostsSettings,
 }
 
 

@@ -13,10 +13,12 @@ from beat_schedule import the_night_before, this_night
 from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.gate import Again
 from canonq.core.names import SWEEP_ID, host_name, identifier, shown
-from canonq.core.records import Decision, Synced, Verdict
+from canonq.core.records import Decision, Elsewhere, Synced, Verdict
+from canonq.flows import moving
 from canonq.flows.decide import decide_recipe
 from canonq.flows.hosts import opens_sweeps
 from canonq.flows.promote import promote as promote_recipe
+from canonq.flows.rollback import rollback as roll_back
 from canonq.flows.shares import divide, others, tell_again, tell_share
 from canonq.flows.sweep import fail, open_sweep, start
 from canonq.flows.sync import sync as sync_recipe
@@ -30,6 +32,8 @@ from workers.steps import StepFailed, recipe_of, take
 from workers.taskpage import RESULT_LENGTH
 
 log = logging.getLogger("canonq")
+
+_MOVES_EXPIRE = 600.0  #: seconds
 
 
 @app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.sweep")
@@ -166,6 +170,75 @@ def promote(self: Task[Any, Any], recipe: Any, again: dict[str, str] | None = No
     value = _read(recipe, Verdict)
     anew = _again(again) if again is not None else None
     return take(self, "promote", recipe, _sweep_of(value), lambda world: promote_recipe(world, value, anew))
+
+
+@app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.leave")
+def leave(self: Task[Any, Any], recipe: str, to: str, by: str = "", give_up: bool = False) -> dict[str, Any]:
+    """Let a recipe's canonical leave this host for another one, or take that back. Both ends go on by what is on disk."""
+    del self
+    try:
+        world = live()
+        mark = moving.leave(world, recipe, to, by=by, give_up=give_up)
+        if mark is not None:
+            send_move(world, mark)
+    except CanonqError as error:
+        raise StepFailed.of(error) from None
+    return {"recipe": recipe, "to": to, "state": mark.state if mark else "here", "move": mark.move if mark else None}
+
+
+@app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.arrive")
+def arrive(self: Task[Any, Any], recipe: str, source: str, move: str) -> dict[str, Any]:
+    """Bring a canonical that leaves another host, as that one's disk says."""
+    del self
+    try:
+        world = live()
+        state = moving.arrive(world, recipe, source, move)
+        _send(source, "canonq.left", recipe)
+    except CanonqError as error:
+        log.error("%s: it has not come from %s: %s", shown(recipe), shown(source), error)
+        raise StepFailed.of(error) from None
+    return {"recipe": recipe, "from": source, "state": state}
+
+
+@app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.left")
+def left(self: Task[Any, Any], recipe: str) -> dict[str, Any]:
+    """Look on the new host's disk whether a canonical is there, and give up this host's."""
+    del self
+    try:
+        return {"recipe": recipe, "state": moving.settle(live(), recipe)}
+    except CanonqError as error:
+        raise StepFailed.of(error) from None
+
+
+@app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.rollback")
+def rollback(self: Task[Any, Any], recipe: str, to: str | None, reason: str, by: str) -> dict[str, Any]:
+    """Go back to a kept canonical of this host, as somebody on another one has asked."""
+    del self
+    try:
+        record = roll_back(live(), recipe, to=to, reason=reason, who=by)
+    except CanonqError as error:
+        raise StepFailed.of(error) from None
+    return record.model_dump(mode="json", by_alias=True)
+
+
+def send_move(world: World, mark: Elsewhere) -> None:
+    """Send whoever is next in a move a word: the new host, or this one where the new one is through."""
+    if mark.state == "leaving" and not mark.give_up:
+        _send(mark.to, "canonq.arrive", mark.recipe, world.hosts.own, mark.move)
+    else:
+        _send(str(world.hosts.own), "canonq.left", mark.recipe)
+
+
+def send_leave(host: str, recipe: str, to: str, *, by: str) -> None:
+    """Have a host let a recipe's canonical go to another one."""
+    _send(host, "canonq.leave", recipe, to, by)
+
+
+def _send(host: str, name: str, *args: object) -> None:
+    queue = queue_on(LIGHT, host_name(host))
+    declare(app, queue)
+    # What waits for longer is sent again by the upkeep of the host that it leaves.
+    app.signature(name, args=list(args), options={"queue": queue, "priority": FIRST, "expires": _MOVES_EXPIRE}).apply_async()
 
 
 def _again(given: Any) -> Again:

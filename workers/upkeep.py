@@ -23,7 +23,7 @@ from canonq.core.errors import CanonqError
 from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_name
 from canonq.core.sweeps.reconcile import Chain, Mend, mend, read_value
-from canonq.flows import shares
+from canonq.flows import moving, shares
 from canonq.flows.hosts import tell
 from canonq.flows.kept import end_due
 from canonq.flows.room import tidy
@@ -123,10 +123,33 @@ def reconcile(world: World, app: Celery) -> list[str]:
             shares.go_on(world)
         with _told():
             world.hosts.tell_rows(rows_here(world))
+        with _told():
+            done += _go_on_moving(world)
     with _told():
         for recipe in pushes_due(world):
             app.send_task("canonq.sweep", args=[[recipe]], kwargs={"named": False}, queue=LIGHT)
             done.append(f"{recipe}: something was pushed to it while a sweep was at it, so it is looked at again")
+    return done
+
+
+#: Seconds after which what is on its way is asked for again, each after its last word.
+_MOVE_AGAIN = 60.0
+_asked: dict[str, float] = {}  #: move -> when, by the monotonic clock
+
+
+def _go_on_moving(world: World) -> list[str]:
+    """Ask again for what is on its way from here; where this host is drained, begin with the next."""
+    done = []
+    for mark in moving.leaving(world):
+        if time.monotonic() - _asked.get(mark.move, -_MOVE_AGAIN) >= _MOVE_AGAIN:
+            _asked[mark.move] = time.monotonic()
+            tasks.send_move(world, mark)
+            if mark.state == "leaving":
+                tasks.send_move(world, mark.model_copy(update={"state": "gone"}))  # it may be there already
+            done.append(f"{mark.recipe}: on its way to {mark.to}")
+    for recipe, host in moving.drained(world):
+        tasks.send_leave(str(world.hosts.own), recipe, host, by="drain")
+        done.append(f"{recipe}: leaves for {host}, as this host is drained")
     return done
 
 

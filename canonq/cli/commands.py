@@ -50,6 +50,10 @@ COMMANDS = {
         "checking", "Check everything a sweep needs, and say how to mend each.",
         ("canonq doctor",),
     ),
+    "drain": _Entry(
+        "hosts", "Have a host get nothing new, and move what it has to the others; --undo takes that back.",
+        ("canonq drain old-server",),
+    ),
     "enrol": _Entry(
         "keeping", "Look into a recipe's newest release and write a commented recipe.toml for you to finish.",
         ("canonq enrol custom-html", "canonq enrol site --upstream https://git.example.org/me/site.git"),
@@ -69,6 +73,10 @@ COMMANDS = {
     "logs": _Entry(
         "telling", "Show what was logged by a recipe's run: its tiers, and its services.",
         ("canonq logs custom-html --tier upgrade", "canonq logs custom-html --service app --lines 50"),
+    ),
+    "move": _Entry(
+        "hosts", "Move a recipe's canonical, with all that is kept of it, to another host.",
+        ("canonq move custom-html new-server",),
     ),
     "notify": _Entry(
         "reporting", "Show the channels that messages go to and what waits to be delivered, or try them.",

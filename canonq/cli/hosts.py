@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
-from canonq.cli.options import caller, json_option
+from canonq.cli.options import caller, json_option, recipe_argument
 from canonq.cli.output import print_json, print_table, say
+from canonq.cli.waiting import await_result
 from canonq.core.ago import duration
 from canonq.core.budget import gib
-from canonq.core.errors import ExitStatus
+from canonq.core.errors import ExitStatus, HostProblem, WrongUse
+from canonq.core.names import host_name, recipe_name
+from canonq.core.sweeps.placement import home
 from canonq.flows import hosts as hosts_flow
+from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import live, looking
+from workers.broker import check_broker
+from workers.factory import LIGHT, declare, make_app, queue_on
+
+_PATIENCE = 600.0  #: seconds until a host has said that a canonical leaves
+_LOOK_EVERY = 1.0  #: seconds
 
 
 @click.group(invoke_without_command=True)
@@ -82,4 +93,78 @@ def remove(name: str, reason: str, as_json: bool) -> ExitStatus:
         click.echo(f"{name} was removed.")
         if had:
             click.echo(f"Its canonicals are lost to the others, and are begun anew by the next sweep: {', '.join(had)}.")
+    return ExitStatus.DONE
+
+
+@click.command()
+@recipe_argument
+@click.argument("host")
+@click.option("--wait", is_flag=True, help="Wait until it is there.")
+@click.option("--give-up", is_flag=True, help="Move nothing: give up this host's canonical, as HOST has one too.")
+@json_option
+def move(recipe: str, host: str, wait: bool, give_up: bool, as_json: bool) -> ExitStatus:
+    """Move a recipe's canonical, with all that is kept of it, to another host.
+
+    It is in force nowhere while it is under way, and given up where it was only when the new host has it whole. Named the
+    host that it leaves, the move is taken back as long as it has not ended.
+    """
+    settings = load_settings()
+    world = live(settings)
+    recipe, host = recipe_name(recipe), host_name(host)
+    world.hosts.must_be_known()
+    members = [one.member() for one in hosts_flow.known(world)]
+    homes = [one.name for one in home(recipe, members)]
+    source = world.hosts.own if give_up or len(homes) > 1 else homes[0] if homes else None
+    if source is None:
+        raise WrongUse(
+            f"No host has a canonical of {recipe}.", mend="set `host` in its recipe.toml: it is begun there.", code="no-canonical"
+        )
+    app = make_app(settings)
+    check_broker(app)
+    queue = queue_on(LIGHT, source)
+    declare(app, queue)
+    task = app.signature("canonq.leave", args=[recipe, host, caller(), give_up], options={"queue": queue})
+    told = await_result(task.apply_async(), None, _PATIENCE)
+    state = _await_move(world, recipe, host) if wait and told["state"] != "here" else told["state"]
+    if as_json:
+        print_json({"recipe": recipe, "from": source, "to": host, "state": state})
+    elif state == "there":
+        click.echo(f"{recipe} is on {host} now.")
+    else:
+        click.echo(
+            f"{recipe} is on its way from {source} to {host}; `canonq hosts` shows it." if state != "here" else f"{recipe} stays."
+        )
+    return ExitStatus.DONE
+
+
+def _await_move(world: World, recipe: str, host: str) -> str:
+    """Wait until a canonical is on a host, and on no other."""
+    ends = time.monotonic() + world.settings.hosts.timeout
+    while time.monotonic() < ends:
+        members = [one.member() for one in hosts_flow.known(world)]
+        homes = home(recipe, members)
+        if [one.name for one in homes] == [host] and (homes[0].claims or {})[recipe].leaving is None:
+            return "there"
+        time.sleep(_LOOK_EVERY)
+    raise HostProblem(
+        f"{recipe} is not on {host} yet.", mend="`canonq hosts` shows how it stands; it goes on by itself.", code="moving"
+    )
+
+
+@click.command()
+@click.argument("host")
+@click.option("--undo", is_flag=True, help="Let it have new recipes again; what has moved stays where it is.")
+@json_option
+def drain(host: str, undo: bool, as_json: bool) -> ExitStatus:
+    """Have a host get nothing new, and move what it has to the others, one after the other; its workers do it."""
+    world = live(load_settings())
+    world.hosts.must_be_known()
+    world.hosts.mark(host_name(host), "in" if undo else "draining")
+    has = next((row["canonicals"] for row in hosts_flow.rows(world) if row["host"] == host), None) or []
+    if as_json:
+        print_json({"host": host, "draining": not undo, "canonicals": has})
+    elif undo:
+        click.echo(f"{host} takes new recipes again.")
+    else:
+        click.echo(f"{host} gets nothing new. To be moved: {', '.join(has) or 'nothing'}; `canonq hosts` shows how far it is.")
     return ExitStatus.DONE

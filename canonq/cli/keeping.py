@@ -8,8 +8,10 @@ import click
 
 from canonq.cli.options import caller, json_option, recipe_argument
 from canonq.cli.output import print_json
-from canonq.cli.waiting import locks_for
+from canonq.cli.waiting import await_result, enqueue, locks_for, require_workers
+from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus
+from canonq.core.records import Canonical
 from canonq.core.versions import is_newer
 from canonq.flows import enrol as enrol_flow
 from canonq.flows import kept as kept_flow
@@ -17,9 +19,10 @@ from canonq.flows import restore as restore_flow
 from canonq.flows import rollback as rollback_flow
 from canonq.flows import room as room_flow
 from canonq.flows.asked import recipe_asked
-from canonq.flows.hosts import must_be_here
+from canonq.flows.hosts import must_be_here, where_is
 from canonq.settings import load_settings
 from canonq.wiring import live, looking
+from workers.factory import LIGHT, declare, make_app, queue_on
 
 
 @click.command()
@@ -30,8 +33,11 @@ from canonq.wiring import live, looking
 def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitStatus:
     """Go back to a kept canonical, with its data."""
     with locks_for(load_settings()) as world:
-        must_be_here(world, recipe, f"canonq rollback {recipe} ...")
-        record = rollback_flow.rollback(world, recipe_asked(world, recipe), to=to, reason=reason, who=caller())
+        recipe = recipe_asked(world, recipe)
+        if (there := where_is(world, recipe)) is not None:
+            record = _roll_back_on(there, recipe, to, reason)
+        else:
+            record = rollback_flow.rollback(world, recipe, to=to, reason=reason, who=caller())
     if as_json:
         print_json(record.model_dump(mode="json", by_alias=True))
     else:
@@ -40,6 +46,15 @@ def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitSta
         if held:
             click.echo(f"Held until a newer release, or `canonq sweep {recipe}`: {', '.join(held)}.")
     return ExitStatus.DONE
+
+
+def _roll_back_on(host: str, recipe: str, to: str | None, reason: str) -> Canonical:
+    """Have the host do it that has the canonical; its new record."""
+    app, queue = make_app(load_settings()), queue_on(LIGHT, host)
+    require_workers(app, {queue})
+    declare(app, queue)
+    task = app.signature("canonq.rollback", args=[recipe, to, reason, caller()], options={"queue": queue, "argsrepr": recipe})
+    return Canonical.model_validate(await_result(enqueue(app, task), None, LONGEST_RUN, recipe=recipe))
 
 
 @click.command()

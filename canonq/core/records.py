@@ -207,7 +207,8 @@ class Elsewhere(BaseModel):
     at: Stamp
     fence: int  #: of the record that goes; a record here with a higher one came back
     parts: list[str] = []  #: what goes with it, below the state folder
-    give_up: bool = False  #: it goes nowhere: what `to` has stays
+    give_up: bool = False  #: nothing is transferred: what `to` has stays
+    taken_back: bool = False  #: somebody wants it to stay, and `to` is asked to refuse it
 
 
 class Arrived(BaseModel):

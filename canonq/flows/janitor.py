@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
+from canonq.adapters.fetching import left_behind
 from canonq.adapters.files import NEW, remove_tree
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.deployable import LABEL_KIND, LABEL_OWNER
@@ -100,6 +101,12 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
             f"{'would remove' if dry_run else 'removed'} what the dead run {owner} left: {'; '.join(listed) or 'nothing'}"
         )
     if recipe is None:
+        for half in left_behind(world.settings.state, world.host):
+            if not dry_run:
+                remove_tree(half)
+            done.append(
+                f"{'would remove' if dry_run else 'removed'} what came from another host and was not put in its place: {half}"
+            )
         done += _clean_warm(world, dry_run=dry_run)
         for half in world.work.glob(f"{NEW}*"):  # killed between making its folder and showing that it lives
             if not is_alive(half) and time.time() - half.stat().st_mtime > _STILL_NEW and not dry_run:

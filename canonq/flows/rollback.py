@@ -134,6 +134,7 @@ def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, 
                 "status": "idle",
                 "volumes": volumes,
                 "fence": held.fence,
+                "arrived": now.arrived.model_dump(mode="json") if now.arrived else None,
                 "rolled_back": [back.model_dump(mode="json") for back in (*others, left)],
                 "previous": now.previous if itself else now.model_dump(mode="json", by_alias=True, exclude={"previous"}),
             }

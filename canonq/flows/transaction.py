@@ -359,6 +359,7 @@ def _record(tx: Transaction, running: Running, kept: Kept, ledger: list[LedgerMa
             # Those of older releases too: once this one is rolled back itself, a late run of theirs must not pass the gate.
             "rolled_back": [back.model_dump(mode="json") for back in (tx.old.rolled_back if tx.old else [])
                             if (back.version, back.commit) != (tx.verdict.version, tx.verdict.commit)],
+            "arrived": tx.old.arrived.model_dump(mode="json") if tx.old and tx.old.arrived else None,
             "remade": {"by": tx.again.by, "at": stamp, "reason": tx.again.reason} if tx.again else None,
         }
     )  # fmt: skip

@@ -164,6 +164,7 @@ def test_every_setting_reaches_the_containers_or_is_said_not_to(services: dict[s
         "CANONQ_REPORT",
         "CANONQ_WEB",
         "CANONQ_NOTIFY",
+        "CANONQ_HOSTS",
     }
     plain = {f"CANONQ_{name.upper()}" for name in Settings.model_fields}
     assert plain - tables - said - set(services["light"]["environment"]) == set()

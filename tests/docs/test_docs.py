@@ -31,6 +31,7 @@ from canonq.settings import (
     CheckoutSettings,
     ForgeSettings,
     GitSettings,
+    HostsSettings,
     IngressSettings,
     NotifySettings,
     ReportSettings,
@@ -56,6 +57,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "report": ReportSettings,
     "web": WebSettings,
     "notify": NotifySettings,
+    "hosts": HostsSettings,
 }
 SOFT_STOP = make_app(Settings()).conf.worker_soft_shutdown_timeout
 VARIABLE = re.compile(r"(?<!_)CANONQ_[A-Z][A-Z_]*[A-Z]")

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from canonq.adapters.processes.programs import with_parent
 from canonq.adapters.state.locks import redis_client
 from canonq.flows.world import World
-from canonq.settings import Settings
+from canonq.settings import HostsSettings, Settings
 from canonq.wiring import live
 from tests.fakes import FakeEngine
 from tests.support import ROOT, Ended, Installation, make_recipe, release
@@ -47,14 +47,14 @@ class Machine:
         self.folder.mkdir()
         self.settings = Settings(
             repo=below / "checkout", state=self.folder / "state", redis_url=SecretStr(url), host=name, disk_need=1, disk_floor=0,
-            lease=6,
+            lease=6, hosts=HostsSettings(fetch=["cp", "-a", "--", f"{below}/{{host}}/state/{{path}}", "{target}"]),
         )  # fmt: skip
         self.installed = Installation(
             below,
             {
                 "CANONQ_STATE": str(self.folder / "state"), "CANONQ_REDIS_URL": url, "CANONQ_HOST": name, "CANONQ_DISK_NEED": "1",
                 "CANONQ_DISK_FLOOR": "0", "CANONQ_LEASE": "6",
-                 "PYTHONPATH": str(ROOT),
+                "CANONQ_HOSTS__FETCH": json.dumps(self.settings.hosts.fetch), "PYTHONPATH": str(ROOT),
             },
         )  # fmt: skip
         self.log = self.folder / "worker.log"

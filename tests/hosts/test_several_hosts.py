@@ -60,6 +60,24 @@ def test_a_sweep_is_shared_out_a_call_finds_its_host_and_a_stranger_is_refused_b
     shown = elsewhere.canonq("status", "--json").json["recipes"]
     assert {row["recipe"]: row["host"] for row in shown} == {recipe: where for recipe, (where,) in homes.items()}
     assert {row["recipe"]: row["canonical"]["version"] for row in shown if row["recipe"] == "pinned"} == {"pinned": "1.1.0+2"}
+
+    back = elsewhere.canonq("rollback", "pinned", "--reason", "it lost mail", "--json")
+    assert back.json["version"] == house["birch"].record("pinned")["version"] == "1.0.0+1"
+    moved = elsewhere.canonq("move", "pinned", "cedar", "--wait", "--json")
+    assert (moved.status, moved.json["state"]) == (0, "there"), moved
+    assert on_whom(house, "pinned") == ["cedar"]
+    assert house["cedar"].record("pinned")["rolled_back"][0]["version"] == "1.1.0+2"
+    assert house["cedar"].canonq("verify", "pinned", "--json").status == 0
+    assert house["ash"].canonq("move", "pinned", "birch", "--wait", "--json").json["state"] == "there"
+    assert on_whom(house, "pinned") == ["birch"]
+
+    was = [recipe for recipe in house.repos if on_whom(house, recipe) == ["cedar"]]
+    assert was
+    assert house["ash"].canonq("drain", "cedar", "--json").json["draining"]
+    house.until("an empty host", lambda: not any("cedar" in on_whom(house, recipe) for recipe in house.repos))
+    assert all(len(on_whom(house, recipe)) == 1 for recipe in house.repos)
+    homes = {recipe: on_whom(house, recipe) for recipe in house.repos}
+
     house["birch"].kill()
     house.silence("birch")
     assert _state(house, "birch") == "away"

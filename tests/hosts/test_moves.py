@@ -1,0 +1,311 @@
+"""A canonical goes from host to host: whatever is killed, and whenever, it is whole, and in force on one of them alone."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from canonq.adapters.data.snapshots import problem_of
+from canonq.adapters.state.registry import RECORD
+from canonq.core.deployable import LABEL_INSTANCE
+from canonq.core.errors import Busy, CanonqError, WrongConfiguration, WrongUse
+from canonq.core.ladder import PROVEN_TIERS, TierResult
+from canonq.core.records import Canonical, Promotion, Verdict
+from canonq.flows import hosts as hosts_flow
+from canonq.flows.janitor import clean
+from canonq.flows.moving import arrive, drained, leave, leaving, settle
+from canonq.flows.promote import promote
+from canonq.flows.rollback import rollback
+from canonq.flows.sync import sync
+from canonq.flows.world import World
+from canonq.settings import HostsSettings
+from tests.fakes import LINEAGE
+from tests.faults.scenario import Faults, breaking
+from tests.hosts.house import House, Machine, house_in
+
+FORKS = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
+    with house_in(tmp_path, redis_url, "ash", "birch") as made:
+        made.redis.flushall()
+        made.enrol("site")
+        made.join()
+        yield made
+
+
+def proven(machine: Machine, version: str, minutes: int) -> Promotion:
+    """Promote a release by a green verdict, so many minutes from now: ids sort by the second."""
+    world = replace(machine.world, now=lambda: datetime.now(UTC) + timedelta(minutes=minutes))
+    sync(world, "site")
+    run = world.new_id("site")
+    world.runs.make("site", run)
+    now = world.registry.read("site")
+    verdict = Verdict(
+        recipe="site", run=run, verdict="green", reason="proven", detail="", version=version,
+        commit=world.repos.tags("site")[version], enrolment=world.checkout.digest("site"), level=5,
+        base=now.version if now else None, base_commit=now.commit if now else None,
+        base_from="canonical" if now else "none", fence=now.fence if now else 0,
+        tiers={tier: TierResult(status="pass") for tier in PROVEN_TIERS},
+        images=world.engine.ensure_images(["site:1"], 1), ts=world.stamp(), disk_bytes=1,
+    )  # fmt: skip
+    verdict = verdict.model_copy(update={"images": {"app": verdict.images["site:1"]}})
+    world.runs.record(verdict)
+    return promote(world, "site")
+
+
+def with_two(house: House) -> Canonical:
+    """Two canonicals on ash; the present one."""
+    assert proven(house["ash"], "1.0.0+1", 0).outcome == "promoted"
+    house.release("site", "1.1.0+2")
+    assert proven(house["ash"], "1.1.0+2", 1).outcome == "promoted"
+    record = house["ash"].world.registry.read("site")
+    assert record is not None
+    return record
+
+
+def in_force(world: World) -> Canonical | None:
+    """The canonical that this host may do anything with."""
+    return world.registry.read("site") if world.registry.elsewhere("site") is None else None
+
+
+def is_whole(house: House, where: str, lived: list[str]) -> str | None:
+    """Who has the canonical in force, if anybody: it is whole there. On its way it is whole where it leaves."""
+    found = {name: record for name, one in house.machines.items() if (record := in_force(one.world)) is not None}
+    assert len(found) <= 1, f"{where}: on {sorted(found)}"
+    for name, one in house.machines.items():
+        record = one.world.registry.read("site")
+        if record is None or (name not in found and found):
+            continue  # what is given up goes bit by bit
+        assert record.snapshot is not None, where
+        assert problem_of(record.snapshot) is None, where
+        for volume in record.volumes:
+            path = one.world.engine.volume_path(volume)
+            assert path is not None, f"{where}: {volume} on {name}"
+            assert (path / LINEAGE).read_text().split() == lived, where
+    assert found or any(one.record("site") for one in house.machines.values()), f"{where}: it is nowhere"
+    return next(iter(found), None)
+
+
+def whole_move(house: House, source: str, to: str) -> None:
+    """What tasks and upkeep do, one after the other; done again from the beginning after a crash."""
+    a, b = house[source].world, house[to].world
+    if a.registry.read("site") is not None or a.registry.elsewhere("site") is not None:
+        for mark in leaving(a) or [found for found in [leave(a, "site", to, by="ada")] if found]:
+            if mark.state == "leaving":
+                arrive(b, "site", source, mark.move)
+            settle(a, "site")
+
+
+def killed(at: int, names: Path, act: Callable[[], Any]) -> bool:
+    """Do it in a process of its own that is killed at a point; whether it came that far."""
+
+    def child() -> None:
+        with breaking(Faults("kill", at, names), "kill"):
+            act()
+        os._exit(0)
+
+    names.unlink(missing_ok=True)
+    process = FORKS.Process(target=child)
+    process.start()
+    process.join(600)
+    if process.exitcode == -signal.SIGKILL:
+        return True
+    assert process.exitcode == 0, f"{process.exitcode}: {names.read_text().splitlines()[-3:]}"
+    return False
+
+
+def test_a_canonical_moves_with_all_that_is_kept_of_it_and_its_fence_goes_on(house: House) -> None:
+    before = with_two(house)
+    ash, birch = house["ash"].world, house["birch"].world
+    mark = leave(ash, "site", "birch", by="ada")
+    assert mark is not None
+    assert leave(ash, "site", "birch", by="ada") == mark, "asked again, it is the same"
+    assert in_force(ash) is None
+    with pytest.raises(Busy):
+        rollback(ash, "site", to=None, reason="it lost mail", who="ada")
+    assert promote(ash, "site").outcome == "already"
+    assert settle(ash, "site") == "leaving", "it is not there yet, so nothing is given up"
+    assert arrive(birch, "site", "ash", "20260101T000000Z-abcdef") == "not-leaving", "what a message says is not believed"
+    assert birch.registry.read("site") is None
+    assert arrive(birch, "site", "ash", mark.move) == arrive(birch, "site", "ash", mark.move) == "arrived"
+    assert settle(ash, "site") == "gone"
+    assert settle(ash, "site") == "gone"
+    after = in_force(birch)
+    assert after is not None
+    assert (after.version, after.commit, after.run) == (before.version, before.commit, before.run)
+    assert after.fence > before.fence
+    assert [one.version for one in birch.registry.generations("site")] == ["1.0.0+1", "1.1.0+2"]
+    assert len(birch.runs.verdicts("site")) == 2
+    assert birch.repos.known("site") == birch.repos.tags("site")
+    assert house["ash"].record("site") == {}
+    assert not list((ash.settings.state / "warm" / "site" / "canonicals").glob("*"))
+    assert ash.engine.owned({LABEL_INSTANCE: ash.instance})["volumes"] == []
+    clean(ash)
+    clean(birch)
+    assert is_whole(house, "after the janitor", ["1.0.0+1", "1.1.0+2"]) == "birch"
+
+    # It lives on there: back to the one before, on to a newer one, and home again.
+    rollback(birch, "site", to=None, reason="it lost mail", who="ada")
+    house.release("site", "1.2.0+3")
+    assert proven(house["birch"], "1.2.0+3", 2).outcome == "promoted"
+    whole_move(house, "birch", "ash")
+    back = in_force(house["ash"].world)
+    assert back is not None
+    assert (back.version, [one.version for one in back.rolled_back]) == ("1.2.0+3", ["1.1.0+2"])
+    assert back.fence > after.fence
+    assert hosts_flow.where_is(house["birch"].world, "site") == "ash"
+    assert proven(house["birch"], "1.2.0+3", 3).outcome == "busy", "nobody seeds a second one"
+
+
+def taken_back(house: House, source: str, to: str) -> None:
+    """A move that a person takes back at once."""
+    a, b = house[source].world, house[to].world
+    mark = leave(a, "site", to, by="ada")
+    assert mark is not None
+    leave(a, "site", source, by="ada")
+    arrive(b, "site", source, mark.move)
+    settle(a, "site")
+
+
+@pytest.mark.parametrize("act", [whole_move, taken_back])
+def test_killed_at_any_point_it_is_whole_on_one_host_and_done_again_it_ends(
+    house: House, act: Callable[[House, str, str], None], request: pytest.FixtureRequest
+) -> None:
+    with_two(house)
+    lived = ["1.0.0+1", "1.1.0+2"]
+    stride = 11 * int(request.config.getoption("--crash-stride"))
+    names, at, points = house.below / "points", 1, 0
+    source, to = "ash", "birch"
+    while killed(at, names, functools.partial(act, house, source, to)):
+        where = f"{act.__name__}, point {at}: {names.read_text().splitlines()[-1]}"
+        points, at = points + 1, at + stride
+        is_whole(house, where, lived)
+        house.redis.delete("canonq:registry:site", "canonq:run:site")  # the dead one's lease ends; others wait for it
+        act(house, source, to)
+        if act is whole_move:
+            source, to = to, source
+        assert is_whole(house, where, lived) == source, where
+        for one in house.machines.values():
+            clean(one.world)
+            assert list((one.world.settings.state / "arriving").glob("*")) == [], where
+            record = one.world.registry.read("site")
+            owned = one.world.engine.owned({LABEL_INSTANCE: one.world.instance})["volumes"]
+            assert owned == (sorted(record.volumes) if record else []), where
+        assert is_whole(house, f"{where}, after the janitor", lived) == source
+    assert points >= 3, points
+
+
+def test_a_move_is_taken_back_as_long_as_it_has_not_ended(house: House) -> None:
+    before = with_two(house)
+    ash, birch = house["ash"].world, house["birch"].world
+    mark = leave(ash, "site", "birch", by="ada")
+    assert mark is not None
+    assert leave(ash, "site", "ash", by="ada") is not None
+    assert settle(ash, "site") == "leaving", "the other host may be at it: it has to refuse it first"
+    assert arrive(birch, "site", "ash", mark.move) == "refused"
+    assert settle(ash, "site") == "here"
+    assert in_force(ash) == before
+    whole_move(house, "ash", "birch")
+    assert is_whole(house, "moved after all", ["1.0.0+1", "1.1.0+2"]) == "birch"
+    with pytest.raises(WrongUse):
+        leave(ash, "site", "ash", by="ada")
+
+
+def test_a_host_that_never_had_it_seeds_no_second_one(house: House) -> None:
+    with_two(house)
+    answer = proven(house["birch"], "1.1.0+2", 3)
+    assert (answer.outcome, answer.reason) == ("refused", "kept-elsewhere")
+    assert house["birch"].record("site") == {}
+
+
+def test_what_does_not_come_whole_is_not_switched_and_nothing_is_lost(house: House) -> None:
+    with_two(house)
+    lived = ["1.0.0+1", "1.1.0+2"]
+    ash, birch = house["ash"].world, house["birch"].world
+    mark = leave(ash, "site", "birch", by="ada")
+    assert mark is not None
+    spoil = 'cp -a -- "$1" "$2"; find "$2" -name "volumes.tar.zst" -exec sh -c \'echo x >>"$1"\' - {} \\;'
+    spoiling = [f"{house.below}/{{host}}/state/{{path}}", "{target}"]
+    broken = replace(
+        birch, settings=birch.settings.model_copy(update={"hosts": HostsSettings(fetch=["sh", "-c", spoil, "-", *spoiling])})
+    )
+    cut = replace(
+        birch, settings=birch.settings.model_copy(update={"hosts": HostsSettings(fetch=["false", "{path}", "{target}"])})
+    )
+    for world in (broken, cut):
+        with pytest.raises(CanonqError) as told:
+            arrive(world, "site", "ash", mark.move)
+        assert told.value.code == "fetch-failed"
+        assert birch.registry.read("site") is None
+    assert settle(replace(ash, settings=cut.settings), "site") == "leaving", "what cannot be seen is not given up"
+    assert arrive(birch, "site", "ash", mark.move) == "arrived"
+    # A record on the other host that did not come by this move gives nothing up.
+    path = birch.settings.state / "warm" / "site" / RECORD
+    kept = path.read_text()
+    path.write_text(kept.replace(mark.move, "20260101T000000Z-abcdef"))
+    assert settle(ash, "site") == "leaving"
+    path.write_text(kept)
+    assert settle(ash, "site") == "gone"
+    assert is_whole(house, "after all", lived) == "birch"
+
+
+def test_where_it_cannot_go_and_what_cannot_be_moved_is_told(house: House) -> None:
+    ash = house["ash"].world
+    with pytest.raises(WrongUse) as told:
+        leave(ash, "site", "birch", by="ada")
+    assert told.value.code == "no-canonical"
+    with_two(house)
+    for to, code in (("elm", "host-unknown"), ("../x", "bad-host-name")):
+        with pytest.raises(WrongUse) as told:
+            leave(ash, "site", to, by="ada")
+        assert told.value.code == code
+    mute = replace(ash, settings=ash.settings.model_copy(update={"hosts": HostsSettings()}))
+    with pytest.raises(WrongConfiguration) as unset:
+        leave(mute, "site", "birch", by="ada")
+    assert unset.value.code == "no-fetch"
+    assert in_force(ash) is not None
+
+
+def test_a_drained_host_names_what_leaves_it_next_and_where_to(house: House) -> None:
+    with_two(house)
+    house.join()
+    ash = house["ash"].world
+    assert drained(ash) == []
+    ash.hosts.mark("ash", "draining")
+    assert drained(ash) == [("site", "birch")]
+    whole_move(house, "ash", "birch")
+    assert drained(ash) == []
+    assert is_whole(house, "drained", ["1.0.0+1", "1.1.0+2"]) == "birch"
+
+
+def test_of_two_canonicals_one_is_given_up_by_a_person_alone(house: House) -> None:
+    """As when each host was alone before."""
+    with_two(house)
+    ash, birch = house["ash"].world, house["birch"].world
+    house.redis.flushall()
+    (birch.settings.state / "hosts.json").unlink()
+    (birch.settings.state / "host.json").unlink()
+    birch.hosts.join(birch.stamp())
+    assert proven(house["birch"], "1.1.0+2", 5).outcome == "promoted"
+    house.redis.flushall()
+    ash.hosts.join(ash.stamp(), asked=True)
+    house.join()
+    placed = hosts_flow.place_one(ash, ash.checkout.enrolment("site"))
+    assert placed is not None
+    assert placed.reason == "on-two-hosts"
+    mark = leave(ash, "site", "birch", by="ada", give_up=True)
+    assert mark is not None
+    assert settle(ash, "site") == "gone"
+    assert house["ash"].record("site") == {}
+    assert in_force(birch) is not None
