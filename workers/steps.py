@@ -18,8 +18,9 @@ from canonq.core.names import recipe_name, shown
 from canonq.core.outcomes import Outcome, Step, needs_looking_at
 from canonq.core.records import Decision, Promotion, Synced, Verdict
 from canonq.core.sweeps.reconcile import read_value
-from canonq.flows.hosts import place_one, tell_of
+from canonq.flows.hosts import place_one
 from canonq.flows.shares import tell_share
+from canonq.flows.status import tell_now
 from canonq.flows.sweep import as_begun, finish, outcome_of, retry_deferred, settle_error
 from canonq.flows.world import World
 from canonq.wiring import live
@@ -169,8 +170,8 @@ def _once(
     value = action(world)
     outcome = outcome_of(world, value)
     journal.finish(recipe, step, value.model_dump(mode="json"), outcome, world.stamp())
-    if step in ("test", "promote") and world.hosts.are_several():
-        tell_of(world, recipe)
+    if step in ("test", "promote"):
+        tell_now(world, recipe)
     return value, outcome, True
 
 

@@ -20,6 +20,7 @@ from canonq.flows.hosts import opens_sweeps
 from canonq.flows.promote import promote as promote_recipe
 from canonq.flows.rollback import rollback as roll_back
 from canonq.flows.shares import divide, others, tell_again, tell_share
+from canonq.flows.status import tell_now
 from canonq.flows.sweep import fail, open_sweep, start
 from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.test import test_decided, test_ref, test_tag
@@ -193,6 +194,7 @@ def arrive(self: Task[Any, Any], recipe: str, source: str, move: str) -> dict[st
     try:
         world = live()
         state = moving.arrive(world, recipe, source, move)
+        tell_now(world, recipe)
         _send(source, "canonq.left", recipe)
     except CanonqError as error:
         log.error("%s: it has not come from %s: %s", shown(recipe), shown(source), error)
@@ -215,7 +217,9 @@ def rollback(self: Task[Any, Any], recipe: str, to: str | None, reason: str, by:
     """Go back to a kept canonical of this host, as somebody on another one has asked."""
     del self
     try:
-        record = roll_back(live(), recipe, to=to, reason=reason, who=by)
+        world = live()
+        record = roll_back(world, recipe, to=to, reason=reason, who=by)
+        tell_now(world, recipe)
     except CanonqError as error:
         raise StepFailed.of(error) from None
     return record.model_dump(mode="json", by_alias=True)

@@ -51,7 +51,7 @@ COMMANDS = {
         ("canonq doctor",),
     ),
     "drain": _Entry(
-        "hosts", "Have a host get nothing new, and move what it has to the others; --undo takes that back.",
+        "hosts", "Have a host get nothing new, and move what it has to the others.",
         ("canonq drain old-server",),
     ),
     "enrol": _Entry(

@@ -156,7 +156,10 @@ def _await_move(world: World, recipe: str, host: str) -> str:
 @click.option("--undo", is_flag=True, help="Let it have new recipes again; what has moved stays where it is.")
 @json_option
 def drain(host: str, undo: bool, as_json: bool) -> ExitStatus:
-    """Have a host get nothing new, and move what it has to the others, one after the other; its workers do it."""
+    """Have a host get nothing new, and move what it has to the others.
+
+    One after the other; its workers do it.
+    """
     world = live(load_settings())
     world.hosts.must_be_known()
     world.hosts.mark(host_name(host), "in" if undo else "draining")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -59,11 +59,21 @@ def status(
     }
 
 
-def rows_here(world: World) -> dict[str, Any]:
-    """How the recipes stand of which this host has anything, for others to show: facts alone, which they read as their own."""
+def tell_now(world: World, recipe: str) -> None:
+    """Tell the other hosts what this one has of a recipe now; without Redis, upkeep does it later."""
+    if not world.hosts.are_several():
+        return
+    with contextlib.suppress(CanonqError):
+        hosts_flow.tell_of(world, recipe)
+        world.hosts.tell_rows(rows_here(world, [recipe]), whole=False)
+
+
+def rows_here(world: World, only: Sequence[str] | None = None) -> dict[str, Any]:
+    """How the recipes stand of which this host has anything, for others to show."""
     running = [path.name for path in at_work(world.work) if is_alive(path)]
     enrolled = world.checkout.enrolled()
-    names = {name for name, claim in hosts_flow.claims(world).items() if claim.version or claim.last_run}
+    found = hosts_flow.claims(world) if only is None else {name: hosts_flow.claim(world, name) for name in only}
+    names = {name for name, claim in found.items() if claim.version or claim.last_run}
     return {name: _row(world, enrolled, name, running, everything=False) for name in sorted(names & {*enrolled.names})}
 
 

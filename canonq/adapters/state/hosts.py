@@ -335,12 +335,13 @@ class Hosts:
         state = found.pop(_TOLD, "")
         return str(state), {str(recipe): str(value) for recipe, value in found.items() if RECIPE_NAME.fullmatch(str(recipe))}
 
-    def tell_rows(self, rows: Mapping[str, Any]) -> None:
-        """Say how this host's recipes stand: for each what `status` shows of it elsewhere."""
+    def tell_rows(self, rows: Mapping[str, Any], *, whole: bool = True) -> None:
+        """Say how this host's recipes stand: for each what `status` shows of it elsewhere. `whole`: these are all of them."""
         if (own := self.own) is None:
             return
         with _away():
-            _replace(self._connect(), _rows(own), {recipe: json.dumps(row, sort_keys=True) for recipe, row in rows.items()})
+            now = {recipe: json.dumps(row, sort_keys=True) for recipe, row in rows.items()}
+            _replace(self._connect(), _rows(own), now, whole=whole)
 
     def rows(self, name: str) -> dict[str, dict[str, Any]]:
         """What a host said of its recipes; empty where Redis is away or has forgotten it."""
@@ -433,11 +434,11 @@ def _share(sweep: str, name: str) -> str:
     return f"canonq:share:{sweep}:{name}"
 
 
-def _replace(client: redis.Redis, key: str, now: Mapping[str, str]) -> None:
-    """Make a hash of Redis' what is given; what is as it was is not sent."""
+def _replace(client: redis.Redis, key: str, now: Mapping[str, str], *, whole: bool = True) -> None:
+    """Make a hash of Redis' what is given, or have it among it; what is as it was is not sent."""
     before = {_text(field): _text(value) for field, value in client.hgetall(key).items()}
     for field in before:
-        if field is not None and field not in now:
+        if whole and field is not None and field not in now:
             client.hdel(key, field)
     for field, value in now.items():
         if before.get(field) != value:
