@@ -5,16 +5,19 @@ Each figure is the median of the pairwise ratios canonq / baseline, the two take
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from git.repo import Repo
@@ -313,6 +316,82 @@ def bench_cold_cycle(folder: Path) -> None:
             engine.remove_owned({LABEL_INSTANCE: world.instance}, 60)
 
 
+def bench_upgrade_cycle(folder: Path) -> None:
+    """A whole cold run with a base, fresh install included, beside a bare loop: both up together, one upgraded, both removed."""
+    folder.mkdir()
+    trees = {tag: RECIPE.replace("networks: [proxy]", f"networks: [proxy]\n    environment: {{TAG: '{tag}'}}") for tag in UPGRADE}
+    label = '    deploy: {{labels: ["coop-cloud.${{STACK_NAME}}.version={tag}"]}}\n'
+    trees = {tag: text.replace("networks:\n  proxy", f"{label.format(tag=tag)}networks:\n  proxy") for tag, text in trees.items()}
+    sample = "TYPE=cycle\nDOMAIN=x\n"
+    make_recipe(folder / "upgrade", {tag: {"compose.yml": text, ".env.sample": sample} for tag, text in trees.items()})
+    enrolment = folder / "checkout" / "tests" / "upgrade"
+    enrolment.mkdir(parents=True)
+    (enrolment / "recipe.toml").write_text(f'upstream = "{folder}/upgrade"\n[health]\nsoak = 0\n')
+    for tag, text in trees.items():
+        (folder / f"{tag}.yml").write_text(text)
+    engine = SwarmEngine()
+
+    def deploy(stack: str, tag: str) -> None:
+        command = ["docker", "stack", "deploy", "--resolve-image", "never", "-c", f"{folder}/{tag}.yml", stack]
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "STACK_NAME": stack})
+
+    def up(stack: str, updated: bool = False) -> bool:
+        services, tasks = engine.observe(stack)
+        done = not updated or all(service.update == "completed" for service in services)
+        return done and any(task.state == "running" and task.current for task in tasks)
+
+    def gone(stack: str) -> bool:
+        volume = ["docker", "volume", "rm", f"{stack}_data"]  # refused as long as a container has it
+        return subprocess.run(volume, capture_output=True, check=False).returncode == 0
+
+    def bare() -> None:
+        base, target = UPGRADE
+        deploy("canonq-bench", base)
+        deploy("canonq-benchf", target)
+        assert pause_until(lambda: up("canonq-bench") and up("canonq-benchf"), 60)
+        deploy("canonq-bench", target)
+        assert pause_until(lambda: up("canonq-bench", updated=True), 60)
+        for stack in ("canonq-bench", "canonq-benchf"):
+            subprocess.run(["docker", "stack", "rm", stack], check=True, capture_output=True)
+        for stack in ("canonq-bench", "canonq-benchf"):
+            assert pause_until(partial(gone, stack), 60)
+
+    with embedded_redis() as url:
+        world = live(Settings(repo=folder / "checkout", state=folder / "state", redis_url=url))
+        sync(world, "upgrade")
+
+        def whole() -> None:
+            verdict = test_tag(world, "upgrade", None)
+            assert verdict.verdict == "green", verdict.detail
+            spent.append(verdict.timings)
+
+        spent: list[dict[str, float]] = []
+        try:
+            ratio("a cold run with a base and a fresh install / both deployed, one upgraded, removed", whole, bare, 3)
+            for phase, took in sorted(spent[-1].items()):
+                print(f"    {phase:66} {took:6.2f} s of the last one")
+        finally:
+            engine.remove_owned({LABEL_INSTANCE: world.instance}, 60)
+
+
+UPGRADE = ("1.0.0+1.29.0", "1.1.0+1.29.0")
+GB = 10**9
+
+
+def bench_census(folder: Path) -> None:
+    """Census and markers of a database of 1 GB: seconds and memory, canonq's and that of the process that reads the file."""
+    folder.mkdir()
+    with contextlib.closing(sqlite3.connect(folder / "app.db")) as file, file:
+        file.execute("CREATE TABLE posts (id INTEGER PRIMARY KEY, text BLOB)")
+        file.executemany("INSERT INTO posts (text) VALUES (?)", ((os.urandom(2000),) for _ in range(GB // 2000)))
+    measured = subprocess.run(
+        [sys.executable, "-m", "bench.counting", str(folder)], check=True, capture_output=True, text=True
+    ).stdout.split()
+    took, own, child = map(float, measured)
+    print(f"{'census and marks of an SQLite database of 1 GB, seconds':70} {took:6.2f}")
+    print(f"{'    memory of canonq beyond what it had, and of the process that asks, MB':70} {own:6.1f} {child:6.1f}")
+
+
 def main() -> int:
     """Run all; canonq / baseline, so lower is better and 1.00 is the baseline."""
     for role in ("AUTHOR", "COMMITTER"):  # a fresh machine has told git nobody's name
@@ -326,10 +405,12 @@ def main() -> int:
         bench_idle(folder)
         bench_looks(folder)
         bench_snapshot(folder)
+        bench_census(folder / "census")
         SwarmEngine().preflight()
         SwarmEngine().ensure_network("proxy")
         images.build(["static"])
         bench_cold_cycle(folder)
+        bench_upgrade_cycle(folder / "upgrade-cycle")
     return 0
 
 

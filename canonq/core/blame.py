@@ -136,7 +136,7 @@ CERTAIN = frozenset({
     "env-unreadable", "file-too-large",
     "file-missing", "health-service-unknown", "image-name-invalid", "image-unavailable", "mount-invalid", "name-invalid",
     "name-too-long", "no-app-service", "not-text", "path-outside-recipe", "policy-refused", "secret-charset", "secret-length",
-    "unsafe-tree",
+    "unsafe-tree", "volume-missing",
 })  # fmt: skip
 
 

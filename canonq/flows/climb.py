@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from canonq.core.stack.databases import REDIS, without_marker
 from canonq.core.stack.ledger import LedgerMark, named, wanted
 from canonq.core.stack.lint import LintFacts, lint, not_bumped
 from canonq.core.stack.staying import counted
+from canonq.core.text import shown
 from canonq.core.versions import read_tags
 from canonq.flows import backup
 from canonq.flows.access import still_written, uses
@@ -69,6 +71,8 @@ def climb(run: Run) -> None:
     ahead, references = (None, ()) if target.quick else _look_ahead(run, app)
     # Not before: what the files say already is said though Docker be away, and before anything that takes time.
     run.world.engine.preflight()
+    if ahead is not None:
+        _ask_for_shared_volumes(run, ahead)
     TIERS.prepare()
     if references:
         run.findings.phase = "images"
@@ -360,6 +364,20 @@ def _look_ahead(run: Run, app: Deployment) -> tuple[Filled | None, tuple[str, ..
             return None, ()
         _ask_for_bumps(run, app, run.target.base, found[0])
         return found
+
+
+def _ask_for_shared_volumes(run: Run, ahead: Filled) -> None:
+    """RecipeProblem where the release needs a volume of another stack, and there is none: nobody could deploy it here."""
+    gone = [name for name in ahead.shared if run.world.volumes.volume_path(name) is None]
+    if gone:
+        raise RecipeProblem(
+            f"{run.target.version} needs the volume {' and '.join(map(shown, gone))} of another stack (external), and this host "
+            "has none of that name.",
+            mend="the recipe should have a volume of its own; where it shares one on purpose, make it here with "
+            f"`docker volume create {shlex.quote(gone[0])}`, or give it another in {TEST_OVERLAY}.",
+            code="volume-missing",
+            certain=True,
+        )
 
 
 def _ask_whose_secret(run: Run, app: Deployment, missing: SecretMissing) -> None:

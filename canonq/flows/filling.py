@@ -16,7 +16,7 @@ from canonq.core.recipe.assembly import SAMPLE, TEST_OVERLAY, app_env, assemble
 from canonq.core.recipe.compose import unset_near
 from canonq.core.recipe.envfile import LARGEST_SECRET, SecretRule, generate_secret, secret_rules
 from canonq.core.stack.containment import allotment, contained
-from canonq.core.stack.mounts import with_own
+from canonq.core.stack.mounts import shared_by_name, with_own
 from canonq.core.stack.policy import refusals
 from canonq.core.text import did_you_mean, ended, readable, shown
 from canonq.flows.stages import Deployment, Filled
@@ -125,7 +125,8 @@ def _with_own(deployment: Deployment, filled: Filled) -> Filled:
     """The same with plain volumes of its own for what is somebody else's; refused where the policy for refs says so."""
     _ask_policy(deployment, filled)
     resolved, replaced = with_own(filled.resolved, _kept_mounts(deployment))
-    return replace(filled, resolved=resolved, replaced=replaced)
+    shared = shared_by_name(filled.resolved, deployment.identity.stack)
+    return replace(filled, resolved=resolved, replaced=replaced, shared=shared)
 
 
 def _fit(deployment: Deployment, filled: Filled) -> Deployable:

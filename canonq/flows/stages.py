@@ -68,6 +68,7 @@ class Filled:
     resolved: Stack
     hashes: Mapping[str, str]  #: path in the recipe -> SHA-256 of each file that becomes a config or secret of the stack
     unset: tuple[str, ...] = ()  #: variables that its compose files take and nothing sets, as sentences
+    shared: tuple[str, ...] = ()  #: names of the volumes among these that another stack has to have made
     replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, for which it has plain volumes of its own
 
 

@@ -480,6 +480,26 @@ def test_a_restore_that_brings_back_less_than_there_was_is_red_though_the_mark_i
     assert verdict.tiers["restore"].status == "fail"
 
 
+def test_a_release_that_needs_a_volume_of_another_stack_is_red_where_there_is_none_and_told_by_lint(site: Site) -> None:
+    sharing = files(TARGET)
+    sharing["compose.yml"] = (
+        sharing["compose.yml"]
+        .replace('"files:/srv/files"', '"files:/srv/files", "shared:/shared"')
+        .replace("volumes: {files: {}", "volumes: {shared: {external: true, name: media}, files: {}")
+    )
+    verdict = prove_tag(site.prepare(target=sharing), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "volume-missing", "recipe"), verdict.detail
+    assert "docker volume create media" in verdict.detail
+    assert site.engine.deployed == [], "that is known before anything is deployed"
+    assert "(media, external)" in verdict.tiers["lint"].reason
+    media = site.engine.make_volume("media", {}, "another")
+    (media / "film").write_text("theirs")
+    verdict = prove_tag(site.world, "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert [path.name for path in media.iterdir()] == ["film"], "nothing of it was touched"
+    assert "(media, external)" in verdict.tiers["lint"].reason
+
+
 def test_a_database_that_no_label_covers_is_red(site: Site) -> None:
     target = files(TARGET)
     target["compose.yml"] = target["compose.yml"].replace('backupbot.backup: "true"', 'backupbot.backup: "false"')

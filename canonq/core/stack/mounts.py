@@ -73,6 +73,13 @@ def with_own(stack: Stack, keep: Collection[str] = ()) -> tuple[Stack, tuple[str
     return stack_of(made), tuple(dict.fromkeys(notes))
 
 
+def shared_by_name(stack: Stack, own: str) -> tuple[str, ...]:
+    """The external volumes that services mount, but for those that have the stack's `own` name in theirs."""
+    used = {mount.source for service in stack.services.values() for mount in service.mounts if mount.kind == "volume"}
+    found = {declared.name for key, declared in stack.volumes.items() if declared.external and key in used}
+    return tuple(sorted(name for name in found if own not in name))
+
+
 def theirs(volume: Declared) -> str:
     """Whose data lies behind a declared volume; empty when it is the stack's own."""
     if volume.external:
