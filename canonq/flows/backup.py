@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from canonq.adapters.data import markerfile
 from canonq.adapters.data.artifact import keep, look_through, without_top
 from canonq.adapters.files import remove_tree
 from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
+from canonq.core.stack.census import Census
 from canonq.core.stack.dumps import where_expected
 from canonq.core.stack.resolved import Stack
 from canonq.core.text import ending, shown
@@ -60,7 +62,8 @@ def take(backup: Backup, markers: Sequence[Marker]) -> BackupFacts:
     hooks = [_run(backup, hook) for hook in backup.plan.before]
     captured = [_capture(backup, number, part, markers, since) for number, part in enumerate(backup.plan.parts)]
     hooks += [_run(backup, hook) for hook in backup.plan.after]
-    return BackupFacts(problems=backup.plan.problems, hooks=tuple(hooks), captured=tuple(_expecting(captured)))
+    own_parts = {marker.text for marker in markers if marker.kind == "part"}
+    return BackupFacts(problems=backup.plan.problems, hooks=tuple(hooks), captured=tuple(_expecting(captured, own_parts)))
 
 
 def _run(backup: Backup, hook: Hook) -> HookRan:
@@ -88,7 +91,7 @@ def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker],
         checksum = keep(backup.in_time(backup.data.read_archive(backup.stack, part.service, part.path)), path)
     except RecipeProblem as error:
         problems.append(error.what)
-    looked_for = expected if part.whole else [marker.text for marker in markers if marker.kind == "database"]
+    looked_for = expected if part.whole else [marker.text for marker in markers if marker.kind in ("database", "sqlite", "part")]
     found = (
         look_through(path, looked_for, dumps=not part.whole, hooks_since=since, in_time=lambda: left(backup.deadline))
         if path.is_file()
@@ -116,10 +119,39 @@ def _expected(backup: Backup, part: Part, markers: Sequence[Marker]) -> list[str
     volume = backup.volumes.get(part.volume or "")
     if part.whole:
         return [marker.text for marker in markers if marker.kind == "file" and marker.place == volume]
-    return [marker.text for marker in markers if marker.kind == "database" and marker.place == part.service]
+    return [
+        marker.text
+        for marker in markers
+        if (marker.kind == "database" and marker.place == part.service)
+        or (marker.kind == "part" and marker.place == f"{volume}/{_below(backup, part)}")
+    ]
 
 
-def _expecting(captured: Sequence[Captured]) -> Iterator[Captured]:
+def _below(backup: Backup, part: Part) -> str:
+    """The path of a part below the root of its volume."""
+    name = backup.volumes.get(part.volume or "")
+    at = next((at for volume, service, at in backup.data.mounted(backup.stack) if (volume, service) == (name, part.service)), "")
+    return part.path.removeprefix(at.rstrip("/")).strip("/")
+
+
+def mark_parts(backup: Backup, token: str, kinds: Mapping[str, str]) -> list[Marker]:
+    """A file in each folder of a volume that a label names, where no hook makes that folder: what is put back has it again."""
+    hooked = {hook.service for hook in backup.plan.before}
+    made = []
+    for part in backup.plan.parts:
+        name = backup.volumes.get(part.volume or "")
+        if part.whole or name is None or part.service in hooked or part.service in kinds:
+            continue
+        volume, below = backup.data.volume_path(name), _below(backup, part)
+        if volume is None or not below or not markerfile.is_folder(volume, below):
+            continue
+        text = f"{token}.{below}."
+        markerfile.write(volume / below, text)
+        made.append(Marker(kind="part", place=f"{name}/{below}", text=text))
+    return made
+
+
+def _expecting(captured: Sequence[Captured], own_parts: Collection[str]) -> Iterator[Captured]:
     """The same, where what is in a service's database is expected only in those of its parts that must hold it."""
     for part in captured:
         if part.whole:
@@ -128,6 +160,9 @@ def _expecting(captured: Sequence[Captured]) -> Iterator[Captured]:
         same = [other for other in captured if other.service == part.service and not other.whole]
         wanted = []
         for mark in part.expected_marks:
+            if mark in own_parts:
+                wanted.append(mark)
+                continue
             where = where_expected([mark in other.marks for other in same], [bool(other.closed) for other in same])
             wanted += [mark] if where[same.index(part)] else []
         yield part.model_copy(update={"expected_marks": tuple(wanted)})
@@ -164,11 +199,49 @@ def not_backed_up(backup: Backup, facts: BackupFacts, markers: Sequence[Marker],
     if any(part.closed for part in facts.captured):
         return []
     there = {mark for part in facts.captured for mark in part.marks}
-    return [
+    servers = [
         marker.place for marker in markers
         if marker.kind == "database" and marker.place not in {*covered, *volatile} and marker.text not in there
         and users.get(marker.place) not in whole
     ]  # fmt: skip
+    return [*servers, *_left_out_of_parts(backup, markers, there, volatile)]
+
+
+def _left_out_of_parts(
+    backup: Backup, markers: Sequence[Marker], there: Collection[str], volatile: Mapping[str, str]
+) -> Iterator[str]:
+    """SQLite files of volumes of which labels name only parts, where no part has the file or a copy of what is in it."""
+    keys = {name: key for key, name in backup.volumes.items()}
+    parts = [part for part in backup.plan.parts if part.volume is not None]
+    whole = {part.volume for part in parts if part.whole}
+    named = {part.volume for part in parts} - whole
+    for marker in markers:
+        name, _, path = marker.place.partition("/")
+        key = keys.get(name, "")
+        if marker.kind != "sqlite" or key not in named or marker.text in there:
+            continue
+        user = next((service for volume, service, _ in backup.data.mounted(backup.stack) if volume == name), key)
+        below = [_below(backup, part) for part in parts if part.volume == key]
+        if not any(f"{path}/".startswith(f"{one}/") for one in below) and not {key, f"{user}:{path}"} & set(volatile):
+            yield f"{user}:{path}"
+
+
+def partly(backup: Backup, facts: BackupFacts, held: Census, markers: Sequence[Marker], volatile: Collection[str]) -> list[str]:
+    """A gap for each volume of which labels name parts with less than half of its files, where nobody proves that these do."""
+    if any(marker.kind == "own" for marker in markers):
+        return []
+    told = []
+    for key, volume in sorted(held.volumes.items()):
+        parts = [part for part in facts.captured if part.volume == key]
+        if not parts or any(part.whole for part in parts) or volume.service or key in volatile:
+            continue
+        if (files := sum(part.files for part in parts)) * 2 < volume.files:
+            listed = ", ".join(shown(part.path) for part in parts)
+            told.append(
+                f"backup-partly: of the volume '{key}' the backup has {listed}, {files} of {volume.files} files; that the others "
+                "need not come back is not proven"
+            )
+    return told
 
 
 def left_to_the_restore(facts: BackupFacts, markers: Sequence[Marker]) -> tuple[str, ...]:
@@ -197,7 +270,8 @@ def destroy(
     services = {part.service for part in backup.plan.parts}
     covered = [
         marker for marker in markers
-        if (marker.kind in ("file", "sqlite") and marker.place.partition("/")[0] in whole)
+        if marker.kind == "part"
+        or (marker.kind in ("file", "sqlite") and marker.place.partition("/")[0] in whole)
         or (marker.kind == "database" and marker.place in services)
     ]  # fmt: skip
     still = marks.drop(backup.data, backup.stack, covered, patience)

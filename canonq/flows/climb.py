@@ -574,6 +574,7 @@ def _take_backup(
     def with_a_marker() -> tuple[Running, tuple[tuple[Marker, ...], BackupFacts, Census]]:
         _room_for(run)
         markers = _mark(run, "backup", running, earlier)  # also what the upgrade has added
+        markers += tuple(backup.mark_parts(taken, f"canonq-{run.id}", run.servers(running)))
         held = _census(run, running)
         run.findings.phase = "backup"
         facts = backup.take(taken, markers)
@@ -588,6 +589,7 @@ def _take_backup(
             )
         if gap := backup.unproven(facts, markers):
             run.findings.unmarked += (gap,)
+        run.findings.unmarked += tuple(backup.partly(taken, facts, held, markers, run.enrolment.data.volatile))
         return running, (markers, facts, held)
 
     _, (markers, _, held) = in_tier(

@@ -26,8 +26,9 @@ class _Fact(BaseModel):
 class Marker(_Fact):
     """Something written into the app's data, to be found again later."""
 
-    #: In a volume, in a database's table, in a store that may be a cache, in an SQLite file, by the recipe's own hooks.py.
-    kind: Literal["file", "database", "key", "sqlite", "own"]
+    #: In a volume, in a folder of one that is backed up by itself, in a database's table, in a store that may be a cache, in an
+    #: SQLite file, by the recipe's own hooks.py.
+    kind: Literal["file", "part", "database", "key", "sqlite", "own"]
     place: str  #: the volume, the service, volume/path, or hooks.py
     text: str
     server: str = "postgres"  #: of a database or store, its kind
@@ -36,6 +37,8 @@ class Marker(_Fact):
         match self.kind:
             case "file":
                 return f"canonq's file in the volume {self.place}"
+            case "part":
+                return f"canonq's file in the folder {self.place}, which the backup names"
             case "database":
                 return f"canonq's row in the database of the service {self.place}"
             case "key":

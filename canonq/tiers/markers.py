@@ -118,6 +118,9 @@ def missing(
             case "file":
                 if (text := found.get(marker.place)) != marker.text:
                     instead = "there is no such file in what is mounted now" if text is None else f"it says {shown(text)}"
+            case "part":
+                if (text := _in_part(data, stack, marker)) != marker.text:
+                    instead = "there is no such file" if text is None else f"it says {shown(text)}"
             case "sqlite":
                 if marker.text not in rows:
                     instead = "no SQLite file that is mounted now has it"
@@ -129,6 +132,13 @@ def missing(
         if instead:
             gone.append(f"{marker} ({instead})")
     return gone
+
+
+def _in_part(data: Data, stack: str, marker: Marker) -> str | None:
+    """What the marker in a folder of a volume says now; None where there is none."""
+    volume, _, path = marker.place.partition("/")
+    folder = data.volumes_in_use(stack).get(volume)
+    return markerfile.read(folder / path) if folder is not None and markerfile.is_folder(folder, path) else None
 
 
 def _instead(said: Sequence[Reading]) -> str:
@@ -148,6 +158,8 @@ def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience |
             markerfile.remove(folder)
     for marker in markers:
         volume, _, path = marker.place.partition("/")
+        if marker.kind == "part" and (folder := data.volume_path(volume)) is not None and markerfile.is_folder(folder, path):
+            markerfile.remove(folder / path)
         if marker.kind == "sqlite" and (folder := data.volume_path(volume)) is not None:
             counting.ask_sqlite(folder, "drop", [path])
     rows = [marker for marker in markers if marker.kind == "database"]
@@ -159,6 +171,7 @@ def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience |
     left = _rows_of_sqlite(data, stack, markers)
     return (
         [m for m in markers if m.kind == "file" and files.get(m.place) == m.text]
+        + [m for m in markers if m.kind == "part" and _in_part(data, stack, m) == m.text]
         + [m for m in markers if m.kind == "sqlite" and m.text in left]
         + [marker for marker in rows if seen(marker.text, [_read(data, stack, marker)]) == "there"]
     )

@@ -35,6 +35,19 @@ def write(folder: Path, text: str, name: str = MARKER) -> None:
         os.replace(new, folder / name)
 
 
+def is_folder(root: Path, path: str) -> bool:
+    """Whether a path below a volume's root is a folder, no link being followed on the way."""
+    at = root
+    for name in path.split("/"):
+        at = at / name
+        try:
+            if name in ("", ".", "..") or not stat.S_ISDIR(at.lstat().st_mode):
+                return False
+        except OSError:
+            return False
+    return True
+
+
 def remove(folder: Path) -> None:
     """Remove a volume's marker; not an error when there is none."""
     with _told(folder, "written to"):
