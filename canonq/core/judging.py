@@ -42,7 +42,8 @@ def judge_run(course: Course, problem: CanonqError | None) -> Judged:
         where = failed or "install"
         fault: VerdictFault = "enrolment" if problem is not None and problem.fault is Fault.ENROLMENT else "recipe"
         reason = problem.code if problem else f"{where}-failed"
-        detail = f", {failed}: {tiers[failed].reason}" if failed else f": {problem} Nothing of it was deployed."
+        nothing = "" if any(tier != "lint" for tier in tiers) else " Nothing of it was deployed."
+        detail = f", {failed}: {tiers[failed].reason}" if failed else f": {problem}{nothing}"
         return Judged("red", reason, f"{named}{detail}", fault)
     if problem is not None:
         at = f", while in '{course.phase}'" if isinstance(problem, TimedOut) else ""

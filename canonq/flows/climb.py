@@ -41,7 +41,15 @@ from canonq.flows.deployment import come_up, start
 from canonq.flows.evidence import keep_deployment, keep_logs
 from canonq.flows.filling import INSTALL_STEPS, SecretMissing, look_ahead, read_files
 from canonq.flows.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook, hooks_told
-from canonq.flows.inuse import files_in, first_start_of_base, in_use, is_looked_at, look_at_fresh, look_into_containers
+from canonq.flows.inuse import (
+    files_in,
+    first_start_of_base,
+    in_use,
+    is_looked_at,
+    look_at_fresh,
+    look_into_containers,
+    names_are_known,
+)
 from canonq.flows.pictures import keep_pictures
 from canonq.flows.pulling import have_ahead
 from canonq.flows.redeploying import Redeployed, await_back, begun_again, found_again, not_looked_at, redeploy
@@ -117,8 +125,10 @@ def climb(run: Run) -> None:
         _use_fresh(run, beside_it, again)
     _stays_up(run, running)
     if run.findings.base.version is None:
+        look_at_fresh(run, running)
         look_into_containers(run, running, up_since)
     is_looked_at(run)
+    names_are_known(run)
     stacks = {"upgraded" if target.base.version else "fresh": running}
     keep_pictures(run, stacks if beside_it is None else {**stacks, "fresh": beside_it})
 
@@ -916,9 +926,11 @@ def _is_new(run: Run, app: Deployment) -> bool:
 def _mark(run: Run, tier: TierName, running: Running, earlier: tuple[Marker, ...] = ()) -> tuple[Marker, ...]:
     """Write the markers of this run into all that is there by now; what the recipe's own hook has written stays."""
     run.findings.phase = "markers"
-    images = running.stack.images
+    may_go = run.enrolment.data.volatile
+    images = {service: image for service, image in running.stack.images.items() if service not in may_go}
     token = f"canonq-{run.id}"
-    kinds, data = run.servers(running), run.world.data
+    kinds = {service: kind for service, kind in run.servers(running).items() if service not in may_go}
+    data = run.world.data
     leave = {running.stack.volumes[key] for key in run.enrolment.data.volatile if key in running.stack.volumes}
     made = marks.write(data, running.stack.stack, images, token, _patience(run), kinds=kinds, leave=leave)
     missed = {service: kind for service, kind in kinds.items() if kind != REDIS}  # what need not be kept is no gap

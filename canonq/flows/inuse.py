@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from canonq.adapters.data import counting
-from canonq.core.errors import RecipeProblem
+from canonq.core.errors import EnrolmentProblem, RecipeProblem
 from canonq.core.ladder import TierResult
-from canonq.core.stack.census import abandoned, filled, unmade
+from canonq.core.stack.census import abandoned, filled, unknown, unmade
 from canonq.core.stack.engines import SQLITE
 from canonq.core.stack.layers import moved_out, told
 from canonq.flows.counting import take_census
@@ -24,7 +24,7 @@ def in_use(run: Run, running: Running) -> dict[str, int]:
 
 
 def look_at_fresh(run: Run, running: Running) -> None:
-    """Note what the fresh install has made of its volumes by now, before its tests: they may write where the app does not."""
+    """Note what the fresh install has made of its volumes by now: before its tests, which may write where the app does not."""
     run.findings.phase = "census"
     run.findings.later = take_census(run.world.data, running, run.servers(running))
     run.findings.fresh_files = files_in(run, running)
@@ -92,3 +92,26 @@ def is_looked_at(run: Run) -> None:
         mend="look at settings and paths that have another name now; what is rightly so is declared under [data] volatile.",
         code="data-abandoned" if empty else "data-outside-volumes",
     )
+
+
+def names_are_known(run: Run) -> None:
+    """EnrolmentProblem for a name under [data] that is nothing in this run and was nothing in any before: it exempts nothing."""
+    rules = run.enrolment.data
+    declared = {**rules.volatile, **rules.shrink}
+    if not declared:
+        return
+    seen = names_seen(run)
+    for verdict in run.world.runs.verdicts(run.enrolment.recipe):
+        seen = verdict.census | seen
+    if wrong := [*unknown(rules.volatile, seen, "volatile"), *unknown(rules.shrink, seen, "shrink")]:
+        raise EnrolmentProblem(
+            f"{'; '.join(wrong)}.",
+            mend=f"correct it in tests/{run.enrolment.recipe}/recipe.toml; `census` in the verdict has all names that it saw.",
+            code="data-name-unknown",
+        )
+
+
+def names_seen(run: Run) -> dict[str, int]:
+    """Every name that [data] may have, and how much was in it when it was counted last, on whichever stack."""
+    found = run.findings
+    return found.base_census.names | found.later.names | found.census.names

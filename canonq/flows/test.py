@@ -37,6 +37,7 @@ from canonq.flows.deployment import tear_down
 from canonq.flows.evidence import keep_beside, keep_logs, tail
 from canonq.flows.floor import floor_held
 from canonq.flows.hooks import KNOWN_HOOKS, hook_names
+from canonq.flows.inuse import names_seen
 from canonq.flows.janitor import clean
 from canonq.flows.kept import KeptEnvironment, keep, stays_until
 from canonq.flows.pulling import let_go_of_images
@@ -439,7 +440,7 @@ def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
         ),
         stale=(*stale(found.tiers, declared), *_stale_data(run)),
         first_start=dict(found.first_start),
-        census=dict(list(found.census.names.items())[:_MOST_NAMES]),
+        census=dict(list(names_seen(run).items())[:_MOST_NAMES]),
         deaths=counted(death for vigil in run.vigils.values() for death in vigil.deaths),
         service=service or None,
         log_tail=tuple(tail(ended.logs.get(service, ""))),
@@ -465,7 +466,7 @@ def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
 
 def _stale_data(run: Run) -> list[str]:
     """Names under [data] that were nothing in a run that has counted all there is."""
-    rules, seen = run.enrolment.data, run.findings.census.names
+    rules, seen = run.enrolment.data, names_seen(run)
     if "restore" not in run.findings.tiers or not seen:
         return []
     return [*unknown(rules.volatile, seen, "volatile"), *unknown(rules.shrink, seen, "shrink")]

@@ -22,7 +22,7 @@ from canonq.core.ladder import TierName, TierResult
 from canonq.core.masks import Masks
 from canonq.core.text import beginning, did_you_mean, readable, shown
 from canonq.flows.deadline import left
-from canonq.flows.secrecy import masked_into
+from canonq.flows.secrecy import ENV, masked_into
 from canonq.flows.stages import Deployment, Running
 from canonq.flows.world import World
 from canonq.tiers.facts import PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts
@@ -70,6 +70,7 @@ def facts_of(world: World, of: Deployment | Running, tier: str, *, fresh: bool) 
         images=stack.images if stack else {},
         volumes=stack.volumes if stack else {},
         secrets_file=str(app.secrets_file),
+        env_file=str(app.work / ENV),
         fresh=fresh,
         own=str(world.checkout.folder(app.enrolment.recipe)),
     )

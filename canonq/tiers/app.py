@@ -191,6 +191,14 @@ class DeployedApp:
         """The value of a secret, by its name in the recipe. It is masked in everything that is kept."""
         return str(json_of(Path(self.facts.secrets_file).read_text())[name])
 
+    @property
+    def env(self) -> dict[str, str]:
+        """All of the app's env: `.env.sample`, `[env]`, what install steps have added. Empty before it is deployed."""
+        from canonq.core.recipe.envfile import parse_env
+
+        path = Path(self.facts.env_file)
+        return dict(parse_env(path.read_text(), where=str(path))) if path.is_file() else {}
+
     def logs(self, service: str, lines: int = 100) -> str:
         """The last log lines of a service."""
         return self.engine.logs(self.facts.stack, lines).get(service, "")

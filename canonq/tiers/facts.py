@@ -104,6 +104,7 @@ class TierFacts(_Fact):
     lost: tuple[str, ...] | None = None  #: phrases for those of them that are not there now; None: they were not looked for
     backup: BackupFacts | None = None
     secrets_file: str = ""  #: readable by canonq alone, gone with the run
+    env_file: str = ""  #: the same
     own: str = ""  #: the enrolment's folder
     fresh: bool = False  #: whether the app began on empty volumes at this version
     lint: dict[str, tuple[str, ...]] = {}  #: rule -> findings

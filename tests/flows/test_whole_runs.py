@@ -66,6 +66,7 @@ TOML = "[health]\nkind = 'exec'\ncommand = ['true']\ntimeout = 2\nsoak = 0\n"
 OWN = """
 def test_the_secret_is_the_apps_own(app):
     assert len(app.secret("password")) > 20
+    assert app.env["DOMAIN"] == app.domain
 
 
 def test_what_is_written_can_be_read(app):
@@ -421,11 +422,19 @@ def test_a_release_that_empties_a_table_is_red_with_its_name_and_count_though_ev
 
 def test_what_may_get_smaller_or_go_is_declared_and_a_name_that_is_nothing_is_told(site: Site) -> None:
     site.engine.starts = {BASE: holds(posts=5, sessions=9, jobs=3), TARGET: holds(posts=5, sessions=1)}
-    declared = "[data]\nvolatile = {'db.jobs' = 'done by then', 'db.post' = 'x'}\nshrink = {'db.sessions' = 'purged'}\n"
+    declared = "[data]\nvolatile = {'db.jobs' = 'done by then'}\nshrink = {'db.sessions' = 'purged'}\n"
     verdict = prove_tag(site.prepare(toml=declared), "site", None)
     assert verdict.verdict == "green", verdict.detail
-    assert verdict.census["db.posts"] == 5
-    assert any("'db.post', which nothing in this run was; is it db.posts" in told for told in verdict.stale)
+    assert (verdict.census["db.posts"], verdict.census["db.jobs"], verdict.stale) == (5, 3, ()), (
+        "what may go was seen before it went"
+    )
+    toml = site.root / "checkout" / "tests" / "site" / "recipe.toml"
+    toml.write_text(toml.read_text().replace("db.sessions", "db.session"))
+    site.engine.starts = dict.fromkeys((BASE, TARGET), holds(posts=5))
+    wrong = prove_tag(site.world, "site", None)
+    assert (wrong.verdict, wrong.reason, wrong.fault) == ("red", "data-name-unknown", "enrolment"), wrong.detail
+    assert "[data] shrink names 'db.session', which nothing in this run was; is it db.sessions" in wrong.detail
+    assert "db.jobs" not in wrong.detail, "an earlier run has seen it"
 
 
 def fills(*names: str, gone: bool = False) -> Callable[[Docker, Deployable], None]:
