@@ -43,6 +43,7 @@ from workers.steps import go_on
 log = logging.getLogger("canonq")
 
 RECONCILE_EVERY = 15.0  #: seconds
+_TELL_ALL_EVERY = 600.0  #: seconds
 JANITOR_EVERY = 3600.0  #: seconds
 #: Sweeps that are open for longer are given up: nobody waits for them any more.
 _OLD_SWEEP = 48 * 3600.0  #: seconds
@@ -52,12 +53,16 @@ def main() -> None:
     """Keep things up for ever. No other process of this host does it: this one's turn has come, and ends with it."""
     to_standard_error("Upkeep")
     say_what_runs(load_settings())
-    cleaned = time.monotonic()
+    cleaned = told = time.monotonic()
     threading.Thread(target=_beat, daemon=True, name="beat").start()
     while True:
         time.sleep(RECONCILE_EVERY)
         with _told():
-            tell(live())
+            world = live()
+            # Alone, each promotion is told; all of it is looked through only now and then.
+            everything = world.hosts.are_several() or time.monotonic() - told > _TELL_ALL_EVERY
+            tell(world, everything=everything)
+            told = time.monotonic() if everything else told
         with _told():
             reconcile(live(), own_app)
         with _told():

@@ -16,6 +16,7 @@ from canonq.cli.watching import sweeps_typed
 from canonq.core.errors import CanonqError, ExitStatus, WrongUse
 from canonq.core.names import RUN_ID
 from canonq.core.outcomes import status_of_rows
+from canonq.flows import shares
 from canonq.flows import sync as sync_flow
 from canonq.flows.stopping import ask, await_end, left_of
 from canonq.flows.sweep import open_sweep, who
@@ -83,6 +84,7 @@ def _queues(world: World, names: Sequence[str], host: str | None) -> set[str]:
 
 def _stopped(world: World, sweep: str, tree: process_tree.Tree | None) -> str:
     stop_sweep(world, sweep, "A person stopped it (Ctrl-C).")
+    shares.stopped(world, sweep)
     return f"Nothing more of it starts. {ends_here(tree)}"
 
 
@@ -123,6 +125,8 @@ def stop(sweep: str | None, reason: str, as_json: bool) -> ExitStatus:
         for name in ([sweep] if sweep is not None else world.sweeps.open_sweeps())
         if stop_sweep(world, name, f"A person stopped it (canonq stop{why}).")
     ]
+    for name in stopped:
+        shares.stopped(world, name)
     if as_json:
         print_json({"stopped": stopped, "left": []})
     else:

@@ -21,6 +21,7 @@ from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem
 from canonq.flows.hosts import place_one
 from canonq.flows.janitor import clean
 from canonq.flows.progress import Watcher
+from canonq.flows.shares import collect
 from canonq.flows.sweep import give_up, summary
 from canonq.flows.world import World
 from canonq.settings import Settings
@@ -30,6 +31,7 @@ from workers.broker import check_broker, no_reader, unread
 from workers.steps import StepFailed
 
 _LOOK_EVERY = 0.25
+_COLLECT_EVERY = 2.0  #: seconds, of what other hosts tell
 
 
 @contextlib.contextmanager
@@ -136,9 +138,13 @@ def await_sweep(world: World, sweep: str, tree: process_tree.Tree | None, *, qui
     """Wait until the sweep is closed, done or not; recipes that never get an outcome are accounted for as lost."""
     ends = time.monotonic() + world.settings.sweep_timeout
     with View(quiet=quiet) as view:
-        watcher = Watcher(world)
+        watcher, several, looked = Watcher(world), world.hosts.are_several(), time.monotonic()
         while world.sweeps.closed(sweep) is None:
             view.look(lambda: watcher.sweep(sweep))
+            if several and time.monotonic() > looked + _COLLECT_EVERY:
+                looked = time.monotonic()
+                with contextlib.suppress(CanonqError):  # upkeep does it all the same
+                    collect(world, sweep)
             dead = tree.dead() if tree else None
             if dead or time.monotonic() > ends:
                 give_up(world, sweep, f"no outcome: {f'{dead} ended' if dead else 'the sweep took too long'}.")

@@ -17,6 +17,7 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable, WrongUse
 from canonq.core.history import expected_disk, expected_seconds
 from canonq.core.names import RECIPE_NAME, host_name
+from canonq.core.outcomes import Outcome
 from canonq.core.records import Canonical
 from canonq.core.sweeps.placement import Claim, Placement, Wanted, home, place
 from canonq.core.sweeps.schedule import UNKNOWN
@@ -59,18 +60,21 @@ def claims(world: World) -> dict[str, Claim]:
 
 
 def tell(world: World, *, everything: bool = True) -> None:
-    """Say that this host lives, how it is, and what it has; learn the same of the others. HostProblem without Redis."""
+    """Say that this host lives, how it is, and what it has; learn the same of the others. HostProblem without Redis.
+
+    What it has is told also where it is alone: who joins has to know.
+    """
     if world.hosts.own is None:
         return
     world.hosts.beat(facts(world))
+    world.hosts.learn()
     if everything:
         world.hosts.tell(claims(world))
-        world.hosts.learn()
 
 
 def tell_of(world: World, recipe: str) -> None:
     """Say what this host has of one recipe now. Where Redis is away, it is said later."""
-    with contextlib.suppress(HostProblem):
+    with contextlib.suppress(CanonqError):
         world.hosts.tell_one(recipe, claim(world, recipe))
 
 
@@ -164,6 +168,7 @@ class _Row(BaseModel):
     running: list[str] = []
     promoting: str | None = None
     problem: str | None = None
+    outcome: Outcome | None = None  #: of its last sweep there
 
     @field_validator("last_run", "proven")
     @classmethod

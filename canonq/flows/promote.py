@@ -55,8 +55,7 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
             if not is_in_force(world, recipe, held):
                 return _failed(world, verdict, error, began)
             log.warning("%s: %s is the canonical, with a trouble after it: %s", recipe, verdict.version, error)
-        if world.hosts.are_several():
-            tell_of(world, recipe)  # while it is held: whoever holds it next on another host knows
+        tell_of(world, recipe)  # while it is held: whoever holds it next on another host knows
     reason = "again" if again else "seed" if tx.old is None else "new-version"
     detail = f"{verdict.version} is the canonical; its data is {tx.data}."
     return _answer(verdict, "promoted", reason, detail, began).model_copy(

@@ -20,6 +20,8 @@ from canonq.core.records import Verdict
 from canonq.core.report.changes import changes
 from canonq.core.report.plotted import disks, lanes, steps_of
 from canonq.core.report.standing import excerpt, headline, needs_person, ordered, standing, sums
+from canonq.core.story import Next
+from canonq.flows import hosts as hosts_flow
 from canonq.flows.measures import Queues, measured
 from canonq.flows.nights import DueSince, none_due
 from canonq.flows.progress import Watcher
@@ -89,7 +91,8 @@ def report(world: World, due_since: DueSince = none_due, known: Seen | None = No
         told = status(world, due_since=due_since, enrolled=enrolled)
     except HollowSweep as error:
         told, problem = dict(_HOLLOW), str(error)
-    cards = [_card(world, row, known, enrolled) for row in told.pop("recipes")]
+    elsewhere = hosts_flow.rows_elsewhere(world) if problem is None else {}
+    cards = [_card(world, row, known, enrolled, elsewhere.get(row["recipe"])) for row in told.pop("recipes")]
     standings = sums(card["standing"] for card in cards)
     persons = sum(card["needs_person"] for card in cards)
     return {
@@ -118,23 +121,36 @@ def _in_strip(sweep: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: sweep.get(key) for key in keys}, "pending": len(sweep.get("pending", []))}
 
 
-def _card(world: World, row: Mapping[str, Any], known: Seen, enrolled: Enrolled | None) -> dict[str, Any]:
+def _card(
+    world: World, row: Mapping[str, Any], known: Seen, enrolled: Enrolled | None, told: hosts_flow.Told | None = None
+) -> dict[str, Any]:
+    """`told`: what another host tells of it that has it. What came of it there is known there first."""
     last, sweep = known.last(row["recipe"])
+    if told is not None and told.row.outcome is not None:
+        last = told.row.outcome.model_dump(mode="json")
     outcome = Outcome.model_validate(last) if last else None
     where = standing(outcome, row["problem"], row["proven"], row["canonical"])
     verdict = _verdict_of(world, row, outcome)
-    keys = ("recipe", "weight", "canonical", "last_run", "proven", "running", "promoting", "problem")
+    if where in _QUIET:
+        step = None
+    else:
+        step = _ask_there(row["recipe"], told.host) if told else story(world, row["recipe"], enrolled).next
+    keys = ("recipe", "weight", "host", "canonical", "last_run", "proven", "running", "promoting", "problem")
     return {
         **{key: row[key] for key in keys},
         "standing": where,
         "needs_person": needs_person(where, outcome),
-        "next": None if where in _QUIET else story(world, row["recipe"], enrolled).next.model_dump(mode="json"),
+        "next": step.model_dump(mode="json") if step else None,
         "outcome": last,
         "sweep": sweep["sweep"] if sweep else None,
         "at": (sweep.get("ended") or sweep.get("started")) if sweep else None,
         "verdict": _told(verdict) if verdict else None,
         "strip": known.strip(row["recipe"]),
     }
+
+
+def _ask_there(recipe: str, host: str) -> Next:
+    return Next(who="you", text=f"It is on the host {host}, with its runs and logs: look there.", command=f"canonq why {recipe}")
 
 
 def _verdict_of(world: World, row: Mapping[str, Any], outcome: Outcome | None) -> Verdict | None:

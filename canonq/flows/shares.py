@@ -83,10 +83,10 @@ def others(world: World) -> list[str]:
 # -- on the host that has opened it -------------------------------------------------------------------------
 
 
-def collect(world: World, sweep: str, send: Send) -> list[str]:
+def collect(world: World, sweep: str, send: Send | None = None) -> list[str]:
     """Settle what other hosts have told of their shares, and what they will not tell any more; a sentence for each mend.
 
-    A share that nobody has begun is sent again.
+    A share that nobody has begun is sent again, where `send` is given.
     """
     elsewhere = world.sweeps.elsewhere(sweep)
     if not elsewhere or world.sweeps.closed(sweep):
@@ -120,7 +120,7 @@ def collect(world: World, sweep: str, send: Send) -> list[str]:
                     ),
                 )
             done.append(f"{', '.join(left)}: {why}")
-        elif state == "" and time.time() - world.sweeps.sent_at(sweep) > GRACE:
+        elif send is not None and state == "" and time.time() - world.sweeps.sent_at(sweep) > GRACE:
             send(host, left)
             again = True
             done.append(f"the share of {host} was lost, and is sent again")

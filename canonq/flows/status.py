@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -22,6 +23,8 @@ from canonq.flows.leftovers import lost_record
 from canonq.flows.nights import DueSince, look_at_nights, none_due
 from canonq.flows.steering import hindrance
 from canonq.flows.world import World
+
+_LOOKED_THROUGH = 20  #: newest sweeps, for what came of a recipe last
 
 
 def status(
@@ -74,12 +77,27 @@ def rows_here(world: World, only: Sequence[str] | None = None) -> dict[str, Any]
     enrolled = world.checkout.enrolled()
     found = hosts_flow.claims(world) if only is None else {name: hosts_flow.claim(world, name) for name in only}
     names = {name for name, claim in found.items() if claim.version or claim.last_run}
-    return {name: _row(world, enrolled, name, running, everything=False) for name in sorted(names & {*enrolled.names})}
+    return {
+        name: {**_row(world, enrolled, name, running, everything=False), "outcome": _last_outcome(world, name)}
+        for name in sorted(names & {*enrolled.names})
+    }
+
+
+def _last_outcome(world: World, name: str) -> dict[str, Any] | None:
+    """What came of a recipe in the last sweep here that was at it."""
+    for sweep in itertools.islice(world.sweeps.newest_first(), _LOOKED_THROUGH):
+        with contextlib.suppress(CanonqError):
+            if (outcome := world.sweeps.outcome(sweep, name)) is not None:
+                return outcome.model_dump(mode="json")
+    return None
 
 
 def _row_elsewhere(world: World, enrolled: Enrolled, name: str, told: hosts_flow.Told, *, everything: bool) -> dict[str, Any]:
     """A row as another host has told it. What it has of it is there alone: its runs and kept canonicals are not listed."""
-    row = {**_row(world, enrolled, name, [], everything=False), **told.row.model_dump(mode="json", by_alias=True)}
+    row = {
+        **_row(world, enrolled, name, [], everything=False),
+        **told.row.model_dump(mode="json", by_alias=True, exclude={"outcome"}),
+    }
     row["host"] = told.host
     if name in enrolled.broken:
         row["problem"] = str(enrolled.broken[name])

@@ -1,0 +1,176 @@
+"""A sweep over several hosts, whatever gets lost on the way: each recipe has one outcome, and who has opened it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from canonq.core.outcomes import Outcome
+from canonq.core.records import Verdict
+from canonq.flows import shares
+from canonq.flows.hosts import checks
+from canonq.flows.report import report
+from canonq.flows.status import rows_here, status
+from canonq.flows.sweep import Opened, finish, open_sweep, stop, summary
+from canonq.flows.world import World
+from canonq.settings import Settings
+from tests.hosts.house import House, house_in
+
+SWEEP = "20260101T030000Z-abcdef"
+
+
+@pytest.fixture
+def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
+    with house_in(tmp_path, redis_url, "ash", "birch") as made:
+        made.redis.flushall()
+        made.enrol("near", 'host = "ash"\n')
+        made.enrol("far", 'host = "birch"\n')
+        made.enrol("lost", 'host = "elm"\n')
+        made.join()
+        yield made
+
+
+class Sent(list[tuple[str, list[str]]]):
+    """Shares as they are sent."""
+
+    def __call__(self, host: str, recipes: Sequence[str]) -> None:
+        self.append((host, list(recipes)))
+
+
+def opened(world: World) -> tuple[Opened, dict[str, list[str]]]:
+    return shares.divide(world, open_sweep(world, sweep=SWEEP))
+
+
+def take(world: World) -> None:
+    """What the task does with a share on its host, but for the chains."""
+    open_sweep(world, ["far"], SWEEP, named=False, share_of="ash")
+
+
+def done(world: World, recipe: str, kind: Any = "skipped") -> None:
+    world.sweeps.settle(SWEEP, Outcome(recipe=recipe, outcome=kind, reason="no-new-version", step="decide"))
+
+
+def test_a_sweep_is_whole_when_the_other_host_has_told_its_share(house: House) -> None:
+    ash, birch, sent = house["ash"].world, house["birch"].world, Sent()
+    here, others = opened(ash)
+    assert [one.recipe for one in here.chains] == ["near"]
+    assert others == {"birch": ["far"]}
+    assert ash.sweeps.outcomes(SWEEP)["lost"].reason == "host-unknown"
+    assert opened(ash)[1] == others, "asked again, as after a crash, it is divided in the same way"
+    take(birch)
+    shares.tell_share(birch, SWEEP)
+    done(ash, "near")
+    assert finish(ash, SWEEP) is None, "the other host has not told its share"
+    assert shares.collect(ash, SWEEP, sent) == []
+    done(birch, "far", "red")
+    assert finish(birch, SWEEP)
+    shares.go_on(birch)
+    assert shares.collect(ash, SWEEP, sent) == []
+    whole = summary(ash, SWEEP)
+    assert whole["state"] == "done"
+    assert whole["enrolled"] == sum(whole["counts"].values()) == 3
+    assert whole["counts"]["red"] == 1
+    assert summary(birch, SWEEP)["enrolled"] == 1, "a share is no sweep of all"
+    assert sent == []
+
+
+def test_a_share_that_was_lost_is_sent_again_and_what_was_told_is_told_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ash, birch, sent = house["ash"].world, house["birch"].world, Sent()
+    opened(ash)
+    assert shares.collect(ash, SWEEP, sent) == []
+    monkeypatch.setattr(shares, "GRACE", -1.0)
+    assert shares.collect(ash, SWEEP, sent)
+    assert sent == [("birch", ["far"])]
+    take(birch)
+    done(birch, "far")
+    assert finish(birch, SWEEP)
+    shares.go_on(birch)
+    house.redis.flushall()  # before anybody has asked
+    house.join()
+    shares.go_on(birch)
+    assert shares.collect(ash, SWEEP, sent), "it was told, and that is lost"
+    assert sent == [("birch", ["far"])] * 2
+    take(birch)
+    shares.tell_again(birch, SWEEP)
+    shares.collect(ash, SWEEP, sent)
+    assert ash.sweeps.outcomes(SWEEP)["far"].outcome == "skipped"
+
+
+def test_what_a_host_will_not_tell_any_more_is_an_error_and_a_short_cut_is_none(house: House) -> None:
+    ash, sent = house["ash"].world, Sent()
+    opened(ash)
+    assert shares.collect(ash, SWEEP, sent) == []
+    house.silence("birch")
+    assert shares.collect(ash, SWEEP, sent)
+    found = ash.sweeps.outcomes(SWEEP)["far"]
+    assert (found.outcome, found.reason, found.fault) == ("error", "host-away", "host")
+    assert "birch" in found.detail
+    done(ash, "near")
+    assert finish(ash, SWEEP)
+    assert summary(ash, SWEEP)["enrolled"] == sum(summary(ash, SWEEP)["counts"].values())
+
+
+def test_a_sweep_that_is_stopped_stops_its_shares(house: House) -> None:
+    ash, birch = house["ash"].world, house["birch"].world
+    opened(ash)
+    take(birch)
+    assert stop(ash, SWEEP, "A person stopped it.")
+    shares.stopped(ash, SWEEP)
+    shares.go_on(birch)
+    closed = birch.sweeps.closed(SWEEP)
+    assert closed is not None
+    assert closed.state == "stopped"
+
+
+@pytest.mark.parametrize("told", ["{]", '{"recipe": "near", "outcome": "promoted", "reason": "x"}', '{"recipe": "far"}'])
+def test_what_is_no_outcome_of_that_recipe_is_none(house: House, told: str) -> None:
+    ash = house["ash"].world
+    opened(ash)
+    house.redis.hset(f"canonq:share:{SWEEP}:birch", "far", told)
+    house.redis.hset(f"canonq:share:{SWEEP}:birch", "", "open")
+    assert shares.collect(ash, SWEEP, Sent()) == []
+    assert set(ash.sweeps.outcomes(SWEEP)) == {"lost"}
+
+
+def test_a_red_on_another_host_is_red_in_everybodys_report_and_one_that_is_away_is_told(house: House) -> None:
+    ash, birch = house["ash"].world, house["birch"].world
+    run = birch.new_id("far")
+    birch.runs.make("far", run)
+    birch.runs.record(
+        Verdict(recipe="far", run=run, verdict="red", reason="unhealthy", detail="it does not answer", version="1.0.0+1",
+                commit="a" * 40, enrolment="0", ts=birch.stamp())
+    )  # fmt: skip
+    opened(ash)
+    take(birch)
+    done(birch, "far", "red")
+    birch.hosts.tell_rows(rows_here(birch))
+    for one in house.machines.values():
+        House.tell(one)
+    card = next(card for card in report(ash)["recipes"] if card["recipe"] == "far")
+    assert (card["host"], card["standing"], card["last_run"]["id"]) == ("birch", "red", run)
+    assert "birch" in card["next"]["text"]
+    assert [check.state for check in checks(ash)] == ["ok"]
+    house.silence("birch")
+    (row,) = [row for row in status(ash)["recipes"] if row["recipe"] == "far"]
+    assert "birch has not been heard of" in row["problem"]
+    assert [(check.state, "birch" in check.detail) for check in checks(ash)] == [("warning", True)]
+    house.redis.hset("canonq:rows:birch", "far", '{"canonical": 3, "last_run": {"id": []}}')
+    (row,) = [row for row in status(ash)["recipes"] if row["recipe"] == "far"]
+    assert row["canonical"] is None, "what cannot be read is not shown"
+
+
+def test_one_host_alone_divides_nothing_and_notes_nothing(tmp_path: Path, redis_url: str) -> None:
+    with house_in(tmp_path, redis_url, "ash") as house:
+        house.redis.flushall()
+        house.enrol("near")
+        house.join()
+        ash = house["ash"].world
+        assert isinstance(ash.settings, Settings)
+        here, others = opened(ash)
+        assert ([one.recipe for one in here.chains], others) == (["near"], {})
+        assert ash.sweeps.placed(SWEEP) == {}
