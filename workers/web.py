@@ -43,6 +43,7 @@ from canonq.flows.secrecy import masks_in
 from canonq.flows.world import World
 from canonq.settings import Settings, WebSettings, load_settings, web_password
 from canonq.wiring import due_since, looking
+from workers.factory import queue_on
 from workers.listening import listen_until_stopped
 
 log = logging.getLogger("canonq")
@@ -152,7 +153,13 @@ class Site:
 
     def _queues(self) -> dict[str, int]:
         try:
-            return {queue: sum(int(self.redis().llen(f"{queue}{place}")) for place in _PLACES) for queue in get_args(Queue)}
+            own = self.world.hosts.own  # what waits for this host, and what any may take
+            return {
+                queue: sum(
+                    int(self.redis().llen(f"{name}{place}")) for place in _PLACES for name in {queue, queue_on(queue, own)}
+                )
+                for queue in get_args(Queue)
+            }
         except (RedisError, OSError, CanonqError):
             return {}
 
