@@ -1,6 +1,6 @@
 # The verbs of this project. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo test test-fast test-forge check search fuzz bench requirements clean
+.PHONY: help setup hooks demo test test-fast test-forge test-apps check search fuzz bench requirements clean
 
 PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/hooks/pre-commit scripts/venv scripts/with-engine scripts/engine scripts/shared.sh scripts/requirements deploy/local-images .ci/run
@@ -34,6 +34,10 @@ test-fast: setup ## the tests that need neither Docker nor root
 
 test-forge: setup ## the tests of mirrors on a real Gitea, built from its Go module
 	@CANONQ_GITEA=$$(scripts/engine build gitea) && export CANONQ_GITEA && .venv/bin/pytest -m gitea tests/forges
+
+test-apps: setup ## the tests on real applications with real databases, built from Go modules, PyPI and Debian
+	@CANONQ_APPS=$$(scripts/engine build apps) && export CANONQ_APPS && $(PYTHON) -m tests.apps.images && \
+	$(WITH_ENGINE) .venv/bin/pytest -m apps tests/apps
 
 check: setup ## look at formatting, lint, types, import rules, shell scripts
 	.venv/bin/ruff format --check .

@@ -24,10 +24,11 @@ from typing import Final
 import docker
 from docker.errors import BuildError, DockerException, ImageNotFound
 
+from canonq.adapters.files import write_durably
 from canonq.adapters.processes import programs
 from canonq.core.errors import CanonqError, HostProblem, WrongUse
 
-_SOURCES: Final = Path(__file__).with_name("images")
+SOURCES: Final = Path(__file__).with_name("images")
 _PREFIX: Final = "canonq-demo"
 _LABEL: Final = "canonq.demo"
 _STATIC_TAGS: Final = (
@@ -35,13 +36,13 @@ _STATIC_TAGS: Final = (
 )  # fmt: skip
 
 _GUESTBOOK_TAGS: Final = ("6.41.0-alpine", "6.42.0-alpine")
-_PACKAGES: Final = ("postgresql-15", "postgresql-client-15", "tzdata")
+POSTGRES_PACKAGES: Final = ("postgresql-15", "postgresql-client-15", "tzdata")
 _VERSIONED: Final = "postgresql/15"
 _PROXY_PACKAGES: Final = ("nginx",)
 #: Groups that are built only when they are asked for: no recipe of the demonstration needs them.
 _EXTRA: Final = ("proxy",)
-_CLIENT_PROGRAMS: Final = ("psql", "pg_isready")
-_SERVER_PROGRAMS: Final = (*_CLIENT_PROGRAMS, "postgres", "initdb", "pg_ctl", "pg_dump")
+CLIENT_PROGRAMS: Final = ("psql", "pg_isready")
+_SERVER_PROGRAMS: Final = (*CLIENT_PROGRAMS, "postgres", "initdb", "pg_ctl", "pg_dump")
 _MODULES: Final = ("plpgsql.so", "dict_snowball.so", "libpqwalreceiver.so", "pgoutput.so")
 _POSTGRES: Final = 999  #: user and group id
 
@@ -108,25 +109,44 @@ class Image:
     group: str
     fill: Callable[[Root, str, Path], None]  #: takes the tag, and a folder which lasts as long as the run
     packages: tuple[str, ...] = ()  #: Debian packages it takes files from
+    prefix: str = _PREFIX
+    sources: Path = SOURCES
+    inputs: tuple[Path, ...] = ()  #: further files that it is made from
+    kept: Path | None = None  #: a folder where its files are kept once they are put together: what is dear to make, or to fetch
 
     @property
     def reference(self) -> str:
         """The image's full name."""
-        return f"{_PREFIX}/{self.name}:{self.tag}"
+        return f"{self.prefix}/{self.name}:{self.tag}"
 
     @property
     def folder(self) -> Path:
         """Its Dockerfile and scripts."""
-        return _SOURCES / self.name
+        return self.sources / self.name
 
     def digest(self) -> str:
         """A hash over everything that is known before the build."""
         sums = hashlib.sha256(repr((self.reference, self.packages)).encode())
-        shared = (Path(__file__), _busybox())
-        for path in (*shared, *sorted((_SOURCES / "static").rglob("*")), *sorted(self.folder.rglob("*"))):
+        shared = (Path(__file__), _busybox(), *self.inputs)
+        for path in (*shared, *sorted((SOURCES / "static").rglob("*")), *sorted(self.folder.rglob("*"))):
             if path.is_file():
                 sums.update(f"{path.name}\0".encode() + path.read_bytes())
         return sums.hexdigest()
+
+    def files(self, scratch: Path) -> bytes:
+        """All that is in it, as an archive; from where it is kept, if it is."""
+        place = self.kept and self.kept / f"{self.name}-{self.tag}-{self.digest()[:12]}.tar"
+        if place and place.is_file():
+            return place.read_bytes()
+        root = Root()
+        self.fill(root, self.tag, scratch)
+        packed = root.packed()
+        if place:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            for earlier in place.parent.glob(f"{self.name}-{self.tag}-*.tar"):
+                earlier.unlink()
+            write_durably(place, packed)
+        return packed
 
 
 def build(names: Iterable[str] | None = None) -> dict[str, str]:
@@ -135,7 +155,11 @@ def build(names: Iterable[str] | None = None) -> dict[str, str]:
     `names` are groups (`static`, `guestbook`, `proxy`) or image references; None means all but the proxy. An image that is there
     already, made from the same inputs, is left alone. HostProblem says what is missing and how to get it.
     """
-    wanted = _chosen(names)
+    return put_together(chosen(names))
+
+
+def put_together(wanted: Iterable[Image]) -> dict[str, str]:
+    """Build those of these images that are missing or out of date; return image reference -> id."""
     try:
         engine = docker.from_env(timeout=120)
         try:
@@ -152,7 +176,7 @@ def build(names: Iterable[str] | None = None) -> dict[str, str]:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """One build at a time: with containerd's image store, two that give an image the same name at once both fail."""
-    folder = os.open(_SOURCES, os.O_RDONLY)
+    folder = os.open(SOURCES, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield
@@ -160,7 +184,8 @@ def _alone() -> Iterator[None]:
         os.close(folder)
 
 
-def _chosen(names: Iterable[str] | None) -> list[Image]:
+def chosen(names: Iterable[str] | None) -> list[Image]:
+    """The images of these groups and references; WrongUse for what is neither."""
     images = _images()
     if names is None:
         return [image for image in images if image.group not in _EXTRA]
@@ -181,11 +206,9 @@ def _present(engine: docker.DockerClient, image: Image) -> str | None:
 
 
 def _made(engine: docker.DockerClient, image: Image, scratch: Path) -> str:
-    root = Root()
-    image.fill(root, image.tag, scratch)
     context = Root()
     context.copy(image.folder / "Dockerfile", "Dockerfile")
-    context.file("root.tar", root.packed())
+    context.file("root.tar", image.files(scratch))
     built, _ = engine.images.build(
         fileobj=io.BytesIO(context.packed()),
         custom_context=True,
@@ -201,37 +224,37 @@ def _made(engine: docker.DockerClient, image: Image, scratch: Path) -> str:
 def _images() -> list[Image]:
     return [
         *(Image("static", tag, "static", _fill_static) for tag in _STATIC_TAGS),
-        Image("postgres", "15", "guestbook", _fill_postgres, _PACKAGES),
-        *(Image("guestbook", tag, "guestbook", _fill_guestbook, _PACKAGES) for tag in _GUESTBOOK_TAGS),
+        Image("postgres", "15", "guestbook", _fill_postgres, POSTGRES_PACKAGES),
+        *(Image("guestbook", tag, "guestbook", _fill_guestbook, POSTGRES_PACKAGES) for tag in _GUESTBOOK_TAGS),
         Image("nginx", "1", "proxy", _fill_proxy, _PROXY_PACKAGES),
     ]
 
 
 def _fill_static(root: Root, tag: str, scratch: Path) -> None:
     del tag, scratch
-    _base(root)
+    base(root)
 
 
 def _fill_postgres(root: Root, tag: str, scratch: Path) -> None:
     del tag
-    _base(root)
-    unpacked = _unpacked(scratch, _PACKAGES)
-    _programs(root, unpacked, _of_postgres([f"bin/{name}" for name in _SERVER_PROGRAMS] + [f"lib/{name}" for name in _MODULES]))
-    root.copy(unpacked / f"usr/share/{_VERSIONED}", f"usr/share/{_VERSIONED}")
+    base(root)
+    tree = unpacked(scratch, POSTGRES_PACKAGES)
+    add_programs(root, tree, of_postgres([f"bin/{name}" for name in _SERVER_PROGRAMS] + [f"lib/{name}" for name in _MODULES]))
+    root.copy(tree / f"usr/share/{_VERSIONED}", f"usr/share/{_VERSIONED}")
     for zone in ("UTC", "GMT", "Etc"):
-        root.copy(unpacked / "usr/share/zoneinfo" / zone, f"usr/share/zoneinfo/{zone}")
+        root.copy(tree / "usr/share/zoneinfo" / zone, f"usr/share/zoneinfo/{zone}")
     root.append("etc/passwd", f"postgres:x:{_POSTGRES}:{_POSTGRES}::/var/lib/postgresql:/bin/sh\n".encode())
     root.append("etc/group", f"postgres:x:{_POSTGRES}:\n".encode())
     # An empty volume takes owner and mode from here.
     root.folder("var/lib/postgresql/data", 0o700, _POSTGRES)
     root.folder("var/run/postgresql", 0o755, _POSTGRES)
-    root.copy(_SOURCES / "postgres/postgres-start", "usr/bin/postgres-start")
+    root.copy(SOURCES / "postgres/postgres-start", "usr/bin/postgres-start")
 
 
 def _fill_guestbook(root: Root, tag: str, scratch: Path) -> None:
-    _base(root)
-    _programs(root, _unpacked(scratch, _PACKAGES), _of_postgres([f"bin/{name}" for name in _CLIENT_PROGRAMS]))
-    common, release = _SOURCES / "guestbook/common", _SOURCES / "guestbook" / tag
+    base(root)
+    add_programs(root, unpacked(scratch, POSTGRES_PACKAGES), of_postgres([f"bin/{name}" for name in CLIENT_PROGRAMS]))
+    common, release = SOURCES / "guestbook/common", SOURCES / "guestbook" / tag
     root.copy(common / "guestbook", "usr/bin/guestbook")
     root.copy(common / "answer.sh", "usr/share/guestbook/answer.sh")
     for source in (common, release):
@@ -242,21 +265,21 @@ def _fill_guestbook(root: Root, tag: str, scratch: Path) -> None:
 
 def _fill_proxy(root: Root, tag: str, scratch: Path) -> None:
     del tag
-    _base(root)
-    _programs(root, _unpacked(scratch, _PROXY_PACKAGES), ["usr/sbin/nginx"])
+    base(root)
+    add_programs(root, unpacked(scratch, _PROXY_PACKAGES), ["usr/sbin/nginx"])
     for folder in ("var/log/nginx", "var/lib/nginx", "run", "etc/nginx"):
         root.folder(folder)
 
 
-def _of_postgres(names: list[str]) -> list[str]:
+def of_postgres(names: list[str]) -> list[str]:
     return [f"usr/lib/{_VERSIONED}/{name}" for name in names]
 
 
-def _unpacked(scratch: Path, packages: tuple[str, ...]) -> Path:
+def unpacked(scratch: Path, packages: tuple[str, ...]) -> Path:
     """Packages and their libraries as one tree; nothing is installed and no service is started."""
-    unpacked = scratch / f"unpacked-{packages[0]}"
-    if unpacked.is_dir():
-        return unpacked
+    tree = scratch / f"unpacked-{packages[0]}"
+    if tree.is_dir():
+        return tree
     for needed in ("apt-get", "apt-cache", "dpkg-deb", "ldd"):
         if shutil.which(needed) is None:
             raise HostProblem(
@@ -268,10 +291,10 @@ def _unpacked(scratch: Path, packages: tuple[str, ...]) -> Path:
     downloads.mkdir()
     _apt("download", *packages, *_libraries_of(packages[0]), cwd=downloads)
     for package in sorted(downloads.glob("*.deb")):
-        ended = programs.run(["dpkg-deb", "-x", str(package), str(unpacked)], timeout=120)
+        ended = programs.run(["dpkg-deb", "-x", str(package), str(tree)], timeout=120)
         if ended.status != 0:
             raise HostProblem(f"`dpkg-deb -x {package.name}` failed:\n{ended.tail}", mend="free disk space and try again.")
-    return unpacked
+    return tree
 
 
 def _libraries_of(package: str) -> list[str]:
@@ -282,13 +305,13 @@ def _libraries_of(package: str) -> list[str]:
     return sorted(name for name in names if not name.startswith(("libc6", "libc-", "libllvm", "libz3", "libperl", "libnginx")))
 
 
-def _programs(root: Root, unpacked: Path, names: list[str]) -> None:
+def add_programs(root: Root, tree: Path, names: list[str]) -> None:
     """Add programs, under the path they have in their package, and every shared library that they load."""
-    places = [unpacked / "usr/lib" / folder for folder in os.listdir(unpacked / "usr/lib") if "-linux-" in folder]
-    places += [unpacked / "lib" / place.name for place in places]
+    places = [tree / "usr/lib" / folder for folder in os.listdir(tree / "usr/lib") if "-linux-" in folder]
+    places += [tree / "lib" / place.name for place in places]
     environment = programs.plain_environment(LD_LIBRARY_PATH=":".join(map(str, places)))
     for name in names:
-        source = unpacked / name
+        source = tree / name
         root.copy(source, name)
         ended = programs.run(["ldd", str(source)], timeout=30, env=environment)
         for line in ended.output.splitlines():
@@ -301,7 +324,7 @@ def _programs(root: Root, unpacked: Path, names: list[str]) -> None:
                 root.file(library.lstrip("/"), Path(library).read_bytes(), 0o755)
 
 
-def _base(root: Root) -> None:
+def base(root: Root) -> None:
     """A shell and its tools, the places programs expect, and two users."""
     busybox = _busybox()
     root.file("bin/busybox", busybox.read_bytes(), 0o755)
@@ -310,7 +333,7 @@ def _base(root: Root) -> None:
             root.link(f"bin/{applet}", "busybox")
     root.folder("tmp", 0o1777)
     root.folder("root", 0o700)
-    root.copy(_SOURCES / "static" / "etc", "etc")
+    root.copy(SOURCES / "static" / "etc", "etc")
 
 
 @functools.cache

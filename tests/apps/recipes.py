@@ -1,0 +1,238 @@
+"""Recipes of the real applications, as their authors write them, and what is put into a new installation of each."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from tests.apps.images import IHATEMONEY, MARIADB, MINIFLUX, POSTGRES, PREFIX
+
+FILES = dict[str, str]
+
+_PG = "/var/lib/postgresql/data"
+_PG_DUMP = f"{_PG}/dump.sql"
+
+
+def pg_labels(dumped: str = "miniflux", restored: str = "miniflux") -> list[str]:
+    """The database's backup labels; which database is dumped, and which is made anew from the dump."""
+    as_user = "psql -qX -v ON_ERROR_STOP=1 -U miniflux"
+    anew = f"-c 'DROP DATABASE {restored} WITH (FORCE)' -c 'CREATE DATABASE {restored}'"
+    return [
+        "backupbot.backup=true",
+        f"backupbot.backup.pre-hook=pg_dump -U miniflux {dumped} > {_PG_DUMP}",
+        f"backupbot.backup.path={_PG_DUMP}",
+        f"backupbot.restore.post-hook={as_user} -d template1 {anew} && {as_user} -d {restored} -f {_PG_DUMP}",
+    ]
+
+
+_CONNECTED = (
+    'export DATABASE_URL="host=db user=miniflux dbname=miniflux sslmode=disable password=$$(cat /run/secrets/db_password)"'
+)
+_AWAITED = 'until psql -qX "$$DATABASE_URL" -c "SELECT 1" > /dev/null 2>&1; do sleep 1; done'
+
+
+def miniflux(tag: str, version: str, *, image: str = "", start: str = "exec miniflux", labels: list[str] | None = None) -> FILES:
+    """Miniflux and its PostgreSQL."""
+    labels = pg_labels() if labels is None else labels
+    compose = f"""
+version: "3.8"
+services:
+  app:
+    image: {image or f"{PREFIX}/miniflux:{version}"}
+    command: ["sh", "-c", {json.dumps(f"{_CONNECTED}; {_AWAITED}; {start}")}]
+    networks: [proxy, internal]
+    secrets: [db_password, admin_password]
+    environment:
+      - RUN_MIGRATIONS=1
+      - CREATE_ADMIN=1
+      - ADMIN_USERNAME=admin
+      - ADMIN_PASSWORD_FILE=/run/secrets/admin_password
+      - BASE_URL=https://${{DOMAIN}}
+    healthcheck: {{test: ["CMD", "miniflux", "-healthcheck", "auto"], interval: 2s, timeout: 60s, retries: 5, start_period: 60s}}
+    deploy:
+      restart_policy: {{condition: any, delay: 2s}}
+      update_config: {{failure_action: rollback, order: start-first}}
+      labels:
+        - "coop-cloud.${{STACK_NAME}}.version={tag}"
+        - "traefik.enable=true"
+        - "traefik.http.routers.${{STACK_NAME}}.rule=Host(`${{DOMAIN}}`)"
+        - "traefik.http.services.${{STACK_NAME}}.loadbalancer.server.port=8080"
+  db:
+    image: {POSTGRES}
+    networks: [internal]
+    environment: [POSTGRES_USER=miniflux, POSTGRES_DB=miniflux, POSTGRES_PASSWORD_FILE=/run/secrets/db_password]
+    secrets: [db_password]
+    volumes: ["db:{_PG}"]
+    healthcheck: {{test: ["CMD", "pg_isready", "-qU", "miniflux"], interval: 2s, timeout: 60s, retries: 5, start_period: 60s}}
+    deploy: {{labels: {json.dumps(labels)}}}
+networks:
+  proxy: {{external: true}}
+  internal: {{}}
+secrets:
+  db_password: {{external: true, name: "${{STACK_NAME}}_db_password_${{SECRET_DB_PASSWORD_VERSION}}"}}
+  admin_password: {{external: true, name: "${{STACK_NAME}}_admin_password_${{SECRET_ADMIN_PASSWORD_VERSION}}"}}
+volumes:
+  db: {{}}
+"""
+    sample = (
+        "TYPE=miniflux\nDOMAIN=reader.example.com\nSECRET_DB_PASSWORD_VERSION=v1\nSECRET_ADMIN_PASSWORD_VERSION=v1 # length=20\n"
+    )
+    return {"compose.yml": compose, ".env.sample": sample}
+
+
+_DB = "/var/lib/mysql"
+_AS_ROOT = '-u root -p"$$(cat /run/secrets/db_root_password)"'
+
+
+def maria_labels(restored: str = "ihatemoney") -> list[str]:
+    """The database's backup labels; into which database the dump is put back, if any."""
+    labels = [
+        "backupbot.backup=true",
+        f"backupbot.backup.pre-hook=mariadb-dump --single-transaction {_AS_ROOT} ihatemoney > {_DB}/dump.sql",
+        f"backupbot.backup.path={_DB}/dump.sql",
+    ]
+    return labels + ([f"backupbot.restore.post-hook=mariadb {_AS_ROOT} {restored} < {_DB}/dump.sql"] if restored else [])
+
+
+_SETTINGS = (
+    "export IHATEMONEY_SETTINGS_FILE_PATH=/tmp/settings.cfg; "
+    "echo \"SECRET_KEY = '$$(cat /run/secrets/secret_key)'\" > /tmp/settings.cfg; "
+    'if [ "$${DATABASE_HOST:-}" ]; then '
+    'echo "SQLALCHEMY_DATABASE_URI = '
+    "'mysql+pymysql://ihatemoney:$$(cat /run/secrets/db_password)@$$DATABASE_HOST/ihatemoney'\"; "
+    "else echo \"SQLALCHEMY_DATABASE_URI = 'sqlite:////database/ihatemoney.db'\"; fi >> /tmp/settings.cfg; "
+    'if [ "$${DATABASE_HOST:-}" ]; then until nc -w 5 "$$DATABASE_HOST" 3306 < /dev/null > /dev/null 2>&1; do sleep 1; done; fi'
+)
+_SERVE = "exec python3 -m gunicorn --bind=0.0.0.0:8000 --threads=4 --worker-tmp-dir=/dev/shm ihatemoney.wsgi:application"
+#: Runs a statement in MariaDB, which may fail, before the application is begun.
+_STATEMENT = """
+import os, sys, pymysql
+password = open("/run/secrets/db_password").read()
+with pymysql.connect(host="db", user="ihatemoney", password=password, database="ihatemoney", autocommit=True) as database:
+    database.cursor().execute(sys.argv[1])
+"""
+
+
+def ihatemoney(
+    tag: str, version: str, *, host: str = "DATABASE_HOST=db", statement: str = "", labels: list[str] | None = None
+) -> FILES:
+    """I Hate Money and its MariaDB."""
+    labels = maria_labels() if labels is None else labels
+    before = f"python3 -c {shlex.quote(_STATEMENT)} {shlex.quote(statement)}" if statement else ":"
+    compose = f"""
+version: "3.8"
+services:
+  app:
+    image: {PREFIX}/ihatemoney:{version}
+    command: ["sh", "-c", {json.dumps(f"{_SETTINGS}; {before}; {_SERVE}")}]
+    networks: [proxy, internal]
+    secrets: [db_password, secret_key]
+    environment: ["{host}"]
+    volumes: ["files:/database"]
+    healthcheck:
+      test: ["CMD", "wget", "-qO", "/dev/null", "http://127.0.0.1:8000/"]
+      interval: 2s
+      timeout: 60s
+      retries: 5
+      start_period: 90s
+    deploy:
+      restart_policy: {{condition: any, delay: 2s}}
+      update_config: {{failure_action: rollback, order: start-first}}
+      labels:
+        - "coop-cloud.${{STACK_NAME}}.version={tag}"
+        - "backupbot.backup=true"
+  db:
+    image: {MARIADB}
+    networks: [internal]
+    environment:
+      - MYSQL_DATABASE=ihatemoney
+      - MYSQL_USER=ihatemoney
+      - MYSQL_PASSWORD_FILE=/run/secrets/db_password
+      - MYSQL_ROOT_PASSWORD_FILE=/run/secrets/db_root_password
+    secrets: [db_password, db_root_password]
+    volumes: ["db:{_DB}"]
+    deploy: {{labels: {json.dumps(labels)}}}
+networks:
+  proxy: {{external: true}}
+  internal: {{}}
+secrets:
+  db_password: {{external: true, name: "${{STACK_NAME}}_db_password_${{SECRET_DB_PASSWORD_VERSION}}"}}
+  db_root_password: {{external: true, name: "${{STACK_NAME}}_db_root_password_${{SECRET_DB_ROOT_PASSWORD_VERSION}}"}}
+  secret_key: {{external: true, name: "${{STACK_NAME}}_secret_key_${{SECRET_SECRET_KEY_VERSION}}"}}
+volumes:
+  db: {{}}
+  files: {{}}
+"""
+    names = ("DB_PASSWORD", "DB_ROOT_PASSWORD", "SECRET_KEY")
+    sample = "".join(f"SECRET_{name}_VERSION=v1\n" for name in names)
+    return {"compose.yml": compose, ".env.sample": f"TYPE=ihatemoney\nDOMAIN=money.example.com\n{sample}"}
+
+
+OLD = {"miniflux": f"1.0.0+{MINIFLUX[0]}", "ihatemoney": f"1.0.0+{IHATEMONEY[0]}"}
+NEW = {"miniflux": f"1.1.0+{MINIFLUX[1]}", "ihatemoney": f"1.1.0+{IHATEMONEY[1]}"}
+
+#: What the person who enrols it puts beside it.
+TOML = {
+    "miniflux": '[health]\nport = 8080\npath = "/healthcheck"\ntimeout = 600\n',
+    "ihatemoney": "[health]\nport = 8000\ntimeout = 600\n",
+}
+SHARED = {
+    "in_miniflux.py": """
+import base64
+
+
+def ask(app, method, path, **more):
+    login = base64.b64encode(b"admin:" + app.secret("admin_password").encode()).decode()
+    return app.http.request(method, path, headers={"Authorization": f"Basic {login}"}, timeout=60, **more)
+
+
+def fill(app):
+    for title in ("Gardens", "Bicycles", "Bread"):
+        assert ask(app, "POST", "/v1/categories", json={"title": title}).status in (201, 400), title
+
+
+def titles(app):
+    return {one["title"] for one in ask(app, "GET", "/v1/categories").json()}
+""",
+    "in_ihatemoney.py": """
+import base64
+
+LOGIN = {"Authorization": "Basic " + base64.b64encode(b"holiday:sand-castle").decode()}
+
+
+def ask(app, method, path, **more):
+    return app.http.request(method, path, headers=LOGIN, timeout=60, **more)
+
+
+def fill(app):
+    project = {"name": "Holiday", "id": "holiday", "password": "sand-castle", "contact_email": "a@example.com"}
+    assert app.http.post("/api/projects", form=project | {"default_currency": "XXX"}).status == 201
+    for name in ("Ada", "Ben"):
+        assert ask(app, "POST", "/api/projects/holiday/members", form={"name": name}).status == 201
+    ids = [one["id"] for one in ask(app, "GET", "/api/projects/holiday/members").json()]
+    for what in ("Ferry", "Tents", "Ice cream"):
+        bill = {"date": "2024-07-01", "what": what, "payer": ids[0], "payed_for": ids[1], "amount": "12.5"}
+        assert ask(app, "POST", "/api/projects/holiday/bills", form=bill | {"original_currency": "XXX"}).status == 201, what
+
+
+def bills(app):
+    return {one["what"] for one in ask(app, "GET", "/api/projects/holiday/bills").json()}
+""",
+}
+HOOKS = {name: f"from in_{name} import fill\n\nafter_install = fill\n" for name in TOML}
+TESTS = {
+    "miniflux": """
+from in_miniflux import titles
+
+
+def test_categories_are_shown(app):
+    assert titles(app) >= {"Gardens", "Bicycles", "Bread"}
+""",
+    "ihatemoney": """
+from in_ihatemoney import bills
+
+
+def test_bills_are_shown(app):
+    assert bills(app) == {"Ferry", "Tents", "Ice cream"}
+""",
+}

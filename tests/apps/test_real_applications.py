@@ -1,0 +1,166 @@
+"""Real applications with real databases, each in two versions with the migrations between them: releases that are well, and the
+ways in which they are not. The table below is swept at once, side by side as on a real night."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import pytest
+from git.repo import Repo
+
+from canonq.adapters.engine import SwarmEngine
+from tests.apps import images
+from tests.apps.images import FOLDER, IHATEMONEY, MARIADB, MINIFLUX, PREFIX
+from tests.apps.recipes import (
+    FILES,
+    HOOKS,
+    NEW,
+    OLD,
+    SHARED,
+    TESTS,
+    TOML,
+    ihatemoney,
+    maria_labels,
+    miniflux,
+    pg_labels,
+)
+from tests.real.conftest import installed
+from tests.support import Installation, make_recipe, release
+
+pytestmark = [pytest.mark.real, pytest.mark.apps]
+
+#: Names of images that are moved from one night to the next, to one that works and to one that does not.
+WORKS, BREAKS = f"{PREFIX}/miniflux:moves", f"{PREFIX}/miniflux:breaks"
+ONLY_OLD = 'psql -qX "$$DATABASE_URL" -c "SELECT FROM users" || export RUN_MIGRATIONS=0; exec miniflux'
+
+
+@dataclass(frozen=True)
+class Row:
+    """A release, by what it does; and what is to be said of it."""
+
+    it: str
+    new: FILES
+    reasons: tuple[str, ...] = ()  #: any of these and red; none: green
+    told: tuple[str, ...] = ()  #: words of the verdict's detail
+    seed: FILES | None = None  #: what is promoted in the night before, where that is not the application's usual release
+    soak: int = 0
+
+    @property
+    def app(self) -> str:
+        """Which application it is of."""
+        return self.it.partition("-")[0]
+
+
+def reader(**more: Any) -> FILES:
+    return miniflux(NEW["miniflux"], MINIFLUX[1], **more)
+
+
+def money(**more: Any) -> FILES:
+    return ihatemoney(NEW["ihatemoney"], IHATEMONEY[1], **more)
+
+
+def reader_with(statement: str) -> FILES:
+    return reader(start=f'psql -qX "$$DATABASE_URL" -c "{statement}"; exec miniflux')
+
+
+def reader_of(image: str) -> FILES:
+    """The first release, with its image by another name."""
+    return miniflux(OLD["miniflux"], "", image=image)
+
+
+DATABASE_LOST = ("restore-failed", "not-backed-up", "data-lost")
+TABLE = [
+    Row("miniflux-is-well", reader()),
+    Row("ihatemoney-is-well", money()),
+    Row("miniflux-has-a-name-that-moved", reader(), seed=reader_of(WORKS)),
+    Row("miniflux-has-a-broken-name", reader(), ("base-not-healthy",), (BREAKS,), seed=reader_of(BREAKS)),
+    Row("miniflux-empties-a-table", reader_with("DELETE FROM categories"), ("data-lost",), ("db.categories", "4", "0")),
+    Row("miniflux-dumps-another-database", reader(labels=pg_labels("postgres")), DATABASE_LOST, ("db",)),
+    Row("miniflux-saves-and-restores-another", reader(labels=pg_labels("postgres", "postgres")), DATABASE_LOST, ("db",)),
+    Row("miniflux-migrates-only-what-is-there", reader(start=ONLY_OLD), ("install-failed",), ("app",)),
+    Row("miniflux-dies-late", reader(start="exec timeout 25 miniflux"), ("dies-later", "crash-loop"), ("app",), soak=40),
+    Row("ihatemoney-empties-a-table", money(statement="DELETE FROM billowers"), ("data-lost",), ("db.billowers", "3", "0")),
+    Row("ihatemoney-falls-back-to-sqlite", money(host="DB_HOST=db"), ("data-abandoned",), ("db",)),
+    Row("ihatemoney-restores-nothing", money(labels=maria_labels("")), DATABASE_LOST, ("db",)),
+    Row("ihatemoney-saves-no-database", money(labels=[]), ("not-backed-up",), ("db",)),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def swept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[str, Any]]]:
+    """Two nights, of the rows that are asked for; row -> the verdict of its newest release."""
+    if FOLDER not in os.environ:
+        pytest.skip(
+            f"NOT TRIED on real applications: {FOLDER} names none. `make test-apps` builds them; it needs Go, Debian and PyPI"
+        )
+    images.have()
+    rows = [row for row in TABLE if any(row.it in item.name for item in request.session.items)]
+    with installed(SwarmEngine(), tmp_path_factory.mktemp("apps")) as made:
+        made.settings |= {"CANONQ_LIGHT_WORKERS": "4", "CANONQ_CONTROL_SECONDS": "0"}
+        shared = made.checkout / "tests" / "_shared"
+        shared.mkdir(parents=True)
+        for name, text in SHARED.items():
+            (shared / name).write_text(text)
+        moved(WORKS, MINIFLUX[0])
+        moved(BREAKS, MINIFLUX[0])
+        seeds = [row for row in rows if row.seed or row.reasons == ()]
+        for row in rows:
+            make_recipe(made.root / row.it, {OLD[row.app]: row.seed or usual(row.app)})
+            enrol(made, row)
+        first = made.canonq("sweep", *(row.it for row in seeds), "--wait", "--json").json["outcomes"]
+        assert {one["recipe"]: one["outcome"] for one in first} == {row.it: "promoted" for row in seeds}, first
+        moved(WORKS, MINIFLUX[1])
+        moved(BREAKS, "")
+        for row in rows:
+            release(Repo(made.root / row.it), NEW[row.app], row.new)
+        made.canonq("sweep", *(row.it for row in rows), "--wait", "--json")
+        yield {row.it: newest(made, row.it) for row in rows}
+
+
+def moved(name: str, to: str) -> None:
+    """Give the name to that version of Miniflux; none: to what does not start."""
+    client = docker.from_env(timeout=120)
+    try:
+        assert client.images.get(f"{PREFIX}/miniflux:{to}" if to else MARIADB).tag(name)
+    finally:
+        client.close()
+
+
+def usual(app: str) -> FILES:
+    """An application's first release."""
+    return miniflux(OLD[app], MINIFLUX[0]) if app == "miniflux" else ihatemoney(OLD[app], IHATEMONEY[0])
+
+
+def enrol(made: Installation, row: Row) -> None:
+    toml = TOML[row.app].replace("[health]\n", f"[health]\nsoak = {row.soak}\n")
+    folder = made.enrol(row.it, f'upstream = "{made.root}/{row.it}"\n{toml}')
+    (folder / "hooks.py").write_text(HOOKS[row.app])
+    (folder / "test_app.py").write_text(TESTS[row.app])
+
+
+def newest(made: Installation, recipe: str) -> dict[str, Any]:
+    """The last verdict of a recipe, and what the record of its canonical says."""
+    verdicts = [dict(json.loads(path.read_text())) for path in (made.state / "runs" / recipe).glob("*/run.json")]
+    record = made.state / "warm" / recipe / "canonical.json"
+    last = max(verdicts, key=lambda verdict: str(verdict["ts"]))
+    return last | {"canonical": json.loads(record.read_text())["version"] if record.is_file() else ""}
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.it)
+def test_each_release_gets_its_own_verdict(swept: dict[str, dict[str, Any]], row: Row) -> None:
+    verdict = swept[row.it]
+    said = (verdict["verdict"], verdict["reason"], verdict["detail"])
+    assert verdict["version"] == NEW[row.app]
+    if row.reasons:
+        assert verdict["verdict"] != "green", said
+        assert verdict["reason"] in row.reasons, said
+        assert all(word in verdict["detail"] for word in row.told), said
+        assert verdict["canonical"] != NEW[row.app]
+    else:
+        assert verdict["verdict"] == "green", said
+        assert verdict["canonical"] == NEW[row.app]
