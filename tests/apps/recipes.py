@@ -94,15 +94,15 @@ def maria_labels(restored: str = "ihatemoney") -> list[str]:
     return labels + ([f"backupbot.restore.post-hook=mariadb {_AS_ROOT} {restored} < {_DB}/dump.sql"] if restored else [])
 
 
-_SETTINGS = (
-    "export IHATEMONEY_SETTINGS_FILE_PATH=/tmp/settings.cfg; "
-    "echo \"SECRET_KEY = '$$(cat /run/secrets/secret_key)'\" > /tmp/settings.cfg; "
-    'if [ "$${DATABASE_HOST:-}" ]; then '
-    'echo "SQLALCHEMY_DATABASE_URI = '
-    "'mysql+pymysql://ihatemoney:$$(cat /run/secrets/db_password)@$$DATABASE_HOST/ihatemoney'\"; "
-    "else echo \"SQLALCHEMY_DATABASE_URI = 'sqlite:////database/ihatemoney.db'\"; fi >> /tmp/settings.cfg; "
-    'if [ "$${DATABASE_HOST:-}" ]; then until nc -w 5 "$$DATABASE_HOST" 3306 < /dev/null > /dev/null 2>&1; do sleep 1; done; fi'
-)
+_SETTINGS = """
+SECRET_KEY = "{{ secret "secret_key" }}"
+{{ if env "DATABASE_HOST" -}}
+SQLALCHEMY_DATABASE_URI = "mysql+pymysql://ihatemoney:{{ secret "db_password" }}@{{ env "DATABASE_HOST" }}/ihatemoney"
+{{ else -}}
+SQLALCHEMY_DATABASE_URI = "sqlite:////database/ihatemoney.db"
+{{ end -}}
+"""
+_MARIA = 'until nc -w 5 "$${DATABASE_HOST:-db}" 3306 < /dev/null > /dev/null 2>&1; do sleep 1; done'
 _SERVE = "exec python3 -m gunicorn --bind=0.0.0.0:8000 --threads=4 --worker-tmp-dir=/dev/shm ihatemoney.wsgi:application"
 #: Runs a statement in MariaDB, which may fail, before the application is begun.
 _STATEMENT = """
@@ -124,10 +124,11 @@ version: "3.8"
 services:
   app:
     image: {PREFIX}/ihatemoney:{version}
-    command: ["sh", "-c", {json.dumps(f"{_SETTINGS}; {before}; {_SERVE}")}]
+    command: ["sh", "-c", {json.dumps(f"{_MARIA}; {before}; {_SERVE}")}]
     networks: [proxy, internal]
     secrets: [db_password, secret_key]
-    environment: ["{host}"]
+    environment: ["{host}", IHATEMONEY_SETTINGS_FILE_PATH=/etc/ihatemoney.cfg]
+    configs: [{{source: settings, target: /etc/ihatemoney.cfg}}]
     volumes: ["files:/database"]
     healthcheck:
       test: ["CMD", "wget", "-qO", "/dev/null", "http://127.0.0.1:8000/"]
@@ -159,21 +160,30 @@ secrets:
   db_password: {{external: true, name: "${{STACK_NAME}}_db_password_${{SECRET_DB_PASSWORD_VERSION}}"}}
   db_root_password: {{external: true, name: "${{STACK_NAME}}_db_root_password_${{SECRET_DB_ROOT_PASSWORD_VERSION}}"}}
   secret_key: {{external: true, name: "${{STACK_NAME}}_secret_key_${{SECRET_SECRET_KEY_VERSION}}"}}
+configs:
+  settings: {{name: "${{STACK_NAME}}_settings_${{SETTINGS_VERSION}}", file: settings.cfg.tmpl, template_driver: golang}}
 volumes:
   db: {{}}
   files: {{}}
 """
     names = ("DB_PASSWORD", "DB_ROOT_PASSWORD", "SECRET_KEY")
     sample = "".join(f"SECRET_{name}_VERSION=v1\n" for name in names)
-    return {"compose.yml": compose, ".env.sample": f"TYPE=ihatemoney\nDOMAIN=money.example.com\n{sample}"}
+    return {
+        "compose.yml": compose,
+        ".env.sample": f"TYPE=ihatemoney\nDOMAIN=money.example.com\n{sample}",
+        "abra.sh": "export SETTINGS_VERSION=v1\n",
+        "settings.cfg.tmpl": _SETTINGS,
+    }
 
 
 OLD = {"miniflux": f"1.0.0+{MINIFLUX[0]}", "ihatemoney": f"1.0.0+{IHATEMONEY[0]}"}
 NEW = {"miniflux": f"1.1.0+{MINIFLUX[1]}", "ihatemoney": f"1.1.0+{IHATEMONEY[1]}"}
 
+#: Its migrations drop the table, and another one takes its place.
+DECLARED = '[data.volatile]\n"db.sessions" = "people log in anew"\n'
 #: What the person who enrols it puts beside it.
 TOML = {
-    "miniflux": '[health]\nport = 8080\npath = "/healthcheck"\ntimeout = 600\n',
+    "miniflux": '[health]\nport = 8080\npath = "/healthcheck"\ntimeout = 600\n' + DECLARED,
     "ihatemoney": "[health]\nport = 8000\ntimeout = 600\n",
 }
 SHARED = {
@@ -187,6 +197,7 @@ def ask(app, method, path, **more):
 
 
 def fill(app):
+    assert app.http.get("/").status == 200  # which begins a session
     for title in ("Gardens", "Bicycles", "Bread"):
         assert ask(app, "POST", "/v1/categories", json={"title": title}).status in (201, 400), title
 

@@ -17,6 +17,7 @@ from canonq.adapters.engine import SwarmEngine
 from tests.apps import images
 from tests.apps.images import FOLDER, IHATEMONEY, MARIADB, MINIFLUX, PREFIX
 from tests.apps.recipes import (
+    DECLARED,
     FILES,
     HOOKS,
     NEW,
@@ -49,6 +50,7 @@ class Row:
     told: tuple[str, ...] = ()  #: words of the verdict's detail
     seed: FILES | None = None  #: what is promoted in the night before, where that is not the application's usual release
     soak: int = 0
+    declares: bool = True  #: whether its enrolment says what the application's own migrations drop
 
     @property
     def app(self) -> str:
@@ -79,12 +81,13 @@ TABLE = [
     Row("ihatemoney-is-well", money()),
     Row("miniflux-has-a-name-that-moved", reader(), seed=reader_of(WORKS)),
     Row("miniflux-has-a-broken-name", reader(), ("base-not-healthy",), (BREAKS,), seed=reader_of(BREAKS)),
-    Row("miniflux-empties-a-table", reader_with("DELETE FROM categories"), ("data-lost",), ("db.categories", "4", "0")),
+    Row("miniflux-empties-a-table", reader_with("DELETE FROM categories"), ("data-lost",), ("categories of db", "4 rows")),
+    Row("miniflux-drops-what-is-not-declared", reader(), ("data-lost",), ("the table sessions of db is gone; it had",), declares=False),
     Row("miniflux-dumps-another-database", reader(labels=pg_labels("postgres")), DATABASE_LOST, ("db",)),
     Row("miniflux-saves-and-restores-another", reader(labels=pg_labels("postgres", "postgres")), DATABASE_LOST, ("db",)),
     Row("miniflux-migrates-only-what-is-there", reader(start=ONLY_OLD), ("install-failed",), ("app",)),
     Row("miniflux-dies-late", reader(start="exec timeout 25 miniflux"), ("dies-later", "crash-loop"), ("app",), soak=40),
-    Row("ihatemoney-empties-a-table", money(statement="DELETE FROM billowers"), ("data-lost",), ("db.billowers", "3", "0")),
+    Row("ihatemoney-empties-a-table", money(statement="DELETE FROM billowers"), ("data-lost",), ("billowers of db", "3 rows")),
     Row("ihatemoney-falls-back-to-sqlite", money(host="DB_HOST=db"), ("data-abandoned",), ("db",)),
     Row("ihatemoney-restores-nothing", money(labels=maria_labels("")), DATABASE_LOST, ("db",)),
     Row("ihatemoney-saves-no-database", money(labels=[]), ("not-backed-up",), ("db",)),
@@ -137,7 +140,9 @@ def usual(app: str) -> FILES:
 
 
 def enrol(made: Installation, row: Row) -> None:
-    toml = TOML[row.app].replace("[health]\n", f"[health]\nsoak = {row.soak}\n")
+    toml = (TOML[row.app] if row.declares else TOML[row.app].replace(DECLARED, "")).replace(
+        "[health]\n", f"[health]\nsoak = {row.soak}\n"
+    )
     folder = made.enrol(row.it, f'upstream = "{made.root}/{row.it}"\n{toml}')
     (folder / "hooks.py").write_text(HOOKS[row.app])
     (folder / "test_app.py").write_text(TESTS[row.app])
