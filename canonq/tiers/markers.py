@@ -35,12 +35,10 @@ from canonq.tiers import servers
 from canonq.tiers.facts import Marker
 
 _TIMEOUT = 60.0  #: seconds for one question
-# The official images trust those who come over the socket in the container; the names are where those images take them from.
 # Servers speak many languages: SQLSTATEs and pg_isready say the same in all of them.
 _PSQL = (
-    'u="${POSTGRES_USER:-$(cat "$POSTGRES_USER_FILE" 2>/dev/null)}"; u="${u:-postgres}"; '
-    'd="${POSTGRES_DB:-$(cat "$POSTGRES_DB_FILE" 2>/dev/null)}"; '
-    'psql -X -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -qtA -U "$u" -d "${d:-$u}" -c "$0"; s=$?; '
+    f"{servers.GIVEN}{servers.AS_IN_POSTGRES}"
+    'psql -X -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -qtA -U "$u" -d "$d" -c "$0"; s=$?; '
     f'[ "$s" = 2 ] || exit "$s"; pg_isready -q; case $? in 1|2) exit {NOT_YET};; esac; exit 2'
 )
 _WRITE = (

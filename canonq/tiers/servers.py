@@ -22,16 +22,23 @@ _NUMBER, _DATABASE = re.compile(r"[0-9]{1,15}"), re.compile(r"db[0-9]{1,5}")
 _MOST_TABLES, _LONGEST = 10_000, 200  #: tables of a server; characters of a name
 TABLE, LEDGER = "canonq_marker", "canonq_ledger"
 
-# `given NAME`: the value of a variable, or of the file that NAME_FILE names.
-_GIVEN = (
-    'given() { eval "v=\\${$1:-}"; if [ -z "$v" ]; then eval "w=\\${$1_FILE:-}"; [ -z "$w" ] || v=$(cat "$w" 2>/dev/null); fi; '
+# `given NAME`: the value of a variable, or of the file that NAME_FILE or FILE__NAME names.
+GIVEN = (
+    'given() { eval "v=\\${$1:-}"; if [ -z "$v" ]; then eval "w=\\${$1_FILE:-\\${FILE__$1:-}}"; [ -z "$w" ] || v=$(cat "$w" 2>/dev/null); fi; '
     'printf %s "$v"; }\n'
     'first() { for n in "$@"; do v=$(given "$n"); [ -z "$v" ] || { printf %s "$v"; return; }; done; }\n'
 )
 
+#: Who asks a PostgreSQL, and for which database: as the images of postgres, Bitnami and Red Hat are told. Its socket may want a
+#: password, too.
+AS_IN_POSTGRES = (
+    'u=$(first POSTGRES_USER POSTGRESQL_USERNAME POSTGRESQL_USER); u="${u:-postgres}"\n'
+    'd=$(first POSTGRES_DB POSTGRES_DATABASE POSTGRESQL_DATABASE); d="${d:-$u}"\n'
+    'w=$(first POSTGRES_PASSWORD POSTGRESQL_PASSWORD); [ -z "$w" ] || export PGPASSWORD="$w"\n'
+)
 # Servers speak many languages: SQLSTATEs and pg_isready say the same in all of them.
 _PSQL = (
-    'u=$(given POSTGRES_USER); u="${u:-postgres}"; d=$(given POSTGRES_DB); d="${d:-$u}"\n'
+    f"{AS_IN_POSTGRES}"
     'p() { psql -X -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -qtA -U "$u" "$@"; }\n'
     'if [ "$0" = count ]; then\n'
     '  echo "main $d"\n'
@@ -144,7 +151,7 @@ def ask(data: Data, stack: str, service: str, kind: str, what: str, text: str = 
     """
     script, more = _SCRIPTS[kind]
     said = _SQL[what].replace("%s", text.replace("'", "''")) if kind in (*MYSQLS, POSTGRES) else text
-    return _asked(data, stack, service, kind, ["sh", "-c", _GIVEN + script, what, said, *more[1:]])
+    return _asked(data, stack, service, kind, ["sh", "-c", GIVEN + script, what, said, *more[1:]])
 
 
 def _asked(data: Data, stack: str, service: str, kind: str, command: list[str]) -> Reading:
@@ -160,7 +167,7 @@ def count(data: Data, stack: str, service: str, kind: str) -> DatabaseCount | No
     if kind not in _SCRIPTS:
         return DatabaseCount(kind=kind, why_not="canonq does not know how to ask it")
     script, more = _SCRIPTS[kind]
-    said = _asked(data, stack, service, kind, ["sh", "-c", _GIVEN + script, "count", *more])
+    said = _asked(data, stack, service, kind, ["sh", "-c", GIVEN + script, "count", *more])
     if said.state != "answered":
         return DatabaseCount(kind=kind, why_not=said.why)
     if kind == REDIS:

@@ -18,7 +18,7 @@ from canonq.core.errors import RecipeProblem
 from canonq.core.recipe.compose import resolve
 from canonq.flows.backup import Backup, destroy, left_out, unproven
 from canonq.ports import Data, Ended
-from canonq.tiers import markers
+from canonq.tiers import markers, servers
 from canonq.tiers.facts import BackupFacts, Captured, Marker
 from canonq.tiers.markers import Patience
 from canonq.tiers.servers import read_counts
@@ -246,6 +246,30 @@ def test_pg_isready_tells_a_server_that_is_starting_from_one_that_refuses(
             (tmp_path / name).chmod(0o755)
     shell = markers._PSQL
     assert run(["/bin/sh", "-c", shell, "SELECT 1"], timeout=60, env={"PATH": str(tmp_path)}).status == status
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({}, "postgres postgres -"),
+        ({"POSTGRES_USER": "app", "POSTGRES_PASSWORD_FILE": "{secret}"}, "app app it's hidden"),
+        ({"POSTGRES_USER_FILE": "{secret}", "POSTGRES_DB": "d"}, "it's hidden d -"),
+        ({"POSTGRESQL_USERNAME": "app", "POSTGRESQL_DATABASE": "d", "POSTGRESQL_PASSWORD": "$p"}, "app d $p"),
+        ({"FILE__POSTGRES_PASSWORD": "{secret}"}, "postgres postgres it's hidden"),
+    ],
+)
+def test_a_postgresql_is_asked_as_its_image_was_told_with_a_password_for_a_socket_that_wants_one(
+    tmp_path: Path, given: dict[str, str], asked: str
+) -> None:
+    (tmp_path / "secret").write_text("it's hidden\n")
+    (tmp_path / "psql").write_text(
+        '#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in -U) u=$2;; -d) d=$2;; esac; shift; done\necho "$u $d ${PGPASSWORD:--}"\n'
+    )
+    (tmp_path / "psql").chmod(0o755)
+    env = {name: value.format(secret=tmp_path / "secret") for name, value in given.items()}
+    both = (["sh", "-c", markers._PSQL, "SELECT 1"], ["sh", "-c", servers.GIVEN + servers._PSQL, "read", "SELECT 1"])
+    for command in both:
+        assert run(command, timeout=60, env={"PATH": f"{tmp_path}:/bin:/usr/bin", **env}).output.strip() == asked
 
 
 def test_output_and_errors_of_a_program_can_be_had_together_and_apart() -> None:
