@@ -82,7 +82,7 @@ TABLE = [
     Row("miniflux-has-a-name-that-moved", reader(), seed=reader_of(WORKS)),
     Row("miniflux-has-a-broken-name", reader(), ("base-not-healthy",), (BREAKS,), seed=reader_of(BREAKS)),
     Row("miniflux-empties-a-table", reader_with("DELETE FROM categories"), ("data-lost",), ("categories of db", "4 rows")),
-    Row("miniflux-drops-what-is-not-declared", reader(), ("data-lost",), ("the table sessions of db is gone; it had",), declares=False),
+    Row("miniflux-drops-its-sessions", reader(), ("data-lost",), ("the table sessions of db is gone; it had",), declares=False),
     Row("miniflux-dumps-another-database", reader(labels=pg_labels("postgres")), DATABASE_LOST, ("db",)),
     Row("miniflux-saves-and-restores-another", reader(labels=pg_labels("postgres", "postgres")), DATABASE_LOST, ("db",)),
     Row("miniflux-migrates-only-what-is-there", reader(start=ONLY_OLD), ("install-failed",), ("app",)),
