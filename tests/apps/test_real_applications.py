@@ -22,6 +22,7 @@ from tests.apps.recipes import (
     HOOKS,
     NEW,
     OLD,
+    OVERLAY,
     SHARED,
     TESTS,
     TOML,
@@ -144,6 +145,7 @@ def enrol(made: Installation, row: Row) -> None:
         "[health]\n", f"[health]\nsoak = {row.soak}\n"
     )
     folder = made.enrol(row.it, f'upstream = "{made.root}/{row.it}"\n{toml}')
+    (folder / "compose.canonq.yml").write_text(OVERLAY)
     (folder / "hooks.py").write_text(HOOKS[row.app])
     (folder / "test_app.py").write_text(TESTS[row.app])
 
