@@ -325,9 +325,7 @@ class FakeEngine:
                 kept = json.loads(tables.read_text()) if tables.is_file() else {}
                 lines = "".join(f"{table}\t{rows}\n" for table, rows in kept.items())
                 return Ended(0, "", "", f"main app\nin app\n{lines}".encode())
-            case ["sh", "-c", script, statement] if "psql" in script:
-                return self._psql(stack, service, statement)
-            case ["sh", "-c", script, "enter" | "entered", statement, *_] if "psql" in script:
+            case ["sh", "-c", script, "write" | "read" | "drop" | "enter" | "entered", statement, *_] if "psql" in script:
                 return self._psql(stack, service, statement)
             case ["sh", "-c", _, hook]:
                 return self._program(stack, service, hook.split())

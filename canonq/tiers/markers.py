@@ -13,11 +13,10 @@ from pathlib import Path
 
 from canonq.adapters.data import counting, markerfile
 from canonq.adapters.processes.stopping import check_stop
-from canonq.core.errors import RecipeProblem, TimedOut
+from canonq.core.errors import RecipeProblem
 from canonq.core.stack.databases import (
     MONGO,
     MYSQLS,
-    NOT_YET,
     POSTGRES,
     REDIS,
     Reading,
@@ -26,7 +25,6 @@ from canonq.core.stack.databases import (
     asked_for,
     like,
     postgres_services,
-    reading,
     seen,
 )
 from canonq.core.text import shown
@@ -34,18 +32,6 @@ from canonq.ports import Data
 from canonq.tiers import servers
 from canonq.tiers.facts import Marker
 
-_TIMEOUT = 60.0  #: seconds for one question
-# Servers speak many languages: SQLSTATEs and pg_isready say the same in all of them.
-_PSQL = (
-    f"{servers.GIVEN}{servers.AS_IN_POSTGRES}"
-    'psql -X -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -qtA -U "$u" -d "$d" -c "$0"; s=$?; '
-    f'[ "$s" = 2 ] || exit "$s"; pg_isready -q; case $? in 1|2) exit {NOT_YET};; esac; exit 2'
-)
-_WRITE = (
-    "CREATE TABLE IF NOT EXISTS canonq_marker (text text); DELETE FROM canonq_marker; INSERT INTO canonq_marker VALUES ('%s')"
-)
-_READ = "SELECT text FROM canonq_marker"
-_DROP = "DROP TABLE canonq_marker"
 _UNDECIDED: tuple[State, ...] = ("not-yet", "refused")
 _COMING: tuple[State, ...] = ("not-yet",)
 
@@ -82,7 +68,7 @@ def write(
             made += _mark_server(data, stack, service, kind, text, _at_most(patience or Patience()))
     for service in postgres_services(images):
         row = f"{text}.{service}."
-        said = _ask_until(data, stack, service, _WRITE % row.replace("'", "''"), _COMING, patience or Patience())
+        said = _ask_until(data, stack, service, "write", row, _COMING, patience or Patience())
         if said.state == "answered":
             made.append(Marker(kind="database", place=service, text=row))
     return made
@@ -178,13 +164,13 @@ def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience |
 def _dropped(data: Data, stack: str, marker: Marker, patience: Patience) -> Reading:
     if marker.server != POSTGRES:
         return _until(lambda: servers.ask(data, stack, marker.place, marker.server, "drop"), _UNDECIDED, patience)
-    return _ask_until(data, stack, marker.place, _DROP, _UNDECIDED, patience)
+    return _ask_until(data, stack, marker.place, "drop", "", _UNDECIDED, patience)
 
 
 def _read(data: Data, stack: str, marker: Marker) -> Reading:
     if marker.server != POSTGRES:
         return servers.ask(data, stack, marker.place, marker.server, "read")
-    return _ask(data, stack, marker.place, _READ)
+    return servers.ask(data, stack, marker.place, POSTGRES, "read")
 
 
 def _not_in_server(data: Data, stack: str, marker: Marker, asked: Mapping[str, str], patience: Patience) -> str:
@@ -261,7 +247,7 @@ def _not_there(data: Data, stack: str, marker: Marker, images: Mapping[str, str]
     places = asked_for(marker.place, images)
     ends = time.monotonic() + patience.seconds
     while True:
-        said = [_ask(data, stack, place, _READ) for place in places]
+        said = [servers.ask(data, stack, place, POSTGRES, "read") for place in places]
         found: Seen = seen(marker.text, said)
         if found != "unasked":
             return "" if found == "there" else _instead(said)
@@ -283,8 +269,10 @@ def silent(places: Sequence[str], why: str, server: str = POSTGRES) -> RecipePro
     )
 
 
-def _ask_until(data: Data, stack: str, service: str, statement: str, again: Collection[State], patience: Patience) -> Reading:
-    return _until(lambda: _ask(data, stack, service, statement), again, patience)
+def _ask_until(
+    data: Data, stack: str, service: str, what: str, text: str, again: Collection[State], patience: Patience
+) -> Reading:
+    return _until(lambda: servers.ask(data, stack, service, POSTGRES, what, text), again, patience)
 
 
 def _until(asks: Callable[[], Reading], again: Collection[State], patience: Patience) -> Reading:
@@ -293,12 +281,3 @@ def _until(asks: Callable[[], Reading], again: Collection[State], patience: Pati
         check_stop()
         time.sleep(patience.pause)
     return said
-
-
-def _ask(data: Data, stack: str, service: str, statement: str) -> Reading:
-    """One question. Docker that does not answer is no answer of the database's, and is not taken for one."""
-    try:
-        ended = data.execute(stack, service, ["sh", "-c", _PSQL, statement], _TIMEOUT)
-    except (RecipeProblem, TimedOut) as error:
-        return Reading("not-yet", why=error.what)
-    return reading(ended.status, ended.answer, ended.errors)

@@ -23,29 +23,34 @@ _MOST_TABLES, _LONGEST = 10_000, 200  #: tables of a server; characters of a nam
 TABLE, LEDGER = "canonq_marker", "canonq_ledger"
 
 # `given NAME`: the value of a variable, or of the file that NAME_FILE or FILE__NAME names.
-GIVEN = (
+_GIVEN = (
     'given() { eval "v=\\${$1:-}"; if [ -z "$v" ]; then eval "w=\\${$1_FILE:-\\${FILE__$1:-}}"; [ -z "$w" ] || v=$(cat "$w" 2>/dev/null); fi; '
     'printf %s "$v"; }\n'
     'first() { for n in "$@"; do v=$(given "$n"); [ -z "$v" ] || { printf %s "$v"; return; }; done; }\n'
 )
 
-#: Who asks a PostgreSQL, and for which database: as the images of postgres, Bitnami and Red Hat are told. Its socket may want a
-#: password, too.
-AS_IN_POSTGRES = (
+# Servers speak many languages: SQLSTATEs and pg_isready say the same in all of them.
+# Who asks is what the images of postgres, Bitnami and Red Hat are told; a socket may want a password, too. An app may have its
+# tables in another database than the one that the image was told of: a mark goes there, and is looked for where there is one.
+_OWN = f"NOT IN ('{TABLE}', '{LEDGER}')"
+_PSQL = (
     'u=$(first POSTGRES_USER POSTGRESQL_USERNAME POSTGRESQL_USER); u="${u:-postgres}"\n'
     'd=$(first POSTGRES_DB POSTGRES_DATABASE POSTGRESQL_DATABASE); d="${d:-$u}"\n'
     'w=$(first POSTGRES_PASSWORD POSTGRESQL_PASSWORD); [ -z "$w" ] || export PGPASSWORD="$w"\n'
-)
-# Servers speak many languages: SQLSTATEs and pg_isready say the same in all of them.
-_PSQL = (
-    f"{AS_IN_POSTGRES}"
     'p() { psql -X -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -qtA -U "$u" "$@"; }\n'
-    'if [ "$0" = count ]; then\n'
-    '  echo "main $d"\n'
-    "  l=$(p -d \"$d\" -c 'SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate'); s=$?\n"
-    '  if [ "$s" = 0 ]; then printf "%s\\n" "$l" | while IFS= read -r b; do echo "in $b"; '
-    'printf "%s\\n" "$1" | p -F "$2" -d "$b" || exit 1; done; exit $?; fi\n'
-    'else p -d "$d" -c "$1"; s=$?; fi\n'
+    "all() { p -d \"$d\" -c 'SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate'; }\n"
+    'has() { p -d "$1" -c "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN '
+    "('pg_catalog', 'information_schema') AND tablename $2\" 2>/dev/null </dev/null; }\n"
+    'most() { all 2>/dev/null | { x=$d; n=$(has "$d" "$1"); while IFS= read -r b; do m=$(has "$b" "$1"); '
+    '[ "${m:-0}" -le "${n:-0}" ] || { n=$m; x=$b; }; done; printf %s "$x"; }; }\n'
+    'case "$0" in\n'
+    'count) echo "main $d"; l=$(all); s=$?; [ "$s" != 0 ] || { printf "%s\\n" "$l" | while IFS= read -r b; do echo "in $b"; '
+    'printf "%s\\n" "$1" | p -F "$2" -d "$b" || exit 1; done; exit $?; };;\n'
+    f'write|enter) [ "$(has "$d" "{_OWN}")" != 0 ] || d=$(most "{_OWN}");;\n'
+    f"entered) d=$(most \"= '{LEDGER}'\");;\n"
+    f"*) d=$(most \"= '{TABLE}'\");;\n"
+    "esac\n"
+    '[ "$0" = count ] || { p -d "$d" -c "$1"; s=$?; }\n'
     f'[ "$s" = 2 ] || exit "$s"; pg_isready -q; case $? in 1|2) exit {NOT_YET};; esac; exit 2'
 )
 _PG_COUNT = (
@@ -61,10 +66,19 @@ _MYSQL = (
     'as root "$(first MARIADB_ROOT_PASSWORD MYSQL_ROOT_PASSWORD)" || as root "" || '
     'as "$(first MARIADB_USER MYSQL_USER)" "$(first MARIADB_PASSWORD MYSQL_PASSWORD)" || { printf "%s\\n" "$e" >&2; exit 1; }\n'
     'q() { "$c" -u "$u" -N -B "$@"; }\n'
+    # The schema with the most tables that are `$1`; of those, the one that the image was told of comes first.
+    'of() { q ${d:+-D "$d"} -e "SELECT table_schema FROM information_schema.tables WHERE table_type = \'BASE TABLE\' AND table_schema '
+    "NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') AND table_name $1 GROUP BY table_schema "
+    'ORDER BY COALESCE(table_schema = DATABASE(), 0) DESC, COUNT(*) DESC, 1 LIMIT 1"; }\n'
     '[ -n "$d" ] || d=$(q -e "SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN '
     "('mysql', 'information_schema', 'performance_schema', 'sys') ORDER BY 1 LIMIT 1\")\n"
-    'if [ "$0" = count ]; then echo "main $d"; l=$(q --raw -e "$1") || exit 1; [ -z "$l" ] || printf "%s\\n" "$l" | q\n'
-    'else [ -n "$d" ] || { echo "it has no database yet" >&2; exit 1; }; q -D "$d" -e "$1"; fi'
+    'case "$0" in\n'
+    'count) echo "main $d"; l=$(q --raw -e "$1") || exit 1; [ -z "$l" ] || printf "%s\\n" "$l" | q; exit $?;;\n'
+    f'write|enter) w=$(of "{_OWN}");;\n'
+    f"entered) w=$(of \"= '{LEDGER}'\");;\n"
+    f"*) w=$(of \"= '{TABLE}'\");;\n"
+    "esac\n"
+    'd="${w:-$d}"; [ -n "$d" ] || { echo "it has no database yet" >&2; exit 1; }; q -D "$d" -e "$1"'
 )
 _MYSQL_COUNT = (
     "SELECT CONCAT('SELECT ', QUOTE(table_schema), ', ', QUOTE(table_name), ', COUNT(*) FROM (SELECT 1 FROM `', "
@@ -151,7 +165,7 @@ def ask(data: Data, stack: str, service: str, kind: str, what: str, text: str = 
     """
     script, more = _SCRIPTS[kind]
     said = _SQL[what].replace("%s", text.replace("'", "''")) if kind in (*MYSQLS, POSTGRES) else text
-    return _asked(data, stack, service, kind, ["sh", "-c", GIVEN + script, what, said, *more[1:]])
+    return _asked(data, stack, service, kind, ["sh", "-c", _GIVEN + script, what, said, *(more[1:] if kind == MONGO else ())])
 
 
 def _asked(data: Data, stack: str, service: str, kind: str, command: list[str]) -> Reading:
@@ -167,7 +181,7 @@ def count(data: Data, stack: str, service: str, kind: str) -> DatabaseCount | No
     if kind not in _SCRIPTS:
         return DatabaseCount(kind=kind, why_not="canonq does not know how to ask it")
     script, more = _SCRIPTS[kind]
-    said = _asked(data, stack, service, kind, ["sh", "-c", GIVEN + script, "count", *more])
+    said = _asked(data, stack, service, kind, ["sh", "-c", _GIVEN + script, "count", *more])
     if said.state != "answered":
         return DatabaseCount(kind=kind, why_not=said.why)
     if kind == REDIS:

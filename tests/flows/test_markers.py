@@ -244,8 +244,8 @@ def test_pg_isready_tells_a_server_that_is_starting_from_one_that_refuses(
         if ends is not None:
             (tmp_path / name).write_text(f"#!/bin/sh\nexit {ends}\n")
             (tmp_path / name).chmod(0o755)
-    shell = markers._PSQL
-    assert run(["/bin/sh", "-c", shell, "SELECT 1"], timeout=60, env={"PATH": str(tmp_path)}).status == status
+    shell = servers._GIVEN + servers._PSQL
+    assert run(["/bin/sh", "-c", shell, "read", "SELECT 1"], timeout=60, env={"PATH": str(tmp_path)}).status == status
 
 
 @pytest.mark.parametrize(
@@ -263,13 +263,13 @@ def test_a_postgresql_is_asked_as_its_image_was_told_with_a_password_for_a_socke
 ) -> None:
     (tmp_path / "secret").write_text("it's hidden\n")
     (tmp_path / "psql").write_text(
-        '#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in -U) u=$2;; -d) d=$2;; esac; shift; done\necho "$u $d ${PGPASSWORD:--}"\n'
+        "#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in -U) u=$2;; -d) d=$2;; -c) c=$2;; esac; shift; done\n"
+        '[ "$c" != "SELECT 1" ] || echo "$u $d ${PGPASSWORD:--}"\n'
     )
     (tmp_path / "psql").chmod(0o755)
     env = {name: value.format(secret=tmp_path / "secret") for name, value in given.items()}
-    both = (["sh", "-c", markers._PSQL, "SELECT 1"], ["sh", "-c", servers.GIVEN + servers._PSQL, "read", "SELECT 1"])
-    for command in both:
-        assert run(command, timeout=60, env={"PATH": f"{tmp_path}:/bin:/usr/bin", **env}).output.strip() == asked
+    command = ["sh", "-c", servers._GIVEN + servers._PSQL, "read", "SELECT 1"]
+    assert run(command, timeout=60, env={"PATH": f"{tmp_path}:/bin:/usr/bin", **env}).output.strip() == asked
 
 
 def test_output_and_errors_of_a_program_can_be_had_together_and_apart() -> None:

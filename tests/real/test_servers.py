@@ -95,6 +95,18 @@ def test_mariadb_is_marked_and_counted_with_the_password_that_a_file_gives(maria
     assert "Access denied" in refused.why_not
 
 
+def test_what_an_app_keeps_in_another_schema_than_the_one_that_the_image_made_is_marked_there(mariadb: Here) -> None:
+    data, kinds = cast("Data", mariadb), {"db": "mariadb"}
+    sql(mariadb, "CREATE DATABASE wp; CREATE DATABASE shop; CREATE TABLE shop.a (a INT); CREATE TABLE shop.b (a INT)")
+    made = markers.write(data, "s", {}, "canonq-1", SOON, kinds=kinds)
+    sql(mariadb, "SELECT text FROM shop.canonq_marker")
+    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == []
+    sql(mariadb, "CREATE TABLE wp.later (a INT)")
+    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == [], "looked for where it is"
+    assert markers.drop(data, "s", made, SOON) == []
+    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == ["canonq's row in the database of the service db"]
+
+
 @pytest.mark.parametrize("keeps", [True, False])
 def test_a_redis_that_keeps_what_it_has_is_marked_and_counted_and_a_cache_is_not(tmp_path: Path, keeps: bool) -> None:
     have_programs({"redis-cli": "redis-tools"})

@@ -103,7 +103,8 @@ def reading(status: int, answer: str, errors: str, kind: str = POSTGRES) -> Read
     Of psql with VERBOSITY=verbose.
     """
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    why = beginning(lines[-1], 300) if lines else f"its client exited with {status}"
+    told = [line for line in lines if _SQLSTATE.match(line)] or lines  # a place in its source comes after
+    why = beginning(told[-1], 300) if told else f"its client exited with {status}"
     if status == 0:
         return Reading("answered", tuple(answer.split("\n")))
     if kind != POSTGRES:
