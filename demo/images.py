@@ -43,7 +43,7 @@ _PROXY_PACKAGES: Final = ("nginx",)
 _EXTRA: Final = ("proxy",)
 CLIENT_PROGRAMS: Final = ("psql", "pg_isready")
 _SERVER_PROGRAMS: Final = (*CLIENT_PROGRAMS, "postgres", "initdb", "pg_ctl", "pg_dump")
-_MODULES: Final = ("plpgsql.so", "dict_snowball.so", "libpqwalreceiver.so", "pgoutput.so")
+_MODULES: Final = ("plpgsql.so", "hstore.so", "dict_snowball.so", "libpqwalreceiver.so", "pgoutput.so")
 _POSTGRES: Final = 999  #: user and group id
 
 
