@@ -29,17 +29,27 @@ _CONNECTED = (
     'export DATABASE_URL="host=db user=miniflux dbname=miniflux sslmode=disable password=$$(cat /run/secrets/db_password)"'
 )
 _AWAITED = 'until psql -qX "$$DATABASE_URL" -c "SELECT 1" > /dev/null 2>&1; do sleep 1; done'
+_MADE = 'psql -qX "$$DATABASE_URL dbname=postgres" -c "CREATE DATABASE miniflux" > /dev/null 2>&1'
 
 
-def miniflux(tag: str, version: str, *, image: str = "", start: str = "exec miniflux", labels: list[str] | None = None) -> FILES:
-    """Miniflux and its PostgreSQL."""
+def miniflux(
+    tag: str,
+    version: str,
+    *,
+    image: str = "",
+    start: str = "exec miniflux",
+    labels: list[str] | None = None,
+    makes: bool = False,
+) -> FILES:
+    """Miniflux and its PostgreSQL; `makes`: it makes its database itself, beside the one that the image has made."""
     labels = pg_labels() if labels is None else labels
+    awaited = _AWAITED.replace("; do ", f"; do {_MADE}; ") if makes else _AWAITED
     compose = f"""
 version: "3.8"
 services:
   app:
     image: {image or f"{PREFIX}/miniflux:{version}"}
-    command: ["sh", "-c", {json.dumps(f"{_CONNECTED}; {_AWAITED}; {start}")}]
+    command: ["sh", "-c", {json.dumps(f"{_CONNECTED}; {awaited}; {start}")}]
     networks: [proxy, internal]
     secrets: [db_password, admin_password]
     environment:
@@ -60,7 +70,10 @@ services:
   db:
     image: {POSTGRES}
     networks: [internal]
-    environment: [POSTGRES_USER=miniflux, POSTGRES_DB=miniflux, POSTGRES_PASSWORD_FILE=/run/secrets/db_password]
+    environment:
+      - POSTGRES_USER=miniflux
+      - POSTGRES_DB={"postgres" if makes else "miniflux"}
+      - POSTGRES_PASSWORD_FILE=/run/secrets/db_password
     secrets: [db_password]
     volumes: ["db:{_PG}"]
     healthcheck: {{test: ["CMD", "pg_isready", "-qU", "miniflux"], interval: 2s, timeout: 60s, retries: 5, start_period: 60s}}

@@ -49,7 +49,8 @@ class Row:
     new: FILES
     reasons: tuple[str, ...] = ()  #: any of these and red; none: green
     told: tuple[str, ...] = ()  #: words of the verdict's detail
-    seed: FILES | None = None  #: what is promoted in the night before, where that is not the application's usual release
+    old: FILES | None = None  #: the release before it, where that is not the application's usual one
+    seeded: bool = False  #: that one is promoted in the night before
     soak: int = 0
     declares: bool = True  #: whether its enrolment says what the application's own migrations drop
 
@@ -76,12 +77,16 @@ def reader_of(image: str) -> FILES:
     return miniflux(OLD["miniflux"], "", image=image)
 
 
+OWN = miniflux(OLD["miniflux"], MINIFLUX[0], makes=True)
+NOT_SAVED = ("not-backed-up", "backup-failed")
 DATABASE_LOST = ("restore-failed", "not-backed-up", "data-lost")
 TABLE = [
-    Row("miniflux-is-well", reader()),
-    Row("ihatemoney-is-well", money()),
-    Row("miniflux-has-a-name-that-moved", reader(), seed=reader_of(WORKS)),
-    Row("miniflux-has-a-broken-name", reader(), ("base-not-healthy",), (BREAKS,), seed=reader_of(BREAKS)),
+    Row("miniflux-is-well", reader(), seeded=True),
+    Row("ihatemoney-is-well", money(), seeded=True),
+    Row("miniflux-has-a-name-that-moved", reader(), old=reader_of(WORKS), seeded=True),
+    Row("miniflux-has-a-broken-name", reader(), ("base-not-healthy",), (BREAKS,), old=reader_of(BREAKS), seeded=True),
+    Row("miniflux-makes-its-database-itself", reader(makes=True), old=OWN),
+    Row("miniflux-saves-not-its-own", reader(makes=True, labels=pg_labels("postgres", "postgres")), NOT_SAVED, ("db",), old=OWN),
     Row("miniflux-empties-a-table", reader_with("DELETE FROM categories"), ("data-lost",), ("categories of db", "4 rows")),
     Row("miniflux-drops-its-sessions", reader(), ("data-lost",), ("the table sessions of db is gone; it had",), declares=False),
     Row("miniflux-dumps-another-database", reader(labels=pg_labels("postgres")), DATABASE_LOST, ("db",)),
@@ -112,9 +117,9 @@ def swept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             (shared / name).write_text(text)
         moved(WORKS, MINIFLUX[0])
         moved(BREAKS, MINIFLUX[0])
-        seeds = [row for row in rows if row.seed or row.reasons == ()]
+        seeds = [row for row in rows if row.seeded]
         for row in rows:
-            make_recipe(made.root / row.it, {OLD[row.app]: row.seed or usual(row.app)})
+            make_recipe(made.root / row.it, {OLD[row.app]: row.old or usual(row.app)})
             enrol(made, row)
         first = made.canonq("sweep", *(row.it for row in seeds), "--wait", "--json").json["outcomes"]
         assert {one["recipe"]: one["outcome"] for one in first} == {row.it: "promoted" for row in seeds}, first
