@@ -39,8 +39,8 @@ _PSQL = (
     'w=$(first POSTGRES_PASSWORD POSTGRESQL_PASSWORD); [ -z "$w" ] || export PGPASSWORD="$w"\n'
     'p() { psql -X -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -qtA -U "$u" "$@"; }\n'
     "all() { p -d \"$d\" -c 'SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate'; }\n"
-    'has() { p -d "$1" -c "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN '
-    "('pg_catalog', 'information_schema') AND tablename $2\" 2>/dev/null </dev/null; }\n"
+    'has() { p -d "$1" -c "SELECT count(*) FROM pg_tables WHERE schemaname !~ '
+    "'^pg_' AND schemaname <> 'information_schema' AND tablename $2\" 2>/dev/null </dev/null; }\n"
     'most() { all 2>/dev/null | { x=$d; n=$(has "$d" "$1"); while IFS= read -r b; do m=$(has "$b" "$1"); '
     '[ "${m:-0}" -le "${n:-0}" ] || { n=$m; x=$b; }; done; printf %s "$x"; }; }\n'
     'case "$0" in\n'
@@ -53,12 +53,18 @@ _PSQL = (
     '[ "$0" = count ] || { p -d "$d" -c "$1"; s=$?; }\n'
     f'[ "$s" = 2 ] || exit "$s"; pg_isready -q; case $? in 1|2) exit {NOT_YET};; esac; exit 2'
 )
+# Schemas of `pg_` are the server's own, and hold the temporary tables of other sessions, which nobody else may read.
 _PG_COUNT = (
     "SELECT format('SELECT %L, count(*) FROM (SELECT 1 FROM %I.%I LIMIT " + str(MOST_ROWS) + ") x', "
     "CASE schemaname WHEN 'public' THEN tablename ELSE schemaname || '.' || tablename END, schemaname, tablename) FROM pg_tables "
-    f"WHERE schemaname NOT IN ('pg_catalog', 'information_schema') AND tablename NOT IN ('{TABLE}', '{LEDGER}') \\gexec"
+    f"WHERE schemaname !~ '^pg_' AND schemaname <> 'information_schema' AND tablename {_OWN} \\gexec"
 )
 
+# What is in memory only goes with each start, and is nothing to keep.
+_MYSQL_TABLES = (
+    "table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND COALESCE(engine, '') <> 'MEMORY' AND table_schema NOT IN "
+    "('mysql', 'information_schema', 'performance_schema', 'sys')"
+)
 _MYSQL = (
     "c=$(command -v mariadb || command -v mysql) || exit 127\n"
     "d=$(first MARIADB_DATABASE MYSQL_DATABASE)\n"
@@ -67,8 +73,8 @@ _MYSQL = (
     'as "$(first MARIADB_USER MYSQL_USER)" "$(first MARIADB_PASSWORD MYSQL_PASSWORD)" || { printf "%s\\n" "$e" >&2; exit 1; }\n'
     'q() { "$c" -u "$u" -N -B "$@"; }\n'
     # The schema with the most tables that are `$1`; of those, the one that the image was told of comes first.
-    'of() { q ${d:+-D "$d"} -e "SELECT table_schema FROM information_schema.tables WHERE table_type = \'BASE TABLE\' AND table_schema '
-    "NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') AND table_name $1 GROUP BY table_schema "
+    'of() { q ${d:+-D "$d"} -e "SELECT table_schema FROM information_schema.tables WHERE '
+    f"{_MYSQL_TABLES} AND table_name $1 GROUP BY table_schema "
     'ORDER BY COALESCE(table_schema = DATABASE(), 0) DESC, COUNT(*) DESC, 1 LIMIT 1"; }\n'
     '[ -n "$d" ] || d=$(q -e "SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN '
     "('mysql', 'information_schema', 'performance_schema', 'sys') ORDER BY 1 LIMIT 1\")\n"
@@ -83,8 +89,7 @@ _MYSQL = (
 _MYSQL_COUNT = (
     "SELECT CONCAT('SELECT ', QUOTE(table_schema), ', ', QUOTE(table_name), ', COUNT(*) FROM (SELECT 1 FROM `', "
     "REPLACE(table_schema, '`', '``'), '`.`', REPLACE(table_name, '`', '``'), '` LIMIT " + str(MOST_ROWS) + ") x;') "
-    "FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND table_schema NOT IN "
-    f"('mysql', 'information_schema', 'performance_schema', 'sys') AND table_name NOT IN ('{TABLE}', '{LEDGER}')"
+    f"FROM information_schema.tables WHERE {_MYSQL_TABLES} AND table_name {_OWN}"
 )
 
 # A Redis keeps something where it writes it down; what expires may be gone at any time.

@@ -107,6 +107,17 @@ def test_what_an_app_keeps_in_another_schema_than_the_one_that_the_image_made_is
     assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == ["canonq's row in the database of the service db"]
 
 
+def test_tables_with_a_history_are_counted_and_what_is_in_memory_only_is_not(mariadb: Here) -> None:
+    sql(
+        mariadb,
+        "CREATE DATABASE wp; CREATE TABLE wp.prices (a INT) WITH SYSTEM VERSIONING; INSERT INTO wp.prices VALUES (1), (2)",
+    )
+    sql(mariadb, "CREATE TABLE wp.online (a INT) ENGINE=MEMORY; INSERT INTO wp.online VALUES (1)")
+    counted = servers.count(cast("Data", mariadb), "s", "db", "mariadb")
+    assert counted is not None
+    assert (counted.tables, counted.why_not) == ({"prices": 2}, "")
+
+
 @pytest.mark.parametrize("keeps", [True, False])
 def test_a_redis_that_keeps_what_it_has_is_marked_and_counted_and_a_cache_is_not(tmp_path: Path, keeps: bool) -> None:
     have_programs({"redis-cli": "redis-tools"})
