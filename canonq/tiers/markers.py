@@ -68,7 +68,7 @@ def write(
             made += _mark_server(data, stack, service, kind, text, _at_most(patience or Patience()))
     for service in postgres_services(images):
         row = f"{text}.{service}."
-        said = _ask_until(data, stack, service, "write", row, _COMING, patience or Patience())
+        said = _written(data, stack, service, POSTGRES, row, patience or Patience())
         if said.state == "answered":
             made.append(Marker(kind="database", place=service, text=row))
     return made
@@ -162,15 +162,11 @@ def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience |
 
 
 def _dropped(data: Data, stack: str, marker: Marker, patience: Patience) -> Reading:
-    if marker.server != POSTGRES:
-        return _until(lambda: servers.ask(data, stack, marker.place, marker.server, "drop"), _UNDECIDED, patience)
-    return _ask_until(data, stack, marker.place, "drop", "", _UNDECIDED, patience)
+    return _until(lambda: servers.ask(data, stack, marker.place, marker.server, "drop"), _UNDECIDED, patience)
 
 
 def _read(data: Data, stack: str, marker: Marker) -> Reading:
-    if marker.server != POSTGRES:
-        return servers.ask(data, stack, marker.place, marker.server, "read")
-    return servers.ask(data, stack, marker.place, POSTGRES, "read")
+    return servers.ask(data, stack, marker.place, marker.server, "read")
 
 
 def _not_in_server(data: Data, stack: str, marker: Marker, asked: Mapping[str, str], patience: Patience) -> str:
@@ -195,10 +191,14 @@ def _mark_server(data: Data, stack: str, service: str, kind: str, text: str, pat
     if kind == REDIS and servers.count(data, stack, service, kind) is None:
         return []  # it keeps nothing
     row = f"{text}.{service}."
-    said = _until(lambda: servers.ask(data, stack, service, kind, "write", row), _COMING, patience)
+    said = _written(data, stack, service, kind, row, patience)
     if said.state != "answered":
         return []
     return [Marker(kind="key" if kind == REDIS else "database", place=service, text=row, server=kind)]
+
+
+def _written(data: Data, stack: str, service: str, kind: str, row: str, patience: Patience) -> Reading:
+    return _until(lambda: servers.ask(data, stack, service, kind, "write", row), _COMING, patience)
 
 
 def _mark_sqlite(volume: str, folder: Path, text: str) -> list[Marker]:
@@ -267,12 +267,6 @@ def silent(places: Sequence[str], why: str, server: str = POSTGRES) -> RecipePro
         code="database-silent",
         service=places[0],
     )
-
-
-def _ask_until(
-    data: Data, stack: str, service: str, what: str, text: str, again: Collection[State], patience: Patience
-) -> Reading:
-    return _until(lambda: servers.ask(data, stack, service, POSTGRES, what, text), again, patience)
 
 
 def _until(asks: Callable[[], Reading], again: Collection[State], patience: Patience) -> Reading:
