@@ -104,7 +104,7 @@ def test_what_an_app_keeps_in_another_schema_than_the_one_that_the_image_made_is
     sql(mariadb, "CREATE TABLE wp.later (a INT)")
     assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == [], "looked for where it is"
     assert markers.drop(data, "s", made, SOON) == []
-    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == ["canonq's row in the database of the service db"]
+    assert len(markers.missing(data, "s", made, None, {}, SOON, kinds=kinds)) == 1
 
 
 def test_tables_with_a_history_are_counted_and_what_is_in_memory_only_is_not(mariadb: Here) -> None:
