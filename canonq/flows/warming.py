@@ -22,6 +22,8 @@ from canonq.tiers import ledger, servers
 from canonq.tiers.markers import Patience
 
 _TESTED: TierName = "functional"
+#: Hooks of a run that make what tests need. They are not called here: what they make would stay in the canonical.
+_PREPARING = frozenset({"after_install", "before_functional"})
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,16 @@ def warmed(it: Promoted) -> list[LedgerMark]:
 def _own_tests(it: Promoted, vigil: Vigil) -> None:
     """The recipe's own tests, on what is to be the canonical."""
     world, enrolment = it.world, it.running.deployment.enrolment
-    files = sorted(world.checkout.folder(enrolment.recipe).glob("test_*.py"))
+    folder = world.checkout.folder(enrolment.recipe)
+    files = sorted(folder.glob("test_*.py"))
     if not files:
+        return
+    if prepared := sorted(hook_names(folder) & _PREPARING):
+        it.running.deployment.account.note(
+            "promotion-untested: the recipe's own tests were not run at the warm domain, since "
+            f"{' and '.join(prepared)} of hooks.py prepares for them, and what it makes would stay in the canonical; tests that "
+            "make what they need themselves are run there"
+        )
         return
     facts = facts_of(world, it.running, _TESTED, fresh=it.carried is None)
     masks = it.running.deployment.account.secrecy.masks

@@ -87,6 +87,19 @@ def test_each_promotion_leaves_marks_and_the_first_is_filled_and_what_comes_afte
     assert verdict.verdict == "green", verdict.detail
 
 
+def test_tests_that_need_what_a_hook_of_a_run_makes_do_not_fail_a_promotion_that_calls_none_and_this_is_told(site: Site) -> None:
+    made = str(site.root / "made")
+    world = site.prepare(own=f"from pathlib import Path\ndef test_it(app):\n    assert Path({made!r}).exists()\n")
+    hooks = site.root / "checkout" / "tests" / "site" / "hooks.py"
+    hooks.write_text(f"from pathlib import Path\ndef after_install(app):\n    Path({made!r}).touch()\n")
+    assert prove_tag(world, "site", BASE).verdict == "green"
+    (site.root / "made").unlink()
+    done = promote(site.world, "site")
+    assert done.outcome == "promoted", done.detail
+    (note,) = (note for note in done.notes if note.startswith("promotion-untested: "))
+    assert "after_install of hooks.py" in note
+
+
 def test_a_release_that_loses_what_earlier_promotions_left_is_red_and_names_it(site: Site) -> None:
     first_canonical(site)
     site.engine.starts = {TARGET: forgets_the_ledger}
