@@ -195,10 +195,10 @@ NEW = {"miniflux": f"1.1.0+{MINIFLUX[1]}", "ihatemoney": f"1.1.0+{IHATEMONEY[1]}
 #: Beside each: not every kernel that tests run on can balance what comes to a service's own address.
 OVERLAY = 'version: "3.8"\nservices:\n  db:\n    deploy:\n      endpoint_mode: dnsrr\n'
 #: Its migrations drop the table, and another one takes its place.
-DECLARED = '[data.volatile]\n"db.sessions" = "people log in anew"\n'
+DECLARED = '[data.volatile]\n"{table}" = "people log in anew"\n'
 #: What the person who enrols it puts beside it.
 TOML = {
-    "miniflux": '[health]\nport = 8080\npath = "/healthcheck"\ntimeout = 600\n' + DECLARED,
+    "miniflux": '[health]\nport = 8080\npath = "/healthcheck"\ntimeout = 600\n',
     "ihatemoney": "[health]\nport = 8000\ntimeout = 600\n",
 }
 SHARED = {
