@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -12,8 +13,9 @@ from typing import cast
 import pytest
 
 from canonq.adapters.redis_server import redis_server_program
+from canonq.core.stack.ledger import LedgerMark
 from canonq.ports import Data, Ended
-from canonq.tiers import markers, servers
+from canonq.tiers import ledger, markers, servers
 from canonq.tiers.markers import Patience
 from demo.images import have_programs
 
@@ -71,8 +73,13 @@ def mariadb(tmp_path: Path) -> Iterator[Here]:
             server.terminate()
 
 
-def sql(of: Here, statement: str) -> None:
-    subprocess.run(["mariadb", "-u", "root", "-e", statement], env=of.env, check=True, capture_output=True)
+def sql(of: Here, statement: str, *, password: bool = False) -> None:
+    env = {**of.env, **({"MYSQL_PWD": PASSWORD} if password else {})}
+    subprocess.run(["mariadb", "-u", "root", "-e", statement], env=env, check=True, capture_output=True)
+
+
+def entering(data: Data, kinds: Mapping[str, str], version: str) -> list[LedgerMark]:
+    return ledger.enter(data, "s", {}, kinds, f"canonq-it's {version}", version, (), SOON)
 
 
 def test_mariadb_is_marked_and_counted_with_the_password_that_a_file_gives(mariadb: Here) -> None:
@@ -88,34 +95,21 @@ def test_mariadb_is_marked_and_counted_with_the_password_that_a_file_gives(maria
     assert (counted.tables, counted.why_not) == ({"po`st s": 3, "other.t": 0}, "")
     assert markers.drop(data, "s", made, SOON) == []
     assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == [f"{made[0]} (its table is not there)"]
+    entered = [mark for version in ("1.0.0", "1.1.0") for mark in entering(data, kinds, version)]
+    assert [(one.kind, one.place, one.server) for one in entered] == [("database", "db", "mariadb")] * 2
+    assert ledger.missing(data, "s", entered, {"database": "mysql"}, SOON) == [], "both, and by any name"
+    counted = servers.count(data, "s", "db", "mariadb")
+    assert counted is not None
+    assert counted.tables == {"po`st s": 3, "other.t": 0}, "a ledger is none of the app's tables"
+    sql(mariadb, "DELETE FROM wp.canonq_ledger LIMIT 1", password=True)
+    assert ledger.missing(data, "s", entered, kinds, SOON) == entered[:1]
+    sql(mariadb, "DROP TABLE wp.canonq_ledger", password=True)
+    assert ledger.missing(data, "s", entered, kinds, SOON) == entered
     mariadb.env.pop("MYSQL_ROOT_PASSWORD_FILE")
     assert markers.write(data, "s", {}, "canonq", SOON, kinds=kinds) == [], "nobody lets canonq in: a gap, and no guess"
     refused = servers.count(data, "s", "db", "mariadb")
     assert refused is not None
     assert "Access denied" in refused.why_not
-
-
-def test_what_an_app_keeps_in_another_schema_than_the_one_that_the_image_made_is_marked_there(mariadb: Here) -> None:
-    data, kinds = cast("Data", mariadb), {"db": "mariadb"}
-    sql(mariadb, "CREATE DATABASE wp; CREATE DATABASE shop; CREATE TABLE shop.a (a INT); CREATE TABLE shop.b (a INT)")
-    made = markers.write(data, "s", {}, "canonq-1", SOON, kinds=kinds)
-    sql(mariadb, "SELECT text FROM shop.canonq_marker")
-    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == []
-    sql(mariadb, "CREATE TABLE wp.later (a INT)")
-    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == [], "looked for where it is"
-    assert markers.drop(data, "s", made, SOON) == []
-    assert len(markers.missing(data, "s", made, None, {}, SOON, kinds=kinds)) == 1
-
-
-def test_tables_with_a_history_are_counted_and_what_is_in_memory_only_is_not(mariadb: Here) -> None:
-    sql(
-        mariadb,
-        "CREATE DATABASE wp; CREATE TABLE wp.prices (a INT) WITH SYSTEM VERSIONING; INSERT INTO wp.prices VALUES (1), (2)",
-    )
-    sql(mariadb, "CREATE TABLE wp.online (a INT) ENGINE=MEMORY; INSERT INTO wp.online VALUES (1)")
-    counted = servers.count(cast("Data", mariadb), "s", "db", "mariadb")
-    assert counted is not None
-    assert (counted.tables, counted.why_not) == ({"prices": 2}, "")
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -139,5 +133,64 @@ def test_a_redis_that_keeps_what_it_has_is_marked_and_counted_and_a_cache_is_not
             counted = servers.count(data, "s", "cache", "redis")
             assert (counted.tables if counted else None) == ({"db0": 2} if keeps else None), "what expires may go"
             assert markers.missing(data, "s", made, None, {}, SOON, kinds={"cache": "redis"}) == []
+            entered = [mark for version in ("1.0.0", "1.1.0") for mark in entering(data, {"cache": "redis"}, version)]
+            assert [one.kind for one in entered] == (["key", "key"] if keeps else [])
+            assert ledger.missing(data, "s", entered, {"cache": "redis"}, SOON) == []
+            here.execute("s", "cache", ["redis-cli", "-a", "hidden", "FLUSHALL"], 60)
+            assert ledger.missing(data, "s", entered, {"cache": "redis"}, SOON) == entered
         finally:
             server.terminate()
+
+
+#: No MongoDB is in Debian, PyPI or npm: what canonq asks of `mongosh` is evaluated by this stand-in, whose databases are a file.
+MONGOSH = """#!/usr/bin/env node
+const fs = require('fs');
+const all = JSON.parse(fs.readFileSync(process.env.STATE));
+let who = null;
+const refused = () => { console.error('MongoServerError: command requires authentication'); process.exit(1); };
+const known = () => { if (who !== 'root') refused(); };
+const collection = (name, key) => {
+  const rows = () => { known(); return (all[name] || {})[key] || []; };
+  return {
+    deleteMany() { known(); if (all[name]) all[name][key] = []; },
+    insertOne(row) { known(); (all[name] = all[name] || {})[key] = [...rows(), row]; },
+    find() { return { forEach(f) { rows().forEach(f); } }; },
+    estimatedDocumentCount() { return rows().length; },
+    drop() { known(); if (all[name]) delete all[name][key]; },
+  };
+};
+const database = (name) => new Proxy({
+  auth(user, password) { if (password === process.env.RIGHT) who = user; },
+  getSiblingDB: database,
+  runCommand() { known(); return { databases: ['admin', ...Object.keys(all)].map((name) => ({ name })) }; },
+  getCollectionInfos() { known(); return Object.keys(all[name]).map((name) => ({ name })); },
+  getCollection(key) { return collection(name, key); },
+}, { get(it, key) { return key in it ? it[key] : collection(name, key); } });
+const db = database('test'), print = console.log;
+eval(process.argv[process.argv.indexOf('--eval') + 1]);
+fs.writeFileSync(process.env.STATE, JSON.stringify(all));
+"""
+
+
+def test_what_is_asked_of_a_mongodb_is_understood_by_a_stand_in_for_its_client(tmp_path: Path) -> None:
+    have_programs({"node": "nodejs"})
+    (tmp_path / "mongosh").write_text(MONGOSH)
+    (tmp_path / "mongosh").chmod(0o755)
+    state = tmp_path / "state"
+    state.write_text(json.dumps({"shop": {"orders": [{}, {}, {}], "system.views": [{}]}, "logs": {"lines": [{}]}}))
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "STATE": str(state), "RIGHT": PASSWORD}
+    here = Here({**env, "MONGO_INITDB_ROOT_USERNAME": "root", "MONGO_INITDB_ROOT_PASSWORD": PASSWORD})
+    data, kinds = cast("Data", here), {"db": "mongodb"}
+    made = markers.write(data, "s", {}, "canonq-it's", SOON, kinds=kinds)
+    assert [(one.kind, one.server) for one in made] == [("database", "mongodb")]
+    entered = [mark for version in ("1.0.0", "1.1.0") for mark in entering(data, kinds, version)]
+    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == []
+    assert ledger.missing(data, "s", entered, kinds, SOON) == []
+    counted = servers.count(data, "s", "db", "mongodb")
+    assert counted is not None
+    assert (counted.tables, counted.why_not) == ({"orders": 3, "logs.lines": 1}, "")
+    assert markers.drop(data, "s", made, SOON) == []
+    assert len(markers.missing(data, "s", made, None, {}, SOON, kinds=kinds)) == 1
+    assert ledger.missing(data, "s", entered, kinds, SOON) == [], "a marker that goes takes no ledger with it"
+    here.env["MONGO_INITDB_ROOT_PASSWORD"] = "another"
+    assert markers.write(data, "s", {}, "canonq", SOON, kinds=kinds) == [], "nobody lets canonq in: a gap, and no guess"
