@@ -72,7 +72,9 @@ def redis_address(text: str) -> str:
     if url.scheme == "redis+socket":
         if not url.path.startswith("/") or url.netloc:
             raise ValueError("does not name a socket: write redis+socket:///path")
-        return text
+        if "db" in query:  # as redis-py calls the database's number; kombu and Celery call it virtual_host
+            query["virtual_host"] = query.pop("db")
+        return f"redis+socket://{url.path}" + (f"?{urlencode(query, safe='/')}" if query else "")
     try:
         good = url.hostname is not None and url.port != 0
     except ValueError:

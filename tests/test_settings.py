@@ -94,6 +94,8 @@ def test_two_brokers_in_one_place_are_refused(no_file_of_this_machine: Path, tmp
         ),
         ("redis://:p%2Fw@[::1]:6379", "redis://:p%2Fw@[::1]:6379"),
         ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
+        ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
+        ("redis+socket:///run/redis.sock?virtual_host=3", "redis+socket:///run/redis.sock?virtual_host=3"),
         ("redis+socket:///run/redis.sock", "redis+socket:///run/redis.sock"),
     ],
 )
@@ -102,7 +104,9 @@ def test_a_redis_address_is_one_that_all_its_readers_take(written: str, read: st
     url = load_settings().broker_url()
     assert url == read
     app = make_app(load_settings())
-    assert app.backend.connparams["db"] == 0
+    database = 3 if read.endswith("virtual_host=3") else 0
+    assert app.backend.connparams["db"] == database
+    assert redis_client(url).connection_pool.connection_kwargs.get("db", 0) == database
     assert app.connection_for_read().transport_cls == url.partition(":")[0].partition("+")[0]
     redis_client(url).connection_pool.make_connection()
 

@@ -26,8 +26,11 @@ from canonq.ports import Lane
 
 
 def redis_client(url: str) -> redis.Redis:
-    """A client for a broker URL; Celery writes sockets as `redis+socket://`, redis-py as `unix://`."""
-    return redis.Redis.from_url(url.replace("redis+socket://", "unix://", 1), socket_timeout=10, socket_connect_timeout=5)
+    """A client for a broker URL; what Celery writes as `redis+socket://...?virtual_host=0` is `unix://...?db=0` for redis-py."""
+    if url.startswith("redis+socket://"):
+        path, _, query = url.removeprefix("redis+socket://").partition("?")
+        url = f"unix://{path}?{query.replace('virtual_host=', 'db=', 1)}"
+    return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5)
 
 
 def asks_no_password(url: str) -> bool:

@@ -100,6 +100,12 @@ def killed_holder(url: str, warm: Path, *, instance: str) -> None:
     assert said == "held\n"
 
 
+@pytest.mark.parametrize(("query", "database"), [("", 0), ("?virtual_host=3", 3)])
+def test_a_socket_is_named_as_celery_names_it_with_its_database(query: str, database: int) -> None:
+    asked = redis_client(f"redis+socket:///run/a%20folder/redis.sock{query}").connection_pool.connection_kwargs
+    assert (asked["path"], asked.get("db", 0)) == ("/run/a folder/redis.sock", database)
+
+
 def test_the_second_holder_is_told_busy_and_by_whom(client: redis.Redis, warm: Path) -> None:
     with locks(client, warm).hold("site", "promote run-1") as first:
         assert first is not None
