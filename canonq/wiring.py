@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING
 from canonq.adapters.checkout import Checkout
 from canonq.adapters.docker.disks import file_systems
 from canonq.adapters.engine import SwarmEngine
-from canonq.adapters.files import not_readable, told, write_durably
+from canonq.adapters.files import not_readable, told
 from canonq.adapters.git.clones import GitRepos
 from canonq.adapters.git.mirror import Mirrors
 from canonq.adapters.git.program import GitLimits, GitProgram
 from canonq.adapters.host import Host
 from canonq.adapters.state.budget import Budget, PulledImages
-from canonq.adapters.state.folder import NO_INSTANCE, instance_of, make_state, must_be_a_folder
+from canonq.adapters.state.folder import NO_INSTANCE, give_instance, instance_of, make_state, must_be_a_folder
 from canonq.adapters.state.hosts import Hosts
 from canonq.adapters.state.locks import RedisLocks, redis_client
 from canonq.adapters.state.registry import Registry
@@ -45,8 +44,7 @@ def live(settings: Settings | None = None) -> World:
         make_state(state)
         if not os.access(state, os.W_OK):
             raise PermissionError(13, "Permission denied")
-        if not (state / "instance").is_file():  # the id of this state folder, made once
-            write_durably(state / "instance", secrets.token_hex(8).encode())
+    give_instance(state)
     return _world(settings, state, instance_of(state))
 
 

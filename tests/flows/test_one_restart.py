@@ -100,7 +100,8 @@ def a_run(clock: Clock, dies: list[float]) -> list[str]:
     enrolment = SimpleNamespace(health=Health(kind="exec", command=["true"], soak=SOAK, timeout=300))
     identity = SimpleNamespace(stack="s", version="1.0.0+1", domain="x", recipe="r")
     of = SimpleNamespace(enrolment=enrolment, identity=identity, account=account)
-    prepared = SimpleNamespace(deployment=of, stack=SimpleNamespace(stack="s"), filled=SimpleNamespace(unset=()))
+    filled = SimpleNamespace(unset=(), resolved=SimpleNamespace(configs={}, services={}))
+    prepared = SimpleNamespace(deployment=of, stack=SimpleNamespace(stack="s"), filled=filled)
     running, ends = cast("Running", SimpleNamespace(deployment=of, identity=identity, prepared=prepared)), clock.now + 3600
     vigil = Vigil(world)
     vigil.came_up(running)

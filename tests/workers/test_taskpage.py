@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from celery.events.state import Task
 from celery.utils.saferepr import saferepr
+from git.repo import Repo
 
 from canonq.core.records import Decision, Promotion
 from tests.core.test_gate import verdict
@@ -139,6 +140,7 @@ def test_the_list_of_a_real_flower_says_recipe_and_outcome(page: tuple[Installat
     while asked(f"{url}/api/workers?refresh=1")[1] in (None, {}):
         assert time.monotonic() < ends
         time.sleep(0.5)
+    Repo.init(installed.state / "repos" / "site" / "repo.git", bare=True, mkdir=True)  # a clone of what has no release yet
     assert installed.celery("call", "canonq.decide", "--args", "site").status == 0
     while not (rows := [row for row in listed(url) if str(row["state"]).startswith("· ")]):
         assert time.monotonic() < ends, listed(url)

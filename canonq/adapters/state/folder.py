@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from canonq.adapters.files import entries, not_readable
+from canonq.adapters.files import entries, locked, not_readable, told, write_durably
 from canonq.core.check import Check
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import HostProblem
@@ -35,6 +36,15 @@ def instance_of(state: Path) -> str:
         raise HostProblem(
             f"{state / 'instance'} cannot be read: {error}.", mend="look at the disk.", code="state-not-readable"
         ) from error
+
+
+def give_instance(state: Path) -> None:
+    """Make the id of this state folder, once: of programs that begin at the same moment, all have the same one."""
+    if (state / "instance").is_file():
+        return
+    with locked(state / "locks" / "instance"), told(state):
+        if not (state / "instance").is_file():
+            write_durably(state / "instance", secrets.token_hex(8).encode())
 
 
 def make_state(state: Path) -> None:
