@@ -151,3 +151,13 @@ def test_paths_are_the_same_from_every_folder(tmp_path: Path, monkeypatch: pytes
         tmp_path / "url",
         tmp_path / "t",
     )
+
+
+def test_a_state_folder_that_is_relative_is_below_the_current_folder_wherever_programs_run_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CANONQ_STATE", "here/state")
+    made = load_settings()
+    monkeypatch.chdir("/")
+    assert made.state == tmp_path / "here" / "state"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from canonq.adapters.data import counting
 from canonq.core.errors import RecipeProblem
-from canonq.core.stack.census import Census, begun_empty
+from canonq.core.stack.census import Census, begun_beside, begun_empty
 from canonq.core.stack.passing import begun_anew
 from canonq.core.text import shown
 from canonq.flows.answering import NotHealthy, await_answer
@@ -96,15 +96,22 @@ def found_again(run: Run, it: Redeployed, missing: Sequence[str]) -> None:
 
 def _less(run: Run, it: Redeployed) -> list[str]:
     now = take_census(run.world.data, it.running, run.servers(it.running))
-    return begun_empty(it.held, now, run.enrolment.data.volatile)
+    may_go = run.enrolment.data.volatile
+    return begun_empty(it.held, now, may_go) + begun_beside(it.held, now, may_go)
 
 
 def begun_again(run: Run, it: Redeployed) -> list[str]:
     """A phrase for what has begun anew in a volume under the new container's name, beside what it had under the old one's."""
     after = run.world.containers.container_names(it.running.identity.stack)
     told = []
+    servers = {
+        volume
+        for volume, service, _ in run.world.containers.mounted(it.running.identity.stack)
+        if service in run.servers(it.running)
+    }
     for key, folder in folders(run.world, it.running).items():
-        if key in run.enrolment.data.volatile:
+        # A database server names logs after its host; whether it has its rows is known.
+        if key in run.enrolment.data.volatile or it.running.stack.volumes[key] in servers:
             continue
         if anew := begun_anew(counting.paths(folder), it.names, after):
             listed = ", ".join(shown(path, 100) for path in anew[:3])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,6 +54,13 @@ def keeps(path: str, *, also: str = "") -> App:
     return starts
 
 
+def keeps_sqlite(engine: Docker, stack: Deployable) -> None:
+    """An app that hashes its host's name into that of its database."""
+    name = hashlib.sha256(engine.container_name(stack.stack, "app").encode()).hexdigest()
+    with contextlib.closing(sqlite3.connect(engine.place(stack.stack, "app", f"/srv/files/{name}.db"))) as file:
+        file.execute("CREATE TABLE IF NOT EXISTS notes (text)")
+
+
 def begins_anew(engine: Docker, stack: Deployable) -> None:
     """What a database does at its start whose files lie where no volume is, but where its setting had another name before."""
     if BASE in engine.deployed[:1] or is_fresh(stack.stack):
@@ -62,9 +72,15 @@ def begins_anew(engine: Docker, stack: Deployable) -> None:
     [
         (keeps("{name}/notes.json"), "in the volume files, "),
         (keeps("spool/notes-{name}.json"), "'spool/notes-"),
+        (keeps_sqlite, "it has begun a new one with the same tables"),
         (begins_anew, "canonq's row in the database of the service db"),
     ],
-    ids=["below the container's name", "in a file of its name", "a database in the container"],
+    ids=[
+        "below the container's name",
+        "in a file of its name",
+        "in a database of a name made of it",
+        "a database in the container",
+    ],
 )
 @pytest.mark.parametrize("version", [BASE, TARGET], ids=["as first release", "beside an upgrade"])
 def test_what_begins_anew_with_each_deploy_is_red(site: Site, app: App, said: str, version: str) -> None:

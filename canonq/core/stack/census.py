@@ -108,6 +108,22 @@ def begun_empty(before: Census, after: Census, volatile: Mapping[str, str]) -> l
     return told
 
 
+def begun_beside(before: Census, after: Census, volatile: Mapping[str, str]) -> list[str]:
+    """A phrase for each SQLite file that is new and has the tables of one that was there, which nobody has asked for: the app has
+    begun anew under another name."""
+    told = []
+    had = {where.partition(":")[2] for where in before.databases}  # whoever has it mounted now
+    for where, it in after.databases.items():
+        if it.kind != SQLITE or where.partition(":")[2] in had or where in volatile or not it.tables:
+            continue
+        same = next(
+            (name for name, was in before.databases.items() if was.kind == SQLITE and set(was.tables) == set(it.tables)), None
+        )
+        if same is not None and same not in volatile:
+            told.append(f"beside the SQLite file {same} it has begun a new one with the same tables, {where}")
+    return told
+
+
 def _volumes(before: Census, after: Census, volatile: Mapping[str, str], shrink: Mapping[str, str]) -> Iterator[str]:
     for key, was in before.volumes.items():
         if key in volatile or not was.files or was.service:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 #: Ends of names of what is there while something runs, or tells of it.
 _ENDS = (
     ".pid", ".lock", ".lck", ".sock", ".socket", ".tmp", ".swp", ".log", ".err", ".out", ".pyc", ".cache", ".core", ".dump",
+    ".state", ".lower-test",
 )  # fmt: skip
 #: Names of folders of the same, as words of the name.
 _FOLDERS = frozenset(
@@ -14,6 +15,8 @@ _FOLDERS = frozenset(
      "sessions", "crash", "crashes", "crashpad", "core", "cores", "trace", "traces", "thumbnails", "thumbs", "__pycache__",
      "metrics")
 )  # fmt: skip
+#: Names of folders in which each instance has a file that says it is there.
+_REGISTERS = frozenset(("nodes", "workers", "instances", "members", "peers", "heartbeat", "heartbeats", "leases"))
 _APART = str.maketrans("-_@.", "    ")
 
 
@@ -42,22 +45,10 @@ def begun_anew(paths: Iterable[str], before: Collection[str], after: Collection[
     found = {
         prefix
         for path in listed
-        if not path.endswith("/") and not is_passing(path)
+        if not path.endswith("/") and not is_passing(path) and _REGISTERS.isdisjoint(path.lower().split("/")[:-1])
         for prefix in _prefixes(path)
         for old in gone
         if old in prefix.rpartition("/")[2] and any(prefix.replace(old, one) in there for one in new)
-    }
-    return sorted(one for one in found if not any(one.startswith(f"{other}/") for other in found))
-
-
-def named_after(paths: Iterable[str], names: Collection[str]) -> list[str]:
-    """The same, whether there is a new one or not."""
-    found = {
-        prefix
-        for path in paths
-        if not path.endswith("/") and not is_passing(path)
-        for prefix in _prefixes(path)
-        if any(name in prefix.rpartition("/")[2] for name in names)
     }
     return sorted(one for one in found if not any(one.startswith(f"{other}/") for other in found))
 

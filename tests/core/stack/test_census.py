@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from canonq.core.stack.census import MOST_ROWS, Census, DatabaseCount, VolumeCount, abandoned, filled, lost, uncounted, unknown
+from canonq.core.stack.census import (
+    MOST_ROWS,
+    Census,
+    DatabaseCount,
+    VolumeCount,
+    abandoned,
+    begun_beside,
+    begun_empty,
+    filled,
+    lost,
+    uncounted,
+    unknown,
+)
 
 
 def volumes(**files: int) -> Census:
@@ -80,3 +92,29 @@ def test_what_the_base_filled_at_its_first_start_and_the_fresh_install_leaves_em
     assert abandoned(filled(census), {"data": 0, "db": 0}, {}) == ["data", "db"]
     assert abandoned(filled(census), {"data": 0, "db": 2}, {"data": "moved"}) == []
     assert abandoned({"data": 1, "gone": 1, "empty": 0}, {"data": 5, "empty": 0}, {}) == [], "what is gone is told as that"
+
+
+def sqlite(**files: tuple[str, ...]) -> Census:
+    return Census(
+        databases={
+            f"app:{name}.db": DatabaseCount(kind="sqlite", tables=dict.fromkeys(there, 1)) for name, there in files.items()
+        }
+    )
+
+
+def test_a_new_file_with_the_tables_of_one_that_was_there_is_an_app_that_has_begun_anew() -> None:
+    was = sqlite(a=("notes", "people"))
+    (told,) = begun_beside(was, sqlite(a=("notes", "people"), b=("notes", "people")), {})
+    assert told == "beside the SQLite file app:a.db it has begun a new one with the same tables, app:b.db"
+    assert begun_beside(was, sqlite(a=("notes", "people"), b=("jobs",)), {}) == [], "something else"
+    assert begun_beside(was, sqlite(a=("notes", "people"), b=()), {}) == []
+    assert begun_beside(was, sqlite(a=("notes", "people"), b=("notes", "people")), {"app:b.db": "one for each start"}) == []
+
+
+def test_a_table_that_is_cleared_at_each_start_is_no_loss_and_a_whole_database_is() -> None:
+    assert begun_empty(tables(posts=2, present=3), tables(posts=2, present=0), {}) == []
+    (told,) = begun_empty(tables(posts=2), tables(posts=0), {})
+    assert told == "the mariadb of db has nothing in any of its tables that were filled (posts: 2 rows)"
+    assert begun_empty(tables(posts=2), tables(posts=0), {"db": "a queue"}) == []
+    (told,) = begun_empty(volumes(a=2), volumes(a=0), {})
+    assert told.startswith("the volume a is empty")

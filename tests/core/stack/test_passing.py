@@ -39,10 +39,12 @@ def test_data_whose_name_is_like_that_of_the_momentary_is_data(path: str) -> Non
         ([f"{OLD}/", f"{NEW}/"], []),
         ([f"logs/{OLD}.txt", f"logs/{NEW}.txt"], []),
         ([f"{OLD}.pid", f"{NEW}.pid"], []),
+        ([f"cluster/nodes/{OLD}.json", f"cluster/nodes/{NEW}.json"], []),
+        ([f"celeryd@{OLD}.state", f"celeryd@{NEW}.state"], []),
         ([f"{OLD}/run/app.sock", f"{OLD}/cache/a", f"{NEW}/"], []),
     ],
     ids=["a folder", "a folder that is empty yet", "as Erlang does", "a file", "it goes on with the old one", "no such name",
-         "no data", "logs", "locks", "a cache of each"],
+         "no data", "logs", "locks", "a register", "a worker's state", "a cache of each"],
 )  # fmt: skip
 def test_what_begins_anew_under_each_containers_name_is_told_once(paths: list[str], expected: list[str]) -> None:
     assert begun_anew(paths, {OLD, "db-1"}, {NEW, "db-1"}) == expected
