@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 
 from canonq.adapters.redis_server import redis_server_program
+from canonq.core.stack.census import Census, lost
 from canonq.core.stack.ledger import LedgerMark
 from canonq.ports import Data, Ended
 from canonq.tiers import ledger, markers, servers
@@ -110,6 +111,40 @@ def test_mariadb_is_marked_and_counted_with_the_password_that_a_file_gives(maria
     refused = servers.count(data, "s", "db", "mariadb")
     assert refused is not None
     assert "Access denied" in refused.why_not
+
+
+def test_what_an_app_keeps_in_another_schema_than_the_one_that_the_image_made_is_marked_there(mariadb: Here) -> None:
+    data, kinds = cast("Data", mariadb), {"db": "mariadb"}
+    sql(mariadb, "CREATE DATABASE wp; CREATE DATABASE shop; CREATE TABLE shop.a (a INT); CREATE TABLE shop.b (a INT)")
+    made = markers.write(data, "s", {}, "canonq-1", SOON, kinds=kinds)
+    sql(mariadb, "SELECT text FROM shop.canonq_marker")
+    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == []
+    sql(mariadb, "CREATE TABLE wp.later (a INT)")
+    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == [], "looked for where it is"
+    assert markers.drop(data, "s", made, SOON) == []
+    assert len(markers.missing(data, "s", made, None, {}, SOON, kinds=kinds)) == 1
+
+
+def test_tables_with_a_history_are_counted_and_what_is_in_memory_only_is_not(mariadb: Here) -> None:
+    sql(
+        mariadb,
+        "CREATE DATABASE wp; CREATE TABLE wp.prices (a INT) WITH SYSTEM VERSIONING; INSERT INTO wp.prices VALUES (1), (2)",
+    )
+    sql(mariadb, "CREATE TABLE wp.online (a INT) ENGINE=MEMORY; INSERT INTO wp.online VALUES (1)")
+    counted = servers.count(cast("Data", mariadb), "s", "db", "mariadb")
+    assert counted is not None
+    assert (counted.tables, counted.why_not) == ({"prices": 2}, "")
+
+
+def test_a_table_that_was_counted_and_cannot_be_read_any_more_is_lost(mariadb: Here) -> None:
+    data = cast("Data", mariadb)
+    sql(mariadb, "CREATE DATABASE wp; CREATE TABLE wp.posts (a INT); INSERT INTO wp.posts VALUES (1); CREATE TABLE wp.t (a INT)")
+    before = servers.count(data, "s", "db", "mariadb")
+    sql(mariadb, "ALTER TABLE wp.posts DISCARD TABLESPACE")
+    after = servers.count(data, "s", "db", "mariadb")
+    assert before is not None and after is not None
+    (told,) = lost(Census(databases={"db": before}), Census(databases={"db": after}), {}, {})
+    assert told.startswith("the mariadb of db has a table that cannot be read any more (ERROR 1814")
 
 
 @pytest.mark.parametrize("keeps", [True, False])

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from pydantic import BaseModel, ConfigDict
 
-from canonq.core.stack.databases import REDIS
+from canonq.core.stack.databases import REDIS, is_broken
 from canonq.core.stack.engines import SQLITE
 
 #: Rows of a table that are counted one by one; of a larger one is known that it has at least so many.
@@ -143,6 +143,8 @@ def _tables(
     """`may`: what may get smaller; None: all of it may."""
     now = after.databases.get(where)
     if now is not None and now.why_not:
+        if is_broken(now.why_not):
+            yield f"the {was.kind} of {where} has a table that cannot be read any more ({now.why_not})"
         return
     there = dict(now.tables) if now is not None else {}
     for moved in (it for name, it in after.databases.items() if name not in before.databases):

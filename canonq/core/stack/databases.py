@@ -84,6 +84,8 @@ _WORDS: Mapping[str, tuple[re.Pattern[str], re.Pattern[str]]] = {
     MONGO: (re.compile(r"ECONNREFUSED|connect failed|NotYetInitialized|not primary", re.I), _NEVER),
 }
 _NO_TABLE = "42P01"
+#: What servers say of a table or an index whose pages cannot be read, with the class or number that is the same in all languages.
+_BROKEN = re.compile(r"\b(?:XX0|58)[0-9A-Z]{2,3}:|\bERROR (?:1016|1034|1194|1195|1712|1812|1814|1877|1932)\b")
 _NO_ERROR = ("00", "01", "02")  #: classes: notices, warnings
 _MAY_PASS = ("08", "40", "53", "55", "57")  #: classes: connection, rolled back, resources, in use, an operator's doing
 
@@ -119,6 +121,11 @@ def reading(status: int, answer: str, errors: str, kind: str = POSTGRES) -> Read
     if states:
         return Reading("not-yet" if states[-1].startswith(_MAY_PASS) else "refused", why=why)
     return Reading("refused" if status in (*_NOTHING_TO_RUN, _BAD_CONNECTION) else "not-yet", why=why)
+
+
+def is_broken(why: str) -> bool:
+    """Whether a server that answers says that a table of it cannot be read."""
+    return _BROKEN.search(why) is not None
 
 
 Seen: TypeAlias = Literal["there", "gone", "unasked"]

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from canonq.core.stack.databases import Reading, asked_for, database_kind, postgres_services, reading, seen, without_marker
+from canonq.core.stack.databases import (
+    Reading,
+    asked_for,
+    database_kind,
+    is_broken,
+    postgres_services,
+    reading,
+    seen,
+    without_marker,
+)
 
 LIKE = "LOCATION:  parserOpenTable, parse_relation.c:1449"
 WARNING = 'WARNING:  01000: database "app" has a collation version mismatch\nHINT:  Rebuild all objects.\n'
@@ -98,3 +107,18 @@ def test_a_row_is_asked_for_in_every_postgresql_that_is_deployed_now(
     place: str, images: dict[str, str], asked: list[str]
 ) -> None:
     assert asked_for(place, images) == asked
+
+
+@pytest.mark.parametrize(
+    ("why", "broken"),
+    [
+        ("ERROR:  XX001: invalid page in block 0 of relation base/5/16384", True),
+        ("FEHLER:  58P01: konnte Datei nicht öffnen", True),
+        ("ERROR 1932 (42S02) at line 3: Table 'wp.posts' doesn't exist in engine", True),
+        ("ERROR:  42501: permission denied for table posts", False),
+        ("ERROR 1146 (42S02) at line 3: Table 'wp.posts' doesn't exist", False),
+        ("FATAL:  57P01: terminating connection due to administrator command", False),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_told_from_one_that_nobody_may_read(why: str, broken: bool) -> None:
+    assert is_broken(why) is broken
