@@ -106,7 +106,7 @@ def test_every_program_that_is_built_is_pinned_by_version_and_checksum() -> None
     programs = {(row[0], program.rpartition("/")[2]) for row in rows for program in row[5:]}
     wanted = {"dockerd", "docker-proxy", "containerd", "containerd-shim-runc-v2", "ctr", "docker"}
     assert {("docker-29", name) for name in wanted} < programs
-    assert {row[1] for row in rows} >= {"github.com/opencontainers/runc", "code.gitea.io/gitea"}
+    assert {row[1] for row in rows} >= {"github.com/opencontainers/runc", "code.gitea.io/gitea", "miniflux.app/v2"}
     for set_, module, version, sum_, shown, *_ in rows:
         if set_ == "go":
             assert re.fullmatch(r"\d+\.\d+\.\d+", version)
@@ -211,47 +211,53 @@ def test_with_engine_refuses_a_version_that_is_not_pinned() -> None:
     assert "there is no 'docker-7' to build; scripts/engine.pins knows: apps docker-29" in done.stderr
 
 
+#: What CI tries besides, in this order: set -> what is run.
+FURTHER = {"docker-29": "make test ENGINE=29 MARK=engines", "gitea": "make test-forge", "apps": "make test-apps"}
+
+
+def pin_all(workplace: Workplace) -> None:
+    for set_, name in zip(FURTHER, ("github.com/docker/cli", "code.gitea.io/gitea", "miniflux.app/v2"), strict=True):
+        workplace.module(set_, name, set_)
+
+
 @pytest.mark.parametrize("has_go", [True, False])
-def test_ci_runs_all_tests_and_says_when_newer_docker_or_gitea_were_not_tried(workplace: Workplace, has_go: bool) -> None:
-    workplace.module("docker-29", "github.com/docker/cli", "cli")
-    workplace.module("gitea", "code.gitea.io/gitea", "gitea")
+def test_ci_runs_all_tests_and_says_what_was_not_tried(workplace: Workplace, has_go: bool) -> None:
+    pin_all(workplace)
     workplace.program("make", '#!/bin/sh\necho "make $*"\n')
     if not has_go:
         (workplace.path / "go").unlink()
     done = workplace.run(".ci/run")
     assert done.returncode == 0, done.stderr
-    *first, docker, gitea = done.stdout.splitlines()
-    assert first == ["make check", "make test"]
+    said = done.stdout.splitlines()
+    assert said[:2] == ["make check", "make test"]
     if has_go:
-        assert (docker, gitea) == ("make test ENGINE=29 MARK=engines", "make test-forge")
+        assert said[2:] == list(FURTHER.values())
     else:
-        why = "is built from Go modules, and there is no Go on PATH."
-        assert docker.startswith(f"Docker 29 was NOT tried: engine: docker-29 {why}")
-        assert gitea.startswith(f"A real Gitea was NOT tried: engine: gitea {why}")
+        for line, (name, set_) in zip(
+            said[2:], {"Docker 29": "docker-29", "A real Gitea": "gitea", "Real applications": "apps"}.items(), strict=True
+        ):
+            assert line.startswith(f"{name} was NOT tried: engine: {set_} is built from Go modules, and there is no Go on PATH.")
 
 
-@pytest.mark.parametrize(
-    ("minutes", "tried"),
-    [("3", []), ("8", ["make test-forge"]), ("16", ["make test ENGINE=29 MARK=engines", "make test-forge"])],
-)
-def test_ci_begins_nothing_that_it_has_no_time_for_and_says_so(workplace: Workplace, minutes: str, tried: list[str]) -> None:
+@pytest.mark.parametrize(("minutes", "tried"), [("3", ()), ("8", ("gitea", "apps")), ("16", tuple(FURTHER))])
+def test_ci_begins_nothing_that_it_has_no_time_for_and_says_so(
+    workplace: Workplace, minutes: str, tried: tuple[str, ...]
+) -> None:
     """What must be built takes longer; what is kept does not."""
-    workplace.module("docker-29", "github.com/docker/cli", "cli")
-    workplace.module("gitea", "code.gitea.io/gitea", "gitea")
+    pin_all(workplace)
     workplace.program("make", '#!/bin/sh\necho "make $*"\n')
     told = workplace.run(".ci/run", CANONQ_CI_MINUTES=minutes).stdout.splitlines()[2:]
-    assert [line for line in told if line.startswith("make")] == tried
+    assert [line for line in told if line.startswith("make")] == [FURTHER[set_] for set_ in tried]
     untried = [line for line in told if not line.startswith("make")]
-    assert len(untried) == 2 - len(tried)
+    assert len(untried) == len(FURTHER) - len(tried)
     assert all(f"0 of {minutes} minutes are over" in line for line in untried)
     assert workplace.run("scripts/engine", "build", "docker-29").returncode == 0
     assert "make test ENGINE=29 MARK=engines" in workplace.run(".ci/run", CANONQ_CI_MINUTES="4").stdout
 
 
-@pytest.mark.parametrize("failing", ["check", "test", "test ENGINE=29 MARK=engines", "test-forge"])
+@pytest.mark.parametrize("failing", ["check", "test", "test ENGINE=29 MARK=engines", "test-forge", "test-apps"])
 def test_ci_fails_when_any_of_its_parts_does(workplace: Workplace, failing: str) -> None:
-    workplace.module("docker-29", "github.com/docker/cli", "cli")
-    workplace.module("gitea", "code.gitea.io/gitea", "gitea")
+    pin_all(workplace)
     workplace.program("make", f'#!/bin/sh\n[ "$*" != "{failing}" ]\n')
     assert workplace.run(".ci/run").returncode != 0
 
