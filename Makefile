@@ -35,9 +35,9 @@ test-fast: setup ## the tests that need neither Docker nor root
 test-forge: setup ## the tests of mirrors on a real Gitea, built from its Go module
 	@CANONQ_GITEA=$$(scripts/engine build gitea) && export CANONQ_GITEA && .venv/bin/pytest -m gitea tests/forges
 
-test-apps: setup ## the tests on real applications with real databases, built from Go modules, PyPI and Debian
+test-apps: setup ## the tests on real applications with real databases, built from Go modules, PyPI and Debian; FEW=1: those that CI runs
 	@CANONQ_APPS=$$(scripts/engine build apps) && export CANONQ_APPS && $(PYTHON) -m tests.apps.images && \
-	$(WITH_ENGINE) .venv/bin/pytest -m apps tests/apps
+	$(WITH_ENGINE) .venv/bin/pytest -m "apps$(if $(FEW), and not further)" tests/apps
 
 check: setup ## look at formatting, lint, types, import rules, shell scripts
 	.venv/bin/ruff format --check .
