@@ -171,9 +171,16 @@ class Checkout:
                 code="bad-recipe-name",
             )
         try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise WrongUse(f"{path} cannot be read: {error}.", mend="correct the file.", code="enrolment-invalid") from error
+            content = path.read_bytes()
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            line = content[: error.start].count(b"\n") + 1
+            raise WrongUse(
+                f"{path}:{line} is not UTF-8 text: {error.reason}.", mend="save the file as UTF-8.", code="enrolment-invalid"
+            ) from error
+        except OSError as error:
+            mend = "it has to be a file." if path.is_dir() else "let canonq read it."
+            raise WrongUse(f"{path} cannot be read: {error.strerror}.", mend=mend, code="enrolment-invalid") from error
         enrolment = parse_enrolment(folder.name, text, where=str(path))
         self._check_deps(enrolment, path)
         return enrolment

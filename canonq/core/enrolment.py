@@ -260,7 +260,10 @@ def faults(error: ValidationError, model: type[BaseModel], text: str = "") -> li
         place = f"line {line}, {key}" if line else key
         if fault["type"] == "extra_forbidden":
             allowed = _keys_at(model, fault["loc"][:-1])
-            found.append(f"{place}: unknown key (allowed: {', '.join(allowed)}){did_you_mean(str(path[-1]), allowed)}")
+            above = _keys_at(model, ())
+            belongs = len(path) > 1 and path[-1] in above
+            why = f"; {path[-1]} belongs above the first [table] of the file" if belongs else did_you_mean(str(path[-1]), allowed)
+            found.append(f"{place}: unknown key (allowed: {', '.join(allowed)}){why}")
         elif fault["type"] == "missing":
             found.append(f"{place}: is required")
         else:

@@ -91,6 +91,7 @@ def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker],
         checksum = keep(backup.in_time(backup.data.read_archive(backup.stack, part.service, part.path)), path)
     except RecipeProblem as error:
         problems.append(error.what)
+        path.unlink(missing_ok=True)  # nothing of what is not there can be looked through
     looked_for = expected if part.whole else [marker.text for marker in markers if marker.kind in ("database", "sqlite", "part")]
     found = (
         look_through(path, looked_for, dumps=not part.whole, hooks_since=since, in_time=lambda: left(backup.deadline))

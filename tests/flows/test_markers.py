@@ -16,7 +16,7 @@ from canonq.adapters.processes.programs import run
 from canonq.core.backup import BackupPlan, Part
 from canonq.core.errors import RecipeProblem
 from canonq.core.recipe.compose import resolve
-from canonq.flows.backup import Backup, destroy, left_out, unproven
+from canonq.flows.backup import Backup, destroy, left_out, take, unproven
 from canonq.ports import Data, Ended
 from canonq.tiers import markers, servers
 from canonq.tiers.facts import BackupFacts, Captured, Marker
@@ -204,6 +204,13 @@ def test_what_could_not_be_destroyed_before_the_restore_is_told(tmp_path: Path, 
     _, _, kept = destroy(given, (), NOW)
     assert bool(kept) is told
     assert all(one.startswith("not-destroyed: '/backup/dump.sql' of 'app'") and ended.output in one for one in kept)
+
+
+def test_of_what_is_not_there_only_that_is_said(tmp_path: Path) -> None:
+    plan = BackupPlan(capable=True, parts=(Part("app", "/backup/dump.sql", None, whole=False),))
+    engine = cast("Data", Container(there=False, ended=Ended(0, "")))
+    (part,) = take(Backup(engine, "s", plan, {}, tmp_path / "kept", 60, time.monotonic() + 3600), ()).captured
+    assert (part.problems, part.files, list((tmp_path / "kept").iterdir())) == (("'app' has no /backup/dump.sql.",), 0, [])
 
 
 def captured(*, marks: tuple[str, ...] = (), closed: tuple[str, ...] = ()) -> BackupFacts:

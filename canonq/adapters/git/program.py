@@ -68,6 +68,8 @@ _CAUSES = (
     # First, as its status otherwise means a credential; in the forge's own words, not in an address.
     ("archived", re.compile(
         r"^(?:remote:|fatal: remote error:|ERROR:).*\brepo(?:sitory)? (?:is|was|has been) archived", re.I | re.M)),
+    ("damaged", re.compile(
+        r"repository corruption|object [^\n]* is (?:corrupt|empty)|unable to read [0-9a-f]{40}|bad config (?:line|file)", re.I)),
     ("owner", re.compile(r"dubious ownership", re.I)),
     ("denied", re.compile(
         r"Authentication failed|could not read (?:Username|Password)|Permission denied|error: 40[13]\b"
@@ -83,6 +85,7 @@ _MENDS = {
     "denied": "give a credential that may do this: docs/configuration.md, [git]; for ssh, a key and the host's key.",
     "owner": "git reads a repository on this host for its owner only: give it to the user that runs canonq (`chown -R`), or let "
     "that user say `git config --global --add safe.directory PATH`.",
+    "damaged": "the repository itself is damaged: whoever keeps it has to mend it, and `git fsck` there names what is broken.",
     "archived": "take it out of the archive on its forge, or remove the mirror from recipe.toml.",
     "moved": "write the address into recipe.toml under which the repository is now, if that is still the one that is meant.",
     "gone": "correct the address in recipe.toml, or set enrolled = false if the repository is no more.",

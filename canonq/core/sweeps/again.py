@@ -23,6 +23,7 @@ AWAITED_PAUSE = 5.0
 NIGHT = 6 * 3600.0
 #: What only a person mends; a few hours change nothing, and the report need not wait for it.
 NEEDS_A_PERSON = frozenset({
+    "upstream-damaged", "mirror-damaged",
     "upstream-gone", "upstream-denied", "upstream-shallow", "upstream-sha256", "upstream-bad-branch", "upstream-too-large",
     "mirror-gone", "mirror-denied", "mirror-refused", "network-missing", "no-swarm", "foreign-secret",
     "mirror-archived", "name-taken", "upstream-owner", "mirror-owner",

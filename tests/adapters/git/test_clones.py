@@ -18,6 +18,7 @@ from canonq.adapters.git.clones import GitRepos
 from canonq.adapters.git.program import GitLimits, GitProgram, failed
 from canonq.core.enrolment import Tree
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, TagMoved, WrongUse
+from canonq.core.sweeps.again import NEEDS_A_PERSON
 from canonq.core.versions import read_tags
 from canonq.ports import Ended
 from tests.forge import never, serving, status, when
@@ -90,6 +91,20 @@ def test_a_repository_of_another_user_is_told_with_what_helps() -> None:
     assert told.cause == "upstream-owner"
     assert "chown" in told.mend
     assert "credential" not in told.mend
+
+
+def test_a_damaged_repository_is_its_keepers_to_mend(repos: GitRepos, upstream: Repo) -> None:
+    listing = repos.listing(str(upstream.working_dir))
+    tree = upstream.head.commit.tree.hexsha
+    (Path(upstream.git_dir) / "objects" / tree[:2] / tree[2:]).unlink()
+    with pytest.raises(SyncFailed) as told:
+        repos.update("site", str(upstream.working_dir), listing)
+    assert (told.value.cause, "git fsck" in told.value.mend) == ("upstream-damaged", True)
+    assert told.value.cause in NEEDS_A_PERSON, "no few hours mend it"
+    (Path(upstream.git_dir) / "config").write_text("[broken\n")
+    with pytest.raises(SyncFailed) as told:
+        repos.listing(str(upstream.working_dir))
+    assert told.value.cause == "upstream-damaged"
 
 
 def test_credentials_of_an_address_are_in_no_message(repos: GitRepos) -> None:
