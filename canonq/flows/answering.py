@@ -12,6 +12,7 @@ from canonq.adapters.network.asking import ask
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.blame import unknown, worst
 from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, RunOver
+from canonq.core.stack.containment import allotment, memory_mend
 from canonq.core.stack.convergence import NO_SERVICES, NO_TASK, NOT_ALLOCATED, Convergence, deaths, judge
 from canonq.core.stack.resolved import Service
 from canonq.core.text import ending, readable, shown
@@ -139,18 +140,24 @@ def _blamed(world: World, prepared: Prepared, what: str, look: Convergence, code
         return HostProblem(what, mend=found.mend, code=found.code, service=look.service)
     mend = found.mend if found and found.code == code else ""
     said = ""
-    if code in _DIED:
+    failing = world.stacks.failing_checks(prepared.stack.stack).get(look.service, "")
+    if code == "not-healthy" and failing:  # Docker has ended it for that, and what it said at its end is no cause
+        mend = "the health check asks for what the app does not give: correct it in the compose file, or give it more time."
+    elif code in _DIED:
         said = ending(" / ".join(world.stacks.last_words(prepared.stack.stack, look.service).splitlines()), 300)
         if _was_short_of_memory(world, prepared, look.service):
             what = f"{what} A container of '{look.service}' was killed for want of memory."
-            code, mend = (
-                "out-of-memory",
-                "the release sets the limit; the maintainer has to raise it, or mend what takes the memory.",
-            )
+            code, mend = "out-of-memory", mend_memory(prepared, look.service)
     told = " ".join(
         [with_last_words(world, prepared, what, look.service), *([f"Its last words: {readable(said)}"] if said else [])]
     )
     return NotHealthy(told, mend=mend, code=code, service=look.service)
+
+
+def mend_memory(prepared: Prepared, service: str) -> str:
+    """What to do about a service that was killed for want of memory."""
+    there = prepared.filled.resolved.services.get(service)
+    return memory_mend(there, allotment(prepared.deployment.enrolment, 1))
 
 
 def _was_short_of_memory(world: World, prepared: Prepared, service: str) -> bool:
@@ -223,7 +230,7 @@ def _gave_up(world: World, prepared: Prepared, look: Convergence, answer: Answer
     if (meant := _wrong_health(world, prepared, answer)) is not None:
         return EnrolmentProblem(
             f"{what}: all tasks run, but {answer.detail}; {meant}.",
-            mend=f"correct [health] in tests/{app.identity.recipe}/recipe.toml.",
+            mend=f"correct [health]{_right_port(world, app)} in tests/{app.identity.recipe}/recipe.toml.",
             code="health-wrong",
             service=service,
             certain=True,
@@ -231,6 +238,12 @@ def _gave_up(world: World, prepared: Prepared, look: Convergence, answer: Answer
     said = with_last_words(world, prepared, f"{what}: all tasks run, but {answer.detail}.", service)
     elsewhere = answer.status in _ASKED_ELSEWHERE and not app.answered
     return NotHealthy(said, code="not-answering", service=service, cause=ASKED_ELSEWHERE if elsewhere else "")
+
+
+def _right_port(world: World, app: Deployment) -> str:
+    listens = world.containers.listening(app.identity.stack, app.enrolment.health.service)
+    asked = app.enrolment.health
+    return f" to `port = {listens[0]}`" if asked.kind != "exec" and len(listens) == 1 and asked.port != listens[0] else ""
 
 
 def _wrong_health(world: World, prepared: Prepared, answer: Answer) -> str | None:

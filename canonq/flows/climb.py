@@ -28,7 +28,7 @@ from canonq.core.stack.databases import REDIS, without_marker
 from canonq.core.stack.ledger import LedgerMark, named, wanted
 from canonq.core.stack.lint import LintFacts, lint, not_bumped
 from canonq.core.stack.staying import counted
-from canonq.core.text import shown
+from canonq.core.text import ended, shown
 from canonq.core.versions import read_tags
 from canonq.flows import backup
 from canonq.flows.access import still_written, uses
@@ -782,13 +782,16 @@ def in_tier(
             if result.status == "fail" and tier in ("backup", "restore"):
                 labels = [told for told in running.prepared.filled.unset if ".labels" in told]
                 result = result.model_copy(update={"reason": "; ".join([result.reason, *labels])})
+            if result.status == "fail" and tier == "functional":
+                mend = f"see functional/pytest.log; if the release is right, correct the test in tests/{run.enrolment.recipe}."
+                result = result.model_copy(update={"reason": f"{ended(result.reason)} Mend: {mend}"})
             result = result.model_copy(update={"reason": run.masks.text(result.reason)})
             findings.tiers[tier] = result
             run.account.timings[f"{tier}.tests"] = result.seconds
             if result.status == "fail":
                 if problem := ingress_problem(run.world, running.deployment) or stack_gone(run.world, running.stack.stack):
                     raise problem
-                raise RecipeProblem(f"The {tier} tier failed: {result.reason}.", code=f"{tier}-failed")
+                raise RecipeProblem(ended(f"The {tier} tier failed: {result.reason}"), code=f"{tier}-failed")
             _hook(run, "after", tier, running)
             run.vigil(running.deployment).see()
             for vigil in run.vigils.values():

@@ -23,6 +23,7 @@ from canonq.flows.filling import INSTALL_STEPS, build_env, fitted, make_secrets,
 from canonq.flows.pulling import have_images
 from canonq.flows.secrecy import ENV
 from canonq.flows.stages import Deployment, Prepared, Running, Started, owned_by
+from canonq.flows.tiers import last_line
 from canonq.flows.treefiles import MOST_OF_ONE, own_copies
 from canonq.flows.world import World
 
@@ -170,14 +171,6 @@ def _own_name(script: Path) -> str:
     return f"tests/{script.parent.name}/{script.name}"
 
 
-def _last_line(log: Path) -> str:
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return ending(next((line.strip() for line in reversed(lines) if line.strip()), ""), 200)
-
-
 def _put_in_place(world: World, prepared: Prepared) -> None:
     for network in prepared.stack.networks:
         if network == SHARED_NETWORK:
@@ -207,7 +200,7 @@ def _install_steps(script: Path, deployment: Deployment, app_env: Mapping[str, s
         # In a folder of canonq's own: what a version has in its tree is not found by a name that is no path.
         ended = run(["bash", str(script)], timeout=limit, until=deadline, cwd=deployment.work, env=env, log=log, strangers=True)
     except TimedOut as error:
-        said = _last_line(log)
+        said = last_line(log)
         left(deadline, named, said)
         raise WrongConfiguration(
             f"{named} did not end within {limit:.0f} s and was killed; its last words: {said or 'nothing was printed'}.",

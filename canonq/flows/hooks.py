@@ -16,7 +16,7 @@ from canonq.core.masks import Masks
 from canonq.core.text import beginning, shown
 from canonq.flows.deadline import left
 from canonq.flows.secrecy import masked_into
-from canonq.flows.tiers import TIERS, tier_environment
+from canonq.flows.tiers import TIERS, hangs_in, last_line, tier_environment
 from canonq.ports import Ended
 from canonq.tiers.facts import HOOK, TierFacts, write_facts
 
@@ -152,16 +152,26 @@ def _called(
 ) -> tuple[Ended, dict[str, Any]]:
     told, answer, log = (kept / f"{function}.{kind}" for kind in ("facts.json", "answer.json", "log"))
     write_facts(told, facts)
-    orders = {"facts": str(told), "answer": str(answer), "path": str(path), "function": function, "arguments": arguments}
+    orders = {
+        "facts": str(told),
+        "answer": str(answer),
+        "path": str(path),
+        "function": function,
+        "arguments": arguments,
+        "limit": limit,
+    }
     try:
         ended = TIERS.start(HOOK, orders, env=tier_environment(), cwd=kept, until=deadline).finish(
             timeout=limit, until=deadline, log=log
         )
     except TimedOut as error:
         left(deadline, f"{function} of {_named(path.parent)}")
+        place = hangs_in(kept, path.parent)
+        said = last_line(log)
         raise EnrolmentProblem(
-            f"{function} of {_named(path.parent)} did not end within {limit:.0f} s and was killed.",
-            mend="mend it, or raise [limits] hook in recipe.toml.",
+            f"{function} of {_named(path.parent)} did not end within {limit:.0f} s and was killed"
+            f"{f'; it hangs in {place}' if place else ''}; its last words: {said or 'nothing was printed'}.",
+            mend="nobody is there to answer it: have it wait for less, or raise [limits] hook in recipe.toml.",
             code="hook-timed-out",
         ) from error
     return ended, _answer(answer)

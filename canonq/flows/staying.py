@@ -10,7 +10,7 @@ from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import RecipeProblem
 from canonq.core.stack.convergence import Task, deaths, judge
 from canonq.core.stack.staying import Death, Fallen, fallen
-from canonq.flows.answering import NotHealthy, await_answer, stack_gone, with_last_words
+from canonq.flows.answering import NotHealthy, await_answer, mend_memory, stack_gone, with_last_words
 from canonq.flows.deadline import left
 from canonq.flows.stages import Running
 from canonq.flows.world import World
@@ -24,7 +24,6 @@ _LOOK_EVERY = 1.0  #: seconds between two looks at a stack that only has to stay
 _MENDS = {
     "crash-loop": "its log says why; an app that is to restart itself once may.",
     "dies-later": "its log says why.",
-    "out-of-memory": "the release sets the limit; the maintainer has to raise it, or mend what takes the memory.",
 }
 
 
@@ -178,7 +177,7 @@ class Vigil:
         said = f"{running.identity.version} does not stay up: {what.detail}."
         return NotHealthy(
             with_last_words(self._world, running.prepared, said, what.service),
-            mend=_MENDS[what.code],
+            mend=_MENDS.get(what.code) or mend_memory(running.prepared, what.service),
             code=what.code,
             service=what.service,
         )

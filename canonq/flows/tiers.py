@@ -20,7 +20,7 @@ from canonq.core.enrolment import SHARED
 from canonq.core.errors import CanonqError, EnrolmentProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
 from canonq.core.masks import Masks
-from canonq.core.text import beginning, did_you_mean, readable, shown
+from canonq.core.text import beginning, did_you_mean, ending, readable, shown
 from canonq.flows.deadline import left
 from canonq.flows.secrecy import ENV, masked_into
 from canonq.flows.stages import Deployment, Running
@@ -239,16 +239,31 @@ def _hung(kept: Path, folder: Path, limit: float) -> str:
     found = read_progress(kept)
     if found.running is None:
         return "none of them was running" if found.collected else "they were still being collected"
+    place = hangs_in(kept, folder)
+    return f"{found.running} hangs in {place}" if place else f"{found.running} was running"
+
+
+def hangs_in(kept: Path, folder: Path) -> str:
+    """The innermost line of a person's own files that a process was at when it was about to be killed; empty where none is."""
     try:
         stack = (kept / STACK).read_text(errors="replace")
     except OSError:
-        stack = ""
+        return ""
     places = ((Path(name), int(line)) for name, line in _FRAME.findall(stack))
     place = next(((name, line) for name, line in places if name.parent == folder or folder in name.parents), None)
     if place is None:
-        return f"{found.running} was running"
+        return ""
     text = " ".join(linecache.getline(str(place[0]), place[1]).split())[:120]
-    return f"{found.running} hangs in {place[0].relative_to(folder)}, line {place[1]}: {text}"
+    return f"{place[0].relative_to(folder)}, line {place[1]}: {text}"
+
+
+def last_line(log: Path) -> str:
+    """The last thing that was printed; empty where nothing was."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return readable(ending(next((line.strip() for line in reversed(lines) if line.strip()), ""), 200))
 
 
 def _result(status: int, cases: list[_Case], problems: list[str], seconds: float) -> TierResult:
@@ -294,9 +309,15 @@ def _pytest_in(
         timeout=limit, until=deadline, log=kept / "pytest.log"
     )
     # pytest that was killed, or exited from within a test, leaves no JUnit file; its status says so.
-    cases = _cases(junit) if junit.is_file() else []
+    cases = _cases(junit, modules[0].parent if tier == "functional" else None) if junit.is_file() else []
     status = ended.status if junit.is_file() else ended.status or -1
     return status, cases, round(time.monotonic() - began, 3)
+
+
+def _own_place(text: str, own: Path | None) -> str:
+    found = [(Path(place[1]).name, place[2]) for line in text.splitlines() if (place := _PLACE.match(line))]
+    there = [(name, line) for name, line in found if own is not None and (own / name).is_file()]
+    return f" ({there[-1][0]}:{there[-1][1]})" if there else ""
 
 
 def _beside(folder: Path) -> str:
@@ -304,19 +325,20 @@ def _beside(folder: Path) -> str:
     return " ".join(shlex.quote(str(path)) for path in (folder, folder.parent / SHARED))
 
 
-def _cases(junit: Path) -> list[_Case]:
+def _cases(junit: Path, own: Path | None) -> list[_Case]:
     try:
         root = ET.parse(junit).getroot()  # noqa: S314 - written by our own pytest
     except (OSError, ET.ParseError) as error:
         raise CanonqError(f"{junit} cannot be read: {error}.", code="tier-machinery") from error
-    return [_Case(_name(case), _problem(case), case.find("skipped") is not None) for case in root.iter("testcase")]
+    return [_Case(_name(case), _problem(case, own), case.find("skipped") is not None) for case in root.iter("testcase")]
 
 
 def _name(case: ET.Element) -> str:
     return case.get("name") or case.get("classname") or "?"
 
 
-def _problem(case: ET.Element) -> str:
+def _problem(case: ET.Element, own: Path | None = None) -> str:
+    """What a test failed by; of those in the folder `own` with the last place there."""
     for kind in ("failure", "error"):
         if (found := case.find(kind)) is not None:
             message, text = found.get("message") or "", found.text or ""
@@ -325,7 +347,9 @@ def _problem(case: ET.Element) -> str:
                 return beginning(f"{_ASKS_FOR} {shown(unknown[1])}, which there is not{near}", 400)
             if message == "collection failure":  # says nothing; the last line of the traceback does
                 message = next((line for line in reversed(text.splitlines()) if line.strip()), message).removeprefix("E ")
-            # pytest shows the assertion itself below what it was told to say.
-            said = (message or text or kind).partition("\nassert ")[0].removeprefix("AssertionError: ")
-            return beginning(" ".join(said.split()), 400)
+            # pytest shows the assertion itself below what it was told to say, and below that what its parts were made of.
+            said = (
+                (message or text or kind).partition("\nassert ")[0].partition("\n +  where ")[0].removeprefix("AssertionError: ")
+            )
+            return beginning(f"{' '.join(said.split())}{_own_place(text, own)}", 400)
     return ""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import faulthandler
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
 
 import pytest
 
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.processes.programs import begun
 from canonq.tiers.app import DeployedApp
-from canonq.tiers.facts import PROGRESS, STACK, read_facts
+from canonq.tiers.facts import PROGRESS, read_facts
+from canonq.tiers.hanging import tell_where_it_hangs
 
 COLLECTED, BEGINS, ENDED = "collected", "begins", "ended"
-_open: list[TextIO] = []  #: files of this process, which lives as long as its tests
 _limit: list[float] = []  #: seconds from when the recipe's code is read until it is killed
 _folder: list[Path] = []  #: the tier's; tests may go elsewhere
 
@@ -30,9 +28,7 @@ def pytest_load_initial_conftests() -> None:
     """The recipe's code is read from here on: canonq's own start is over."""
     _folder.append(Path.cwd())
     for limit in _limit:
-        # Shortly before the end, so that it can be said where it hung. It takes no part in what the tests do.
-        _open.append(Path(STACK).open("w"))  # noqa: SIM115 - until this process ends
-        faulthandler.dump_traceback_later(max(0.1, limit - max(0.3, limit / 20)), file=_open[-1])
+        tell_where_it_hangs(limit)
     begun()
 
 

@@ -14,6 +14,7 @@ import pytest
 from canonq.adapters.processes.preloaded import serve
 from canonq.tiers import hooks, plugin
 from canonq.tiers.facts import HOOK, TIER, VARIABLE
+from canonq.tiers.hanging import tell_where_it_hangs
 
 
 def run_pytest(facts: str, arguments: Sequence[str], plugins: bool, limit: float) -> int:
@@ -29,9 +30,10 @@ def run_pytest(facts: str, arguments: Sequence[str], plugins: bool, limit: float
     return int(pytest.main(list(arguments), plugins=[plugin]))
 
 
-def call_hook(facts: str, answer: str, path: str, function: str, arguments: Sequence[str]) -> int:
-    """One function of a hooks.py: 0 when it returned; what it returned, or raised, is in the file `answer`."""
+def call_hook(facts: str, answer: str, path: str, function: str, arguments: Sequence[str], limit: float) -> int:
+    """One function of a hooks.py: 0 when it returned; what it returned, or raised, is in the file `answer`. `limit` as above."""
     os.environ[VARIABLE] = facts
+    tell_where_it_hangs(limit)
     return hooks.main(path, function, answer, *arguments)
 
 

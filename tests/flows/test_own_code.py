@@ -141,6 +141,19 @@ def test_a_hook_that_fails_is_told_with_its_place_and_is_the_enrolments_fault(
     assert "canonq/tiers" not in (tmp_path / "run" / "before_upgrade.log").read_text()
 
 
+def test_of_a_hook_that_hangs_its_line_and_what_it_printed_are_told(tmp_path: Path) -> None:
+    body = "import time\ndef after_install(app):\n    print('waiting for the admin', flush=True)\n    time.sleep(3600)\n"
+    (tmp_path / "hooks.py").write_text(body)
+    with pytest.raises(EnrolmentProblem, match="did not end within 6 s") as told:
+        call_hook(tmp_path, "after_install", facts_in(tmp_path), tmp_path / "run", 6, time.monotonic() + LONG, Masks())
+    assert "it hangs in hooks.py, line 4: time.sleep(3600); its last words: waiting for the admin." in told.value.what
+
+
+def test_a_failed_test_is_told_by_its_assertion_and_its_line_and_nothing_below(tmp_path: Path) -> None:
+    found = own(tmp_path, "class Page:\n    text = 'tally'\n\ndef test_one():\n    assert 'hello' in Page().text\n")
+    assert found.reason == "test_one: assert 'hello' in 'tally' (test_own.py:5)"
+
+
 def test_what_a_hook_returns_is_handed_on_also_when_it_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "hooks.py").write_text("def read_marker(app):\n    return 'm'\ndef after_install(app):\n    return object()\n")
     answers = [

@@ -52,6 +52,18 @@ def contained(stack: Stack, of: Allotment, *, trusted: bool) -> tuple[Stack, tup
     return stack_of(made), tuple(notes)
 
 
+def memory_mend(service: Service | None, of: Allotment) -> str:
+    """What to do about a container that was killed for want of memory, by whose limit it was."""
+    limits = _mapping(_mapping(service.deploy.get("resources")).get("limits")) if service is not None else {}
+    own = _bytes(limits.get("memory"))
+    if own is not None and own < of.memory:
+        return "the release sets the limit; the maintainer has to raise it, or mend what takes the memory."
+    return (
+        f"it may have {of.memory / 2**20:.0f} MiB, which is canonq's limit and not the release's: if it needs more, "
+        "say so in recipe.toml, [resources] memory; else the maintainer has to mend what takes it."
+    )
+
+
 def _service(service: Service, of: Allotment, notes: list[str], *, trusted: bool) -> dict[str, Any]:
     deploy = dict(service.deploy)
     deploy["resources"] = _resources(service, of, notes, trusted=trusted)
