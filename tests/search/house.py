@@ -106,6 +106,7 @@ class House:
     must: set[str] = field(default_factory=set)  #: those that must be restorable
     held: set[str] = field(default_factory=set)  #: versions that a person went back from
     harmed: set[str] = field(default_factory=set)  #: those whose snapshot was damaged from outside
+    unmarked: set[str] = field(default_factory=set)  #: those of which only a later one's record says that they were in force
     record_lost: bool = False
     pid: int = field(default_factory=os.getpid)
     broken_into: bool = False  #: whether an act is under way that is met by something
@@ -309,11 +310,13 @@ class House:
                 next(iter(chosen.parent.glob("volumes*"))).write_bytes(b"not an archive")
             case 1:
                 os.truncate(chosen, 9)
+                self.harmed |= self.unmarked  # what said that they were in force may have been in there
             case _:
                 if chosen.parent.name == self.present:
                     return  # with its record it would be lost altogether: nothing else says that it was
                 (chosen.parent / "in-force.json").unlink(missing_ok=True)
                 if chosen.parent.name in self.line:
+                    self.unmarked.add(chosen.parent.name)
                     return  # who came after it says that it was
         self.harmed.add(chosen.parent.name)
 
