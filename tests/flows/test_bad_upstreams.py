@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from git.repo import Repo
 
+from canonq.adapters.files import half_written
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
 from canonq.core.outcomes import Outcome
@@ -185,7 +186,10 @@ def test_a_sync_that_is_killed_at_any_moment_is_done_again_whole(place: Place, m
     assert done.latest == "1.30.0+1"
     assert len(Repo(place.folder / "mirror.git").tags) == 31
     assert sync(place.world, "site").pushed == 0
-    assert [path.name for path in (place.folder / "state" / "repos" / "site").iterdir() if path.name.startswith(".")] == []
+    left = [path for path in (place.folder / "state" / "repos" / "site").iterdir() if path.name.startswith(".")]
+    for path in left:  # killed while it wrote a file: the janitor takes that when nobody can be at it any more
+        os.utime(path, (0, 0))
+    assert set(left) <= set(half_written(place.folder / "state"))
 
 
 def test_a_clock_that_was_ahead_is_told_by_the_doctor(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -153,6 +154,7 @@ def test_another_file_system_shares_no_blocks(tmp_path: Path) -> None:
 
 def _peak(whole: Snapshot, folder: Path, answers: Any) -> None:
     """Bytes that sealing and looking through take at their peak; None where what was sealed is not whole."""
+    gc.set_threshold(700, 10, 10)  # as it is where these tests have not said otherwise
     tracemalloc.start()
     problem = snapshots.problem_of(snapshots.seal(whole, folder))
     answers.put(tracemalloc.get_traced_memory()[1] if problem is None else None)
