@@ -18,7 +18,7 @@ from canonq.core.names import recipe_name, shown
 from canonq.core.outcomes import Outcome, Step, needs_looking_at
 from canonq.core.records import Decision, Promotion, Synced, Verdict
 from canonq.core.sweeps.reconcile import read_value
-from canonq.flows.hosts import place_one
+from canonq.flows.hosts import host_of
 from canonq.flows.shares import tell_share
 from canonq.flows.status import tell_now
 from canonq.flows.sweep import as_begun, finish, outcome_of, retry_deferred, settle_error
@@ -101,12 +101,7 @@ def _sent_on(task: Task[Any, Any], step: str, world: World, recipe: str) -> bool
         queue = HEAVY
     host = world.hosts.own if found != plain(found) else None  # alone, any worker is the right one's
     if host is None and world.hosts.are_several():  # whoever names a host means it
-        placed = place_one(world, enrolment)
-        if placed is not None and placed.host is None:
-            raise HostProblem(
-                placed.detail.partition(" Mend: ")[0], mend=placed.detail.partition(" Mend: ")[2], code=placed.reason
-            )
-        host = placed.host if placed else None
+        host = host_of(world, enrolment)
     if queue == plain(found) and host in (None, world.hosts.own):
         return False
     where = queue_on(queue, host)

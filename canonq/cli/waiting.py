@@ -18,7 +18,7 @@ from canonq.cli.interrupts import interrupts
 from canonq.cli.view import View
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem, TimedOut
-from canonq.flows.hosts import place_one
+from canonq.flows.hosts import host_of
 from canonq.flows.janitor import clean
 from canonq.flows.progress import Watcher
 from canonq.flows.shares import collect
@@ -127,11 +127,7 @@ def host_for(world: World, enrolment: Enrolment) -> str | None:
     """
     if not world.hosts.are_several():
         return world.hosts.own
-    placed = place_one(world, enrolment)
-    if placed is not None and placed.host is None:
-        what, _, mend = placed.detail.partition(" Mend: ")
-        raise HostProblem(what, mend=mend, code=placed.reason)
-    return placed.host if placed else world.hosts.own
+    return host_of(world, enrolment)
 
 
 def await_sweep(world: World, sweep: str, tree: process_tree.Tree | None, *, quiet: bool) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from canonq.flows.filling import INSTALL_STEPS, build_env, fitted, make_secrets,
 from canonq.flows.pulling import have_images
 from canonq.flows.secrecy import ENV
 from canonq.flows.stages import Deployment, Prepared, Running, Started, owned_by
-from canonq.flows.tiers import last_line
+from canonq.flows.tiers import last_line, own_name
 from canonq.flows.treefiles import MOST_OF_ONE, own_copies
 from canonq.flows.world import World
 
@@ -125,18 +125,21 @@ def _said(deployment: Deployment) -> dict[str, bytes | None]:
 
 @contextlib.contextmanager
 def _changed_by_steps(script: Path, deployment: Deployment, before: Mapping[str, bytes | None] | None) -> Iterator[None]:
-    """What cannot be deployed of files that install steps have changed is the enrolment's fault."""
+    """What cannot be deployed of files that install steps have changed is the enrolment's fault. `before`: None without steps."""
+    if before is None:
+        yield
+        return
     try:
         yield
     except EnrolmentProblem:
         raise
     except RecipeProblem as error:
-        after = _said(deployment) if before is not None else {}
-        changed = sorted(name for name in after if before is not None and before.get(name) != after[name])
+        after = _said(deployment)
+        changed = sorted(name for name in after if before.get(name) != after[name])
         if not changed:
             raise
         raise EnrolmentProblem(
-            f"{error.what} {_own_name(script)} has changed {', '.join(map(shown, changed[:5]))} before.",
+            f"{error.what} {own_name(script)} has changed {', '.join(map(shown, changed[:5]))} before.",
             mend=f"see what {INSTALL_STEPS} makes of the release's files.",
             code=error.code,
             certain=True,
@@ -160,15 +163,10 @@ def _env_after(script: Path, env_file: Path) -> dict[str, str]:
     except (RecipeProblem, UnicodeDecodeError) as error:
         raise EnrolmentProblem(
             f"What {INSTALL_STEPS} has left cannot be read: {getattr(error, 'what', error)}",
-            mend=f"correct what {_own_name(script)} writes into $APP_ENV: a line for each KEY=value.",
+            mend=f"correct what {own_name(script)} writes into $APP_ENV: a line for each KEY=value.",
             code="install-steps-failed",
             certain=True,
         ) from error
-
-
-def _own_name(script: Path) -> str:
-    """The script as the person knows it, and not the copy of it that a sweep runs."""
-    return f"tests/{script.parent.name}/{script.name}"
 
 
 def _put_in_place(world: World, prepared: Prepared) -> None:
@@ -187,7 +185,7 @@ def _install_steps(script: Path, deployment: Deployment, app_env: Mapping[str, s
         "DOMAIN": deployment.identity.domain,
         "PYTHONSAFEPATH": "1",  # a file beside a script is none of its modules
     }
-    named = _own_name(script)
+    named = own_name(script)
     if b"\r\n" in script.read_bytes():
         raise WrongConfiguration(
             f"{named} has line ends of Windows (CRLF), with which bash does something else than what it says.",

@@ -16,7 +16,7 @@ from canonq.core.masks import Masks
 from canonq.core.text import beginning, shown
 from canonq.flows.deadline import left
 from canonq.flows.secrecy import masked_into
-from canonq.flows.tiers import TIERS, hangs_in, last_line, tier_environment
+from canonq.flows.tiers import TIERS, hangs_in, last_line, own_name, tier_environment
 from canonq.ports import Ended
 from canonq.tiers.facts import HOOK, TierFacts, write_facts
 
@@ -78,7 +78,8 @@ def hook_names(folder: Path) -> frozenset[str]:
 
     WrongConfiguration when it is not Python, or hides its names where they cannot be seen without running it.
     """
-    path, named = folder / HOOKS, _named(folder)
+    path = folder / HOOKS
+    named = own_name(path)
     try:
         tree = ast.parse(path.read_bytes(), filename=named)
     except FileNotFoundError:
@@ -101,11 +102,6 @@ def hook_names(folder: Path) -> frozenset[str]:
             code="hooks-invalid",
         )
     return found.names
-
-
-def _named(folder: Path) -> str:
-    """The file as the person knows it: a sweep runs a copy of it, which is not where they would mend it."""
-    return f"tests/{folder.name}/{HOOKS}"
 
 
 def hooks_told(names: frozenset[str], there: bool) -> tuple[str, ...]:
@@ -139,7 +135,7 @@ def call_hook(
         last = next((line for line in reversed(ended.output.splitlines()) if line.strip()), "nothing was printed")
         how = str(said.get("raised") or f"ended with status {ended.status}; its last words: {last}")
         raise EnrolmentProblem(
-            f"{function} of {_named(folder)}: {beginning(how, 600)}.",
+            f"{function} of {own_name(path)}: {beginning(how, 600)}.",
             mend=f"correct {HOOKS}; all that it printed is in {log}.",
             code="hook-failed",
             certain=said.get("certain") is True,
@@ -165,11 +161,11 @@ def _called(
             timeout=limit, until=deadline, log=log
         )
     except TimedOut as error:
-        left(deadline, f"{function} of {_named(path.parent)}")
+        left(deadline, f"{function} of {own_name(path)}")
         place = hangs_in(kept, path.parent)
         said = last_line(log)
         raise EnrolmentProblem(
-            f"{function} of {_named(path.parent)} did not end within {limit:.0f} s and was killed"
+            f"{function} of {own_name(path)} did not end within {limit:.0f} s and was killed"
             f"{f'; it hangs in {place}' if place else ''}; its last words: {said or 'nothing was printed'}.",
             mend="nobody is there to answer it: have it wait for less, or raise [limits] hook in recipe.toml.",
             code="hook-timed-out",

@@ -116,12 +116,23 @@ def place_all(world: World, enrolments: Iterable[Enrolment]) -> dict[str, Placem
     members = [one.member() for one in known(world)]
     if not members:
         return {}
+    if len([one for one in members if not one.removed]) == 1:  # what recipes take decides nothing where there is no choice
+        return place([Wanted(one.recipe, one.host) for one in listed], members)
     return place([wanted(world, one) for one in listed], members)
 
 
 def place_one(world: World, enrolment: Enrolment) -> Placement | None:
     """Where one recipe is worked on; None where this host has not joined any."""
     return place_all(world, [enrolment]).get(enrolment.recipe)
+
+
+def host_of(world: World, enrolment: Enrolment) -> str | None:
+    """The host that one recipe is worked on; None where this one has not joined any. HostProblem where it is none now."""
+    placed = place_one(world, enrolment)
+    if placed is not None and placed.host is None:
+        what, _, mend = placed.detail.partition(" Mend: ")
+        raise HostProblem(what, mend=mend, code=placed.reason)
+    return placed.host if placed else None
 
 
 def opens_sweeps(world: World) -> str | None:

@@ -128,12 +128,14 @@ def _take_back(world: World, recipe: str, mark: Elsewhere | None) -> Elsewhere |
 
 def _parts(world: World, recipe: str) -> list[str]:
     """What goes with a canonical, below the state folder."""
-    state = world.settings.state
-    listed = [
+    return [path for path in _all_parts(recipe) if (world.settings.state / path).exists()]
+
+
+def _all_parts(recipe: str) -> list[str]:
+    return [
         f"warm/{recipe}/{RECORD}", f"warm/{recipe}/{KEPT}", f"repos/{recipe}", f"runs/{recipe}", f"steering/{recipe}.json",
         f"steering/{recipe}.seen.json",
     ]  # fmt: skip
-    return [path for path in listed if (state / path).exists()]
 
 
 def leaving(world: World) -> list[Elsewhere]:
@@ -257,9 +259,7 @@ def _mark(world: World, recipe: str, source: str, stage: Path) -> Elsewhere:
 def _bring(world: World, mark: Elsewhere, source: str, stage: Path) -> None:
     recipe = mark.recipe
     fetch = fetcher(world)
-    allowed = {f"warm/{recipe}/{RECORD}", f"warm/{recipe}/{KEPT}", f"repos/{recipe}", f"runs/{recipe}",
-               f"steering/{recipe}.json", f"steering/{recipe}.seen.json"}  # fmt: skip
-    if strange := sorted(set(mark.parts) - allowed):
+    if strange := sorted(set(mark.parts) - set(_all_parts(recipe))):
         raise HostProblem(f"{source} would send {shown(strange[0])}, which is no part of {recipe}.", code="fetch-failed")
     came = Registry(stage / "warm")
     fetch.fetch(source, f"warm/{recipe}/{RECORD}", stage / "warm" / recipe)

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,10 +56,15 @@ def divide(world: World, opened: Opened) -> tuple[Opened, dict[str, list[str]]]:
     elsewhere = world.sweeps.elsewhere(sweep)
     settled = world.sweeps.outcomes(sweep)
     here = tuple(one for one in opened.chains if one.recipe not in elsewhere and one.recipe not in settled)
+    return replace(opened, chains=here), _awaited(elsewhere, settled)
+
+
+def _awaited(elsewhere: Mapping[str, str], settled: Collection[str]) -> dict[str, list[str]]:
+    """host -> recipes of its share of which nothing is known yet."""
     shares: dict[str, list[str]] = {}
     for name in sorted(set(elsewhere) - set(settled)):
         shares.setdefault(elsewhere[name], []).append(name)
-    return replace(opened, chains=here), shares
+    return shares
 
 
 def _kept(one: Placement) -> dict[str, Any]:
@@ -91,11 +96,7 @@ def collect(world: World, sweep: str, send: Send | None = None) -> list[str]:
     elsewhere = world.sweeps.elsewhere(sweep)
     if not elsewhere or world.sweeps.closed(sweep):
         return []
-    settled = world.sweeps.outcomes(sweep)
-    pending: dict[str, list[str]] = {}
-    for name in sorted(set(elsewhere) - set(settled)):
-        pending.setdefault(elsewhere[name], []).append(name)
-    if not pending:
+    if not (pending := _awaited(elsewhere, world.sweeps.outcomes(sweep))):
         return []
     done: list[str] = []
     known = {one.name: one for one in world.hosts.learn()}
@@ -195,8 +196,3 @@ def stopped(world: World, sweep: str) -> None:
     if world.sweeps.elsewhere(sweep):
         with contextlib.suppress(HostProblem):
             world.hosts.tell_share(sweep, {}, state="stopped")
-
-
-def shares_now(shares: Mapping[str, Sequence[str]]) -> str:
-    """Who has got what, as one line."""
-    return "; ".join(f"{host}: {', '.join(names)}" for host, names in shares.items())

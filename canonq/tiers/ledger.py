@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 from canonq.adapters.data import counting, markerfile
 from canonq.adapters.processes.stopping import check_stop
-from canonq.core.stack.databases import ASKED, REDIS, like, seen
+from canonq.core.stack.databases import ASKED, REDIS, like
 from canonq.core.stack.ledger import LedgerMark
 from canonq.ports import Data
 from canonq.tiers import servers
-from canonq.tiers.markers import Patience, silent
+from canonq.tiers.markers import Patience, look_for
 
 _AGAIN = 5  #: times that a server is asked to take a mark
 
@@ -80,7 +79,7 @@ def missing(
     for folder in folders:
         texts |= set(markerfile.entered(folder))
         if any(mark.kind == "sqlite" for mark in marks):
-            texts |= _in_sqlite(folder, counting.count(folder).sqlite)
+            texts |= counting.texts_in_sqlite(folder, "entered")
     gone = [mark for mark in marks if mark.kind in ("file", "sqlite") and mark.text not in texts]
     for place, kind in sorted({(mark.place, mark.server) for mark in marks if mark.kind in ("database", "key")}):
         there = [mark for mark in marks if (mark.place, mark.server) == (place, kind)]
@@ -88,22 +87,9 @@ def missing(
     return gone
 
 
-def _in_sqlite(folder: Path, paths: Sequence[str]) -> set[str]:
-    found = (said.get("texts") for said in counting.ask_sqlite(folder, "entered", paths).values())
-    return {str(text) for texts in found if isinstance(texts, list) for text in texts}
-
-
 def _not_in_servers(
     data: Data, stack: str, marks: Sequence[LedgerMark], asked: Mapping[str, str], patience: Patience
 ) -> list[LedgerMark]:
     """Those of one server's marks that none of the `asked` has (service -> kind)."""
-    ends = time.monotonic() + patience.seconds
-    while True:
-        said = [servers.ask(data, stack, service, kind, "entered") for service, kind in asked.items()]
-        found = {mark.text: seen(mark.text, said) for mark in marks}
-        if "unasked" not in found.values():
-            return [mark for mark in marks if found[mark.text] == "gone"]
-        if time.monotonic() >= ends:
-            raise silent(list(asked), next(one.why for one in said if one.state not in ("answered", "absent")), marks[0].server)
-        check_stop()
-        time.sleep(patience.pause)
+    found, _ = look_for(data, stack, [mark.text for mark in marks], "entered", asked, marks[0].server, patience)
+    return [mark for mark in marks if found[mark.text] == "gone"]

@@ -108,11 +108,12 @@ def missing(
             case "sqlite":
                 if marker.text not in rows:
                     instead = "no SQLite file that is mounted now has it"
-            case "database" | "key" if marker.server != POSTGRES:
-                asked = like(marker.place, marker.server, kinds) if kinds is not None else {marker.place: marker.server}
-                instead = _not_in_server(data, stack, marker, asked, patience or Patience())
             case "database" | "key":
-                instead = _not_there(data, stack, marker, images or {}, patience or Patience())
+                if marker.server == POSTGRES:
+                    asked = dict.fromkeys(asked_for(marker.place, images or {}), POSTGRES)
+                else:
+                    asked = like(marker.place, marker.server, kinds) if kinds is not None else {marker.place: marker.server}
+                instead = _not_in_server(data, stack, marker, asked, patience or Patience())
         if instead:
             gone.append(f"{marker} ({instead})")
     return gone
@@ -171,13 +172,26 @@ def _read(data: Data, stack: str, marker: Marker) -> Reading:
 
 def _not_in_server(data: Data, stack: str, marker: Marker, asked: Mapping[str, str], patience: Patience) -> str:
     """What is in its place instead; empty where it is there."""
+    found, said = look_for(data, stack, [marker.text], "read", asked, marker.server, patience)
+    return "" if found[marker.text] == "there" else _instead(said)
+
+
+def look_for(
+    data: Data, stack: str, texts: Sequence[str], what: str, asked: Mapping[str, str], server: str, patience: Patience
+) -> tuple[dict[str, Seen], list[Reading]]:
+    """Whether each text is in one of the servers `asked` (service -> kind), and what these said. `what`: see `servers.ask`;
+    `server`: the kind of the one that the texts were written to.
+
+    RecipeProblem (`database-silent`) when one that may have them does not answer within `patience`.
+    """
     ends = time.monotonic() + patience.seconds
     while True:
-        said = [servers.ask(data, stack, service, kind, "read") for service, kind in asked.items()]
-        if (found := seen(marker.text, said)) != "unasked":
-            return "" if found == "there" else _instead(said)
+        said = [servers.ask(data, stack, service, kind, what) for service, kind in asked.items()]
+        found = {text: seen(text, said) for text in texts}
+        if "unasked" not in found.values():
+            return found, said
         if time.monotonic() >= ends:
-            raise silent(list(asked), next(one.why for one in said if one.state in _UNDECIDED), marker.server)
+            raise silent(list(asked), next(one.why for one in said if one.state in _UNDECIDED), server)
         check_stop()
         time.sleep(patience.pause)
 
@@ -215,16 +229,7 @@ def _rows_of_sqlite(data: Data, stack: str, markers: Sequence[Marker]) -> set[st
     """The texts that are in SQLite files of the volumes now, wherever the app has moved them."""
     if not any(marker.kind == "sqlite" for marker in markers):
         return set()
-    return {
-        str(text)
-        for folder in data.volumes_in_use(stack).values()
-        for said in counting.ask_sqlite(folder, "read", counting.count(folder).sqlite).values()
-        for text in _texts(said.get("texts"))
-    }
-
-
-def _texts(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+    return {text for folder in data.volumes_in_use(stack).values() for text in counting.texts_in_sqlite(folder, "read")}
 
 
 def _mark_volumes(volumes: Mapping[str, Path], text: str) -> list[str]:
@@ -240,21 +245,6 @@ def _files(data: Data, stack: str, markers: Sequence[Marker]) -> dict[str, str]:
         return {}
     found = {volume: markerfile.read(folder) for volume, folder in data.volumes_in_use(stack).items()}
     return {volume: text for volume, text in found.items() if text is not None}
-
-
-def _not_there(data: Data, stack: str, marker: Marker, images: Mapping[str, str], patience: Patience) -> str:
-    """The same, of one in a PostgreSQL."""
-    places = asked_for(marker.place, images)
-    ends = time.monotonic() + patience.seconds
-    while True:
-        said = [servers.ask(data, stack, place, POSTGRES, "read") for place in places]
-        found: Seen = seen(marker.text, said)
-        if found != "unasked":
-            return "" if found == "there" else _instead(said)
-        if time.monotonic() >= ends:
-            raise silent(places, next(one.why for one in said if one.state in _UNDECIDED))
-        check_stop()
-        time.sleep(patience.pause)
 
 
 def silent(places: Sequence[str], why: str, server: str = POSTGRES) -> RecipeProblem:

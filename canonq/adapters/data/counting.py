@@ -161,3 +161,9 @@ def ask_sqlite(folder: Path, what: str, paths: Sequence[str], text: str = "") ->
         return dict(table_of(ended.output))
     except ValueError as error:
         raise CanonqError(f"The SQLite files of {folder} could not be looked at: {ended.tail}") from error
+
+
+def texts_in_sqlite(folder: Path, what: str) -> set[str]:
+    """What all SQLite files of a volume have of canonq's: of its markers (`read`), or of its ledger (`entered`)."""
+    found = (said.get("texts") for said in ask_sqlite(folder, what, count(folder).sqlite).values())
+    return {str(text) for texts in found if isinstance(texts, list) for text in texts}

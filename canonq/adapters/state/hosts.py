@@ -12,7 +12,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -264,45 +264,33 @@ class Hosts:
         with self._changing(), _away():
             client = self._connect()
             self._tell_again(client)
-            now, remembered = _now(client), self._remembered()
-            found: dict[str, Known] = {}
-            for name, joined in self._members(client).items():
-                facts = _parsed(Facts, client.get(_facts(name)))
-                claims: Mapping[str, Claim] | None = _claims_in(client.hgetall(_claims(name)))
-                old = remembered.get(name)
-                if old is not None and old.joined.instance != joined.instance:
-                    old = None
-                away = max(0.0, now - facts.at) if facts else None
-                if facts is None:
-                    facts, away = (old.facts if old else Facts()), None
-                if claims is None and old is not None:
-                    claims = old.claims
-                found[name] = Known(name, joined, facts, claims, away)
+            found = self._read(client, self._remembered())
             self._remember(found)
-            return sorted(found.values(), key=lambda one: (one.joined.joined, one.name))
+            return sorted(found.values(), key=_by_age)
 
     def all(self) -> list[Known]:
         """The same for who only looks: as it was last known here where Redis is away, and nothing is kept."""
         try:
             with _away():
-                client = self._connect()
-                now, remembered = _now(client), self._remembered()
-                found = []
-                for name, joined in self._members(client).items():
-                    old, facts = remembered.get(name), _parsed(Facts, client.get(_facts(name)))
-                    claims = _claims_in(client.hgetall(_claims(name)))
-                    found.append(
-                        Known(
-                            name, joined, facts or (old.facts if old else Facts()),
-                            claims if claims is not None or old is None else old.claims,
-                            max(0.0, now - facts.at) if facts else None,
-                        )
-                    )  # fmt: skip
+                remembered = self._remembered()
+                found = list(self._read(self._connect(), remembered).values())
                 instances = {one.joined.instance for one in found}
                 found += [one for one in remembered.values() if one.joined.instance not in instances]
         except CanonqError:
             found = list(self._remembered().values())
-        return sorted(found, key=lambda one: (one.joined.joined, one.name))
+        return sorted(found, key=_by_age)
+
+    def _read(self, client: redis.Redis, remembered: Mapping[str, Known]) -> dict[str, Known]:
+        """What Redis knows of each host, completed by what was known here of the same state folder."""
+        now, found = _now(client), {}
+        for name, joined in self._members(client).items():
+            facts, claims = _parsed(Facts, client.get(_facts(name))), _claims_in(client.hgetall(_claims(name)))
+            old = remembered.get(name)
+            if old is None or old.joined.instance != joined.instance:
+                old = Known(name, joined, Facts(), None, None)
+            away = max(0.0, now - facts.at) if facts else None
+            found[name] = Known(name, joined, facts or old.facts, old.claims if claims is None else claims, away)
+        return found
 
     def mark(self, name: str, state: str, why: str = "") -> None:
         """Say of a host that it is in, draining, or removed, with who said so and why. WrongUse when none is called so."""
@@ -398,9 +386,7 @@ class Hosts:
         kept = {
             name: {
                 "joined": one.joined.model_dump(),
-                "facts": replace(one, facts=one.facts.model_copy(update={"at": 0.0, "load": 0.0})).facts.model_dump(
-                    exclude={"memory", "disk"}
-                ),
+                "facts": one.facts.model_copy(update={"at": 0.0, "load": 0.0}).model_dump(exclude={"memory", "disk"}),
                 "claims": {recipe: claim.__dict__ for recipe, claim in one.claims.items()} if one.claims is not None else None,
             }
             for name, one in everybody.items()
@@ -412,6 +398,10 @@ class Hosts:
     def _changing(self) -> Iterator[None]:
         with locked(self._state / "locks" / "hosts.lock"):
             yield
+
+
+def _by_age(host: Known) -> tuple[str, str]:
+    return host.joined.joined, host.name
 
 
 def _facts(name: str) -> str:
