@@ -27,7 +27,7 @@ from canonq.adapters.state.runs import Runs, Sweeps
 from canonq.adapters.state.steering import Steering
 from canonq.core.budget import FileSystem, Kind
 from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration, no_redis
-from canonq.flows.nights import DueSince
+from canonq.flows.sweeps.nights import DueSince
 from canonq.flows.world import World
 from canonq.ports import Forge, Ingress
 from canonq.settings import Settings, load_settings

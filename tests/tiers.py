@@ -17,7 +17,8 @@ import pytest
 
 from canonq.core.ladder import TierName, TierResult
 from canonq.core.masks import Masks
-from canonq.flows import climb, warming
+from canonq.flows.promoting import warming
+from canonq.flows.proving import climb
 from canonq.ports import Engine
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import VARIABLE, TierFacts, write_facts

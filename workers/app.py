@@ -13,7 +13,7 @@ from celery.signals import beat_init, celeryd_after_setup, worker_init, worker_r
 
 from canonq.core.errors import CanonqError, WrongConfiguration, no_redis
 from canonq.flows.hosts import tell
-from canonq.flows.janitor import clean
+from canonq.flows.keeping.janitor import clean
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers.factory import HEAVY, LIGHT, declare, make_app, queue_on, say_what_runs

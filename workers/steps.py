@@ -19,9 +19,9 @@ from canonq.core.outcomes import Outcome, Step, needs_looking_at
 from canonq.core.records import Decision, Promotion, Synced, Verdict
 from canonq.core.sweeps.reconcile import read_value
 from canonq.flows.hosts import host_of
-from canonq.flows.shares import tell_share
-from canonq.flows.status import tell_now
-from canonq.flows.sweep import as_begun, finish, outcome_of, retry_deferred, settle_error
+from canonq.flows.looking.status import tell_now
+from canonq.flows.sweeps.shares import tell_share
+from canonq.flows.sweeps.sweep import as_begun, finish, outcome_of, retry_deferred, settle_error
 from canonq.flows.world import World
 from canonq.wiring import live
 from workers import chains

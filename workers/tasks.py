@@ -14,14 +14,14 @@ from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.gate import Again
 from canonq.core.names import SWEEP_ID, host_name, identifier, shown
 from canonq.core.records import Decision, Elsewhere, Synced, Verdict
-from canonq.flows import moving
 from canonq.flows.decide import decide_recipe
 from canonq.flows.hosts import opens_sweeps
+from canonq.flows.looking.status import tell_now
 from canonq.flows.promote import promote as promote_recipe
-from canonq.flows.rollback import rollback as roll_back
-from canonq.flows.shares import divide, others, tell_again, tell_share
-from canonq.flows.status import tell_now
-from canonq.flows.sweep import fail, open_sweep, start
+from canonq.flows.promoting.rollback import rollback as roll_back
+from canonq.flows.sweeps import moving
+from canonq.flows.sweeps.shares import divide, others, tell_again, tell_share
+from canonq.flows.sweeps.sweep import fail, open_sweep, start
 from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.test import test_decided, test_ref, test_tag
 from canonq.flows.world import World

@@ -23,14 +23,14 @@ from canonq.core.errors import CanonqError
 from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_name
 from canonq.core.sweeps.reconcile import Chain, Mend, mend, read_value
-from canonq.flows import moving, shares
 from canonq.flows.hosts import tell
-from canonq.flows.kept import end_due
-from canonq.flows.room import tidy
-from canonq.flows.shares import collect
-from canonq.flows.status import rows_here
-from canonq.flows.sweep import as_begun, give_up, outcome_of, pushes_due, settle_error, summary
-from canonq.flows.telling import tell_gently
+from canonq.flows.keeping.kept import end_due
+from canonq.flows.keeping.room import tidy
+from canonq.flows.looking.status import rows_here
+from canonq.flows.looking.telling import tell_gently
+from canonq.flows.sweeps import moving, shares
+from canonq.flows.sweeps.shares import collect
+from canonq.flows.sweeps.sweep import as_begun, give_up, outcome_of, pushes_due, settle_error, summary
 from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import due_since, live

@@ -36,10 +36,10 @@ from canonq.core.errors import CanonqError, WrongConfiguration
 from canonq.core.names import RECIPE_NAME, RUN_ID
 from canonq.core.records import Queue
 from canonq.core.text import readable
-from canonq.flows import report
-from canonq.flows.logs import Log, logs, run_of
-from canonq.flows.nights import DueSince
-from canonq.flows.secrecy import masks_in
+from canonq.flows.deploying.secrecy import masks_in
+from canonq.flows.looking import report
+from canonq.flows.looking.logs import Log, logs, run_of
+from canonq.flows.sweeps.nights import DueSince
 from canonq.flows.world import World
 from canonq.settings import Settings, WebSettings, load_settings, web_password
 from canonq.wiring import due_since, looking

@@ -13,10 +13,10 @@ from canonq.core.amounts import bytes_in, seconds_in
 from canonq.core.errors import ExitStatus
 from canonq.core.outcomes import status_of_rows
 from canonq.core.text import ended
-from canonq.flows import check as check_flow
-from canonq.flows import doctor as doctor_flow
-from canonq.flows import plan as plan_flow
-from canonq.flows import simulate as simulate_flow
+from canonq.flows.looking import check as check_flow
+from canonq.flows.looking import doctor as doctor_flow
+from canonq.flows.sweeps import plan as plan_flow
+from canonq.flows.sweeps import simulate as simulate_flow
 from canonq.settings import config_file, explained, load_settings, unknown_variables
 from canonq.wiring import checking, due_since, looking
 

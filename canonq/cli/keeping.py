@@ -13,13 +13,13 @@ from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus
 from canonq.core.records import Canonical
 from canonq.core.versions import is_newer
-from canonq.flows import enrol as enrol_flow
-from canonq.flows import kept as kept_flow
-from canonq.flows import restore as restore_flow
-from canonq.flows import rollback as rollback_flow
-from canonq.flows import room as room_flow
-from canonq.flows.asked import recipe_asked
 from canonq.flows.hosts import must_be_here, where_is
+from canonq.flows.keeping import kept as kept_flow
+from canonq.flows.keeping import room as room_flow
+from canonq.flows.looking import enrol as enrol_flow
+from canonq.flows.promoting import restore as restore_flow
+from canonq.flows.promoting import rollback as rollback_flow
+from canonq.flows.upstream.asked import recipe_asked
 from canonq.settings import load_settings
 from canonq.wiring import live, looking
 from workers.factory import LIGHT, declare, make_app, queue_on

@@ -11,8 +11,8 @@ from canonq.cli.options import json_option, maybe_recipe
 from canonq.cli.output import print_json, print_table, say
 from canonq.core.ago import ago
 from canonq.core.errors import ExitStatus
-from canonq.flows import status as status_flow
-from canonq.flows.asked import recipe_asked
+from canonq.flows.looking import status as status_flow
+from canonq.flows.upstream.asked import recipe_asked
 from canonq.settings import load_settings
 from canonq.wiring import due_since, looking
 

@@ -18,9 +18,9 @@ from canonq.core.gate import Again
 from canonq.core.names import ref_name
 from canonq.core.outcomes import status_of_step
 from canonq.core.records import Promotion, Verdict
-from canonq.flows.asked import check_asked
-from canonq.flows.kept import LONGEST
+from canonq.flows.keeping.kept import LONGEST
 from canonq.flows.promote import answer_at_once
+from canonq.flows.upstream.asked import check_asked
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers.factory import LIGHT, declare, make_app, queue_on

@@ -9,8 +9,8 @@ from canonq.cli.options import json_option
 from canonq.cli.output import print_json, print_table, say
 from canonq.core.errors import ExitStatus, WrongConfiguration, WrongUse
 from canonq.core.text import did_you_mean, ended, shown
-from canonq.flows import report as report_flow
-from canonq.flows import telling
+from canonq.flows.looking import report as report_flow
+from canonq.flows.looking import telling
 from canonq.settings import load_settings
 from canonq.wiring import due_since, live, looking
 

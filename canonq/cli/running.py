@@ -14,7 +14,7 @@ from canonq.cli.output import print_json, say
 from canonq.cli.view import View
 from canonq.cli.watching import show_open
 from canonq.core.errors import CanonqError, ExitStatus
-from canonq.flows.progress import Watcher
+from canonq.flows.looking.progress import Watcher
 from canonq.settings import load_settings
 from canonq.wiring import live
 from workers import tree as process_tree

@@ -14,7 +14,7 @@ from canonq.core.errors import ExitStatus, WrongUse
 from canonq.core.records import STAMP_FORMAT
 from canonq.core.steering import What, Word
 from canonq.core.text import shown
-from canonq.flows.steering import say as put_on_record
+from canonq.flows.upstream.steering import say as put_on_record
 from canonq.flows.world import World
 from canonq.wiring import live
 

@@ -16,12 +16,12 @@ from canonq.cli.watching import sweeps_typed
 from canonq.core.errors import CanonqError, ExitStatus, WrongUse
 from canonq.core.names import RUN_ID
 from canonq.core.outcomes import status_of_rows
-from canonq.flows import shares
 from canonq.flows import sync as sync_flow
-from canonq.flows.stopping import ask, await_end, left_of
-from canonq.flows.sweep import open_sweep, who
-from canonq.flows.sweep import stop as stop_sweep
-from canonq.flows.telling import tell_gently
+from canonq.flows.looking.telling import tell_gently
+from canonq.flows.proving.stopping import ask, await_end, left_of
+from canonq.flows.sweeps import shares
+from canonq.flows.sweeps.sweep import open_sweep, who
+from canonq.flows.sweeps.sweep import stop as stop_sweep
 from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import due_since, live, looking

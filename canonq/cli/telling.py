@@ -13,9 +13,9 @@ from canonq.core.ladder import TIERS
 from canonq.core.story import Story
 from canonq.core.text import readable
 from canonq.flows.hosts import must_be_here
-from canonq.flows.logs import logs as logs_of
-from canonq.flows.logs import run_of
-from canonq.flows.story import story
+from canonq.flows.looking.logs import logs as logs_of
+from canonq.flows.looking.logs import run_of
+from canonq.flows.looking.story import story
 from canonq.settings import load_settings
 from canonq.wiring import looking
 

@@ -19,10 +19,10 @@ from canonq.cli.view import View
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem, TimedOut
 from canonq.flows.hosts import host_of
-from canonq.flows.janitor import clean
-from canonq.flows.progress import Watcher
-from canonq.flows.shares import collect
-from canonq.flows.sweep import give_up, summary
+from canonq.flows.keeping.janitor import clean
+from canonq.flows.looking.progress import Watcher
+from canonq.flows.sweeps.shares import collect
+from canonq.flows.sweeps.sweep import give_up, summary
 from canonq.flows.world import World
 from canonq.settings import Settings
 from canonq.wiring import live

@@ -10,9 +10,9 @@ from canonq.core.errors import RecordUnreadable
 from canonq.core.history import expected_disk, is_proof, newest_proof, tries_of
 from canonq.core.records import Decision, Synced
 from canonq.core.versions import read_tags
-from canonq.flows.leftovers import lost_record
-from canonq.flows.room import make_room, told_eaters
-from canonq.flows.steering import hindrance, waits_for_age
+from canonq.flows.keeping.leftovers import lost_record
+from canonq.flows.keeping.room import make_room, told_eaters
+from canonq.flows.upstream.steering import hindrance, waits_for_age
 from canonq.flows.world import World
 
 

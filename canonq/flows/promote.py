@@ -15,10 +15,10 @@ from canonq.core.history import expected_of_promotion
 from canonq.core.names import recipe_name
 from canonq.core.records import Promotion, Verdict
 from canonq.flows.hosts import canonicals_elsewhere, tell_of
-from canonq.flows.leftovers import is_in_force, lost_record
-from canonq.flows.room import make_room, room_for
-from canonq.flows.steering import hindrance
-from canonq.flows.transaction import carry_out, plan
+from canonq.flows.keeping.leftovers import is_in_force, lost_record
+from canonq.flows.keeping.room import make_room, room_for
+from canonq.flows.promoting.transaction import carry_out, plan
+from canonq.flows.upstream.steering import hindrance
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")

@@ -19,8 +19,8 @@ from canonq.core.records import Synced
 from canonq.core.upstream.addresses import address, identity, moved
 from canonq.core.upstream.discovery import Remembered
 from canonq.core.versions import read_tags
-from canonq.flows.pulls import close_landed, forge_repo
-from canonq.flows.remotes import addresses
+from canonq.flows.upstream.pulls import close_landed, forge_repo
+from canonq.flows.upstream.remotes import addresses
 from canonq.flows.world import World
 from canonq.ports import Listing, Mirrored
 

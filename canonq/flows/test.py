@@ -30,24 +30,24 @@ from canonq.core.stack.census import uncounted, unknown
 from canonq.core.stack.staying import counted
 from canonq.core.upstream.pulls import status_of
 from canonq.core.versions import Release, parse, read_tags
-from canonq.flows.appetite import memory_held
-from canonq.flows.asked import release_asked
-from canonq.flows.climb import FRESH, climb, run_lint, stacks_gone
-from canonq.flows.deployment import tear_down
-from canonq.flows.evidence import keep_beside, keep_logs, tail
-from canonq.flows.floor import floor_held
-from canonq.flows.hooks import KNOWN_HOOKS, hook_names
-from canonq.flows.inuse import names_seen
-from canonq.flows.janitor import clean
-from canonq.flows.kept import KeptEnvironment, keep, stays_until
-from canonq.flows.pulling import let_go_of_images
-from canonq.flows.pulls import show_status
-from canonq.flows.remotes import addresses
-from canonq.flows.room import drop_cut_pulls, make_room, room_for
-from canonq.flows.run import Findings, Run, Target, Trees, measure, took
-from canonq.flows.secrecy import mask, masked_verdict, unsaid
-from canonq.flows.sight import Sight, seeing
-from canonq.flows.stages import Account, Deployment
+from canonq.flows.deploying.appetite import memory_held
+from canonq.flows.deploying.deployment import tear_down
+from canonq.flows.deploying.pulling import let_go_of_images
+from canonq.flows.deploying.secrecy import mask, masked_verdict, unsaid
+from canonq.flows.deploying.stages import Account, Deployment
+from canonq.flows.keeping.floor import floor_held
+from canonq.flows.keeping.janitor import clean
+from canonq.flows.keeping.kept import KeptEnvironment, keep, stays_until
+from canonq.flows.keeping.room import drop_cut_pulls, make_room, room_for
+from canonq.flows.proving.climb import FRESH, climb, run_lint, stacks_gone
+from canonq.flows.proving.evidence import keep_beside, keep_logs, tail
+from canonq.flows.proving.hooks import KNOWN_HOOKS, hook_names
+from canonq.flows.proving.inuse import names_seen
+from canonq.flows.proving.run import Findings, Run, Target, Trees, measure, took
+from canonq.flows.proving.sight import Sight, seeing
+from canonq.flows.upstream.asked import release_asked
+from canonq.flows.upstream.pulls import show_status
+from canonq.flows.upstream.remotes import addresses
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")

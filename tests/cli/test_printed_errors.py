@@ -80,7 +80,7 @@ def test_a_fault_of_canonqs_own_prints_its_code_too(
     def broken(*_: object) -> None:
         raise KeyError("x")
 
-    monkeypatch.setattr("canonq.flows.plan.plan", broken)
+    monkeypatch.setattr("canonq.flows.sweeps.plan.plan", broken)
     assert typed(monkeypatch, "plan") == 3
     assert "canonq: [canonq-failed] canonq broke: KeyError: 'x'." in capsys.readouterr().err
 

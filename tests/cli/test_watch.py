@@ -21,8 +21,8 @@ from canonq.cli.watching import show_open
 from canonq.core.errors import WrongUse
 from canonq.core.outcomes import Closed, Outcome
 from canonq.core.sweeps.progress import Doing, Progress
-from canonq.flows.progress import Watcher
-from canonq.flows.sweep import finish, open_sweep
+from canonq.flows.looking.progress import Watcher
+from canonq.flows.sweeps.sweep import finish, open_sweep
 from tests.core.test_gate import verdict
 from tests.flows.conftest import Place
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from canonq.flows import report
+from canonq.flows.looking import report
 from tests.flows.mornings import Mornings
 from tests.support import ROOT
 

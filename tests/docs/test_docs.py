@@ -26,7 +26,8 @@ from canonq.core.records import Canonical, Promotion, Synced, Verdict
 from canonq.core.records import Decision as DecisionValue
 from canonq.core.stack.lint import RULES
 from canonq.core.sweeps.again import AWAITED_PAUSE, MOST_AWAITED, MOST_TRIES, NIGHT
-from canonq.flows import room, sweep
+from canonq.flows.keeping import room
+from canonq.flows.sweeps import sweep
 from canonq.settings import (
     CheckoutSettings,
     ForgeSettings,

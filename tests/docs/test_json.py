@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from canonq.cli.commands import COMMANDS, canonq, command_named
 from canonq.core.records import Canonical, Verdict
-from canonq.flows.sweep import open_sweep, stop
+from canonq.flows.sweeps.sweep import open_sweep, stop
 from tests.flows.conftest import Place
 from tests.support import ROOT, Installation, make_recipe
 

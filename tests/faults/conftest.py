@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from canonq.core.ladder import TierResult
-from canonq.flows import climb
+from canonq.flows.proving import climb
 
 
 @pytest.fixture

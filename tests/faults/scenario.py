@@ -26,10 +26,10 @@ from canonq.core.errors import HostProblem
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.records import Canonical, Decision, Promotion, Synced, Verdict
 from canonq.flows.decide import decide_recipe
+from canonq.flows.keeping.room import tidy
 from canonq.flows.promote import promote
-from canonq.flows.restore import restore
-from canonq.flows.rollback import rollback
-from canonq.flows.room import tidy
+from canonq.flows.promoting.restore import restore
+from canonq.flows.promoting.rollback import rollback
 from canonq.flows.sync import sync
 from canonq.flows.world import World
 from canonq.settings import Settings

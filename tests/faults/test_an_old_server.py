@@ -17,7 +17,7 @@ from canonq.core.outcomes import exit_status
 from canonq.core.records import Decision, Verdict
 from canonq.flows.decide import decide_recipe
 from canonq.flows.promote import promote
-from canonq.flows.sweep import finish, open_sweep, outcome_of
+from canonq.flows.sweeps.sweep import finish, open_sweep, outcome_of
 from canonq.flows.sync import sync
 from canonq.flows.world import World
 from canonq.settings import Settings

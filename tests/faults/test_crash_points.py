@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from canonq.core.errors import CanonqError
-from canonq.flows import transaction
-from canonq.flows.room import tidy
-from canonq.flows.transaction import Transaction
+from canonq.flows.keeping.room import tidy
+from canonq.flows.promoting import transaction
+from canonq.flows.promoting.transaction import Transaction
 from tests.faults.scenario import Faults, Mode, Scenario, breaking, killed_at, promote_at_once
 
 #: A promotion passes more points than this; a scenario that passes fewer has become hollow.

@@ -10,10 +10,10 @@ import pytest
 
 from canonq.adapters.redis_server import embedded_redis
 from canonq.core.deployable import LABEL_INSTANCE
-from canonq.flows.data import lost_data
-from canonq.flows.janitor import clean
-from canonq.flows.room import tidy
-from canonq.flows.sweep import open_sweep
+from canonq.flows.keeping.data import lost_data
+from canonq.flows.keeping.janitor import clean
+from canonq.flows.keeping.room import tidy
+from canonq.flows.sweeps.sweep import open_sweep
 from tests.fakes import LINEAGE
 from tests.faults.scenario import RECIPE, Scenario, killed_at
 

@@ -13,9 +13,9 @@ import pytest
 from canonq.adapters.data.archives import copy_tree
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import WrongUse
-from canonq.flows import data
-from canonq.flows.restore import remove, restore
-from canonq.flows.room import tidy
+from canonq.flows.keeping import data
+from canonq.flows.keeping.room import tidy
+from canonq.flows.promoting.restore import remove, restore
 from tests.fakes import LINEAGE, FakeEngine
 from tests.faults.scenario import RECIPE, Scenario, killed_at
 

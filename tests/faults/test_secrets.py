@@ -11,8 +11,8 @@ import pytest
 
 from canonq.adapters.redis_server import embedded_redis
 from canonq.core.errors import WrongConfiguration
-from canonq.flows.restore import restore
-from canonq.flows.room import tidy
+from canonq.flows.keeping.room import tidy
+from canonq.flows.promoting.restore import restore
 from tests.faults.scenario import RECIPE, Scenario
 
 

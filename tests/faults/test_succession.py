@@ -21,16 +21,16 @@ from canonq.adapters.state.locks import redis_client
 from canonq.core.errors import CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Again
 from canonq.core.records import Synced
-from canonq.flows import leftovers as leftovers_flow
 from canonq.flows import promote as promote_flow
-from canonq.flows import rollback as rollback_flow
 from canonq.flows.decide import decide_recipe
+from canonq.flows.keeping import leftovers as leftovers_flow
+from canonq.flows.keeping.room import tidy
+from canonq.flows.looking.status import status, verify
 from canonq.flows.promote import promote
-from canonq.flows.restore import restore
-from canonq.flows.rollback import choose
-from canonq.flows.room import tidy
-from canonq.flows.status import status, verify
-from canonq.flows.sweep import open_sweep
+from canonq.flows.promoting import rollback as rollback_flow
+from canonq.flows.promoting.restore import restore
+from canonq.flows.promoting.rollback import choose
+from canonq.flows.sweeps.sweep import open_sweep
 from canonq.flows.test import test_decided as proven_by
 from canonq.flows.world import World
 from tests.fakes import LINEAGE, FakeEngine

@@ -21,7 +21,7 @@ from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.ladder import TierResult
 from canonq.core.records import Verdict
 from canonq.core.stack.convergence import Service, Task
-from canonq.flows import climb
+from canonq.flows.proving import climb
 from canonq.flows.sync import sync
 from canonq.flows.test import test_tag as prove_tag
 from canonq.flows.world import World

@@ -9,8 +9,8 @@ import pytest
 
 from canonq.adapters.files import remove_tree, walk
 from canonq.adapters.git.clones import GitRepos
-from canonq.flows.discovery import discover
 from canonq.flows.sync import sync_all
+from canonq.flows.upstream.discovery import discover
 from tests.flows.conftest import Place
 
 BAD = [

@@ -13,10 +13,10 @@ from canonq.adapters.git.history import History
 from canonq.core.errors import HostProblem, SyncFailed, TagMoved, WrongConfiguration, WrongUse
 from canonq.core.upstream.pulls import Landing
 from canonq.flows.decide import decide_recipe
-from canonq.flows.discovery import discover
 from canonq.flows.sync import accept_moved, sync
 from canonq.flows.test import test_ref as prove_ref
 from canonq.flows.test import test_tag as prove_tag
+from canonq.flows.upstream.discovery import discover
 from tests.flows.conftest import FIRST, Place, Whoever
 from tests.forge import TOKEN, Forge, serving, status
 from tests.support import release

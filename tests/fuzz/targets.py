@@ -49,7 +49,7 @@ from canonq.core.upstream.catalogue import find
 from canonq.core.upstream.discovery import remembered
 from canonq.core.upstream.webhook import read, recipes_of
 from canonq.core.versions import NotARelease, parse, read_tags, version_key
-from canonq.flows.sweep import summary
+from canonq.flows.sweeps.sweep import summary
 from tests.fuzz.words import misshapen, scalars, texts, values, words
 from workers.factory import recipe_given, route
 from workers.steps import StepFailed, recipe_of

@@ -21,10 +21,10 @@ from canonq.core.errors import Busy, CanonqError, WrongConfiguration, WrongUse
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.records import Canonical, Promotion, Verdict
 from canonq.flows import hosts as hosts_flow
-from canonq.flows.janitor import clean
-from canonq.flows.moving import arrive, drained, leave, leaving, settle
+from canonq.flows.keeping.janitor import clean
 from canonq.flows.promote import promote
-from canonq.flows.rollback import rollback
+from canonq.flows.promoting.rollback import rollback
+from canonq.flows.sweeps.moving import arrive, drained, leave, leaving, settle
 from canonq.flows.sync import sync
 from canonq.flows.world import World
 from canonq.settings import HostsSettings

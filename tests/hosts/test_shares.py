@@ -10,11 +10,11 @@ import pytest
 
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Verdict
-from canonq.flows import shares
 from canonq.flows.hosts import checks
-from canonq.flows.report import report
-from canonq.flows.status import rows_here, status
-from canonq.flows.sweep import Opened, finish, open_sweep, stop, summary
+from canonq.flows.looking.report import report
+from canonq.flows.looking.status import rows_here, status
+from canonq.flows.sweeps import shares
+from canonq.flows.sweeps.sweep import Opened, finish, open_sweep, stop, summary
 from canonq.flows.world import World
 from canonq.settings import Settings
 from tests.hosts.house import House, house_in

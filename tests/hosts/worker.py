@@ -9,7 +9,7 @@ from typing import Any
 
 from canonq import wiring
 from canonq.core.ladder import TierResult
-from canonq.flows import climb
+from canonq.flows.proving import climb
 from tests.fakes import FakeEngine
 
 

@@ -29,11 +29,11 @@ from canonq.core.gate import Again
 from canonq.core.records import Canonical, Decision, Snapshot, Synced, Verdict
 from canonq.core.retention import Generation, generation_of
 from canonq.flows.decide import decide_recipe
+from canonq.flows.keeping.room import tidy
 from canonq.flows.promote import promote
-from canonq.flows.restore import remove, restore
-from canonq.flows.rollback import rollback
-from canonq.flows.room import tidy
-from canonq.flows.sweep import open_sweep, start, stop, summary
+from canonq.flows.promoting.restore import remove, restore
+from canonq.flows.promoting.rollback import rollback
+from canonq.flows.sweeps.sweep import open_sweep, start, stop, summary
 from canonq.flows.sync import sync
 from canonq.flows.test import test_decided as prove_decided
 from canonq.flows.test import test_tag as prove_tag

@@ -25,9 +25,9 @@ from canonq.adapters.data import archives as volumes
 from canonq.core.errors import RecipeProblem
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.recipe import yamlfile
-from canonq.flows.data import copy_canonical
-from canonq.flows.deployment import bring_up
-from canonq.flows.run import Run
+from canonq.flows.deploying.deployment import bring_up
+from canonq.flows.keeping.data import copy_canonical
+from canonq.flows.proving.run import Run
 from canonq.ports import Ended, Listing
 from tests.faults.scenario import FILES, RECIPE, version
 

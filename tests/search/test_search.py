@@ -11,7 +11,7 @@ import pytest
 from canonq.adapters.redis_server import embedded_redis
 from canonq.core.records import Canonical, RolledBack
 from canonq.core.retention import Generation, Retention
-from canonq.flows import leftovers
+from canonq.flows.keeping import leftovers
 from tests.search.moves import Move
 from tests.search.search import Search, make, memory
 

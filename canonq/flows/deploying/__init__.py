@@ -1,0 +1,1 @@
+"""From a version's tree to an app that is up and answers."""

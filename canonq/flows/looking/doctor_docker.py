@@ -1,0 +1,109 @@
+"""What doctor says about Docker: which one is asked, its versions, where it keeps what, and how much room there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from canonq.core.budget import Disk, gib
+from canonq.core.check import Check
+from canonq.core.dockerinfo import known_engine
+from canonq.core.errors import CanonqError
+from canonq.flows.keeping.room import told_eaters
+from canonq.flows.world import World
+
+
+def docker(world: World) -> Iterator[Check]:
+    """The Engine, the command beside it, and whether they and canonq understand each other; every obstacle at once."""
+    yield from _versions(world)
+    try:
+        world.engine.preflight()
+        yield Check("docker", "ok", f"the Engine answers and is a Swarm manager; asked at {world.engine.asked_at()}")
+    except CanonqError as error:
+        if error.code != "docker-api":  # told above
+            yield Check("docker", "broken", f"{error.what} Asked at {world.engine.asked_at()}.", error.mend)
+    yield from _user(world)
+
+
+def _versions(world: World) -> Iterator[Check]:
+    try:
+        found = world.engine.versions()
+    except CanonqError:
+        return  # nobody answers: preflight tells why
+    known = known_engine(found.version)
+    proven = "unknown" not in known
+    yield Check(
+        "docker engine",
+        "ok" if proven else "warning",
+        f"Engine {found.version}; {known}",
+        "" if proven else "try `canonq test` on a recipe that is known to be well before you trust a night to it.",
+    )
+    api = (
+        f"the Engine speaks API {found.engine.least} to {found.engine.most}, the `docker` command up to {found.command.most}, "
+        f"canonq itself {found.spoken}"
+    )
+    if found.do_not_meet:
+        mend = "install a `docker` command of the Engine's age, first on PATH; until then every deploy would fail."
+        yield Check("docker api", "broken", f"{found.do_not_meet} ({api})", mend)
+    else:
+        yield Check("docker api", "ok", f"{api}; {found.command.who.removeprefix('The ')}")
+
+
+def _user(world: World) -> Iterator[Check]:
+    root = os.geteuid() == 0
+    try:
+        readable = os.access(world.engine.data_root() / "volumes", os.R_OK | os.X_OK)
+    except CanonqError:
+        readable = root  # nobody tells where they are; root may read them wherever that is
+    yield Check(
+        "volumes",
+        "ok" if readable else "broken",
+        f"running as {'root' if root else f'uid {os.geteuid()}'}",
+        ""
+        if readable
+        else "run the workers as root: they read and write volume data; in a container, mount Docker's volumes at the same path.",
+    )
+
+
+def images(world: World) -> Iterator[Check]:
+    """Where images and containers' layers lie, and how that is known."""
+    try:
+        found = world.engine.roots()
+    except CanonqError:
+        return
+    where = f"{found.store} ({found.how}): images and containers' layers in {found.images}, volumes in {found.docker}"
+    if not found.images.is_dir():
+        yield Check(
+            "images",
+            "warning",
+            f"{where}; that folder cannot be seen from here, so its disk is not watched",
+            "set containerd_root to where it is; in a container, mount it (read-only) at the same path.",
+        )
+    elif found.how == "guessed":
+        yield Check("images", "warning", where, "set containerd_root, so that the right disk is watched.")
+    else:
+        yield Check("images", "ok", where)
+
+
+def disk(world: World) -> Iterator[Check]:
+    """Each disk that a run writes to, and who takes most."""
+    disks = world.budget.disks(world.settings.disk_need)
+    takers = told_eaters(world, 5)
+    for at, one in enumerate(disks):
+        last = at == len(disks) - 1
+        detail = f"{_room(one)} {takers if last else ''}".strip()
+        if one.out_of_files:
+            yield Check("disk", "broken", one.why_short, "remove files there; `df -i` shows it. Every recipe would be deferred.")
+        elif one.short > 0:
+            yield Check("disk", "broken", detail, "free some disk there, or lower disk_floor: every recipe would be deferred.")
+        else:
+            yield Check("disk", "ok", detail)
+    for what, count in world.budget.reserved():
+        if count:
+            yield Check("reserved", "ok", f"{gib(count)} for {what}")
+
+
+def _room(disk: Disk) -> str:
+    free = f"{gib(disk.free + disk.reserved)} free"
+    held = f", {gib(disk.reserved)} of it reserved by work under way" if disk.reserved else ""
+    return f"{disk.name}: {free}{held}, floor {gib(disk.floor)}, {gib(disk.need)} wanted for a first run."

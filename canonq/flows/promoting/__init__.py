@@ -1,0 +1,1 @@
+"""A proven release becomes the canonical; and the ways back."""

@@ -1,0 +1,151 @@
+"""rollback: back to a kept canonical, with its data as its snapshot holds it (docs/rules.md 5.2)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from canonq.adapters.files import remove_tree
+from canonq.adapters.state.registry import NEWER_SCHEMA
+from canonq.adapters.state.work_folders import alive
+from canonq.core.deployable import LABEL_OWNER
+from canonq.core.errors import Busy, CanonqError, RecordUnreadable, WrongUse
+from canonq.core.names import recipe_name, shown
+from canonq.core.records import Canonical, RolledBack, Snapshot
+from canonq.core.retention import Generation, going_back
+from canonq.core.text import did_you_mean, ended
+from canonq.flows.keeping.data import unpack_retained
+from canonq.flows.keeping.leftovers import is_in_force, reclaim
+from canonq.flows.world import World
+from canonq.ports import Held
+
+log = logging.getLogger("canonq")
+
+
+def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str) -> Canonical:
+    """Make a kept canonical the canonical again; the new record. The one it replaces stays kept as well.
+
+    Where the record is lost or damaged, the last that was in force counts as the present one, and is what it goes to.
+    WrongUse when there is nothing to go back to, Busy when another process holds the recipe.
+    """
+    recipe = recipe_name(recipe)
+    if not reason.strip():
+        raise WrongUse("A rollback needs a reason.", mend="give one with --reason, for whoever asks in a year.")
+    with world.locks.hold(recipe, f"rollback to {to or 'the one before'}") as held:
+        if held is None:
+            raise Busy(f"{recipe} is held: {world.locks.holder(recipe) or 'by another process'}.", mend="wait until it ends.")
+        now = _on_record(world, recipe)
+        if now is not None:
+            reclaim(world, recipe, now)  # first: what a killed promotion built is not to be chosen
+            target = choose(world, now, to)
+        else:
+            now = world.registry.last_in_force(recipe)
+            if now is None:
+                raise WrongUse(f"{recipe} has no canonical, so there is nothing to roll back.", code="no-canonical")
+            target = choose(world, now, to or now.version)
+            world.registry.set_aside(recipe)
+        owner = world.new_id(recipe)
+        with alive(world.work / owner):
+            try:
+                record = _switch(world, now, target, held, owner, reason, who)
+            finally:
+                remove_tree(world.work / owner)
+        try:
+            reclaim(world, recipe, record)
+        except (CanonqError, OSError) as error:  # it has gone back all the same
+            log.warning("%s: the janitor will remove what %s has left: %s", recipe, now.version, error)
+        return record
+
+
+def _on_record(world: World, recipe: str) -> Canonical | None:
+    """The record; None when it is lost or damaged. One that a newer canonq wrote is neither."""
+    try:
+        return world.registry.read(recipe)
+    except RecordUnreadable as error:
+        if error.cause == NEWER_SCHEMA:
+            raise
+        return None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A kept canonical that can be gone back to."""
+
+    record: Canonical
+    snapshot: Snapshot  #: its own
+
+
+def choose(world: World, now: Canonical, to: str | None) -> Kept:
+    """The kept canonical of that version, or the one before the present one. WrongUse names what is kept.
+
+    The present version may be named too: then its own snapshot is unpacked again, as when its volumes were lost.
+    """
+    if to == now.version and now.snapshot is not None:
+        return Kept(now, now.snapshot)
+    kept, present = world.registry.kept(now.recipe), world.registry.name_of(now)
+    others = list(_with_snapshot(one for one in kept if one.name != present))
+    before = list(_with_snapshot(going_back(now, present, kept)))
+    if to is not None and (named := [one for one in others if one.record.version == to]):
+        return named[-1]
+    if to is None and before:
+        return before[0]
+    listed = ", ".join(one.record.version for one in others) or "none"
+    near = did_you_mean(to, [one.record.version for one in others]) if to else ""
+    what = (
+        f"No canonical of {now.recipe} with the version {shown(to)} is kept{near}"
+        if to
+        else f"No canonical of {now.recipe} from before {now.version} is kept"
+    )
+    raise WrongUse(
+        ended(what),
+        mend=f"kept beside the present one are: {listed}; --to VERSION goes to one of them."
+        if others
+        else "no other is kept; `canonq status` shows the present one.",
+        code="not-kept",
+    )
+
+
+def _with_snapshot(found: Iterable[Generation]) -> Iterator[Kept]:
+    for one in found:
+        if one.record is not None and one.record.snapshot is not None:
+            yield Kept(one.record, one.record.snapshot)
+
+
+def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, reason: str, who: str) -> Canonical:
+    target = chosen.record
+    try:
+        volumes = unpack_retained(world, target, chosen.snapshot, owner)
+        stamp = world.stamp()
+        left = RolledBack(
+            by=who, at=stamp, reason=reason, version=now.version, commit=now.commit, fence=held.fence, left=now.fence
+        )
+        freed = {(target.version, target.commit), (left.version, left.commit)}
+        others = [back for back in now.rolled_back if (back.version, back.commit) not in freed]
+        own = set(Canonical.model_fields) | {"schema"}
+        # Gone back to itself, it came from where it came from: nothing else may say that the one before was in force.
+        itself = world.registry.name_of(target) == world.registry.name_of(now)
+        record = Canonical.model_validate(
+            {
+                **(now.model_extra or {}),
+                **{key: value for key, value in target.model_dump(mode="json", by_alias=True).items() if key in own},
+                "ts": stamp,
+                "status": "idle",
+                "volumes": volumes,
+                "fence": held.fence,
+                "arrived": now.arrived.model_dump(mode="json") if now.arrived else None,
+                "rolled_back": [back.model_dump(mode="json") for back in (*others, left)],
+                "previous": now.previous if itself else now.model_dump(mode="json", by_alias=True, exclude={"previous"}),
+            }
+        )
+        world.registry.write(record, held)
+    except BaseException as error:
+        if not is_in_force(world, now.recipe, held):
+            with contextlib.suppress(CanonqError):
+                world.ownership.remove_owned({LABEL_OWNER: owner}, world.settings.teardown_timeout)
+            raise
+        if not isinstance(error, CanonqError | OSError):
+            raise
+        log.warning("%s: the record of %s was written, with a trouble after it: %s", now.recipe, target.version, error)
+    return record

@@ -1,0 +1,314 @@
+"""Backup and restore of a running app, as its backupbot labels ask for it (docs/rules.md 3).
+
+canonq stands in for the backup bot: it runs the hooks in the containers, captures what the labels name, and puts it
+back. What it found goes as facts to the tests of the two tiers, which judge it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from canonq.adapters.data import markerfile
+from canonq.adapters.data.artifact import keep, look_through, without_top
+from canonq.adapters.files import remove_tree
+from canonq.core.backup import BackupPlan, Hook, Part
+from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
+from canonq.core.stack.census import Census
+from canonq.core.stack.dumps import where_expected
+from canonq.core.stack.resolved import Stack
+from canonq.core.text import ending, shown
+from canonq.flows.deploying.deadline import left
+from canonq.ports import Data
+from canonq.tiers import markers as marks
+from canonq.tiers.facts import BackupFacts, Captured, HookRan, Marker
+
+_NOT_THERE = (126, 127)  #: exit statuses: the command cannot be run, is not there
+# A dump that fails in the middle of a pipe must not count as one that worked.
+_PIPEFAIL = '(set -o pipefail) 2>/dev/null && set -o pipefail; eval "$0"'
+
+
+@dataclass(frozen=True)
+class Backup:
+    """An app to be backed up, and where its artifact goes."""
+
+    data: Data  #: the ways to what it keeps
+    stack: str
+    plan: BackupPlan
+    volumes: Mapping[str, str]  #: key in the recipe -> name in Docker
+    folder: Path  #: the artifact's
+    hook_timeout: float  #: seconds
+    deadline: float  #: of the whole run, monotonic
+
+    def left(self) -> float:
+        """Seconds for the next hook."""
+        return min(left(self.deadline), self.hook_timeout)
+
+    def in_time(self, stream: Iterable[bytes]) -> Iterator[bytes]:
+        """The stream, as long as the run has time."""
+        for chunk in stream:
+            left(self.deadline)
+            yield chunk
+
+
+def take(backup: Backup, markers: Sequence[Marker]) -> BackupFacts:
+    """Run the pre-hooks, capture every part, run the post-hooks. `markers` were written before."""
+    remove_tree(backup.folder)
+    backup.folder.mkdir(parents=True, mode=0o700)
+    since = time.time() if backup.plan.before else None
+    hooks = [_run(backup, hook) for hook in backup.plan.before]
+    captured = [_capture(backup, number, part, markers, since) for number, part in enumerate(backup.plan.parts)]
+    hooks += [_run(backup, hook) for hook in backup.plan.after]
+    own_parts = {marker.text for marker in markers if marker.kind == "part"}
+    return BackupFacts(problems=backup.plan.problems, hooks=tuple(hooks), captured=tuple(_expecting(captured, own_parts)))
+
+
+def _run(backup: Backup, hook: Hook) -> HookRan:
+    command = ["sh", "-c", _PIPEFAIL, hook.command]
+    try:
+        ended = backup.data.execute(backup.stack, hook.service, command, backup.left())
+        if ended.status in _NOT_THERE and "executable file not found" in ended.output:  # an image without a shell
+            ended = backup.data.execute(backup.stack, hook.service, hook.command.split(), backup.left())
+    except TimedOut as error:
+        left(backup.deadline, f"{hook.label} of '{hook.service}'")
+        raise RecipeProblem(
+            f"{hook.label} of '{hook.service}' did not end within {backup.hook_timeout:.0f} s.",
+            mend="mend the hook, or raise [limits] hook in recipe.toml.",
+            code="hook-timed-out",
+        ) from error
+    return HookRan(label=hook.label, service=hook.service, status=ended.status, output=ending(ended.tail, 1000))
+
+
+def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker], since: float | None) -> Captured:
+    expected = _expected(backup, part, markers)
+    path = backup.folder / f"{number}.tar"
+    problems: list[str] = []
+    checksum = ""
+    try:
+        checksum = keep(backup.in_time(backup.data.read_archive(backup.stack, part.service, part.path)), path)
+    except RecipeProblem as error:
+        problems.append(error.what)
+        path.unlink(missing_ok=True)  # nothing of what is not there can be looked through
+    looked_for = expected if part.whole else [marker.text for marker in markers if marker.kind in ("database", "sqlite", "part")]
+    found = (
+        look_through(path, looked_for, dumps=not part.whole, hooks_since=since, in_time=lambda: left(backup.deadline))
+        if path.is_file()
+        else None
+    )
+    return Captured(
+        service=part.service,
+        path=part.path,
+        volume=part.volume,
+        whole=part.whole,
+        file=path.name,
+        checksum=checksum,
+        archive_bytes=path.stat().st_size if path.is_file() else 0,
+        files=found.files if found else 0,
+        bytes=found.bytes if found else 0,
+        marks=tuple(sorted(found.found)) if found else (),
+        expected_marks=tuple(expected),
+        problems=tuple(problems + (found.problems if found else [])),
+        closed=tuple(found.closed) if found else (),
+    )
+
+
+def _expected(backup: Backup, part: Part, markers: Sequence[Marker]) -> list[str]:
+    """What is looked for in a part: the file of a volume taken whole; in any other, what is in its service's database."""
+    volume = backup.volumes.get(part.volume or "")
+    if part.whole:
+        return [marker.text for marker in markers if marker.kind == "file" and marker.place == volume]
+    return [
+        marker.text
+        for marker in markers
+        if (marker.kind == "database" and marker.place == part.service)
+        or (marker.kind == "part" and marker.place == f"{volume}/{_below(backup, part)}")
+    ]
+
+
+def _below(backup: Backup, part: Part) -> str:
+    """The path of a part below the root of its volume."""
+    name = backup.volumes.get(part.volume or "")
+    at = next((at for volume, service, at in backup.data.mounted(backup.stack) if (volume, service) == (name, part.service)), "")
+    return part.path.removeprefix(at.rstrip("/")).strip("/")
+
+
+def mark_parts(backup: Backup, token: str, kinds: Mapping[str, str]) -> list[Marker]:
+    """A file in each folder of a volume that a label names, where no hook makes that folder: what is put back has it again."""
+    hooked = {hook.service for hook in backup.plan.before}
+    made = []
+    for part in backup.plan.parts:
+        name = backup.volumes.get(part.volume or "")
+        if part.whole or name is None or part.service in hooked or part.service in kinds:
+            continue
+        volume, below = backup.data.volume_path(name), _below(backup, part)
+        if volume is None or not below or not markerfile.is_folder(volume, below):
+            continue
+        text = f"{token}.{below}."
+        markerfile.write(volume / below, text)
+        made.append(Marker(kind="part", place=f"{name}/{below}", text=text))
+    return made
+
+
+def _expecting(captured: Sequence[Captured], own_parts: Collection[str]) -> Iterator[Captured]:
+    """The same, where what is in a service's database is expected only in those of its parts that must hold it."""
+    for part in captured:
+        if part.whole:
+            yield part
+            continue
+        same = [other for other in captured if other.service == part.service and not other.whole]
+        wanted = []
+        for mark in part.expected_marks:
+            if mark in own_parts:
+                wanted.append(mark)
+                continue
+            where = where_expected([mark in other.marks for other in same], [bool(other.closed) for other in same])
+            wanted += [mark] if where[same.index(part)] else []
+        yield part.model_copy(update={"expected_marks": tuple(wanted)})
+
+
+def left_out(stack: Stack, plan: BackupPlan) -> list[str]:
+    """A sentence for each volume that is written to and is in no backup, in whole or in part."""
+    written = {
+        one.source for service in stack.services.values() for one in service.mounts if one.kind == "volume" and not one.read_only
+    }
+    there = {part.volume for part in plan.parts}
+    return [f"not-backed-up: no backup has the volume {shown(key)}" for key in sorted(written & set(stack.volumes) - there)]
+
+
+def unproven(facts: BackupFacts, markers: Sequence[Marker]) -> str:
+    """A gap where nothing that canonq or hooks.py wrote is in what the labels name, so that its way back is not proven."""
+    if any(part.expected_marks or part.closed for part in facts.captured) or any(one.kind == "own" for one in markers):
+        return ""
+    listed = ", ".join(f"{shown(part.path)} of '{part.service}'" for part in facts.captured)
+    return (
+        f"backup-unproven: nothing that canonq wrote is in {listed or 'the backup'}, so that data comes back is not proven; "
+        "write_marker and read_marker in hooks.py prove it"
+    )
+
+
+def not_backed_up(backup: Backup, facts: BackupFacts, markers: Sequence[Marker], volatile: Mapping[str, str]) -> list[str]:
+    """The services whose database took a mark that is in nothing which was captured, and of which no label covers anything.
+
+    Where something was captured that cannot be looked into, it may be in there.
+    """
+    covered = {part.service for part in backup.plan.parts}
+    users = {service: volume for volume, service, _ in backup.data.mounted(backup.stack)}
+    whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
+    if any(part.closed for part in facts.captured):
+        return []
+    there = {mark for part in facts.captured for mark in part.marks}
+    servers = [
+        marker.place for marker in markers
+        if marker.kind == "database" and marker.place not in {*covered, *volatile} and marker.text not in there
+        and users.get(marker.place) not in whole
+    ]  # fmt: skip
+    return [*servers, *_left_out_of_parts(backup, markers, there, volatile)]
+
+
+def _left_out_of_parts(
+    backup: Backup, markers: Sequence[Marker], there: Collection[str], volatile: Mapping[str, str]
+) -> Iterator[str]:
+    """SQLite files of volumes of which labels name only parts, where no part has the file or a copy of what is in it."""
+    keys = {name: key for key, name in backup.volumes.items()}
+    parts = [part for part in backup.plan.parts if part.volume is not None]
+    whole = {part.volume for part in parts if part.whole}
+    named = {part.volume for part in parts} - whole
+    for marker in markers:
+        name, _, path = marker.place.partition("/")
+        key = keys.get(name, "")
+        if marker.kind != "sqlite" or key not in named or marker.text in there:
+            continue
+        user = next((service for volume, service, _ in backup.data.mounted(backup.stack) if volume == name), key)
+        below = [_below(backup, part) for part in parts if part.volume == key]
+        if not any(f"{path}/".startswith(f"{one}/") for one in below) and not {key, f"{user}:{path}"} & set(volatile):
+            yield f"{user}:{path}"
+
+
+def partly(backup: Backup, facts: BackupFacts, held: Census, markers: Sequence[Marker], volatile: Collection[str]) -> list[str]:
+    """A gap for each volume of which labels name parts with less than half of its files, where nobody proves that these do."""
+    if any(marker.kind == "own" for marker in markers):
+        return []
+    told = []
+    for key, volume in sorted(held.volumes.items()):
+        parts = [part for part in facts.captured if part.volume == key]
+        if not parts or any(part.whole for part in parts) or volume.service or key in volatile:
+            continue
+        if (files := sum(part.files for part in parts)) * 2 < volume.files:
+            listed = ", ".join(shown(part.path) for part in parts)
+            told.append(
+                f"backup-partly: of the volume '{key}' the backup has {listed}, {files} of {volume.files} files; that the others "
+                "need not come back is not proven"
+            )
+    return told
+
+
+def left_to_the_restore(facts: BackupFacts, markers: Sequence[Marker]) -> tuple[str, ...]:
+    """A sentence for each database that may be in something that canonq does not look into."""
+    told = []
+    for marker in markers:
+        parts = [part for part in facts.captured if part.service == marker.place and not part.whole and marker.kind == "database"]
+        closed = [f"{shown(what, 120)} ({shown(part.path)})" for part in parts for what in part.closed]
+        if closed and not any(marker.text in part.marks for part in parts):
+            told.append(
+                f"whether the backup of '{marker.place}' holds its data was left to the restore to prove: "
+                f"canonq cannot look into it, as {closed[0]}"
+            )
+    return tuple(told)
+
+
+def destroy(
+    backup: Backup, markers: Sequence[Marker], patience: marks.Patience
+) -> tuple[tuple[Marker, ...], tuple[Marker, ...], tuple[str, ...]]:
+    """Destroy what the backup must bring back: (markers destroyed, markers still there all the same, what could not be).
+
+    Only markers that the backup covers are destroyed. A captured dump is removed from its volume as well, so that
+    a restore hook which works on the old one is found out.
+    """
+    whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
+    services = {part.service for part in backup.plan.parts}
+    covered = [
+        marker for marker in markers
+        if marker.kind == "part"
+        or (marker.kind in ("file", "sqlite") and marker.place.partition("/")[0] in whole)
+        or (marker.kind == "database" and marker.place in services)
+    ]  # fmt: skip
+    still = marks.drop(backup.data, backup.stack, covered, patience)
+    kept = [told for part in backup.plan.parts if not part.whole and (told := _removed(backup, part))]
+    return tuple(covered), tuple(still), tuple(kept)
+
+
+def _removed(backup: Backup, part: Part) -> str:
+    """Remove a part from its container; a sentence where it is there all the same, so that the restore is a weaker proof."""
+    ended = backup.data.execute(backup.stack, part.service, ["rm", "-rf", "--", part.path], backup.left())
+    if ended.status == 0:
+        return ""
+    try:
+        next(iter(backup.data.read_archive(backup.stack, part.service, part.path)), b"")
+    except RecipeProblem:  # there was nothing to remove
+        return ""
+    said = ending(" ".join(ended.output.split()), 200) or f"exit status {ended.status}"
+    return (
+        f"not-destroyed: {shown(part.path)} of '{part.service}' could not be removed before the restore ({said}), "
+        "so that it is there afterwards proves nothing"
+    )
+
+
+def restore(backup: Backup) -> tuple[HookRan, ...]:
+    """Run the restore pre-hooks, put every part back, run the post-hooks."""
+    hooks = [_run(backup, hook) for hook in backup.plan.restore_before]
+    for number, part in enumerate(backup.plan.parts):
+        kept = backup.folder / f"{number}.tar"
+        try:
+            if part.whole:
+                # At its own place: the folder above it may be one that the container cannot write to.
+                backup.data.write_archive(backup.stack, part.service, part.path, backup.in_time(without_top(kept)))
+                continue
+            # Docker's archive of /a/b holds "b/...", so it goes into the folder above.
+            with kept.open("rb") as archive:
+                backup.data.write_archive(backup.stack, part.service, posixpath.dirname(part.path) or "/", archive)
+        except OSError as error:
+            raise CanonqError(f"The artifact of the backup cannot be read: {error}.", code="tier-machinery") from error
+    return (*hooks, *(_run(backup, hook) for hook in backup.plan.restore_after))

@@ -1,0 +1,52 @@
+"""The census of a running app: its volumes and SQLite files on this host, its database servers in their containers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from canonq.adapters.data import counting
+from canonq.core.stack.census import Census, DatabaseCount, VolumeCount
+from canonq.core.stack.engines import SQLITE
+from canonq.core.text import readable
+from canonq.flows.deploying.stages import Running
+from canonq.ports import Data
+from canonq.tiers import servers
+
+
+def take_census(data: Data, running: Running, kinds: Mapping[str, str]) -> Census:
+    """Count what the app holds now. `kinds`: service -> kind of the database servers that it has."""
+    stack = running.stack.stack
+    users = {volume: service for volume, service, _ in data.mounted(stack)}
+    databases = {service: counted for service, kind in kinds.items() if (counted := servers.count(data, stack, service, kind))}
+    volumes: dict[str, VolumeCount] = {}
+    unread: set[str] = set()
+    used = data.volumes_in_use(stack)
+    for key, name in running.stack.volumes.items():
+        if (folder := used.get(name)) is None:
+            continue
+        found = counting.count(folder)
+        user = users.get(name, "")
+        volumes[key] = VolumeCount(
+            files=found.files, bytes=found.bytes, service=user if user in kinds else "", sqlite=len(found.sqlite)
+        )
+        if user not in kinds:
+            databases |= _sqlite(folder, found.sqlite, user or key)
+            unread |= {
+                f"{user or key} ({kind})" for kind in found.engines if key not in running.deployment.enrolment.data.volatile
+            }
+    return Census(volumes=volumes, databases=databases, unread=tuple(sorted(unread)))
+
+
+def _sqlite(folder: Path, paths: tuple[str, ...], user: str) -> dict[str, DatabaseCount]:
+    asked = counting.ask_sqlite(folder, "count", paths)
+    return {
+        readable(f"{user}:{path}"): DatabaseCount(kind=SQLITE, tables=_tables(said), why_not=str(said.get("why", "")))
+        for path, said in asked.items()
+    }
+
+
+def _tables(said: Mapping[str, Any]) -> dict[str, int]:
+    tables = said.get("tables")
+    return {readable(str(name))[:200]: int(rows) for name, rows in tables.items()} if isinstance(tables, dict) else {}

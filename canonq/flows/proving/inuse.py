@@ -1,0 +1,117 @@
+"""Whether the version under test looks at the data at all (docs/rules.md 3): where its own fresh install keeps its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from canonq.adapters.data import counting
+from canonq.core.errors import EnrolmentProblem, RecipeProblem
+from canonq.core.ladder import TierResult
+from canonq.core.stack.census import abandoned, filled, unknown, unmade
+from canonq.core.stack.engines import SQLITE
+from canonq.core.stack.layers import moved_out, told
+from canonq.flows.deploying.stages import Running
+from canonq.flows.proving.counting import take_census
+from canonq.flows.proving.outside import in_containers
+from canonq.flows.proving.redeploying import folders
+from canonq.flows.proving.run import Run
+
+
+def in_use(run: Run, running: Running) -> dict[str, int]:
+    """How much of each volume and database what runs has filled; see `filled`."""
+    run.findings.phase = "census"
+    return filled(take_census(run.world.data, running, run.servers(running)))
+
+
+def look_at_fresh(run: Run, running: Running) -> None:
+    """Note what the fresh install has made of its volumes by now: before its tests, which may write where the app does not."""
+    run.findings.phase = "census"
+    run.findings.later = take_census(run.world.data, running, run.servers(running))
+    run.findings.fresh_files = files_in(run, running)
+
+
+def files_in(run: Run, running: Running) -> dict[str, frozenset[str]]:
+    """Key of a volume -> the paths of the files in it."""
+    there = folders(run.world, running).items()
+    return {key: frozenset(path for path in counting.paths(folder) if not path.endswith("/")) for key, folder in there}
+
+
+def look_into_containers(run: Run, running: Running, up_since: float) -> None:
+    """Note what the fresh install keeps in its containers, after somebody has used it. `up_since`: seconds since 1970."""
+    run.findings.phase = "layers"
+    found, gaps = in_containers(run, running)
+    run.findings.in_containers, run.findings.not_looked_at = found, (*run.findings.not_looked_at, *gaps)
+    run.account.notes += told(found, up_since)
+
+
+def first_start_of_base(run: Run, base: Running) -> Mapping[str, int]:
+    """What the base's own first start filled: counted now where it is that, else by the run that proved it, if it has counted.
+
+    To be asked before anything is written to it.
+    """
+    if run.target.data is None:
+        return in_use(run, base)
+    record = run.target.data
+    verdict = run.world.runs.verdict(run.enrolment.recipe, record.run) if record.run else None
+    return verdict.first_start if verdict is not None and verdict.version == record.version else {}
+
+
+def is_looked_at(run: Run) -> None:
+    """RecipeProblem, on record with the upgrade, where the fresh install leaves empty what the base's first start had filled, or
+    keeps in a container what the base had in a volume."""
+    found, rules = run.findings, run.enrolment.data
+    version, was = run.target.version, found.base.version
+    base = found.base_first_start
+    empty = [f"'{key}' ({base[key]} there)" for key in abandoned(base, filled(found.later), rules.volatile)]
+    empty += unmade(found.base_census, found.census, found.later, rules.volatile)
+    away = moved_out(
+        {key: paths for key, paths in found.base_files.items() if key not in rules.volatile},
+        {
+            where: it.tables
+            for where, it in found.base_census.databases.items()
+            if it.kind == SQLITE and where not in rules.volatile
+        },
+        found.fresh_files,
+        [it.tables for it in found.later.databases.values()],
+        found.in_containers,
+    )
+    if empty:
+        what = (
+            f"{version} leaves {' and '.join(empty)} empty where it is installed anew, and the first start of {was} had "
+            "filled it: the data is still there, and the app looks somewhere else"
+        )
+        what += f" ({'; '.join(away)})" if away else ""
+    elif away:
+        what = f"{version} keeps in its containers, where it is gone with them, what {was} had in a volume: {'; '.join(away)}"
+    else:
+        return
+    upgrade = found.tiers.get("upgrade") or TierResult(status="pass")
+    found.tiers["upgrade"] = upgrade.model_copy(update={"status": "fail", "reason": run.masks.text(what)})
+    raise RecipeProblem(
+        f"{what}.",
+        mend="look at settings and paths that have another name now; what is rightly so is declared under [data] volatile.",
+        code="data-abandoned" if empty else "data-outside-volumes",
+    )
+
+
+def names_are_known(run: Run) -> None:
+    """EnrolmentProblem for a name under [data] that is nothing in this run and was nothing in any before: it exempts nothing."""
+    rules = run.enrolment.data
+    declared = {**rules.volatile, **rules.shrink}
+    if not declared:
+        return
+    seen = names_seen(run)
+    for verdict in run.world.runs.verdicts(run.enrolment.recipe):
+        seen = verdict.census | seen
+    if wrong := [*unknown(rules.volatile, seen, "volatile"), *unknown(rules.shrink, seen, "shrink")]:
+        raise EnrolmentProblem(
+            f"{'; '.join(wrong)}.",
+            mend=f"correct it in tests/{run.enrolment.recipe}/recipe.toml; `census` in the verdict has all names that it saw.",
+            code="data-name-unknown",
+        )
+
+
+def names_seen(run: Run) -> dict[str, int]:
+    """Every name that [data] may have, and how much was in it when it was counted last, on whichever stack."""
+    found = run.findings
+    return found.base_census.names | found.later.names | found.census.names

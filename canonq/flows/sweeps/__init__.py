@@ -1,0 +1,1 @@
+"""A night over all recipes, on one host or several, and what it would take."""

@@ -1,0 +1,380 @@
+"""A recipe goes from one host to another, with its canonicals, its runs and its clone.
+
+Three facts on two disks, each written by its own host alone and read by the other, whatever messages say:
+
+1. the old host notes that the canonical is leaving (`elsewhere.json`): it is in force nowhere then, and nobody changes it;
+2. the new host brings all of it, proves it whole, and switches with one write of its own `canonical.json`, under a higher fence;
+3. the old host reads that record on the new one's disk, and only then gives its own up.
+
+Each step may be killed, and done again. A move that is taken back ends the same way: the new host notes that it refuses it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from canonq.adapters.data import snapshots
+from canonq.adapters.fetching import Fetcher, scratch
+from canonq.adapters.files import remove_tree, told, write_json
+from canonq.adapters.state.registry import ELSEWHERE, RECORD, Registry
+from canonq.adapters.state.runs import readable_json
+from canonq.adapters.state.work_folders import alive
+from canonq.core.budget import Need
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
+from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
+from canonq.core.names import host_name, recipe_name, shown
+from canonq.core.records import Arrived, Canonical, Elsewhere
+from canonq.core.retention import KEPT
+from canonq.core.sweeps.placement import Wanted, least_loaded
+from canonq.flows import hosts as hosts_flow
+from canonq.flows.keeping.data import unpack_retained
+from canonq.flows.keeping.leftovers import is_in_force
+from canonq.flows.keeping.room import make_room, room_for
+from canonq.flows.world import World
+from canonq.ports import Held
+
+log = logging.getLogger("canonq")
+
+REFUSED = "refused.json"  #: beside the record: the moves that are not to end here any more
+
+
+def fetcher(world: World) -> Fetcher:
+    """How this host reads what is on another's disk."""
+    return Fetcher(world.settings.hosts.fetch, world.settings.hosts.timeout)
+
+
+@contextlib.contextmanager
+def _holding(world: World, recipe: str, what: str) -> Iterator[Held]:
+    """Hold the recipe for a move, with nobody running it. Busy when somebody is at it."""
+    with world.locks.hold(recipe, what, lane="run", moving=True) as run, world.locks.hold(recipe, what, moving=True) as held:
+        if run is None or held is None:
+            raise Busy(f"{recipe} is held: {world.locks.holder(recipe) or 'by another process'}.", mend="wait until it ends.")
+        yield held
+
+
+# -- on the host that it leaves -----------------------------------------------------------------------------
+
+
+def leave(world: World, recipe: str, to: str, *, by: str, give_up: bool = False) -> Elsewhere | None:
+    """Note that a recipe's canonical goes to another host; the note. Named itself, this host takes it back.
+
+    `give_up`: nothing is transferred, the canonical that `to` has stays. WrongUse where it cannot go there.
+    """
+    recipe, to = recipe_name(recipe), host_name(to)
+    fetcher(world).check()
+    mark = world.registry.elsewhere(recipe)
+    if to == world.hosts.own:
+        return _take_back(world, recipe, mark)
+    _can_go(world, to)
+    if mark is not None and mark.to == to:
+        return mark
+    if mark is not None:
+        where = "is on its way" if mark.state == "leaving" else "has gone"
+        raise WrongUse(
+            f"The canonical of {recipe} {where} to {mark.to}.",
+            mend=f"wait until it is there; `canonq move {recipe} {world.hosts.own}` takes it back as long as it is not."
+            if mark.state == "leaving" else f"`canonq move {recipe} {to}` asks {mark.to}.",
+            code="moving",
+        )  # fmt: skip
+    with _holding(world, recipe, f"move to {to}"):
+        record = world.registry.read(recipe)
+        if record is None or record.snapshot is None:
+            raise WrongUse(
+                f"{recipe} has no canonical with a snapshot on {world.hosts.own}, so there is nothing to move.",
+                mend="set `host` in its recipe.toml: it is begun there.",
+                code="no-canonical",
+            )
+        if problem := snapshots.problem_of(record.snapshot):
+            raise CanonqError(
+                f"The snapshot of the canonical of {recipe} cannot be moved: {problem}.",
+                mend=f"`canonq promote {recipe} --again --reason ...` makes a new one; `canonq verify {recipe}` says more.",
+                code="snapshot-damaged",
+            )
+        mark = Elsewhere(
+            recipe=recipe, state="leaving", to=to, move=world.new_id(), by=by, at=world.stamp(), fence=record.fence,
+            parts=_parts(world, recipe), give_up=give_up,
+        )  # fmt: skip
+        world.registry.set_elsewhere(mark)
+    hosts_flow.tell_of(world, recipe)
+    log.info("%s: its canonical %s leaves for %s", recipe, record.version, to)
+    return mark
+
+
+def _can_go(world: World, to: str) -> None:
+    there = {one.name: one for one in world.hosts.learn()}
+    if to not in there or there[to].removed:
+        known = ", ".join(name for name, one in there.items() if not one.removed)
+        raise WrongUse(f"No host called {shown(to)} has joined.", mend=f"there are: {known}.", code="host-unknown")
+
+
+def _take_back(world: World, recipe: str, mark: Elsewhere | None) -> Elsewhere | None:
+    if mark is None:
+        return None
+    if mark.state == "gone":
+        raise WrongUse(
+            f"The canonical of {recipe} has gone to {mark.to}.",
+            mend=f"`canonq move {recipe} {world.hosts.own}` on any host asks {mark.to} to move it.",
+            code="moving",
+        )
+    with _holding(world, recipe, "take a move back"):
+        back = mark.model_copy(update={"taken_back": True})
+        world.registry.set_elsewhere(back)
+    return back
+
+
+def _parts(world: World, recipe: str) -> list[str]:
+    """What goes with a canonical, below the state folder."""
+    return [path for path in _all_parts(recipe) if (world.settings.state / path).exists()]
+
+
+def _all_parts(recipe: str) -> list[str]:
+    return [
+        f"warm/{recipe}/{RECORD}", f"warm/{recipe}/{KEPT}", f"repos/{recipe}", f"runs/{recipe}", f"steering/{recipe}.json",
+        f"steering/{recipe}.seen.json",
+    ]  # fmt: skip
+
+
+def leaving(world: World) -> list[Elsewhere]:
+    """What is on its way from here, or has gone and left something; what cannot be read is told elsewhere."""
+    found = []
+    for recipe in world.registry.begun():
+        with contextlib.suppress(CanonqError):
+            mark = world.registry.elsewhere(recipe)
+            if mark is not None and (mark.state == "leaving" or _something_left(world, recipe)):
+                found.append(mark)
+    return found
+
+
+def _something_left(world: World, recipe: str) -> bool:
+    return world.registry.read(recipe) is not None or bool(world.registry.all_generations(recipe))
+
+
+def settle(world: World, recipe: str) -> str:
+    """Look on the new host's disk how a move stands, and end it here where it has ended there.
+
+    "here": it was taken back; "gone": it is there, and nothing is left here; "leaving": it is not there yet.
+    """
+    recipe = recipe_name(recipe)
+    mark = world.registry.elsewhere(recipe)
+    if mark is None:
+        return "here"
+    if mark.state == "leaving":
+        if mark.taken_back and _is_refused(world, mark):
+            with _holding(world, recipe, "take a move back"):
+                world.registry.is_here_again(recipe)
+            hosts_flow.tell_of(world, recipe)
+            log.info("%s: its move to %s was taken back", recipe, mark.to)
+            return "here"
+        if not _has_arrived(world, mark):
+            return "leaving"
+    with _holding(world, recipe, f"move to {mark.to}"):
+        if world.registry.elsewhere(recipe) != mark:
+            return "leaving"
+        world.registry.set_elsewhere(mark.model_copy(update={"state": "gone"}))
+        world.registry.drop_record(recipe)
+        for one in world.registry.all_generations(recipe):
+            world.registry.drop_generation(recipe, one.name)
+        warm = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe}
+        world.ownership.remove_owned(warm, world.settings.teardown_timeout)
+    hosts_flow.tell_of(world, recipe)
+    log.info("%s: its canonical is on %s, and was given up here", recipe, mark.to)
+    return "gone"
+
+
+def _has_arrived(world: World, mark: Elsewhere) -> bool:
+    """Whether the new host's own registry holds what left here. HostProblem when that cannot be seen."""
+    own = world.registry.read(mark.recipe)
+    with scratch(world.settings.state, world.host, f"look-{mark.move}") as place:
+        try:
+            fetcher(world).fetch(mark.to, f"warm/{mark.recipe}/{RECORD}", place / "warm" / mark.recipe)
+        except HostProblem as error:
+            log.info("%s: whether it is on %s is not known: %s", mark.recipe, mark.to, error)
+            return False
+        there = Registry(place / "warm").read(mark.recipe)
+    if there is None:
+        return False
+    if mark.give_up:
+        return True
+    return there.arrived is not None and there.arrived.move == mark.move and own is not None and there.fence > own.fence
+
+
+def _is_refused(world: World, mark: Elsewhere) -> bool:
+    """Whether the new host has noted that the move does not end there, or is never to come back."""
+    if any(one.name == mark.to and one.removed for one in world.hosts.learn()):
+        return True
+    with scratch(world.settings.state, world.host, f"look-{mark.move}") as place:
+        try:
+            path = fetcher(world).fetch(mark.to, f"warm/{mark.recipe}/{REFUSED}", place)
+        except HostProblem:
+            return False
+        return mark.move in _moves_in(path)
+
+
+# -- on the host that it comes to ---------------------------------------------------------------------------
+
+
+def arrive(world: World, recipe: str, source: str, move: str) -> str:
+    """Bring a canonical from the host that it leaves, as that one's disk says; "arrived", "refused" or "not-leaving".
+
+    What was brought is proven whole before anything is switched. Done again, it is done once.
+    """
+    recipe, source = recipe_name(recipe), host_name(source)
+    record = world.registry.read(recipe)
+    if record is not None and record.arrived is not None and record.arrived.move == move:
+        world.registry.is_here_again(recipe)
+        return "arrived"
+    with scratch(world.settings.state, world.host, recipe) as stage:
+        mark = _mark(world, recipe, source, stage)
+        if mark.state != "leaving" or mark.to != world.hosts.own or mark.move != move or mark.give_up:
+            return "not-leaving"
+        if mark.taken_back:
+            with _holding(world, recipe, f"refuse a move from {source}"):
+                path = world.registry.folder(recipe) / REFUSED
+                write_json(path, {"moves": sorted({*_moves_in(path), move})})
+            return "refused"
+        if record is not None and world.registry.elsewhere(recipe) is None:
+            raise CanonqError(
+                f"{recipe} has a canonical here on {world.hosts.own}, too ({record.version}); what {source} has was not taken.",
+                mend=f"look at both; `canonq move {recipe} {source} --give-up`, here, leaves that of {source}.",
+                code="on-two-hosts",
+            )
+        _bring(world, mark, source, stage)
+    hosts_flow.tell_of(world, recipe)
+    return "arrived"
+
+
+def _mark(world: World, recipe: str, source: str, stage: Path) -> Elsewhere:
+    """What the other host's disk says of where the recipe goes."""
+    path = fetcher(world).fetch(source, f"warm/{recipe}/{ELSEWHERE}", stage / "mark")
+    try:
+        return Elsewhere.model_validate(readable_json(path))
+    except ValueError as error:
+        raise HostProblem(f"What {source} says of where {recipe} goes cannot be read: {error}.", code="fetch-failed") from error
+
+
+def _bring(world: World, mark: Elsewhere, source: str, stage: Path) -> None:
+    recipe = mark.recipe
+    fetch = fetcher(world)
+    if strange := sorted(set(mark.parts) - set(_all_parts(recipe))):
+        raise HostProblem(f"{source} would send {shown(strange[0])}, which is no part of {recipe}.", code="fetch-failed")
+    came = Registry(stage / "warm")
+    fetch.fetch(source, f"warm/{recipe}/{RECORD}", stage / "warm" / recipe)
+    record = came.read(recipe)
+    if record is None or record.snapshot is None or record.fence != mark.fence:
+        raise HostProblem(f"What {source} has of {recipe} is not what it said that leaves.", code="fetch-failed")
+    room = Need(state=record.snapshot.bytes * (world.settings.keep + 1), volumes=record.snapshot.content_bytes or 0)
+    with room_for(world, f"the move of {recipe} from {source}", room, otherwise=make_room):
+        for part in mark.parts:
+            fetch.fetch(source, part, (stage / part).parent)
+        _prove(came, record, source)
+        world.locks.carry(recipe, max(mark.fence, came.newest_fence(recipe)))
+        with _holding(world, recipe, f"move from {source}") as held:
+            if mark.move in _moves_in(world.registry.folder(recipe) / REFUSED):
+                return
+            _put_in_place(world, recipe, stage)
+            _switch(world, record, mark, source, held, stage)
+
+
+def _prove(came: Registry, record: Canonical, source: str) -> None:
+    """CanonqError when the canonical did not come whole; older ones that did not are left out."""
+    assert record.snapshot is not None
+    if problem := snapshots.problem_of(record.snapshot):
+        raise HostProblem(
+            f"The canonical of {record.recipe} did not come whole from {source}: {problem}. Nothing was switched.",
+            mend="look at the way between the hosts: owners, times, links and attributes of files have to come as they are "
+            "(`rsync -aHAX --numeric-ids`, as root). It is tried again.",
+            code="fetch-failed",
+        )
+    present = came.name_of(record)
+    for one in came.all_generations(record.recipe):
+        snapshot = one.record.snapshot if one.record else None
+        if one.name != present and (snapshot is None or snapshots.problem_of(snapshot)):
+            log.warning("%s: the kept canonical %s is damaged on %s, and is left out", record.recipe, one.name, source)
+            remove_tree(came.generation(record.recipe, one.name))
+
+
+def _put_in_place(world: World, recipe: str, stage: Path) -> None:
+    """Put what came where it belongs. None of it is in force by that; what was here of an earlier time gives way."""
+    state = world.settings.state
+    moved = [(path, state / "warm" / recipe / KEPT / path.name) for path in sorted((stage / "warm" / recipe / KEPT).glob("*"))]
+    moved += [(path, state / "runs" / recipe / path.name) for path in sorted((stage / "runs" / recipe).glob("*"))]
+    moved += [(stage / "repos" / recipe, state / "repos" / recipe)]
+    moved += [(path, state / "steering" / path.name) for path in sorted((stage / "steering").glob("*"))]
+    for source, target in moved:
+        if not source.exists():
+            continue
+        with told(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_dir():
+                remove_tree(target)
+            os.rename(source, target)
+
+
+def _switch(world: World, record: Canonical, mark: Elsewhere, source: str, held: Held, stage: Path) -> None:
+    """Make its volumes, look once more that it still leaves, and write the record: from then on it is here."""
+    name = world.registry.name_of(record)
+    assert record.snapshot is not None
+    assert name is not None
+    kept = record.snapshot.model_copy(
+        update={"path": str(world.registry.generation(record.recipe, name) / Path(record.snapshot.path).name)}
+    )
+    owner = world.new_id(record.recipe)
+    with alive(world.work / owner):
+        try:
+            volumes = unpack_retained(world, record, kept, owner)
+            if _mark(world, record.recipe, source, stage) != mark:
+                raise Busy(
+                    f"The move of {record.recipe} from {source} was taken back.", mend="nothing has to be done.", code="moving"
+                )
+            stamp = world.stamp()
+            arrived = Arrived(move=mark.move, came_from=source, at=stamp, fence=record.fence)
+            new = record.model_copy(
+                update={"volumes": volumes, "snapshot": kept, "fence": held.fence, "ts": stamp, "arrived": arrived}
+            )
+            world.registry.write(new, held)
+        except BaseException:
+            if not is_in_force(world, record.recipe, held):
+                with contextlib.suppress(CanonqError):
+                    world.ownership.remove_owned({LABEL_OWNER: owner}, world.settings.teardown_timeout)
+                raise
+        finally:
+            remove_tree(world.work / owner)
+    world.registry.is_here_again(record.recipe)
+    if (now := world.registry.read(record.recipe)) is not None:
+        world.registry.mark(now)
+    log.info("%s: its canonical %s has come from %s", record.recipe, record.version, source)
+
+
+def _moves_in(path: Path) -> set[str]:
+    found = readable_json(path).get("moves", [])
+    return {str(one) for one in found} if isinstance(found, list) else set()
+
+
+# -- a host that is to have nothing any more ----------------------------------------------------------------
+
+
+def drained(world: World) -> list[tuple[str, str]]:
+    """What leaves this host next as it is being drained: one recipe and where it goes, or nothing. One at a time."""
+    known = hosts_flow.known(world)
+    own = next((one for one in known if one.name == world.hosts.own), None)
+    if own is None or own.joined.state != "draining" or leaving(world):
+        return []
+    members = [one.member() for one in known]
+    for recipe, claim in sorted((own.claims or {}).items()):
+        if claim.version is None or claim.leaving is not None:
+            continue
+        try:
+            enrolment = world.checkout.enrolment(recipe)
+            wanted = hosts_flow.wanted(world, enrolment)
+        except CanonqError:  # it is enrolled no more; its canonical goes all the same
+            wanted = Wanted(recipe)
+        placed = least_loaded(wanted, members, other_than={own.name})
+        pin = wanted.pin if wanted.pin in {one.name for one in members if one.alive and one.name != own.name} else None
+        if (host := pin or placed.host) is not None:
+            return [(recipe, host)]
+        log.warning("%s: %s", recipe, placed.detail)
+    return []

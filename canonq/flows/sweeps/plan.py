@@ -1,0 +1,95 @@
+"""plan: what a sweep would do and why, with expected time and disk; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from canonq.core.decide import decide
+from canonq.core.enrolment import Enrolment
+from canonq.core.errors import CanonqError, SyncFailed
+from canonq.core.history import expected_disk, expected_seconds
+from canonq.core.records import Decision
+from canonq.core.sweeps.schedule import UNKNOWN, Job
+from canonq.flows.decide import gather
+from canonq.flows.sweeps.simulate import together
+from canonq.flows.sweeps.sweep import who
+from canonq.flows.sync import check_moved
+from canonq.flows.upstream.discovery import listings
+from canonq.flows.upstream.remotes import addresses
+from canonq.flows.world import World
+from canonq.ports import Listing
+
+
+def plan(world: World, recipes: Sequence[str] = ()) -> dict[str, Any]:
+    """Look at every upstream's refs (or those of `recipes`), without fetching, and decide.
+
+    HollowSweep when there is nothing to sweep, WrongUse for a name that is not enrolled.
+    """
+    enrolled, names = who(world, recipes)
+    rows = [_error_row(name, error, None) for name, error in enrolled.broken.items() if name in names]
+    wanted: dict[str, str] = {}
+    for name, enrolment in ((name, found) for name, found in enrolled.recipes.items() if name in names):
+        try:
+            wanted[name] = addresses(world, enrolment)[0]
+        except CanonqError as error:
+            rows.append(_error_row(name, error, enrolment.queue))
+    with listings(world, {("upstream", url) for url in wanted.values()}) as answers:
+        rows += [_row(world, enrolled.recipes[name], answers("upstream", url)) for name, url in wanted.items()]
+    jobs = [
+        Job(row["recipe"], row["expected_seconds"] or UNKNOWN, row["queue"] == "heavy") for row in rows if row["action"] == "run"
+    ]
+    return {
+        "checkout": str(world.checkout.root),
+        "trouble": _trouble(world),
+        "recipes": sorted(rows, key=lambda row: str(row["recipe"])),
+        "expected_seconds": round(together(jobs, world.settings.light_workers), 1),
+    }
+
+
+def _trouble(world: World) -> str | None:
+    """What would stop the sweep of every recipe that is to run: Docker that is away, or of the wrong kind."""
+    try:
+        world.engine.preflight()
+    except CanonqError as error:
+        return str(error)
+    return None
+
+
+def _row(world: World, enrolment: Enrolment, listing: Listing | SyncFailed) -> dict[str, Any]:
+    try:
+        if isinstance(listing, SyncFailed):
+            raise listing
+        check_moved(world, enrolment.recipe, listing)
+        odd = world.repos.odd_tags(enrolment.recipe)  # only the clone knows what a tag names; a listing does not say
+        decision = decide(gather(world, enrolment, {tag: name for tag, name in listing.tags.items() if tag not in odd}))
+    except CanonqError as error:
+        return _error_row(enrolment.recipe, error, enrolment.queue)
+    verdicts = world.runs.verdicts(enrolment.recipe)
+    return {
+        **_told(decision),
+        "expected_seconds": expected_seconds(verdicts) if decision.action == "run" else None,
+        "expected_disk_bytes": expected_disk(verdicts, world.settings.disk_need).total if decision.action == "run" else None,
+    }
+
+
+def _told(decision: Decision) -> dict[str, Any]:
+    keys = {"recipe", "action", "reason", "detail", "latest", "canonical", "base", "queue", "notes"}
+    return {**decision.model_dump(mode="json", include=keys), "fault": None}
+
+
+def _error_row(recipe: str, error: CanonqError, queue: str | None) -> dict[str, Any]:
+    return {
+        "recipe": recipe,
+        "action": "error",
+        "reason": error.code,
+        "fault": str(error.fault),
+        "detail": str(error),
+        "latest": None,
+        "canonical": None,
+        "base": None,
+        "queue": queue,
+        "notes": [],
+        "expected_seconds": None,
+        "expected_disk_bytes": None,
+    }

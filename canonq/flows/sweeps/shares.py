@@ -1,0 +1,198 @@
+"""A sweep over several hosts: who has opened it divides it, each host sweeps its share by itself, and the outcomes come back.
+
+A share is a sweep of its own on its host's disk, under the same id: steps, tries and leftovers are that host's. Who has opened
+the sweep accounts for all of it. Nothing but outcomes is taken from another host, and nothing is done because of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from canonq.adapters.state.hosts import Known
+from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.outcomes import Outcome
+from canonq.core.sweeps.again import waits
+from canonq.core.sweeps.placement import NOWHERE, Placement
+from canonq.core.sweeps.reconcile import GRACE
+from canonq.flows import hosts as hosts_flow
+from canonq.flows.sweeps.sweep import Opened, finish, stop
+from canonq.flows.world import World
+
+log = logging.getLogger("canonq")
+
+#: Leases that a host may be silent for until its share is told as not done: a link that is cut for a minute costs nothing.
+PATIENCE = 3.0
+_LOOKED_THROUGH = 20  #: newest sweeps of which something may be left to tell
+#: Sends a host's share of a sweep: (host, recipes).
+Send = Callable[[str, Sequence[str]], None]
+
+
+def divide(world: World, opened: Opened) -> tuple[Opened, dict[str, list[str]]]:
+    """What of an opened sweep is begun here, and the shares of other hosts. What can be nowhere is settled so.
+
+    Asked again, as after a crash, the answer is the same.
+    """
+    sweep = opened.sweep
+    if world.hosts.own is None or world.sweeps.share_of(sweep) is not None:
+        return opened, {}
+    placed = world.sweeps.placed(sweep).get("recipes")
+    if not isinstance(placed, dict):
+        found = hosts_flow.place_all(world, opened.chains)
+        if all(one.reason == "alone" for one in found.values()):
+            return opened, {}
+        placed = {name: _kept(one) for name, one in found.items()}
+        for one in found.values():
+            for note in one.notes:
+                log.warning("%s: %s", one.recipe, note)
+            if one.reason in NOWHERE:
+                world.sweeps.settle(sweep, _nowhere(one))
+        world.sweeps.place(sweep, {"own": world.hosts.own, "recipes": placed})
+    elsewhere = world.sweeps.elsewhere(sweep)
+    settled = world.sweeps.outcomes(sweep)
+    here = tuple(one for one in opened.chains if one.recipe not in elsewhere and one.recipe not in settled)
+    return replace(opened, chains=here), _awaited(elsewhere, settled)
+
+
+def _awaited(elsewhere: Mapping[str, str], settled: Collection[str]) -> dict[str, list[str]]:
+    """host -> recipes of its share of which nothing is known yet."""
+    shares: dict[str, list[str]] = {}
+    for name in sorted(set(elsewhere) - set(settled)):
+        shares.setdefault(elsewhere[name], []).append(name)
+    return shares
+
+
+def _kept(one: Placement) -> dict[str, Any]:
+    return {"host": one.host, "reason": one.reason, "detail": one.detail, "notes": list(one.notes)}
+
+
+def _nowhere(one: Placement) -> Outcome:
+    common: dict[str, Any] = {"recipe": one.recipe, "reason": one.reason, "detail": one.detail, "step": "sweep"}
+    if one.reason == "moving":
+        return Outcome(outcome="deferred", **common)
+    return Outcome(outcome="error", fault="enrolment" if one.reason == "host-unknown" else "host", **common)
+
+
+def others(world: World) -> list[str]:
+    """Hosts beside this one that are there, for a night that all of them have to note."""
+    if world.hosts.own is None or not world.hosts.are_several():
+        return []
+    return [one.name for one in world.hosts.learn() if one.alive and not one.removed and one.name != world.hosts.own]
+
+
+# -- on the host that has opened it -------------------------------------------------------------------------
+
+
+def collect(world: World, sweep: str, send: Send | None = None) -> list[str]:
+    """Settle what other hosts have told of their shares, and what they will not tell any more; a sentence for each mend.
+
+    A share that nobody has begun is sent again, where `send` is given.
+    """
+    elsewhere = world.sweeps.elsewhere(sweep)
+    if not elsewhere or world.sweeps.closed(sweep):
+        return []
+    if not (pending := _awaited(elsewhere, world.sweeps.outcomes(sweep))):
+        return []
+    done: list[str] = []
+    known = {one.name: one for one in world.hosts.learn()}
+    again = False
+    for host, names in pending.items():
+        state, told = world.hosts.share(sweep, host)
+        left = []
+        for name in names:
+            outcome = _outcome(told.get(name), name)
+            if outcome is None:
+                left.append(name)
+            else:
+                world.sweeps.settle(sweep, outcome)
+        if not left:
+            continue
+        if why := _given_up(host, known.get(host)):
+            for name in left:
+                world.sweeps.settle(
+                    sweep,
+                    Outcome(
+                        recipe=name, outcome="error", reason="host-away", detail=f"{name}: {why}", fault="host", step="sweep"
+                    ),
+                )
+            done.append(f"{', '.join(left)}: {why}")
+        elif send is not None and state == "" and time.time() - world.sweeps.sent_at(sweep) > GRACE:
+            send(host, left)
+            again = True
+            done.append(f"the share of {host} was lost, and is sent again")
+    if again:
+        world.sweeps.sent_again(sweep)
+    finish(world, sweep)
+    return done
+
+
+def _outcome(text: str | None, recipe: str) -> Outcome | None:
+    """An outcome as another host has told it; it is that host's to try it again."""
+    if text is None:
+        return None
+    try:
+        found = Outcome.model_validate_json(text)
+    except ValueError:
+        return None
+    return found.model_copy(update={"retry_at": None}) if found.recipe == recipe else None
+
+
+def _given_up(name: str, host: Known | None) -> str | None:
+    """Why nothing is awaited any more of a host; None as long as it may come."""
+    if host is None or host.removed:
+        return f"its host {name} was removed while the sweep went on."
+    if host.away is not None and host.away > PATIENCE * host.facts.lease:
+        return (
+            f"its host {name} has not been heard of for {host.away:.0f} s. Mend: start its workers: it goes on with what it had "
+            f"begun; if it does not come back, `canonq hosts remove {name} --reason ...`."
+        )
+    return None
+
+
+# -- on the host that has a share ---------------------------------------------------------------------------
+
+
+def tell_share(world: World, sweep: str) -> None:
+    """Tell who has opened the sweep what came of this host's share so far. HostProblem without Redis."""
+    if world.sweeps.share_of(sweep) is None or world.sweeps.was_told(sweep):
+        return
+    closed = world.sweeps.closed(sweep)
+    last = {
+        name: outcome.model_dump_json()
+        for name, outcome in world.sweeps.outcomes(sweep).items()
+        if closed is not None or not waits(outcome)
+    }
+    world.hosts.tell_share(sweep, last, state="closed" if closed else "open")
+    if closed:
+        world.sweeps.told(sweep)
+
+
+def tell_again(world: World, sweep: str) -> None:
+    """Tell all of a share once more: somebody has asked for it again, so what was told was lost."""
+    closed = world.sweeps.closed(sweep)
+    last = {name: outcome.model_dump_json() for name, outcome in world.sweeps.outcomes(sweep).items()}
+    world.hosts.tell_share(sweep, last if closed else {}, state="closed" if closed else "open")
+
+
+def go_on(world: World) -> None:
+    """Tell what is left to tell of shares, and stop those whose sweep was stopped. HostProblem without Redis."""
+    for sweep in itertools.islice(world.sweeps.newest_first(), _LOOKED_THROUGH):
+        with contextlib.suppress(CanonqError):
+            opener = world.sweeps.share_of(sweep)
+            if opener is None or world.sweeps.was_told(sweep):
+                continue
+            if world.sweeps.closed(sweep) is None and world.hosts.share(sweep, opener)[0] == "stopped":
+                stop(world, sweep, f"It was stopped on {opener}, where it was opened.")
+            tell_share(world, sweep)
+
+
+def stopped(world: World, sweep: str) -> None:
+    """Tell other hosts that a sweep was stopped here; where Redis is away, their shares go on."""
+    if world.sweeps.elsewhere(sweep):
+        with contextlib.suppress(HostProblem):
+            world.hosts.tell_share(sweep, {}, state="stopped")

@@ -1,0 +1,1 @@
+"""Upstreams, mirrors and their forge; which releases there are, and what people have said of them."""

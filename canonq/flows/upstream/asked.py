@@ -1,0 +1,55 @@
+"""What a person asked for: whether there is such a recipe, release or ref, told before anything is started for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from canonq.core.enrolment import Enrolment
+from canonq.core.errors import WrongConfiguration, WrongUse
+from canonq.core.names import recipe_name, ref_name, shown
+from canonq.core.text import did_you_mean, ended
+from canonq.core.versions import Release, read_tags
+from canonq.flows.upstream.remotes import addresses
+from canonq.flows.world import World
+
+
+def recipe_asked(world: World, recipe: object) -> str:
+    """The name of a recipe that is enrolled, or of which something is on record, whatever became of its enrolment since.
+
+    For whoever looks at what is kept, or goes back to it: none of that needs the enrolment. WrongUse says who is enrolled.
+    """
+    try:
+        return world.checkout.enrolment(recipe).recipe
+    except (WrongConfiguration, WrongUse):
+        name = recipe_name(recipe)
+        if name in world.registry.recipes() or world.runs.folders(name):
+            return name
+        raise
+
+
+def release_asked(enrolment: Enrolment, tags: Mapping[str, str], tag: str | None) -> Release:
+    """The release of that very tag, or the newest. WrongUse, naming the newest ones, when there is none."""
+    releases, refused = read_tags(dict(tags), prereleases=enrolment.prereleases)
+    wanted = releases[-1].tag if tag is None and releases else ref_name(tag or "?")
+    found = next((release for release in releases if release.tag == wanted), None)
+    if found is None:
+        why = next((no.reason for no in refused if no.tag == wanted), "there is no such tag")
+        listed = ", ".join(release.tag for release in releases[-5:]) or "none"
+        near = did_you_mean(tag, [release.tag for release in releases]) if tag else ""
+        raise WrongUse(
+            ended(f"{shown(tag or 'The newest tag')} is not a release of {enrolment.recipe}: {why}{near}"),
+            mend=f"the newest releases are: {listed}."
+            if tags
+            else f"no tags of it are known here; `canonq sync {enrolment.recipe}` reads them.",
+            code="not-a-release",
+        )
+    return found
+
+
+def check_asked(world: World, enrolment: Enrolment, *, tag: str | None, ref: str | None, quick: bool) -> None:
+    """One look at the remote. WrongUse for a tag or ref that it has not, SyncFailed when it cannot be read."""
+    upstream, mirror = addresses(world, enrolment)
+    if ref is not None:
+        world.repos.find_ref(mirror or upstream, ref_name(ref), which="mirror" if mirror else "upstream")
+    elif tag is not None or not quick:
+        release_asked(enrolment, world.repos.listing(upstream).tags, tag)

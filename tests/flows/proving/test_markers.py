@@ -1,0 +1,320 @@
+"""Markers in an app whose databases start slowly, warn, are renamed, added or refuse; and in volumes, on the host."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from canonq.adapters.data import markerfile
+from canonq.adapters.processes.programs import run
+from canonq.core.backup import BackupPlan, Part
+from canonq.core.errors import RecipeProblem
+from canonq.core.recipe.compose import resolve
+from canonq.flows.proving.backup import Backup, destroy, left_out, take, unproven
+from canonq.ports import Data, Ended
+from canonq.tiers import markers, servers
+from canonq.tiers.facts import BackupFacts, Captured, Marker
+from canonq.tiers.markers import Patience
+from canonq.tiers.servers import read_counts
+
+TEXT = "canonq-20261128T000000Z-app-abcdef"
+NO_TABLE = Ended(1, "", 'ERROR:  42P01: relation "canonq_marker" does not exist')
+STARTING = Ended(75, "", "psql: error: FATAL:  the database system is starting up")
+REFUSED = Ended(2, "", "psql: error: fe_sendauth: no password supplied")
+SOON, NOW = Patience(3600, pause=0), Patience(0, pause=0)
+WARNED = 'WARNING:  01000: database "app" has a collation version mismatch\n'
+
+
+class Databases:
+    """PostgreSQL servers by service. `trouble` is what the next questions get instead of an answer."""
+
+    def __init__(self, *services: str) -> None:
+        self.rows: dict[str, str | None] = dict.fromkeys(services)
+        self.trouble: list[Ended] = []
+        self.asked = 0
+
+    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+        self.asked += 1
+        if service not in self.rows:
+            raise RecipeProblem(f"The service '{service}' has no running container.", code="not-running")
+        if self.trouble:
+            return self.trouble.pop(0)
+        statement = command[-1]
+        if found := re.search(r"VALUES \('(.*)'\)", statement):
+            self.rows[service] = found[1]
+        elif "DROP" in statement:
+            self.rows[service] = None
+        elif self.rows[service] is None:
+            return NO_TABLE
+        answer = f"{self.rows[service]}\n" if "SELECT" in statement else ""
+        return Ended(0, WARNED + answer, WARNED, answer.encode())
+
+    def volumes_in_use(self, stack: str) -> dict[str, Path]:
+        return {}
+
+
+def as_engine(databases: Databases) -> Data:
+    return cast("Data", databases)
+
+
+ONE = {"db": "postgres:15"}
+ROW = "canonq's row in the database of the service db"
+
+
+def test_what_a_container_prints_for_counts_is_read_with_care() -> None:
+    lines = (
+        "main app",
+        "in app",
+        "posts\t3",
+        "odd\t\u00b2",
+        "huge\t" + "9" * 5000,
+        "no number",
+        "\t",
+        "e\x1b[31mvil\t1",
+        "in x",
+        "t\t0",
+    )
+    found = read_counts(lines)
+    assert (found["posts"], found["x.t"]) == (3, 0)
+    assert len(found) == 3
+    assert not any("\x1b" in name for name in found)
+
+
+def test_what_psql_warns_of_is_no_answer() -> None:
+    engine = as_engine(Databases("db"))
+    made = markers.write(engine, "s", ONE, TEXT, NOW)
+    assert len(made) == 1
+    assert markers.missing(engine, "s", made, None, ONE, NOW) == []
+
+
+def test_a_row_that_is_not_there_is_gone_at_once() -> None:
+    databases = Databases("db")
+    made = markers.write(as_engine(databases), "s", ONE, TEXT, SOON)
+    databases.rows["db"], databases.asked = None, 0
+    assert markers.missing(as_engine(databases), "s", made, None, ONE, SOON) == [f"{ROW} (its table is not there)"]
+    assert databases.asked == 1
+
+
+def test_a_database_that_is_starting_is_asked_until_it_answers() -> None:
+    databases = Databases("db")
+    databases.trouble = [STARTING] * 3
+    made = markers.write(as_engine(databases), "s", ONE, TEXT, SOON)
+    assert len(made) == 1, "a marker is written as soon as it can be"
+    databases.trouble = [STARTING, Ended(1, "", "Error response from daemon: container 1 is not running"), REFUSED]
+    assert markers.missing(as_engine(databases), "s", made, None, ONE, SOON) == []
+
+
+@pytest.mark.parametrize("trouble", [STARTING, REFUSED])
+def test_a_database_that_never_answers_is_silent_and_not_lost(trouble: Ended) -> None:
+    databases = Databases("db")
+    made = markers.write(as_engine(databases), "s", ONE, TEXT, NOW)
+    databases.trouble = [trouble] * 9
+    with pytest.raises(RecipeProblem) as told:
+        markers.missing(as_engine(databases), "s", made, None, ONE, NOW)
+    assert (told.value.code, told.value.service) == ("database-silent", "db")
+    assert trouble.errors in told.value.what
+    databases.trouble = [trouble] * 9
+    with pytest.raises(RecipeProblem) as told:
+        markers.drop(as_engine(databases), "s", made, NOW)
+    assert told.value.code == "database-silent"
+
+
+def test_a_database_that_refuses_gets_no_marker_and_is_not_waited_for() -> None:
+    databases = Databases("db")
+    databases.trouble = [REFUSED]
+    assert markers.write(as_engine(databases), "s", ONE, TEXT, SOON) == []
+    assert databases.asked == 1
+
+
+def test_a_row_is_found_where_the_release_has_taken_it() -> None:
+    databases = Databases("db", "other")
+    made = markers.write(as_engine(databases), "s", {"db": "postgres:15", "other": "postgres:15"}, TEXT, NOW)
+    renamed = {"database": "postgres:16", "other": "postgres:15"}
+    databases.rows = {"database": databases.rows["db"], "other": databases.rows["other"]}
+    assert markers.missing(as_engine(databases), "s", made, None, renamed, NOW) == []
+    databases.rows["database"] = None
+    lost = markers.missing(as_engine(databases), "s", made, None, renamed, NOW)
+    assert [told.partition(" (")[0] for told in lost] == [ROW], "the row of another database is not its own"
+
+
+def test_what_was_dropped_is_told_when_it_is_there_all_the_same() -> None:
+    databases = Databases("db")
+    made = markers.write(as_engine(databases), "s", ONE, TEXT, NOW)
+    assert markers.drop(as_engine(databases), "s", made, NOW) == []
+    databases.rows["db"] = made[0].text
+    databases.trouble = [Ended(0, "", "", b"")]  # it says that it has dropped the table
+    assert markers.drop(as_engine(databases), "s", made, NOW) == made
+
+
+@pytest.mark.parametrize(
+    ("given", "lost"),
+    [
+        (TEXT, []),
+        (f"{TEXT}\n", []),
+        ("another", [f"what write_marker of hooks.py wrote (read_marker gave 'another' instead of '{TEXT}')"]),
+        ("", [f"what write_marker of hooks.py wrote (read_marker gave '' instead of '{TEXT}')"]),
+        (None, [f"what write_marker of hooks.py wrote (read_marker gave None instead of '{TEXT}')"]),
+    ],
+)
+def test_what_read_marker_gives_is_told_and_the_end_of_a_line_is_no_other_text(given: str | None, lost: list[str]) -> None:
+    own = [Marker(kind="own", place="hooks.py", text=TEXT)]
+    assert markers.missing(as_engine(Databases()), "s", own, given) == lost
+
+
+class Container:
+    """One whose dump is a file, and which may lack `rm`."""
+
+    def __init__(self, *, there: bool, ended: Ended) -> None:
+        self.there, self.ended = there, ended
+
+    def unmark_volumes(self, stack: str, volumes: Sequence[str]) -> None:
+        assert not volumes
+
+    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+        assert command == ["rm", "-rf", "--", "/backup/dump.sql"]
+        return self.ended
+
+    def read_archive(self, stack: str, service: str, path: str) -> Iterator[bytes]:
+        if not self.there:
+            raise RecipeProblem(f"'{service}' has no {path}.", code="path-missing")
+        yield b"a tar"
+
+
+@pytest.mark.parametrize(
+    ("there", "ended", "told"),
+    [
+        (False, Ended(0, ""), False),
+        (True, Ended(0, ""), False),
+        (False, Ended(126, 'exec: "rm": executable file not found in $PATH'), False),
+        (True, Ended(126, 'exec: "rm": executable file not found in $PATH'), True),
+        (True, Ended(1, "rm: cannot remove: Permission denied"), True),
+    ],
+)
+def test_what_could_not_be_destroyed_before_the_restore_is_told(tmp_path: Path, there: bool, ended: Ended, told: bool) -> None:
+    part = Part("app", "/backup/dump.sql", None, whole=False)
+    plan = BackupPlan(capable=True, parts=(part,))
+    engine = cast("Data", Container(there=there, ended=ended))
+    given = Backup(engine, "s", plan, {}, tmp_path, 60, time.monotonic() + 3600)
+    _, _, kept = destroy(given, (), NOW)
+    assert bool(kept) is told
+    assert all(one.startswith("not-destroyed: '/backup/dump.sql' of 'app'") and ended.output in one for one in kept)
+
+
+def test_of_what_is_not_there_only_that_is_said(tmp_path: Path) -> None:
+    plan = BackupPlan(capable=True, parts=(Part("app", "/backup/dump.sql", None, whole=False),))
+    engine = cast("Data", Container(there=False, ended=Ended(0, "")))
+    (part,) = take(Backup(engine, "s", plan, {}, tmp_path / "kept", 60, time.monotonic() + 3600), ()).captured
+    assert (part.problems, part.files, list((tmp_path / "kept").iterdir())) == (("'app' has no /backup/dump.sql.",), 0, [])
+
+
+def captured(*, marks: tuple[str, ...] = (), closed: tuple[str, ...] = ()) -> BackupFacts:
+    part = Captured(service="app", path="/data/backup.sql", volume=None, whole=False, file="0.tar", checksum="", archive_bytes=1,
+                    files=1, bytes=1, marks=marks, expected_marks=marks, problems=(), closed=closed)  # fmt: skip
+    return BackupFacts(captured=(part,))
+
+
+def test_a_backup_that_holds_nothing_of_canonqs_is_a_gap() -> None:
+    own = Marker(kind="own", place="hooks.py", text=TEXT)
+    file = Marker(kind="file", place="data", text=TEXT)
+    assert "backup-unproven: nothing that canonq wrote is in '/data/backup.sql' of 'app'" in unproven(captured(), (file,))
+    assert unproven(captured(), (file, own)) == "", "what hooks.py wrote has to come back"
+    assert unproven(captured(marks=(TEXT,)), (file,)) == ""
+    assert unproven(captured(closed=("a custom-format dump",)), (file,)) == "", "that is told already"
+
+
+def test_a_volume_that_no_backup_has_is_told() -> None:
+    compose = """
+services:
+  app: {image: x, volumes: ["data:/data", "uploads:/up", "cache:/cache:ro", "/tmp"]}
+volumes: {data: {}, uploads: {}, cache: {}}
+"""
+    plan = BackupPlan(capable=True, parts=(Part("app", "/data", "data", whole=True),))
+    assert left_out(resolve([("compose.yml", compose)], {}), plan) == ["not-backed-up: no backup has the volume 'uploads'"]
+
+
+# -- the asking shell itself ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("psql", "is_ready", "status"), [(0, 0, 0), (1, 0, 1), (2, 1, 75), (2, 2, 75), (2, 0, 2), (2, 3, 2), (2, None, 2)]
+)
+def test_pg_isready_tells_a_server_that_is_starting_from_one_that_refuses(
+    tmp_path: Path, psql: int, is_ready: int | None, status: int
+) -> None:
+    for name, ends in (("psql", psql), ("pg_isready", is_ready)):
+        if ends is not None:
+            (tmp_path / name).write_text(f"#!/bin/sh\nexit {ends}\n")
+            (tmp_path / name).chmod(0o755)
+    shell = servers._GIVEN + servers._PSQL
+    assert run(["/bin/sh", "-c", shell, "read", "SELECT 1"], timeout=60, env={"PATH": str(tmp_path)}).status == status
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({}, "postgres postgres -"),
+        ({"POSTGRES_USER": "app", "POSTGRES_PASSWORD_FILE": "{secret}"}, "app app it's hidden"),
+        ({"POSTGRES_USER_FILE": "{secret}", "POSTGRES_DB": "d"}, "it's hidden d -"),
+        ({"POSTGRESQL_USERNAME": "app", "POSTGRESQL_DATABASE": "d", "POSTGRESQL_PASSWORD": "$p"}, "app d $p"),
+        ({"FILE__POSTGRES_PASSWORD": "{secret}"}, "postgres postgres it's hidden"),
+    ],
+)
+def test_a_postgresql_is_asked_as_its_image_was_told_with_a_password_for_a_socket_that_wants_one(
+    tmp_path: Path, given: dict[str, str], asked: str
+) -> None:
+    (tmp_path / "secret").write_text("it's hidden\n")
+    (tmp_path / "psql").write_text(
+        "#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in -U) u=$2;; -d) d=$2;; -c) c=$2;; esac; shift; done\n"
+        '[ "$c" != "SELECT 1" ] || echo "$u $d ${PGPASSWORD:--}"\n'
+    )
+    (tmp_path / "psql").chmod(0o755)
+    env = {name: value.format(secret=tmp_path / "secret") for name, value in given.items()}
+    command = ["sh", "-c", servers._GIVEN + servers._PSQL, "read", "SELECT 1"]
+    assert run(command, timeout=60, env={"PATH": f"{tmp_path}:/bin:/usr/bin", **env}).output.strip() == asked
+
+
+def test_output_and_errors_of_a_program_can_be_had_together_and_apart() -> None:
+    ended = run(["sh", "-c", "echo answer; sleep 0.2; echo warning >&2; exit 3"], timeout=60, apart=True)
+    assert (ended.status, ended.output, ended.answer, ended.errors) == (3, "answer\nwarning\n", "answer\n", "warning\n")
+    only = run(["sh", "-c", "echo warning >&2"], timeout=60, apart=True)
+    assert (only.output, only.answer) == ("warning\n", "")
+
+
+# -- files ----------------------------------------------------------------------------------------------------
+
+
+def test_a_volumes_marker_is_written_read_and_removed(tmp_path: Path) -> None:
+    assert markerfile.read(tmp_path) is None
+    markerfile.write(tmp_path, "one")
+    markerfile.write(tmp_path, "two")
+    assert markerfile.read(tmp_path) == "two"
+    assert [path.name for path in tmp_path.iterdir()] == [markerfile.MARKER]
+    markerfile.remove(tmp_path)
+    markerfile.remove(tmp_path)
+    assert markerfile.read(tmp_path) is None
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_what_an_app_puts_in_a_markers_place_is_not_followed_and_is_no_marker(tmp_path: Path, kind: str) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    place = volume / markerfile.MARKER
+    if kind == "link":
+        place.symlink_to(outside)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    assert not markerfile.read(volume)
+    if kind != "folder":
+        markerfile.write(volume, "two")
+        assert markerfile.read(volume) == "two"
+    assert outside.read_text() == "mine"

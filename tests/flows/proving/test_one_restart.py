@@ -1,0 +1,197 @@
+"""An app that restarts itself once gets one verdict at whatever second of its run; one that goes on dying gets another."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from canonq.core.enrolment import Health
+from canonq.core.errors import RecipeProblem
+from canonq.core.stack.convergence import Service, Task
+from canonq.flows.deploying import answering, deadline
+from canonq.flows.deploying.answering import NotHealthy
+from canonq.flows.deploying.stages import Account, Running
+from canonq.flows.proving import climb, staying
+from canonq.flows.proving.staying import Vigil
+from canonq.flows.test import test_tag as prove_tag
+from canonq.flows.world import World
+from canonq.ports import Answer, Ended
+from canonq.tiers.facts import TierFacts
+from tests.flows.proving.test_whole_runs import TARGET, Docker, Site, files
+
+HEARD = 0.7  #: seconds until Swarm hears of a death
+AWAY = 3.0  #: seconds that a restart takes
+SOAK = 30
+
+
+@dataclass
+class Clock:
+    """Time that passes when somebody waits."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += max(seconds, 0.01)
+
+
+@dataclass
+class Restarts:
+    """An app that dies at these seconds of the clock, and comes back from it."""
+
+    clock: Clock
+    dies: list[float]
+    stack: str = "s"
+    began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began = self.clock.now
+
+    def is_up(self) -> bool:
+        return not any(at <= self.clock.now < at + AWAY for at in self.dies)
+
+    def observe(self, stack: str) -> tuple[list[Service], list[Task]]:
+        heard = [at for at in self.dies if at + HEARD <= self.clock.now]
+        dead = [Task(f"dead-{at}", "app", "failed", "shutdown", True, 1, "task: non-zero exit (1)", 1) for at in heard]
+        up = self.is_up() or (len(heard) < len([at for at in self.dies if at <= self.clock.now]))
+        there = [Task(f"task-{len(heard)}", "app", "running", "running", True, 1, container="c")] if up else []
+        return [Service(name="app", replicas=1, update=None)], [*dead, *there]
+
+    @contextlib.contextmanager
+    def changes(self, stack: str) -> Iterator[Callable[[float], bool]]:
+        def wait(seconds: float) -> bool:
+            self.clock.sleep(seconds)
+            return False
+
+        yield wait
+
+    def probe(self, *_: object) -> Answer:
+        return Answer(self.is_up(), "it was asked")
+
+    def out_of_memory(self, stack: str) -> frozenset[str]:
+        return frozenset()
+
+    def last_words(self, stack: str, service: str) -> str:
+        return ""
+
+    def failing_checks(self, stack: str) -> dict[str, str]:
+        return {}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    for module in (staying, answering, deadline):
+        monkeypatch.setattr(module, "time", made)
+    return made
+
+
+def a_run(clock: Clock, dies: list[float]) -> list[str]:
+    """What a run does with a stack that is up: tests of the upgrade, backup, restore, own tests, soak; its notes."""
+    app, account = Restarts(clock, [clock.now + at for at in dies]), Account()
+    world = cast("World", SimpleNamespace(stacks=app, containers=app, ingress=None))
+    enrolment = SimpleNamespace(health=Health(kind="exec", command=["true"], soak=SOAK, timeout=300))
+    identity = SimpleNamespace(stack="s", version="1.0.0+1", domain="x", recipe="r")
+    of = SimpleNamespace(enrolment=enrolment, identity=identity, account=account)
+    filled = SimpleNamespace(unset=(), resolved=SimpleNamespace(configs={}, services={}))
+    prepared = SimpleNamespace(deployment=of, stack=SimpleNamespace(stack="s"), filled=filled)
+    running, ends = cast("Running", SimpleNamespace(deployment=of, identity=identity, prepared=prepared)), clock.now + 3600
+    vigil = Vigil(world)
+    vigil.came_up(running)
+
+    def takes(seconds: float, *, below: bool = False) -> Callable[[], bool]:
+        """Work of so many seconds that needs the app all the time; `below`: it puts other data below it."""
+
+        def work() -> bool:
+            if below:
+                vigil.goes_down()
+            until = clock.now + seconds
+            while clock.now < until:
+                if not app.is_up():
+                    raise RecipeProblem("The service 'app' has no running container.", code="not-running")
+                clock.sleep(0.2)
+            if below:
+                answering.await_answer(world, running.prepared, clock.now + 300, ends)
+                vigil.came_up(running)
+            return True
+
+        return work
+
+    for what, work in (("a", takes(2)), ("backup", takes(4)), ("restore", takes(4, below=True)), ("functional", takes(6))):
+        vigil.undisturbed(what, running, work, ends)
+        vigil.see()
+    vigil.soak(ends)
+    assert app.is_up()
+    return account.notes
+
+
+@pytest.mark.parametrize("second", [at / 2 for at in range(78)])
+def test_one_restart_is_green_at_every_second_of_a_run(clock: Clock, second: float) -> None:
+    notes = a_run(clock, [second])
+    assert len(notes) <= 1
+    assert all("'app' died" in note for note in notes)
+
+
+@pytest.mark.parametrize("first", [0.0, 5.0, 10.0, 14.0, 16.0, 18.0, 25.0, 38.0])
+@pytest.mark.parametrize("period", [6.0, 12.0, 20.0, 28.0])
+def test_what_goes_on_dying_is_a_loop_at_every_second_of_a_run(clock: Clock, first: float, period: float) -> None:
+    with pytest.raises(NotHealthy) as told:
+        a_run(clock, [first + number * period for number in range(12)])
+    assert told.value.code == "crash-loop"
+
+
+@pytest.fixture
+def site(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site(tmp_path, redis_url, Docker(tmp_path / "docker"), monkeypatch)
+
+
+@pytest.mark.parametrize("tier", ["backup", "restore"])
+def test_a_hook_that_a_restart_cuts_off_is_run_again_with_its_whole_tier(site: Site, tier: str) -> None:
+    cut: list[str] = []
+
+    def once(words: list[str]) -> Ended:
+        stack = min((path.name for path in (site.engine.folder / "stacks").glob("[!.]*")), key=len)  # not the fresh one
+        if not cut:
+            cut.append(stack)
+            site.engine.dies(stack, "db")
+            return Ended(137, "killed")
+        return Ended(0, "")
+
+    site.engine.programs["once"] = once
+    target = files(TARGET)
+    label = "backupbot.backup.pre-hook: dump" if tier == "backup" else "backupbot.restore.post-hook: load"
+    extra = f"backupbot.{'backup.post-hook' if tier == 'backup' else 'restore.pre-hook'}: once"
+    target["compose.yml"] = target["compose.yml"].replace(f"        {label}", f"        {extra}\n        {label}")
+    verdict = prove_tag(site.prepare(target=target, own=None), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert cut
+    (note,) = [note for note in verdict.notes if note.startswith("interrupted: ")]
+    assert "'db' died" in note
+    assert f"while canonq was at the {tier} tier" in note
+
+
+def test_a_hook_of_the_enrolments_that_a_restart_cuts_off_is_called_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+
+    def hook(folder: Path, function: str, facts: TierFacts, *rest: Any) -> object:
+        called.append(function)
+        if function == "after_upgrade" and called.count(function) == 1:
+            site.engine.dies(facts.stack, "app")
+            raise RecipeProblem("after_upgrade of hooks.py: connection refused", code="hook-failed")
+        return None
+
+    world = site.prepare(own=None)
+    (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text("def after_upgrade(app): ...\n")
+    monkeypatch.setattr(climb, "call_hook", hook)
+    verdict = prove_tag(world, "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert called == ["after_upgrade"] * 2
+    assert verdict.deaths == {"app": 1}

@@ -1,0 +1,85 @@
+"""Backups whose labels name parts of a volume: what is in none of them, and what does not come back of one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from canonq.core.deployable import Deployable
+from canonq.flows.test import test_tag as prove_tag
+from canonq.ports import Ended
+from tests.flows.proving.test_whole_runs import BASE, TARGET, Docker, Site, files
+
+OPEN: list[sqlite3.Connection] = []
+
+
+@pytest.fixture
+def site(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site(tmp_path, redis_url, Docker(tmp_path / "docker"), monkeypatch)
+
+
+def begins(engine: Docker, stack: Deployable) -> None:
+    """An app with an SQLite file that it keeps open, with mail and with settings."""
+    for name in ("mail/a", "mail/b", "settings/app.ini"):
+        place = engine.place(stack.stack, "app", f"/srv/files/{name}")
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(name)
+    OPEN.append(sqlite3.connect(engine.place(stack.stack, "app", "/srv/files/app.db"), check_same_thread=False))
+    OPEN[-1].executescript("CREATE TABLE IF NOT EXISTS notes (a); INSERT INTO notes VALUES (1);")
+
+
+def labelled(site: Site, path: str, *labels: str) -> dict[str, str]:
+    """The release, whose label names a part of the app's volume."""
+    site.engine.starts = dict.fromkeys((BASE, TARGET), begins)
+    more = [f"backupbot.backup.volumes.files.path={path}", *labels]
+    release = files(TARGET)
+    old = '        - "backupbot.backup=true"\n'
+    release["compose.yml"] = release["compose.yml"].replace(old, old + "".join(f'        - "{label}"\n' for label in more))
+    return release
+
+
+def test_data_that_is_in_no_part_is_not_backed_up_though_something_is_saved(site: Site) -> None:
+    verdict = prove_tag(site.prepare(target=labelled(site, "settings"), own=None), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "not-backed-up", "recipe"), verdict.detail
+    assert "No backup has the data of app:app.db." in verdict.detail
+
+
+def test_a_part_with_the_data_and_a_mark_of_its_own_is_green(site: Site) -> None:
+    verdict = prove_tag(site.prepare(target=labelled(site, "app.db, mail, settings"), own=None), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    marked = json.loads((Path(verdict.directory) / "restore" / "facts.json").read_text())["markers"]
+    assert sorted(one["place"].partition("/")[2] for one in marked if one["kind"] == "part") == ["mail", "settings"]
+
+
+def test_a_copy_that_a_hook_makes_of_the_database_is_as_good(site: Site) -> None:
+    def copies(words: list[str]) -> Ended:
+        # The stack that is backed up: the fresh install beside it has a longer name, and nobody backs it up.
+        stack = min((path.name for path in (site.engine.folder / "stacks").glob("[!.]*")), key=len)
+        with sqlite3.connect(site.engine.place(stack, "app", "/srv/files/app.db")) as one:
+            one.backup(sqlite3.connect(site.engine.place(stack, "app", "/srv/files/copy.db")))
+        return Ended(0, "")
+
+    site.engine.programs["copies"] = copies
+    target = labelled(site, "copy.db", "backupbot.backup.pre-hook=copies")
+    verdict = prove_tag(site.prepare(target=target, own=None), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    said = "backup-partly: of the volume 'files' the backup has '/srv/files/copy.db', 1 of"
+    assert [gap for gap in verdict.gaps if gap.startswith(said)]
+
+
+def test_a_part_that_does_not_come_back_is_red(site: Site) -> None:
+    def wipes(words: list[str]) -> Ended:
+        # Of the one that is backed up: nobody backs the fresh install up.
+        for stack in (path.name for path in (site.engine.folder / "stacks").glob("[!.]*") if not path.name.endswith("-fresh")):
+            shutil.rmtree(site.engine.place(stack, "app", "/srv/files/mail"))
+        return Ended(0, "")
+
+    site.engine.programs["wipes"] = wipes
+    target = labelled(site, "app.db, mail", "backupbot.restore.post-hook=wipes")
+    verdict = prove_tag(site.prepare(target=target, own=None), "site", None)
+    assert (verdict.verdict, verdict.reason) == ("red", "restore-failed"), verdict.detail
+    assert "/mail, which the backup names (there is no such file)" in verdict.detail
