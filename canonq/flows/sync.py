@@ -16,11 +16,11 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, ForgeProblem, RecordUnreadable, WrongConfiguration, WrongUse, tag_moved
 from canonq.core.names import shown
 from canonq.core.records import Synced
-from canonq.core.upstream.addresses import address, identity, moved
+from canonq.core.upstream.addresses import address, identity
 from canonq.core.upstream.discovery import Remembered
 from canonq.core.versions import read_tags
 from canonq.flows.upstream.pulls import close_landed, forge_repo
-from canonq.flows.upstream.remotes import addresses
+from canonq.flows.upstream.remotes import addresses, told_moves
 from canonq.flows.world import World
 from canonq.ports import Listing, Mirrored
 
@@ -138,14 +138,6 @@ def _identity_of(mirror: str, root: str) -> tuple[str, str] | None:
         return identity(address(mirror, root, key="mirror"))
     except CanonqError:
         return None
-
-
-def told_moves(upstream: str, listing: Listing, mirror: str | None = None, theirs: Listing | None = None) -> tuple[str, ...]:
-    """What a person should know of addresses that were answered from elsewhere."""
-    said = [moved("upstream", upstream, listing.moved_to)]
-    if mirror is not None and theirs is not None:
-        said.append(moved("mirror", mirror, theirs.moved_to))
-    return tuple(note for note in said if note)
 
 
 def look(world: World, enrolment: Enrolment) -> Listing:

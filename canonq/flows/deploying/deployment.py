@@ -20,11 +20,11 @@ from canonq.core.text import ending, shown
 from canonq.flows.deploying.answering import await_answer
 from canonq.flows.deploying.deadline import left
 from canonq.flows.deploying.filling import INSTALL_STEPS, build_env, fitted, make_secrets, sample_of
+from canonq.flows.deploying.ownfiles import last_line, own_name
 from canonq.flows.deploying.pulling import have_images
 from canonq.flows.deploying.secrecy import ENV
 from canonq.flows.deploying.stages import Deployment, Prepared, Running, Started, owned_by
 from canonq.flows.deploying.treefiles import MOST_OF_ONE, own_copies
-from canonq.flows.proving.tiers import last_line, own_name
 from canonq.flows.world import World
 
 RESOLVED, IMAGES = "resolved.json", "images.json"  #: in a deployment's scratch folder: what was deployed, and with which digests

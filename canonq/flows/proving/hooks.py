@@ -15,8 +15,9 @@ from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.masks import Masks
 from canonq.core.text import beginning, shown
 from canonq.flows.deploying.deadline import left
+from canonq.flows.deploying.ownfiles import last_line, own_name
 from canonq.flows.deploying.secrecy import masked_into
-from canonq.flows.proving.tiers import TIERS, hangs_in, last_line, own_name, tier_environment
+from canonq.flows.proving.tiers import TIERS, hangs_in, tier_environment
 from canonq.ports import Ended
 from canonq.tiers.facts import HOOK, TierFacts, write_facts
 

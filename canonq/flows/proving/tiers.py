@@ -20,7 +20,7 @@ from canonq.core.enrolment import SHARED
 from canonq.core.errors import CanonqError, EnrolmentProblem, TimedOut
 from canonq.core.ladder import TierName, TierResult
 from canonq.core.masks import Masks
-from canonq.core.text import beginning, did_you_mean, ending, readable, shown
+from canonq.core.text import beginning, did_you_mean, readable, shown
 from canonq.flows.deploying.deadline import left
 from canonq.flows.deploying.secrecy import ENV, masked_into
 from canonq.flows.deploying.stages import Deployment, Running
@@ -255,20 +255,6 @@ def hangs_in(kept: Path, folder: Path) -> str:
         return ""
     text = " ".join(linecache.getline(str(place[0]), place[1]).split())[:120]
     return f"{place[0].relative_to(folder)}, line {place[1]}: {text}"
-
-
-def own_name(path: Path) -> str:
-    """A file of an enrolment as the person knows it: a sweep runs a copy of it, which is not where they would mend it."""
-    return f"tests/{path.parent.name}/{path.name}"
-
-
-def last_line(log: Path) -> str:
-    """The last thing that was printed; empty where nothing was."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return readable(ending(next((line.strip() for line in reversed(lines) if line.strip()), ""), 200))
 
 
 def _result(status: int, cases: list[_Case], problems: list[str], seconds: float) -> TierResult:

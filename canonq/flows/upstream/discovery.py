@@ -15,9 +15,8 @@ from canonq.core.errors import CanonqError, SyncFailed
 from canonq.core.outcomes import Outcome
 from canonq.core.upstream.addresses import host_of
 from canonq.core.upstream.discovery import Seen, idle, remembered
-from canonq.flows.sync import told_moves
 from canonq.flows.upstream.pulls import forge_repo
-from canonq.flows.upstream.remotes import addresses
+from canonq.flows.upstream.remotes import addresses, told_moves
 from canonq.flows.world import World
 from canonq.ports import Listing
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import WrongConfiguration
 from canonq.core.text import shown
-from canonq.core.upstream.addresses import address, identity
+from canonq.core.upstream.addresses import address, identity, moved
 from canonq.flows.world import World
+from canonq.ports import Listing
 
 
 def addresses(world: World, enrolment: Enrolment) -> tuple[str, str | None]:
@@ -21,3 +22,11 @@ def addresses(world: World, enrolment: Enrolment) -> tuple[str, str | None]:
             code="bad-mirror",
         )
     return upstream, mirror
+
+
+def told_moves(upstream: str, listing: Listing, mirror: str | None = None, theirs: Listing | None = None) -> tuple[str, ...]:
+    """What a person should know of addresses that were answered from elsewhere."""
+    said = [moved("upstream", upstream, listing.moved_to)]
+    if mirror is not None and theirs is not None:
+        said.append(moved("mirror", mirror, theirs.moved_to))
+    return tuple(note for note in said if note)
