@@ -18,7 +18,7 @@ import pytest
 from canonq.core.ladder import TierName, TierResult
 from canonq.core.masks import Masks
 from canonq.flows.promoting import warming
-from canonq.flows.proving import climb
+from canonq.flows.proving import inplace, marking
 from canonq.ports import Engine
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import VARIABLE, TierFacts, write_facts
@@ -37,8 +37,8 @@ def on(engine: Engine, patched: pytest.MonkeyPatch) -> None:
         del limit, deadline, masks
         return _run(engine, facts, folder / "functional", [_loaded(path) for path in files])
 
-    patched.setattr(climb, "run_generic", generic)
-    patched.setattr(climb, "run_own", own)
+    patched.setattr(marking, "run_generic", generic)
+    patched.setattr(inplace, "run_own", own)
     patched.setattr(warming, "run_own", own)
 
 

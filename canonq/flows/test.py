@@ -39,11 +39,13 @@ from canonq.flows.keeping.floor import floor_held
 from canonq.flows.keeping.janitor import clean
 from canonq.flows.keeping.kept import KeptEnvironment, keep, stays_until
 from canonq.flows.keeping.room import drop_cut_pulls, make_room, room_for
-from canonq.flows.proving.climb import FRESH, climb, run_lint, stacks_gone
+from canonq.flows.proving.ahead import run_lint
+from canonq.flows.proving.climb import climb
 from canonq.flows.proving.evidence import keep_beside, keep_logs, tail
 from canonq.flows.proving.hooks import KNOWN_HOOKS, hook_names
+from canonq.flows.proving.intier import stacks_gone
 from canonq.flows.proving.inuse import names_seen
-from canonq.flows.proving.run import Findings, Run, Target, Trees, measure, took
+from canonq.flows.proving.run import FRESH, Findings, Run, Target, Trees, measure, took
 from canonq.flows.proving.sight import Sight, seeing
 from canonq.flows.upstream.asked import release_asked
 from canonq.flows.upstream.pulls import show_status

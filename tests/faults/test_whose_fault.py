@@ -21,7 +21,7 @@ from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.ladder import TierResult
 from canonq.core.records import Verdict
 from canonq.core.stack.convergence import Service, Task
-from canonq.flows.proving import climb
+from canonq.flows.proving import marking
 from canonq.flows.sync import sync
 from canonq.flows.test import test_tag as prove_tag
 from canonq.flows.world import World
@@ -642,7 +642,7 @@ def prove(folder: Path, redis_url: str, broken: Broken) -> tuple[Verdict, Engine
 @pytest.fixture(autouse=True)
 def tiers_that_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiers' own tests ask a real Engine; here is about what goes wrong before them."""
-    monkeypatch.setattr(climb, "run_generic", lambda *_: TierResult(status="pass"))
+    monkeypatch.setattr(marking, "run_generic", lambda *_: TierResult(status="pass"))
 
 
 @pytest.mark.parametrize("broken", ALL, ids=lambda broken: broken.what)

@@ -9,7 +9,7 @@ from typing import Any
 
 from canonq import wiring
 from canonq.core.ladder import TierResult
-from canonq.flows.proving import climb
+from canonq.flows.proving import marking
 from tests.fakes import FakeEngine
 
 
@@ -21,7 +21,7 @@ def main() -> None:
         return FakeEngine(Path(folder))
 
     vars(wiring)["SwarmEngine"] = engine
-    vars(climb)["run_generic"] = lambda *_: TierResult(status="pass")
+    vars(marking)["run_generic"] = lambda *_: TierResult(status="pass")
     sys.argv = command
     runpy.run_module(command[0], run_name="__main__", alter_sys=True)
 

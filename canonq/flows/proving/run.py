@@ -27,6 +27,8 @@ from canonq.flows.world import World
 from canonq.ports import Repos
 from canonq.tiers import servers
 
+BASE, FRESH = "base", "fresh"  #: folders of a run: of what it is upgraded from, of the fresh install beside it
+
 
 @dataclass(frozen=True)
 class Target:

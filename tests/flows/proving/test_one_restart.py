@@ -17,7 +17,7 @@ from canonq.core.stack.convergence import Service, Task
 from canonq.flows.deploying import answering, deadline
 from canonq.flows.deploying.answering import NotHealthy
 from canonq.flows.deploying.stages import Account, Running
-from canonq.flows.proving import climb, staying
+from canonq.flows.proving import marking, staying
 from canonq.flows.proving.staying import Vigil
 from canonq.flows.test import test_tag as prove_tag
 from canonq.flows.world import World
@@ -190,7 +190,7 @@ def test_a_hook_of_the_enrolments_that_a_restart_cuts_off_is_called_again(site: 
 
     world = site.prepare(own=None)
     (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text("def after_upgrade(app): ...\n")
-    monkeypatch.setattr(climb, "call_hook", hook)
+    monkeypatch.setattr(marking, "call_hook", hook)
     verdict = prove_tag(world, "site", None)
     assert verdict.verdict == "green", verdict.detail
     assert called == ["after_upgrade"] * 2

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from canonq.core.deployable import Deployable, version_label
-from canonq.flows.proving import climb
+from canonq.flows.proving import marking
 from canonq.flows.test import test_tag as prove_tag
 from canonq.tiers.facts import TierFacts
 from tests.flows.proving.test_whole_runs import BASE, TARGET, Docker, Site, is_fresh
@@ -154,7 +154,7 @@ def test_a_key_that_is_made_at_each_start_is_seen_by_the_apps_own_marker(
     (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text(
         "def write_marker(app, text): ...\ndef read_marker(app): ...\n"
     )
-    monkeypatch.setattr(climb, "call_hook", hook)
+    monkeypatch.setattr(marking, "call_hook", hook)
     verdict = prove_tag(world, "site", BASE)
     if stays:
         assert verdict.reason == "restore-failed", (

@@ -1,0 +1,113 @@
+"""What is asked of a version before anything of it runs: lint, secrets, volumes, what a rule of its own wants of people."""
+
+from __future__ import annotations
+
+import shlex
+
+from canonq.core.bases import Base
+from canonq.core.errors import CanonqError, RecipeProblem
+from canonq.core.ladder import TierResult
+from canonq.core.recipe.assembly import TEST_OVERLAY
+from canonq.core.recipe.envfile import secret_rules
+from canonq.core.stack.lint import LintFacts, lint, not_bumped
+from canonq.core.text import shown
+from canonq.flows.deploying.filling import INSTALL_STEPS, SecretMissing, look_ahead, read_files
+from canonq.flows.deploying.stages import Deployment, Filled
+from canonq.flows.proving.marking import facts_for
+from canonq.flows.proving.run import Run
+from canonq.flows.proving.tiers import run_generic
+
+
+def ask_ahead(run: Run, app: Deployment) -> tuple[Filled | None, tuple[str, ...]]:
+    """Read the target's files before anything is done; its images. RecipeProblem for what they say already."""
+    run.findings.phase = "files"
+    with run.account.timed("ahead.files"):
+        try:
+            found = look_ahead(run.world, run.trees.look_at(app), run.deadline)
+        except SecretMissing as error:
+            _ask_whose_secret(run, app, error)
+            raise
+        if found is None:
+            return None, ()
+        ask_for_bumps(run, app, run.target.base, found[0])
+        return found
+
+
+def ask_for_shared_volumes(run: Run, ahead: Filled) -> None:
+    """RecipeProblem where the release needs a volume of another stack, and there is none: nobody could deploy it here."""
+    gone = [name for name in ahead.shared if run.world.volumes.volume_path(name) is None]
+    if gone:
+        raise RecipeProblem(
+            f"{run.target.version} needs the volume {' and '.join(map(shown, gone))} of another stack (external), and this host "
+            "has none of that name.",
+            mend="the recipe should have a volume of its own; where it shares one on purpose, make it here with "
+            f"`docker volume create {shlex.quote(gone[0])}`, or give it another in {TEST_OVERLAY}.",
+            code="volume-missing",
+            certain=True,
+        )
+
+
+def _ask_whose_secret(run: Run, app: Deployment, missing: SecretMissing) -> None:
+    """RecipeProblem where the base's .env.sample makes the secret and the version's own does not: nobody can install it anew."""
+    base = run.target.base
+    if base.version is None or base.commit is None:
+        return
+    try:
+        below = read_files(run.world, run.trees.look_at(app.of(base.version, base.commit)), run.deadline)
+        rule = secret_rules(below.sample, below.env).get(missing.secret)
+    except CanonqError:
+        return
+    if rule is None or not rule.generate:
+        return
+    what = (
+        f"The secret '{missing.secret}' of {run.target.version} is made by the .env.sample of {base.version}, and not by its "
+        "own: who has the app already keeps it, who installs it anew has none."
+    )
+    run.findings.tiers["install"] = TierResult(status="fail", reason=what)
+    raise RecipeProblem(
+        what, mend="the maintainer has to put it back into .env.sample.", code="install-failed", cause=missing.code, certain=True
+    ) from missing
+
+
+def ask_for_bumps(run: Run, app: Deployment, base: Base, ahead: Filled) -> None:
+    """RecipeProblem for a config or secret that is another than the base's under the same name: Docker refuses that always."""
+    if base.version is None or base.commit is None or (run.own / INSTALL_STEPS).is_file():
+        return  # install steps may still change the files
+    try:
+        below = read_files(run.world, run.trees.look_at(app.of(base.version, base.commit)), run.deadline)
+    except CanonqError:
+        return  # the install tier says what is wrong with the base
+    for where, what in not_bumped(below.resolved, below.hashes, ahead.resolved, ahead.hashes, app.identity.stack):
+        near = [told for told in ahead.unset if f" {where}." in told]  # then it may well have been raised, under another name
+        raise RecipeProblem(
+            " ".join([f"{where}: {what}", *near]),
+            mend=f"the base is {base.version}; the recipe has to tag again.",
+            code="config-not-bumped",
+        )
+
+
+def run_lint(run: Run) -> None:
+    """The lint tier: rules over the release's files, as far as they were filled in. It never changes the verdict."""
+    run.findings.phase = "lint"
+    target, stack = run.target, run.app.identity.stack
+    if (filled := run.account.filled(stack, target.commit)) is None:
+        return  # nothing of the release could be filled in: what stopped the run says why
+    base = run.account.filled(stack, run.findings.base.commit)
+    found = lint(
+        LintFacts(
+            version=target.version,
+            ref=target.ref is not None,
+            resolved=filled.resolved,
+            stack=stack,
+            env={**filled.env, **filled.exports},
+            sample=filled.sample,
+            files=filled.hashes,
+            base_resolved=base.resolved if base else None,
+            base_files=base.hashes if base else {},
+            annotated=run.world.repos.is_annotated(run.enrolment.recipe, target.version),
+            replaced=filled.replaced,
+        )
+    )
+    told = {rule: tuple(f"{finding.where}: {finding.what}" for finding in findings) for rule, findings in found.items()}
+    facts = facts_for(run, "lint", run.app).model_copy(update={"lint": told})
+    run.findings.tiers["lint"] = run_generic("lint", facts, run.folder, run.deadline, run.masks)
