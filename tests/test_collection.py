@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support import ROOT, ours
+
+pytestmark = pytest.mark.long
 
 FOREIGN = (
     "x.md", "docs/x.md", "docs/decisions/9999-x.md", ".pytest_cache/README.md", "stray/README.md", "stray/test_stray.py",

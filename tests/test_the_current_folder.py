@@ -47,6 +47,7 @@ def test_settings_that_somebody_else_may_write_are_an_error(
     assert config_file() == folder / "canonq.toml", "named, it is meant"
 
 
+@pytest.mark.long
 def test_no_module_of_the_current_folder_is_run_by_celery(folder: Path) -> None:
     ran = folder / "ran"
     for name in ("beat_schedule", "celeryconfig", "canonq", "workers", "flowerconfig"):

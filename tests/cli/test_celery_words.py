@@ -116,6 +116,7 @@ def test_a_canonical_is_asked_for_anew_at_the_command_line_and_by_a_call(install
         shutil.rmtree(installed.state / "runs")
 
 
+@pytest.mark.long
 def test_celery_beside_canonq_knows_its_tasks_though_no_app_is_named(installed: Installation, client: redis.Redis) -> None:
     installed = Installation(installed.root, {**installed.settings, "CELERY_APP": ""})
     broker = installed.settings["CANONQ_REDIS_URL"]
@@ -154,6 +155,7 @@ def type_all(installed: Installation, lines: list[list[str]]) -> list[Ended]:
     return [Ended(*json.loads(line)) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.long
 def test_a_call_that_no_worker_would_do_fails_where_it_is_typed(installed: Installation, client: redis.Redis) -> None:
     told = {
         ("canonq.promot", "--args", "custom-html"): "did you mean canonq.promote?",
@@ -177,6 +179,7 @@ def test_a_call_that_no_worker_would_do_fails_where_it_is_typed(installed: Insta
     assert client.llen(LIGHT) == client.llen(HEAVY) == 0
 
 
+@pytest.mark.long
 def test_asking_for_a_result_ends_whatever_became_of_the_task(installed: Installation, client: redis.Redis) -> None:
     app = app_of(installed)
     queued = app.send_task("canonq.promote", args=["wiki"], queue=HEAVY).id
@@ -242,7 +245,9 @@ def test_what_a_worker_refuses_ends_the_waiting_command_as_the_same_refusal_woul
     installed: Installation, client: redis.Redis, arguments: list[object], options: dict[str, object], status: int, code: str,
     fault: str,
 ) -> None:  # fmt: skip
-    asked = app_of(installed).send_task("canonq.test", args=arguments, kwargs=options, queue=LIGHT)
+    app = app_of(installed)
+    await_result(app.send_task("canonq.sync", args=["custom-html"], queue=LIGHT), None, LIMIT)
+    asked = app.send_task("canonq.test", args=arguments, kwargs=options, queue=LIGHT)
     with pytest.raises(CanonqError) as told:
         await_result(asked, None, LIMIT)
     assert (told.value.exit_status, told.value.code, told.value.fault) == (status, code, fault)
@@ -273,6 +278,7 @@ class _Ready:
         return False
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("value", "code", "mend"),
     [

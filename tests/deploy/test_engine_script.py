@@ -279,6 +279,7 @@ def apart(tmp_path: Path) -> dict[str, str]:
     return environment
 
 
+@pytest.mark.long
 @pytest.mark.real
 def test_an_engine_apart_touches_no_other_takes_signals_and_leaves_nothing_when_it_is_killed(apart: dict[str, str]) -> None:
     with_engine = (str(ROOT / "scripts" / "with-engine"), "--engine", "29", "bash", "-c")

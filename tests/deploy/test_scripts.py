@@ -55,6 +55,7 @@ def test_with_engine_uses_a_running_engine_and_leaves_it_as_it_was() -> None:
     assert engine() == before
 
 
+@pytest.mark.long
 @pytest.mark.real
 def test_with_engine_starts_an_engine_with_a_swarm_and_stops_it(bare_machine: tuple[str, ...]) -> None:
     # Twice in a row, and the second with a nested call; then nothing of it may be left but the shell itself.
@@ -69,6 +70,7 @@ def test_with_engine_starts_an_engine_with_a_swarm_and_stops_it(bare_machine: tu
     assert done.stderr.count("using the Docker Engine that runs") == 1
 
 
+@pytest.mark.long
 @pytest.mark.real
 def test_with_engine_hands_on_a_signal_and_still_stops_the_engine(bare_machine: tuple[str, ...]) -> None:
     command = "trap 'echo asked to end; exit 5' TERM; echo ready; while :; do sleep 0.1; done"

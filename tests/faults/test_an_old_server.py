@@ -25,6 +25,8 @@ from canonq.wiring import live
 from tests.fakes import FakeEngine
 from tests.support import make_recipe
 
+pytestmark = pytest.mark.long
+
 FILES = {
     "compose.yml": 'services:\n  app:\n    image: site:1\n    volumes: ["data:/srv"]\nvolumes: {data: {}}\n',
     ".env.sample": "TYPE=site\nDOMAIN=site.example.com\n",

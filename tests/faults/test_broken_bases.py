@@ -61,6 +61,7 @@ def with_canonical(world: World, version: str, images: Mapping[str, str]) -> Non
         world.registry.write(record, held)
 
 
+@pytest.mark.long
 def test_a_seed_steps_back_from_older_releases_that_do_not_come_up(tmp_path: Path, redis_url: str) -> None:
     engine = Bases(tmp_path / "docker", ("1.4.0+1", "1.3.0+1"))
     world = prepared(tmp_path, redis_url, engine)
@@ -79,6 +80,7 @@ def test_a_seed_steps_back_from_older_releases_that_do_not_come_up(tmp_path: Pat
     assert (folder / "base-2" / "logs").is_dir()
 
 
+@pytest.mark.long
 def test_with_nothing_left_to_begin_from_it_is_an_error_that_names_the_ways_out(tmp_path: Path, redis_url: str) -> None:
     engine = Bases(tmp_path / "docker", TAGS[:-1])
     world = prepared(tmp_path, redis_url, engine)
@@ -96,6 +98,7 @@ def test_with_nothing_left_to_begin_from_it_is_an_error_that_names_the_ways_out(
     assert exit_status([outcome]) == ExitStatus.ATTENTION, "a person has to look, and no machinery has failed"
 
 
+@pytest.mark.long
 def test_declared_the_tier_is_left_out_and_the_release_is_proven_by_itself(tmp_path: Path, redis_url: str) -> None:
     engine = Bases(tmp_path / "docker", TAGS[:-1])
     world = prepared(tmp_path, redis_url, engine, "[expected_na]\nupgrade = 'older ones need an image that is gone'\n")
@@ -107,6 +110,7 @@ def test_declared_the_tier_is_left_out_and_the_release_is_proven_by_itself(tmp_p
     assert "1.1.0+1" in verdict.tiers["upgrade"].reason
 
 
+@pytest.mark.long
 def test_an_image_that_moved_and_works_is_green_and_told_with_both_digests(tmp_path: Path, redis_url: str) -> None:
     engine = Bases(tmp_path / "docker", ())
     world = prepared(tmp_path, redis_url, engine)
@@ -120,6 +124,7 @@ def test_an_image_that_moved_and_works_is_green_and_told_with_both_digests(tmp_p
     assert not [note for note in prove_tag(world, "site", None).notes if note.startswith("image-moved")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moved", [True, False], ids=["its image moved", "its images are the same"])
 def test_a_canonical_that_does_not_come_up_is_an_error_with_the_images_that_moved(
     tmp_path: Path, redis_url: str, moved: bool
@@ -155,6 +160,7 @@ def test_a_pinned_base_that_does_not_come_up_is_the_enrolments_to_mend(tmp_path:
     assert engine.deployed == [NEWEST, "1.2.0+1"]
 
 
+@pytest.mark.long
 def test_what_is_wrong_with_a_bases_own_files_is_the_bases(tmp_path: Path, redis_url: str) -> None:
     engine = Bases(tmp_path / "docker", ())
     broken = {**FILES, "compose.yml": FILES["compose.yml"].replace("    volumes: [", "    comand: x\n    volumes: [")}
@@ -169,6 +175,7 @@ def test_what_is_wrong_with_a_bases_own_files_is_the_bases(tmp_path: Path, redis
     assert any("did you mean 'command'?" in note for note in verdict.notes)
 
 
+@pytest.mark.long
 def test_the_release_itself_stays_red_when_only_it_is_broken(tmp_path: Path, redis_url: str) -> None:
     engine = Bases(tmp_path / "docker", (NEWEST,))
     world = prepared(tmp_path, redis_url, engine)
@@ -179,6 +186,7 @@ def test_the_release_itself_stays_red_when_only_it_is_broken(tmp_path: Path, red
     assert world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 1
 
 
+@pytest.mark.long
 def test_a_base_that_did_not_come_up_under_load_is_tried_once_more_alone(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +200,7 @@ def test_a_base_that_did_not_come_up_under_load_is_tried_once_more_alone(
     assert verdict.first_run is not None
 
 
+@pytest.mark.long
 def test_a_release_and_its_canonical_that_both_do_not_come_up_are_no_red(tmp_path: Path, redis_url: str) -> None:
     engine = Bases(tmp_path / "docker", ("1.4.0+1", NEWEST))
     world = prepared(tmp_path, redis_url, engine)

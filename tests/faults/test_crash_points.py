@@ -79,6 +79,7 @@ def test_killed_at_any_point_a_promotion_is_whole_and_complete_when_done_again(
     assert passed >= FEWEST_POINTS
 
 
+@pytest.mark.long
 def test_killed_at_any_point_a_seed_is_whole_or_absent(memory: Path, redis_url: str, request: pytest.FixtureRequest) -> None:
     stride = 3 * int(request.config.getoption("--crash-stride"))
     at, point = 1, "begun"
@@ -99,6 +100,7 @@ def test_killed_at_any_point_a_seed_is_whole_or_absent(memory: Path, redis_url: 
     assert at > FEWEST_POINTS
 
 
+@pytest.mark.long
 def test_killed_at_any_point_a_rollback_is_whole_and_goes_back_when_done_again(
     scenario: Scenario, request: pytest.FixtureRequest
 ) -> None:
@@ -126,6 +128,7 @@ def test_killed_at_any_point_a_rollback_is_whole_and_goes_back_when_done_again(
     assert at > FEWEST_POINTS // 2
 
 
+@pytest.mark.long
 def test_killed_at_any_point_a_rollback_without_a_record_loses_nothing_and_makes_it_anew(
     scenario: Scenario, request: pytest.FixtureRequest
 ) -> None:
@@ -147,6 +150,7 @@ def test_killed_at_any_point_a_rollback_without_a_record_loses_nothing_and_makes
     assert at > FEWEST_POINTS // 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["disk-full", "docker-away"])
 def test_a_fault_at_any_point_is_told_and_harms_nothing(mode: Mode, scenario: Scenario) -> None:
     """A full disk at every write, an Engine that is gone at every call."""
@@ -218,6 +222,7 @@ def test_a_lease_lost_around_any_step_never_makes_a_second_writer(
     scenario.is_clean("done again")
 
 
+@pytest.mark.long
 def test_of_fifty_processes_that_promote_at_once_one_does_and_the_others_are_told(scenario: Scenario) -> None:
     tag = scenario.prove()
     answers = promote_at_once(scenario, 50)

@@ -56,6 +56,7 @@ def test_without_a_snapshot_of_the_old_canonical_nothing_replaces_it_until_it_is
     assert all(scenario.world().volumes.volume_path(name) is not None for name in record.volumes)
 
 
+@pytest.mark.long
 def test_a_retained_volume_that_somebody_removed_is_unpacked_again_told_and_recorded(scenario: Scenario) -> None:
     world, record = scenario.world(), scenario.canonical()
     assert record is not None
@@ -102,6 +103,7 @@ def test_a_promotion_takes_the_data_from_the_snapshot_where_a_retained_volume_is
     assert (folder / LINEAGE).read_text().split() == ["1.1.0+1", "1.2.0+2"]
 
 
+@pytest.mark.long
 def test_killed_at_any_point_a_healing_leaves_the_canonical_whole_once_it_is_done_again(scenario: Scenario) -> None:
     at, point = 1, "begun"
     while point:

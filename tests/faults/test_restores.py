@@ -19,6 +19,8 @@ from canonq.flows.promoting.restore import remove, restore
 from tests.fakes import LINEAGE, FakeEngine
 from tests.faults.scenario import RECIPE, Scenario, killed_at
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def scenario(redis_url: str) -> Iterator[Scenario]:

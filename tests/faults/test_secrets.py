@@ -34,6 +34,7 @@ case "$STACK_NAME" in warm-*|look) exit 1;; esac
 """
 
 
+@pytest.mark.long
 def test_what_fails_at_the_warm_domain_or_in_a_restore_says_no_secret(scenario: Scenario) -> None:
     folder = scenario.root / "checkout" / "tests" / RECIPE
     toml = (folder / "recipe.toml").read_text()

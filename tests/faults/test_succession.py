@@ -36,6 +36,8 @@ from canonq.flows.world import World
 from tests.fakes import LINEAGE, FakeEngine
 from tests.faults.scenario import RECIPE, Scenario, killed_at
 
+pytestmark = pytest.mark.long
+
 A, B, C, D = "1.1.0+1", "1.2.0+2", "1.3.0+3", "1.4.0+4"
 
 

@@ -31,6 +31,8 @@ from canonq.wiring import live
 from tests.fakes import FakeEngine
 from tests.support import make_recipe
 
+pytestmark = pytest.mark.long
+
 COMPOSE = """version: "3.8"
 services:
   app:

@@ -197,6 +197,7 @@ def test_an_address_that_runs_something_or_shows_a_password_is_refused(place: Pl
 # -- pull requests --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_merged_pull_request_is_closed_and_the_commit_is_named(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"), ("b", "2"))
@@ -221,6 +222,7 @@ def test_a_fast_forwarded_pull_request_is_closed_and_its_own_commit_is_named(pla
     assert work.head.commit.hexsha in forge.comments[NAME, number][0]
 
 
+@pytest.mark.long
 def test_a_rebased_pull_request_is_closed_and_its_last_commit_is_named(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"), ("b", "2"))
@@ -234,6 +236,7 @@ def test_a_rebased_pull_request_is_closed_and_its_last_commit_is_named(place: Pl
     assert last in forge.comments[NAME, number][0]
 
 
+@pytest.mark.long
 def test_a_squashed_pull_request_is_closed_and_the_squash_is_named(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, _ = proposal(place, forge, ("a", "1"), ("a", "2"), ("b", "2"))
@@ -246,6 +249,7 @@ def test_a_squashed_pull_request_is_closed_and_the_squash_is_named(place: Place,
     assert squash in forge.comments[NAME, number][0]
 
 
+@pytest.mark.long
 def test_a_squashed_pull_request_that_had_merged_the_branch_meanwhile_is_closed(
     place: Place, forge: Forge, upstream: Repo
 ) -> None:
@@ -263,6 +267,7 @@ def test_a_squashed_pull_request_that_had_merged_the_branch_meanwhile_is_closed(
     assert squash in forge.comments[NAME, number][0]
 
 
+@pytest.mark.long
 def test_pull_requests_that_have_not_landed_whole_are_left_alone(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     unrelated, _ = proposal(place, forge, ("x", "1"))
@@ -281,6 +286,7 @@ def test_pull_requests_that_have_not_landed_whole_are_left_alone(place: Place, f
     assert forge.comments == {}
 
 
+@pytest.mark.long
 def test_a_proposal_to_do_again_what_was_reverted_is_left_alone(place: Place, forge: Forge, upstream: Repo) -> None:
     commit(upstream, "a", "1")
     upstream.git.revert("--no-edit", "HEAD")
@@ -291,6 +297,7 @@ def test_a_proposal_to_do_again_what_was_reverted_is_left_alone(place: Place, fo
     assert state(forge, again) == "open"
 
 
+@pytest.mark.long
 def test_a_head_that_moved_since_the_forge_was_asked_waits_for_the_next_time(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"))
@@ -314,6 +321,7 @@ def test_a_dry_run_tells_and_does_nothing(place: Place, forge: Forge, upstream: 
     assert (forge.repo(NAME).commit("main") == upstream.commit("main")) == (how == "setting")
 
 
+@pytest.mark.long
 def test_a_forge_that_fails_is_told_and_asked_again_and_stops_no_release(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"))
@@ -328,6 +336,7 @@ def test_a_forge_that_fails_is_told_and_asked_again_and_stops_no_release(place: 
     assert state(forge, number) == "closed"
 
 
+@pytest.mark.long
 def test_a_pull_request_is_commented_on_once_also_when_closing_it_failed(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"))
@@ -340,6 +349,7 @@ def test_a_pull_request_is_commented_on_once_also_when_closing_it_failed(place: 
     assert len(forge.comments[NAME, number]) == 1
 
 
+@pytest.mark.long
 def test_a_pull_request_that_somebody_opens_again_is_left_to_them(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"))
@@ -444,6 +454,7 @@ def test_a_mirror_that_was_renamed_is_followed_and_its_new_name_told_every_night
     assert [note for note in idle.notes if "mirror has moved" in note]
 
 
+@pytest.mark.long
 def test_a_title_is_told_as_it_is_written(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"))
@@ -460,6 +471,7 @@ def fetches(forge: Forge) -> int:
     return count
 
 
+@pytest.mark.long
 def test_many_open_pull_requests_come_in_one_fetch_and_are_looked_at_once(
     place: Place, forge: Forge, upstream: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,8 @@ from tests.flows.conftest import FIRST, Place
 from tests.forge import TOKEN, Forge, serving
 from tests.support import make_recipe, release
 
+pytestmark = pytest.mark.long
+
 NAME = "mirror/site"
 NEXT = "1.1.0+1.1"
 

@@ -32,6 +32,8 @@ from tests.fakes import LINEAGE
 from tests.faults.scenario import Faults, breaking
 from tests.hosts.house import House, Machine, house_in
 
+pytestmark = pytest.mark.long
+
 FORKS = multiprocessing.get_context("fork")
 
 

@@ -12,6 +12,8 @@ import pytest
 from canonq.adapters.redis_server import embedded_redis
 from tests.hosts.house import House, house_in
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:

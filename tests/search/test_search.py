@@ -15,6 +15,8 @@ from canonq.flows.keeping import leftovers
 from tests.search.moves import Move
 from tests.search.search import Search, make, memory
 
+pytestmark = pytest.mark.long
+
 #: Changed now and then, so that in the course of time other sequences are played; each failure names its own.
 SEED = 20261128
 SHORT = 25.0  #: seconds

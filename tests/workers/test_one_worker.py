@@ -23,6 +23,8 @@ from tests.support import Installation, make_recipe
 from workers.app import only_answers
 from workers.factory import make_app
 
+pytestmark = pytest.mark.long
+
 ENOUGH = 900  #: seconds; what is waited for takes a few, on a quiet machine
 JUNK = ["hello", "[1, 2]", '{"a": 1}', "\udcff", '{"headers": {}, "properties": {"delivery_info": {}, "delivery_tag": "x"}}']
 

@@ -160,6 +160,7 @@ def test_nobody_looks_without_the_login_and_nobody_acts_with_it(page: tuple[Inst
         assert asked(f"{url}/api/{path}", data=b'{"args": ["site"]}')[0] == 403
 
 
+@pytest.mark.long
 def test_without_a_login_it_does_not_start(page: tuple[Installation, str], tmp_path: Path) -> None:
     installed, _ = page
     environment = {name: value for name, value in installed.environment.items() if not name.startswith("FLOWER_")}

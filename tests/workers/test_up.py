@@ -152,6 +152,7 @@ def test_a_part_that_is_killed_is_started_again_and_told(up: Up, name: str) -> N
     assert up.process.poll() is None
 
 
+@pytest.mark.long
 def test_a_redis_that_is_killed_is_started_again_at_its_address_with_its_messages(up: Up) -> None:
     with redis_client(up.said["redis"]) as client:
         client.set("kept", "yes")
@@ -174,6 +175,7 @@ def test_a_redis_that_is_killed_is_started_again_at_its_address_with_its_message
     assert json.loads(found.out)["code"] == "clone-missing", found
 
 
+@pytest.mark.long
 def test_killed_it_leaves_no_process_and_no_folder_and_the_next_one_begins(up: Up) -> None:
     temporary = Path(up.installed.settings["TMPDIR"])
     assert list(temporary.glob("canonq-redis-*")) or str(up.state) in up.said["redis"]
@@ -222,6 +224,7 @@ def test_a_server_that_is_killed_is_noticed_and_begins_again_at_the_same_address
     assert not Path(server.url.removeprefix("redis+socket://")).parent.exists()
 
 
+@pytest.mark.long
 def test_one_that_cannot_start_says_why_and_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "redis-server"
     broken.write_text("#!/bin/sh\necho it is broken\nexit 3\n")

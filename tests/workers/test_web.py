@@ -238,5 +238,6 @@ def test_a_place_that_is_taken_is_told(tmp_path: Path) -> None:
             web.serve(Settings(state=tmp_path, web=told))
 
 
+@pytest.mark.long
 def test_the_page_is_on_loopback_unless_somebody_says_otherwise() -> None:
     assert WebSettings().listen.startswith("127.0.0.1:")

@@ -374,6 +374,7 @@ def test_a_restore_that_runs_out_of_room_is_the_hosts_problem(tmp_path: Path) ->
     assert in_a_process(code, source, tmp_path / "archive", made(tmp_path / "target")) == "host"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["snapshot", "restore"])
 def test_memory_is_bounded_whatever_the_size(way: str, tmp_path: Path) -> None:
     """A gigabyte goes through a process that peaks below 200 MB."""

@@ -160,6 +160,7 @@ def _peak(whole: Snapshot, folder: Path, answers: Any) -> None:
     answers.put(tracemalloc.get_traced_memory()[1] if problem is None else None)
 
 
+@pytest.mark.long
 def test_the_list_of_a_tree_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
     """A mail server has millions of files."""
     source = made(tmp_path / "mail")

@@ -310,6 +310,7 @@ def test_a_listing_without_end_is_stopped(repos: GitRepos, upstream: Repo, monke
     assert cause_of(repos, str(upstream.working_dir)) == "upstream-too-large"
 
 
+@pytest.mark.long
 def test_twenty_thousand_tags_are_read_and_ordered(repos: GitRepos, upstream: Repo, tmp_path: Path) -> None:
     commit = upstream.head.commit.hexsha
     lines = "".join(f"create refs/tags/1.{n // 100}.{n % 100}+{n} {commit}\n" for n in range(20_000))

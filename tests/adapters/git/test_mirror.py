@@ -188,6 +188,7 @@ def test_a_mirror_that_is_gone_is_named(sides: Sides, tmp_path: Path) -> None:
     assert caught.value.cause == "mirror-gone"
 
 
+@pytest.mark.long
 def test_many_tags_go_in_pushes_of_a_size_that_git_and_a_forge_take(sides: Sides) -> None:
     for number in range(1000):
         sides.upstream.git.update_ref(f"refs/tags/1.{number}.0+1", "HEAD")

@@ -78,6 +78,7 @@ def test_a_browser_that_hangs_is_ended_and_told(tmp_path: Path, monkeypatch: pyt
     assert trouble is not None
 
 
+@pytest.mark.long
 def test_a_browser_sees_the_app_under_its_own_name_and_nothing_else_of_this_host(tmp_path: Path) -> None:
     program = browser()
     if program is None:

@@ -73,6 +73,7 @@ def test_a_daemon_without_a_name_a_parent_or_a_session_is_hunted_down(call: Call
     assert dies(number(tmp_path / "pid"))
 
 
+@pytest.mark.long
 def test_its_own_start_takes_none_of_its_time(call: Callable[..., Ended]) -> None:
     assert call("slow_start", limit=15, seconds=17).status == 7
 

@@ -79,6 +79,7 @@ def test_no_program_goes_on_beyond_the_end_of_what_it_is_part_of() -> None:
         run(["sleep", "3600"], timeout=3600, until=time.monotonic() - 1)
 
 
+@pytest.mark.long
 def test_the_time_of_a_program_that_tells_when_it_begins_counts_from_then() -> None:
     """What is canonq's own start, on a busy machine the longest part of it, is not the recipe's."""
     slow_start = "import time; from canonq.adapters.processes.programs import begun; time.sleep(6); begun(); "

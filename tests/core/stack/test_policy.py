@@ -141,6 +141,7 @@ def test_no_spelling_of_a_bind_passes(path: str) -> None:
     assert denied(stack({"volumes": [{"type": "bind", "source": path, "target": "/x"}]}))
 
 
+@pytest.mark.long
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)

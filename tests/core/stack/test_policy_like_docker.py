@@ -148,6 +148,7 @@ def given(said: str) -> str | None:
     return json.dumps(made.file)
 
 
+@pytest.mark.long
 @pytest.mark.real
 def test_the_kept_readings_are_dockers_own(tmp_path: Path) -> None:
     """Run with CANONQ_ACCEPT=1 to keep Docker's present answers."""

@@ -46,6 +46,7 @@ def there(place: Place) -> set[str]:
     return {path.name for path in (place.folder / "state" / "sweeps").glob("*Z-*")}
 
 
+@pytest.mark.long
 def test_a_thousand_sweeps_are_as_many_as_the_setting_says_and_what_is_referred_to_stays(place: Place) -> None:
     names = [old_sweep(place, f"20250101T{at // 3600:02}{at // 60 % 60:02}{at % 60:02}Z-abcdef") for at in range(1000)]
     still_open = old_sweep(place, "20240101T000000Z-abcdef", "open")

@@ -52,6 +52,7 @@ def test_what_is_green_or_was_never_up_is_not_kept(site: Site) -> None:
     assert site.left() == {}
 
 
+@pytest.mark.long
 def test_a_kept_environment_makes_way_when_disk_is_short_and_ends_when_somebody_says_so(site: Site) -> None:
     world = site.prepare(own=RED)
     first = prove_ref(world, "site", "main", keep_on_red=HOURS)

@@ -77,6 +77,7 @@ def mornings(tmp_path: Path, inbox: Inbox) -> Mornings:
     return Mornings(tmp_path, notify={"channels_file": channels}, report={"url": "https://canonq.example.org/"})
 
 
+@pytest.mark.long
 def test_of_300_recipes_of_which_3_change_there_is_one_digest_and_3_messages_and_then_none(
     mornings: Mornings, inbox: Inbox
 ) -> None:

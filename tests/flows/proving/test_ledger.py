@@ -62,6 +62,7 @@ def populate(app):
 """
 
 
+@pytest.mark.long
 def test_each_promotion_leaves_marks_and_the_first_is_filled_and_what_comes_after_carries_them_on(site: Site) -> None:
     world = site.prepare(own="def test_it(app):\n    assert True\n")
     hooks = site.root / "checkout" / "tests" / "site" / "hooks.py"
@@ -100,6 +101,7 @@ def test_tests_that_need_what_a_hook_of_a_run_makes_do_not_fail_a_promotion_that
     assert "after_install of hooks.py" in note
 
 
+@pytest.mark.long
 def test_a_release_that_loses_what_earlier_promotions_left_is_red_and_names_it(site: Site) -> None:
     first_canonical(site)
     site.engine.starts = {TARGET: forgets_the_ledger}

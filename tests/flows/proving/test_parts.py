@@ -14,6 +14,8 @@ from canonq.flows.test import test_tag as prove_tag
 from canonq.ports import Ended
 from tests.flows.proving.test_whole_runs import BASE, TARGET, Docker, Site, files
 
+pytestmark = pytest.mark.long
+
 OPEN: list[sqlite3.Connection] = []
 
 

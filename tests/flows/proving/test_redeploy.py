@@ -101,6 +101,7 @@ def locks_up(engine: Docker, stack: Deployable) -> None:
     lock.touch()
 
 
+@pytest.mark.long
 def test_what_does_not_come_up_a_second_time_is_red(site: Site) -> None:
     site.engine.starts = {TARGET: locks_up}
     verdict = prove_tag(site.prepare(own=None), "site", None)

@@ -516,6 +516,7 @@ def test_a_database_that_no_label_covers_is_red(site: Site) -> None:
     assert (verdict.verdict, verdict.reason, verdict.service) == ("red", "not-backed-up", "db"), verdict.detail
 
 
+@pytest.mark.long
 def test_an_sqlite_file_that_is_open_is_marked_and_counted(site: Site) -> None:
     kept: list[sqlite3.Connection] = []
 

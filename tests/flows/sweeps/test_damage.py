@@ -52,6 +52,7 @@ def swept(place: Place) -> str:
     return sweep
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_sweep_with_one_damaged_file_ends_and_the_next_one_begins(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

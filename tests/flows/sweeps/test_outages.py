@@ -51,6 +51,7 @@ def proven(scenario: Scenario, engine: WithoutImages) -> tuple[World, str, Verdi
     return world, sweep, newest.model_copy(update={"sweep": sweep})
 
 
+@pytest.mark.long
 def test_a_registry_that_is_down_is_not_asked_by_the_next_and_its_recipes_wait_for_it(scenario: Scenario) -> None:
     engine = WithoutImages(scenario.root / "docker")
     world, sweep, verdict = proven(scenario, engine)

@@ -142,6 +142,7 @@ def mirrors(place: Place) -> dict[str, tuple[str, str, str | None]]:
     }
 
 
+@pytest.mark.long
 def test_each_bad_upstream_has_its_named_outcome_and_the_others_go_on(place: Place) -> None:
     wanted = broken(place)
     found = swept(place)
@@ -166,6 +167,7 @@ def test_a_half_written_clone_is_made_anew_and_the_night_goes_on(place: Place) -
     assert swept(place)["site"].detail.endswith("upstream is unchanged since the last sync."), "and the next night is idle again"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", range(0, 32, 4))  # hundredths of a second after its first trace; it takes about 40
 def test_a_sync_that_is_killed_at_any_moment_is_done_again_whole(place: Place, moment: int) -> None:
     repo = place.recipe(toml=f'mirror = "{place.folder}/mirror.git"\n')

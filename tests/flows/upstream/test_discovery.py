@@ -117,6 +117,7 @@ def test_an_address_that_cannot_be_used_is_left_to_the_chain_to_say(place: Place
         sync(place.world, "other")
 
 
+@pytest.mark.long
 def test_of_many_recipes_only_the_clone_of_the_one_with_a_new_tag_is_touched(place: Place) -> None:
     for number in range(20):
         settled(place, f"site-{number}")
@@ -209,6 +210,7 @@ def test_no_host_is_asked_for_more_at_a_time_than_is_allowed(place: Place, forge
     assert max(most) == 3
 
 
+@pytest.mark.long
 def test_a_host_that_never_answers_is_not_waited_for_again_and_again_and_holds_up_nobody(place: Place, forge: Forge) -> None:
     served(place, forge, 40)
     place.settings["git"] = {"listing_timeout": 4}
