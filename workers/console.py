@@ -56,7 +56,7 @@ class Words(click.ParamType[Any]):
                 self.fail(f'this is no JSON: {error}. Give one word, or an array such as ["custom-html"].', param, ctx)
             return [value]
         if isinstance(found, dict):
-            self.fail("an object is no list of arguments; put it into an array, or give it to --kwargs.", param, ctx)
+            self.fail("an object is not a list of arguments; put it into an array, or give it to --kwargs.", param, ctx)
         # 123 and true are JSON as well, and may be names.
         return found if isinstance(found, list) else [found if isinstance(found, str) else value]
 

@@ -27,7 +27,7 @@ class PatientChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu has no
         try:
             return super()._brpop_read(**options)
         except ValueError as error:  # it is off the queue by now
-            log.error("Something in the queues is no message, and is dropped: %s", str(error)[:_SHOWN])
+            log.error("Something in the queues is not a message, and is dropped: %s", str(error)[:_SHOWN])
             return True
 
 
@@ -43,7 +43,7 @@ class PatientTransport(kombu_redis.Transport):  # type: ignore[misc]
 
     def _deliver(self, message: Any, queue: str) -> None:
         if not is_message(message):
-            log.error("What lies in the queue %s is no message of Celery's, and is dropped: %s", queue, str(message)[:_SHOWN])
+            log.error("What lies in the queue %s is not a message of Celery's, and is dropped: %s", queue, str(message)[:_SHOWN])
             return
         super()._deliver(message, queue)
 

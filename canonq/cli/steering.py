@@ -37,7 +37,9 @@ def _until(text: str | None, now: datetime) -> str | None:
     except ValueError:
         found = None
     if found is None or found <= now:
-        raise WrongUse(f"{shown(text)} is no day to come.", mend="write it as 2026-12-24, or as 7d.", code="bad-duration")
+        raise WrongUse(
+            f"{shown(text)} is not a day in the future.", mend="write it as 2026-12-24, or as 7d.", code="bad-duration"
+        )
     return found.strftime(STAMP_FORMAT)
 
 

@@ -17,7 +17,7 @@ def seconds_in(text: str, *, most: float) -> float:
     """Seconds of a length such as 90s, 30m, 4h or 2d, `most` of them at the most. WrongUse for anything else."""
     found = _LENGTH.fullmatch(text.strip())
     if found is None or not int(found[1]):
-        raise WrongUse(f"{shown(text)} is no length of time.", mend="write it as 30m, 4h or 2d.", code="bad-duration")
+        raise WrongUse(f"{shown(text)} is not a length of time.", mend="write it as 30m, 4h or 2d.", code="bad-duration")
     seconds = int(found[1]) * _UNITS[found[2]]
     if seconds > most:
         raise WrongUse(f"{shown(text)} is too long.", mend=f"at most {most / 86400:g}d can be had.", code="bad-duration")

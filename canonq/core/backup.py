@@ -102,7 +102,7 @@ def _parts(of: Service, labels: Mapping[str, str], stack: Stack, problems: list[
     if "backupbot.backup.path" in labels and not second:
         for path in _listed(labels["backupbot.backup.path"]):
             if not path.startswith("/"):
-                problems.append(f"backupbot.backup.path of '{service}' names {shown(path)}, which is no absolute path")
+                problems.append(f"backupbot.backup.path of '{service}' names {shown(path)}, which is not an absolute path")
                 continue
             plain = posixpath.normpath(path)
             if any(_overlap(plain, host) for host in binds(of)):

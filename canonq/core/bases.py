@@ -74,7 +74,7 @@ def upgrade_base(pinned: str | None, canonical: Canonical | None, releases: tupl
                 "none",
                 "",
                 problem=(
-                    f"recipe.toml pins the upgrade base {shown(pinned)}, which is no release of the recipe. "
+                    f"recipe.toml pins the upgrade base {shown(pinned)}, which is not a release of the recipe. "
                     "Mend: name an exact older tag, or remove [upgrade] base."
                 ),
             )

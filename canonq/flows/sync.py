@@ -226,7 +226,8 @@ def _lasting(listing: Listing, known: Mapping[str, str], odd: Mapping[str, str],
     if canonical is not None and canonical not in listing.tags:
         lines.insert(0, f"yanked: the tag {canonical} of the canonical was deleted upstream")
     lines += [
-        f"the tag {shown(tag)} names a {kind}, not a commit, so it is no release" for tag, kind in list(odd.items())[:_MOST_NAMED]
+        f"the tag {shown(tag)} names a {kind}, not a commit, so it is not a release"
+        for tag, kind in list(odd.items())[:_MOST_NAMED]
     ]
     if listing.head is None and listing.tags:
         lines.append("upstream has no default branch: its HEAD names none, and neither main nor master is there")

@@ -100,7 +100,7 @@ def test_a_volume_at_two_places_is_taken_once() -> None:
         ("backupbot.backup.volumes.nothing.path", "x", "does not have"),
         ("backupbot.backup.volumes.unused.path", "x", "does not mount"),
         ("backupbot.backup.volumes.data.path", "../../etc", "outside the volume"),
-        ("backupbot.backup.path", "relative", "no absolute path"),
+        ("backupbot.backup.path", "relative", "not an absolute path"),
     ],
 )
 def test_labels_that_cannot_mean_what_they_say_are_told(label: str, value: str, said: str) -> None:

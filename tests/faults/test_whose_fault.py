@@ -175,7 +175,7 @@ RECIPE: list[Broken] = [
         "a key is misspelt",
         "recipe",
         "compose-invalid",
-        "compose.yml:6 services.app.comand: 'comand' is no key of services.app; did you mean 'command'?",
+        "compose.yml:6 services.app.comand: 'comand' is not a key of services.app; did you mean 'command'?",
         app("comand: x"),
     ),
     Broken("a colon is missing", "recipe", "compose-invalid", "compose.yml:7 is not YAML", app("hostname")),
@@ -412,7 +412,7 @@ ENROLMENT: list[Broken] = [
         "a key of the overlay is misspelt",
         "enrolment",
         "compose-invalid",
-        "compose.canonq.yml:3 services.app.enviroment: 'enviroment' is no key of services.app; did you mean 'environment'?",
+        "compose.canonq.yml:3 services.app.enviroment: 'enviroment' is not a key of services.app; did you mean 'environment'?",
         own={"compose.canonq.yml": "services:\n  app:\n    enviroment: {A: b}\n"},
     ),
     Broken(

@@ -105,7 +105,7 @@ def problem_of(kept: Snapshot) -> str | None:
     except OSError as error:
         return f"{error.filename} cannot be read: {error.strerror}"
     except (ValueError, KeyError) as error:
-        return f"{manifest} has a line that is none: {error}"
+        return f"{manifest} has a line that cannot be read: {error}"
     return None
 
 

@@ -82,7 +82,7 @@ class HttpForge:
         """See ports.Forge.hosted."""
         found = self._json(self._ask("GET", f"repos/{_path(repo)}"))
         if not isinstance(found, Mapping) or not isinstance(found.get("full_name"), str):
-            raise self._strange(f"{repo} is no repository with a name")
+            raise self._strange(f"{repo} is not a repository with a name")
         return Hosted(
             empty=found.get("empty") is True,
             # A forge that does not say has them.

@@ -114,7 +114,7 @@ def _say(address: str, title: str, text: str) -> str | None:
             asset = apprise.AppriseAsset(app_id="canonq", app_desc="canonq", app_url="", image_url_mask="", async_mode=False)
             service = apprise.Apprise.instantiate(_limited(address), asset=asset, suppress_exceptions=True)
             if service is None:
-                return "it is no address that Apprise knows"
+                return "it is not an address that Apprise knows"
             if service.notify(body=text, title=title, body_format=apprise.NotifyFormat.TEXT):
                 return None
         except Exception as error:  # noqa: BLE001 - a service's own fault is a delivery that failed

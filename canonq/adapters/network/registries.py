@@ -113,7 +113,7 @@ def _meant(answer: requests.Response, body: bytes, *, with_token: bool = False) 
         case 404 if words:
             return Asked("missing", told)
         case 404:
-            return Asked("trouble", "404, in words that are no registry's; is it behind a proxy, and down?")
+            return Asked("trouble", "404, in words that no registry uses; is it down behind a proxy?")
         case 401 | 403 if words and (with_token or status == 403):
             return Asked("denied", told)
         case 401:

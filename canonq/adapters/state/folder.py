@@ -61,7 +61,7 @@ def must_be_a_folder(state: Path) -> None:
     """HostProblem where something else is in the state folder's place: not "nothing is on record"."""
     if os.path.lexists(state) and not os.path.isdir(state) and os.access(state.parent, os.X_OK):
         raise HostProblem(
-            f"{state} (CANONQ_STATE) is no folder.", mend="move it away, or set CANONQ_STATE.", code="state-not-a-folder"
+            f"{state} (CANONQ_STATE) is not a folder.", mend="move it away, or set CANONQ_STATE.", code="state-not-a-folder"
         )
 
 
@@ -73,7 +73,7 @@ def state_of(state: Path) -> Check:
             return _broken(f"{state} is not there, and cannot be made: {_why_not(above)}", "set CANONQ_STATE, or make it.")
         return Check("state", "ok", f"{state} is not there yet; the first command that works makes it")
     if not state.is_dir():
-        return _broken(f"{state} is no folder", "move it away, or set CANONQ_STATE.")
+        return _broken(f"{state} is not a folder", "move it away, or set CANONQ_STATE.")
     try:
         if not os.access(state, os.R_OK | os.X_OK):
             raise not_readable(state)
@@ -111,5 +111,5 @@ def _written_to(state: Path) -> Iterator[Path]:
 
 def _why_not(path: Path) -> str:
     if not path.is_dir():
-        return f"{path} is no folder"
+        return f"{path} is not a folder"
     return "its file system is read-only" if os.statvfs(path).f_flag & os.ST_RDONLY else "this user may not"

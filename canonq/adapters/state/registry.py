@@ -272,7 +272,7 @@ def _parse(path: Path, text: str, recipe: str) -> Canonical:
     if record.schema_ > SCHEMA:
         raise _unreadable(path, f"it has schema {record.schema_}, and this canonq knows {SCHEMA}", newer=True)
     if isinstance(release := parse(record.version), NotARelease):
-        raise _unreadable(path, f"its version {shown(record.version)} is no release: {release.reason}")
+        raise _unreadable(path, f"its version {shown(record.version)} is not a release: {release.reason}")
     return record
 
 

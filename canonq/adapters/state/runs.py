@@ -666,7 +666,7 @@ def _outcome_in(value: object) -> Outcome | None:
     try:
         return Outcome.model_validate(value) if value else None
     except ValidationError as error:
-        log.error("An outcome on record is none, and is counted as missing: %s", error.errors()[:1])
+        log.error("An outcome on record cannot be read, and is counted as missing: %s", error.errors()[:1])
         return None
 
 
@@ -684,7 +684,7 @@ def _record(path: Path) -> dict[str, Any]:
     record = _read(path)
     for key, is_one in _KEPT_OF_A_SWEEP.items():
         if key in record and not is_one(record[key]):
-            raise CanonqError(f"{path} cannot be used: what it has as {key} is none.", mend="look at the disk.")
+            raise CanonqError(f"{path} cannot be used: its {key} has no valid value.", mend="look at the disk.")
     return record
 
 

@@ -104,9 +104,9 @@ def _within(value: Any, form: Form, path: tuple[str, ...]) -> Iterator[Misshapen
         if key in form:
             yield from _within(inner, form[key], (*path, key))
         elif key in FORBIDDEN and len(path) == 2:
-            yield Misshapen((*path, key), f"{shown(key)} is nothing that Swarm has; Docker refuses it")
+            yield Misshapen((*path, key), f"{shown(key)} is not in Swarm; Docker refuses it")
         elif not (key.startswith("x-") and len(path) == 2):
-            yield Misshapen((*path, key), f"{shown(key)} is no key of {_of(path)}{did_you_mean(key, form)}")
+            yield Misshapen((*path, key), f"{shown(key)} is not a key of {_of(path)}{did_you_mean(key, form)}")
 
 
 def _unlike(value: Any, form: str, key: str) -> str:

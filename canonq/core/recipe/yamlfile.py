@@ -129,7 +129,9 @@ def _plain(value: Any, where: str) -> Any:
         if "\0" in value or any("\ud800" <= one <= "\udfff" for one in value):
             raise _bad(where, f"has a text that Docker cannot take: {shown(value)}")
     elif not (value is None or isinstance(value, bool | int | float)) or not _is_small(value):
-        raise _bad(where, f"has a value of a kind that compose files have not ({type(value).__name__}), or a number beyond all")
+        raise _bad(
+            where, f"has a value of a kind that compose files do not have ({type(value).__name__}), or a number beyond all"
+        )
     return value
 
 

@@ -45,14 +45,14 @@ def image_name(reference: str, where: str = "") -> ImageName:
     def wrong(why: str) -> RecipeProblem:
         place = f" of {where}" if where else ""
         return RecipeProblem(
-            f"The image {reference!r}{place} is no name that Docker takes: {why}.",
+            f"The image {reference!r}{place} is not a name that Docker takes: {why}.",
             mend="correct `image` in the compose file, or the variable it is filled in from.",
             code="image-name-invalid",
         )
 
     named, at, digest = reference.partition("@")
     if at and not _DIGEST.fullmatch(digest):
-        raise wrong("what stands after '@' is no digest")
+        raise wrong("what stands after '@' is not a digest")
     path, slash, last = named.rpartition("/")
     last, colon, tag = last.partition(":")
     if colon and not tag:
@@ -72,7 +72,7 @@ def image_name(reference: str, where: str = "") -> ImageName:
     if registry == HUB and "/" not in repository:
         repository = f"library/{repository}"
     if not _REGISTRY.fullmatch(registry):
-        raise wrong("what stands before the first '/' is no address of a registry")
+        raise wrong("what stands before the first '/' is not a registry's address")
     if not _REPOSITORY.fullmatch(repository):
         raise wrong(
             "it must be in lower case" if repository != repository.lower() else "it has characters that a name may not have"

@@ -226,7 +226,7 @@ def _as_a_list(labels: Iterable[str]) -> str:
 
 def _no_app_service(facts: LintFacts) -> Iterator[tuple[str, str]]:
     if _app(facts) is None:
-        yield "services", "There is no service called 'app': call the main service so."
+        yield "services", "There is no service called 'app': give the main service that name."
 
 
 def _version_label(facts: LintFacts) -> Iterator[tuple[str, str]]:
@@ -428,7 +428,7 @@ def _duration_unreadable(facts: LintFacts) -> Iterator[tuple[str, str]]:
             if value is not None and not (isinstance(value, str) and _DURATION.fullmatch(value)):
                 yield (
                     f"services.{name}.{key}",
-                    f"{shown(value)} is no duration that Docker reads: write a literal one with its unit, such as 30s or 1m30s.",
+                    f"{shown(value)} is not a duration that Docker reads: write it with its unit, such as 30s or 1m30s.",
                 )
 
 

@@ -142,7 +142,9 @@ def _registry(where: str, image: str) -> Iterator[Denied]:
         return  # that it is no name is told of releases too
     if is_inside(registry):
         yield Denied(
-            f"registry:{registry}", where, f"would have Docker ask {registry}, which is no public registry (registry:{registry})"
+            f"registry:{registry}",
+            where,
+            f"would have Docker ask {registry}, which is not a public registry (registry:{registry})",
         )
 
 

@@ -310,7 +310,7 @@ def _items(value: Any, key: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list | tuple):
-        raise Unreadable(key, f"{shown(key)} is no list")
+        raise Unreadable(key, f"{shown(key)} is not a list")
     return list(value)
 
 

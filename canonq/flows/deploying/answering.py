@@ -127,7 +127,7 @@ def _blamed(world: World, prepared: Prepared, what: str, look: Convergence, code
         return _removed(f"The stack {prepared.stack.stack}")
     found = worst(list(look.said))
     if found is None and look.said:
-        return unknown(f"{what} Docker's words for it are none that canonq knows.")
+        return unknown(f"{what} canonq does not know Docker's words for it.")
     if found is not None and found.code == "image-unavailable":
         # It was here before the deploy (_have_images), so that it can be had is proven.
         return HostProblem(

@@ -59,7 +59,7 @@ def keep(world: World, kept: KeptEnvironment) -> None:
 def stays_until(world: World, seconds: float) -> str:
     """The stamp of so many seconds from now. WrongUse for a number that nothing is kept for: it comes with a message."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
-        raise WrongUse(f"{shown(seconds)} is no number of seconds that an environment can be kept.", code="bad-duration")
+        raise WrongUse(f"{shown(seconds)} is not a number of seconds for which an environment can be kept.", code="bad-duration")
     return (world.now() + timedelta(seconds=seconds)).strftime(STAMP_FORMAT)
 
 

@@ -274,7 +274,7 @@ def _wrong_channels(world: World, notifier: Notifier) -> Iterator[Check]:
         )
     for channel in notifier.names:
         for number in notifier.unknown(channel):
-            what = f"address {number} of the channel {shown(channel)} is none that Apprise knows"
+            what = f"address {number} of the channel {shown(channel)} is not one that Apprise knows"
             yield Check("notify", "broken", what, "correct it; `canonq notify --test` sends a message.")
     for recipe, one in world.checkout.enrolled().recipes.items():
         if one.notify and one.notify not in notifier.names:

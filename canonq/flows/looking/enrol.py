@@ -72,7 +72,7 @@ def _look(world: World, name: str, url: str) -> tuple[Release | None, Inspected 
         repos.update(name, url, repos.listing(url))
         releases, refused = read_tags(repos.tags(name))
         if not releases:
-            return None, f"it has no release ({len(refused)} tag(s) that are none)."
+            return None, f"it has no release ({len(refused)} tag(s) that are not releases)."
         release = releases[-1]
         try:
             return release, _inspected(repos, name, release)

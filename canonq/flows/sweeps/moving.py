@@ -260,7 +260,7 @@ def _bring(world: World, mark: Elsewhere, source: str, stage: Path) -> None:
     recipe = mark.recipe
     fetch = fetcher(world)
     if strange := sorted(set(mark.parts) - set(_all_parts(recipe))):
-        raise HostProblem(f"{source} would send {shown(strange[0])}, which is no part of {recipe}.", code="fetch-failed")
+        raise HostProblem(f"{source} would send {shown(strange[0])}, which is not a part of {recipe}.", code="fetch-failed")
     came = Registry(stage / "warm")
     fetch.fetch(source, f"warm/{recipe}/{RECORD}", stage / "warm" / recipe)
     record = came.read(recipe)

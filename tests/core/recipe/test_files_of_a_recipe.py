@@ -288,14 +288,17 @@ volumes:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("volums: [data:/srv]", "compose.yml:5 services.app.volums: 'volums' is no key of services.app; did you mean 'volumes'?"),
+        (
+            "volums: [data:/srv]",
+            "compose.yml:5 services.app.volums: 'volums' is not a key of services.app; did you mean 'volumes'?",
+        ),
         ("healthcheck: {intervall: 3s}", "did you mean 'interval'?"),
         ("healthcheck: {interval: 30}", "compose.yml:5 services.app.healthcheck.interval: 'interval' must be a duration"),
         ("ports: 80", "'ports' must be a list, and is 80"),
         ("environment:", "'environment' must be a list or a mapping, and is empty"),
         ("deploy: {update_config: {order: start_first}}", "did you mean 'start-first'?"),
         ("deploy: {resources: {limits: {memory: a lot}}}", "must be a size such as 512M"),
-        ("mem_limit: 1g", "'mem_limit' is nothing that Swarm has"),
+        ("mem_limit: 1g", "'mem_limit' is not in Swarm"),
         ("volumes: [dta:/srv]", "names the volume 'dta', which nothing declares under 'volumes'; did you mean 'data'?"),
         ("configs: [nowhere]", "names the config 'nowhere', which nothing declares under 'configs'."),
         ("hostname: ${HOST:?say who you are}", "compose.yml:5 services.app.hostname: the variable HOST is required"),

@@ -280,7 +280,7 @@ def test_channels_that_lead_nowhere_are_told_before_a_message_is_lost(tmp_path: 
     channels.write_text('default = ["json://user:hunter2@127.0.0.1:9/x"]\nops = ["json://127.0.0.1:9/x", "nosuch://hunter2"]\n')
     found = told(doctor._notify, **of_settings(tmp_path, notify={"channels_file": channels}))
     assert [(check.state, check.detail) for check in found] == [
-        ("broken", "address 2 of the channel 'ops' is none that Apprise knows"),
+        ("broken", "address 2 of the channel 'ops' is not one that Apprise knows"),
     ]
     channels.write_text(channels.read_text().replace("nosuch", "json"))
     (well,) = told(doctor._notify, **of_settings(tmp_path, notify={"channels_file": channels}))

@@ -228,7 +228,7 @@ def test_the_command_tries_each_address_and_says_what_came_of_it(
     assert ended.return_value == 1
     rows = json.loads(ended.stdout)["addresses"]
     assert [(row["address"], row["kind"], row["problem"]) for row in rows] == [
-        (1, "json", None), (2, "json", None), (3, "nonsense", "it is no address that Apprise knows")]  # fmt: skip
+        (1, "json", None), (2, "json", None), (3, "nonsense", "it is not an address that Apprise knows")]  # fmt: skip
     assert inbox.titles == [("one", "canonq: a test"), ("two", "canonq: a test")]
     ended = CliRunner().invoke(canonq, ["notify"], standalone_mode=False)
     assert ended.return_value == 0

@@ -259,7 +259,7 @@ def test_a_state_folder_that_is_none_is_a_row_and_the_rest_is_looked_at(
         checks = as_somebody(lambda: doctor(replace(checking(settings), engine=FakeEngine(scenario.root / "docker"))))
     row = row_of(checks)
     assert row["state"] == "broken", row
-    assert {"a-file": "is no folder", "not-readable": "cannot be", "no-instance": "/instance is empty"}[what] in row["detail"]
+    assert {"a-file": "is not a folder", "not-readable": "cannot be", "no-instance": "/instance is empty"}[what] in row["detail"]
     assert row_of(checks, "enrolments")["state"] == "ok", "the rest is looked at"
 
 
@@ -349,4 +349,4 @@ def test_a_state_folder_that_is_none_is_told_as_that(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 3
-    assert f"[state-not-a-folder] {place} (CANONQ_STATE) is no folder" in capsys.readouterr().err
+    assert f"[state-not-a-folder] {place} (CANONQ_STATE) is not a folder" in capsys.readouterr().err

@@ -151,8 +151,8 @@ def test_a_release_waits_for_its_age_from_when_it_was_first_seen_and_may_be_hurr
         (("approve", "site", "$(reboot)", "--reason", "x"), "is not a ref name"),
         (("approve", "sitte", NEXT, "--reason", "x"), "did you mean 'site'?"),
         (("block", "site", NEXT, "--reason", "  "), "--reason is empty"),
-        (("block", "site", NEXT, "--reason", "x", "--until", "2020-01-01"), "is no day to come"),
-        (("block", "site", NEXT, "--reason", "x", "--until", "soon"), "is no length of time"),
+        (("block", "site", NEXT, "--reason", "x", "--until", "2020-01-01"), "is not a day in the future"),
+        (("block", "site", NEXT, "--reason", "x", "--until", "soon"), "is not a length of time"),
         (("unblock", "site", NEXT, "--reason", "x"), "is not blocked"),
     ],
 )
