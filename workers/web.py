@@ -1,7 +1,8 @@
 """`canonq web`: the report's pages live, logs as they grow, metrics; a small HTTP server that only looks.
 
 `python -m workers.web`, or `canonq web`; off unless it is configured. Nothing is looked at as long as nobody asks: pages that are
-open are told that something has changed, by what has changed on disk, and ask for themselves; what they get is made once for all.
+open are told that something has changed, by what has changed on disk, and ask for themselves; what they get is looked at, made
+and compressed once for all, in one thread. What all of it takes of a processor is counted, and pages are told the more seldom.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import base64
 import binascii
 import contextlib
 import functools
+import gzip
 import hashlib
 import hmac
 import json
@@ -18,9 +20,11 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Generic, TypeVar, get_args
 
 import tornado.httpserver
 import tornado.iostream
@@ -49,10 +53,10 @@ from workers.listening import listen_until_stopped
 log = logging.getLogger("canonq")
 
 _LOOK_EVERY = 2.0  #: seconds between looks at the disk, as long as a page is open
-_COSTS = 10.0  #: times as long as a processor was at the last page, nobody is told to ask for another
+_SHARE = 0.02  #: of a processor, that this process may have taken since pages were told to ask again, before they are again
 _AT_LEAST = 25.0  #: seconds until an open page hears something, so that no proxy takes the connection for a dead one
 _FRESH = 60.0  #: seconds for which a page's ages are good enough
-_MOST_PAGES = 300  #: kept
+_MOST_KEPT = 4 << 20  #: bytes of pages, as they are sent
 _MOST_STREAMS = 200  #: open at once
 _TAIL = 64 << 10  #: bytes of a log that are shown
 _WRONG_LOGIN = 0.5  #: seconds that a wrong login waits
@@ -67,6 +71,33 @@ _HEADERS = {
 _PLACES = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 _NAME = r"([a-z0-9_-]{1,40})"
 _RUN = r"([0-9A-Za-z_-]{1,80})"
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """What many want to know and one look tells: whoever asks while somebody looks waits for the next look, with the others."""
+
+    def __init__(self, look: Callable[[], T], thread: ThreadPoolExecutor) -> None:
+        self._look, self._thread = look, thread
+        self._turn = asyncio.Lock()
+        self._found: tuple[float, T] | None = None
+
+    async def since(self, moment: float) -> T:
+        """What was found by a look that began at `moment` or later, by the monotonic clock."""
+        async with self._turn:
+            if self._found is None or self._found[0] < moment:
+                began = time.monotonic()
+                self._found = began, await asyncio.get_running_loop().run_in_executor(self._thread, self._look)
+            return self._found[1]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page as it is sent; `of` is the state that it shows."""
+
+    of: str
+    began: float
+    packed: bytes  #: with gzip
 
 
 class Site:
@@ -77,43 +108,87 @@ class Site:
         self.redis = redis
         self.settings = settings
         self._due = due
-        self._made: dict[str, tuple[str, float, str]] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._made: dict[str, Page] = {}
+        self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
+        # One thread looks and makes pages: they hold each other up anyway, and each more would keep memory of its own.
+        self._thread = ThreadPoolExecutor(1, "looks")
+        self._state = Shared(self.state, self._thread)
+        self._followed: dict[tuple[str, str], tuple[Shared[Followed], int]] = {}
+        self._told = ("", 0.0, 0.0)
         self.streams = 0
-        self._cost = 0.0
-        self._seen = ("", -_LOOK_EVERY)
-        self._look = asyncio.Lock()
 
     def may_enter(self, user: str, password: str) -> bool:
         """Whether this is the login; as long as it takes, whatever is wrong. The password is read each time."""
         wanted = web_password(self.settings)
         return hmac.compare_digest(_digest(f"{user}:{password}"), _digest(f"{self.settings.user}:{wanted}"))
 
-    async def page(self, name: str, make: Callable[[], str]) -> str:
-        """A page by its name: made in a thread, once for all who ask at the same time."""
-        async with self._turns.setdefault(name, asyncio.Lock()):
-            state = await asyncio.to_thread(self.state)
+    async def page(self, name: str, make: Callable[[], str]) -> bytes:
+        """A page by its name, with gzip: made once for all who ask at the same time."""
+        asked = time.monotonic()
+        async with self._one_at(name):
+            state = await self._state.since(asked)
             kept = self._made.get(name)
-            if kept is None or kept[0] != state or time.monotonic() - kept[1] > _FRESH:
+            if kept is None or kept.of != state or time.monotonic() - kept.began > _FRESH:
                 began = time.monotonic()
-                try:
-                    text, self._cost = await asyncio.to_thread(_timed, make)
-                    kept = (state, began, text)
-                finally:
-                    if name not in self._made and kept is None:  # there is no such page, and nothing of it stays
-                        self._turns.pop(name, None)
-                self._made[name] = kept
-                for old in list(self._made)[:-_MOST_PAGES]:
-                    self._made.pop(old)
-                    self._turns.pop(old, None)
-            return kept[2]
+                packed = await asyncio.get_running_loop().run_in_executor(self._thread, lambda: _packed(make()))
+                kept = Page(state, began, packed)
+                self._keep(name, kept)
+            return kept.packed
+
+    @contextlib.asynccontextmanager
+    async def _one_at(self, name: str) -> AsyncIterator[None]:
+        """Nobody else is at the page of this name; nothing stays of a name at which nobody is."""
+        lock, users = self._turns.get(name, (asyncio.Lock(), 0))
+        self._turns[name] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            _, users = self._turns[name]
+            self._turns[name] = (lock, users - 1)
+            if users == 1:
+                del self._turns[name]
+
+    def _keep(self, name: str, page: Page) -> None:
+        """Keep a page, and of all that are kept the newest that fit."""
+        self._made.pop(name, None)
+        self._made[name] = page
+        while self.kept_bytes > _MOST_KEPT:
+            del self._made[next(iter(self._made))]
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of all pages that are kept."""
+        return sum(len(page.packed) for page in self._made.values())
 
     async def looked(self) -> str:
-        """The same as `state`, looked at once for all pages that are open; the dearer a page is, the more seldom."""
-        async with self._look:
-            if time.monotonic() - self._seen[1] > max(_LOOK_EVERY * 0.9, _COSTS * self._cost):
-                self._seen = (await asyncio.to_thread(self.state), time.monotonic())
-            return self._seen[0]
+        """The state that open pages are told of, looked at once for all of them.
+
+        What they then ask for is paid for before they hear of a newer one: until this process has taken less than its share of a
+        processor since then, they hear nothing, however many they are.
+        """
+        state, at, spent = self._told
+        now = time.monotonic()
+        if state and (time.process_time() - spent) > (now - at) * _SHARE:
+            return state
+        found = await self._state.since(now - _LOOK_EVERY * 0.9)
+        if found != self._told[0]:
+            self._told = found, time.monotonic(), time.process_time()
+        return self._told[0]
+
+    @contextlib.asynccontextmanager
+    async def following(self, recipe: str, run: str) -> AsyncIterator[Shared[Followed]]:
+        """What a run has logged, looked at once for all who follow it; forgotten with the last of them."""
+        one = (recipe, run)
+        shared, users = self._followed.get(one) or (Shared(_Following(self, recipe, run), self._thread), 0)
+        self._followed[one] = (shared, users + 1)
+        try:
+            yield shared
+        finally:
+            _, users = self._followed[one]
+            self._followed[one] = (shared, users - 1)
+            if users == 1:
+                del self._followed[one]
 
     def state(self) -> str:
         """What changes whenever something is put on record: the times of the folders that it would be put into."""
@@ -181,10 +256,35 @@ class Site:
         return "\n".join(readable(line) for line in whole.split("\n"))
 
 
-def _timed(make: Callable[[], str]) -> tuple[str, float]:
-    """A page, and the seconds that a processor was at it."""
-    began = time.thread_time()
-    return make(), time.thread_time() - began
+@dataclass(frozen=True)
+class Followed:
+    """The logs of a run as they are now: of each the mark that changes with it, and its end."""
+
+    over: bool
+    logs: dict[str, tuple[tuple[int, int], str]]
+
+
+class _Following:
+    """Looks at the logs of a run again and again, and reads those that have changed."""
+
+    def __init__(self, site: Site, recipe: str, run: str) -> None:
+        self._site, self._recipe, self._run = site, recipe, run
+        self._logs: dict[str, tuple[tuple[int, int], str]] = {}
+
+    def __call__(self) -> Followed:
+        over = self._site.world.runs.verdict(self._recipe, self._run) is not None
+        with contextlib.suppress(CanonqError):
+            for one in self._site.logs(self._recipe, self._run):
+                with contextlib.suppress(OSError):
+                    found = one.path.stat()
+                    mark = (found.st_size, found.st_mtime_ns)
+                    if one.name not in self._logs or self._logs[one.name][0] != mark:
+                        self._logs[one.name] = mark, self._site.tail(self._run, one)
+        return Followed(over, dict(self._logs))
+
+
+def _packed(text: str) -> bytes:
+    return gzip.compress(text.encode(errors="backslashreplace"), 6)
 
 
 def _digest(text: str) -> bytes:
@@ -244,12 +344,17 @@ class _Handler(tornado.web.RequestHandler):
     async def say(self, kind: str, name: str, make: Callable[[], str]) -> None:
         """Answer with a page."""
         try:
-            text = await self.site.page(name, make)
+            packed = await self.site.page(name, make)
         except CanonqError as error:
             self.set_status(404 if error.exit_status == 2 else 500)
-            kind, text = "text/plain", f"{error}\n"
+            kind, packed = "text/plain", _packed(f"{error}\n")
         self.set_header("Content-Type", f"{kind}; charset=UTF-8")
-        await self.finish(text.encode(errors="backslashreplace"))
+        self.set_header("Vary", "Accept-Encoding")
+        if "gzip" in self.request.headers.get("Accept-Encoding", ""):
+            self.set_header("Content-Encoding", "gzip")
+            await self.finish(packed)
+        else:
+            await self.finish(gzip.decompress(packed))
 
     async def stream(self, events: AsyncIterator[str]) -> None:
         """Answer with server-sent events, until the page is closed."""
@@ -336,29 +441,20 @@ class _Follow(_Handler):
     async def _events(self, recipe: str, run: str) -> AsyncIterator[str]:
         sent: dict[str, tuple[int, int]] = {}
         quiet = 0.0
-        while await self.pause(_LOOK_EVERY / 2 if sent else 0.0):
-            over = await asyncio.to_thread(self.site.world.runs.verdict, recipe, run) is not None
-            found = await asyncio.to_thread(partial(self._news, recipe, run, sent))
-            for name, text in found:
-                yield f"data: {json.dumps({'log': name, 'text': text})}\n\n"
-            if over:
-                yield "event: over\ndata: \n\n"
-                return
-            quiet = 0.0 if found else quiet + _LOOK_EVERY / 2
-            if quiet > _AT_LEAST:
-                quiet = 0.0
-                yield ":\n\n"
-
-    def _news(self, recipe: str, run: str, sent: dict[str, tuple[int, int]]) -> list[tuple[str, str]]:
-        found = []
-        with contextlib.suppress(CanonqError):
-            for one in self.site.logs(recipe, run):
-                with contextlib.suppress(OSError):
-                    now = one.path.stat()
-                    if sent.get(one.name) != (mark := (now.st_size, now.st_mtime_ns)):
-                        sent[one.name] = mark
-                        found.append((one.name, self.site.tail(run, one)))
-        return found
+        async with self.site.following(recipe, run) as shared:
+            while await self.pause(_LOOK_EVERY / 2 if sent else 0.0):
+                found = await shared.since(time.monotonic() - _LOOK_EVERY / 2 * 0.9)
+                news = [(name, mark, text) for name, (mark, text) in found.logs.items() if sent.get(name) != mark]
+                for name, mark, text in news:
+                    sent[name] = mark
+                    yield f"data: {json.dumps({'log': name, 'text': text})}\n\n"
+                if found.over:
+                    yield "event: over\ndata: \n\n"
+                    return
+                quiet = 0.0 if news else quiet + _LOOK_EVERY / 2
+                if quiet > _AT_LEAST:
+                    quiet = 0.0
+                    yield ":\n\n"
 
 
 def _checked(recipe: str, run: str) -> None:
@@ -446,7 +542,6 @@ def application(site: Site) -> tornado.web.Application:
         default_handler_class=_Nothing,
         default_handler_args=given,
         log_function=lambda handler: None,
-        compress_response=True,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
+import functools
 import http.client
 import os
 import re
@@ -14,15 +16,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import requests
+from redis import Redis
 
-from canonq.core.errors import HostProblem, WrongConfiguration
+from canonq.core.errors import HostProblem, WrongConfiguration, WrongUse
+from canonq.flows.looking import report as report_flow
+from canonq.flows.sweeps.nights import none_due
 from canonq.settings import Settings, WebSettings
 from tests.flows.mornings import HOSTILE, MORNING, Mornings, idle, red, stamp
 from workers import web
@@ -221,6 +227,115 @@ def test_it_stays_small(served: Served) -> None:
             served.get(path)
     (kib,) = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{served.process.pid}/status").read_text())
     assert int(kib) < 80 << 10
+
+
+class Counted:
+    """A function that counts how often it is asked."""
+
+    def __init__(self, asked: Callable[..., Any]) -> None:
+        self.asked, self.times = asked, 0
+
+    def __call__(self, *given: Any) -> Any:
+        self.times += 1
+        return self.asked(*given)
+
+
+def site(folder: Path) -> tuple[web.Site, Mornings]:
+    """What is served, without a server."""
+    mornings = Mornings(folder)
+    mornings.enrol("site")
+    return web.Site(mornings.world, WebSettings(password="x"), none_due, Redis), mornings
+
+
+def test_fifty_open_pages_cost_one_report_for_each_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, mornings = site(tmp_path)
+    looks, made = Counted(found.state), Counted(report_flow.report)
+    monkeypatch.setattr(found, "_state", web.Shared(looks, found._thread))
+    monkeypatch.setattr(report_flow, "report", made)
+
+    async def pages() -> set[bytes]:
+        return set(await asyncio.gather(*(found.page("index.html", found.first) for _ in range(50))))
+
+    async def morning() -> None:
+        (before,) = await pages()
+        assert await pages() == {before}, "nothing has changed"
+        assert made.times == 1
+        mornings.night(0, idle("site"))
+        (after,) = await pages()
+        assert (made.times, after != before) == (2, True)
+        assert 3 <= looks.times <= 6, "nor does each of them look at the disk"
+
+    asyncio.run(morning())
+
+
+def test_fifty_who_follow_a_run_read_its_logs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, mornings = site(tmp_path)
+    run = mornings.run("site", MORNING).run
+    log = mornings.place.folder / "state" / "runs" / "site" / run / "functional" / "pytest.log"
+    log.parent.mkdir()
+    log.write_text("passed\n")
+    read = Counted(found.tail)
+    monkeypatch.setattr(found, "tail", read)
+
+    begun = time.monotonic()
+
+    async def follow() -> web.Followed:
+        async with found.following("site", run) as shared:
+            return await shared.since(begun)
+
+    async def all_of_them() -> list[web.Followed]:
+        return await asyncio.gather(*(follow() for _ in range(50)))
+
+    for told in asyncio.run(all_of_them()):
+        assert told.over
+        assert [text for _, text in told.logs.values()] == ["passed\n"]
+    assert read.times == 1
+    assert not found._followed, "nobody follows it any more"
+
+
+def test_pages_that_are_kept_have_a_size_and_those_asked_for_last_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = site(tmp_path)
+    monkeypatch.setattr(web, "_MOST_KEPT", 50_000)
+
+    async def visitor() -> None:
+        noise = Counted(lambda: base64.b85encode(os.urandom(4_000)).decode())
+        for number in range(40):
+            newest = await found.page(f"recipes/{number}", noise)
+            assert found.kept_bytes <= 50_000
+        assert await found.page("recipes/39", noise) == newest
+        assert await found.page("recipes/30", noise)
+        assert noise.times == 40
+        with pytest.raises(WrongUse):
+            await found.page("recipes/none", functools.partial(found.recipe, "none"))
+        assert not found._turns, "nothing stays of a name that nobody asks for"
+
+    asyncio.run(visitor())
+
+
+def test_pages_hear_of_a_change_only_when_the_last_one_is_paid_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are open and however dear a page is, all of it together takes a fiftieth of a processor."""
+    found, mornings = site(tmp_path)
+    clock = SimpleNamespace(now=1000.0, spent=1.0)
+    monkeypatch.setattr(web, "time", SimpleNamespace(monotonic=lambda: clock.now, process_time=lambda: clock.spent))
+
+    async def morning() -> None:
+        before = await found.looked()
+        clock.spent += 0.2  # what those who were told have asked for
+        mornings.night(0, idle("site"))
+        clock.now += 9.9
+        assert await found.looked() == before
+        clock.now += 0.2
+        assert await found.looked() != before
+
+    asyncio.run(morning())
+
+
+@pytest.mark.parametrize("accepted", ["gzip, deflate", "identity"])
+def test_a_page_is_sent_as_the_browser_takes_it(served: Served, accepted: str) -> None:
+    answer = served.get("/", headers={"Accept-Encoding": accepted})
+    assert answer.headers.get("Content-Encoding") == ("gzip" if "gzip" in accepted else None)
+    assert answer.headers["Vary"] == "Accept-Encoding"
+    assert answer.text.lower().startswith("<!doctype html>")
 
 
 def test_without_a_password_there_is_no_page(tmp_path: Path) -> None:
