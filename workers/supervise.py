@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 
-from canonq.adapters.host import Host
+from canonq.adapters.host import UPKEEP, Host
 from canonq.adapters.processes.programs import with_parent
 from canonq.settings import load_settings
 
@@ -37,7 +37,7 @@ os.execv(command[0], command)
 
 def _keep_running() -> None:
     python = sys.executable
-    turn = Host(load_settings().state.absolute() / "locks").lock_file("upkeep")
+    turn = Host(load_settings().state.absolute() / "locks").lock_file(UPKEEP)
     command = [python, "-I", "-S", "-c", _IN_TURN, str(START_AFTER), str(turn), python, "-P", "-m", "workers.upkeep"]
     while True:
         process = subprocess.Popen(with_parent(command, signal.SIGKILL), stdin=subprocess.DEVNULL)

@@ -22,15 +22,16 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
 from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_name
-from canonq.core.sweeps.reconcile import Chain, Mend, mend, read_value
+from canonq.core.sweeps.reconcile import Chain, Mend, mend
 from canonq.flows.hosts import tell
 from canonq.flows.keeping.kept import end_due
 from canonq.flows.keeping.room import tidy
 from canonq.flows.looking.status import rows_here
 from canonq.flows.looking.telling import tell_gently
 from canonq.flows.sweeps import moving, shares
+from canonq.flows.sweeps.brokenoff import end_broken_off, settle_ended
 from canonq.flows.sweeps.shares import collect
-from canonq.flows.sweeps.sweep import as_begun, give_up, outcome_of, pushes_due, settle_error, summary
+from canonq.flows.sweeps.sweep import as_begun, give_up, pushes_due, settle_error, summary
 from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import due_since, live
@@ -108,6 +109,8 @@ def reconcile(world: World, app: Celery) -> list[str]:
             waiting.append(queued(app))
         return waiting[0]
 
+    with _told():
+        done += end_broken_off(world)
     for sweep in world.sweeps.open_sweeps():
         with _told():
             if world.sweeps.is_discovering(sweep):
@@ -182,21 +185,12 @@ def _mend(world: World, sweep: str, recipe: str, queued_now: Callable[[], set[tu
         case "resend":
             return [_resend(world, sweep, enrolment, found)]
         case "settle":
-            return _settle_last(world, sweep, recipe, found)
+            settle_ended(world, sweep, recipe)
+            return [f"{recipe}: its chain had ended at {found.step}"]
         case "lost":
             give_up(world, sweep, f"its chain was lost {chain.resent} times.", only=recipe)
             return [f"{recipe}: lost"]
     return []
-
-
-def _settle_last(world: World, sweep: str, recipe: str, found: Mend) -> list[str]:
-    """Settle a chain that has ended, with what its last step came to then."""
-    outcome = world.sweeps.journal(sweep).outcome(recipe, found.step)
-    if outcome is None and (value := read_value(found.step, found.given)):
-        outcome = outcome_of(world, value)
-    if outcome is not None:
-        world.sweeps.settle(sweep, outcome)
-    return [f"{recipe}: its chain had ended at {found.step}"]
 
 
 def _resend(world: World, sweep: str, enrolment: Enrolment, found: Mend) -> str:

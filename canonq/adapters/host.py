@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from canonq.adapters.files import locked, told
+from canonq.adapters.files import is_held, locked, told
 from canonq.core.errors import Busy
 
 MOST_WAIT = 900.0  #: seconds that work waits for a red which is tried again alone; then it is deferred
+UPKEEP = "upkeep"  #: what one process of a host does for all of its workers: see workers/upkeep.py
 _LOOK_EVERY = 0.2  #: seconds
 
 
@@ -57,6 +58,10 @@ class Host:
         """Be the only one on this host that does `name`; waits for it."""
         with locked(self.lock_file(name)):
             yield
+
+    def is_done(self, name: str) -> bool:
+        """Whether somebody on this host does `name` now."""
+        return is_held(self.lock_file(name))
 
     def lock_file(self, name: str) -> Path:
         """The file whose lock says that somebody does `name`."""

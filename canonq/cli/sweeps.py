@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from canonq.flows import sync as sync_flow
 from canonq.flows.looking.telling import tell_gently
 from canonq.flows.proving.stopping import ask, await_end, left_of
 from canonq.flows.sweeps import shares
+from canonq.flows.sweeps.brokenoff import end_broken_off, nobody_works
 from canonq.flows.sweeps.sweep import open_sweep, who
 from canonq.flows.sweeps.sweep import stop as stop_sweep
 from canonq.flows.world import World
@@ -44,13 +46,19 @@ def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
     settings = load_settings()
     world = live(settings)
     _, names = who(world, recipes)  # wrong use, and a hollow sweep, are told before anything is started or put on record
-    with workers_for(settings, quiet=as_json) as tree:
+    alone = nobody_works(world)
+    with workers_for(settings, quiet=as_json) as tree, contextlib.ExitStack() as attending:
         app = make_app(load_settings())
         if tree is None:
             world.hosts.must_be_known()
             own = world.hosts.own
             require_workers(app, {queue_on(LIGHT, own)} | _queues(world, names, own), wait=wait)
-        opened = open_sweep(world, recipes, awaited=wait or tree is not None)
+        for line in end_broken_off(world, alone=alone):
+            click.echo(line, err=True)
+        sweep_id = world.new_id()
+        if tree is not None:
+            attending.enter_context(world.sweeps.attended(sweep_id))
+        opened = open_sweep(world, recipes, sweep_id, awaited=wait or tree is not None, bound=tree is not None)
         if not as_json:
             enrolled = world.sweeps.read(opened.sweep)["enrolled"]
             click.echo(f"Sweep {opened.sweep} of {len(enrolled)} recipes.", err=True)

@@ -443,6 +443,19 @@ class Sweeps:
     def _discovery(self, sweep: str) -> Path:
         return self.folder(sweep) / "discovery.lock"
 
+    @contextlib.contextmanager
+    def attended(self, sweep: str) -> Iterator[None]:
+        """Show, as long as the block lasts or this process lives, that a command waits for the sweep with workers of its own."""
+        with locked(self._attended(sweep)):
+            yield
+
+    def is_attended(self, sweep: str) -> bool:
+        """Whether such a command lives."""
+        return is_held(self._attended(sweep))
+
+    def _attended(self, sweep: str) -> Path:
+        return self.folder(sweep) / "command.lock"
+
     def read(self, sweep: str) -> dict[str, Any]:
         """The sweep's record; empty when there is none yet."""
         return _record(self.folder(sweep) / "sweep.json")

@@ -44,14 +44,23 @@ def mend(chain: Chain) -> Mend:
     """
     if chain.executing or chain.queued or abs(chain.idle) < GRACE:
         return Mend("leave")
+    if (ended := ended_at(chain.steps)) is not None:
+        return Mend("settle", *ended)
     values = {step: read_value(step, chain.steps.get(step, {}).get("result")) for step in STEPS}
-    for step, value in values.items():
-        if value is not None and ended_by(value, None) is not None:
-            return Mend("settle", step, chain.steps[step]["result"])
     if chain.resent >= MOST_RESENDS:
         return Mend("lost")
     number = next(number for number, step in enumerate(STEPS) if values[step] is None)  # a promotion would have ended it
     return Mend("resend", STEPS[number], chain.steps[STEPS[number - 1]]["result"] if number else None)
+
+
+def ended_at(steps: Mapping[str, Mapping[str, Any]]) -> tuple[str, Mapping[str, Any]] | None:
+    """The step that ended a chain, with its result; None where the chain was to go on. `steps`: as of a Chain."""
+    for step in STEPS:
+        result = steps.get(step, {}).get("result")
+        value = read_value(step, result)
+        if value is not None and result is not None and ended_by(value, None) is not None:
+            return step, result
+    return None
 
 
 def awaits_promotion(steps: Mapping[str, Mapping[str, Any]]) -> bool:

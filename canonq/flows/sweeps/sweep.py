@@ -80,6 +80,7 @@ def open_sweep(
     *,
     named: bool | None = None,
     awaited: bool = False,
+    bound: bool = False,
     nightly: bool = False,
     night_before: str | None = None,
     share_of: str | None = None,
@@ -88,6 +89,7 @@ def open_sweep(
 
     `named`: whether a person named the recipes, which releases a held red; as a rule, whether any are named.
     `awaited`: whether a person waits for its end, so that what fails is told soon instead of tried again for long.
+    `bound`: whether its workers are a command's own, and end with it: see brokenoff.py.
     Recipes that nobody named, as a push did, are bound: one chain at a time, and `daily_pushes` sweeps a day.
     `nightly`: recipes that an open sweep is still at are left to it. `night_before`: the night that was due before this one.
     `share_of`: the host that has opened it, and has placed these recipes here.
@@ -115,6 +117,7 @@ def open_sweep(
                 # A rollback after this is not undone by it, however late the recipe's turn comes.
                 "fences": {name: world.registry.newest_fence(name) for name in wanted if named and RECIPE_NAME.fullmatch(name)},
                 "awaited": awaited,
+                **({"bound": True} if bound else {}),
                 "checkout": str(world.checkout.root),
                 "revision": world.checkout.revision(),
                 **({"share_of": share_of} if share_of else {}),
