@@ -253,6 +253,9 @@ class Stacks(Protocol):
     def ensure_network(self, name: str) -> None:
         """Have the overlay network `name`; made attachable and labelled as infrastructure when missing."""
 
+    def check_network(self, name: str) -> None:
+        """HostProblem where the network is there and no stack can use it; nothing is made or changed."""
+
     def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
         """Have the secret with this value; an older one of the same name and owner is replaced."""
 

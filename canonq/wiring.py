@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from canonq.adapters.checkout import Checkout
 from canonq.adapters.docker.disks import file_systems
 from canonq.adapters.engine import SwarmEngine
-from canonq.adapters.files import not_readable, told
+from canonq.adapters.files import is_read_only, not_readable, read_only, told
 from canonq.adapters.git.clones import GitRepos
 from canonq.adapters.git.mirror import Mirrors
 from canonq.adapters.git.program import GitLimits, GitProgram
@@ -42,6 +42,8 @@ def live(settings: Settings | None = None) -> World:
     state = settings.state.absolute()
     with told(state):
         make_state(state)
+        if is_read_only(state):
+            raise read_only(state)
         if not os.access(state, os.W_OK):
             raise PermissionError(13, "Permission denied")
     give_instance(state)

@@ -85,6 +85,9 @@ class FakeEngine:
     def ensure_network(self, name: str) -> None:
         """Networks cost nothing here."""
 
+    def check_network(self, name: str) -> None:
+        """They are for all."""
+
     def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
         """See ports.Stacks.put_secret."""
         path = self._folder / "secrets" / name

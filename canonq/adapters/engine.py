@@ -10,8 +10,9 @@ from canonq.adapters.docker.containers import SwarmContainers
 from canonq.adapters.docker.images import DockerImages
 from canonq.adapters.docker.ownership import DockerOwnership
 from canonq.adapters.docker.target import chosen
+from canonq.adapters.files import is_read_only, read_only
 from canonq.adapters.processes.programs import plain_environment, read
-from canonq.core.dockerinfo import Speaks, cannot_speak, refused_version
+from canonq.core.dockerinfo import Speaks, cannot_speak, refused_version, swarm_trouble
 from canonq.core.errors import HostProblem
 from canonq.core.jsontext import json_of
 from canonq.ports import Versions
@@ -39,13 +40,11 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
             info = self._api.info()
         if why := self.versions().do_not_meet:
             raise HostProblem(why, mend=_MEND_VERSIONS, code="docker-api")
-        swarm = info.get("Swarm", {})
-        if swarm.get("LocalNodeState") != "active" or not swarm.get("ControlAvailable"):
-            raise HostProblem(
-                "Docker is not a Swarm manager.",
-                mend="run `docker swarm init` (add `--advertise-addr 127.0.0.1` on a single host).",
-                code="no-swarm",
-            )
+        if trouble := swarm_trouble(info):
+            raise HostProblem(trouble[0], mend=trouble[1], code="no-swarm")
+        # Below it canonq writes itself, also where it is in a container: the rest may be mounted read-only there.
+        if is_read_only(volumes := Path(info["DockerRootDir"]) / "volumes"):
+            raise read_only(volumes)
         if away := self._nodes_away():
             raise HostProblem(
                 f"No node of this swarm takes new tasks: {away}.",

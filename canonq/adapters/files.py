@@ -172,10 +172,30 @@ def of_host(error: BaseException) -> HostProblem | None:
                 mend="give it the right, or run this as the user that runs canonq.",
                 code="state-not-readable",
             )
-        case errno.EROFS | errno.EIO:
-            mend = "look at the disk: is it read-only or failing?"
+        case errno.EROFS:
+            return read_only(Path(os.fsdecode(where)))
+        case errno.EIO:
+            mend = "look at the disk: it may be failing, `dmesg` tells."
             return HostProblem(f"{where} cannot be used: {error.strerror}.", mend=mend, code="state-not-writable")
     return None
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether a folder is on a file system that nobody can write to; one that cannot be looked at is not."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def read_only(path: Path) -> HostProblem:
+    """What to raise where nobody can write, whatever rights they have."""
+    return HostProblem(
+        f"{path} cannot be written: its file system is read-only.",
+        mend="`dmesg` says why, mostly a disk that fails: check it, then `mount -o remount,rw` it, and start Docker anew where "
+        "its folders are on it.",
+        code="disk-read-only",
+    )
 
 
 def told_error(error: Exception, doing: str) -> CanonqError:
@@ -262,8 +282,10 @@ def told(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise _no_room(path, error) from error
+        if error.errno == errno.EROFS:
+            raise read_only(path) from error
         raise HostProblem(
             f"{path} cannot be written: {error.strerror or error}.",
-            mend="look at the disk: is it full, read-only or failing?",
+            mend="look at the disk: is it full or failing?",
             code="state-not-writable",
         ) from error

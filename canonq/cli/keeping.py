@@ -16,6 +16,7 @@ from canonq.core.versions import is_newer
 from canonq.flows.hosts import must_be_here, where_is
 from canonq.flows.keeping import kept as kept_flow
 from canonq.flows.keeping import room as room_flow
+from canonq.flows.keeping.orphans import orphans
 from canonq.flows.looking import enrol as enrol_flow
 from canonq.flows.promoting import restore as restore_flow
 from canonq.flows.promoting import rollback as rollback_flow
@@ -87,10 +88,11 @@ def janitor(dry_run: bool, as_json: bool) -> ExitStatus:
     """Remove what dead work left, and what is beyond `keep` and `keep_runs`; never the canonical or what is not canonq's."""
     with contextlib.nullcontext(looking()) if dry_run else locks_for(load_settings()) as world:
         lines = room_flow.tidy(world, dry_run=dry_run)
+        alone = orphans(world)
     if as_json:
-        print_json({"dry_run": dry_run, "removed": lines})
+        print_json({"dry_run": dry_run, "removed": lines, "left_alone": alone})
     else:
-        click.echo("\n".join(lines) or "There was nothing to remove.")
+        click.echo("\n".join([*(lines or ["There was nothing to remove."]), *alone]))
     return ExitStatus.DONE
 
 

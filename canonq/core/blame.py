@@ -41,8 +41,27 @@ PATTERNS: tuple[Pattern, ...] = (
             HostProblem, "start Docker."),
     Pattern(r"client version .* is too (new|old)", "docker-api", HostProblem,
             "the docker command and the Engine are too far apart in age; install those of one release."),
+    Pattern(r"authentication handshake failed: x509", "no-swarm", HostProblem,
+            "the swarm's own certificates have run out, or the clock is wrong; Docker's log tells. "
+            "`docker swarm init --force-new-cluster --advertise-addr ADDRESS` makes it anew and keeps its stacks."),
     Pattern(r"is not a swarm manager|swarm does not have a leader|swarm is encrypted", "no-swarm", HostProblem,
             "run `docker swarm init`, or unlock the swarm."),
+    # A release that mounts into a folder of its own that is read-only is told by the runtime, not by Docker.
+    Pattern(r"error mounting .* to rootfs .*read-only file system", "mount-invalid", RecipeProblem,
+            "the release mounts into a volume or folder that it has mounted read-only.", final=True),
+    Pattern(r"read-only file system", "disk-read-only", HostProblem,
+            "Docker's disk has become read-only: `dmesg` says why. Check it, `mount -o remount,rw` it, and start Docker anew.",
+            final=True),
+    Pattern(r"no chain/target/match by that name|failed to setup ip tables", "firewall-flushed", HostProblem,
+            "the firewall rules that Docker made are gone, as after `iptables -F` or a restart of firewalld or ufw; "
+            "`systemctl restart docker` makes them again."),
+    Pattern(r"pair interfaces: |error creating vxlan", "network-broken", HostProblem,
+            "the kernel gives Docker no network devices: after an update of the kernel, start the host anew; else "
+            "`modprobe` veth, bridge and vxlan."),
+    Pattern(r"applying cgroup configuration|apply cgroup configuration|apparmor failed to apply|cgroup mountpoint does not exist",
+            "runtime-broken", HostProblem,
+            "Docker's own runtime does not work on this host (cgroups, AppArmor): `docker run --rm IMAGE true` shows the same; "
+            "start the host anew after updates, and look at `journalctl -u docker -u containerd`."),
     Pattern(r"no space left on device|disk quota exceeded", "disk-full", HostProblem, "free some disk.", final=True),
     Pattern(r"cannot allocate memory|resource temporarily unavailable|too many open files", "host-exhausted", HostProblem,
             "the host has run out of memory, processes or files; look what takes them."),

@@ -83,6 +83,43 @@ def shared_source(mountinfo: str, path: str) -> str | None:
     return f"{best[1]} {best[2].partition('/')[0] if best[1] == 'zfs' else best[2]}"
 
 
+# -- the swarm ----------------------------------------------------------------------------------------------
+
+
+def swarm_trouble(info: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why this Engine (its `docker info`) can deploy no stack, and the way out; None where it is a manager at work."""
+    swarm = info.get("Swarm") or {}
+    state, said = str(swarm.get("LocalNodeState") or "inactive"), str(swarm.get("Error") or "").strip().rstrip(".")
+    if state == "active" and swarm.get("ControlAvailable"):
+        return None
+    match state:
+        case "locked":
+            return (
+                "The swarm of this host is locked: Docker was started anew, and its swarm asks for a key.",
+                "`docker swarm unlock`, with the key that `docker swarm unlock-key` has shown; "
+                "`docker swarm update --autolock=false` lets it start by itself.",
+            )
+        case "error":
+            return (
+                f"The swarm of this host does not start: {said or 'Docker does not say why'}.",
+                "look at Docker's log (`journalctl -u docker`): an address that the host has no more, and certificates that ran "
+                "out, are usual. `docker swarm init --force-new-cluster --advertise-addr ADDRESS` makes it anew, and keeps "
+                "its stacks.",
+            )
+        case "pending":
+            why = f": {said}" if said else ""
+            return (f"This host is only about to join its swarm{why}.", "wait, or look at the swarm's other managers.")
+        case "active":
+            return (
+                "This host is a worker of a swarm that others manage.",
+                "run canonq on a manager, or `docker node promote` this node there.",
+            )
+    return (
+        "Docker is not a Swarm manager.",
+        "run `docker swarm init` (add `--advertise-addr 127.0.0.1` on a single host).",
+    )
+
+
 # -- versions -----------------------------------------------------------------------------------------------
 
 

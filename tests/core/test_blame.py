@@ -109,6 +109,29 @@ SAID: Sequence[tuple[str, str, bool]] = [
     (f"failed to create service s_app: {ERR}rpc error: code = AlreadyExists desc = name conflicts with an existing object",
      "leftovers", False),
     (f"failed to update service s_app: {ERR}rpc error: code = Unavailable desc = transport is closing", "docker-busy", False),
+    # The host's own parts, whatever was asked.
+    ("failed to register layer: mkdir /var/lib/docker/tmp/x: read-only file system", "disk-read-only", False),
+    (f"{ERR}error creating overlay mount to /var/lib/docker/overlay2/x/merged: read-only file system", "disk-read-only", False),
+    (f"failed to create network s_n: {ERR}Failed to Setup IP tables: Unable to enable SKIP DNAT rule:  (iptables failed: iptables "
+     "--wait -t nat -I DOCKER -i br-1 -j RETURN: iptables: No chain/target/match by that name.", "firewall-flushed", False),
+    ("driver failed programming external connectivity on endpoint s_app.1 (f00): (iptables failed: iptables --wait -t nat -A DOCKER: "
+     "iptables: No chain/target/match by that name.)", "firewall-flushed", False),
+    ("starting container failed: failed to create endpoint x on network bridge: failed to create the host (veth1) <=> sandbox (veth2) "
+     "pair interfaces: operation not supported", "network-broken", False),
+    ("network sandbox join failed: subnet sandbox join failed for \"10.0.1.0/24\": error creating vxlan interface: operation not "
+     "supported", "network-broken", False),
+    ("starting container failed: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container "
+     "process: unable to apply cgroup configuration: mkdir /sys/fs/cgroup/memory/docker/x: cannot allocate memory",
+     "runtime-broken", False),
+    ("starting container failed: OCI runtime create failed: container_linux.go:380: starting container process caused: process_linux."
+     "go:385: applying cgroup configuration for process caused: cannot enter cgroupv2 \"/sys/fs/cgroup/docker\" with domain "
+     "controllers -- it is in an invalid state", "runtime-broken", False),
+    ("cgroups: cgroup mountpoint does not exist: unknown", "runtime-broken", False),
+    (f"{OCI}apparmor failed to apply profile: write /proc/self/attr/apparmor/exec: no such file or directory", "runtime-broken", False),
+    ("rpc error: code = Unavailable desc = connection error: desc = \"transport: authentication handshake failed: x509: certificate "
+     "has expired or is not yet valid\"", "no-swarm", False),
+    (f"{ERR}rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online.",
+     "no-swarm", False),
     # The deploy: what is known to be the recipe's.
     (f"failed to update config s_conf: {ERR}rpc error: code = InvalidArgument desc = only updates to Labels are allowed",
      "config-not-bumped", True),
@@ -152,6 +175,8 @@ SAID: Sequence[tuple[str, str, bool]] = [
     (f'starting container failed: {OCI}exec: "/docker-entrypoint.sh": permission denied: unknown', "cannot-start", True),
     (f'{OCI}exec: "/nosuch": stat /nosuch: no such file or directory: unknown', "cannot-start", True),
     ("exec /bin/app: exec format error", "cannot-start", True),
+    (f'{OCI}error mounting "/x" to rootfs at "/data/y": mkdirat /var/lib/docker/overlay2/z/merged/data/y: read-only file system',
+     "mount-invalid", True),
     ("starting container failed: unable to find user nosuchuser: no matching entries in passwd file", "cannot-start", True),
     ("the working directory 'relative' is invalid, it needs to be an absolute path", "cannot-start", True),
     ('invalid CapAdd: unknown capability: "CAP_NOSUCHCAP"', "cannot-start", True),

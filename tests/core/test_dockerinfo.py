@@ -151,3 +151,22 @@ def test_what_is_known_of_an_engine_is_said_and_what_is_not_is_called_unknown(ve
     said = dockerinfo.known_engine(version)
     assert told in said
     assert ("unknown" in said) is not said.startswith("canonq is proven")
+
+
+@pytest.mark.parametrize(
+    ("swarm", "said", "mend"),
+    [
+        ({"LocalNodeState": "inactive"}, "not a Swarm manager", "docker swarm init"),
+        ({}, "not a Swarm manager", "docker swarm init"),
+        ({"LocalNodeState": "locked"}, "is locked", "docker swarm unlock"),
+        ({"LocalNodeState": "error", "Error": "could not find the local IP address."}, "local IP address", "--force-new-cluster"),
+        ({"LocalNodeState": "pending"}, "about to join", "other managers"),
+        ({"LocalNodeState": "active", "ControlAvailable": False}, "worker of a swarm", "docker node promote"),
+    ],
+)
+def test_why_no_stack_can_be_deployed_is_told_with_its_own_way_out(swarm: dict[str, object], said: str, mend: str) -> None:
+    found = dockerinfo.swarm_trouble({"Swarm": swarm})
+    assert found is not None
+    assert said in found[0]
+    assert mend in found[1]
+    assert dockerinfo.swarm_trouble({"Swarm": {"LocalNodeState": "active", "ControlAvailable": True}}) is None

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from canonq.adapters.redis_server import embedded_redis
-from canonq.core.deployable import LABEL_INSTANCE
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
+from canonq.core.errors import HostProblem
 from canonq.flows.keeping.data import lost_data
 from canonq.flows.keeping.janitor import clean
+from canonq.flows.keeping.orphans import orphans
 from canonq.flows.keeping.room import tidy
+from canonq.flows.looking.doctor import doctor
 from canonq.flows.sweeps.sweep import open_sweep
+from canonq.wiring import checking, live, looking
 from tests.fakes import LINEAGE
 from tests.faults.scenario import RECIPE, Scenario, killed_at
 
@@ -117,3 +122,40 @@ def test_killed_at_any_point_a_healing_leaves_the_canonical_whole_once_it_is_don
         scenario.is_clean(f"healing killed at point {at}, {point}")
         at += 3
     assert at > 10
+
+
+def test_without_the_id_of_the_installation_nothing_is_thrown_away_and_nothing_called_gone(scenario: Scenario) -> None:
+    record, world = scenario.canonical(), scenario.world()
+    assert record is not None
+    strange = replace(world, instance="f" * 16)
+    (told,) = lost_data(strange)
+    assert "is there, and is of another installation" in told
+    assert f"write {world.instance} into" in told
+    assert "gone" not in told
+    assert not any("snapshot" in line or "volume" in line for line in tidy(strange, dry_run=True))
+    tidy(strange)
+    assert world.volumes.volume_path(record.volumes[0]) is not None
+    (scenario.state / "instance").unlink()
+    for act in (live, looking):
+        with pytest.raises(HostProblem, match="the id of this installation, is gone"):
+            act(world.settings)
+    rows = {row["check"]: row for row in doctor(replace(checking(world.settings), engine=world.engine))}
+    assert (rows["state"]["state"], "is gone" in rows["state"]["detail"]) == ("broken", True)
+    assert "still where they were" in rows["canonicals"]["mend"]
+    assert "without its id" in rows["leftovers"]["detail"]
+
+
+def test_a_volume_of_which_no_record_speaks_is_told_with_its_size_and_left_alone(scenario: Scenario) -> None:
+    world = scenario.world()
+    assert orphans(world) == [], "what records name is nobody's orphan"
+    labels = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: "gone", LABEL_OWNER: "20260101T000000Z-gone"}
+    folder = world.volumes.make_volume("gone-warm_data", labels, "warm-gone")
+    (folder / "letters").write_bytes(b"x" * 3_000_000)
+    (told,) = orphans(world)
+    assert "The volume gone-warm_data of gone (" in told
+    assert "MiB) has this installation's label, and no record speaks of it" in told
+    assert "`docker volume rm gone-warm_data`" in told
+    tidy(world)
+    assert world.volumes.volume_path("gone-warm_data") is not None
+    (row,) = (row for row in doctor(world) if row["check"] == "orphans")
+    assert (row["state"], "gone-warm_data" in row["detail"]) == ("warning", True)

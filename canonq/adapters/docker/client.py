@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any
 from canonq.adapters.docker.disks import roots
 from canonq.adapters.docker.target import chosen
 from canonq.adapters.lazily import docker, requests
+from canonq.core.blame import known
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.ports import Roots
 
 NAMESPACE = "com.docker.stack.namespace"
+_PATIENCE = 60  #: seconds that the Engine gets for an answer
 
 
 @contextlib.contextmanager
@@ -24,7 +28,7 @@ def translated(what: str) -> Iterator[None]:
     except docker.errors.NotFound:
         raise
     except docker.errors.APIError as error:
-        raise HostProblem(f"Docker refused to {what}: {error.explanation or error}.", code="docker-refused") from error
+        raise _refused(what, str(error.explanation or error).rstrip(".")) from error
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
         raise no_engine(error) from error
 
@@ -39,13 +43,62 @@ def in_container(what: str) -> Iterator[None]:
         raise RecipeProblem(f"A container ended while canonq was about to {what}.", code="not-running") from error
 
 
+#: What the host lacks, whatever was asked of Docker: then its table has the better mend.
+_OF_HOST = frozenset({
+    "no-swarm", "disk-full", "disk-read-only", "host-exhausted", "addresses-used-up", "firewall-flushed", "network-broken",
+})  # fmt: skip
+
+
+def _refused(what: str, said: str) -> HostProblem:
+    found = known(said)
+    if found is not None and found.code in _OF_HOST:
+        return HostProblem(f"Docker refused to {what}: {said}.", mend=found.mend, code=found.code)
+    return HostProblem(f"Docker refused to {what}: {said}.", code="docker-refused")
+
+
 def no_engine(error: Exception) -> HostProblem:
-    return HostProblem(
-        f"The Docker Engine does not answer: {str(error)[:200]}.",
-        mend="start Docker (`systemctl start docker`, or `dockerd`), and let this user use its socket.",
-        code="docker-unreachable",
-        outside="Docker",
-    )
+    """The error for an Engine that was asked and gave no answer: it hangs, is not there, or does not let this user in."""
+    what, mend = _silence(error)
+    return HostProblem(what, mend=mend, code="docker-unreachable", outside="Docker")
+
+
+def _silence(error: Exception) -> tuple[str, str]:
+    causes, said = list(_causes(error)), str(error)[:200]
+    if any(isinstance(cause, (requests.exceptions.Timeout, TimeoutError)) for cause in causes):
+        return (
+            f"The Docker Engine is there and hangs: it took the question, and gave no answer within {_PATIENCE} s.",
+            "look at its log (`journalctl -u docker`), and for a disk or network file system that hangs; `systemctl restart "
+            "docker` where nothing else helps.",
+        )
+    refused = next((cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno), None)
+    if refused in (errno.EACCES, errno.EPERM):
+        return (
+            f"The Docker Engine's socket may not be used by this user (uid {os.geteuid()}).",
+            "run it as root or as the user that runs canonq, or put this one into the group `docker` and log in again.",
+        )
+    start = "start Docker: `systemctl start docker`, or `dockerd`; `journalctl -u docker` says why it ended."
+    if refused == errno.ENOENT:
+        return "The Docker Engine does not answer: its socket is not there.", start
+    if refused == errno.ECONNREFUSED:
+        return "The Docker Engine does not answer: nobody listens at its socket.", start
+    if any(isinstance(cause, (requests.exceptions.SSLError, docker.errors.TLSParameterError)) for cause in causes):
+        return (
+            f"The Docker Engine is asked over TLS, and that fails: {said}.",
+            "look at DOCKER_CERT_PATH and the certificates there.",
+        )
+    return f"The Docker Engine does not answer: {said}.", "start Docker (`systemctl start docker`, or `dockerd`)."
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and all that are in it or have led to it: each library wraps the one below."""
+    left, seen = [error], set[int]()
+    while left:
+        one = left.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            left += [part for part in (*one.args, one.__cause__, one.__context__, getattr(one, "reason", None))
+                     if isinstance(part, BaseException)]  # fmt: skip
 
 
 class DockerClient:
@@ -63,7 +116,7 @@ class DockerClient:
             try:
                 variables = dict(chosen().variables)
                 version = variables.pop("DOCKER_API_VERSION", None)
-                self._client = docker.from_env(version=version, timeout=60, environment=variables, use_context=False)
+                self._client = docker.from_env(version=version, timeout=_PATIENCE, environment=variables, use_context=False)
             except docker.errors.DockerException as error:
                 raise no_engine(error) from error
         return self._client.api

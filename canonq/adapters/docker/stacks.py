@@ -43,6 +43,11 @@ class SwarmStacks(DockerClient):
                 if not self._has_network(name):
                     raise
 
+    def check_network(self, name: str) -> None:
+        """See ports.Stacks.check_network."""
+        with translated(f"look at the network {name}"):
+            self._has_network(name)
+
     def _has_network(self, name: str) -> bool:
         """Whether the network is there. HostProblem when it is one of this host alone, which no stack can use."""
         found = [network for network in self._api.networks(names=[name]) if network["Name"] == name]

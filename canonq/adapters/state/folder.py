@@ -6,14 +6,18 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from canonq.adapters.files import entries, locked, not_readable, told, write_durably
 from canonq.core.check import Check
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import HostProblem
+from canonq.core.jsontext import json_of
+from canonq.core.text import readable
 
 NO_INSTANCE = "none"
 
+_HOST = "host.json"  #: who this host is among those of its broker, with the id: see adapters/state/hosts.py
 #: Folders of the state that work writes to, and those in which each recipe has a folder of its own.
 _PARTS = ("calls", "images", "locks", "locks/disk", "logs", "repos", "runs", "steering", "sweeps", "warm", "work")
 _BY_RECIPE = ("repos", "runs", "warm")
@@ -22,13 +26,18 @@ _OTHERS = 0o007  #: what users may who are neither its owner nor of its group
 
 
 def instance_of(state: Path) -> str:
-    """The id of this state folder; of one that nothing was made in yet, an id that nothing in Docker has."""
+    """The id of this state folder; of one that nothing was made in yet, an id that nothing in Docker has.
+
+    HostProblem where it cannot be told, as where its file is lost: a new one would make all that is kept nobody's.
+    """
     try:
         if found := (state / "instance").read_text().strip():
             return found
         mend = f"write the id that retained volumes have in their label {LABEL_INSTANCE}: without it they are nobody's."
         raise HostProblem(f"{state / 'instance'} is empty.", mend=mend, code="state-not-readable")
     except (FileNotFoundError, NotADirectoryError):
+        if (lost := _lost(state)) is not None:
+            raise lost from None
         return NO_INSTANCE
     except PermissionError as error:
         raise not_readable(state / "instance") from error
@@ -42,9 +51,53 @@ def give_instance(state: Path) -> None:
     """Make the id of this state folder, once: of programs that begin at the same moment, all have the same one."""
     if (state / "instance").is_file():
         return
+    if (lost := _lost(state)) is not None:
+        raise lost
     with locked(state / "locks" / "instance"), told(state):
         if not (state / "instance").is_file():
             write_durably(state / "instance", secrets.token_hex(8).encode())
+
+
+def _lost(state: Path) -> HostProblem | None:
+    """What to raise where the id is gone and was there: what this state folder has kept was made under it."""
+    path = state / "instance"
+    noted = _read(state / _HOST).get("instance")
+    records = [(folder.name, _read(folder / "canonical.json")) for folder in entries(state / "warm") if folder.is_dir()]
+    kept = {recipe: record.get("volumes") for recipe, record in records if "schema" in record}
+    if not noted and not kept:
+        return None
+    has = "has a canonical" if len(kept) == 1 else "have canonicals"
+    owners = f" {_some(sorted(kept))} {has} here." if kept else ""
+    volume = next((name for names in kept.values() for name in (names if isinstance(names, list) else ())), None)
+    asked = f"`docker volume inspect --format '{{{{index .Labels \"{LABEL_INSTANCE}\"}}}}' {readable(str(volume))}` prints it"
+    if noted:
+        mend = f"`printf %s {readable(str(noted))} > {path}` puts it back: host.json has kept it."
+    elif volume:
+        mend = f"write the id into {path} again: {asked}."
+    else:
+        mend = (
+            f"put {path} back from a backup, or write any 16 hexadecimal digits into it: no volume is kept that has the old one."
+        )
+    return HostProblem(
+        f"{path}, the id of this installation, is gone.{owners} What canonq has in Docker is known by that id alone; nothing was "
+        "touched, and nothing is done without it.",
+        mend=mend,
+        code="instance-lost",
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{', '.join(map(readable, names[:_MOST_NAMED]))}{more}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A file of JSON, as far as it can be read."""
+    try:
+        found = json_of(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def make_state(state: Path) -> None:

@@ -25,7 +25,9 @@ NIGHT = 6 * 3600.0
 NEEDS_A_PERSON = frozenset({
     "upstream-damaged", "mirror-damaged",
     "upstream-gone", "upstream-denied", "upstream-shallow", "upstream-sha256", "upstream-bad-branch", "upstream-too-large",
-    "mirror-gone", "mirror-denied", "mirror-refused", "network-missing", "no-swarm", "foreign-secret",
+    "mirror-gone", "mirror-denied", "mirror-refused", "network-missing", "no-swarm", "disk-read-only", "instance-lost",
+    "network-scope",
+    "foreign-secret",
     "mirror-archived", "name-taken", "upstream-owner", "mirror-owner",
     "snapshot-lost", "run-stopped", "data-lost",
 })  # fmt: skip

@@ -173,10 +173,29 @@ def _lost_volumes(world: World, records: Sequence[Canonical]) -> list[str]:
         return []
     found = []
     for record in records:
-        if gone := [name for name in record.volumes if name not in there]:
+        gone = [name for name in record.volumes if name not in there]
+        if other := next((label for name in gone if (label := _others(world, record, name))), None):
+            found.append(_of_another(world, record, gone, other))
+        elif gone:
             what = f"The retained volume {' and '.join(gone)} of the canonical {record.version} of {record.recipe} is gone."
             found.append(f"{what} Mend: {_unpack_again(record)}")
     return found
+
+
+def _others(world: World, record: Canonical, name: str) -> str | None:
+    """The id of the installation that a retained volume is of, where it is there all the same and is of another one."""
+    if _source(world, record, name) is None:
+        return None
+    return world.volumes.volume_label(name, LABEL_INSTANCE)
+
+
+def _of_another(world: World, record: Canonical, names: Sequence[str], other: str) -> str:
+    return (
+        f"The retained volume {' and '.join(names)} of the canonical {record.version} of {record.recipe} is there, and is of "
+        f"another installation: its label {LABEL_INSTANCE} says {other}, and this one is {world.instance}. Mend: where this is "
+        f"the same one, and only its id was lost, write {other} into {world.settings.state / 'instance'}; else "
+        f"{_unpack_again(record)}"
+    )
 
 
 def _readable(world: World, recipe: str) -> Canonical | None:

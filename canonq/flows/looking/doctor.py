@@ -5,33 +5,34 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from canonq.adapters.checkout import NO_CHECKOUT, at_revision
 from canonq.adapters.network.notify import Notifier
 from canonq.adapters.processes.programs import plain_environment, read, run
 from canonq.adapters.redis_server import redis_server_program
-from canonq.adapters.state.folder import state_of
+from canonq.adapters.state.folder import NO_INSTANCE, state_of
 from canonq.adapters.state.locks import NO_PASSWORD, asks_no_password, redis_client
 from canonq.core.check import Check
-from canonq.core.errors import CanonqError
+from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.records import STAMP_FORMAT
 from canonq.core.report.messages import DEFAULT
 from canonq.core.text import readable, shown
 from canonq.flows import hosts as hosts_flow
 from canonq.flows.keeping.data import lost_data
+from canonq.flows.keeping.orphans import orphans
 from canonq.flows.keeping.room import tidy
-from canonq.flows.looking.doctor_docker import disk, docker, images
+from canonq.flows.looking.doctor_docker import Silent, disk, docker, images, networks
 from canonq.flows.looking.telling import told_failure, waiting
 from canonq.flows.sweeps.nights import DueSince, look_at_nights, none_due
 from canonq.flows.sweeps.sweep import summary
 from canonq.flows.upstream.pulls import forge_repo, open_pulls
 from canonq.flows.upstream.remotes import addresses
 from canonq.flows.world import World
-from canonq.ports import Ended
+from canonq.ports import Ended, Engine
 from canonq.settings import SHORTEST_SIGNING, open_secrets, secret_in, unknown_variables, web_password
 
 _MOST_ASKED = 5
@@ -40,6 +41,10 @@ _CLOCK_SLACK = timedelta(minutes=5)
 
 def doctor(world: World, due_since: DueSince = none_due) -> list[dict[str, Any]]:
     """All checks; none of them changes anything."""
+    try:
+        world.engine.ping()
+    except HostProblem as error:  # each question would take as long again
+        world = replace(world, engine=cast(Engine, Silent(world.engine.asked_at(), error)))
     probes = (*_PROBES, partial(_nights, due_since=due_since))
     return [asdict(check) for probe in probes for check in _safely(probe, world)]
 
@@ -145,6 +150,9 @@ def _redis(world: World) -> Iterator[Check]:
 
 
 def _leftovers(world: World) -> Iterator[Check]:
+    if _without_id(world):
+        yield Check("leftovers", "warning", "without its id nobody can tell what is this installation's", "see `state` above.")
+        return
     try:
         lines = tidy(world, dry_run=True)
     except CanonqError as error:
@@ -155,9 +163,21 @@ def _leftovers(world: World) -> Iterator[Check]:
         yield Check("leftovers", "warning", f"{'; '.join(lines[:_MOST_ASKED])}{more}", "run `canonq janitor`.")
     else:
         yield Check("leftovers", "ok", "the dead have left nothing")
+    with contextlib.suppress(HostProblem):  # told by `docker`
+        for sentence in orphans(world):
+            yield Check("orphans", "warning", *sentence.split(" Mend: "))
+
+
+def _without_id(world: World) -> bool:
+    """Whether what canonq has in Docker cannot be told from what is others': the state folder's id is not to be had."""
+    return world.instance == NO_INSTANCE and bool(world.registry.recipes())
 
 
 def _canonicals(world: World) -> Iterator[Check]:
+    if _without_id(world):
+        what = f"{len(world.registry.recipes())} on record; without its id nobody can tell which volumes are this installation's"
+        yield Check("canonicals", "warning", what, "see `state` above. Their volumes are still where they were.")
+        return
     lost = lost_data(world)
     for sentence in lost:
         yield Check("canonicals", "broken", *sentence.split(" Mend: "))
@@ -319,6 +339,7 @@ _PROBES = (
     _checkout,
     _checkout_age,
     docker,
+    networks,
     images,
     _redis,
     hosts_flow.checks,

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from canonq.core.budget import Disk, gib
 from canonq.core.check import Check
 from canonq.core.dockerinfo import known_engine
-from canonq.core.errors import CanonqError
+from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.jsontext import json_of
+from canonq.core.stack.policy import SHARED_NETWORK
+from canonq.core.text import readable
+from canonq.flows.deploying.deployment import RESOLVED
 from canonq.flows.keeping.room import told_eaters
 from canonq.flows.world import World
+
+
+class Silent:
+    """An Engine that has not answered once: whatever else it is asked, it does not do so either, and nobody waits again."""
+
+    def __init__(self, asked_at: str, error: HostProblem) -> None:
+        self._asked_at, self._error = asked_at, error
+
+    def asked_at(self) -> str:
+        """See ports.Engine.asked_at."""
+        return self._asked_at
+
+    def __getattr__(self, name: str) -> Any:
+        def refuse(*arguments: object, **options: object) -> Any:
+            raise self._error
+
+        return refuse
 
 
 def docker(world: World) -> Iterator[Check]:
@@ -52,17 +74,46 @@ def _versions(world: World) -> Iterator[Check]:
 def _user(world: World) -> Iterator[Check]:
     root = os.geteuid() == 0
     try:
-        readable = os.access(world.engine.data_root() / "volumes", os.R_OK | os.X_OK)
+        may_read = os.access(world.engine.data_root() / "volumes", os.R_OK | os.X_OK)
     except CanonqError:
-        readable = root  # nobody tells where they are; root may read them wherever that is
+        may_read = root  # nobody tells where they are; root may read them wherever that is
     yield Check(
         "volumes",
-        "ok" if readable else "broken",
+        "ok" if may_read else "broken",
         f"running as {'root' if root else f'uid {os.geteuid()}'}",
         ""
-        if readable
+        if may_read
         else "run the workers as root: they read and write volume data; in a container, mount Docker's volumes at the same path.",
     )
+
+
+def networks(world: World) -> Iterator[Check]:
+    """Whether stacks can use the networks that recipes share: the reverse proxy's, and those of what was promoted."""
+    names = {SHARED_NETWORK} | {name for recipe in world.registry.recipes() for name in _external(world, recipe)}
+    wrong = False
+    for name in sorted(names):
+        try:
+            world.engine.check_network(name)
+        except HostProblem as error:
+            if error.code == "docker-unreachable":  # told above
+                return
+            wrong = True
+            yield Check("networks", "broken", error.what, error.mend)
+    if not wrong:
+        yield Check("networks", "ok", f"{', '.join(map(readable, sorted(names)))}: there for stacks, or made when first needed")
+
+
+def _external(world: World, recipe: str) -> Iterator[str]:
+    """External networks of the version that is the canonical, as it was deployed."""
+    try:
+        record = world.registry.read(recipe)
+        found = json_of((world.registry.generation(recipe, world.registry.name_of(record) or "") / RESOLVED).read_text())
+    except (CanonqError, OSError, ValueError):
+        return
+    declared = found.get("networks") if isinstance(found, dict) else None
+    for body in declared.values() if isinstance(declared, dict) else ():
+        if isinstance(body, dict) and body.get("external") and isinstance(body.get("name"), str):
+            yield body["name"]
 
 
 def images(world: World) -> Iterator[Check]:

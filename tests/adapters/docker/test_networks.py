@@ -57,6 +57,10 @@ def test_a_network_that_another_run_made_at_the_same_moment_is_there_in_whatever
 def test_a_network_that_docker_does_not_make_is_told() -> None:
     with pytest.raises(HostProblem) as told:
         ensured(Api([], "could not find an available, non-overlapping IPv4 address pool"))
+    assert told.value.code == "addresses-used-up"
+    assert "default-address-pools" in told.value.mend
+    with pytest.raises(HostProblem) as told:
+        ensured(Api([], "something new"))
     assert told.value.code == "docker-refused"
 
 
@@ -64,3 +68,14 @@ def test_a_network_of_this_host_alone_is_not_taken_for_the_one_that_is_needed() 
     with pytest.raises(HostProblem, match="for this host alone") as told:
         ensured(Api([{"Name": "proxy", "Scope": "local"}]))
     assert told.value.code == "network-scope"
+
+
+def test_who_only_looks_finds_the_same_and_makes_nothing() -> None:
+    api = Api([{"Name": "proxy", "Scope": "local"}])
+    engine = SwarmEngine()
+    engine._client = SimpleNamespace(api=api)  # type: ignore[assignment]
+    with pytest.raises(HostProblem, match="for this host alone"):
+        engine.check_network("proxy")
+    api.there = []
+    engine.check_network("proxy")
+    assert api.made == []

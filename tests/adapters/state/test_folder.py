@@ -5,7 +5,11 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from canonq.adapters.state.folder import give_instance, instance_of
+import pytest
+
+from canonq.adapters.files import write_json
+from canonq.adapters.state.folder import NO_INSTANCE, give_instance, instance_of
+from canonq.core.errors import HostProblem
 
 
 def test_programs_that_begin_at_the_same_moment_have_one_id(tmp_path: Path) -> None:
@@ -27,3 +31,38 @@ def test_programs_that_begin_at_the_same_moment_have_one_id(tmp_path: Path) -> N
             thread.join()
         assert len(found) == 8
         assert set(found) == {instance_of(state)}
+
+
+RECORD = {"schema": 2, "recipe": "site", "version": "1.0.0+1", "volumes": ["site-warm_data"]}
+
+
+@pytest.mark.parametrize(
+    ("files", "mend"),
+    [
+        ({"warm/site/canonical.json": RECORD}, 'index .Labels "canonq.instance"}}\' site-warm_data` prints it'),
+        ({"host.json": {"name": "here", "instance": "0123456789abcdef"}}, "printf %s 0123456789abcdef >"),
+        ({"warm/site/canonical.json": {**RECORD, "volumes": []}}, "from a backup"),
+    ],
+    ids=["in a volume's label", "in host.json", "nowhere"],
+)
+def test_an_id_that_is_lost_is_told_with_where_it_stands_and_never_made_up(
+    tmp_path: Path, files: dict[str, dict[str, object]], mend: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_json(tmp_path / name, content)
+    for ask in (give_instance, instance_of):
+        with pytest.raises(HostProblem) as told:
+            ask(tmp_path)
+        assert told.value.code == "instance-lost"
+        assert f"{tmp_path}/instance" in told.value.what
+        assert mend in told.value.mend
+    assert not (tmp_path / "instance").exists()
+
+
+def test_a_state_folder_of_the_server_before_has_no_id_yet_and_gets_one(tmp_path: Path) -> None:
+    (tmp_path / "warm" / "site").mkdir(parents=True)
+    write_json(tmp_path / "warm" / "site" / "canonical.json", {"recipe": "site", "version": "1.0.0+1", "status": "ok"})
+    assert instance_of(tmp_path) == NO_INSTANCE
+    give_instance(tmp_path)
+    assert instance_of(tmp_path) != NO_INSTANCE

@@ -274,7 +274,7 @@ def test_a_state_folder_that_cannot_be_made_is_told_and_one_that_can_is_well(tmp
     [
         (errno.EACCES, "state-not-readable", "/somewhere/deep may not be used by this user"),
         (errno.ENOSPC, "disk-full", "/somewhere/deep cannot be written: No space left on device"),
-        (errno.EROFS, "state-not-writable", "/somewhere/deep cannot be used: Read-only file system"),
+        (errno.EROFS, "disk-read-only", "/somewhere/deep cannot be written: its file system is read-only"),
         (errno.EISDIR, "canonq-failed", "own fault"),
     ],
     ids=["no right", "disk full", "read-only", "a fault of canonq's own"],

@@ -6,7 +6,9 @@ import contextlib
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
+import workers.tasks
 import workers.upkeep
 from canonq.adapters.files import locked
 from canonq.adapters.host import UPKEEP
@@ -77,10 +79,10 @@ def test_upkeep_sends_nothing_again_for_a_command_that_was_killed(
 ) -> None:
     sweep, sent = of_a_command(place), []
     monkeypatch.setattr(workers.upkeep, "queued", lambda app: set())
-    monkeypatch.setattr(workers.upkeep.tasks, "start_chain", lambda enrolment, *_, **more: sent.append(enrolment.recipe))
+    monkeypatch.setattr(workers.tasks, "start_chain", lambda enrolment, *_, **more: sent.append(enrolment.recipe))
     journal = place.world.sweeps.journal(sweep)
     monkeypatch.setattr(type(journal), "touched", lambda self, recipe: 1.0)
     with place.world.sweeps.attended(sweep) if alive else contextlib.nullcontext():
-        workers.upkeep.reconcile(place.world, app=None)  # type: ignore[arg-type]
+        workers.upkeep.reconcile(place.world, app=Celery())
     assert sent == (["site"] if alive else [])
     assert bool(place.world.sweeps.closed(sweep)) is not alive
