@@ -6,6 +6,7 @@ The one assembly of a deployment, a look ahead and `canonq enrol`; where the fil
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -25,6 +26,8 @@ SAMPLE, EXPORTS, COMPOSE = ".env.sample", "abra.sh", "compose.yml"
 TEST_OVERLAY = "compose.canonq.yml"
 MOST_FILES = 50  #: under COMPOSE_FILE: each is read anew, however often it is named
 MOST_TEXT = 512 << 10  #: characters of all of them
+EXTRA = "EXTRA_DOMAINS"  #: by Co-op Cloud's convention further hosts of the app, as a piece of a label's rule
+_HOST = re.compile(r"[A-Za-z0-9*_-]+(?:\.[A-Za-z0-9*_-]+)+")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -57,7 +60,19 @@ def app_env(
     `named`: `recipe:version`, as Co-op Cloud has it. `beside`: where to find what runs beside it.
     """
     given = {"DOMAIN": domain, "STACK_NAME": stack, "LETS_ENCRYPT_ENV": "", **beside}
-    return parse_env(sample, given, forced={"TYPE": named, "RECIPE": named, **own})
+    forced = {"TYPE": named, "RECIPE": named, **own}
+    if EXTRA not in own and (extra := parse_env(sample, given, forced=forced).get(EXTRA)):
+        forced[EXTRA] = own_hosts(extra, domain)
+    return parse_env(sample, given, forced=forced)
+
+
+def own_hosts(text: str, domain: str) -> str:
+    """The text with hosts below `domain` in place of all others, in the same form: nobody else's requests are taken."""
+    hosts = dict.fromkeys(
+        host for host in _HOST.findall(text) if host.lower() != domain and not host.lower().endswith(f".{domain}")
+    )
+    numbers = {host: number for number, host in enumerate(hosts, start=1)}
+    return _HOST.sub(lambda found: f"extra{numbers[found[0]]}.{domain}" if found[0] in numbers else found[0], text)
 
 
 def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None) -> Assembled:

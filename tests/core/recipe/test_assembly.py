@@ -8,6 +8,7 @@ import pytest
 
 from canonq.core.errors import RecipeProblem, WrongConfiguration
 from canonq.core.recipe.assembly import Assembled, app_env, assemble
+from canonq.core.stack.routes import strange_labels
 
 FILES = {
     ".env.sample": "TYPE=site\nDOMAIN=site.example.com\nCOMPOSE_FILE=compose.yml:compose.mail.yml\nMAIL_HOST=\n",
@@ -76,3 +77,38 @@ def test_an_overlay_that_replaces_the_image_under_test_is_refused() -> None:
         put_together(FILES, "services: {app: {image: 'mine:1'}}\n")
     assert told.value.code == "overlay-replaces-image"
     assert set(put_together(FILES, "services: {mail: {image: 'mail:1'}}\n").stack.services) == {"app", "mail"}
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("EXTRA_DOMAINS=', `www.example.org`'", ", `extra1.s.test`"),
+        (
+            "EXTRA_DOMAINS=', `www.example.org`, `example.org`, `www.example.org`'",
+            ", `extra1.s.test`, `extra2.s.test`, `extra1.s.test`",
+        ),
+        ('EXTRA_DOMAINS=", \\`www.${DOMAIN}\\`"', ", `www.s.test`"),
+        ("EXTRA_DOMAINS=' || Host(`www.example.org`)'", " || Host(`extra1.s.test`)"),
+        ("EXTRA_DOMAINS=", ""),
+        ("#EXTRA_DOMAINS=', `www.example.org`'", None),
+    ],
+)
+def test_further_hosts_of_a_sample_are_the_runs_own_so_that_no_live_app_loses_its_requests(line: str, value: str | None) -> None:
+    sample = f'TYPE=site\nDOMAIN=site.example.com\n{line}\nALL="$DOMAIN$EXTRA_DOMAINS"\n'
+    env = app_env(sample, named="site:1", domain="s.test", stack="site-1")
+    assert env.get("EXTRA_DOMAINS") == value
+    assert env["ALL"] == f"s.test{value or ''}", "later lines build on it"
+    files = {
+        "compose.yml": "services:\n  app:\n    image: x:1\n    deploy:\n      labels:\n"
+        '        - "traefik.http.routers.${STACK_NAME}.rule=Host(`${DOMAIN}`${EXTRA_DOMAINS})"\n',
+    }
+    labels = assemble(files.get, env).stack.services["app"].labels
+    assert labels["traefik.http.routers.site-1.rule"] == f"Host(`s.test`{value or ''})"
+    told = list(strange_labels(labels, stack="site-1", domain="s.test", network="proxy"))
+    assert told == [] or "||" in line, "a pull request may have it, too"
+
+
+def test_further_hosts_that_a_person_gives_are_taken_as_they_are() -> None:
+    given = {"EXTRA_DOMAINS": ", `other.s.test`"}
+    env = app_env("EXTRA_DOMAINS=', `www.example.org`'\n", named="site:1", domain="s.test", stack="site-1", own=given)
+    assert env["EXTRA_DOMAINS"] == ", `other.s.test`"
