@@ -200,6 +200,15 @@ def _told_verdict(verdict: Verdict) -> str:
     return f"{what}{how}{base}: {verdict.verdict}{where} ({verdict.reason}). {verdict.detail}"
 
 
+def without_mend(detail: str, said: str) -> str:
+    """A sentence without what it says is to be done, where `said`, which stands below it, begins with that."""
+    what, _, _ = detail.partition(_MEND)
+    mend = mend_of(detail)
+    if not mend or not said.casefold().startswith(mend.rstrip(".").casefold()):
+        return detail
+    return f"{what} {_NOT_DEPLOYED}" if detail.endswith(_NOT_DEPLOYED) else what
+
+
 def mend_of(detail: str) -> str:
     """What a sentence itself says is to be done; empty where it says nothing."""
     return detail.partition(_MEND)[2].strip().removesuffix(_NOT_DEPLOYED).strip()

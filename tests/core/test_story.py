@@ -8,7 +8,7 @@ import pytest
 
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Canonical, Decision, Promotion
-from canonq.core.story import Facts, tell
+from canonq.core.story import Facts, tell, without_mend
 from tests.core.test_decide import canonical
 from tests.core.test_gate import verdict
 
@@ -122,3 +122,17 @@ def test_events_are_in_the_order_of_their_times_and_rollbacks_are_among_them() -
 def test_of_a_recipe_with_which_nothing_was_done_that_is_told() -> None:
     told = tell(Facts("site"))
     assert (told.ends, told.events, told.next.command) == (None, (), "canonq test site")
+
+
+@pytest.mark.parametrize(
+    ("detail", "said", "left"),
+    [
+        ("It broke. Mend: turn it off.", "Turn it off. It is tried in 2 more sweeps.", "It broke."),
+        ("It broke. Mend: turn it off. Nothing of it was deployed.", "Turn it off.", "It broke. Nothing of it was deployed."),
+        ("It broke. Mend: turn it off.", "Report it to the recipe.", "It broke. Mend: turn it off."),
+        ("It broke. Mend: turn it off.", "", "It broke. Mend: turn it off."),
+        ("It broke.", "It broke.", "It broke."),
+    ],
+)
+def test_what_is_to_be_done_is_said_once(detail: str, said: str, left: str) -> None:
+    assert without_mend(detail, said) == left

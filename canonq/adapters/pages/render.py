@@ -18,6 +18,7 @@ from canonq.core.ladder import TIERS
 from canonq.core.outcomes import HELD, KINDS
 from canonq.core.report import words
 from canonq.core.report.standing import STANDINGS
+from canonq.core.story import without_mend
 from canonq.core.text import readable
 
 #: Outcome -> the letter in a strip's square: colour alone tells nothing to many.
@@ -60,7 +61,8 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("canonq.adapters.pages"), autoescape=True, undefined=jinja2.StrictUndefined, finalize=_said,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"took": _took, "size": words.size, "day": words.day, "lines": _lines}
+    environment.filters |= {"took": _took, "size": words.size, "day": words.day, "lines": _lines,
+                            "findings": words.findings, "without_mend": without_mend}  # fmt: skip
     environment.globals |= {
         "SIGNS": SIGNS,
         "LETTERS": LETTERS,

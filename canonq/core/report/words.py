@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from canonq.core.records import STAMP_FORMAT
@@ -15,6 +16,13 @@ def when(stamp: object) -> datetime | None:
         return datetime.strptime(str(stamp), STAMP_FORMAT).replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+def findings(reason: str) -> list[str]:
+    """What the rules of lint have found, each for itself: "[rule] what and where"."""
+    head, *found = re.split(r"(?:^|; )test_rule\[([a-z0-9-]+)\]: ", reason)
+    pairs = zip(found[::2], found[1::2], strict=True)
+    return [*([head] if head else []), *(f"[{rule}] {what.removesuffix('.')}." for rule, what in pairs)]
 
 
 def day(stamp: object) -> str:

@@ -109,6 +109,25 @@ def test_a_red_is_told_in_words_with_its_fault_tiers_gaps_and_log(mornings: Morn
             assert words in said
 
 
+def test_nothing_is_said_twice_and_lint_does_not_look_like_the_cause(mornings: Mornings) -> None:
+    mornings.enrol("site")
+    why = "port 8080: refused. Mend: correct [health] to `port = 80`."
+    lint = "test_rule[healthcheck-missing]: app: add one; then; test_rule[version-label]: app: add it."
+    tiers = {"install": TierResult(status="fail", reason=why), "lint": TierResult(status="fail", reason=lint)}
+    detail = f"site 1.1.0+1.1, install: {why} Nothing of it was deployed."
+    run = mornings.run("site", NIGHT, verdict="red", reason="health-wrong", fault="enrolment", tiers=tiers, level=0,
+                       version="1.1.0+1.1", detail=detail)  # fmt: skip
+    mornings.night(0, red("site", run=run.run, reason="health-wrong", fault="enrolment", detail=detail))
+    _, folder = written(mornings)
+    said = page(folder).said()
+    assert "install: port 8080: refused. Nothing of it was deployed." in said
+    assert "Next: Correct [health] to `port = 80`." in said
+    assert (said.count("8080"), said.lower().count("correct [health]")) == (1, 1)
+    assert "Lint: 2 findings, which do not change the verdict" in said
+    assert "[healthcheck-missing] app: add one; then." in said
+    assert "[version-label] app: add it." in said
+
+
 def test_the_last_status_stays_and_shows_its_age(mornings: Mornings) -> None:
     mornings.enrol("site", "other")
     mornings.night(3, red("site"), idle("other"))
