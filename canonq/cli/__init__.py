@@ -11,6 +11,7 @@ import click
 from canonq.adapters.files import of_host
 from canonq.cli.commands import canonq
 from canonq.cli.interrupts import interrupts
+from canonq.cli.readers import readers
 from canonq.core.errors import CanonqError, ExitStatus, WrongUse
 from canonq.core.text import ended
 
@@ -19,6 +20,7 @@ def main() -> None:
     """Entry point. Exit status: 0 done, 1 red, deferred or refused, 2 wrong use, 3 machinery (docs/rules.md 6)."""
     as_json = "--json" in sys.argv[1:]
     interrupts.install()
+    readers.install()
     try:
         status = canonq.main(standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -36,8 +38,6 @@ def main() -> None:
         status = ExitStatus.MACHINERY
     except CanonqError as error:
         status = _fail(error, as_json)
-    except (BrokenPipeError, SystemExit):  # click's way to end when nobody reads any more, as behind `| head`
-        status = ExitStatus.DONE
     except Exception as error:  # noqa: BLE001 - Python's own exit status would say that something is red
         problem: CanonqError | None = of_host(error)
         if problem is None:

@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from canonq.cli.options import json_option
 from canonq.cli.output import print_json, say
+from canonq.cli.readers import readers
 from canonq.cli.view import View
 from canonq.core.errors import CanonqError, ExitStatus, WrongUse
 from canonq.core.names import SWEEP_ID, identifier
@@ -71,6 +72,8 @@ def _watch(world: World, watcher: Watcher, sweep: str | None) -> ExitStatus:
         while (found := _now(watcher, watched)) is not None:
             watched = watched or found.sweep
             view.show(found)
+            if readers.left():
+                return ExitStatus.DONE
             if found.state != "open":
                 break
             time.sleep(_LOOK_EVERY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -106,6 +107,68 @@ def test_a_reader_that_has_enough_is_no_trouble(settings: Path) -> None:
         assert command.stdout is not None and command.stderr is not None
         command.stdout.close()
         assert (command.stderr.read(), command.wait(60)) == ("", 0)
+
+
+PROGRAM = """
+import click
+from canonq import cli
+from canonq.core.errors import ExitStatus
+
+@click.command()
+def work():
+    input()
+    for line in range(3):
+        click.echo(f"told {line}")
+        click.echo(f"said {line}", err=True)
+    open("done", "w").close()
+    return ExitStatus.ATTENTION
+
+cli.canonq = work
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("streams", [("stdout",), ("stderr",), ("stdout", "stderr")], ids="-and-".join)
+def test_work_goes_on_when_nobody_reads_what_is_said_of_it_and_its_exit_status_is_the_works(
+    settings: Path, streams: tuple[str, ...]
+) -> None:
+    """As in `canonq sweep --wait 2>&1 | head -1`."""
+    pipe = subprocess.PIPE
+    words = [sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=pipe, stdout=pipe, stderr=pipe) as command:
+        for stream in streams:
+            getattr(command, stream).close()
+        assert command.stdin is not None
+        command.stdin.write(b"\n")
+        command.stdin.close()
+        assert command.wait(60) == 1
+        for stream in {"stdout", "stderr"} - set(streams):
+            assert getattr(command, stream).read().count(b"\n") == 3
+    assert (settings / "done").exists()
+
+
+def test_work_goes_on_to_its_end_after_its_terminal_is_gone(settings: Path) -> None:
+    near, far = os.openpty()
+    words = [sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(
+        words, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=far, stderr=far
+    ) as command:
+        os.close(far)
+        os.close(near)
+        command.communicate(b"\n", 60)
+        assert command.returncode == 1
+    assert (settings / "done").exists()
+
+
+def test_a_pipe_that_breaks_elsewhere_is_no_reader_that_has_enough(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("canonq.cli.looking.load_settings", breaks)
+    assert typed(monkeypatch, "status") == 3
+    assert "Broken pipe" in capsys.readouterr().err
 
 
 def test_canonq_alone_shows_what_there_is(
