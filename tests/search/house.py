@@ -103,6 +103,7 @@ class House:
     lived: dict[str, list[str]] = field(default_factory=dict)  #: what its data has lived through
     line: list[str] = field(default_factory=list)  #: canonicals in the order they came to be, without those rolled back
     came: dict[str, list[str]] = field(default_factory=dict)  #: the line as it was when one came to be
+    passed: set[str] = field(default_factory=set)  #: those that a rollback went past
     must: set[str] = field(default_factory=set)  #: those that must be restorable
     held: set[str] = field(default_factory=set)  #: versions that a person went back from
     harmed: set[str] = field(default_factory=set)  #: those whose snapshot was damaged from outside
@@ -402,8 +403,11 @@ class House:
             self.held.add(self.versions[left])
         if order.index(name) > order.index(left):
             self.line = list(self.came[name])
+            self.passed -= set(self.line)
             self.must = (self.must | {left, name}) & set(self.line[-KEEP:])
         else:
+            self.passed |= {one for one in self.line if order.index(one) > order.index(name)} - {name}
+            self.passed.discard(name)
             self.line = [one for one in self.line if one not in (left, name)] + [name]
             self.must.discard(left)
         self.present, self.record_lost, self.volumes_lost = name, False, False
@@ -427,8 +431,12 @@ class House:
         if not wanted:
             return
         kept = {one.name: one.record for one in self._generations}
+        full = len((set(self.line) - self.passed) & set(kept)) >= KEEP
         for name in sorted(wanted):
             tag, found = self.versions[name], kept.get(name)
+            if found is None and name in self.passed and full:  # one more was there, as a killed promotion drops nothing
+                self.must.discard(name)
+                continue
             self._hold(found is not None, f"4 the last `keep` stay: {tag} is not kept any more, after {move}")
             problem = _problem_of(found.snapshot) if found and found.snapshot else "no snapshot"
             self._hold(problem is None, f"4 the last `keep` are restorable: {tag}: {problem}, after {move}")

@@ -66,6 +66,9 @@ FOUND = {
         "prove 0", "promote 0", "release 0", "night 0 docker-away 20", "night 0", "rollback 0",
         "release 0", "night 0", "upkeep 0", "rollback 0", "night 0",
     ],
+    "one that a rollback went past makes room for those that the present one came from": [
+        "night 0", "release 0", "night 0", "release 0", "night 0", "prove 0", "again 3 killed 213", "rollback 2",
+    ],
 }  # fmt: skip
 
 
