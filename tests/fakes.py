@@ -349,11 +349,16 @@ class FakeEngine:
                 return Ended(0, "")
             case ["dump", path] if (rows := self._rows(stack, service)) is not None:
                 kept = rows.read_text() if rows.is_file() else ""
-                self.place(stack, service, path).write_text(f"{_DUMP}\n{kept}{_DUMP} complete\n")
+                tables = rows.with_name("tables.json")
+                held = f"{_TABLES}{tables.read_text()}\n" if tables.is_file() else ""
+                self.place(stack, service, path).write_text(f"{_DUMP}\n{kept}{held}{_DUMP} complete\n")
                 return Ended(0, "")
             case ["load", path] if (rows := self._rows(stack, service)) is not None:
                 lines = self.place(stack, service, path).read_text().splitlines(keepends=True)[1:-1]
-                rows.write_text("".join(lines))
+                rows.write_text("".join(line for line in lines if not line.startswith(_TABLES)))
+                for line in lines:
+                    if line.startswith(_TABLES):
+                        rows.with_name("tables.json").write_text(line.removeprefix(_TABLES))
                 return Ended(0, "")
             case _:
                 return Ended(127, f"{words[0]}: executable file not found")
@@ -424,7 +429,7 @@ class FakeEngine:
         return dict(found)
 
 
-_DUMP = "-- PostgreSQL database dump"
+_DUMP, _TABLES = "-- PostgreSQL database dump", "-- tables: "
 _INSERTED = re.compile(r"VALUES \('(.*)'\)")
 
 

@@ -129,6 +129,8 @@ def test_everything_about_a_run_is_in_its_folder(swept: Swept) -> None:
 
 ON, DUMP = "backupbot.backup=true", "backupbot.backup.volumes.data.path=d.sql"
 PRE, POST = "backupbot.backup.pre-hook=", "backupbot.restore.post-hook="
+#: An app that keeps the name of its stack with its data, and is not that of another one.
+NAMED, KNOWN = f"test -e /srv/of || echo ${{STACK_NAME}} > /srv/of; {SERVE}", "grep -qx ${STACK_NAME} /srv/of"
 BAD_BACKUPS = [
     (
         case("bk-trunc", labelled(ON, DUMP, PRE + "echo '-- PostgreSQL database dump' > /srv/d.sql")),
@@ -143,6 +145,7 @@ BAD_BACKUPS = [
     (case("bk-all-out", labelled(ON, "backupbot.backup.volumes.data=false")), "backup-failed", "nothing was captured"),
     (case("rs-lost", labelled(ON, POST + "rm /srv/.canonq-marker")), "restore-failed", "did not bring back"),
     (case("rs-hook", labelled(ON, POST + "exit 4")), "restore-failed", "exited with 4"),
+    (case("rs-named", labelled(ON, POST + KNOWN, command=NAMED)), "restore-not-portable", "exited with 1"),
     (case("hook-hangs", labelled(ON, PRE + "sleep 600"), HEALTH + "[limits]\nhook = 3\n"), "hook-timed-out", "pre-hook of 'app'"),
 ]
 

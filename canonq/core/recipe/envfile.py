@@ -210,6 +210,11 @@ def _rule(name: str, version: str, modifiers: Mapping[str, str]) -> SecretRule:
     return SecretRule(name, version, length, characters, modifiers.get("generate") != "false", problem)
 
 
+def might_be(rule: SecretRule, value: str) -> bool:
+    """Whether a secret might have been made by this rule."""
+    return rule.problem is None and len(value) == rule.length and set(value) <= set(rule.charset)
+
+
 def generate_secret(rule: SecretRule, choose: Callable[[str], str]) -> str:
     """Make one secret; `choose` picks one character of a text (secrets.choice outside of tests). RecipeProblem when it cannot."""
     if rule.problem is not None:

@@ -14,7 +14,7 @@ from canonq.core.enrolment import SecretSource
 from canonq.core.errors import CanonqError, EnrolmentProblem, RecipeProblem, WrongConfiguration
 from canonq.core.recipe.assembly import SAMPLE, TEST_OVERLAY, app_env, assemble
 from canonq.core.recipe.compose import unset_near
-from canonq.core.recipe.envfile import LARGEST_SECRET, SecretRule, generate_secret, secret_rules
+from canonq.core.recipe.envfile import LARGEST_SECRET, SecretRule, generate_secret, might_be, secret_rules
 from canonq.core.stack.containment import allotment, contained
 from canonq.core.stack.mounts import shared_by_name, with_own
 from canonq.core.stack.policy import refusals
@@ -190,12 +190,14 @@ def make_secrets(deployment: Deployment, stack: Deployable, rules: Mapping[str, 
     for name in sorted(set(stack.secrets.values()) - set(made)):
         source = enrolment.secrets.get(name)
         if source is not None and (source.hex is not None or deployment.given is None or name in deployment.given):
-            made[name] = _given_secret(identity.recipe, name, source)
+            like = deployment.like.get(name, "")
+            made[name] = like if source.hex and _is_hex(like, source.hex) else _given_secret(identity.recipe, name, source)
         elif source is not None:
             made[name] = _invented(rules.get(name))
             invented.append(name)
         elif (rule := rules.get(name)) and rule.generate:
-            made[name] = generate_secret(rule, secrets.choice)
+            like = deployment.like.get(name, "")
+            made[name] = like if might_be(rule, like) else generate_secret(rule, secrets.choice)
         else:
             near = did_you_mean(name, set(enrolment.secrets) - set(stack.secrets.values())).replace("did you mean", "is it")
             raise SecretMissing(
@@ -218,6 +220,10 @@ def make_secrets(deployment: Deployment, stack: Deployable, rules: Mapping[str, 
 def _invented(rule: SecretRule | None) -> str:
     """A value in place of one that a person gives."""
     return generate_secret(rule, secrets.choice) if rule is not None else secrets.token_urlsafe(24)
+
+
+def _is_hex(value: str, size: int) -> bool:
+    return len(value) == 2 * size and set(value) <= set("0123456789abcdef")
 
 
 def _given_secret(recipe: str, name: str, source: SecretSource) -> str:

@@ -35,6 +35,7 @@ class Deployment:
     sweep: str | None = None  #: the sweep it is deployed in, whose recipes tell each other which registries are down
     beside: Mapping[str, str] = field(default_factory=dict)  #: DEP_<NAME>_DOMAIN and _STACK of what runs beside it
     secrets: Mapping[str, str] = field(default_factory=dict)  #: name in the recipe -> value, of those that are there already
+    like: Mapping[str, str] = field(default_factory=dict)  #: secrets of another stack, for those that it might make itself
     answered: bool = False  #: whether it has been healthy once, at an earlier version in the same place
 
     @property

@@ -19,6 +19,7 @@ from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
 from canonq.core.stack.census import Census
 from canonq.core.stack.dumps import where_expected
+from canonq.core.stack.engines import SQLITE
 from canonq.core.stack.resolved import Stack
 from canonq.core.text import ending, shown
 from canonq.flows.deploying.deadline import left
@@ -52,6 +53,29 @@ class Backup:
         for chunk in stream:
             left(self.deadline)
             yield chunk
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A backup that came back in place, and what has to be back elsewhere."""
+
+    taken: Backup
+    markers: tuple[Marker, ...]  #: those that it holds
+    held: Census  #: of the app, when it was taken
+
+    @property
+    def covered(self) -> Census:
+        """What of the census the backup has to bring back: of all else a new install has only its own."""
+        whole = {part.volume for part in self.taken.plan.parts if part.whole}
+        services = {part.service for part in self.taken.plan.parts}
+        rows = {marker.place for marker in self.markers if marker.kind == "database"}
+        return Census(
+            volumes={key: it for key, it in self.held.volumes.items() if key in whole},
+            databases={
+                where: it for where, it in self.held.databases.items()
+                if where in rows or (it.kind == SQLITE and where.partition(":")[0] in services)
+            },
+        )  # fmt: skip
 
 
 def take(backup: Backup, markers: Sequence[Marker]) -> BackupFacts:

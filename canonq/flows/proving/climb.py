@@ -28,6 +28,7 @@ from canonq.flows.proving.inuse import (
 )
 from canonq.flows.proving.marking import has_its_marks
 from canonq.flows.proving.pictures import keep_pictures
+from canonq.flows.proving.porting import comes_back_beside, comes_back_elsewhere
 from canonq.flows.proving.run import Run
 from canonq.flows.proving.tiers import TIERS
 from canonq.tiers.facts import Marker
@@ -53,6 +54,7 @@ def climb(run: Run) -> None:
     fresh = beside(run.account.begins(run.fresh), dependencies) if target.base.version is not None else app
     if target.data is not None:
         app = replace(app, secrets=copy_canonical(run.world, app, target.data))
+        fresh = replace(fresh, like=app.secrets)
     if target.quick:
         for tier in ("upgrade", "backup", "restore"):
             tiers[tier] = TierResult(status="unverified", reason="not part of a quick run")
@@ -81,20 +83,24 @@ def climb(run: Run) -> None:
         if again is not None and running is beside_it:  # nothing to upgrade from came up: it goes up itself
             is_back_again(run, again)
             again = None
-    backup_and_restore_tiers(run, running, markers)
+    saved = backup_and_restore_tiers(run, running, markers)
     functional_tier(run, running)
     if again is not None:
         is_back_again(run, again)
     if beside_it is not None and beside_it is not running:
         use_fresh(run, beside_it, again)
+        keep_pictures(run, {"fresh": beside_it})
+        if saved is not None and comes_back_beside(run, saved, running, beside_it):  # the other one soaks meanwhile
+            saved = None
     stays_up(run, running)
     if run.findings.base.version is None:
         look_at_fresh(run, running)
         look_into_containers(run, running, up_since)
     is_looked_at(run)
     names_are_known(run)
-    stacks = {"upgraded" if target.base.version else "fresh": running}
-    keep_pictures(run, stacks if beside_it is None else {**stacks, "fresh": beside_it})
+    keep_pictures(run, {"upgraded" if target.base.version else "fresh": running})
+    if saved is not None:
+        comes_back_elsewhere(run, saved, running)
 
 
 # -- the tiers ----------------------------------------------------------------------------------------------

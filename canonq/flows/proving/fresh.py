@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from canonq.core.blame import CERTAIN
 from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, RecipeProblem
 from canonq.core.ladder import TierResult
 from canonq.core.stack.beside import why_apart
 from canonq.flows.deploying.filling import read_files
-from canonq.flows.deploying.stages import Deployment, Running
+from canonq.flows.deploying.stages import Deployment, Running, Started
 from canonq.flows.proving.evidence import keep_logs
 from canonq.flows.proving.frombase import Below, base_below, begin_below, begin_elsewhere
 from canonq.flows.proving.inplace import functional_tier, stays_up
@@ -35,7 +36,7 @@ def install_fresh(run: Run, fresh: Deployment, app: Deployment, begun: list[Belo
     base = run.target.base
     if (why := _why_apart(run, fresh, app)) is None:
         run.findings.fresh = f"a stack of its own, beside the upgrade from {base.version}"
-        running = install_tier(run, fresh, lambda: begun.append(begin_below(run, app, base)))
+        running = install_tier(run, fresh, lambda started: begun.append(begin_below(run, _like(app, started), base)))
         run.findings.first_start = in_use(run, running)
         return once_more(run, running)
     run.findings.fresh = f"a stack of its own, before the upgrade from {base.version}: {why}"
@@ -48,6 +49,11 @@ def install_fresh(run: Run, fresh: Deployment, app: Deployment, begun: list[Belo
     keep_logs(run.world, fresh.identity.stack, run.folder / FRESH / "logs", run.masks)
     remove_stack(run, fresh)
     return None
+
+
+def _like(app: Deployment, fresh: Started) -> Deployment:
+    """The app with the secrets of the fresh install, where it makes its own: its backup can be restored there then."""
+    return replace(app, like=fresh.prepared.secrets)
 
 
 def once_more(run: Run, running: Running) -> Redeployed:

@@ -65,12 +65,13 @@ def upgrade_tier(run: Run, version: str, base: Running) -> tuple[Running, tuple[
     return running, markers
 
 
-def backup_and_restore_tiers(run: Run, running: Running, earlier: tuple[Marker, ...]) -> None:
+def backup_and_restore_tiers(run: Run, running: Running, earlier: tuple[Marker, ...]) -> backup.Saved | None:
+    """Both tiers, on what runs; the backup, where there is one to be had."""
     plan = backup_plan(running.prepared.filled.resolved)
     if not plan.capable:
         for tier in ("backup", "restore"):
             run.findings.tiers[tier] = skipped(tier, plan.why_not + _overlaid(run), run.enrolment.expected_na)
-        return
+        return None
     taken = backup.Backup(
         run.world.data,
         running.stack.stack,
@@ -81,7 +82,7 @@ def backup_and_restore_tiers(run: Run, running: Running, earlier: tuple[Marker, 
         run.deadline,
     )
     markers, held = _take_backup(run, running, taken, earlier)
-    _restore(run, running, taken, markers, held)
+    return backup.Saved(taken, _restore(run, running, taken, markers, held), held)
 
 
 def _overlaid(run: Run) -> str:
@@ -125,7 +126,9 @@ def _take_backup(
     return markers, held
 
 
-def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Marker, ...], held: Census) -> None:
+def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Marker, ...], held: Census) -> tuple[Marker, ...]:
+    """Destroy and restore; the marks that came back."""
+
     def from_destroyed() -> tuple[Running, BackupFacts]:
         covered, still, kept = backup.destroy(taken, markers, patience_of(run))
         run.account.notes += kept
@@ -136,10 +139,10 @@ def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Ma
         run.findings.phase = "restore"
         hooks = backup.restore(taken)
         if all(hook.status == 0 for hook in hooks):
-            _is_back(run, running)
+            comes_back(run, running, run.enrolment.health.timeout)
         return running, BackupFacts(hooks=hooks, destroyed=(*covered, *own), still_there=still)
 
-    in_tier(
+    _, facts = in_tier(
         run,
         "restore",
         running,
@@ -152,11 +155,12 @@ def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Ma
             restored=True,
         ),
     )
+    return facts.destroyed
 
 
-def _is_back(run: Run, running: Running) -> None:
+def comes_back(run: Run, running: Running, patience: float) -> None:
     """Wait until the app answers over the data that was put back: a server whose files are exchanged may well start anew."""
-    ends = min(run.deadline, time.monotonic() + run.enrolment.health.timeout)
+    ends = min(run.deadline, time.monotonic() + patience)
     try:
         with run.account.timed("restore.healthy"):
             await_answer(run.world, running.prepared, ends, run.deadline)

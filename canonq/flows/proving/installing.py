@@ -10,7 +10,7 @@ from canonq.core.errors import EnrolmentProblem, RecipeProblem
 from canonq.core.recipe.assembly import TEST_OVERLAY
 from canonq.core.recipe.yamlfile import load_yaml
 from canonq.flows.deploying.answering import ASKED_ELSEWHERE, NotHealthy
-from canonq.flows.deploying.stages import Deployment, Running
+from canonq.flows.deploying.stages import Deployment, Running, Started
 from canonq.flows.proving.intier import about_version, comes_up, in_tier, start_of
 from canonq.flows.proving.marking import generic_tier
 from canonq.flows.proving.run import Run
@@ -21,13 +21,13 @@ _NOT_UP = ("not-healthy", "not-answering", "crash-loop", "exited", "not-restarte
 _Made = TypeVar("_Made")
 
 
-def install_tier(run: Run, app: Deployment, meanwhile: Callable[[], object] = lambda: None) -> Running:
+def install_tier(run: Run, app: Deployment, meanwhile: Callable[[Started], object] = lambda _: None) -> Running:
     """The install tier: bring the version up on what is there, which is nothing but for a quick run; `meanwhile` it comes up."""
 
     def deploy() -> tuple[Running, None]:
         with about_version(app.identity.version), _as_an_install(run, app):
             started = explained(run, app, lambda: start_of(run, "install", app, new=True))
-        meanwhile()
+        meanwhile(started)
         run.findings.phase = "install"
         with about_version(app.identity.version), _as_an_install(run, app):
             return explained(run, app, lambda: comes_up(run, "install", started)), None

@@ -18,7 +18,7 @@ from canonq.flows.deploying.secrecy import mask
 from canonq.flows.deploying.stages import Deployment, Running, Started
 from canonq.flows.proving.evidence import keep_deployment
 from canonq.flows.proving.marking import hook_of_tier, kept_in
-from canonq.flows.proving.run import Run, took
+from canonq.flows.proving.run import ELSEWHERE, Run, took
 
 _REPEATABLE = ("backup", "restore", "functional")  #: tiers that are done again as a whole where a restart interrupts them
 
@@ -152,7 +152,7 @@ def start_of(run: Run, phase: str, app: Deployment, *, new: bool) -> Started:
     if new:
         if world.stacks.observe(app.identity.stack)[0]:
             raise CanonqError(f"The stack {app.identity.stack} is there already.", code="leftovers")
-        run.findings.deployments += 1
+        run.findings.deployments += phase != ELSEWHERE
     run.findings.standing.pop(app.identity.stack, None)
     try:
         return start(world, taken, phase, run.deadline)

@@ -103,13 +103,7 @@ def none_lost(run: Run, running: Running, held: Census, prove: Callable[[], Tier
     Tables tell more than a missing mark, so they are told first; a volume that has lost its mark is told as that.
     """
     result = prove()  # which waits for a database that is not up yet
-    rules, gone = run.enrolment.data, list[str]()
-    for pause in _RECOUNT:
-        gone = lost(held, census_of(run, running), rules.volatile, rules.shrink)
-        if not gone:
-            break
-        check_stop()
-        time.sleep(min(pause, left(run.deadline)))  # it may be at work on it
+    gone = less_than(run, held, lambda: census_of(run, running))
     tables = [told for told in gone if not told.startswith("the volume ")]
     if tables or (gone and result.status == "pass"):
         raise RecipeProblem(
@@ -120,6 +114,18 @@ def none_lost(run: Run, running: Running, held: Census, prove: Callable[[], Tier
     if result.status == "pass" and (missing := _not_in_ledger(run, running, restored=restored)):
         raise RecipeProblem(f"What was there for longer is gone: {named(missing)}.", mend=_MAY_GO, code="data-lost")
     return result
+
+
+def less_than(run: Run, held: Census, count: Callable[[], Census]) -> list[str]:
+    """What is less than was `held`, also when it is counted again: the app may be at work on it."""
+    rules, gone = run.enrolment.data, list[str]()
+    for pause in _RECOUNT:
+        gone = lost(held, count(), rules.volatile, rules.shrink)
+        if not gone:
+            break
+        check_stop()
+        time.sleep(min(pause, left(run.deadline)))
+    return gone
 
 
 def has_its_marks(run: Run, running: Running) -> None:

@@ -28,6 +28,7 @@ from canonq.ports import Repos
 from canonq.tiers import servers
 
 BASE, FRESH = "base", "fresh"  #: folders of a run: of what it is upgraded from, of the fresh install beside it
+ELSEWHERE = "elsewhere"  #: that of a stack which is there for a restore alone
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,7 @@ class Docker(FakeEngine):
     def __post_init__(self) -> None:
         super().__init__(self.folder)
         self.deployed: list[str] = []
+        self.asked: list[str] = []  #: stacks of the programs that were run
         self.says: Callable[[str], str] = lambda _: ""  #: stack -> what its services say
         self.broken: set[str] = set()  #: stacks whose app does not answer
         self.dead: dict[str, list[Task]] = {}  #: stack -> tasks that have ended
@@ -118,6 +119,10 @@ class Docker(FakeEngine):
 
     def out_of_memory(self, stack: str) -> frozenset[str]:
         return frozenset(task.container for task in self.dead.get(stack, ()) if self.starved)
+
+    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+        self.asked.append(stack)
+        return super().execute(stack, service, command, timeout)
 
     def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
         return Answer(False, "it says 500") if stack in self.broken else super().probe(stack, health, domain, timeout)
@@ -330,8 +335,9 @@ def test_a_fresh_install_that_cannot_be_beside_the_base_comes_before_it(site: Si
     site.engine.starts = dict.fromkeys(ports, lambda engine, _: up.append(len(list((engine.folder / "stacks").glob("[!.]*")))))
     verdict = prove_tag(site.prepare(base=ports[BASE], target=ports[TARGET]), "site", None)
     assert verdict.verdict == "green", verdict.detail
-    assert site.engine.deployed == [TARGET, BASE, TARGET]
-    assert up == [1, 1, 1], "one after the other"
+    assert site.engine.deployed == [TARGET, BASE, TARGET, TARGET], "the last one for the backup alone"
+    assert up == [1, 1, 1, 1], "one after the other"
+    assert verdict.deployments == 2
     assert verdict.fresh == f"a stack of its own, before the upgrade from {BASE}: both publish the port 8080 of this host"
     assert len(verdict.tiers["functional"].fresh) == len(verdict.tiers["functional"].tests) == 2
     assert site.left() == {}
@@ -507,6 +513,65 @@ def test_a_release_that_needs_a_volume_of_another_stack_is_red_where_there_is_no
     assert verdict.verdict == "green", verdict.detail
     assert [path.name for path in media.iterdir()] == ["film"], "nothing of it was touched"
     assert "(media, external)" in verdict.tiers["lint"].reason
+
+
+@pytest.mark.parametrize("seed", [False, True])
+def test_a_backup_that_only_comes_back_where_it_was_taken_is_red(site: Site, seed: bool) -> None:
+    taken: list[str] = []
+
+    def loads(words: list[str]) -> Ended:
+        """A restore hook that knows the name of the stack it was written for."""
+        stack = site.engine.asked[-1]
+        taken.append(stack)
+        if stack == taken[0]:
+            lines = site.engine.place(stack, "db", words[1]).read_text().splitlines(keepends=True)
+            site.engine.place(stack, "db", "/var/lib/postgresql/rows").write_text("".join(lines[1:-1]))
+        return Ended(0, "")
+
+    site.engine.programs["load"] = loads
+    verdict = prove_tag(site.prepare(), "site", BASE if seed else None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "restore-not-portable", "recipe"), verdict.detail
+    assert "missing is canonq's row in the database of the service db" in verdict.detail
+    assert verdict.tiers["restore"].status == "fail"
+    assert "not on a new stack with the same address and secrets: missing is canonq's row" in verdict.tiers["restore"].reason
+    assert site.engine.deployed == ([BASE, BASE] if seed else [TARGET, BASE, TARGET, TARGET])
+    assert verdict.deployments == (1 if seed else 2), "it is there for the restore alone"
+    assert site.left() == {}
+
+
+def test_an_app_that_refuses_the_data_of_another_address_is_restored_under_its_own(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    named: dict[str, str] = {}  #: stack -> its address
+
+    def loads(words: list[str]) -> Ended:
+        loaded.append(stack := site.engine.asked[-1])
+        lines = site.engine.place(stack, "db", words[1]).read_text().splitlines(keepends=True)
+        site.engine.place(stack, "db", "/var/lib/postgresql/rows").write_text("".join(lines[1:-1]))
+        return Ended(0, "")
+
+    def probe(stack: str, _: Health, domain: str, __: float) -> Answer:
+        named[stack] = domain
+        knows = stack not in loaded or domain == named[loaded[0]]
+        return Answer(knows, "" if knows else "it says 421")
+
+    site.engine.programs["load"] = loads
+    monkeypatch.setattr(site.engine, "probe", probe)
+    verdict = prove_tag(site.prepare(), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert site.engine.deployed == [TARGET, BASE, TARGET, TARGET]
+    assert len(loaded) == 3, "in place, on the fresh install, and on one with its address"
+    assert "restored-beside: not on the fresh install, whose address is another" in " ".join(verdict.notes)
+
+
+def test_a_secret_that_has_to_be_made_in_another_way_by_now_is_made_anew_for_a_fresh_install(site: Site) -> None:
+    longer = files(TARGET)
+    longer[".env.sample"] = SAMPLE.replace("VERSION=v1", "VERSION=v1  # length=90")
+    own = "def test_it(app):\n    assert len(app.secret('password')) == 90 or not app.fresh or app.version == '1.0.0+1.0'\n"
+    verdict = prove_tag(site.prepare(target=longer, own=own), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert site.engine.deployed == [TARGET, BASE, TARGET, TARGET], "the backup is restored into one with the secrets of its data"
 
 
 def test_a_database_that_no_label_covers_is_red(site: Site) -> None:
