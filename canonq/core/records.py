@@ -95,6 +95,7 @@ class Verdict(_Value):
     stale: tuple[str, ...] = ()  #: declarations under [expected_na] that no longer hold
     first_start: dict[str, int] = {}  #: what its fresh install filled: volume -> files, database -> tables
     census: dict[str, int] = {}  #: what the upgraded stack held last: volume -> files, database or table -> rows
+    known_names: tuple[str, ...] = ()  #: further names that [data] may have: of what is gone, or of the fresh install alone
     deaths: dict[str, int] = {}  #: service -> how often it died after it had come up, on both stacks
     service: str | None = None  #: the service that a red or an error is about
     log_tail: tuple[str, ...] = ()  #: its last log lines

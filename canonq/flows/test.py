@@ -44,7 +44,7 @@ from canonq.flows.proving.climb import climb
 from canonq.flows.proving.evidence import keep_beside, keep_logs, tail
 from canonq.flows.proving.hooks import KNOWN_HOOKS, hook_names
 from canonq.flows.proving.intier import stacks_gone
-from canonq.flows.proving.inuse import names_seen
+from canonq.flows.proving.inuse import held_last, names_before, names_seen, other_names
 from canonq.flows.proving.run import FRESH, Findings, Run, Target, Trees, measure, took
 from canonq.flows.proving.sight import Sight, seeing
 from canonq.flows.upstream.asked import release_asked
@@ -442,7 +442,8 @@ def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
         ),
         stale=(*stale(found.tiers, declared), *_stale_data(run)),
         first_start=dict(found.first_start),
-        census=dict(list(names_seen(run).items())[:_MOST_NAMES]),
+        census=dict(list(held_last(run).items())[:_MOST_NAMES]),
+        known_names=tuple(other_names(run)[:_MOST_NAMES]),
         deaths=counted(death for vigil in run.vigils.values() for death in vigil.deaths),
         service=service or None,
         log_tail=tuple(tail(ended.logs.get(service, ""))),
@@ -471,7 +472,8 @@ def _stale_data(run: Run) -> list[str]:
     rules, seen = run.enrolment.data, names_seen(run)
     if "restore" not in run.findings.tiers or not seen:
         return []
-    return [*unknown(rules.volatile, seen, "volatile"), *unknown(rules.shrink, seen, "shrink")]
+    earlier = names_before(run)
+    return [*unknown(rules.volatile, seen, "volatile", earlier), *unknown(rules.shrink, seen, "shrink", earlier)]
 
 
 def _retain(world: World, verdict: Verdict) -> None:

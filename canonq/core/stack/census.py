@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 
 from pydantic import BaseModel, ConfigDict
@@ -169,10 +169,12 @@ def uncounted(census: Census) -> tuple[str, ...]:
     return unread + tuple(f"no-census: {where} ({it.kind}): {it.why_not}" for where, it in census.databases.items() if it.why_not)
 
 
-def unknown(named: Mapping[str, str], seen: Mapping[str, int], table: str) -> Iterator[str]:
-    """A sentence for each name under [data] that no volume, database or table of the run had."""
+def unknown(named: Mapping[str, str], seen: Collection[str], table: str, earlier: Collection[str] = ()) -> Iterator[str]:
+    """A sentence for each name under [data] that no volume, database or table of the run had; `earlier`: what was there once."""
     for name in named:
-        if name not in seen:
+        if name in earlier and name not in seen:
+            yield f"[data] {table} names '{name}', which is gone: earlier releases had it, and nothing in this run did"
+        elif name not in seen:
             near = " or ".join(get_close_matches(name, seen, n=3))
             yield f"[data] {table} names '{name}', which nothing in this run was" + (f"; is it {near}?" if near else "")
 

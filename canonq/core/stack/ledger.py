@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from canonq.core.stack.databases import POSTGRES, REDIS
 
@@ -22,8 +22,17 @@ class LedgerMark(BaseModel):
     kind: Literal["file", "database", "key", "sqlite"]
     place: Annotated[str, Field(max_length=1000)]  #: the volume's key in the recipe, the service, or the key/path
     text: Annotated[str, Field(max_length=1000)]
-    server: str = POSTGRES  #: of a database or store, its kind
+    server: str = ""  #: of a database or store, its kind; a file has none
     version: str = ""  #: the version that was promoted
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_older_ones_meant_it(cls, given: object) -> object:
+        """Records of before said `postgres` of files, too, and of databases when they said nothing."""
+        if not isinstance(given, dict):
+            return given
+        server = "" if given.get("kind") == "file" else given.get("server", POSTGRES)
+        return {**given, "server": server}
 
     def __str__(self) -> str:
         where = {

@@ -100,18 +100,36 @@ def names_are_known(run: Run) -> None:
     declared = {**rules.volatile, **rules.shrink}
     if not declared:
         return
-    seen = names_seen(run)
-    for verdict in run.world.runs.verdicts(run.enrolment.recipe):
-        seen = verdict.census | seen
+    seen = names_seen(run) | names_before(run)
     if wrong := [*unknown(rules.volatile, seen, "volatile"), *unknown(rules.shrink, seen, "shrink")]:
         raise EnrolmentProblem(
             f"{'; '.join(wrong)}.",
-            mend=f"correct it in tests/{run.enrolment.recipe}/recipe.toml; `census` in the verdict has all names that it saw.",
+            mend=f"correct it in tests/{run.enrolment.recipe}/recipe.toml; the verdict has all names (`census`, `known_names`).",
             code="data-name-unknown",
         )
 
 
-def names_seen(run: Run) -> dict[str, int]:
-    """Every name that [data] may have, and how much was in it when it was counted last, on whichever stack."""
+def held_last(run: Run) -> dict[str, int]:
+    """What the upgraded stack held when it was counted last; without a base, that is the fresh install."""
     found = run.findings
-    return found.base_census.names | found.later.names | found.census.names
+    return found.census.names if found.base.version else found.later.names | found.census.names
+
+
+def names_seen(run: Run) -> set[str]:
+    """Every name that [data] may have: of what the base held, the fresh install, or the upgraded stack."""
+    found = run.findings
+    return {*found.base_census.names, *found.later.names, *found.census.names}
+
+
+def names_before(run: Run) -> set[str]:
+    """Those that were known in the runs before, as far as these are kept; each hands on what is declared."""
+    verdicts = run.world.runs.verdicts(run.enrolment.recipe)
+    return {name for verdict in verdicts for name in (*verdict.census, *verdict.known_names)}
+
+
+def other_names(run: Run) -> list[str]:
+    """Names that [data] may have beside those that the upgraded stack has now, those that it has first."""
+    now, rules = held_last(run), run.enrolment.data
+    earlier = {*rules.volatile, *rules.shrink} & names_before(run) if rules.volatile or rules.shrink else set()
+    others = (names_seen(run) | earlier) - set(now)
+    return sorted(others, key=lambda name: (name not in rules.volatile and name not in rules.shrink, name))

@@ -75,6 +75,8 @@ def test_what_is_volatile_may_go_and_what_may_shrink_may_not(named: str) -> None
 
 
 def test_a_name_that_is_nothing_is_told_with_the_nearest_ones() -> None:
+    (gone,) = unknown({"db.old": "why"}, SAME.names, "volatile", earlier={"db.old", "db.users"})
+    assert gone == "[data] volatile names 'db.old', which is gone: earlier releases had it, and nothing in this run did"
     (told,) = unknown({"db.post": "why", "db.users": "why"}, SAME.names, "shrink")
     assert told == "[data] shrink names 'db.post', which nothing in this run was; is it db.posts?"
 

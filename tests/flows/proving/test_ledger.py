@@ -187,6 +187,13 @@ def mark(number: int, kind: Any = "file", place: str = "data", server: str = "po
     return LedgerMark(kind=kind, place=place, text=str(number), server=server, version=f"1.{number}.0+1")
 
 
+def test_a_file_has_no_server_and_a_mark_of_an_older_record_is_read_as_it_was_meant() -> None:
+    assert mark(1, server="postgres").server == "", "as records of before say it"
+    assert LedgerMark.model_validate({"kind": "database", "place": "db", "text": "1"}).server == "postgres"
+    assert mark(1, "sqlite", "data/app.db", "sqlite").server == "sqlite"
+    assert mark(1, "database", "db", "mariadb").server == "mariadb"
+
+
 def test_a_record_names_the_newest_marks_of_each_place() -> None:
     marks = [mark(number, place=place) for number in range(MOST + 3) for place in ("a", "b")]
     kept = continued(marks[:-2], marks[-2:])

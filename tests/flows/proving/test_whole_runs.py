@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from canonq.adapters.files import remove_tree
 from canonq.adapters.state.budget import Budget
 from canonq.core.deployable import LABEL_INSTANCE, Deployable, Identity, version_label
 from canonq.core.enrolment import Health
@@ -431,9 +432,9 @@ def test_what_may_get_smaller_or_go_is_declared_and_a_name_that_is_nothing_is_to
     declared = "[data]\nvolatile = {'db.jobs' = 'done by then'}\nshrink = {'db.sessions' = 'purged'}\n"
     verdict = prove_tag(site.prepare(toml=declared), "site", None)
     assert verdict.verdict == "green", verdict.detail
-    assert (verdict.census["db.posts"], verdict.census["db.jobs"], verdict.stale) == (5, 3, ()), (
-        "what may go was seen before it went"
-    )
+    assert (verdict.census["db.posts"], verdict.census["db.sessions"], verdict.stale) == (5, 1, ())
+    assert "db.jobs" not in verdict.census, "it is there no more"
+    assert "db.jobs" in verdict.known_names, "what may go was seen before it went"
     toml = site.root / "checkout" / "tests" / "site" / "recipe.toml"
     toml.write_text(toml.read_text().replace("db.sessions", "db.session"))
     site.engine.starts = dict.fromkeys((BASE, TARGET), holds(posts=5))
@@ -441,6 +442,14 @@ def test_what_may_get_smaller_or_go_is_declared_and_a_name_that_is_nothing_is_to
     assert (wrong.verdict, wrong.reason, wrong.fault) == ("red", "data-name-unknown", "enrolment"), wrong.detail
     assert "[data] shrink names 'db.session', which nothing in this run was; is it db.sessions" in wrong.detail
     assert "db.jobs" not in wrong.detail, "an earlier run has seen it"
+    assert [one for one in wrong.stale if "db.jobs" in one] == [
+        "[data] volatile names 'db.jobs', which is gone: earlier releases had it, and nothing in this run did"
+    ]
+    remove_tree(Path(verdict.directory))
+    toml.write_text(toml.read_text().replace("db.session'", "db.posts'"))
+    later = prove_tag(site.world, "site", None)
+    assert later.verdict == "green", "though the run that saw it go is no longer kept"
+    assert "db.jobs" in later.known_names
 
 
 def fills(*names: str, gone: bool = False) -> Callable[[Docker, Deployable], None]:
