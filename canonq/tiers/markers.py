@@ -145,8 +145,10 @@ def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience |
         volume, _, path = marker.place.partition("/")
         if marker.kind == "part" and (folder := data.volume_path(volume)) is not None and markerfile.is_folder(folder, path):
             markerfile.remove(folder / path)
-        if marker.kind == "sqlite" and (folder := data.volume_path(volume)) is not None:
-            counting.ask_sqlite(folder, "drop", [path])
+    texts = {marker.text for marker in markers if marker.kind == "sqlite"}
+    for folder in data.volumes_in_use(stack).values() if texts else ():  # an app's own copies have it as well
+        asked = counting.ask_sqlite(folder, "read", counting.count(folder).sqlite)
+        counting.ask_sqlite(folder, "drop", [path for path, said in asked.items() if texts & counting.texts_of(said)])
     rows = [marker for marker in markers if marker.kind == "database"]
     for marker in rows:
         said = _dropped(data, stack, marker, patience or Patience())

@@ -9,7 +9,7 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,5 +165,10 @@ def ask_sqlite(folder: Path, what: str, paths: Sequence[str], text: str = "") ->
 
 def texts_in_sqlite(folder: Path, what: str) -> set[str]:
     """What all SQLite files of a volume have of canonq's: of its markers (`read`), or of its ledger (`entered`)."""
-    found = (said.get("texts") for said in ask_sqlite(folder, what, count(folder).sqlite).values())
-    return {str(text) for texts in found if isinstance(texts, list) for text in texts}
+    return {text for said in ask_sqlite(folder, what, count(folder).sqlite).values() for text in texts_of(said)}
+
+
+def texts_of(said: Mapping[str, object]) -> set[str]:
+    """What one file said that it has of canonq's."""
+    texts = said.get("texts")
+    return set(map(str, texts)) if isinstance(texts, list) else set()

@@ -108,20 +108,80 @@ def begun_empty(before: Census, after: Census, volatile: Mapping[str, str]) -> l
     return told
 
 
-def begun_beside(before: Census, after: Census, volatile: Mapping[str, str]) -> list[str]:
-    """A phrase for each SQLite file that is new and has the tables of one that was there, which nobody has asked for: the app has
-    begun anew under another name."""
-    told = []
+class SqliteFile(_Counted):
+    """What is seen of an SQLite file after its app was deployed once more."""
+
+    marks: frozenset[str] = frozenset()  #: of canonq's marks, those that are in it
+    open: bool = False  #: whether some process has it open
+
+
+def newcomers(before: Census, after: Census, volatile: Mapping[str, str]) -> dict[str, list[str]]:
+    """SQLite files that are new, each with those that were there before and have the same tables. Nobody has asked for them."""
     had = {where.partition(":")[2] for where in before.databases}  # whoever has it mounted now
-    for where, it in after.databases.items():
-        if it.kind != SQLITE or where.partition(":")[2] in had or where in volatile or not it.tables:
+    new = {
+        where: [
+            name for name, was in before.databases.items()
+            if was.kind == SQLITE and set(was.tables) == set(it.tables)
+        ]
+        for where, it in after.databases.items()
+        if it.kind == SQLITE and it.tables and where.partition(":")[2] not in had and where not in volatile
+    }  # fmt: skip
+    return {where: twins for where, twins in new.items() if twins and not volatile.keys() & set(twins)}
+
+
+def begun_beside(
+    before: Census, after: Census, volatile: Mapping[str, str], marks: Mapping[str, str], seen: Mapping[str, SqliteFile]
+) -> list[str]:
+    """A phrase for each SQLite file that the app has begun anew beside one with the same tables. A copy of that one is none.
+
+    `marks`: what canonq wrote into which file before; `seen`: what is in each now. A copy has the mark of the file that it is of,
+    which has it still; or it is a file that nobody has open, beside one that the app has open, and that is whole.
+    """
+    told = []
+    for where, twins in newcomers(before, after, volatile).items():
+        it = seen.get(where, SqliteFile())
+        if any(_is_copy(of, it, after, marks, seen) for of in twins):
             continue
-        same = next(
-            (name for name, was in before.databases.items() if was.kind == SQLITE and set(was.tables) == set(it.tables)), None
-        )
-        if same is not None and same not in volatile:
-            told.append(f"beside the SQLite file {same} it has begun a new one with the same tables, {where}")
+        if not it.open and any(seen.get(of, SqliteFile()).open and _is_whole(of, before, after, marks, seen) for of in twins):
+            continue
+        told.append(f"beside the SQLite file {twins[0]} it has begun a new one with the same tables, {where}")
     return told
+
+
+def _is_copy(of: str, it: SqliteFile, after: Census, marks: Mapping[str, str], seen: Mapping[str, SqliteFile]) -> bool:
+    """Whether what was in the one is in the other, and was not put away there for a new beginning."""
+    mark = marks.get(of)
+    return mark in it.marks and (of not in after.databases or mark in seen.get(of, SqliteFile()).marks)
+
+
+def _is_whole(where: str, before: Census, after: Census, marks: Mapping[str, str], seen: Mapping[str, SqliteFile]) -> bool:
+    was, now = before.databases[where].tables, after.databases[where].tables if where in after.databases else {}
+    marked = where not in marks or marks[where] in seen.get(where, SqliteFile()).marks
+    return marked and any(now.values()) and all(now.get(table, 0) >= rows for table, rows in was.items())
+
+
+def carried_over(base: Census, upgraded: Census, fresh: Census, volatile: Mapping[str, str]) -> bool:
+    """Whether all that was in SQLite files which a new install has no more is in database servers now.
+
+    Of each table as many rows have to be there as the base had, and of one more than a new install makes by itself: else nobody
+    could tell whether they were carried over, or begun anew.
+    """
+    gone = {
+        table: rows
+        for where, it in base.databases.items()
+        if it.kind == SQLITE and where not in fresh.databases and where not in volatile
+        for table, rows in it.tables.items()
+        if rows and f"{where}.{table}" not in volatile
+    }
+    for where, it in upgraded.databases.items():
+        had = base.databases[where].tables if where in base.databases else {}
+        if it.kind in (SQLITE, REDIS) or where not in fresh.databases or had.keys() & gone.keys():
+            continue
+        own = fresh.databases[where].tables
+        arrived = all(table in own and it.tables.get(table, 0) >= rows for table, rows in gone.items())
+        if gone and arrived and any(it.tables[table] > own[table] for table in gone):
+            return True
+    return False
 
 
 def _volumes(before: Census, after: Census, volatile: Mapping[str, str], shrink: Mapping[str, str]) -> Iterator[str]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from canonq.adapters.data import counting
-from canonq.core.stack.census import Census, DatabaseCount, VolumeCount
+from canonq.core.stack.census import Census, DatabaseCount, SqliteFile, VolumeCount
 from canonq.core.stack.engines import SQLITE
 from canonq.core.text import readable
 from canonq.flows.deploying.stages import Running
 from canonq.ports import Data
 from canonq.tiers import servers
+from canonq.tiers.facts import Marker
 
 
 def take_census(data: Data, running: Running, kinds: Mapping[str, str]) -> Census:
@@ -45,6 +46,32 @@ def _sqlite(folder: Path, paths: tuple[str, ...], user: str) -> dict[str, Databa
         readable(f"{user}:{path}"): DatabaseCount(kind=SQLITE, tables=_tables(said), why_not=str(said.get("why", "")))
         for path, said in asked.items()
     }
+
+
+def sqlite_files(data: Data, running: Running) -> dict[str, SqliteFile]:
+    """What is seen of each SQLite file in the volumes of what runs, by the name that a census has for it."""
+    used, found = data.volumes_in_use(running.stack.stack), dict[str, SqliteFile]()
+    for name, user in _users(data, running).items():
+        if (folder := used.get(name)) is None:
+            continue
+        paths = counting.count(folder).sqlite
+        opened = counting.opened(folder, paths)
+        for path, said in counting.ask_sqlite(folder, "read", paths).items():
+            found[readable(f"{user}:{path}")] = SqliteFile(marks=frozenset(counting.texts_of(said)), open=path in opened)
+    return found
+
+
+def marks_of_sqlite(data: Data, running: Running, markers: Sequence[Marker]) -> dict[str, str]:
+    """What was written into which SQLite file, by the name that a census has for it."""
+    users = _users(data, running)
+    placed = [(marker.place.partition("/"), marker.text) for marker in markers if marker.kind == "sqlite"]
+    return {readable(f"{users[name]}:{path}"): text for (name, _, path), text in placed if name in users}
+
+
+def _users(data: Data, running: Running) -> dict[str, str]:
+    """Volume in Docker -> the service that has it, or else its key."""
+    services = {volume: service for volume, service, _ in data.mounted(running.stack.stack)}
+    return {name: services.get(name) or key for key, name in running.stack.volumes.items()}
 
 
 def _tables(said: Mapping[str, Any]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from canonq.adapters.data import counting
 from canonq.core.errors import EnrolmentProblem, RecipeProblem
 from canonq.core.ladder import TierResult
-from canonq.core.stack.census import abandoned, filled, unknown, unmade
+from canonq.core.stack.census import abandoned, carried_over, filled, unknown, unmade
 from canonq.core.stack.engines import SQLITE
 from canonq.core.stack.layers import moved_out, told
 from canonq.flows.deploying.stages import Running
@@ -62,7 +62,12 @@ def is_looked_at(run: Run) -> None:
     found, rules = run.findings, run.enrolment.data
     version, was = run.target.version, found.base.version
     base = found.base_first_start
-    empty = [f"'{key}' ({base[key]} there)" for key in abandoned(base, filled(found.later), rules.volatile)]
+    left = abandoned(base, filled(found.later), rules.volatile)
+    if left and carried_over(found.base_census, found.census, found.later, rules.volatile):
+        moved = [key for key in left if (it := found.base_census.volumes.get(key)) is not None and it.sqlite and not it.files]
+        run.account.notes += [f"data-moved: what was in SQLite files of '{key}' is in a database server now" for key in moved]
+        left = [key for key in left if key not in moved]
+    empty = [f"'{key}' ({base[key]} there)" for key in left]
     empty += unmade(found.base_census, found.census, found.later, rules.volatile)
     away = moved_out(
         {key: paths for key, paths in found.base_files.items() if key not in rules.volatile},

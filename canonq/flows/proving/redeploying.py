@@ -12,12 +12,12 @@ from pathlib import Path
 
 from canonq.adapters.data import counting
 from canonq.core.errors import RecipeProblem
-from canonq.core.stack.census import Census, begun_beside, begun_empty
+from canonq.core.stack.census import Census, begun_beside, begun_empty, newcomers
 from canonq.core.stack.passing import begun_anew
 from canonq.core.text import shown
 from canonq.flows.deploying.answering import NotHealthy, await_answer
 from canonq.flows.deploying.stages import Running
-from canonq.flows.proving.counting import take_census
+from canonq.flows.proving.counting import marks_of_sqlite, sqlite_files, take_census
 from canonq.flows.proving.run import Run
 from canonq.flows.world import World
 from canonq.tiers.facts import Marker
@@ -96,8 +96,11 @@ def found_again(run: Run, it: Redeployed, missing: Sequence[str]) -> None:
 
 def _less(run: Run, it: Redeployed) -> list[str]:
     now = take_census(run.world.data, it.running, run.servers(it.running))
-    may_go = run.enrolment.data.volatile
-    return begun_empty(it.held, now, may_go) + begun_beside(it.held, now, may_go)
+    may_go, told = run.enrolment.data.volatile, begun_empty(it.held, now, run.enrolment.data.volatile)
+    if newcomers(it.held, now, may_go):
+        marks = marks_of_sqlite(run.world.data, it.running, it.markers)
+        told += begun_beside(it.held, now, may_go, marks, sqlite_files(run.world.data, it.running))
+    return told
 
 
 def begun_again(run: Run, it: Redeployed) -> list[str]:

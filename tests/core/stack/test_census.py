@@ -8,10 +8,12 @@ from canonq.core.stack.census import (
     MOST_ROWS,
     Census,
     DatabaseCount,
+    SqliteFile,
     VolumeCount,
     abandoned,
     begun_beside,
     begun_empty,
+    carried_over,
     filled,
     lost,
     uncounted,
@@ -106,11 +108,85 @@ def sqlite(**files: tuple[str, ...]) -> Census:
 
 def test_a_new_file_with_the_tables_of_one_that_was_there_is_an_app_that_has_begun_anew() -> None:
     was = sqlite(a=("notes", "people"))
-    (told,) = begun_beside(was, sqlite(a=("notes", "people"), b=("notes", "people")), {})
+    (told,) = begun_beside(was, sqlite(a=("notes", "people"), b=("notes", "people")), {}, {}, {})
     assert told == "beside the SQLite file app:a.db it has begun a new one with the same tables, app:b.db"
-    assert begun_beside(was, sqlite(a=("notes", "people"), b=("jobs",)), {}) == [], "something else"
-    assert begun_beside(was, sqlite(a=("notes", "people"), b=()), {}) == []
-    assert begun_beside(was, sqlite(a=("notes", "people"), b=("notes", "people")), {"app:b.db": "one for each start"}) == []
+    assert begun_beside(was, sqlite(a=("notes", "people"), b=("jobs",)), {}, {}, {}) == [], "something else"
+    assert begun_beside(was, sqlite(a=("notes", "people"), b=()), {}, {}, {}) == []
+    assert (
+        begun_beside(was, sqlite(a=("notes", "people"), b=("notes", "people")), {"app:b.db": "one for each start"}, {}, {}) == []
+    )
+
+
+def seen_file(*marks: str, is_open: bool = False) -> SqliteFile:
+    return SqliteFile(marks=frozenset(marks), open=is_open)
+
+
+OURS, NEITHER = seen_file("mark of a"), seen_file()
+WAS, BOTH = sqlite(a=("notes",)), sqlite(a=("notes",), b=("notes",))
+
+
+@pytest.mark.parametrize(
+    ("what", "after", "marks", "a", "b", "is_told"),
+    [
+        ("a copy made at the start", BOTH, {"app:a.db": "mark of a"}, seen_file("mark of a", is_open=True), OURS, False),
+        ("a copy, and the app that asks only now and then", BOTH, {"app:a.db": "mark of a"}, OURS, OURS, False),
+        ("it goes on in the copy", BOTH, {"app:a.db": "mark of a"}, OURS, seen_file("mark of a", is_open=True), False),
+        ("a copy of some time ago", BOTH, {"app:a.db": "mark of a"}, seen_file("mark of a", is_open=True), NEITHER, False),
+        ("a copy of a file that took no mark", BOTH, {}, seen_file(is_open=True), NEITHER, False),
+        ("the same data under another name", sqlite(b=("notes",)), {"app:a.db": "mark of a"}, NEITHER, OURS, False),
+        ("begun anew under another name", BOTH, {"app:a.db": "mark of a"}, OURS, seen_file(is_open=True), True),
+        ("begun anew, and it asks only now and then", BOTH, {"app:a.db": "mark of a"}, OURS, NEITHER, True),
+        ("begun anew without any mark", BOTH, {}, NEITHER, NEITHER, True),
+        ("both are open", BOTH, {"app:a.db": "mark of a"}, seen_file("mark of a", is_open=True), seen_file(is_open=True), True),
+        ("put away at the start, and begun anew", BOTH, {"app:a.db": "mark of a"}, seen_file(is_open=True), OURS, True),
+        ("the mark of another run", BOTH, {"app:a.db": "mark of a"}, OURS, seen_file("other"), True),
+    ],
+)  # fmt: skip
+def test_a_copy_of_a_file_is_not_a_new_beginning(
+    what: str, after: Census, marks: dict[str, str], a: SqliteFile, b: SqliteFile, is_told: bool
+) -> None:
+    told = begun_beside(WAS, after, {}, marks, {"app:a.db": a, "app:b.db": b})
+    assert bool(told) == is_told, what
+
+
+def test_a_file_that_lost_rows_is_not_whole_beside_a_new_one() -> None:
+    fewer = Census(databases={**BOTH.databases, "app:a.db": DatabaseCount(kind="sqlite", tables={"notes": 0})})
+    assert begun_beside(WAS, fewer, {}, {}, {"app:a.db": seen_file(is_open=True)})
+
+
+def kept(where: str, kind: str = "sqlite", **rows: int) -> dict[str, DatabaseCount]:
+    return {where: DatabaseCount(kind=kind, tables=rows)}
+
+
+BEFORE = kept("app:app.db", users=3, posts=8, jobs=0)
+
+
+@pytest.mark.parametrize(
+    ("what", "upgraded", "fresh", "expected"),
+    [
+        ("all rows", kept("db", "postgres", users=3, posts=8), kept("db", "postgres", users=1, posts=0), True),
+        ("the old file is there still", {**BEFORE, **kept("db", "postgres", users=3, posts=8)},
+         kept("db", "postgres", users=1, posts=0), True),
+        ("none", kept("db", "postgres", users=1, posts=0), kept("db", "postgres", users=1, posts=0), False),
+        ("not all rows", kept("db", "postgres", users=3, posts=7), kept("db", "postgres", users=1, posts=0), False),
+        ("not all tables", kept("db", "postgres", users=3), kept("db", "postgres", users=1), False),
+        ("as a new one", kept("db", "postgres", users=3, posts=8), kept("db", "postgres", users=3, posts=8), False),
+        ("what no new one asks for", kept("db", "postgres", users=3, posts=8), {}, False),
+        ("a cache", kept("db", "redis", users=3, posts=8), kept("db", "redis", users=1, posts=0), False),
+        ("another file", kept("app:new.db", users=3, posts=8), kept("app:new.db", users=1, posts=0), False),
+    ],
+)  # fmt: skip
+def test_rows_that_a_release_carried_from_a_file_into_a_server_are_not_abandoned(
+    what: str, upgraded: dict[str, DatabaseCount], fresh: dict[str, DatabaseCount], expected: bool
+) -> None:
+    assert carried_over(Census(databases=BEFORE), Census(databases=upgraded), Census(databases=fresh), {}) == expected, what
+
+
+def test_a_server_that_had_these_tables_already_is_no_new_place() -> None:
+    base = Census(databases={**BEFORE, **kept("db", "postgres", users=3)})
+    upgraded, fresh = kept("db", "postgres", users=3, posts=8), kept("db", "postgres", users=1, posts=0)
+    assert not carried_over(base, Census(databases=upgraded), Census(databases=fresh), {})
+    assert not carried_over(Census(), Census(databases=upgraded), Census(databases=fresh), {}), "nothing was there"
 
 
 def test_a_table_that_is_cleared_at_each_start_is_no_loss_and_a_whole_database_is() -> None:

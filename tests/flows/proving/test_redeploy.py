@@ -20,6 +20,7 @@ from canonq.tiers.facts import TierFacts
 from tests.flows.proving.test_whole_runs import BASE, TARGET, Docker, Site, is_fresh
 
 App = Callable[[Docker, Deployable], object]
+OPEN: list[sqlite3.Connection] = []
 
 
 class Restarting(Docker):
@@ -110,7 +111,13 @@ def test_what_does_not_come_up_a_second_time_is_red(site: Site) -> None:
 
 
 def tidies_up(engine: Docker, stack: Deployable) -> None:
-    """A good app: it has a lock, a log, a cache and sessions of each container, and clears a table when it starts."""
+    """A good app: it has a lock, a log, a cache and sessions of each container, clears a table when it starts, and copies its
+    SQLite file beside it."""
+    file = engine.place(stack.stack, "app", "/srv/files/app.db")
+    if file.exists():
+        file.with_name("app.db.1").write_bytes(file.read_bytes())
+    OPEN.append(sqlite3.connect(file, check_same_thread=False))
+    OPEN[-1].executescript("CREATE TABLE IF NOT EXISTS notes (text)")
     keeps("notes.json", also="logs/{name}.txt")(engine, stack)
     keeps("{name}.pid", also="cache/{name}/thumbnail")(engine, stack)
     keeps("sessions/{name}")(engine, stack)

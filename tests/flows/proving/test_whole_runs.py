@@ -5,6 +5,7 @@ Git, files, archives, markers, locks, and the tiers' own tests are real; Docker 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import time
@@ -471,6 +472,28 @@ def but_the_mark(engine: Docker, stack: Deployable) -> None:
     for path in engine.place(stack.stack, "app", "/srv/files").iterdir():
         if path.name[0] != ".":
             path.unlink()
+
+
+@pytest.mark.parametrize("carries", [True, False])
+def test_a_release_that_moves_to_a_server_is_green_where_the_rows_are_there_and_red_where_not(site: Site, carries: bool) -> None:
+    def had(engine: Docker, stack: Deployable) -> None:
+        but_the_mark(engine, stack)
+        with contextlib.closing(sqlite3.connect(engine.place(stack.stack, "app", "/srv/files/app.db"))) as file:
+            file.executescript("CREATE TABLE notes (text); INSERT INTO notes VALUES ('a'), ('b'), ('c');")
+
+    def moves(engine: Docker, stack: Deployable) -> None:
+        there = engine.place(stack.stack, "app", "/srv/files/app.db").exists()
+        if not there:
+            but_the_mark(engine, stack)
+        holds(notes=3 if there and carries else 0)(engine, stack)
+
+    site.engine.starts = {BASE: had, TARGET: moves}
+    verdict = prove_tag(site.prepare(own=None), "site", None)
+    if carries:
+        assert verdict.verdict == "green", verdict.detail
+        assert "data-moved: what was in SQLite files of 'files' is in a database server now" in verdict.notes
+    else:
+        assert (verdict.verdict, verdict.reason) == ("red", "data-abandoned"), verdict.detail
 
 
 def test_a_release_that_forgets_the_files_beside_the_mark_is_red_with_their_number(site: Site) -> None:
