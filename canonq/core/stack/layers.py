@@ -72,7 +72,8 @@ def moved_out(
     found = []
     made = [set(tables) for tables in fresh_tables]
     for where, tables in sorted(base_tables.items()):
-        same = next((one for one in there if tables and _are_most(set(one.tables), set(tables))), None)
+        alike = [one for one in there if tables and _are_most(set(one.tables), set(tables))]
+        same = max(alike, key=lambda one: _likeness(one, where, set(tables)), default=None)
         if same is not None and not any(_are_most(one, set(tables)) for one in made):
             found.append(f"what {where} is in a volume of the base is {same} of '{same.service}'")
     for key, paths in sorted(base.items()):
@@ -83,6 +84,13 @@ def moved_out(
             first = next(iter(outside.values()))
             found.append(f"{len(outside)} of {len(data)} files of the volume '{key}' are in '{first.service}' itself, as {first}")
     return found
+
+
+def _likeness(one: InContainer, where: str, tables: set[str]) -> tuple[float, bool]:
+    """How like it is to the SQLite file of a volume: apps that have several give each the same table of migrations."""
+    return len(tables & set(one.tables)) / len(tables | set(one.tables)), f"/{where.partition(':')[2]}".endswith(
+        one.path[one.path.rfind("/") :]
+    )
 
 
 def _are_most(there: set[str], of: set[str]) -> bool:

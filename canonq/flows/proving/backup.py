@@ -252,7 +252,8 @@ def _left_out_of_parts(
 
 
 def partly(backup: Backup, facts: BackupFacts, held: Census, markers: Sequence[Marker], volatile: Collection[str]) -> list[str]:
-    """A gap for each volume of which labels name parts with less than half of its files, where nobody proves that these do."""
+    """A gap for each volume of which labels name parts with less than half of its files or bytes, where nobody proves that these
+    do: what an index says of the files that it names is in many small ones, and the data in a few large ones."""
     if any(marker.kind == "own" for marker in markers):
         return []
     told = []
@@ -260,12 +261,17 @@ def partly(backup: Backup, facts: BackupFacts, held: Census, markers: Sequence[M
         parts = [part for part in facts.captured if part.volume == key]
         if not parts or any(part.whole for part in parts) or volume.service or key in volatile:
             continue
-        if (files := sum(part.files for part in parts)) * 2 < volume.files:
-            listed = ", ".join(shown(part.path) for part in parts)
-            told.append(
-                f"backup-partly: of the volume '{key}' the backup has {listed}, {files} of {volume.files} files; that the others "
-                "need not come back is not proven"
-            )
+        files, size = sum(part.files for part in parts), sum(part.bytes for part in parts)
+        if files * 2 < volume.files:
+            has, rest = f"{files} of {volume.files} files", "the others need"
+        elif size * 2 < volume.bytes:
+            has, rest = f"{size} of {volume.bytes} bytes", "the rest need"
+        else:
+            continue
+        listed = ", ".join(shown(part.path) for part in parts)
+        told.append(
+            f"backup-partly: of the volume '{key}' the backup has {listed}, {has}; that {rest} not come back is not proven"
+        )
     return told
 
 

@@ -66,6 +66,19 @@ def test_an_sqlite_file_is_known_by_its_tables_wherever_it_is_and_whatever_its_n
     assert moved_out({}, base, {}, [], [kept("/app/geo.sqlite", engine="sqlite", tables=("cities",))]) == []
 
 
+def test_of_several_sqlite_files_with_a_table_in_common_each_is_known_by_all_of_its_tables_and_then_by_its_name() -> None:
+    both = {"data.db": ("_migrations", "users", "posts"), "logs.db": ("_migrations", "_logs")}
+    inside = [kept(f"/app/moved/{name}", engine="sqlite", tables=tables) for name, tables in both.items()]
+    said = moved_out({}, {f"app:{name}": tables for name, tables in both.items()}, {}, [], inside)
+    assert [("app:data.db" in one, "moved/data.db" in one, "moved/logs.db" in one) for one in said] == [
+        (True, True, False),
+        (False, False, True),
+    ]
+    same = [kept(f"/app/moved/{name}", engine="sqlite", tables=("notes",)) for name in ("a.db", "b.db")]
+    (what,) = moved_out({}, {"app:files/b.db": ("notes",)}, {}, [], same)
+    assert "'/app/moved/b.db'" in what
+
+
 def tables(*names: str, kind: str = "postgres") -> Census:
     return Census(databases={"db": DatabaseCount(kind=kind, tables=dict.fromkeys(names, 1))})
 

@@ -73,6 +73,22 @@ def test_a_copy_that_a_hook_makes_of_the_database_is_as_good(site: Site) -> None
     assert [gap for gap in verdict.gaps if gap.startswith(said)]
 
 
+def test_a_part_with_most_of_the_files_and_few_of_the_bytes_is_told(site: Site) -> None:
+    def keeps_blobs(engine: Docker, stack: Deployable) -> None:
+        for name, size in [*((f"index/{number}", 10) for number in range(9)), ("blobs/a", 20_000), ("blobs/b", 20_000)]:
+            place = engine.place(stack.stack, "app", f"/srv/files/{name}")
+            place.parent.mkdir(exist_ok=True)
+            place.write_text("x" * size)
+
+    target = labelled(site, "index")
+    site.engine.starts = dict.fromkeys((BASE, TARGET), keeps_blobs)
+    verdict = prove_tag(site.prepare(target=target, own=None), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    (told,) = (gap for gap in verdict.gaps if gap.startswith("backup-partly: "))
+    assert "of the volume 'files' the backup has '/srv/files/index', " in told
+    assert "bytes; that the rest need not come back is not proven" in told
+
+
 def test_a_part_that_does_not_come_back_is_red(site: Site) -> None:
     def wipes(words: list[str]) -> Ended:
         # Of the one that is backed up: nobody backs the fresh install up.
