@@ -110,7 +110,9 @@ def reconcile(world: World, app: Celery) -> list[str]:
         return waiting[0]
 
     with _told():
-        done += end_broken_off(world)
+        for line in end_broken_off(world):
+            log.warning("%s", line)
+            done.append(line)
     for sweep in world.sweeps.open_sweeps():
         with _told():
             if world.sweeps.is_discovering(sweep):

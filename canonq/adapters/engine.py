@@ -48,7 +48,9 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
         if away := self._nodes_away():
             raise HostProblem(
                 f"No node of this swarm takes new tasks: {away}.",
-                mend="`docker node update --availability active NODE` when whoever drained it is done.",
+                mend=f"`docker node update --availability active {away.split()[0]}` when whoever drained or paused it is done."
+                if "drained" in away or "paused" in away
+                else "`docker node ls` shows them; look at Docker's log on the one that is down.",
                 code="node-unavailable",
             )
 

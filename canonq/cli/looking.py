@@ -12,6 +12,7 @@ from canonq.cli.output import print_json, print_table, say
 from canonq.core.ago import ago
 from canonq.core.errors import ExitStatus
 from canonq.flows.looking import status as status_flow
+from canonq.flows.sweeps.brokenoff import is_broken_off
 from canonq.flows.upstream.asked import recipe_asked
 from canonq.settings import load_settings
 from canonq.wiring import due_since, looking
@@ -45,7 +46,10 @@ def status(recipe: str | None, as_json: bool) -> ExitStatus:
     if found["nights_told"]:
         say(found["nights_told"])
     for name in found["open_sweeps"]:
-        say(f"The sweep {name} is open; `canonq stop {name}` stops it.")
+        if is_broken_off(world, name):
+            say(f"The sweep {name} was broken off: its command was killed. The next sweep, or `canonq stop {name}`, closes it.")
+        else:
+            say(f"The sweep {name} is open; `canonq stop {name}` stops it.")
     for row in found["recipes"]:
         if row["problem"]:
             say(f"{row['recipe']}: {row['problem']}")

@@ -27,6 +27,7 @@ from canonq.flows.keeping.orphans import orphans
 from canonq.flows.keeping.room import tidy
 from canonq.flows.looking.doctor_docker import Silent, disk, docker, images, networks
 from canonq.flows.looking.telling import told_failure, waiting
+from canonq.flows.sweeps.brokenoff import is_broken_off
 from canonq.flows.sweeps.nights import DueSince, look_at_nights, none_due
 from canonq.flows.sweeps.sweep import summary
 from canonq.flows.upstream.pulls import forge_repo, open_pulls
@@ -193,6 +194,11 @@ def _sweeps(world: World) -> Iterator[Check]:
     for sweep in world.sweeps.open_sweeps():
         found = summary(world, sweep)
         names = ", ".join(found["pending"][:_MOST_ASKED])
+        if is_broken_off(world, sweep):
+            left = f"{len(found['pending'])} of {found['enrolled']} without an outcome ({names})"
+            mend = f"the next sweep closes it, or `canonq stop {sweep}`."
+            yield Check("sweeps", "warning", f"{sweep} was broken off, as its command was killed: {left}", mend)
+            continue
         yield Check(
             "sweeps", "ok", f"{sweep} is open: {len(found['pending'])} of {found['enrolled']} without an outcome ({names})"
         )

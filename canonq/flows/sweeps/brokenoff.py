@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 from canonq.adapters.host import UPKEEP
 from canonq.core.names import RECIPE_NAME
 from canonq.core.sweeps.reconcile import ended_at, read_value
 from canonq.flows.sweeps.sweep import outcome_of, stop, summary
 from canonq.flows.world import World
-
-log = logging.getLogger("canonq")
 
 
 def nobody_works(world: World) -> bool:
@@ -26,13 +22,17 @@ def end_broken_off(world: World, *, alone: bool = False) -> list[str]:
     """
     told = []
     for sweep in world.sweeps.open_sweeps():
-        bound = bool(world.sweeps.read(sweep).get("bound"))
-        if world.sweeps.is_attended(sweep) or not (bound or alone) or world.sweeps.share_of(sweep):
-            continue
-        if any(world.sweeps.journal(sweep).is_executing(name) for name in _names(world, sweep)):
-            continue
-        told += _end(world, sweep)
+        if is_broken_off(world, sweep, alone=alone):
+            told += _end(world, sweep)
     return told
+
+
+def is_broken_off(world: World, sweep: str, *, alone: bool = False) -> bool:
+    """Whether nobody goes on with an open sweep. `alone`: there is no worker here but what the caller starts."""
+    bound = bool(world.sweeps.read(sweep).get("bound"))
+    if world.sweeps.is_attended(sweep) or not (bound or alone) or world.sweeps.share_of(sweep):
+        return False
+    return not any(world.sweeps.journal(sweep).is_executing(name) for name in _names(world, sweep))
 
 
 def _end(world: World, sweep: str) -> list[str]:
@@ -50,7 +50,6 @@ def _end(world: World, sweep: str) -> list[str]:
         f"{found['enrolled'] - len(left)} of {found['enrolled']} had an outcome"
         + (f"; put off to this one or the next: {', '.join(left)}." if left else ".")
     )
-    log.warning("%s", told)
     return [told]
 
 

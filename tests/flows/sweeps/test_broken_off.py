@@ -13,6 +13,7 @@ import workers.upkeep
 from canonq.adapters.files import locked
 from canonq.adapters.host import UPKEEP
 from canonq.core.records import Decision
+from canonq.flows.looking import doctor
 from canonq.flows.sweeps.brokenoff import end_broken_off, nobody_works
 from canonq.flows.sweeps.sweep import open_sweep, summary
 from tests.flows.conftest import Place
@@ -46,6 +47,16 @@ def test_a_sweep_whose_command_was_killed_is_closed_and_accounts_for_everybody(p
     assert sum(found["counts"].values()) == found["enrolled"] == 2
     assert "killed" in found["failed"]
     assert end_broken_off(place.world) == [], "once"
+
+
+def test_who_only_looks_is_told_that_nobody_goes_on_with_it(place: Place) -> None:
+    sweep = of_a_command(place)
+    with place.world.sweeps.attended(sweep):
+        (row,) = doctor._sweeps(place.world)
+        assert row.state == "ok"
+    (row,) = doctor._sweeps(place.world)
+    assert (row.state, "broken off" in row.detail, f"canonq stop {sweep}" in row.mend) == ("warning", True, True)
+    assert place.world.sweeps.open_sweeps() == [sweep], "looking changes nothing"
 
 
 def test_a_sweep_whose_command_lives_is_left_to_it(place: Place) -> None:
