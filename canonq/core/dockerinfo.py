@@ -120,6 +120,35 @@ def swarm_trouble(info: Mapping[str, Any]) -> tuple[str, str] | None:
     )
 
 
+# -- names ----------------------------------------------------------------------------------------------------
+
+
+def dns_trouble(resolv: str, of_systemd: str | None) -> tuple[str, str] | None:
+    """What is wrong with the name servers that Docker hands on to containers, and the way out; None where nothing is.
+
+    `resolv`: the host's resolv.conf; `of_systemd`: the one that systemd-resolved keeps, which Docker reads in its place.
+    """
+    servers = _servers(resolv)
+    if servers == ["127.0.0.53"] and of_systemd is not None:
+        servers = _servers(of_systemd)
+    if "127.0.0.11" in servers:  # canonq is in a container itself: what the host has is not seen from here
+        return None
+    if not servers:
+        return "resolv.conf names no name server", 'name one there, or `"dns": ["ADDRESS"]` in Docker\'s daemon.json.'
+    if all(server.startswith("127.") or server == "::1" for server in servers):
+        return (
+            f"resolv.conf names {', '.join(servers)} only, which is every container's own: Docker may have containers ask "
+            "8.8.8.8 in its place, which is no help where a firewall is in the way",
+            'unless names are found in containers: set `"dns": ["ADDRESS"]` in Docker\'s daemon.json, and start it anew.',
+        )
+    return None
+
+
+def _servers(resolv: str) -> list[str]:
+    words = (line.split() for line in resolv.splitlines())
+    return [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
+
+
 # -- versions -----------------------------------------------------------------------------------------------
 
 

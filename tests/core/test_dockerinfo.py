@@ -170,3 +170,24 @@ def test_why_no_stack_can_be_deployed_is_told_with_its_own_way_out(swarm: dict[s
     assert said in found[0]
     assert mend in found[1]
     assert dockerinfo.swarm_trouble({"Swarm": {"LocalNodeState": "active", "ControlAvailable": True}}) is None
+
+
+@pytest.mark.parametrize(
+    ("resolv", "of_systemd", "said"),
+    [
+        ("nameserver 192.0.2.1\n", None, None),
+        ("nameserver 127.0.0.1\nnameserver 192.0.2.1\n", None, None),
+        ("# by systemd\nnameserver 127.0.0.53\n", "nameserver 192.0.2.1\n", None),
+        ("nameserver 127.0.0.53\n", None, "names 127.0.0.53 only"),
+        ("nameserver 127.0.0.1\nnameserver ::1\n", "nameserver 192.0.2.1\n", "names 127.0.0.1, ::1 only"),
+        ("search example.org\n", None, "names no name server"),
+        ("nameserver 127.0.0.11\n", None, None),
+    ],
+    ids=["of the network", "one of them is", "systemd's own", "systemd's without its file", "dnsmasq", "none", "in a container"],
+)
+def test_name_servers_that_no_container_can_ask_are_told(resolv: str, of_systemd: str | None, said: str | None) -> None:
+    found = dockerinfo.dns_trouble(resolv, of_systemd)
+    assert (found is None) == (said is None)
+    if found is not None:
+        assert str(said) in found[0]
+        assert "daemon.json" in found[1]

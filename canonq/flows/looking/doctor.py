@@ -25,7 +25,7 @@ from canonq.flows import hosts as hosts_flow
 from canonq.flows.keeping.data import lost_data
 from canonq.flows.keeping.orphans import orphans
 from canonq.flows.keeping.room import tidy
-from canonq.flows.looking.doctor_docker import Silent, disk, docker, images, networks
+from canonq.flows.looking.doctor_docker import Silent, disk, docker, images, names, networks
 from canonq.flows.looking.telling import told_failure, waiting
 from canonq.flows.sweeps.brokenoff import is_broken_off
 from canonq.flows.sweeps.nights import DueSince, look_at_nights, none_due
@@ -346,6 +346,7 @@ _PROBES = (
     _checkout_age,
     docker,
     networks,
+    names,
     images,
     _redis,
     hosts_flow.checks,

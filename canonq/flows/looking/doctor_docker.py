@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from canonq.core.budget import Disk, gib
 from canonq.core.check import Check
-from canonq.core.dockerinfo import known_engine
+from canonq.core.dockerinfo import dns_trouble, known_engine
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.jsontext import json_of
 from canonq.core.stack.policy import SHARED_NETWORK
@@ -16,6 +17,8 @@ from canonq.core.text import readable
 from canonq.flows.deploying.deployment import RESOLVED
 from canonq.flows.keeping.room import told_eaters
 from canonq.flows.world import World
+
+_RESOLV = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 
 
 class Silent:
@@ -114,6 +117,23 @@ def _external(world: World, recipe: str) -> Iterator[str]:
     for body in declared.values() if isinstance(declared, dict) else ():
         if isinstance(body, dict) and body.get("external") and isinstance(body.get("name"), str):
             yield body["name"]
+
+
+def names(world: World) -> Iterator[Check]:
+    """Whether the name servers that containers get from this host can be theirs."""
+    del world
+    resolv, of_systemd = (_text(path) for path in _RESOLV)
+    if resolv is None:
+        return
+    if trouble := dns_trouble(resolv, of_systemd):
+        yield Check("names in containers", "warning", *trouble)
+
+
+def _text(path: str) -> str | None:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return None
 
 
 def images(world: World) -> Iterator[Check]:
