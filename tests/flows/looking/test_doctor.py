@@ -26,6 +26,7 @@ from canonq.flows.sweeps.sweep import open_sweep
 from canonq.flows.world import World
 from canonq.ports import Roots, Versions
 from canonq.settings import GitSettings, Settings, unknown_variables
+from canonq.wiring import live
 from tests.fakes import FakeEngine
 
 
@@ -300,3 +301,38 @@ def test_messages_that_were_not_delivered_are_told(tmp_path: Path) -> None:
     world = of_settings(tmp_path, notify={"url": "json://127.0.0.1:9/x"})
     _, found = told(doctor._notify, **world)
     assert (found.state, "1 not delivered yet" in found.detail, "503" in found.detail) == ("warning", True, True)
+
+
+class OfThisHostAlone(Engine):
+    """Its network `proxy` is a plain bridge."""
+
+    def check_network(self, name: str) -> None:
+        raise HostProblem(f"The network {name} is there, but for this host alone.", mend="make it again.", code="network-scope")
+
+
+def test_a_network_that_no_stack_can_use_is_told_before_any_run_meets_it(engine: Engine, tmp_path: Path) -> None:
+    registry = SimpleNamespace(recipes=list)
+    (well,) = told(doctor_docker.networks, engine=engine, registry=registry)
+    assert (well.state, "proxy" in well.detail) == ("ok", True)
+    (wrong,) = told(doctor_docker.networks, engine=OfThisHostAlone(tmp_path / "docker"), registry=registry)
+    assert (wrong.state, wrong.mend) == ("broken", "make it again.")
+    assert "for this host alone" in wrong.detail
+
+
+def test_an_engine_that_hangs_is_waited_for_once(tmp_path: Path) -> None:
+    error = HostProblem("The Docker Engine is there and hangs.", mend="look at its log.", code="docker-unreachable")
+    silent = doctor_docker.Silent("here", error)
+    rows = [*told(doctor_docker.docker, engine=silent), *told(doctor_docker.images, engine=silent)]
+    rows += told(doctor_docker.networks, engine=silent, registry=SimpleNamespace(recipes=list))
+    (row,) = (row for row in rows if row.check == "docker")
+    assert (row.state, row.detail, row.mend) == ("broken", f"{error.what} Asked at here.", error.mend)
+
+
+def test_a_folder_on_a_read_only_file_system_is_no_matter_of_rights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = os.statvfs
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=real(path).f_flag | os.ST_RDONLY))
+    settings = Settings(repo=tmp_path, state=tmp_path / "state")
+    with pytest.raises(HostProblem, match="its file system is read-only") as caught:
+        live(settings)
+    assert caught.value.code == "disk-read-only"
+    assert "remount,rw" in caught.value.mend
