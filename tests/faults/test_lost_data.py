@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from canonq.adapters.redis_server import embedded_redis
+from canonq.adapters.state.registry import Registry
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
 from canonq.core.errors import HostProblem
 from canonq.flows.keeping.data import lost_data
 from canonq.flows.keeping.janitor import clean
 from canonq.flows.keeping.orphans import orphans
 from canonq.flows.keeping.room import tidy
+from canonq.flows.looking import doctor as doctor_flow
 from canonq.flows.looking.doctor import doctor
 from canonq.flows.sweeps.sweep import open_sweep
 from canonq.wiring import checking, live, looking
@@ -159,3 +161,12 @@ def test_a_volume_of_which_no_record_speaks_is_told_with_its_size_and_left_alone
     assert world.volumes.volume_path("gone-warm_data") is not None
     (row,) = (row for row in doctor(world) if row["check"] == "orphans")
     assert (row["state"], "gone-warm_data" in row["detail"]) == ("warning", True)
+
+
+def test_a_state_folder_whose_disk_is_not_mounted_is_not_taken_for_a_new_installation_in_silence(scenario: Scenario) -> None:
+    world = scenario.world()
+    empty = replace(world, instance="none", registry=Registry(scenario.root / "not-mounted" / "warm"))
+    (row,) = doctor_flow._canonicals(empty)
+    assert (row.state, "of another installation" in row.detail, "mounted" in row.mend) == ("warning", True, True)
+    (row,) = doctor_flow._canonicals(world)
+    assert row.state == "ok"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import entries, locked, not_readable, told, write_durably
+from canonq.adapters.files import entries, is_read_only, locked, not_readable, read_only, told, write_durably
 from canonq.core.check import Check
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import HostProblem
@@ -142,6 +142,8 @@ def state_of(state: Path) -> Check:
     told = ", ".join(map(str, refused[:_MOST_NAMED])) + (
         f" and {len(refused) - _MOST_NAMED} more" if refused[_MOST_NAMED:] else ""
     )
+    if is_read_only(refused[0]):
+        return _broken(f"{told} cannot be written: {_why_not(refused[0])}", read_only(refused[0]).mend)
     return _broken(
         f"{told} cannot be written: {_why_not(refused[0])}",
         f"give it to the user that runs canonq, or look as that one (this is uid {os.geteuid()}, it belongs to uid "
@@ -165,4 +167,4 @@ def _written_to(state: Path) -> Iterator[Path]:
 def _why_not(path: Path) -> str:
     if not path.is_dir():
         return f"{path} is not a folder"
-    return "its file system is read-only" if os.statvfs(path).f_flag & os.ST_RDONLY else "this user may not"
+    return "its file system is read-only" if is_read_only(path) else "this user may not"

@@ -17,6 +17,7 @@ from canonq.adapters.redis_server import redis_server_program
 from canonq.adapters.state.folder import NO_INSTANCE, state_of
 from canonq.adapters.state.locks import NO_PASSWORD, asks_no_password, redis_client
 from canonq.core.check import Check
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.records import STAMP_FORMAT
 from canonq.core.report.messages import DEFAULT
@@ -174,10 +175,27 @@ def _without_id(world: World) -> bool:
     return world.instance == NO_INSTANCE and bool(world.registry.recipes())
 
 
+def _of_others(world: World) -> list[str]:
+    """Retained volumes of canonq's that are not of this installation; none where Docker is away."""
+    try:
+        every = set(world.ownership.owned({LABEL_KIND: "warm"})["volumes"])
+        return sorted(every - set(world.ownership.owned({LABEL_INSTANCE: world.instance})["volumes"]))
+    except HostProblem:
+        return []
+
+
 def _canonicals(world: World) -> Iterator[Check]:
     if _without_id(world):
         what = f"{len(world.registry.recipes())} on record; without its id nobody can tell which volumes are this installation's"
         yield Check("canonicals", "warning", what, "see `state` above. Their volumes are still where they were.")
+        return
+    if not world.registry.recipes() and (others := _of_others(world)):
+        yield Check(
+            "canonicals",
+            "warning",
+            f"none on record, and Docker has {len(others)} retained volume(s) of another installation ({others[0]}, ...)",
+            f"if that was this one: is the disk of {world.settings.state} mounted, and CANONQ_STATE right? A sweep begins anew.",
+        )
         return
     lost = lost_data(world)
     for sentence in lost:

@@ -16,6 +16,7 @@ import redis
 
 from canonq.adapters.checkout import NO_CHECKOUT, Checkout
 from canonq.adapters.state.budget import Budget
+from canonq.adapters.state.folder import state_of
 from canonq.core.budget import FileSystem
 from canonq.core.check import Check
 from canonq.core.dockerinfo import Speaks
@@ -336,3 +337,6 @@ def test_a_folder_on_a_read_only_file_system_is_no_matter_of_rights(monkeypatch:
         live(settings)
     assert caught.value.code == "disk-read-only"
     assert "remount,rw" in caught.value.mend
+    monkeypatch.setattr(os, "access", lambda path, how: not how & os.W_OK)
+    row = state_of(tmp_path)
+    assert (row.state, "its file system is read-only" in row.detail, "remount,rw" in row.mend) == ("broken", True, True)
