@@ -19,7 +19,7 @@ from canonq.adapters.git.mirror import Mirrors
 from canonq.adapters.git.program import GitLimits, GitProgram
 from canonq.adapters.host import Host
 from canonq.adapters.state.budget import Budget, PulledImages
-from canonq.adapters.state.folder import NO_INSTANCE, give_instance, instance_of, make_state, must_be_a_folder
+from canonq.adapters.state.folder import NO_INSTANCE, give_instance, instance_of, make_state, must_be_a_folder, must_be_its_own
 from canonq.adapters.state.hosts import Hosts
 from canonq.adapters.state.locks import RedisLocks, redis_client
 from canonq.adapters.state.registry import Registry
@@ -47,6 +47,7 @@ def live(settings: Settings | None = None) -> World:
         if not os.access(state, os.W_OK):
             raise PermissionError(13, "Permission denied")
     give_instance(state)
+    must_be_its_own(state)
     return _world(settings, state, instance_of(state))
 
 

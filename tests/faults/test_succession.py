@@ -408,6 +408,26 @@ def test_a_state_folder_that_was_copied_to_another_host_has_its_canonicals(scena
     assert verify(scenario.world())[0]["ok"]
 
 
+def test_a_copy_beside_its_original_touches_nothing_and_with_an_id_of_its_own_has_volumes_of_its_own(scenario: Scenario) -> None:
+    original = scenario.state
+    theirs = scenario.world().registry.read(RECIPE)
+    copy = scenario.root / "copy"
+    shutil.copytree(original, copy, symlinks=True)
+    scenario.moved = copy
+    with pytest.raises(HostProblem, match="is a copy of"):
+        scenario.world()
+    (copy / "instance").write_text("0123456789abcdef")
+    tidy(scenario.world())
+    ours = scenario.world().registry.read(RECIPE)
+    assert theirs is not None
+    assert ours is not None
+    assert (ours.version, bool(ours.volumes)) == (theirs.version, True)
+    assert not set(ours.volumes) & set(theirs.volumes)
+    scenario.moved = None
+    assert verify(scenario.world())[0]["ok"]
+    scenario.is_whole("the original", theirs.version)
+
+
 def test_a_state_folder_of_the_first_schema_is_read_moved_and_carried_on(scenario: Scenario) -> None:
     """As canonq wrote it before: absolute paths, one rollback or null, no marks."""
     scenario.go_back()

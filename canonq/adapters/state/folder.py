@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import entries, is_read_only, locked, not_readable, read_only, told, write_durably
+from canonq.adapters.files import entries, is_read_only, locked, not_readable, read_only, told, write_durably, write_json
 from canonq.core.check import Check
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import HostProblem
 from canonq.core.jsontext import json_of
+from canonq.core.place import Place, found
 from canonq.core.text import readable
 
 NO_INSTANCE = "none"
 
+_PLACE = "place.json"  #: where this state folder was when work was last done with it
 _HOST = "host.json"  #: who this host is among those of its broker, with the id: see adapters/state/hosts.py
 #: Folders of the state that work writes to, and those in which each recipe has a folder of its own.
 _PARTS = ("calls", "images", "locks", "locks/disk", "logs", "repos", "runs", "steering", "sweeps", "warm", "work")
@@ -56,6 +60,53 @@ def give_instance(state: Path) -> None:
     with locked(state / "locks" / "instance"), told(state):
         if not (state / "instance").is_file():
             write_durably(state / "instance", secrets.token_hex(8).encode())
+
+
+def must_be_its_own(state: Path) -> None:
+    """Note where this state folder is, as it may have been moved. HostProblem where it is a copy beside the one that is noted."""
+    if (copied := _copied(state)) is not None:
+        raise copied
+    here = _place(state)
+    if _noted(state) != here:
+        write_json(state / _PLACE, asdict(here))
+
+
+def _copied(state: Path) -> HostProblem | None:
+    """What to raise where another state folder has this one's id, and was there first."""
+    noted, here = _noted(state), _place(state)
+    if noted is None or found(noted, here, other_lives=_lives(noted, here, state)) != "copied":
+        return None
+    original = readable(noted.path)
+    return HostProblem(
+        f"{state} is a copy of {original}, which is there still: both have one id, by which canonq knows what is its own in "
+        "Docker, so each would take the other's stacks and volumes for its own. Nothing was touched.",
+        mend=f"if the copy is to go on alone, move {original} away; if both are wanted, `printf %s {secrets.token_hex(8)} > "
+        f"{shlex.quote(str(state / 'instance'))}` gives the copy an id of its own, and `canonq janitor` volumes of its own, from "
+        "its snapshots.",
+        code="state-copied",
+    )
+
+
+def _place(state: Path) -> Place:
+    is_there = state.stat()
+    return Place(os.path.realpath(state), is_there.st_dev, is_there.st_ino)
+
+
+def _noted(state: Path) -> Place | None:
+    kept = _read(state / _PLACE)
+    path, device, inode = kept.get("path"), kept.get("device"), kept.get("inode")
+    return Place(path, device, inode) if isinstance(path, str) and isinstance(device, int) and isinstance(inode, int) else None
+
+
+def _lives(noted: Place, here: Place, state: Path) -> bool:
+    """Whether another folder with this one's id is where this one was; one that cannot be looked into may be one."""
+    there = Path(noted.path)
+    try:
+        return not _place(there).is_folder(here) and (there / "instance").read_bytes() == (state / "instance").read_bytes()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _lost(state: Path) -> HostProblem | None:
@@ -131,6 +182,8 @@ def state_of(state: Path) -> Check:
         if not os.access(state, os.R_OK | os.X_OK):
             raise not_readable(state)
         instance_of(state)
+        if (copied := _copied(state)) is not None:
+            raise copied
         refused = [path for path in _written_to(state) if not os.access(path, os.W_OK | os.X_OK)]
     except HostProblem as error:
         return _broken(error.what, error.mend)

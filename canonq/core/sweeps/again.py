@@ -26,6 +26,7 @@ NEEDS_A_PERSON = frozenset({
     "upstream-damaged", "mirror-damaged",
     "upstream-gone", "upstream-denied", "upstream-shallow", "upstream-sha256", "upstream-bad-branch", "upstream-too-large",
     "mirror-gone", "mirror-denied", "mirror-refused", "network-missing", "no-swarm", "disk-read-only", "instance-lost",
+    "state-copied",
     "network-scope",
     "foreign-secret",
     "mirror-archived", "name-taken", "upstream-owner", "mirror-owner",

@@ -81,9 +81,10 @@ def _copy(world: World, app: Deployment, record: Canonical) -> dict[str, str]:
 
 
 def _source(world: World, record: Canonical, name: str) -> Path | None:
-    """Where a retained volume is; None where it is gone, or another of that name that is not canonq's stands in its place."""
-    ours = world.volumes.volume_label(name, LABEL_VOLUME) == volume_key(record.recipe, name)
-    return world.volumes.volume_path(name) if ours else None
+    """Where a retained volume is; None where it is gone, or one of that name that is another's stands in its place."""
+    ours = {LABEL_VOLUME: volume_key(record.recipe, name), LABEL_INSTANCE: world.instance}
+    is_ours = all(world.volumes.volume_label(name, label) == value for label, value in ours.items())
+    return world.volumes.volume_path(name) if is_ours else None
 
 
 def unpack_retained(world: World, record: Canonical, kept: Snapshot, owner: str) -> list[str]:

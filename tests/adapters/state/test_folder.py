@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
 from canonq.adapters.files import write_json
-from canonq.adapters.state.folder import NO_INSTANCE, give_instance, instance_of
+from canonq.adapters.state.folder import NO_INSTANCE, give_instance, instance_of, make_state, must_be_its_own, state_of
 from canonq.core.errors import HostProblem
 
 
@@ -66,3 +68,49 @@ def test_a_state_folder_of_the_server_before_has_no_id_yet_and_gets_one(tmp_path
     assert instance_of(tmp_path) == NO_INSTANCE
     give_instance(tmp_path)
     assert instance_of(tmp_path) != NO_INSTANCE
+
+
+def a_state(folder: Path) -> Path:
+    make_state(folder)
+    give_instance(folder)
+    must_be_its_own(folder)
+    return folder
+
+
+def test_a_copy_of_a_state_folder_does_nothing_beside_its_original_and_says_the_way_out(tmp_path: Path) -> None:
+    original = a_state(tmp_path / "state")
+    copy = tmp_path / "copy"
+    shutil.copytree(original, copy)
+    with pytest.raises(HostProblem, match=f"{copy} is a copy of {original}, which is there still") as refused:
+        must_be_its_own(copy)
+    assert refused.value.code == "state-copied"
+    assert (state_of(copy).state, state_of(original).state) == ("broken", "ok")
+    must_be_its_own(original)
+    command = refused.value.mend.partition("`")[2].partition("`")[0]
+    subprocess.run(["sh", "-c", command], check=True)
+    must_be_its_own(copy)
+    must_be_its_own(original)
+    assert instance_of(copy) != instance_of(original)
+
+
+def test_a_copy_goes_on_alone_when_its_original_was_moved_away(tmp_path: Path) -> None:
+    original = a_state(tmp_path / "state")
+    shutil.copytree(original, tmp_path / "copy")
+    original.rename(tmp_path / "old")
+    must_be_its_own(tmp_path / "copy")
+    with pytest.raises(HostProblem, match="is a copy of"):
+        must_be_its_own(Path(shutil.copytree(tmp_path / "copy", tmp_path / "another")))
+
+
+def test_a_state_folder_that_was_renamed_linked_to_or_restored_works_on(tmp_path: Path) -> None:
+    state = a_state(tmp_path / "state")
+    (tmp_path / "link").symlink_to(state)
+    must_be_its_own(tmp_path / "link")
+    renamed = state.rename(tmp_path / "renamed")
+    a_state(state)  # another, with an id of its own, in its place
+    must_be_its_own(renamed)
+    backup = Path(shutil.copytree(renamed, tmp_path / "backup"))
+    shutil.rmtree(renamed)
+    backup.rename(renamed)
+    must_be_its_own(renamed)
+    assert state_of(renamed).state == "ok"
