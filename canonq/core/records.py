@@ -135,7 +135,9 @@ class Promotion(_Value):
     commit: Commit | None = None
     base: str | None = None
     run: str | None = None
-    data: str | None = None  #: what the canonical's data is: "carried from 1.12.0+1.30.0", "a clean install", "empty volumes"
+    #: What the canonical's data is: "carried from 1.12.0+1.30.0", "a clean install", "empty volumes"; the last two may be
+    #: followed by ", filled by populate of hooks.py".
+    data: str | None = None
     level: int = 0
     seconds: float = 0.0
 

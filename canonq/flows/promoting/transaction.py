@@ -44,6 +44,7 @@ from canonq.flows.keeping.leftovers import is_in_force, reclaim, retire
 from canonq.flows.promoting.warming import Promoted, warmed
 from canonq.flows.proving.dependencies import beside, bring_up_dependency, plan_dependencies
 from canonq.flows.proving.evidence import volume_bytes
+from canonq.flows.proving.hooks import POPULATE, hook_names
 from canonq.flows.proving.sight import seeing
 from canonq.flows.world import World
 from canonq.ports import Held
@@ -92,7 +93,13 @@ class Transaction:
         """What the new canonical's data is."""
         if self.carried is not None:
             return f"carried from {self.carried.version}"
-        return "a clean install" if self.old is None or self.enrolment.promote.data == "fresh" else "empty volumes"
+        clean = "a clean install" if self.old is None or self.enrolment.promote.data == "fresh" else "empty volumes"
+        return f"{clean}, filled by {POPULATE} of hooks.py" if self.populates else clean
+
+    @property
+    def populates(self) -> bool:
+        """Whether the enrolment's hooks fill it with content, before it is stopped."""
+        return self.carried is None and POPULATE in hook_names(self.world.checkout.folder(self.recipe))
 
 
 def plan(

@@ -71,11 +71,14 @@ def test_each_promotion_leaves_marks_and_the_first_is_filled_and_what_comes_afte
     done = promote(site.world, "site")
     assert done.outcome == "promoted", done.detail
     assert any(note.startswith("populated: ") for note in done.notes)
+    assert done.data == "a clean install, filled by populate of hooks.py"
+    assert f"its data is {done.data}." in done.detail
     first = on_record(site)
     assert places(first.ledger, BASE) == FILES_AND_ROWS
     verdict = prove_tag(site.world, "site", None)
     assert verdict.verdict == "green", verdict.detail
-    assert promote(site.world, "site").outcome == "promoted"
+    carried = promote(site.world, "site")
+    assert (carried.outcome, carried.data) == ("promoted", f"carried from {BASE}")
     second = on_record(site)
     assert places(second.ledger, BASE) == places(second.ledger, TARGET) == FILES_AND_ROWS
     assert len(markerfile.entered(volume(site, second, "files"))) == 2
