@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-import canonq.flows.test as test_flow
+import canonq.flows.proving.proof as proof
 import workers.chains
 import workers.steps
 import workers.tasks
@@ -94,8 +94,8 @@ class TagsOnly:
 def staged(house: House) -> Iterator[None]:
     """Put the house where the workers' modules look for theirs."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(test_flow, "climb", lambda run: _climb(house, run))
-        patched.setattr(test_flow, "run_lint", lambda run: run.findings.tiers.update(lint=TierResult(status="pass")))
+        patched.setattr(proof, "climb", lambda run: _climb(house, run))
+        patched.setattr(proof, "run_lint", lambda run: run.findings.tiers.update(lint=TierResult(status="pass")))
         patched.setattr(volumes, "run_checked", _in_process)
         patched.setattr(checkout, "read", _no_clone)
         patched.setattr(yaml, "load", _read_once)

@@ -12,9 +12,9 @@ import pytest
 
 from canonq.core.errors import EnrolmentProblem, HostProblem, RecipeProblem
 from canonq.core.seeing import LATE, SLOW, Blind, Look, blind, voided
-from canonq.flows import test as run_flow
 from canonq.flows.promote import promote
 from canonq.flows.promoting import transaction
+from canonq.flows.proving import proof as run_flow
 from canonq.flows.proving.sight import Sight
 from canonq.flows.test import test_tag as prove_tag
 from tests.flows.proving.test_whole_runs import BASE, TARGET, Docker, Site
