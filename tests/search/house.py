@@ -37,6 +37,7 @@ from canonq.flows.sweeps.sweep import open_sweep, start, stop, summary
 from canonq.flows.sync import sync
 from canonq.flows.test import test_decided as prove_decided
 from canonq.flows.test import test_tag as prove_tag
+from canonq.flows.upstream.steering import say
 from canonq.flows.world import World
 from canonq.ports import Repos
 from canonq.settings import Settings
@@ -92,6 +93,7 @@ class House:
     state: Path = Path()  #: the state folder, as it is called now
     released: int = 1
     offset: int = 0  #: seconds that the clock is ahead
+    waited: int = 0  #: seconds that upkeep looks later than all that was done
     red: bool = False  #: whether the next runs are red
     queue: list[Message] = field(default_factory=list)
     sweeps: list[str] = field(default_factory=list)
@@ -106,6 +108,7 @@ class House:
     passed: set[str] = field(default_factory=set)  #: those that a rollback went past
     must: set[str] = field(default_factory=set)  #: those that must be restorable
     held: set[str] = field(default_factory=set)  #: versions that a person went back from
+    blocked: set[str] = field(default_factory=set)  #: versions that a person does not want
     harmed: set[str] = field(default_factory=set)  #: those whose snapshot was damaged from outside
     unmarked: set[str] = field(default_factory=set)  #: those of which only a later one's record says that they were in force
     record_lost: bool = False
@@ -238,15 +241,25 @@ class House:
         self.queue.clear()
         self.redis.flushall()
 
-    def upkeep(self) -> None:
-        """Upkeep looks after open sweeps."""
-        workers.upkeep.reconcile(self.world(), cast(Any, None))
+    def upkeep(self, late: int = 0) -> None:
+        """Upkeep looks after open sweeps; some hours later chains that are in no queue are taken for lost."""
+        self.waited = late % 2 * 20 * _HOUR
+        try:
+            workers.upkeep.reconcile(self.world(), cast(Any, None))
+        finally:
+            self.waited = 0
 
     def stop(self) -> None:
         """A person stops the newest sweep."""
         world = self.world()
         if found := world.sweeps.open_sweeps():
             stop(world, found[-1], "a person stopped it.")
+
+    def block(self) -> None:
+        """A person blocks the newest release, or takes the block back."""
+        newest = version(self.released)
+        say(self.world(), RECIPE, newest, "unblock" if newest in self.blocked else "block", by="a person", reason="not yet")
+        self.blocked ^= {newest}
 
     def redden(self) -> None:
         """From now on runs are red, or green again."""
@@ -388,6 +401,8 @@ class House:
         there = not self.record_lost or "rollback" in move  # which brings it back, beside what promoted then
         self._hold(there, f"4 a lost record is never seeded over: {now} is new, after {move}")
         self._hold(now not in self.held, f"5.2 nothing comes back: {now}, which a person went back from, after {move}")
+        wanted = now not in self.blocked or now == before  # what is the canonical may be made anew
+        self._hold(wanted, f"4 what is blocked is not promoted: {now}, after {move}")
         higher = before is None or _number(now) > _number(before) or (now == before and "again" in move)
         self._hold(higher, f"5.2 forwards only: from {before} to {now}, after {move}")
         self.line.append(name)

@@ -22,7 +22,7 @@ from tests.search.stage import staged
 #: Moves of people and workers: those that a kill, a fault or another process may meet.
 ACTS = ("prove", "promote", "again", "rollback", "restore", "janitor", "sweep", "deliver", "upkeep", "stop", "quick", "night")
 #: What the world does. None of it is damage that canonq may not be able to mend.
-EVENTS = ("release", "double", "lose", "redden", "clock", "move_state", "lose_fence", "lose_locks")
+EVENTS = ("release", "double", "lose", "redden", "clock", "block", "move_state", "lose_fence", "lose_locks")
 HARM = ("lose_record", "spoil_record", "spoil_kept", "lose_volume")
 #: How an act is met: killed, its disk full once or from then on, its Docker gone, the clock set, another act in the middle of it
 #: or all the time beside it.

@@ -7,9 +7,11 @@ import functools
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +24,7 @@ import workers.tasks
 import workers.upkeep
 from canonq.adapters import checkout
 from canonq.adapters.data import archives as volumes
-from canonq.core.errors import RecipeProblem
+from canonq.core.errors import CanonqError, RecipeProblem
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.recipe import yamlfile
 from canonq.flows.deploying.deployment import bring_up
@@ -100,12 +102,16 @@ def staged(house: House) -> Iterator[None]:
         patched.setattr(checkout, "read", _no_clone)
         patched.setattr(yaml, "load", _read_once)
         patched.setattr(workers.steps, "live", house.world)
+        later = SimpleNamespace(time=lambda: time.time() + house.waited, monotonic=time.monotonic)
+        patched.setattr(workers.upkeep, "time", later)
+        # It goes on whatever breaks; here what breaks is to show.
+        patched.setattr(workers.upkeep, "_told", lambda: contextlib.suppress(CanonqError))
         patched.setattr(workers.upkeep, "queued", lambda app: {(one.sweep, RECIPE) for one in house.queue})
         for module in (workers.chains, workers.tasks):
             patched.setattr(
                 module,
                 "start_chain",
-                lambda enrolment, sweep, named, *, step="sync", given=None: house.send(
+                lambda enrolment, sweep, named, *, host, step="sync", given=None: house.send(
                     step, given or enrolment.recipe, sweep, named
                 ),
             )

@@ -9,11 +9,14 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from canonq.adapters.redis_server import embedded_redis
+from canonq.adapters.state.locks import redis_client
 from canonq.core.records import Canonical, RolledBack
 from canonq.core.retention import Generation, Retention
 from canonq.flows.keeping import leftovers
+from tests.search.house import House
 from tests.search.moves import Move
 from tests.search.search import Search, make, memory
+from tests.search.stage import staged
 
 pytestmark = pytest.mark.long
 
@@ -75,6 +78,16 @@ FOUND = {
 @pytest.mark.parametrize("moves", FOUND.values(), ids=list(FOUND))
 def test_what_was_found_is_mended(search: Search, moves: list[str]) -> None:
     assert search.broken_by([Move.read(line) for line in moves]) is None
+
+
+def test_a_chain_that_was_lost_is_sent_again_while_it_is_searched(redis_url: str, tmp_path: Path) -> None:
+    """Upkeep passes over what fails for one recipe, so a stand-in that no longer takes what it is given would not show."""
+    house = House(tmp_path, redis_client(redis_url), redis_url).prepare()
+    with staged(house):
+        house.sweep()
+        house.lose()
+        house.upkeep(1)
+        assert [(one.step, one.sweep) for one in house.queue] == [("sync", house.world().sweeps.open_sweeps()[0])]
 
 
 def by_the_clock(present: str | None, found: Sequence[Generation], keep: int) -> Retention:
