@@ -123,6 +123,9 @@ class Engine(FakeEngine):
     def listening(self, stack: str, service: str) -> list[int]:
         return self.ports
 
+    def logs(self, stack: str, lines: int) -> dict[str, str]:
+        return {"app": self.words}
+
     def last_words(self, stack: str, service: str) -> str:
         return self.words
 
@@ -321,12 +324,33 @@ RECIPE: list[Broken] = [
         engine=RELEASE | GIVEN_UP | {"words": "page 3: no such table\nbye"},
     ),
     Broken(
+        "it waits for something that is not there and never listens",
+        "recipe",
+        "install-failed",
+        "port 80: refused. It logged last: waiting for db:5432",
+        deploys=2,
+        engine={
+            **RELEASE,
+            "answer": Answer(False, "port 80: refused", reached=False),
+            "ports": [],
+            "words": "waiting for db:5432\n" * 3,
+        },
+    ),
+    Broken(
         "it needs more memory than it gives itself",
         "recipe",
         "out-of-memory",
         "A container of 'app' was killed for want of memory. ",
         deploys=2,
         engine=RELEASE | GIVEN_UP | {"killed": True},
+    ),
+    Broken(
+        "its health check is killed with it for want of memory",
+        "recipe",
+        "out-of-memory",
+        "A container of 'app' was killed for want of memory. ",
+        deploys=2,
+        engine={**RELEASE, **died("task: non-zero exit (137): dockerexec: unhealthy container", "failed"), "killed": True},
     ),
     Broken(
         "nothing of its front runs",

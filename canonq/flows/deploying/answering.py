@@ -30,6 +30,7 @@ _PROBE_TIMEOUT = 10.0
 #: Statuses by which an app that is well says that it was asked for something else than it has; and the finer code of that.
 _ASKED_ELSEWHERE = (*range(300, 400), 401, 403, 404, 405, 410)
 ASKED_ELSEWHERE = "asked-elsewhere"
+_LAST_LOGGED = 3  #: lines
 #: Of a service that came down: what its last container said is why.
 _DIED = ("crash-loop", "not-restarted", "exited", "rolled-back", "update-paused", "not-healthy", "cannot-start")
 _ROUTED = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
@@ -141,13 +142,15 @@ def _blamed(world: World, prepared: Prepared, what: str, look: Convergence, code
     mend = found.mend if found and found.code == code else ""
     said = ""
     failing = world.stacks.failing_checks(prepared.stack.stack).get(look.service, "")
+    died = code in _DIED
     if code == "not-healthy" and failing:  # Docker has ended it for that, and what it said at its end is no cause
         mend = "the health check asks for what the app does not give: correct it in the compose file, or give it more time."
-    elif code in _DIED:
+    elif died:
         said = ending(" / ".join(world.stacks.last_words(prepared.stack.stack, look.service).splitlines()), 300)
-        if _was_short_of_memory(world, prepared, look.service):
-            what = f"{what} A container of '{look.service}' was killed for want of memory."
-            code, mend = "out-of-memory", mend_memory(prepared, look.service)
+    # A check that was killed with what it asked says nothing about either.
+    if died and _was_short_of_memory(world, prepared, look.service):
+        what = f"{what} A container of '{look.service}' was killed for want of memory."
+        code, mend = "out-of-memory", mend_memory(prepared, look.service)
     told = " ".join(
         [with_last_words(world, prepared, what, look.service), *([f"Its last words: {readable(said)}"] if said else [])]
     )
@@ -236,8 +239,16 @@ def _gave_up(world: World, prepared: Prepared, look: Convergence, answer: Answer
             certain=True,
         )
     said = with_last_words(world, prepared, f"{what}: all tasks run, but {answer.detail}.", service)
+    if not answer.reached and (logged := _logged_last(world, prepared, service)):
+        said = f"{said} It logged last: {readable(logged)}"
     elsewhere = answer.status in _ASKED_ELSEWHERE and not app.answered
     return NotHealthy(said, code="not-answering", service=service, cause=ASKED_ELSEWHERE if elsewhere else "")
+
+
+def _logged_last(world: World, prepared: Prepared, service: str) -> str:
+    """What a service that runs, and at whose port nobody answers, has logged last: mostly what it waits for."""
+    lines = [line.strip() for line in world.stacks.logs(prepared.stack.stack, _LAST_LOGGED).get(service, "").splitlines()]
+    return ending(" / ".join(dict.fromkeys(line for line in lines if line)), 300)
 
 
 def _right_port(world: World, app: Deployment) -> str:
