@@ -27,7 +27,7 @@ from canonq.core.stack.databases import (
     postgres_services,
     seen,
 )
-from canonq.core.text import shown
+from canonq.core.text import readable, shown
 from canonq.ports import Data
 from canonq.tiers import servers
 from canonq.tiers.facts import Marker
@@ -54,15 +54,18 @@ def write(
     kinds: Mapping[str, str] | None = None,
     leave: Collection[str] = (),
 ) -> list[Marker]:
-    """Write a marker into every volume but those to `leave`, and every database that takes one; what was written.
+    """Write a marker into every volume, and every database that takes one, but for volumes and SQLite files (service:path) to
+    `leave`; what was written.
 
     A row names its service, so that it is known wherever its data goes, also beside another database's. `kinds`: service ->
     kind of the servers that there are.
     """
     volumes = {name: folder for name, folder in data.volumes_in_use(stack).items() if name not in leave}
     made = [Marker(kind="file", place=volume, text=text) for volume in _mark_volumes(volumes, text)]
+    users = {volume: service for volume, service, _ in data.mounted(stack)} if leave else {}
     for volume, folder in volumes.items():
-        made += _mark_sqlite(volume, folder, text)
+        kept = {path for path in counting.count(folder).sqlite if readable(f"{users.get(volume, '')}:{path}") not in leave}
+        made += _mark_sqlite(volume, folder, text, kept)
     for service, kind in sorted((kinds or {}).items()):
         if kind in (*MYSQLS, MONGO, REDIS):
             made += _mark_server(data, stack, service, kind, text, _at_most(patience or Patience()))
@@ -217,10 +220,10 @@ def _written(data: Data, stack: str, service: str, kind: str, row: str, patience
     return _until(lambda: servers.ask(data, stack, service, kind, "write", row), _COMING, patience)
 
 
-def _mark_sqlite(volume: str, folder: Path, text: str) -> list[Marker]:
+def _mark_sqlite(volume: str, folder: Path, text: str, paths: Collection[str]) -> list[Marker]:
     """A row in each SQLite file that is open: one that is not may be a file that is only read, and exchanged."""
     made = []
-    for path in counting.opened(folder, counting.count(folder).sqlite):
+    for path in counting.opened(folder, sorted(paths)):
         row = f"{text}.{path}."
         if counting.ask_sqlite(folder, "write", [path], row)[path].get("done"):
             made.append(Marker(kind="sqlite", place=f"{volume}/{path}", text=row, server="sqlite"))

@@ -47,10 +47,11 @@ class LedgerMark(BaseModel):
 def wanted(ledger: Iterable[LedgerMark], volatile: Collection[str], *, restored: bool = False) -> list[LedgerMark]:
     """The marks that have to be there: not those in what may be empty or go, nor, `restored`, what is in a store of keys, into
     which nobody loads a backup."""
+    files = {name.partition(":")[2] for name in volatile if ":" in name}  # SQLite files, by whoever uses their volume
     return [
         mark for mark in ledger
         if mark.place not in volatile
-        and not (mark.kind == "sqlite" and mark.place.partition("/")[0] in volatile)
+        and not (mark.kind == "sqlite" and (mark.place.partition("/")[0] in volatile or mark.place.partition("/")[2] in files))
         and not (restored and mark.server == REDIS)
     ]  # fmt: skip
 

@@ -66,7 +66,7 @@ def leave_marks(run: Run, tier: TierName, running: Running, earlier: tuple[Marke
     token = f"canonq-{run.id}"
     kinds = {service: kind for service, kind in run.servers(running).items() if service not in may_go}
     data = run.world.data
-    leave = {running.stack.volumes[key] for key in run.enrolment.data.volatile if key in running.stack.volumes}
+    leave = {running.stack.volumes.get(name, name) for name in may_go}
     made = marks.write(data, running.stack.stack, images, token, patience_of(run), kinds=kinds, leave=leave)
     missed = {service: kind for service, kind in kinds.items() if kind != REDIS}  # what need not be kept is no gap
     run.findings.unmarked = without_marker(missed, {marker.place for marker in made if marker.kind == "database"})

@@ -207,6 +207,8 @@ def test_a_record_names_the_newest_marks_of_each_place() -> None:
 def test_what_may_go_is_not_missed_nor_a_key_after_a_restore() -> None:
     marks = [mark(1), mark(1, "sqlite", "data/app.db", "sqlite"), mark(1, "key", "cache", "redis"), mark(1, "database", "db")]
     assert wanted(marks, {"data": "x"}) == marks[2:]
+    assert wanted(marks, {"app:app.db": "x"}) == [marks[0], *marks[2:]]
+    assert wanted(marks, {"app:app.db.notes": "x", "app:other.db": "x"}) == marks
     assert wanted(marks, {"cache": "x"}) == [*marks[:2], marks[3]]
     assert wanted(marks, {}, restored=True) == [*marks[:2], marks[3]]
 

@@ -89,6 +89,23 @@ def test_a_part_with_most_of_the_files_and_few_of_the_bytes_is_told(site: Site) 
     assert "bytes; that the rest need not come back is not proven" in told
 
 
+@pytest.mark.parametrize(("declared", "expected"), [("app:logs.db", ("green", "proven")), ("app:app.db", ("red", "data-lost"))])
+def test_an_sqlite_file_that_may_go_is_not_missed_and_another_is(site: Site, declared: str, expected: tuple[str, str]) -> None:
+    def has_logs(engine: Docker, stack: Deployable) -> None:
+        begins(engine, stack)
+        OPEN.append(sqlite3.connect(engine.place(stack.stack, "app", "/srv/files/logs.db"), check_same_thread=False))
+        OPEN[-1].executescript("CREATE TABLE IF NOT EXISTS lines (a); INSERT INTO lines VALUES (1);")
+
+    def drops_logs(engine: Docker, stack: Deployable) -> None:
+        begins(engine, stack)
+        engine.place(stack.stack, "app", "/srv/files/logs.db").unlink(missing_ok=True)
+
+    site.engine.starts = {BASE: has_logs, TARGET: drops_logs}
+    toml = f"[data]\nvolatile = {{'{declared}' = 'kept elsewhere now'}}\n"
+    verdict = prove_tag(site.prepare(own=None, toml=toml), "site", None)
+    assert (verdict.verdict, verdict.reason) == expected, verdict.detail
+
+
 def test_a_part_that_does_not_come_back_is_red(site: Site) -> None:
     def wipes(words: list[str]) -> Ended:
         # Of the one that is backed up: nobody backs the fresh install up.
