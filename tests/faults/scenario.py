@@ -6,7 +6,6 @@ import contextlib
 import errno
 import functools
 import multiprocessing
-import multiprocessing.context
 import os
 import signal
 import subprocess
@@ -53,7 +52,6 @@ secrets:
     ".env.sample": "TYPE=site\nDOMAIN=site.example.com\nSECRET_PASSWORD_VERSION=v1\n",
 }
 ENROLMENT = "[health]\nkind = 'exec'\ncommand = ['true']\nsoak = 0\n"
-MOST_RELEASES = 600
 
 Mode = Literal["kill", "disk-full", "docker-away"]
 FILE_CALLS = ("replace", "rename", "fsync", "unlink", "mkdir", "rmdir")
@@ -86,13 +84,13 @@ class Scenario:
         """The state folder."""
         return self.moved or self.root / "state"
 
-    def prepare(self) -> Scenario:
-        """Make the recipe with its many tags, the checkout and the clone."""
+    def prepare(self, releases: int = 20) -> Scenario:
+        """Make the recipe with its tags, the checkout and the clone."""
         repo = make_recipe(self.root / RECIPE, {version(1): FILES})
         head = repo.head.commit.hexsha
         subprocess.run(
             ["git", "update-ref", "--stdin"], cwd=self.root / RECIPE, text=True, check=True,
-            input="".join(f"create refs/tags/{version(number)} {head}\n" for number in range(2, MOST_RELEASES)),
+            input="".join(f"create refs/tags/{version(number)} {head}\n" for number in range(2, releases + 1)),
         )  # fmt: skip
         folder = self.root / "checkout" / "tests" / RECIPE
         folder.mkdir(parents=True)
@@ -256,10 +254,8 @@ def _told(arguments: tuple[Any, ...]) -> str:
     return Path(named[0]).name if named else ""
 
 
-def _forks() -> multiprocessing.context.ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.faults.preloaded"])
-    return context
+#: Of ours, who have done it before: in a new process, importing and building for the first time is most of what it does.
+_FORKS = multiprocessing.get_context("fork")
 
 
 def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | None:
@@ -269,7 +265,7 @@ def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | Non
     """
     names = scenario.root / "points"
     names.unlink(missing_ok=True)
-    process = _forks().Process(target=_child, args=(scenario, at, action, names))
+    process = _FORKS.Process(target=_child, args=(scenario, at, action, names))
     process.start()
     process.join(600)
     if process.exitcode == -signal.SIGKILL:
@@ -280,10 +276,9 @@ def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | Non
 
 def promote_at_once(scenario: Scenario, callers: int) -> list[str]:
     """Have so many processes ask for the promotion of the newest verdict at the same moment; what each was answered."""
-    context = _forks()
-    with context.Manager() as manager:
+    with _FORKS.Manager() as manager:
         barrier, answers = manager.Barrier(callers), manager.list()
-        processes = [context.Process(target=_ask, args=(scenario, barrier, answers)) for _ in range(callers)]
+        processes = [_FORKS.Process(target=_ask, args=(scenario, barrier, answers)) for _ in range(callers)]
         for process in processes:
             process.start()
         for process in processes:

@@ -21,6 +21,7 @@ from tests.faults.scenario import Faults, Mode, Scenario, breaking, killed_at, p
 
 #: A promotion passes more points than this; a scenario that passes fewer has become hollow.
 FEWEST_POINTS = 60
+MOST_POINTS = 600
 
 
 @pytest.fixture
@@ -35,8 +36,17 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def scenario(memory: Path, redis_url: str) -> Scenario:
-    """One canonical, and a proven release after it."""
-    made = Scenario(memory, redis_url).prepare()
+    """One canonical, and releases after it."""
+    return with_canonical(Scenario(memory, redis_url).prepare())
+
+
+@pytest.fixture
+def long_history(memory: Path, redis_url: str) -> Scenario:
+    """The same, with a release for each point of a promotion."""
+    return with_canonical(Scenario(memory, redis_url).prepare(MOST_POINTS))
+
+
+def with_canonical(made: Scenario) -> Scenario:
     made.prove()
     assert made.promote().outcome == "promoted"
     return made
@@ -55,8 +65,9 @@ def test_without_a_fault_the_scenario_promotes_and_carries_the_data_on(scenario:
 
 
 def test_killed_at_any_point_a_promotion_is_whole_and_complete_when_done_again(
-    scenario: Scenario, request: pytest.FixtureRequest
+    long_history: Scenario, request: pytest.FixtureRequest
 ) -> None:
+    scenario = long_history
     stride = int(request.config.getoption("--crash-stride"))
     at, passed = 1, 0
     while True:
@@ -86,7 +97,7 @@ def test_killed_at_any_point_a_seed_is_whole_or_absent(memory: Path, redis_url: 
     while point is not None:
         fresh = Scenario(memory / str(at), redis_url)
         fresh.root.mkdir()
-        fresh.prepare()
+        fresh.prepare(releases=1)
         tag = fresh.prove()
         point = killed_at(fresh, at) or ""
         where = f"killed at point {at}, {point}"
@@ -152,9 +163,9 @@ def test_killed_at_any_point_a_rollback_without_a_record_loses_nothing_and_makes
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["disk-full", "docker-away"])
-def test_a_fault_at_any_point_is_told_and_harms_nothing(mode: Mode, scenario: Scenario) -> None:
+def test_a_fault_at_any_point_is_told_and_harms_nothing(mode: Mode, long_history: Scenario) -> None:
     """A full disk at every write, an Engine that is gone at every call."""
-    at = 0
+    scenario, at = long_history, 0
     while True:
         at += 1
         before = scenario.canonical()
