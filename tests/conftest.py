@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,18 +31,28 @@ settings.load_profile("any-machine")
 #: What takes longest is begun first, or one process works on when all others are through. A file goes to one process whole,
 #: for the sake of its fixtures.
 LONGEST_FIRST = (
-    "deploy/test_compose_deployment.py", "real/test_workers.py", "faults/test_crash_points.py", "real/test_upgrades.py",
-    "real/test_forge_and_webhook.py", "real/test_disk.py", "real/test_demo.py", "demo/test_demo_deploys.py",
-    "real/test_ingress.py", "real/test_going_back.py", "real/test_data_and_refs.py", "real/test_tiers.py",
-    "real/test_random_kills.py", "real/test_interrupts.py", "flows/test_sync_crashes.py", "faults/test_succession.py",
-    "real/test_small_disk.py", "search/test_search.py", "real/test_registries.py", "real/test_states_of_swarm.py",
-    "real/test_databases.py", "cli/test_celery_words.py", "adapters/test_git_and_refs.py", "faults/test_whose_fault.py",
-    "cli/test_bad_input.py", "cli/test_sync_and_enrol.py",
+    "real/test_upgrades.py", "faults/test_crash_points.py", "real/test_workers.py", "real/test_killed_workers.py",
+    "real/test_demo.py", "real/test_forge_and_webhook.py", "real/test_interrupts.py", "real/test_beats.py",
+    "demo/test_demo_deploys.py", "real/test_ingress.py", "real/test_tiers.py", "real/test_disk.py",
+    "deploy/test_compose_deployment.py", "real/test_random_kills.py", "real/test_going_back.py", "real/test_data_and_refs.py",
+    "cli/test_celery_words.py", "faults/test_succession.py", "flows/proving/test_whole_runs.py", "search/test_search.py",
+    "real/test_databases.py", "flows/test_sync.py", "real/test_staying.py", "adapters/git/test_clones.py",
+    "flows/test_sync_crashes.py", "hosts/test_several_hosts.py", "hosts/test_moves.py", "real/test_registries.py",
+    "real/test_small_disk.py", "workers/test_up.py", "faults/test_broken_bases.py", "faults/test_whose_fault.py",
 )  # fmt: skip
 
 
 def _place(names: Sequence[str], item: pytest.Item) -> int:
     return next((at for at, name in enumerate(names) if item.path.as_posix().endswith(f"tests/{name}")), len(names))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """In a fresh clone, compile the tests once, before several processes do it side by side."""
+    folder = Path(__file__).parent
+    if len(list(folder.rglob("__pycache__/test_*-pytest-*.pyc"))) < len(list(folder.rglob("test_*.py"))):
+        collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", str(folder)]
+        subprocess.run(collect, cwd=config.rootpath, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

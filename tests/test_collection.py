@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST_FIRST
 from tests.support import ROOT, ours
 
 pytestmark = pytest.mark.long
@@ -42,3 +43,7 @@ def test_what_is_collected_is_the_same_at_another_time_with_foreign_files_about_
         (tmp_path / name).write_text("CANONQ_NOBODY_READS_THIS [nowhere](no/such/file.md)\n")
     assert collected(tmp_path, "2") == clean, "the second began seconds after the first"
     assert len(clean) > 1000
+
+
+def test_what_is_begun_first_is_there() -> None:
+    assert [name for name in LONGEST_FIRST if not (ROOT / "tests" / name).is_file()] == []

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from git.repo import Repo
@@ -18,7 +19,7 @@ from git.repo import Repo
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.processes.programs import with_parent
 from canonq.adapters.redis_server import redis_server_program
-from canonq.core.deployable import LABEL_INSTANCE
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
 from demo import images
 from tests.support import Installation, make_recipe
 
@@ -189,3 +190,15 @@ def host(engine: SwarmEngine, tmp_path_factory: pytest.TempPathFactory) -> Itera
         made.enrol("nobody", 'upstream = "/nowhere"\n')
         with working(made):
             yield made
+
+
+def record_of(installation: Installation, recipe: str = "") -> dict[str, Any]:
+    """The canonical's record as it lies there; empty when there is none."""
+    path = installation.state / "warm" / (recipe or installation.recipe) / "canonical.json"
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def left_of_runs(installation: Installation, engine: SwarmEngine) -> dict[str, list[str]]:
+    """What Docker still has of runs."""
+    instance = (installation.state / "instance").read_text()
+    return {kind: names for kind, names in engine.owned({LABEL_INSTANCE: instance, LABEL_KIND: "run"}).items() if names}

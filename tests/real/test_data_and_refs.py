@@ -11,9 +11,8 @@ from git.repo import Repo
 
 from canonq.adapters.engine import SwarmEngine
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
-from tests.real.conftest import compose, enrol_small, installed, tree
+from tests.real.conftest import compose, enrol_small, installed, record_of, tree
 from tests.real.test_upgrades import NEW, sweep
-from tests.real.test_workers import record_of
 from tests.support import Installation, release
 
 pytestmark = pytest.mark.real

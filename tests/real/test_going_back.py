@@ -12,10 +12,9 @@ from git.repo import Repo
 
 from canonq.adapters.engine import SwarmEngine
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
-from tests.real.conftest import IMAGE, enrol_small, tree
+from tests.real.conftest import IMAGE, enrol_small, record_of, tree
 from tests.real.test_data_and_refs import retained
 from tests.real.test_upgrades import NEW, sweep
-from tests.real.test_workers import record_of
 from tests.support import Installation, release
 
 pytestmark = pytest.mark.real

@@ -13,8 +13,7 @@ from git.repo import Repo
 
 from canonq.adapters.engine import SwarmEngine
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
-from tests.real.conftest import compose, enrol_small, tree
-from tests.real.test_workers import record_of
+from tests.real.conftest import compose, enrol_small, record_of, tree
 from tests.support import Installation, release
 
 pytestmark = pytest.mark.real
