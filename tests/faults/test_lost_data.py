@@ -126,7 +126,7 @@ def test_killed_at_any_point_a_healing_leaves_the_canonical_whole_once_it_is_don
     assert at > 10
 
 
-def test_without_the_id_of_the_installation_nothing_is_thrown_away_and_nothing_called_gone(scenario: Scenario) -> None:
+def test_without_the_id_of_the_installation_nothing_is_thrown_away_and_no_volume_is_called_gone(scenario: Scenario) -> None:
     record, world = scenario.canonical(), scenario.world()
     assert record is not None
     strange = replace(world, instance="f" * 16)
@@ -134,8 +134,8 @@ def test_without_the_id_of_the_installation_nothing_is_thrown_away_and_nothing_c
     assert "is there, and is of another installation" in told
     assert f"write {world.instance} into" in told
     assert "gone" not in told
-    assert not any("snapshot" in line or "volume" in line for line in tidy(strange, dry_run=True))
     tidy(strange)
+    assert lost_data(strange) == [], "the janitor has given it volumes of its own, from the snapshot"
     assert world.volumes.volume_path(record.volumes[0]) is not None
     (scenario.state / "instance").unlink()
     for act in (live, looking):

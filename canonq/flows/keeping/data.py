@@ -185,7 +185,7 @@ def _lost_volumes(world: World, records: Sequence[Canonical]) -> list[str]:
 
 def _others(world: World, record: Canonical, name: str) -> str | None:
     """The id of the installation that a retained volume is of, where it is there all the same and is of another one."""
-    if _source(world, record, name) is None:
+    if world.volumes.volume_label(name, LABEL_VOLUME) != volume_key(record.recipe, name):
         return None
     return world.volumes.volume_label(name, LABEL_INSTANCE)
 
