@@ -239,6 +239,12 @@ def unknown(named: Mapping[str, str], seen: Collection[str], table: str, earlier
             yield f"[data] {table} names '{name}', which nothing in this run was" + (f"; is it {near}?" if near else "")
 
 
+def nearly(named: Collection[str], had: Collection[str], known: Collection[str]) -> list[tuple[str, str]]:
+    """Names under [data] that nothing ever was, each with the one that it was most likely meant to be: one that the app had."""
+    strange = (name for name in named if name not in had and name not in known)
+    return [(name, near[0]) for name in strange if (near := get_close_matches(name, had, n=1))]
+
+
 def _size(of: VolumeCount) -> str:
     return f"{of.files} {'file' if of.files == 1 else 'files'} with {of.bytes} bytes"
 

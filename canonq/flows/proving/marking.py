@@ -7,15 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from canonq.adapters.processes.stopping import check_stop
-from canonq.core.errors import HostProblem, RecipeProblem
+from canonq.core.errors import EnrolmentProblem, HostProblem, RecipeProblem
 from canonq.core.ladder import TierName, TierResult
-from canonq.core.stack.census import Census, lost
+from canonq.core.stack.census import Census, lost, nearly
 from canonq.core.stack.databases import REDIS, without_marker
 from canonq.core.stack.ledger import LedgerMark, named, wanted
+from canonq.core.text import shown
 from canonq.flows.deploying.deadline import left
 from canonq.flows.deploying.stages import Deployment, Running
 from canonq.flows.proving.counting import take_census
 from canonq.flows.proving.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook
+from canonq.flows.proving.inuse import names_before, names_seen
 from canonq.flows.proving.run import BASE, FRESH, Run
 from canonq.flows.proving.tiers import facts_of, run_generic
 from canonq.tiers import ledger
@@ -106,6 +108,7 @@ def none_lost(run: Run, running: Running, held: Census, prove: Callable[[], Tier
     gone = less_than(run, held, lambda: census_of(run, running))
     tables = [told for told in gone if not told.startswith("the volume ")]
     if tables or (gone and result.status == "pass"):
+        _is_not_declared(run, held, census_of(run, running), tables or gone)
         raise RecipeProblem(
             f"Less is there than before: {'; '.join((tables or gone)[:10])}.",
             mend="look at what the release does to its data; what may go or get smaller is declared under [data] in recipe.toml.",
@@ -114,6 +117,20 @@ def none_lost(run: Run, running: Running, held: Census, prove: Callable[[], Tier
     if result.status == "pass" and (missing := _not_in_ledger(run, running, restored=restored)):
         raise RecipeProblem(f"What was there for longer is gone: {named(missing)}.", mend=_MAY_GO, code="data-lost")
     return result
+
+
+def _is_not_declared(run: Run, held: Census, now: Census, gone: list[str]) -> None:
+    """EnrolmentProblem where [data] has a name that nothing is or was, and that is much like one which the app had: it may be
+    what is missed, and a release is not held for a slip of the pen."""
+    rules = run.enrolment.data
+    known = names_before(run) | names_seen(run) | set(now.names)
+    if slips := nearly([*rules.volatile, *rules.shrink], held.names, known):
+        named = " and ".join(f"{shown(name)}, which nothing is or was; is it {shown(near)}?" for name, near in slips)
+        raise EnrolmentProblem(
+            f"[data] names {named} Less is there than before: {'; '.join(gone[:10])}.",
+            mend=f"correct it in tests/{run.enrolment.recipe}/recipe.toml; if that is not what is missed, the release loses it.",
+            code="data-name-unknown",
+        )
 
 
 def less_than(run: Run, held: Census, count: Callable[[], Census]) -> list[str]:

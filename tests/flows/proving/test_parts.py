@@ -89,8 +89,17 @@ def test_a_part_with_most_of_the_files_and_few_of_the_bytes_is_told(site: Site) 
     assert "bytes; that the rest need not come back is not proven" in told
 
 
-@pytest.mark.parametrize(("declared", "expected"), [("app:logs.db", ("green", "proven")), ("app:app.db", ("red", "data-lost"))])
-def test_an_sqlite_file_that_may_go_is_not_missed_and_another_is(site: Site, declared: str, expected: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ("app:logs.db", ("green", "proven", None)),
+        ("app:app.db", ("red", "data-lost", "recipe")),
+        ("app:files/logs.db", ("red", "data-name-unknown", "enrolment")),
+    ],
+)
+def test_an_sqlite_file_that_may_go_is_not_missed_and_another_is(
+    site: Site, declared: str, expected: tuple[str, str, str | None]
+) -> None:
     def has_logs(engine: Docker, stack: Deployable) -> None:
         begins(engine, stack)
         OPEN.append(sqlite3.connect(engine.place(stack.stack, "app", "/srv/files/logs.db"), check_same_thread=False))
@@ -103,7 +112,10 @@ def test_an_sqlite_file_that_may_go_is_not_missed_and_another_is(site: Site, dec
     site.engine.starts = {BASE: has_logs, TARGET: drops_logs}
     toml = f"[data]\nvolatile = {{'{declared}' = 'kept elsewhere now'}}\n"
     verdict = prove_tag(site.prepare(own=None, toml=toml), "site", None)
-    assert (verdict.verdict, verdict.reason) == expected, verdict.detail
+    assert (verdict.verdict, verdict.reason, verdict.fault) == expected, verdict.detail
+    if verdict.reason == "data-name-unknown":
+        assert "'app:files/logs.db', which nothing is or was; is it 'app:logs.db'?" in verdict.detail
+        assert "Less is there than before" in verdict.detail
 
 
 def test_a_part_that_does_not_come_back_is_red(site: Site) -> None:
