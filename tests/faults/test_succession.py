@@ -290,6 +290,22 @@ def test_lost_marks_lose_no_canonical(scenario: Scenario) -> None:
     scenario.is_whole("after it", A)
 
 
+def test_a_lost_mark_costs_nothing_either_when_the_only_one_that_named_its_canonical_goes(scenario: Scenario) -> None:
+    scenario.keep = 3
+    advance(scenario)
+    scenario.go_back(A)  # past B
+    (mark,) = [
+        path / "in-force.json"
+        for path in scenario.state.glob("warm/*/canonicals/*")
+        if json.loads((path / "record.json").read_text())["version"] == B
+    ]
+    mark.unlink()
+    advance(scenario)  # C, which came after B, makes room
+    tidy(scenario.world())
+    assert B in scenario.kept
+    assert scenario.go_back(B).version == B
+
+
 @pytest.mark.parametrize("to", [None, C, A])
 def test_a_lost_fence_and_a_new_redis_lose_no_canonical(to: str | None, scenario: Scenario) -> None:
     scenario.keep = 3

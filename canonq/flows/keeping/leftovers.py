@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.records import Canonical
-from canonq.core.retention import retain
+from canonq.core.retention import Generation, retain
 from canonq.flows.world import World
 from canonq.ports import Held
 
@@ -87,10 +88,19 @@ def retire(world: World, recipe: str, record: Canonical, *, dry_run: bool = Fals
     present = world.registry.name_of(record)
     for old, why in retain(present, world.registry.kept(recipe), world.settings.keep).drop:
         if not dry_run:
+            _hand_on(world, old)
             world.registry.drop_generation(recipe, old.name)
         what = f"{old.record.version} of {old.record.promoted_at}" if old.record else f"in {old.name}"
         done.append(f"the canonical {what}: {why}")
     return done
+
+
+def _hand_on(world: World, old: Generation) -> None:
+    """What only one that goes says of the canonical before it, that it was in force, is noted beside that one."""
+    for known in (old.record, old.mark):
+        with contextlib.suppress(ValueError):  # of an older server, or written by hand: it says nothing then
+            if known is not None and known.previous:
+                world.registry.mark(Canonical.model_validate(known.previous))
 
 
 def is_in_force(world: World, recipe: str, held: Held) -> bool:
