@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from canonq.adapters.docker.client import no_engine
+from canonq.adapters.docker.target import chosen
 from canonq.adapters.engine import SwarmEngine
 
 
@@ -49,4 +50,8 @@ def test_an_engine_that_is_asked_where_none_is_says_where_it_was_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    assert f"{tmp_path}/none.sock" in SwarmEngine().asked_at()
+    chosen.cache_clear()  # one decision for a whole process: another test may have made it
+    try:
+        assert f"{tmp_path}/none.sock" in SwarmEngine().asked_at()
+    finally:
+        chosen.cache_clear()
