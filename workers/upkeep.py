@@ -187,7 +187,7 @@ def _mend(world: World, sweep: str, recipe: str, queued_now: Callable[[], set[tu
         case "resend":
             return [_resend(world, sweep, enrolment, found)]
         case "settle":
-            settle_ended(world, sweep, recipe)
+            settle_ended(world, sweep, recipe, found.step, found.given)
             return [f"{recipe}: its chain had ended at {found.step}"]
         case "lost":
             give_up(world, sweep, f"its chain was lost {chain.resent} times.", only=recipe)

@@ -19,7 +19,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -71,6 +71,7 @@ _HEADERS = {
 _PLACES = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 _NAME = r"([a-z0-9_-]{1,40})"
 _RUN = r"([0-9A-Za-z_-]{1,80})"
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -91,6 +92,29 @@ class Shared(Generic[T]):
             return self._found[1]
 
 
+class InUse(Generic[K, T]):
+    """Things by their names: each is made for its first user, and forgotten with its last."""
+
+    def __init__(self) -> None:
+        self._things: dict[K, tuple[T, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._things)
+
+    @contextlib.contextmanager
+    def used(self, name: K, make: Callable[[], T]) -> Iterator[T]:
+        """The thing of this name, for as long as the block lasts."""
+        thing, users = self._things.get(name) or (make(), 0)
+        self._things[name] = (thing, users + 1)
+        try:
+            yield thing
+        finally:
+            _, users = self._things[name]
+            self._things[name] = (thing, users - 1)
+            if users == 1:
+                del self._things[name]
+
+
 @dataclass(frozen=True)
 class Page:
     """A page as it is sent; `of` is the state that it shows."""
@@ -109,11 +133,11 @@ class Site:
         self.settings = settings
         self._due = due
         self._made: dict[str, Page] = {}
-        self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._turns: InUse[str, asyncio.Lock] = InUse()
         # One thread looks and makes pages: they hold each other up anyway, and each more would keep memory of its own.
         self._thread = ThreadPoolExecutor(1, "looks")
         self._state = Shared(self.state, self._thread)
-        self._followed: dict[tuple[str, str], tuple[Shared[Followed], int]] = {}
+        self._followed: InUse[tuple[str, str], Shared[Followed]] = InUse()
         self._told = ("", 0.0, 0.0)
         self.streams = 0
 
@@ -137,17 +161,10 @@ class Site:
 
     @contextlib.asynccontextmanager
     async def _one_at(self, name: str) -> AsyncIterator[None]:
-        """Nobody else is at the page of this name; nothing stays of a name at which nobody is."""
-        lock, users = self._turns.get(name, (asyncio.Lock(), 0))
-        self._turns[name] = (lock, users + 1)
-        try:
-            async with lock:
+        """Nobody else is at the page of this name."""
+        with self._turns.used(name, asyncio.Lock) as turn:
+            async with turn:
                 yield
-        finally:
-            _, users = self._turns[name]
-            self._turns[name] = (lock, users - 1)
-            if users == 1:
-                del self._turns[name]
 
     def _keep(self, name: str, page: Page) -> None:
         """Keep a page, and of all that are kept the newest that fit."""
@@ -178,17 +195,9 @@ class Site:
 
     @contextlib.asynccontextmanager
     async def following(self, recipe: str, run: str) -> AsyncIterator[Shared[Followed]]:
-        """What a run has logged, looked at once for all who follow it; forgotten with the last of them."""
-        one = (recipe, run)
-        shared, users = self._followed.get(one) or (Shared(_Following(self, recipe, run), self._thread), 0)
-        self._followed[one] = (shared, users + 1)
-        try:
+        """What a run has logged, looked at once for all who follow it."""
+        with self._followed.used((recipe, run), lambda: Shared(_Following(self, recipe, run), self._thread)) as shared:
             yield shared
-        finally:
-            _, users = self._followed[one]
-            self._followed[one] = (shared, users - 1)
-            if users == 1:
-                del self._followed[one]
 
     def state(self) -> str:
         """What changes whenever something is put on record: the times of the folders that it would be put into."""

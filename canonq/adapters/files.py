@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, AnyStr
 
 from canonq.core.errors import CanonqError, HostProblem, NotReadable
+from canonq.core.jsontext import table_of
 
 log = logging.getLogger("canonq")
 
@@ -67,6 +68,14 @@ def _replace(path: Path, pieces: Iterable[bytes], mode: int, *, durably: bool) -
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
     """Write `value` as indented JSON, durably."""
     write_durably(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(), mode=mode)
+
+
+def table_in(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, as far as it can be read; empty where there is none."""
+    try:
+        return table_of(path.read_text())
+    except (OSError, ValueError):
+        return {}
 
 
 def half_written(state: Path) -> list[Path]:

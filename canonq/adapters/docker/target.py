@@ -8,10 +8,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from canonq.adapters.files import table_in
 from canonq.core.errors import HostProblem
-from canonq.core.jsontext import json_of
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 #: What Docker's command reads of its environment; everything that asks Docker gets the same.
@@ -47,7 +46,7 @@ def target(environment: Mapping[str, str]) -> Target:
     folder = Path(given.get("DOCKER_CONFIG") or Path(environment.get("HOME") or "/") / ".docker")
     context, who = given.pop("DOCKER_CONTEXT", None), "DOCKER_CONTEXT"
     if context is None:
-        context, who = _read(folder / "config.json").get("currentContext"), f"{folder}/config.json"
+        context, who = table_in(folder / "config.json").get("currentContext"), f"{folder}/config.json"
     if not context or context == "default":
         return Target(DEFAULT_HOST, "the default", given)
     return _of_context(folder / "contexts", str(context), who, given)
@@ -55,7 +54,7 @@ def target(environment: Mapping[str, str]) -> Target:
 
 def _of_context(contexts: Path, name: str, who: str, given: dict[str, str]) -> Target:
     known = hashlib.sha256(name.encode()).hexdigest()
-    endpoint = (_read(contexts / "meta" / known / "meta.json").get("Endpoints") or {}).get("docker") or {}
+    endpoint = (table_in(contexts / "meta" / known / "meta.json").get("Endpoints") or {}).get("docker") or {}
     host = endpoint.get("Host")
     if not isinstance(host, str) or not host:
         raise HostProblem(
@@ -69,14 +68,6 @@ def _of_context(contexts: Path, name: str, who: str, given: dict[str, str]) -> T
         checked = {"DOCKER_TLS": "1"} if endpoint.get("SkipTLSVerify") else {"DOCKER_TLS_VERIFY": "1"}
         own |= {"DOCKER_CERT_PATH": str(certificates), **checked}
     return Target(host, f"the context {ascii(name)[1:-1]} of {who}", {**own, "DOCKER_HOST": host})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json_of(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 @functools.cache

@@ -13,10 +13,10 @@ import re
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from canonq import __version__
+from canonq.adapters.files import table_in
 from canonq.adapters.lazily import http, requests
 from canonq.core.jsontext import json_of
 from canonq.core.pulling import Asked
@@ -157,12 +157,9 @@ def is_insecure(registry: str, networks: Collection[str]) -> bool:
 def has_login(registry: str) -> bool:
     """Whether this user's Docker has a login for a registry; the login itself is not looked at."""
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path(os.environ.get("HOME", "/")) / ".docker")
-    try:
-        value: Any = json_of((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return False
+    value = table_in(folder / "config.json")
     wanted = (
         {_HUB_LOGIN, "index.docker.io", HUB} if registry == HUB else {registry, f"https://{registry}", f"https://{registry}/"}
     )
-    listed = [value.get(key) for key in ("auths", "credHelpers")] if isinstance(value, dict) else []
+    listed = [value.get(key) for key in ("auths", "credHelpers")]
     return any(wanted & set(names) for names in listed if isinstance(names, dict))

@@ -8,13 +8,21 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from canonq.adapters.files import entries, is_read_only, locked, not_readable, read_only, told, write_durably, write_json
+from canonq.adapters.files import (
+    entries,
+    is_read_only,
+    locked,
+    not_readable,
+    read_only,
+    table_in,
+    told,
+    write_durably,
+    write_json,
+)
 from canonq.core.check import Check
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import HostProblem
-from canonq.core.jsontext import json_of
 from canonq.core.place import Place, found
 from canonq.core.text import readable
 
@@ -93,7 +101,7 @@ def _place(state: Path) -> Place:
 
 
 def _noted(state: Path) -> Place | None:
-    kept = _read(state / _PLACE)
+    kept = table_in(state / _PLACE)
     path, device, inode = kept.get("path"), kept.get("device"), kept.get("inode")
     return Place(path, device, inode) if isinstance(path, str) and isinstance(device, int) and isinstance(inode, int) else None
 
@@ -112,8 +120,8 @@ def _lives(noted: Place, here: Place, state: Path) -> bool:
 def _lost(state: Path) -> HostProblem | None:
     """What to raise where the id is gone and was there: what this state folder has kept was made under it."""
     path = state / "instance"
-    noted = _read(state / _HOST).get("instance")
-    records = [(folder.name, _read(folder / "canonical.json")) for folder in entries(state / "warm") if folder.is_dir()]
+    noted = table_in(state / _HOST).get("instance")
+    records = [(folder.name, table_in(folder / "canonical.json")) for folder in entries(state / "warm") if folder.is_dir()]
     kept = {recipe: record.get("volumes") for recipe, record in records if "schema" in record}
     if not noted and not kept:
         return None
@@ -140,15 +148,6 @@ def _lost(state: Path) -> HostProblem | None:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return f"{', '.join(map(readable, names[:_MOST_NAMED]))}{more}"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A file of JSON, as far as it can be read."""
-    try:
-        found = json_of(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def make_state(state: Path) -> None:

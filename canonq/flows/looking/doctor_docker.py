@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from canonq.adapters.files import table_in
 from canonq.core.budget import Disk, gib
 from canonq.core.check import Check
 from canonq.core.dockerinfo import dns_trouble, known_engine
 from canonq.core.errors import CanonqError, HostProblem
-from canonq.core.jsontext import json_of
 from canonq.core.stack.policy import SHARED_NETWORK
 from canonq.core.text import readable
 from canonq.flows.deploying.deployment import RESOLVED
@@ -110,10 +110,10 @@ def _external(world: World, recipe: str) -> Iterator[str]:
     """External networks of the version that is the canonical, as it was deployed."""
     try:
         record = world.registry.read(recipe)
-        found = json_of((world.registry.generation(recipe, world.registry.name_of(record) or "") / RESOLVED).read_text())
+        folder = world.registry.generation(recipe, world.registry.name_of(record) or "")
     except (CanonqError, OSError, ValueError):
         return
-    declared = found.get("networks") if isinstance(found, dict) else None
+    declared = table_in(folder / RESOLVED).get("networks")
     for body in declared.values() if isinstance(declared, dict) else ():
         if isinstance(body, dict) and body.get("external") and isinstance(body.get("name"), str):
             yield body["name"]

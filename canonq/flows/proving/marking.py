@@ -108,7 +108,7 @@ def none_lost(run: Run, running: Running, held: Census, prove: Callable[[], Tier
     gone = less_than(run, held, lambda: census_of(run, running))
     tables = [told for told in gone if not told.startswith("the volume ")]
     if tables or (gone and result.status == "pass"):
-        _is_not_declared(run, held, census_of(run, running), tables or gone)
+        _is_not_declared(run, running, held, tables or gone)
         raise RecipeProblem(
             f"Less is there than before: {'; '.join((tables or gone)[:10])}.",
             mend="look at what the release does to its data; what may go or get smaller is declared under [data] in recipe.toml.",
@@ -119,12 +119,14 @@ def none_lost(run: Run, running: Running, held: Census, prove: Callable[[], Tier
     return result
 
 
-def _is_not_declared(run: Run, held: Census, now: Census, gone: list[str]) -> None:
+def _is_not_declared(run: Run, running: Running, held: Census, gone: list[str]) -> None:
     """EnrolmentProblem where [data] has a name that nothing is or was, and that is much like one which the app had: it may be
     what is missed, and a release is not held for a slip of the pen."""
-    rules = run.enrolment.data
-    known = names_before(run) | names_seen(run) | set(now.names)
-    if slips := nearly([*rules.volatile, *rules.shrink], held.names, known):
+    declared = [*run.enrolment.data.volatile, *run.enrolment.data.shrink]
+    if not declared:
+        return
+    known = names_before(run) | names_seen(run) | set(census_of(run, running).names)
+    if slips := nearly(declared, held.names, known):
         named = " and ".join(f"{shown(name)}, which nothing is or was; is it {shown(near)}?" for name, near in slips)
         raise EnrolmentProblem(
             f"[data] names {named} Less is there than before: {'; '.join(gone[:10])}.",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from canonq.adapters.host import UPKEEP
 from canonq.core.names import RECIPE_NAME
 from canonq.core.sweeps.reconcile import ended_at, read_value
@@ -37,7 +40,8 @@ def is_broken_off(world: World, sweep: str, *, alone: bool = False) -> bool:
 
 def _end(world: World, sweep: str) -> list[str]:
     for name in _names(world, sweep):
-        settle_ended(world, sweep, name)
+        if (ended := ended_at(world.sweeps.journal(sweep).steps(name))) is not None:
+            settle_ended(world, sweep, name, *ended)
     why = (
         "The process that was at it has ended before its time: it was killed, or the host went down. Nothing more of it starts, "
         "and the next sweep looks at what has no outcome here."
@@ -53,19 +57,13 @@ def _end(world: World, sweep: str) -> list[str]:
     return [told]
 
 
-def settle_ended(world: World, sweep: str, recipe: str) -> bool:
-    """Settle a recipe whose chain has ended, with what its last step came to then; whether it had."""
-    journal = world.sweeps.journal(sweep)
-    found = ended_at(journal.steps(recipe))
-    if found is None:
-        return False
-    step, result = found
-    outcome = journal.outcome(recipe, step)
+def settle_ended(world: World, sweep: str, recipe: str, step: str, result: Mapping[str, Any] | None) -> None:
+    """Settle a recipe whose chain has ended at `step`, with what that came to then."""
+    outcome = world.sweeps.journal(sweep).outcome(recipe, step)
     if outcome is None and (value := read_value(step, result)):
         outcome = outcome_of(world, value)
     if outcome is not None:
         world.sweeps.settle(sweep, outcome)
-    return True
 
 
 def _names(world: World, sweep: str) -> list[str]:
