@@ -18,6 +18,7 @@ from canonq.core.errors import CanonqError, ExitStatus, WrongUse
 from canonq.core.names import RUN_ID
 from canonq.core.outcomes import status_of_rows
 from canonq.flows import sync as sync_flow
+from canonq.flows.hosts import must_be_here
 from canonq.flows.looking.telling import tell_gently
 from canonq.flows.proving.stopping import ask, await_end, left_of
 from canonq.flows.sweeps import shares
@@ -179,7 +180,10 @@ def sync(recipes: tuple[str, ...], dry_run: bool, moved: str | None, as_json: bo
     """Bring clones, mirrors and pull requests in line with upstream, now; all enrolled recipes, or those named."""
     if moved is not None and len(recipes) != 1:
         raise WrongUse("--accept-moved is about one recipe.", mend="name it.")
-    rows = sync_flow.sync_all(looking() if dry_run else live(), recipes, dry_run=dry_run, moved=moved)
+    world = looking() if dry_run else live()
+    if moved is not None:
+        must_be_here(world, recipes[0], f"canonq sync {recipes[0]} --accept-moved '{moved}'")
+    rows = sync_flow.sync_all(world, recipes, dry_run=dry_run, moved=moved)
     if as_json:
         print_json({"dry_run": dry_run, "recipes": rows})
     else:

@@ -127,7 +127,7 @@ def test_a_snapshot_that_lacks_what_was_there_while_the_app_ran_is_none(
     assert scenario.is_whole("after", "1.1.0+1")
 
 
-def test_an_app_with_data_that_had_to_be_killed_is_told(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_app_that_was_killed_while_it_saved_its_data_is_told(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     scenario.prove()
     real = FakeEngine.undeploy
 

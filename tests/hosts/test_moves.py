@@ -231,6 +231,17 @@ def test_a_host_that_never_had_it_seeds_no_second_one(house: House) -> None:
     assert house["birch"].record("site") == {}
 
 
+def test_what_a_person_says_where_nobody_would_hear_it_is_refused_with_the_host_that_would(house: House) -> None:
+    with_two(house)
+    house.join()
+    for typed in (("block", "site", "1.1.0+2", "--reason", "it loses mail"), ("sync", "site", "--accept-moved", "1.1.0+2")):
+        said = house["birch"].canonq(*typed)
+        assert said.status == 2, said
+        assert "is on the host ash" in said.err
+        assert f"canonq {typed[0]} site" in said.err
+    assert house["birch"].world.steering.words("site") == house["ash"].world.steering.words("site") == ()
+
+
 def test_what_does_not_come_whole_is_not_switched_and_nothing_is_lost(house: House) -> None:
     with_two(house)
     lived = ["1.0.0+1", "1.1.0+2"]
@@ -258,6 +269,8 @@ def test_what_does_not_come_whole_is_not_switched_and_nothing_is_lost(house: Hou
     path.write_text(kept.replace(mark.move, "20260101T000000Z-abcdef"))
     assert settle(ash, "site") == "leaving"
     path.write_text(kept)
+    # What is left here is damaged by then: it is given up all the same.
+    (ash.settings.state / "warm" / "site" / RECORD).write_text("{")
     assert settle(ash, "site") == "gone"
     assert is_whole(house, "after all", lived) == "birch"
 

@@ -95,9 +95,16 @@ def left_by(host: Installation, recipe: str, name: str) -> str:
     return path.read_text()
 
 
+def read_only(files: dict[str, str]) -> dict[str, str]:
+    """The same of an app that can write to its volume alone."""
+    hardened = files["compose.yml"].replace("    environment:", "    read_only: true\n    environment:")
+    assert hardened != files["compose.yml"]
+    return {**files, "compose.yml": hardened}
+
+
 case(
     "good",
-    labelled("backupbot.backup=true"),
+    read_only(labelled("backupbot.backup=true")),
     test_page_py='def test_page(app):\n    assert app.http.get("/").text.strip() == "1.0.0+1.29.0"\n',
 )
 
@@ -114,6 +121,13 @@ def test_a_good_recipe_is_green_and_every_generic_proof_is_named(swept: Swept) -
     assert verdict["deployments"] == 1
     assert verdict["stale"] == []
     assert [gap.partition(":")[0] for gap in verdict["gaps"]] == ["redeploy-unproven"], "it has no marker of its own"
+
+
+def test_an_app_with_a_read_only_root_is_backed_up_and_restored(swept: Swept) -> None:
+    verdict = swept["good"]
+    services = json.loads((Path(verdict["directory"]) / "install" / "resolved.json").read_text())["services"]
+    assert services["app"]["read_only"] is True
+    assert {tier: verdict["tiers"][tier]["status"] for tier in ("backup", "restore")} == {"backup": "pass", "restore": "pass"}
 
 
 def test_everything_about_a_run_is_in_its_folder(swept: Swept) -> None:

@@ -6,10 +6,11 @@ run's climb is made up, Celery a list of messages, and the clock is set.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,37 +20,56 @@ from celery.exceptions import Ignore
 from redis import Redis
 
 import workers.steps
+import workers.tasks
 import workers.upkeep
 from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.state.budget import Budget
 from canonq.adapters.state.work_folders import promotion_in
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
-from canonq.core.errors import RecordUnreadable
+from canonq.core.errors import CanonqError, RecordUnreadable
 from canonq.core.gate import Again
-from canonq.core.records import Canonical, Decision, Snapshot, Synced, Verdict
+from canonq.core.records import STAMP_FORMAT, Canonical, Decision, Snapshot, Synced, Verdict
 from canonq.core.retention import Generation, generation_of
+from canonq.core.steering import What
 from canonq.flows.decide import decide_recipe
+from canonq.flows.hosts import tell, where_is
+from canonq.flows.keeping.kept import all_kept, end_all
 from canonq.flows.keeping.room import tidy
 from canonq.flows.promote import promote
 from canonq.flows.promoting.restore import remove, restore
 from canonq.flows.promoting.rollback import rollback
+from canonq.flows.sweeps import moving, shares
 from canonq.flows.sweeps.sweep import open_sweep, start, stop, summary
-from canonq.flows.sync import sync
+from canonq.flows.sync import accept_moved, sync
 from canonq.flows.test import test_decided as prove_decided
+from canonq.flows.test import test_ref as prove_ref
 from canonq.flows.test import test_tag as prove_tag
 from canonq.flows.upstream.steering import say
 from canonq.flows.world import World
 from canonq.ports import Repos
-from canonq.settings import Settings
+from canonq.settings import HostsSettings, Settings
 from canonq.wiring import live
 from tests.fakes import LINEAGE, FakeEngine
 from tests.faults.scenario import ENROLMENT, RECIPE, version
-from tests.search.stage import TagsOnly
+from tests.search.stage import TagsOnly, commit_of
 
 STEPS = ("sync", "decide", "test", "promote")
 LOOK = "look"  #: the stack that `restore` is asked for
 KEEP = 3  #: canonicals; with more of them there is more to mix up
+HOSTS = ("ash", "birch")  #: the second one joins when its time has come
+#: What people change in an enrolment.
+ENROLMENTS = (
+    "",
+    "[promote]\napproval = 'ask'\n",
+    "min_age = '36h'\n",
+    f"[upgrade]\nbase = '{version(1)}'\n",
+    f"min_age = '36h'\n[upgrade]\nbase = '{version(1)}'\n[promote]\napproval = 'ask'\n",
+    "[promote]\ndata = 'fresh'\n",
+    "[refs]\ndata = true\n",
+)
 _HOUR = 3600
+_AGE = 36 * _HOUR  #: seconds, where a release is to have an age
+_PASSES = 12  #: of upkeep and messages, after which a move that nothing hinders is over
 
 
 class Broken(AssertionError):
@@ -59,9 +79,9 @@ class Broken(AssertionError):
 @dataclass
 class _Request:
     id: str
+    hostname: str
     chain: Any = True
     delivery_info: dict[str, str] = field(default_factory=dict)
-    hostname: str = "light@here"
 
     @property
     def root_id(self) -> str:
@@ -69,8 +89,8 @@ class _Request:
 
 
 class _Task:
-    def __init__(self, name: str) -> None:
-        self.request = _Request(name)
+    def __init__(self, name: str, host: str) -> None:
+        self.request = _Request(name, f"light@{host}")
 
 
 @dataclass
@@ -81,6 +101,16 @@ class Message:
     given: Any
     sweep: str
     named: bool
+    host: str = HOSTS[0]
+
+
+@dataclass
+class Machine:
+    """One host: its state folder, as it is called now, and its Docker."""
+
+    state: Path
+    docker: Path
+    lasting: World | None = None
 
 
 @dataclass
@@ -90,14 +120,16 @@ class House:
     root: Path
     redis: Redis
     redis_url: str
-    state: Path = Path()  #: the state folder, as it is called now
+    machines: dict[str, Machine] = field(default_factory=dict)  #: by their names
+    here: str = HOSTS[0]  #: where people type, and whose worker is at it
+    home: str = HOSTS[0]  #: where the canonical is in force, or leaves
     released: int = 1
     offset: int = 0  #: seconds that the clock is ahead
     waited: int = 0  #: seconds that upkeep looks later than all that was done
     red: bool = False  #: whether the next runs are red
     queue: list[Message] = field(default_factory=list)
     sweeps: list[str] = field(default_factory=list)
-    closed: dict[str, Any] = field(default_factory=dict)  #: reports of closed sweeps, which never change again
+    closed: dict[tuple[str, str], Any] = field(default_factory=dict)  #: reports of closed sweeps, which never change again
     # What must be true, from what was done. A canonical is known by the folder that keeps it.
     present: str | None = None
     versions: dict[str, str] = field(default_factory=dict)  #: of every canonical there ever was
@@ -107,40 +139,96 @@ class House:
     came: dict[str, list[str]] = field(default_factory=dict)  #: the line as it was when one came to be
     passed: set[str] = field(default_factory=set)  #: those that a rollback went past
     must: set[str] = field(default_factory=set)  #: those that must be restorable
-    held: set[str] = field(default_factory=set)  #: versions that a person went back from
+    exact: dict[str, str] = field(default_factory=dict)  #: the version of each with its commit
+    held: set[str] = field(default_factory=set)  #: versions, each with its commit, that a person went back from
     blocked: set[str] = field(default_factory=set)  #: versions that a person does not want
+    approved: set[str] = field(default_factory=set)  #: versions, each with its commit, that a person has approved
+    hurried: set[str] = field(default_factory=set)  #: the same of those that need not be old
+    noted: set[str] = field(default_factory=set)  #: versions whose notes ask whoever upgrades for something
+    commits: dict[str, str] = field(default_factory=dict)  #: of tags that upstream has moved, what they name now
+    trusted: dict[str, str] = field(default_factory=dict)  #: what they named first, or what a person has accepted
+    first_seen: dict[str, float] = field(default_factory=dict)  #: when each was first decided on, by the clock of then
+    too_soon: str = ""  #: the release that a sweep had proven before its time
+    enrolled: int = 0  #: which of ENROLMENTS is in force
+    begun_before: set[tuple[str, str]] = field(default_factory=set)  #: open sweeps that go by another one: host and sweep
     harmed: set[str] = field(default_factory=set)  #: those whose snapshot was damaged from outside
     unmarked: set[str] = field(default_factory=set)  #: those of which only a later one's record says that they were in force
     record_lost: bool = False
     pid: int = field(default_factory=os.getpid)
     broken_into: bool = False  #: whether an act is under way that is met by something
     volumes_lost: bool = False
-    _lasting: World | None = None
     _seen: tuple[Any, ...] = ()
     _generations: list[Generation] = field(default_factory=list)
 
     def prepare(self) -> House:
         """Enrol the recipe, in an empty state folder."""
-        folder = self.root / "checkout" / "tests" / RECIPE
-        folder.mkdir(parents=True)
-        (folder / "recipe.toml").write_text(f'upstream = "/nowhere"\n{ENROLMENT}')
-        self.state = self.root / "state"
+        (self.root / "checkout" / "tests" / RECIPE).mkdir(parents=True)
+        self._enrol()
+        self.machines[HOSTS[0]] = Machine(self.root / "state", self.root / "docker")
         return self
 
-    def world(self) -> World:
+    def _enrol(self) -> None:
+        top, table, below = ENROLMENTS[self.enrolled].partition("[")
+        text = f'upstream = "/nowhere"\n{top}{ENROLMENT}{table}{below}'
+        (self.root / "checkout" / "tests" / RECIPE / "recipe.toml").write_text(text)
+
+    @property
+    def state(self) -> Path:
+        """The state folder of who is at it."""
+        return self.machines[self.here].state
+
+    def world(self, name: str | None = None) -> World:
         """The world as a new process sees it: none of its adapters remembers anything, so they are made once."""
-        if self._lasting is None:
+        machine = self.machines[name or self.here]
+        if machine.lasting is None:
             settings = Settings(
                 repo=self.root / "checkout",
-                state=self.state,
+                state=machine.state,
                 redis_url=self.redis_url,
                 keep=KEEP,
                 disk_need=1,
                 loaded_above=0,
+                host=name or self.here,
+                hosts=HostsSettings(fetch=["fetch", "{host}", "{path}", "{target}"]),
             )
             budget = Budget(settings.state / "locks" / "disk", lambda: 10**12, 0)
-            self._lasting = replace(live(settings), engine=FakeEngine(self.root / "docker"), budget=budget)
-        return replace(self._lasting, repos=cast(Repos, TagsOnly(self.root, self.released)), now=self._now)
+            machine.lasting = replace(live(settings), engine=FakeEngine(machine.docker), budget=budget)
+        return replace(machine.lasting, repos=cast(Repos, TagsOnly(machine.docker, self)), now=self._now)
+
+    @contextlib.contextmanager
+    def at(self, name: str) -> Iterator[World]:
+        """Another host's turn."""
+        before, self.here = self.here, name
+        try:
+            yield self.world()
+        finally:
+            self.here = before
+
+    @contextlib.contextmanager
+    def typed(self, number: int = 0) -> Iterator[World]:
+        """What a person types goes to the host that has the canonical, but now and then it is called where they are."""
+        there = None if number % 4 == 3 or len(self.machines) == 1 else where_is(self.world(), RECIPE)
+        with self.at(there or self.here) as world:
+            yield world
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What upstream has, and the clones as well."""
+        names = [version(number) for number in range(1, self.released + 1)]
+        return {tag: self.commits.get(tag) or commit_of(tag) for tag in names}
+
+    @property
+    def newest(self) -> str:
+        """The newest release's tag."""
+        return version(self.released)
+
+    @property
+    def newest_exactly(self) -> str:
+        """The same with its commit."""
+        return self._at_commit(self.newest)
+
+    def _at_commit(self, tag: str) -> str:
+        return f"{tag} {self.tags[tag]}"
 
     def _now(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=self.offset)
@@ -153,37 +241,51 @@ class House:
 
     def prove(self) -> None:
         """A person has the newest release tested, which names it: `canonq test`."""
-        prove_tag(self.world(), RECIPE, None)
+        with self.typed() as world:
+            prove_tag(world, RECIPE, None)
+
+    def look_at(self, hours: int = 0) -> None:
+        """The same, and what is deployed is to stay for some hours where it is red."""
+        with self.typed() as world:
+            prove_tag(world, RECIPE, None, keep_on_red=(hours % 4 + 1) * _HOUR)
 
     def quick(self) -> None:
         """A person looks at the canonical's data: `canonq test --quick`."""
-        prove_tag(self.world(), RECIPE, None, quick=True)
+        with self.typed() as world:
+            prove_tag(world, RECIPE, None, quick=True)
 
-    def promote(self) -> None:
+    def ref(self) -> None:
+        """Somebody has a pull request tested."""
+        with self.typed() as world:
+            prove_ref(world, RECIPE, "pull/7/head")
+
+    def promote(self, number: int = 0) -> None:
         """`canonq promote`, or its message delivered again."""
-        promote(self.world(), RECIPE)
+        with self.typed(number) as world:
+            promote(world, RECIPE)
 
     def again(self, proven: int = 0) -> None:
         """The canonical's own version is proven again, or not; then `canonq promote --again --reason`."""
-        world = self.world()
-        record = world.registry.read(RECIPE)
-        if record is not None and proven % 2 == 0:
-            prove_tag(world, RECIPE, record.version)
-        promote(world, RECIPE, Again(by="a person", reason="its data was spoilt"))
+        with self.typed() as world:
+            record = world.registry.read(RECIPE)
+            if record is not None and proven % 2 == 0:
+                prove_tag(world, RECIPE, record.version)
+            promote(world, RECIPE, Again(by="a person", reason="its data was spoilt"))
 
     def rollback(self, back: int = 0) -> None:
         """`canonq rollback`, to the one before or to one that is kept."""
         kept = sorted({self.versions[name] for name in self.must} - {self.version})
         to = None if back == 0 or not kept else kept[back % len(kept)]
-        rollback(self.world(), RECIPE, to=to, reason="it lost mail", who="a person")
+        with self.typed() as world:
+            rollback(world, RECIPE, to=to, reason="it lost mail", who="a person")
 
     def restore(self) -> None:
         """`canonq restore --stack look`, or its removal when it is there."""
-        world = self.world()
-        if world.engine.observe(LOOK)[0]:
-            remove(world, RECIPE, LOOK)
-        else:
-            restore(world, RECIPE, LOOK)
+        with self.typed() as world:
+            if world.engine.observe(LOOK)[0]:
+                remove(world, RECIPE, LOOK)
+            else:
+                restore(world, RECIPE, LOOK)
 
     def janitor(self) -> None:
         """`canonq janitor`."""
@@ -191,16 +293,27 @@ class House:
 
     def sweep(self, named: int = 0) -> None:
         """The night begins, or a person's sweep of the recipe."""
+        self._beat()
         world = self.world()
         opened = open_sweep(world, [RECIPE] if named % 3 == 1 else ())
-        start(world, opened, lambda enrolment: self.send("sync", enrolment.recipe, opened.sweep, opened.named))
+        begins, elsewhere = shares.divide(world, opened)
+        for host, names in elsewhere.items():
+            self.send("share", [self.here, names], opened.sweep, opened.named, host)
+        start(world, begins, lambda enrolment: self.send("sync", enrolment.recipe, opened.sweep, opened.named))
 
     def deliver(self, which: int = 0) -> None:
         """A worker takes a message, does the step, and hands on the chain."""
         if not self.queue:
             return
         message = self.queue[which % len(self.queue)]
-        task = _Task(f"{message.sweep}-{message.step}")
+        with self.at(message.host) as world:
+            if message.step in STEPS:
+                self._step(message)
+            else:
+                self._between_hosts(world, message)
+
+    def _step(self, message: Message) -> None:
+        task = _Task(f"{message.sweep}-{message.step}", message.host)
         try:
             value = workers.steps.take(cast(Any, task), message.step, message.given, message.sweep, self._action(message))
         except (Ignore, workers.steps.StepFailed):
@@ -214,14 +327,47 @@ class House:
         given, sweep = message.given, message.sweep
         return {
             "sync": lambda world: sync(world, RECIPE, sweep=sweep, named=message.named),
-            "decide": lambda world: decide_recipe(world, Synced.model_validate(given)),
+            "decide": lambda world: self._aged(world, decide_recipe(world, Synced.model_validate(given))),
             "test": lambda world: prove_decided(world, Decision.model_validate(given)),
             "promote": lambda world: promote(world, Verdict.model_validate(given)),
         }[message.step]
 
-    def send(self, step: str, given: Any, sweep: str, named: bool) -> None:
-        """A link of a chain is queued."""
-        self.queue.append(Message(step, given, sweep, named))
+    def _aged(self, world: World, decided: Decision) -> Decision:
+        """A decision, and whether it sends a release on before its time."""
+        asks = "min_age" in ENROLMENTS[self.enrolled] and not self.begun_before
+        if asks and decided.version is not None and decided.action == "run":
+            now = world.now().timestamp()
+            noted = world.steering.first_seen(RECIPE, decided.version, self.tags[decided.version])
+            seen = datetime.strptime(noted, STAMP_FORMAT).replace(tzinfo=UTC).timestamp() if noted else now
+            since = min(seen, self.first_seen.setdefault(self._at_commit(decided.version), now))
+            young = 0 <= now - since < _AGE - 120
+            if young and self._at_commit(decided.version) not in self.hurried:
+                self.too_soon = decided.version
+        return decided
+
+    def _between_hosts(self, world: World, message: Message) -> None:
+        """What hosts send each other: shares of a sweep, and the steps of a move. Done again, it is done once."""
+        try:
+            match message.step, message.given:
+                case "share", [opener, names]:
+                    again = world.sweeps.share_of(message.sweep) is not None
+                    opened = open_sweep(world, names, message.sweep, named=message.named, share_of=opener)
+                    start(world, opened, lambda one: self.send("sync", one.recipe, message.sweep, message.named))
+                    (shares.tell_again if again else shares.tell_share)(world, message.sweep)
+                case "leave", to:
+                    self._leave(world, to)
+                case "arrive", [source, mark]:
+                    moving.arrive(world, RECIPE, source, mark)
+                    self.send("left", None, "", False, source)
+                case "left", _:
+                    moving.settle(world, RECIPE)
+        finally:
+            if message in self.queue:
+                self.queue.remove(message)
+
+    def send(self, step: str, given: Any, sweep: str, named: bool, host: str | None = None) -> None:
+        """A link of a chain is queued, or a word to another host."""
+        self.queue.append(Message(step, given, sweep, named, host or self.here))
 
     def night(self) -> None:
         """A whole sweep, with all its messages."""
@@ -230,6 +376,8 @@ class House:
             self.deliver()
             if os.getpid() == self.pid and not self.broken_into:
                 self.check("a delivery in the night")
+        if len(self.machines) > 1:
+            self.upkeep()
 
     def double(self, which: int = 0) -> None:
         """A message is delivered twice."""
@@ -245,21 +393,109 @@ class House:
         """Upkeep looks after open sweeps; some hours later chains that are in no queue are taken for lost."""
         self.waited = late % 2 * 20 * _HOUR
         try:
-            workers.upkeep.reconcile(self.world(), cast(Any, None))
+            for name in self.machines:
+                with self.at(name) as world:
+                    tell(world)
+                    workers.upkeep.reconcile(world, cast(Any, None))
         finally:
             self.waited = 0
+
+    # -- moves: between hosts ------------------------------------------------------------------------------
+
+    def second(self) -> None:
+        """A second host joins the first."""
+        if len(self.machines) < len(HOSTS):
+            self.machines[HOSTS[1]] = Machine(self.root / "state-2", self.root / "docker-2")
+            for name in self.machines:
+                world = self.world(name)
+                world.hosts.join(world.stamp(), asked=True)
+            self._beat()
+            self._beat()  # who joined last has heard of the first; now that one hears of it
+            for word in self.world(HOSTS[0]).steering.words(RECIPE):
+                self.world(HOSTS[1]).steering.say(RECIPE, word)
+
+    def _beat(self) -> None:
+        """Each host says that it lives, and what it has, as it does all the time."""
+        if len(self.machines) > 1:
+            for name in self.machines:
+                with contextlib.suppress(CanonqError, OSError):
+                    tell(self.world(name))
+
+    def go_over(self) -> None:
+        """Whoever types sits down at another host."""
+        self.here = [*self.machines][-1 - [*self.machines].index(self.here)]
+
+    def move(self, taken_back: int = 0) -> None:
+        """`canonq move` to the other host; or back, as long as it is on its way."""
+        if len(self.machines) == 1:
+            return
+        self._beat()
+        source = where_is(self.world(), RECIPE) or self.here
+        other = next(name for name in self.machines if name != source)
+        with self.at(source) as world:
+            self._leave(world, source if taken_back % 4 == 3 else other)
+
+    def _leave(self, world: World, to: str) -> None:
+        mark = moving.leave(world, RECIPE, to, by="a person")
+        if mark is not None:
+            workers.tasks.send_move(world, mark)
+
+    def drain(self) -> None:
+        """A host is to have nothing any more, or may have it again."""
+        if len(self.machines) > 1:
+            self._beat()
+            world = self.world()
+            state = next(one.joined.state for one in world.hosts.learn() if one.name == self.here)
+            world.hosts.mark(self.here, "in" if state == "draining" else "draining")
 
     def stop(self) -> None:
         """A person stops the newest sweep."""
         world = self.world()
         if found := world.sweeps.open_sweeps():
             stop(world, found[-1], "a person stopped it.")
+            shares.stopped(world, found[-1])
 
     def block(self) -> None:
         """A person blocks the newest release, or takes the block back."""
-        newest = version(self.released)
-        say(self.world(), RECIPE, newest, "unblock" if newest in self.blocked else "block", by="a person", reason="not yet")
-        self.blocked ^= {newest}
+        what: What = "unblock" if self.newest in self.blocked else "block"
+        self._say(what)
+        self.blocked ^= {self.newest}
+
+    def approve(self) -> None:
+        """A person approves the newest release, as it is now."""
+        self._say("approve")
+        self.approved.add(self.newest_exactly)
+
+    def hurry(self) -> None:
+        """A person does not want to wait for the newest release's age."""
+        self._say("hurry")
+        self.hurried.add(self.newest_exactly)
+
+    def _say(self, what: What) -> None:
+        """Where the canonical is, and where it may go: what was said on one host goes with the canonical, and not by itself."""
+        for name in self.machines:
+            say(self.world(name), RECIPE, self.newest, what, by="a person", reason="so that it is known")
+
+    def demand(self) -> None:
+        """The newest release's notes ask whoever upgrades to do something."""
+        self.noted.add(self.newest)
+
+    def enrol(self, which: int = 0) -> None:
+        """The enrolment is changed."""
+        self.enrolled = which % len(ENROLMENTS)
+        self._enrol()
+        self.begun_before |= {(name, sweep) for name in self.machines for sweep in self.world(name).sweeps.open_sweeps()}
+
+    def move_tag(self, which: int = 0) -> None:
+        """Upstream has a tag name another commit: the newest one, or the canonical's."""
+        tag = self.newest if which % 2 or self.version is None else self.version
+        self.trusted.setdefault(tag, self.tags[tag])
+        self.commits[tag] = commit_of(f"{tag} {secrets.token_hex(4)}")
+
+    def accept(self) -> None:
+        """A person accepts what moved: `canonq sync --accept-moved`."""
+        for tag in [tag for tag, commit in self.trusted.items() if commit != self.tags[tag]]:
+            accept_moved(self.world(), RECIPE, tag)
 
     def redden(self) -> None:
         """From now on runs are red, or green again."""
@@ -272,7 +508,8 @@ class House:
     def move_state(self, how: int = 0) -> None:
         """The state folder is moved to another disk, copied to a new host in place of the old one, or named by another path."""
         self.world()  # it is there by now
-        target, now = self.root / f"state-{secrets.token_hex(4)}", self.state
+        machine = self.machines[self.here]
+        target, now = self.root / f"state-{secrets.token_hex(4)}", machine.state
         match how % 3:
             case 0:
                 now.rename(target)
@@ -282,7 +519,7 @@ class House:
                 now.unlink(missing_ok=True)
             case _:
                 target.symlink_to(now)
-        self.state, self._lasting = target, None
+        machine.state, machine.lasting = target, None
 
     def lose_locks(self, which: int = 0) -> None:
         """Somebody removes "stale" lock files."""
@@ -293,7 +530,7 @@ class House:
 
     @property
     def warm(self) -> Path:
-        return self.state / "warm" / RECIPE
+        return self.machines[self.home].state / "warm" / RECIPE
 
     def lose_record(self) -> None:
         """canonical.json is gone."""
@@ -336,8 +573,9 @@ class House:
 
     def lose_volume(self) -> None:
         """A retained volume is gone from Docker."""
-        for name in FakeEngine(self.root / "docker").owned({LABEL_KIND: "warm"})["volumes"][:1]:
-            shutil.rmtree(self.root / "docker" / "volumes" / name)
+        docker = self.machines[self.home].docker
+        for name in FakeEngine(docker).owned({LABEL_KIND: "warm"})["volumes"][:1]:
+            shutil.rmtree(docker / "volumes" / name)
             self.volumes_lost = True
 
     # -- what must hold ------------------------------------------------------------------------------------
@@ -349,8 +587,11 @@ class House:
 
     def check(self, move: str) -> None:
         """All invariants, after a move; then what they rest on next time."""
+        self._hold(not self.too_soon, f"2 what is too young is not proven: {self.too_soon}, after {move}")
+        self._stays(move)
+        self._find_home(move)
         try:
-            record = self.world().registry.read(RECIPE)
+            record = self.world(self.home).registry.read(RECIPE)
         except RecordUnreadable:
             self._hold(self.record_lost, f"5.1 the record is complete: it cannot be read after {move}")
             return
@@ -374,13 +615,38 @@ class House:
         self._whole(move, record, name)
         self._kept(move)
         self._sweeps(move)
+        self.begun_before = {(name, one) for name, one in self.begun_before if not self.world(name).sweeps.closed(one)}
+
+    def _find_home(self, move: str) -> None:
+        """Where the canonical is in force; on its way that is where it leaves."""
+        if len(self.machines) == 1:
+            return
+        found = {}
+        for name in self.machines:
+            registry = self.world(name).registry
+            mark = registry.elsewhere(RECIPE)
+            with contextlib.suppress(RecordUnreadable):
+                if registry.read(RECIPE) is None or (mark is not None and mark.state == "gone"):
+                    continue
+            found[name] = mark is None
+        in_force = [name for name, there in found.items() if there]
+        self._hold(len(in_force) <= 1, f"5.3 one host has it: {' and '.join(in_force)} have, after {move}")
+        self.home = next(iter([*in_force, *found]), self.home)
+
+    def _stays(self, move: str) -> None:
+        """What somebody wants to look at is there until its time is over."""
+        for name in self.machines:
+            world = self.world(name)
+            for one in all_kept(world):
+                there = world.engine.observe(one.stack)[0]
+                self._hold(there, f"5.8 what is kept is there: {one.stack} of {one.version} is gone, after {move}")
 
     def _looked_at(self) -> list[Generation]:
         """What is kept; not read again where no file of it has changed."""
         files = [self.warm / "canonical.json", *sorted((self.warm / "canonicals").glob("*/*.json"))]
         found = tuple((path, *_identity(path)) for path in files)
         if self._seen != found:
-            self._seen, self._generations = found, self.world().registry.kept(RECIPE)
+            self._seen, self._generations = found, self.world(self.home).registry.kept(RECIPE)
         return self._generations
 
     def _hold(self, true: object, said: str) -> None:
@@ -400,22 +666,32 @@ class House:
         self._hold(record.run not in spent, f"5.2 one run makes one canonical: {record.run} made two, after {move}")
         there = not self.record_lost or "rollback" in move  # which brings it back, beside what promoted then
         self._hold(there, f"4 a lost record is never seeded over: {now} is new, after {move}")
-        self._hold(now not in self.held, f"5.2 nothing comes back: {now}, which a person went back from, after {move}")
+        exact = f"{now} {record.commit}"
+        self._hold(exact not in self.held, f"5.2 nothing comes back: {now}, which a person went back from, after {move}")
         wanted = now not in self.blocked or now == before  # what is the canonical may be made anew
         self._hold(wanted, f"4 what is blocked is not promoted: {now}, after {move}")
+        asks = "approval" in ENROLMENTS[self.enrolled] and not self.begun_before and self._asking(before, now)
+        self._hold(exact in self.approved or not asks, f"4 what is to be approved waits: {now}, after {move}")
+        trusted = self.trusted.get(now, record.commit)
+        self._hold(record.commit == trusted, f"2 a moved tag is not followed: {now} at {record.commit}, after {move}")
         higher = before is None or _number(now) > _number(before) or (now == before and "again" in move)
         self._hold(higher, f"5.2 forwards only: from {before} to {now}, after {move}")
         self.line.append(name)
         self.must = (self.must | {name}) & set(self.line[-KEEP:])
         self.versions[name], self.runs[name], self.came[name] = now, str(record.run), list(self.line)
+        self.exact[name] = exact
         self.present, self.record_lost, self.volumes_lost = name, False, False
+
+    def _asking(self, before: str | None, now: str) -> bool:
+        """Whether notes of a release after one version, up to another, ask for something."""
+        return before is not None and any(_number(before) < _number(tag) <= _number(now) for tag in self.noted)
 
     def _gone_back(self, name: str) -> None:
         """By a rollback, which may also lead to one that came later, and then to all that this one came from."""
         left, order = self.present or "", list(self.versions)
-        self.held.discard(self.versions[name])
+        self.held.discard(self.exact[name])
         if self.versions[left] != self.versions[name]:
-            self.held.add(self.versions[left])
+            self.held.add(self.exact[left])
         if order.index(name) > order.index(left):
             self.line = list(self.came[name])
             self.passed -= set(self.line)
@@ -428,7 +704,7 @@ class House:
         self.present, self.record_lost, self.volumes_lost = name, False, False
 
     def _whole(self, move: str, record: Canonical, name: str) -> None:
-        engine = self.world().engine
+        engine = self.world(self.home).engine
         if name not in self.harmed:
             problem = _problem_of(cast(Snapshot, record.snapshot))
             self._hold(problem is None, f"5.1 the snapshot verifies: {record.version}: {problem}, after {move}")
@@ -458,43 +734,80 @@ class House:
 
     def _sweeps(self, move: str, last: int = 3) -> None:
         """The last sweeps; `last`: how many. What harms an older one shows at the end, when all are looked at."""
-        world = self.world()
-        for sweep in sorted(path.name for path in (self.state / "sweeps").glob("*Z-*"))[-last:]:
-            closed = world.sweeps.closed(sweep)
-            if closed is None:
-                continue
-            now = summary(world, sweep)
-            total = sum(now["counts"].values())
-            self._hold(total == now["enrolled"], f"5.5 all are accounted for: {total} of {now['enrolled']}, after {move}")
-            self._hold(not now["pending"], f"5.5 a closed sweep lacks nobody: {now['pending']}, after {move}")
-            told = (now["counts"], now["exit_status"])
-            self._hold(self.closed.setdefault(sweep, told) == told, f"5.5 a closed sweep stays as it is: {told}, after {move}")
+        for name, machine in self.machines.items():
+            world = self.world(name)
+            for sweep in sorted(path.name for path in (machine.state / "sweeps").glob("*Z-*"))[-last:]:
+                if world.sweeps.closed(sweep) is None:
+                    continue
+                now = summary(world, sweep)
+                total = sum(now["counts"].values())
+                self._hold(total == now["enrolled"], f"5.5 all are accounted for: {total} of {now['enrolled']}, after {move}")
+                self._hold(not now["pending"], f"5.5 a closed sweep lacks nobody: {now['pending']}, after {move}")
+                told = (now["counts"], now["exit_status"])
+                kept = self.closed.setdefault((name, sweep), told)
+                self._hold(kept == told, f"5.5 a closed sweep stays as it is: {told}, after {move}")
 
     def check_end(self) -> None:
         """After the janitor nothing is left over; and with nothing harmed the next release is promoted."""
-        world = self.world()
-        tidy(world)
+        self.waited, self.red = 0, False
+        self._end_moves()
+        for name in self.machines:
+            with self.at(name) as world:
+                end_all(world, "the end")
+                tidy(world)
         self.check("the last janitor")
         self._sweeps("all moves", last=10**6)
+        for name in self.machines:
+            self._is_clean(self.world(name))
+        if self.record_lost or self.volumes_lost or self.harmed:
+            return
+        for name in self.machines:
+            world = self.world(name)
+            warm = world.engine.owned({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm"})
+            record = world.registry.read(RECIPE)
+            named = sorted(record.volumes) if record else []
+            self._hold(warm["volumes"] == named, f"5.4 nothing warm but what the record names: {warm['volumes']} beside {named}")
+            self._hold(not warm["stacks"], "4 an idle canonical runs nothing: " + ", ".join(warm["stacks"]))
+        self._next_release()
+
+    def _end_moves(self) -> None:
+        """What is on its way between hosts ends, as nothing hinders it any more."""
+        if len(self.machines) == 1:
+            return
+        for _ in range(_PASSES):
+            self._beat()
+            self.upkeep()
+            while messages := [one for one in self.queue if one.step in ("leave", "arrive", "left")]:
+                self.queue.remove(messages[0])
+                with self.at(messages[0].host) as world, contextlib.suppress(CanonqError):
+                    self._between_hosts(world, messages[0])
+            if not any(moving.leaving(self.world(name)) for name in self.machines):
+                break
+            self.redis.delete(*[f"canonq:{lane}:{RECIPE}" for lane in ("registry", "run")])  # the leases of the dead end
+        else:
+            self._hold(self.harmed or self.record_lost, "5.1 a move ends: it is on its way for ever")
+
+    def _is_clean(self, world: World) -> None:
         owned = world.engine.owned({LABEL_INSTANCE: world.instance, LABEL_KIND: "run"})
         self._hold(not any(owned.values()), f"5.4 nothing of runs stays: {owned}")
         there = [path for path in world.work.glob("[!.]*") if path.is_dir()] if world.work.is_dir() else []
         # Without a record only its journal tells that a promotion was broken off: it stays until somebody brings the record back.
         left = [path.name for path in there if not (self.record_lost and promotion_in(path))]
         self._hold(not left, f"5.4 no scratch folder stays: {left}")
-        if self.record_lost or self.volumes_lost or self.harmed:
-            return
-        warm = world.engine.owned({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm"})
-        record = world.registry.read(RECIPE)
-        named = sorted(record.volumes) if record else []
-        self._hold(warm["volumes"] == named, f"5.4 nothing warm but what the record names: {warm['volumes']} beside {named}")
-        self._hold(not warm["stacks"], "4 an idle canonical runs nothing: " + ", ".join(warm["stacks"]))
-        self.red = False
+
+    def _next_release(self) -> None:
+        """Whatever was, the next release that nothing speaks against is proven and promoted by the next night."""
+        for name in self.machines:
+            with contextlib.suppress(CanonqError):
+                self.world(name).hosts.mark(name, "in")
+        self.accept()
         self.release()
+        self.hurry()
+        self.approve()
         self.queue.clear()
         self.night()
-        told = summary(self.world(), max(self.closed, default=""))["outcomes"] if self.closed else []
-        self._hold(self.version == version(self.released), f"2 a new release is proven and promoted: {told}")
+        told = [one for name, sweep in [*self.closed][-2:] for one in summary(self.world(name), sweep)["outcomes"]]
+        self._hold(self.version == self.newest, f"2 a new release is proven and promoted: {told}")
 
 
 def _name_of(previous: dict[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ import errno
 import functools
 import json
 import os
+import random
 import select
 import signal
 import traceback
@@ -15,20 +16,36 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from canonq.core.errors import CanonqError
-from tests.faults.scenario import Faults, breaking, version
+from tests.faults.scenario import Faults, breaking
 from tests.search.house import Broken, House, Message
 from tests.search.stage import staged
 
 #: Moves of people and workers: those that a kill, a fault or another process may meet.
-ACTS = ("prove", "promote", "again", "rollback", "restore", "janitor", "sweep", "deliver", "upkeep", "stop", "quick", "night")
+ACTS = (
+    "prove", "promote", "prove+promote", "again", "rollback", "restore", "janitor", "sweep", "deliver", "upkeep", "stop",
+    "quick", "night",
+)  # fmt: skip
 #: What the world does. None of it is damage that canonq may not be able to mend.
-EVENTS = ("release", "double", "lose", "redden", "clock", "block", "move_state", "lose_fence", "lose_locks")
-HARM = ("lose_record", "spoil_record", "spoil_kept", "lose_volume")
+EVENTS = ("release", "double", "lose", "redden", "clock", "move_state", "lose_fence", "lose_locks")
+#: What only some sequences are about, so that each is about few things, and those meet each other often.
+THEMES = {
+    "harm": ("lose_record", "spoil_record", "spoil_kept", "lose_volume"),
+    "words": ("block", "approve", "hurry", "demand", "enrol"),
+    "tags": ("move_tag", "accept"),
+    "looking": ("look_at", "ref", "redden"),
+    "hosts": ("second", "second", "move", "move", "go_over", "drain", "upkeep", "deliver", "deliver"),
+}
+#: Acts among them.
+_MORE_ACTS = ("look_at", "ref", "move")
 #: How an act is met: killed, its disk full once or from then on, its Docker gone, the clock set, another act in the middle of it
 #: or all the time beside it.
 WAYS = ("killed", "disk-full", "disk-stays-full", "docker-away", "clock-jumps", "beside", "race")
 #: What may come into the middle of an act; two with `+` one after the other.
 INTRUSIONS = (*ACTS, "lose", "lose_locks", "lose_fence", *(f"lose_locks+{act}" for act in ("promote", "rollback", "janitor")))
+#: What changes the canonical while somebody is at it.
+_RIVALS = ("promote", "prove+promote", "rollback", "again", "night")
+#: Points that an act passes, about: most of what it has asked before it holds the recipe is asked at the first few.
+_FARTHEST, _FIRST = 220, 3
 
 #: Seconds that an act of another process may take; what waits longer waits for a lock of ours.
 _WAITS_AT_MOST = 60.0
@@ -56,14 +73,28 @@ class Move:
         return cls(act, int(number or 0), way, int(at or 0), other)
 
 
+def is_met(dice: random.Random, act: str) -> tuple[str, int, str] | None:
+    """By what an act is met, and at which point; None: by nothing."""
+    rivals = act in ("promote", "prove+promote", "rollback")
+    if act not in (*ACTS, *_MORE_ACTS) or dice.random() >= (0.4 if rivals else 0.3):
+        return None
+    way = dice.choice(WAYS)
+    if way in ("beside", "race"):
+        others = _RIVALS if rivals and dice.random() < 0.5 else INTRUSIONS if way == "beside" else ACTS
+        early = dice.random() < 0.5
+        return way, 1 + int(dice.random() ** (1 if early else 2) * (_FIRST if early else _FARTHEST)), dice.choice(others)
+    return way, 1 + int(dice.random() ** 2 * (_FARTHEST if way == "killed" else 60)), ""
+
+
 def play(house: House, moves: list[Move]) -> None:
     """Play a sequence to its end. Broken says what did not hold, and after which move."""
     with staged(house):
         for number, move in enumerate(moves, 1):
             house.offset += 60  # so that ids sort in the order in which they were made
             house.broken_into = bool(move.way)
-            if "prove" in (move.act, move.other) or ("sweep" in (move.act, move.other) and move.number % 3 == 1):
-                house.held.discard(version(house.released))  # also where it is done by a process of its own
+            acts = {*move.act.split("+"), *move.other.split("+")}
+            if acts & {"prove", "look_at"} or ("sweep" in acts and move.number % 3 == 1):
+                house.held.discard(house.newest_exactly)  # also where it is done by a process of its own
             _do(house, move)
             house.broken_into = False
             house.check(f"move {number}, {move}")

@@ -20,14 +20,17 @@ import redis
 
 from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.state.locks import redis_client
-from tests.search.house import Broken, House
-from tests.search.moves import ACTS, EVENTS, HARM, INTRUSIONS, WAYS, Move, play
+from tests.search.house import ENROLMENTS, Broken, House
+from tests.search.moves import ACTS, EVENTS, THEMES, Move, is_met, play
 
 LONGEST = 60  #: moves in a sequence
-_TOLD_EVERY = 100  #: sequences
-_FARTHEST = 220  #: points that an act passes, about
+_TOLD_EVERY = 20  #: sequences
 #: How often each move is made, beside the others.
-WEIGHTS = {"promote": 5, "prove": 5, "release": 5, "night": 4, "rollback": 4, "deliver": 8, "sweep": 2, "janitor": 2}
+WEIGHTS = {
+    "promote": 5, "prove": 4, "prove+promote": 3, "release": 6, "night": 4, "rollback": 4, "deliver": 8, "sweep": 2, "janitor": 2,
+    "approve": 4, "block": 2, "demand": 3, "enrol": 3, "move_tag": 2, "accept": 3, "move": 2, "look_at": 2, "ref": 2,
+}  # fmt: skip
+_DRAWN = {"clock": 1000, "enrol": len(ENROLMENTS)}  #: how many numbers a move has; of others these are few
 
 
 @dataclass(frozen=True)
@@ -99,20 +102,15 @@ class Search:
 def make(seed: int, moves: int = LONGEST, only: Sequence[str] = ()) -> list[Move]:
     """The sequence of a seed."""
     dice = random.Random(seed)
-    names = only or [*ACTS, *EVENTS, *HARM]
+    names = only or [*ACTS, *EVENTS, *(name for theme in THEMES.values() if dice.random() < 0.4 for name in theme)]
     weights = [WEIGHTS.get(name, 1) for name in names]
-    harm = dice.random() < 0.5  # half of the sequences are about what happens without any
     made: list[Move] = []
-    while len(made) < moves:
+    for _ in range(moves):
         name = dice.choices(names, weights)[0]
-        if name in HARM and not harm:
-            continue
-        move = Move(name, dice.randrange(1000) if name == "clock" else dice.randrange(4))
-        if not only and name in ACTS and dice.random() < 0.3:
-            way = dice.choice(WAYS)
-            at = 1 + int(dice.random() ** 2 * (_FARTHEST if way in ("killed", "beside") else 60))
-            other = {"beside": INTRUSIONS, "race": ACTS}.get(way, ("",))
-            move = replace(move, way=way, at=at, other=dice.choice(other))
+        move = Move(name, dice.randrange(_DRAWN.get(name, 4)))
+        if not only and (met := is_met(dice, name)) is not None:
+            way, at, other = met
+            move = replace(move, way=way, at=at, other=other)
         made.append(move)
     return made
 

@@ -22,16 +22,20 @@ import workers.chains
 import workers.steps
 import workers.tasks
 import workers.upkeep
-from canonq.adapters import checkout
+from canonq.adapters import checkout, fetching
 from canonq.adapters.data import archives as volumes
 from canonq.core.errors import CanonqError, RecipeProblem
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.recipe import yamlfile
+from canonq.core.records import Elsewhere
 from canonq.flows.deploying.deployment import bring_up
 from canonq.flows.keeping.data import copy_canonical
+from canonq.flows.proving.redeploying import await_back, found_again, redeploy
 from canonq.flows.proving.run import Run
+from canonq.flows.sweeps import shares
+from canonq.flows.world import World
 from canonq.ports import Ended, Listing
-from tests.faults.scenario import FILES, RECIPE, version
+from tests.faults.scenario import FILES, RECIPE
 
 if TYPE_CHECKING:
     from tests.search.house import House
@@ -44,11 +48,12 @@ def commit_of(tag: str) -> str:
 
 
 class TagsOnly:
-    """A clone and its upstream as one table of tags."""
+    """A clone and its upstream as one table of tags: a tag that moves has moved in both, and what it named first is known."""
 
-    def __init__(self, folder: Path, released: int) -> None:
+    def __init__(self, folder: Path, house: House) -> None:
         self._kept = folder / "remembered.json"
-        self._tags = {version(number): commit_of(version(number)) for number in range(1, released + 1)}
+        self._house = house
+        self._tags = house.tags
 
     def listing(self, url: str, *, which: str = "upstream") -> Listing:
         del url, which
@@ -59,7 +64,18 @@ class TagsOnly:
         del recipe
         return dict(self._tags)
 
-    known = tags
+    def known(self, recipe: str) -> dict[str, str]:
+        del recipe
+        return {**self._tags, **self._house.trusted}
+
+    def accept(self, recipe: str, tag: str, commit: str | None) -> bool:
+        del recipe
+        self._house.trusted[tag] = str(commit)
+        return True
+
+    def fetch_ref(self, recipe: str, url: str, ref: str, *, which: str = "upstream") -> str:
+        del recipe, url, which
+        return commit_of(ref)
 
     def odd_tags(self, recipe: str) -> dict[str, str]:
         del recipe
@@ -85,6 +101,8 @@ class TagsOnly:
 
     def show(self, recipe: str, commit: str, path: str) -> str | None:
         del recipe, commit
+        if path.startswith("release/"):
+            return "Action required: run this by hand." if path.removeprefix("release/") in self._house.noted else None
         return FILES.get(path)
 
     def drop_checkout(self, recipe: str, folder: Path) -> None:
@@ -104,6 +122,7 @@ def staged(house: House) -> Iterator[None]:
         patched.setattr(workers.steps, "live", house.world)
         later = SimpleNamespace(time=lambda: time.time() + house.waited, monotonic=time.monotonic)
         patched.setattr(workers.upkeep, "time", later)
+        patched.setattr(shares, "time", later)
         # It goes on whatever breaks; here what breaks is to show.
         patched.setattr(workers.upkeep, "_told", lambda: contextlib.suppress(CanonqError))
         patched.setattr(workers.upkeep, "queued", lambda app: {(one.sweep, RECIPE) for one in house.queue})
@@ -112,17 +131,54 @@ def staged(house: House) -> Iterator[None]:
                 module,
                 "start_chain",
                 lambda enrolment, sweep, named, *, host, step="sync", given=None: house.send(
-                    step, given or enrolment.recipe, sweep, named
+                    step, given or enrolment.recipe, sweep, named, host
                 ),
             )
+        patched.setattr(workers.tasks, "send_share", functools.partial(_send_share, house))
+        patched.setattr(workers.tasks, "send_move", functools.partial(_send_move, house))
+        patched.setattr(workers.tasks, "send_leave", functools.partial(_send_leave, house))
+        patched.setattr(workers.upkeep, "_MOVE_AGAIN", 0.0)
+        patched.setattr(fetching, "run", functools.partial(_fetched, house))
         yield
+
+
+def _send_share(house: House, world: World, sweep: str, host: str, recipes: Sequence[str]) -> None:
+    named = bool(world.sweeps.read(sweep).get("named"))
+    house.send("share", [world.hosts.own, list(recipes)], sweep, named, host)
+
+
+def _send_move(house: House, world: World, mark: Elsewhere) -> None:
+    if mark.state == "leaving" and not mark.give_up:
+        house.send("arrive", [world.hosts.own, mark.move], "", False, mark.to)
+    else:
+        house.send("left", None, "", False, world.hosts.own)
+
+
+def _send_leave(house: House, host: str, recipe: str, to: str, *, by: str) -> None:
+    del recipe, by
+    house.send("leave", to, "", False, host)
+
+
+def _fetched(house: House, command: Sequence[str], *, timeout: float) -> Ended:
+    """What the way between the hosts brings: a copy, as it is at that moment."""
+    del timeout
+    _, host, path, target = command
+    source, goal = house.machines[host].state / path, Path(target) / Path(path).name
+    try:
+        shutil.copytree(source, goal, symlinks=True) if source.is_dir() else shutil.copy2(source, goal)
+    except FileNotFoundError as error:
+        return Ended(1, str(error))
+    return Ended(0, "")
 
 
 def _climb(house: House, run: Run) -> None:
     app = run.app
     if run.target.data is not None:
         app = replace(app, secrets=copy_canonical(run.world, app, run.target.data))
-    bring_up(run.world, run.trees.take(app), "install", run.deadline)
+    running = bring_up(run.world, run.trees.take(app), "install", run.deadline)
+    anew = redeploy(run, running, ())
+    await_back(run, anew)
+    found_again(run, anew, ())
     run.findings.disk_bytes = 1
     if house.red:
         raise RecipeProblem("The app does not answer.", code="not-healthy")

@@ -52,14 +52,15 @@ class Steering:
         return found if isinstance(found, str) else None
 
     def note_seen(self, recipe: str, tag: str, commit: str, stamp: str) -> str:
-        """Note that a release is looked at; when it first was."""
+        """Note that a release is looked at; when it first was. What a clock that was ahead has noted counts from now on."""
         path = self._root / f"{recipe_name(recipe)}.seen.json"
         with locked(path.with_suffix(".lock")):
             seen = self._seen(recipe)
-            found = seen.setdefault(f"{tag} {commit}", stamp)
-            if found == stamp:
+            found = seen.get(f"{tag} {commit}")
+            if not isinstance(found, str) or found > stamp:
+                found = seen[f"{tag} {commit}"] = stamp
                 write_json(path, dict(list(seen.items())[-100:]))
-        return str(found)
+        return found
 
     def _seen(self, recipe: str) -> dict[str, Any]:
         try:

@@ -186,8 +186,8 @@ def settle(world: World, recipe: str) -> str:
 
 
 def _has_arrived(world: World, mark: Elsewhere) -> bool:
-    """Whether the new host's own registry holds what left here. HostProblem when that cannot be seen."""
-    own = world.registry.read(mark.recipe)
+    """Whether the new host's own registry holds what left here; what is left here may be damaged since. False where that cannot
+    be seen."""
     with scratch(world.settings.state, world.host, f"look-{mark.move}") as place:
         try:
             fetcher(world).fetch(mark.to, f"warm/{mark.recipe}/{RECORD}", place / "warm" / mark.recipe)
@@ -199,7 +199,7 @@ def _has_arrived(world: World, mark: Elsewhere) -> bool:
         return False
     if mark.give_up:
         return True
-    return there.arrived is not None and there.arrived.move == mark.move and own is not None and there.fence > own.fence
+    return there.arrived is not None and there.arrived.move == mark.move and there.fence > mark.fence
 
 
 def _is_refused(world: World, mark: Elsewhere) -> bool:

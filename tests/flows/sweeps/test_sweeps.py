@@ -308,6 +308,25 @@ def test_an_outcome_that_could_not_be_written_is_settled_as_what_it_was(
     assert sweeping.outcome("site") == ("skipped", "no-new-version")
 
 
+def test_a_deferral_that_could_not_be_written_is_settled_as_one_and_tried_again_once_there_is_room(
+    sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for what it lacks: neither an error, nor sent on, nor the end where what it lacked is there."""
+    sweeping.budget = Budget(sweeping.place.folder / "b", lambda: 0, 1)
+    put_off = sweeping.skip("site").model_copy(update={"action": "defer", "reason": NoRoom.code})
+    with monkeypatch.context() as broken:
+        broken.setattr("canonq.adapters.state.runs.Sweeps.settle", lambda *_: (_ for _ in ()).throw(HostProblem("It is full.")))
+        sweeping.take("decide", "site", lambda world: put_off)
+    assert sweeping.outcome("site") is None
+    sweeping.later(3600)
+    workers.upkeep.reconcile(sweeping.world, None)
+    assert (sweeping.outcome("site"), sweeping.sent) == (("deferred", NoRoom.code), ["blog"])
+    sweeping.budget = None
+    sweeping.later(3600)
+    workers.upkeep.reconcile(sweeping.world, None)
+    assert (sweeping.outcome("site"), sweeping.sent.count("site")) == (None, 1)
+
+
 # -- one bad thing costs itself -----------------------------------------------------------------------------
 
 

@@ -144,6 +144,17 @@ def test_a_release_waits_for_its_age_from_when_it_was_first_seen_and_may_be_hurr
     assert decided(place) == ("run", "new-version")
 
 
+def test_a_release_that_was_first_seen_by_a_clock_that_was_ahead_waits_for_its_age_and_no_longer(
+    place: Place, repo: Repo
+) -> None:
+    place.enrol("site", str(repo.working_dir), 'min_age = "36h"\n')
+    world = place.world
+    assert decide_recipe(replace(world, now=lambda: world.now() + timedelta(days=400)), "site").reason == "too-young"
+    assert decided(place) == ("skip", "too-young")
+    assert decide_recipe(replace(world, now=lambda: world.now() + timedelta(hours=35)), "site").reason == "too-young"
+    assert decide_recipe(replace(world, now=lambda: world.now() + timedelta(hours=37)), "site").action == "run"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
