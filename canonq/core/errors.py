@@ -50,6 +50,7 @@ class CanonqError(Exception):
         outside: str = "",
         retry_after: float | None = None,
         certain: bool = False,
+        fault: Fault | None = None,
     ) -> None:
         super().__init__(what)
         self.what = what
@@ -60,6 +61,7 @@ class CanonqError(Exception):
         self.outside = outside  #: what of the outside failed, such as a registry's address, where many recipes share it
         self.retry_after = retry_after  #: seconds that whoever refused asks to be left alone
         self.certain = certain  #: no load of the host can have caused it, so trying again is vain
+        self.fault = fault or type(self).fault  #: of this one, where its kind may be another's as well
 
     def __str__(self) -> str:
         return f"{self.what} Mend: {self.mend}" if self.mend else self.what
@@ -71,7 +73,7 @@ class CanonqError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Celery's pool hands exceptions from child to parent by pickle, which calls cls(*args).
-        kept = ("mend", "code", "service", "cause", "outside", "retry_after", "certain")
+        kept = ("mend", "code", "service", "cause", "outside", "retry_after", "certain", "fault")
         return _rebuild, (type(self), self.what, {name: getattr(self, name) for name in kept})
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from canonq.core.enrolment import Enrolment
+from canonq.core.errors import Fault
 from canonq.core.stack.lengths import seconds
 from canonq.core.stack.resolved import Service, Stack, stack_of
 
@@ -52,14 +53,21 @@ def contained(stack: Stack, of: Allotment, *, trusted: bool) -> tuple[Stack, tup
     return stack_of(made), tuple(notes)
 
 
-def memory_mend(service: Service | None, of: Allotment) -> str:
-    """What to do about a container that was killed for want of memory, by whose limit it was."""
+def short_of_memory(service: Service | None, enrolment: Enrolment) -> tuple[Fault, str]:
+    """Whose it is that a container was killed for want of memory, by whose limit that was; and what to do."""
     limits = _mapping(_mapping(service.deploy.get("resources")).get("limits")) if service is not None else {}
-    own = _bytes(limits.get("memory"))
-    if own is not None and own < of.memory:
-        return "the release sets the limit; the maintainer has to raise it, or mend what takes the memory."
-    return (
-        f"it may have {of.memory / 2**20:.0f} MiB, which is canonq's limit and not the release's: if it needs more, "
+    own, most = _bytes(limits.get("memory")), allotment(enrolment, 1).memory
+    if own is not None and own <= most:
+        return Fault.RECIPE, "the release sets the limit; the maintainer has to raise it, or mend what takes the memory."
+    asked = f", and the release asks for {own / 2**20:.0f} MiB" if own is not None else ""
+    if own is not None or enrolment.resources.memory is not None:
+        by = "" if enrolment.resources.memory is not None else ", as recipe.toml does not say"
+        return Fault.ENROLMENT, (
+            f"it may have {most / 2**20:.0f} MiB{by}{asked}: raise [resources] memory in recipe.toml; where that is enough for "
+            "the app, the maintainer has to mend what takes it."
+        )
+    return Fault.RECIPE, (
+        f"it may have {most / 2**20:.0f} MiB, which is canonq's limit and not the release's: if it needs more, "
         "say so in recipe.toml, [resources] memory; else the maintainer has to mend what takes it."
     )
 

@@ -11,8 +11,8 @@ from canonq.adapters.beneath import read_beneath
 from canonq.adapters.network.asking import ask
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.blame import unknown, worst
-from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, RunOver
-from canonq.core.stack.containment import allotment, memory_mend
+from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, HostProblem, RecipeProblem, RunOver
+from canonq.core.stack.containment import short_of_memory
 from canonq.core.stack.convergence import NO_SERVICES, NO_TASK, NOT_ALLOCATED, Convergence, deaths, judge
 from canonq.core.stack.resolved import Service
 from canonq.core.text import ending, readable, shown
@@ -139,7 +139,7 @@ def _blamed(world: World, prepared: Prepared, what: str, look: Convergence, code
         )
     if found is not None and issubclass(found.kind, HostProblem):
         return HostProblem(what, mend=found.mend, code=found.code, service=look.service)
-    mend = found.mend if found and found.code == code else ""
+    mend, fault = found.mend if found and found.code == code else "", Fault.RECIPE
     said = ""
     failing = world.stacks.failing_checks(prepared.stack.stack).get(look.service, "")
     died = code in _DIED
@@ -147,20 +147,21 @@ def _blamed(world: World, prepared: Prepared, what: str, look: Convergence, code
         mend = "the health check asks for what the app does not give: correct it in the compose file, or give it more time."
     elif died:
         said = ending(" / ".join(world.stacks.last_words(prepared.stack.stack, look.service).splitlines()), 300)
+    if code == "out-of-memory":
+        fault, mend = memory_fault(prepared, look.service)
     # A check that was killed with what it asked says nothing about either.
-    if died and _was_short_of_memory(world, prepared, look.service):
+    elif died and _was_short_of_memory(world, prepared, look.service):
         what = f"{what} A container of '{look.service}' was killed for want of memory."
-        code, mend = "out-of-memory", mend_memory(prepared, look.service)
+        code, (fault, mend) = "out-of-memory", memory_fault(prepared, look.service)
     told = " ".join(
         [with_last_words(world, prepared, what, look.service), *([f"Its last words: {readable(said)}"] if said else [])]
     )
-    return NotHealthy(told, mend=mend, code=code, service=look.service)
+    return NotHealthy(told, mend=mend, code=code, service=look.service, fault=fault)
 
 
-def mend_memory(prepared: Prepared, service: str) -> str:
-    """What to do about a service that was killed for want of memory."""
-    there = prepared.filled.resolved.services.get(service)
-    return memory_mend(there, allotment(prepared.deployment.enrolment, 1))
+def memory_fault(prepared: Prepared, service: str) -> tuple[Fault, str]:
+    """Whose it is that a service was killed for want of memory, and what to do about it."""
+    return short_of_memory(prepared.filled.resolved.services.get(service), prepared.deployment.enrolment)
 
 
 def _was_short_of_memory(world: World, prepared: Prepared, service: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from canonq.adapters.processes.stopping import Stop, current
 from canonq.core.budget import gib
-from canonq.core.errors import CanonqError, RecipeProblem
+from canonq.core.errors import CanonqError, Fault, RecipeProblem
 from canonq.core.stack.containment import allotment
 from canonq.flows.deploying.stages import Account
 from canonq.ports import Ownership
@@ -38,6 +38,7 @@ class Appetite:
                         f"and may have {gib(most)}: it was ended.",
                         mend="if it needs so much, say so in recipe.toml: [resources] memory.",
                         code="too-much-memory",
+                        fault=Fault.RECIPE if app.enrolment.resources.memory is None else Fault.ENROLMENT,
                     )
                 )
         self._high = high

@@ -171,6 +171,7 @@ def comes_back(run: Run, running: Running, patience: float) -> None:
             code="restore-failed",
             cause=error.code,
             service=error.service,
+            fault=error.fault,
         ) from error
     run.vigil(running.deployment).came_up(running)
 

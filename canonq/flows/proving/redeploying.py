@@ -76,6 +76,7 @@ def await_back(run: Run, it: Redeployed) -> None:
             code="not-redeployed",
             cause=error.code,
             service=error.service,
+            fault=error.fault,
         ) from error
     if vigil.is_awaited:
         vigil.came_up(it.running)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from canonq.adapters.processes.stopping import check_stop
-from canonq.core.errors import RecipeProblem
+from canonq.core.errors import Fault, RecipeProblem
 from canonq.core.stack.convergence import Task, deaths, judge
 from canonq.core.stack.staying import Death, Fallen, fallen
-from canonq.flows.deploying.answering import NotHealthy, await_answer, mend_memory, stack_gone, with_last_words
+from canonq.flows.deploying.answering import NotHealthy, await_answer, memory_fault, stack_gone, with_last_words
 from canonq.flows.deploying.deadline import left
 from canonq.flows.deploying.stages import Running
 from canonq.flows.world import World
@@ -99,7 +99,7 @@ class Vigil:
             self.see()
             last = self.deaths[-1]
             what = f"'{last.service}' died after it had come up ({last.how}), and the app did not come back: {error.what}"
-            raise self._problem(running, Fallen("dies-later", what, last.service)) from error
+            raise self._problem(running, Fallen("dies-later", what, last.service), error.fault) from error
         self._down, self.since = False, time.monotonic()
         self.see()
         return True
@@ -173,11 +173,15 @@ class Vigil:
             raise gone
         return deaths(services, tasks), {task.id: task for task in tasks}
 
-    def _problem(self, running: Running, what: Fallen) -> NotHealthy:
+    def _problem(self, running: Running, what: Fallen, fault: Fault = Fault.RECIPE) -> NotHealthy:
         said = f"{running.identity.version} does not stay up: {what.detail}."
+        mend = _MENDS.get(what.code, "")
+        if what.code == "out-of-memory":
+            fault, mend = memory_fault(running.prepared, what.service)
         return NotHealthy(
             with_last_words(self._world, running.prepared, said, what.service),
-            mend=_MENDS.get(what.code) or mend_memory(running.prepared, what.service),
+            mend=mend,
             code=what.code,
             service=what.service,
+            fault=fault,
         )

@@ -588,3 +588,4 @@ def test_many_containers_within_their_limits_do_not_take_all_memory_together(ref
         appetite.look()
         assert stop.error is not None
         assert (stop.error.code, "2.0 GiB" in stop.error.what, "1.0 GiB" in stop.error.what) == ("too-much-memory", True, True)
+        assert stop.error.fault is Fault.ENROLMENT, "who wrote the limit has to say whether it is right"
