@@ -58,11 +58,28 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(r"pair interfaces: |error creating vxlan", "network-broken", HostProblem,
             "the kernel gives Docker no network devices: after an update of the kernel, start the host anew; else "
             "`modprobe` veth, bridge and vxlan."),
-    Pattern(r"applying cgroup configuration|apply cgroup configuration|apparmor failed to apply|cgroup mountpoint does not exist",
+    Pattern(r"applying cgroup configuration|apply cgroup configuration|apparmor failed to apply|cgroup mountpoint does not exist|"
+            r"cannot find cgroup mount destination|mountpoint for devices not found|"
+            r"mounting \"(proc|sysfs|cgroup2?|devpts|mqueue)\" to rootfs|loading seccomp filter|seccomp not supported|"
+            r"sysctl [a-z0-9_.]+ file: .*permission denied", "runtime-broken", HostProblem,
+            "Docker's own runtime does not work on this host (cgroups, AppArmor, seccomp): `docker run --rm IMAGE true` shows it "
+            "too; start Docker anew, the host after updates; `journalctl -u docker -u containerd` says more. Where that is an "
+            "LXC container, its own host says what it may do."),
+    Pattern(r"unable to retrieve oci runtime error|failed to start shim|container failed: exec: \"docker-init\"",
             "runtime-broken", HostProblem,
-            "Docker's own runtime does not work on this host (cgroups, AppArmor): `docker run --rm IMAGE true` shows the same; "
-            "start the host anew after updates, and look at `journalctl -u docker -u containerd`."),
+            "a program of Docker's own is not there or does not run (runc, containerd's shim, docker-init): the message names "
+            "it; install Docker's packages again."),
+    Pattern(r"containerd\.sock", "runtime-broken", HostProblem,
+            "containerd, which runs Docker's containers, does not answer: `systemctl restart containerd`, then `docker`."),
+    Pattern(r"create session key", "host-exhausted", HostProblem,
+            "the kernel gives Docker no more keys: raise the sysctls `kernel.keys.root_maxkeys` and `maxkeys`; in an LXC "
+            "container, on its host."),
     Pattern(r"no space left on device|disk quota exceeded", "disk-full", HostProblem, "free some disk.", final=True),
+    Pattern(r"failed to get digest|layer does not exist|error creating overlay mount|"
+            r"(open|l?stat|readlink|rename|unlinkat) [^ ]*/((overlay2|aufs|imagedb|layerdb)/|tmp/getimageblob)[^ ]*: no such",
+            "docker-damaged", HostProblem,
+            "files of Docker's own store of images are gone, as after a power loss or a clean-up by hand: `docker rmi --force` "
+            "the image and pull it again, start Docker anew, and look at the disk."),
     Pattern(r"cannot allocate memory|resource temporarily unavailable|too many open files", "host-exhausted", HostProblem,
             "the host has run out of memory, processes or files; look what takes them."),
     Pattern(r"non-overlapping ipv4 address pool|pool overlaps with other one|addresses may be exhausted", "addresses-used-up",
@@ -74,7 +91,11 @@ PATTERNS: tuple[Pattern, ...] = (
             final=True),
     Pattern(r"host-mode port already in use|is already in use by service .* as an? (ingress|host-published) port|"
             r"port is already allocated", "port-taken", HostProblem, "another app has the port; stop it.", final=True),
-    Pattern(r"address already in use", "port-taken", HostProblem, "another program has the port; stop it."),
+    Pattern(r"(bind|listen|host port)\b.*address already in use", "port-taken", HostProblem,
+            "another program has the port; stop it."),
+    Pattern(r"address already in use", "addresses-used-up", HostProblem,
+            "a network's address is still held, mostly by one that was not removed whole: `docker network ls`, remove it, or "
+            "start Docker anew."),
     Pattern(r"missing plugin on|plugin \"[^\"]*\" not found", "plugin-missing", HostProblem,
             "install the plugin of Docker that the release asks for.", final=True),
     Pattern(r"no suitable node \([^)]*not available for new tasks", "node-unavailable", HostProblem,
@@ -122,14 +143,17 @@ PATTERNS: tuple[Pattern, ...] = (
     # Known to be the recipe's: what it asks of Docker.
     Pattern(r"invalid mount config|invalid (bind |volume )?mount (source|target)|duplicate mount point", "mount-invalid",
             RecipeProblem, "the release mounts what is not there, or where nothing can be mounted.", final=True),
-    Pattern(r"executable file not found|exec format error", "cannot-start", RecipeProblem,
-            "the image lacks the command, or is for another kind of machine.", final=True),
-    Pattern(r"exec: \"[^\"]*\": permission denied", "cannot-start", RecipeProblem,
+    Pattern(r"executable file not found|exec format error|exec: \"[^\"]*\": .*no such file or directory", "cannot-start",
+            RecipeProblem, "the image lacks the command, or is for another kind of machine.", final=True),
+    Pattern(r"exec: \"[^\"]*\": (is a directory: )?permission denied", "cannot-start", RecipeProblem,
             "what is to be started may not be run: `mode: 0555` where it is a config, `chmod +x` where it is in the image.",
             final=True),
-    Pattern(r"oci runtime create failed|unable to find user|unable to find group|unknown capability|"
-            r"working directory .* is invalid", "cannot-start", RecipeProblem, "the release's container cannot be made.",
-            final=True),
+    Pattern(r"container init was oom-killed", "out-of-memory", RecipeProblem,
+            "not even its start has room in the memory it may have.", final=True),
+    Pattern(r"unable to find (user|group)|no matching entries in (passwd|group) file|unknown capability|"
+            r"working directory .* is invalid|chdir to cwd|mkdir [^ ]*: not a directory|mounting \"[^\"]*\" to rootfs|"
+            r"sysctl .*(not in a separate|no such file|invalid argument)|setting rlimit", "cannot-start", RecipeProblem,
+            "the release's container cannot be made as it asks; the message names what.", final=True),
     Pattern(r"non-zero exit|unhealthy container", "not-healthy", RecipeProblem, "its log says more."),
     Pattern(r"characters allowed|must be 63 characters or fewer|valid as a dns name component", "name-too-long", RecipeProblem,
             "shorten the name of the config, secret or service."),

@@ -19,6 +19,11 @@ OCI = (
     "starting container failed: failed to create shim task: OCI runtime create failed: runc create failed: unable to start "
     "container process: "
 )
+INIT = f"{OCI}error during container init: "
+OLD_INIT = (
+    "starting container failed: OCI runtime create failed: container_linux.go:380: starting container process caused: "
+    "process_linux.go:545: container init caused: "
+)
 HEAD = (
     'failed to resolve reference "docker.io/library/app:1": unexpected status from HEAD request to https://r.example.org/v2/app'
 )
@@ -128,6 +133,39 @@ SAID: Sequence[tuple[str, str, bool]] = [
      "controllers -- it is in an invalid state", "runtime-broken", False),
     ("cgroups: cgroup mountpoint does not exist: unknown", "runtime-broken", False),
     (f"{OCI}apparmor failed to apply profile: write /proc/self/attr/apparmor/exec: no such file or directory", "runtime-broken", False),
+    (f"{INIT}open sysctl net.ipv4.ip_unprivileged_port_start file: reopen fd 8: permission denied: unknown", "runtime-broken", False),
+    (f"{OCI}unable to init seccomp: error loading seccomp filter into kernel: error loading seccomp filter: errno 524: unknown",
+     "runtime-broken", False),
+    (f"{INIT}error loading seccomp filter into kernel: unable to fetch seccomp filter flags: unable to fetch "
+     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV bit: invalid argument", "runtime-broken", False),
+    (f"{OLD_INIT}seccomp: config provided but seccomp not supported: unknown", "runtime-broken", False),
+    (f"{INIT}error mounting \"proc\" to rootfs at \"/proc\": mount src=proc, dst=/proc, flags=MS_NOSUID|MS_NODEV|MS_NOEXEC: operation "
+     "not permitted: unknown", "runtime-broken", False),
+    (f"{OLD_INIT}rootfs_linux.go:76: mounting \"cgroup\" to rootfs at \"/sys/fs/cgroup\" caused: mountpoint for devices not found: "
+     "unknown", "runtime-broken", False),
+    ("starting container failed: cgroups: cannot find cgroup mount destination: unknown", "runtime-broken", False),
+    ("starting container failed: OCI runtime create failed: unable to retrieve OCI runtime error (open /run/containerd/io.containerd."
+     "runtime.v2.task/moby/0a/log.json: no such file or directory): exec: \"runc\": executable file not found in $PATH: unknown",
+     "runtime-broken", False),
+    ("starting container failed: failed to start shim: start failed: exec: \"containerd-shim-runc-v2\": executable file not found in "
+     "$PATH: unknown", "runtime-broken", False),
+    ("starting container failed: exec: \"docker-init\": executable file not found in $PATH", "runtime-broken", False),
+    ("starting container failed: connection error: desc = \"transport: Error while dialing dial unix /run/containerd/containerd.sock: "
+     "connect: connection refused\": unavailable", "runtime-broken", False),
+    (f"{INIT}unable to join session keyring: unable to create session key: disk quota exceeded", "host-exhausted", False),
+    (f"{OLD_INIT}join session keyring: create session key: disk quota exceeded: unknown", "host-exhausted", False),
+    (f"{ERR}failed to get digest sha256:2d51: open /var/lib/docker/image/overlay2/imagedb/content/sha256/2d51: no such file or "
+     "directory", "docker-damaged", False),
+    ("open /var/lib/docker/tmp/GetImageBlob1967091410: no such file or directory", "docker-damaged", False),
+    ("failed to register layer: open /srv/docker/aufs/layers/03e95f: no such file or directory", "docker-damaged", False),
+    (f"{ERR}lstat /var/lib/docker/overlay2/dc31: no such file or directory", "docker-damaged", False),
+    (f"{ERR}layer does not exist", "docker-damaged", False),
+    ("starting container failed: error creating overlay mount to /var/lib/docker/overlay2/x/merged: no such file or directory",
+     "docker-damaged", False),
+    ("failed to allocate gateway (10.0.4.1): Address already in use", "addresses-used-up", False),
+    # Of the runtime, what nobody has seen before is nobody's red.
+    (f"{OCI}error running hook #0: error running hook: exit status 1, stderr: nvidia-container-cli: initialization error: unknown",
+     "docker-unknown", False),
     ("rpc error: code = Unavailable desc = connection error: desc = \"transport: authentication handshake failed: x509: certificate "
      "has expired or is not yet valid\"", "no-swarm", False),
     (f"{ERR}rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online.",
@@ -180,6 +218,16 @@ SAID: Sequence[tuple[str, str, bool]] = [
     ("starting container failed: unable to find user nosuchuser: no matching entries in passwd file", "cannot-start", True),
     ("the working directory 'relative' is invalid, it needs to be an absolute path", "cannot-start", True),
     ('invalid CapAdd: unknown capability: "CAP_NOSUCHCAP"', "cannot-start", True),
+    (f"{OCI}container init was OOM-killed (memory limit too low?): unknown", "out-of-memory", True),
+    (f"{OCI}exec: \"/srv\": is a directory: permission denied: unknown", "cannot-start", True),
+    (f"{OCI}chdir to cwd (\"/no\") set in config.json failed: no such file or directory: unknown", "cannot-start", True),
+    (f"{OCI}error mounting \"/var/lib/docker/volumes/v/_data\" to rootfs at \"/etc/passwd\": mount "
+     "/var/lib/docker/volumes/v/_data:/etc/passwd (via /proc/self/fd/6), flags: 0x5000: not a directory: unknown: Are you trying to "
+     "mount a directory onto a file (or vice-versa)?", "cannot-start", True),
+    (f"{INIT}write sysctl key net.core.nosuch: open /proc/sys/net/core/nosuch: no such file or directory: unknown", "cannot-start",
+     True),
+    (f"{INIT}error setting rlimits for ready process: error setting rlimit type 7: operation not permitted: unknown", "cannot-start",
+     True),
     ("task: non-zero exit (1)", "not-healthy", True),
     ("task: non-zero exit (137): dockerexec: unhealthy container", "not-healthy", True),
 ]  # fmt: skip
@@ -248,7 +296,7 @@ def test_dockers_notices_about_itself_are_left_out() -> None:
 
 
 def test_the_texts_of_several_tasks_are_weighed_together() -> None:
-    exits, taken, odd = "task: non-zero exit (1)", "address already in use", "the moon is in the wrong phase"
+    exits, taken, odd = "task: non-zero exit (1)", "bind: address already in use", "the moon is in the wrong phase"
 
     def code(*texts: str) -> str | None:
         found = worst(list(texts))
