@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from canonq.core.deployable import Deployable
-from canonq.core.dockerinfo import ImageStore, Speaks
+from canonq.core.dockerinfo import ImageStore, Speaks, Unled
 from canonq.core.enrolment import Health, Tree
 from canonq.core.stack.convergence import Service, Task
 from canonq.core.upstream.mirror import Change
@@ -394,6 +394,9 @@ class Engine(Images, Stacks, Data, Ownership, Protocol):
 
     def preflight(self) -> None:
         """HostProblem when the Engine does not answer, is no Swarm manager, has no node that takes tasks, or may not be used."""
+
+    def firewall(self) -> Unled | None:
+        """Which of the host's firewall rules for Docker are missing; None where none are, or they cannot be seen from here."""
 
     def ping(self) -> None:
         """Its shortest answer. HostProblem without one."""

@@ -40,6 +40,9 @@ class FakeEngine:
     def preflight(self) -> None:
         """Always there."""
 
+    def firewall(self) -> None:
+        """As Docker made it."""
+
     def ping(self) -> None:
         """The same."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,23 @@ from canonq.adapters.docker.ownership import DockerOwnership
 from canonq.adapters.docker.target import chosen
 from canonq.adapters.files import is_read_only, read_only
 from canonq.adapters.processes.programs import plain_environment, read
-from canonq.core.dockerinfo import Speaks, cannot_speak, refused_version, swarm_trouble
-from canonq.core.errors import HostProblem
+from canonq.core.dockerinfo import (
+    GATEWAY,
+    Speaks,
+    Unled,
+    cannot_speak,
+    firewall_trouble,
+    nodes_of,
+    nodes_trouble,
+    refused_version,
+    swarm_trouble,
+)
+from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.jsontext import json_of
 from canonq.ports import Versions
 
 __all__ = ["NAMESPACE", "SwarmEngine", "pause_until"]
 
-_SAID_OF_A_NODE = {"drain": "drained", "pause": "paused"}
 _MEND_VERSIONS = "install a `docker` command of the age of the Engine, first on PATH; `docker version` must answer."
 
 
@@ -45,32 +57,54 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
         # Below it canonq writes itself, also where it is in a container: the rest may be mounted read-only there.
         if is_read_only(volumes := Path(info["DockerRootDir"]) / "volumes"):
             raise read_only(volumes)
-        if away := self._nodes_away():
-            raise HostProblem(
-                f"No node of this swarm takes new tasks: {away}.",
-                mend=f"`docker node update --availability active {away.split()[0]}` when whoever drained or paused it is done."
-                if "drained" in away or "paused" in away
-                else "`docker node ls` shows them; look at Docker's log on the one that is down.",
-                code="node-unavailable",
-            )
+        with translated("list its nodes"):
+            nodes = self._api.nodes()
+        if wrong := nodes_trouble(nodes_of(nodes), str(info["Swarm"].get("NodeID") or "")):
+            code, what, mend = wrong
+            raise HostProblem(what, mend=mend, code=code)
+
+        if (rules := self._nat_rules()) is not None and (gone := firewall_trouble(rules)) is not None and gone.sure:
+            raise HostProblem(f"{gone.what}.", mend=gone.mend, code="firewall-flushed")
+
+    def firewall(self) -> Unled | None:
+        """See ports.Engine.firewall. A port may come or go between the looks at it and at the rules, so it is looked at twice."""
+        found = None
+        for look in range(2):
+            published = self._published()
+            if (rules := self._nat_rules()) is None:
+                return None
+            found = firewall_trouble(rules, published)
+            if found is None or firewall_trouble(rules) is not None:
+                return found
+            time.sleep(1 - look)
+        return found
+
+    def _nat_rules(self) -> str | None:
+        """The host's rules for addresses; None where they cannot be seen, or Docker does not make them with iptables."""
+        if GATEWAY not in (name for _, name in socket.if_nameindex()):  # canonq is in a container, or there is no swarm
+            return None
+        with translated("tell about its firewall"):
+            if str((self._api.info().get("FirewallBackend") or {}).get("Driver") or "").startswith("nftables"):
+                return None
+        with contextlib.suppress(CanonqError):  # no iptables, or it hangs
+            asked = read(["iptables", "-w", "5", "-t", "nat", "-S"], timeout=20, env=plain_environment(), harmless=True)
+            return asked.output if asked.status == 0 else None
+        return None
+
+    def _published(self) -> set[int]:
+        """Ports of this host, of IPv4, that containers and services have."""
+        with translated("tell which ports are published"):
+            ports = [port for one in self._api.containers() for port in one.get("Ports") or () if ":" not in port.get("IP", ":")]
+            taken = [port.get("PublicPort") for port in ports]
+            for one in self._api.services():
+                said = (one.get("Endpoint") or {}).get("Ports") or ()
+                taken += [port.get("PublishedPort") for port in said if port.get("PublishMode") == "ingress"]
+        return {int(port) for port in taken if port}
 
     def ping(self) -> None:
         """See ports.Engine.ping."""
         with translated("answer"):
             self._api.ping()
-
-    def _nodes_away(self) -> str:
-        """What keeps every node from taking tasks; nothing where one takes them."""
-        with translated("list its nodes"):
-            nodes = self._api.nodes()
-        told = []
-        for node in nodes:
-            name, state = node.get("Description", {}).get("Hostname", node["ID"]), node.get("Status", {}).get("State", "unknown")
-            availability = node.get("Spec", {}).get("Availability", "active")
-            if state == "ready" and availability == "active":
-                return ""
-            told.append(f"{name} is {_SAID_OF_A_NODE.get(availability, availability) if state == 'ready' else state}")
-        return ", ".join(told)
 
     def data_root(self) -> Path:
         """See ports.Engine.data_root."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+
+from canonq.core.text import readable
 
 ImageStore: TypeAlias = Literal["containerd", "graph driver"]
 
@@ -118,6 +120,113 @@ def swarm_trouble(info: Mapping[str, Any]) -> tuple[str, str] | None:
         "Docker is not a Swarm manager.",
         "run `docker swarm init` (add `--advertise-addr 127.0.0.1` on a single host).",
     )
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a swarm, as `docker node ls` shows it."""
+
+    id: str
+    name: str  #: its host's; what Docker takes for it, so its id where the name is none's or two have it
+    state: str  #: "ready", "down", ...
+    availability: str  #: "active", or what a person has made of it
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether Swarm gives it new tasks."""
+        return (self.state, self.availability) == ("ready", "active")
+
+    def __str__(self) -> str:
+        said = {"drain": "drained", "pause": "paused"}.get(self.availability, self.availability)
+        parts = [self.state] * (self.state != "ready") + [said] * (self.availability != "active")
+        return f"{self.name} is {' and '.join(parts) or 'ready'}"
+
+
+def nodes_of(said: Sequence[Mapping[str, Any]]) -> list[Node]:
+    """The nodes of a swarm, as its manager lists them."""
+    names = [str((one.get("Description") or {}).get("Hostname") or "") for one in said]
+    return [
+        Node(
+            str(one.get("ID") or ""),
+            readable(name) if name and names.count(name) == 1 else str(one.get("ID") or ""),
+            str((one.get("Status") or {}).get("State") or "unknown"),
+            str((one.get("Spec") or {}).get("Availability") or "active"),
+        )
+        for one, name in zip(said, names, strict=True)
+    ]
+
+
+def nodes_trouble(nodes: Sequence[Node], own: str) -> tuple[str, str, str] | None:
+    """Why what is deployed would not come up on this host: a code, what is so, and the way out; None where it would.
+
+    `own`: the id of this host's node. Data and networks of stacks are seen on it alone.
+    """
+    here = next((node for node in nodes if node.id == own), None)
+    if here is not None and here.takes_tasks:
+        others = [node.name for node in nodes if node.takes_tasks and node is not here]
+        if not others:
+            return None
+        return (
+            "several-nodes",
+            f"Other nodes of this swarm take tasks too ({', '.join(others)}), and canonq sees only what runs on this host: "
+            "parts of a stack may come up where nobody can look at them.",
+            f"`docker node update --availability drain {others[0]}`, or a swarm of its own for canonq.",
+        )
+    taking = any(node.takes_tasks for node in nodes)
+    away = [here] if here is not None and taking else list(nodes)
+    what = f"{'This host' if taking else 'No node of this swarm'} takes {'no ' if taking else ''}new tasks: "
+    what += f"{', '.join(map(str, away)) or 'it has none'}."
+    held = sorted((node for node in away if node.state == "ready"), key=lambda node: node is not here)
+    if held:
+        mend = f"`docker node update --availability active {held[0].name}` when whoever did that is done."
+    else:
+        mend = "`docker node ls` shows it; look at Docker's log on the one that is down."
+    return "node-unavailable", what, mend
+
+
+# -- the firewall ---------------------------------------------------------------------------------------------
+
+
+#: The network through which containers of stacks reach out, and ports that are published on this host come in.
+GATEWAY = "docker_gwbridge"
+_MADE = (
+    "`systemctl restart docker` makes them again; let whoever removed them (`iptables -F`, firewalld, ufw) leave Docker's alone."
+)
+
+
+@dataclass(frozen=True)
+class Unled:
+    """Rules of the firewall that Docker makes, and that are not there."""
+
+    sure: bool  #: some of them are there, so Docker makes them: somebody has removed the others
+    what: str
+    mend: str
+
+
+def firewall_trouble(rules: str, published: Collection[int] = ()) -> Unled | None:
+    """What of Docker's is missing among the rules for addresses (`iptables -t nat -S`). `published`: ports of this host that
+    containers and services have now."""
+    lines = rules.splitlines()
+    is_known = any(line == "-N DOCKER" for line in lines)
+    leads_there = any(line.startswith("-A PREROUTING ") and line.endswith(" -j DOCKER") for line in lines)
+    lets_out = any(
+        line.startswith("-A POSTROUTING ") and f"! -o {GATEWAY} " in line and line.endswith(" -j MASQUERADE") for line in lines
+    )
+    missing = sorted(set(published) - {int(found) for found in re.findall(r" --dport ([0-9]+) .*-j DNAT", rules)})
+    if not is_known and not leads_there:
+        return Unled(
+            False,
+            "None of the firewall rules that Docker makes are there: no published port is reached, and containers reach nobody",
+            f"unless Docker is told to make none (`iptables: false`) and somebody else makes them: {_MADE}",
+        )
+    if not leads_there:
+        return Unled(True, "Firewall rules that Docker made are gone: no published port leads to its container any more", _MADE)
+    if not lets_out:
+        return Unled(True, f"The firewall rule is gone by which containers reach what is outside ({GATEWAY})", _MADE)
+    if missing:
+        ports = ", ".join(map(str, missing[:5])) + (f" and {len(missing) - 5} more" if missing[5:] else "")
+        return Unled(True, f"The firewall rule is gone that leads to the container for the published port {ports}", _MADE)
+    return None
 
 
 # -- names ----------------------------------------------------------------------------------------------------

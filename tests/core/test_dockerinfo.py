@@ -191,3 +191,88 @@ def test_name_servers_that_no_container_can_ask_are_told(resolv: str, of_systemd
     if found is not None:
         assert str(said) in found[0]
         assert "daemon.json" in found[1]
+
+
+def node(of: str, name: str, state: str = "ready", availability: str = "active") -> dict[str, object]:
+    return {"ID": of, "Description": {"Hostname": name}, "Status": {"State": state}, "Spec": {"Availability": availability}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "code", "said", "mend"),
+    [
+        ([node("a1", "ash")], "", "", ""),
+        ([node("a1", "ash"), node("b1", "birch", "down"), node("c1", "cedar", availability="drain")], "", "", ""),
+        ([node("a1", "ash", availability="drain")], "node-unavailable", "ash is drained", "--availability active ash`"),
+        ([node("a1", "ash", availability="pause")], "node-unavailable", "ash is paused", "--availability active ash`"),
+        # A node that is down is not helped by that, though another one, or its own name, says "drained".
+        ([node("b1", "drained", "down"), node("a1", "ash", availability="pause")], "node-unavailable",
+         "drained is down, ash is paused", "--availability active ash`"),
+        ([node("b1", "birch", availability="drain"), node("a1", "ash", availability="drain")], "node-unavailable",
+         "birch is drained, ash is drained", "--availability active ash`"),
+        ([node("a1", "paused", "down")], "node-unavailable", "paused is down", "Docker's log"),
+        ([node("a1", "ash", "down", "drain")], "node-unavailable", "ash is down and drained", "Docker's log"),
+        # Two hosts of one image have one name; Docker takes the id then.
+        ([node("b1", "debian", "down"), node("a1", "debian", availability="drain")], "node-unavailable",
+         "b1 is down, a1 is drained", "--availability active a1`"),
+        ([node("a1", "", availability="drain")], "node-unavailable", "a1 is drained", "--availability active a1`"),
+        # What is deployed would come up elsewhere.
+        ([node("a1", "ash", availability="drain"), node("b1", "birch")], "node-unavailable", "This host takes no new tasks: ash",
+         "--availability active ash`"),
+        ([node("b1", "birch"), node("a1", "ash")], "several-nodes", "(birch)", "--availability drain birch`"),
+        ([], "node-unavailable", "it has none", "docker node ls"),
+    ],
+)  # fmt: skip
+def test_a_node_that_takes_no_tasks_is_told_with_the_mend_for_that_very_node(
+    nodes: list[dict[str, object]], code: str, said: str, mend: str
+) -> None:
+    found = dockerinfo.nodes_trouble(dockerinfo.nodes_of(nodes), "a1")
+    assert (found is None) == (code == "")
+    if found is not None:
+        assert found[0] == code
+        assert said in found[1]
+        assert mend in found[2]
+
+
+#: As Docker 20.10 has made them, with a swarm, a service's port 8080 and a container's port 2222.
+NAT = """\
+-P PREROUTING ACCEPT
+-N DOCKER
+-N DOCKER-INGRESS
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER-INGRESS
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -o docker_gwbridge -m addrtype --src-type LOCAL -j MASQUERADE
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A POSTROUTING -s 172.18.0.0/16 ! -o docker_gwbridge -j MASQUERADE
+-A DOCKER -i docker0 -j RETURN
+-A DOCKER ! -i docker_gwbridge -p tcp -m tcp --dport 2222 -j DNAT --to-destination 172.18.0.3:22
+-A DOCKER-INGRESS -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.18.0.2:8080
+-A DOCKER-INGRESS -j RETURN
+"""
+
+
+def without(*parts: str) -> str:
+    return "".join(line for line in NAT.splitlines(keepends=True) if not any(part in line for part in parts))
+
+
+@pytest.mark.parametrize(
+    ("rules", "published", "sure", "said"),
+    [
+        (NAT, {8080, 2222}, None, ""),
+        (NAT, set(), None, ""),
+        ("-P PREROUTING ACCEPT\n", set(), False, "None of the firewall rules that Docker makes"),
+        (without("-A "), {8080}, True, "no published port leads"),  # iptables -t nat -F
+        (without("-j DOCKER\n"), set(), True, "no published port leads"),
+        (without("-A POSTROUTING"), set(), True, "reach what is outside"),
+        (without("-A DOCKER "), {8080}, None, ""),  # newer Engines leave the chain empty until there is a port
+        (without("-A DOCKER "), {8080, 2222}, True, "published port 2222"),
+        (without("--dport"), set(range(9000, 9009)), True, "9000, 9001, 9002, 9003, 9004 and 4 more"),
+    ],
+    ids=["as it was", "nothing published", "none at all", "flushed", "jumps", "masquerading", "empty chain", "one port", "many"],
+)
+def test_rules_of_dockers_firewall_that_are_gone_are_told(rules: str, published: set[int], sure: bool | None, said: str) -> None:
+    found = dockerinfo.firewall_trouble(rules, published)
+    assert (found.sure if found else None) is sure
+    if found is not None:
+        assert said in found.what
+        assert "systemctl restart docker" in found.mend

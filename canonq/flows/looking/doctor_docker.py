@@ -50,6 +50,16 @@ def docker(world: World) -> Iterator[Check]:
     yield from _user(world)
 
 
+def firewall(world: World) -> Iterator[Check]:
+    """Whether the rules are there by which containers are reached, and reach others."""
+    try:
+        gone = world.engine.firewall()
+    except CanonqError:
+        return  # Docker is away: told above
+    if gone is not None:
+        yield Check("firewall", "broken" if gone.sure else "warning", gone.what, gone.mend)
+
+
 def _versions(world: World) -> Iterator[Check]:
     try:
         found = world.engine.versions()

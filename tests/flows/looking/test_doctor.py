@@ -19,7 +19,7 @@ from canonq.adapters.state.budget import Budget
 from canonq.adapters.state.folder import state_of
 from canonq.core.budget import FileSystem
 from canonq.core.check import Check
-from canonq.core.dockerinfo import Speaks
+from canonq.core.dockerinfo import Speaks, Unled
 from canonq.core.errors import HostProblem
 from canonq.core.report.messages import Message
 from canonq.flows.looking import doctor, doctor_docker
@@ -119,6 +119,10 @@ class Engine(FakeEngine):
     )
     where: Roots | None = None
     trouble: HostProblem | None = None
+    unled: Unled | None = None
+
+    def firewall(self) -> Unled | None:
+        return self.unled
 
     def versions(self) -> Versions:
         return self.said
@@ -146,6 +150,14 @@ def test_versions_are_told_with_what_is_known_of_them(engine: Engine) -> None:
     assert "proven on 29" in by_name["docker engine"].detail
     assert "1.40 to 1.56" in by_name["docker api"].detail
     assert str(engine.asked_at()) in by_name["docker"].detail
+
+
+def test_a_firewall_that_was_flushed_is_broken_and_one_without_any_rules_of_dockers_a_warning(engine: Engine) -> None:
+    assert told(doctor_docker.firewall, engine=engine) == []
+    for sure, state in ((True, "broken"), (False, "warning")):
+        engine.unled = Unled(sure, "Rules are gone", "start Docker anew.")
+        (found,) = told(doctor_docker.firewall, engine=engine)
+        assert (found.state, found.detail, found.mend) == (state, "Rules are gone", "start Docker anew.")
 
 
 def test_an_engine_nobody_has_tried_is_a_warning(engine: Engine) -> None:
