@@ -6,8 +6,10 @@ Its records are as it wrote them: five keys, no data, and a merge commit in plac
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +51,8 @@ class Had:
     first: str = ""  #: what the first night does
     newest: str = ""  #: what is the canonical then
     base: str | None = None
+    more: dict[str, Any] = field(default_factory=dict)  #: what else its record says, or says otherwise
+    light: bool = False  #: whether its tags are no annotated ones
 
 
 NEW, SEED, IDLE, NONE = "run new-version", "run seed", "skip no-new-version", "skip never-released"
@@ -87,11 +91,10 @@ SERVER = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def world(tmp_path: Path, redis_url: str) -> World:
+def server(tmp_path: Path, redis_url: str, recipes: Sequence[Had]) -> World:
     """The old server's checkout, upstreams and records, on an Engine of files."""
     state = tmp_path / "state"
-    for had in SERVER:
+    for had in recipes:
         upstream = tmp_path / "upstreams" / had.recipe
         repo = make_recipe(upstream, {"first": {"README.md": had.recipe}})
         repo.git.tag("-d", "first")
@@ -102,7 +105,7 @@ def world(tmp_path: Path, redis_url: str) -> World:
                 (upstream / name).write_text(text)
             repo.git.add("-A")
             repo.git.commit("-qm", tag)
-            repo.create_tag(tag, message=tag)
+            repo.create_tag(tag, message=None if had.light else tag)
             commits[tag] = repo.head.commit.hexsha
         folder = tmp_path / "checkout" / "tests" / had.recipe
         folder.mkdir(parents=True)
@@ -113,11 +116,16 @@ def world(tmp_path: Path, redis_url: str) -> World:
         if had.record:
             warm = state / "warm" / had.recipe
             warm.mkdir(parents=True)
-            kept = (had.recipe, had.record, MERGE if had.merged else commits[had.record], "idle", "20260617T050314Z")
-            (warm / "canonical.json").write_text(json.dumps(dict(zip(KEPT, kept, strict=True))))
+            kept = (had.recipe, had.record, MERGE if had.merged else commits.get(had.record, MERGE), "idle", "20260617T050314Z")
+            (warm / "canonical.json").write_text(json.dumps(dict(zip(KEPT, kept, strict=True)) | had.more))
     settings = Settings(repo=tmp_path / "checkout", state=state, redis_url=redis_url, disk_need=1)
     budget = Budget(state / "locks" / "disk", lambda: 10**12, 0)
     return replace(live(settings), engine=FakeEngine(tmp_path / "docker"), budget=budget)
+
+
+@pytest.fixture
+def world(tmp_path: Path, redis_url: str) -> World:
+    return server(tmp_path, redis_url, SERVER)
 
 
 def proof(world: World, decision: Decision) -> Verdict:
@@ -137,11 +145,11 @@ def proof(world: World, decision: Decision) -> Verdict:
     return verdict
 
 
-def night(world: World) -> tuple[dict[str, Decision], dict[str, int], int]:
+def night(world: World, recipes: Sequence[Had] = SERVER) -> tuple[dict[str, Decision], dict[str, int], int]:
     """One sweep of all: what was decided of each, the sums of outcomes, and its exit status."""
     sweep = open_sweep(world, nightly=True).sweep
     decided = {}
-    for had in SERVER:
+    for had in recipes:
         synced = sync(world, had.recipe, sweep=sweep)
         decision = decided[had.recipe] = decide_recipe(world, synced)
         ends = promote(world, proof(world, decision)) if decision.action == "run" else decision
@@ -181,3 +189,37 @@ def test_an_old_server_of_21_recipes_goes_through_two_nights(world: World) -> No
     assert counts == {"promoted": 0, "skipped": 21, "red": 0, "error": 0, "deferred": 0}
     assert (status, canonicals()) == (0, kept)
     assert any("stale-pin" in note and "2.x cannot be brought up" in note for note in second["plausible"].notes)
+
+
+#: Odder ones: what stands there is what must come of them.
+ODD = (
+    Had("tag-gone", ("1.0.0+1", "1.1.0+1"), "1.2.0+1", first="skip yanked", newest="1.2.0+1"),
+    Had("lightweight", ("1.0.0+1", "1.1.0+1"), "1.0.0+1", light=True, first=NEW, newest="1.1.0+1", base="1.0.0+1"),
+    Had("more-said", ("1.0.0+1", "1.1.0+1"), "1.0.0+1", first=NEW, newest="1.1.0+1", base="1.0.0+1",
+        more={"note": "ask ada", "status": "deployed", "ts": "20990101T000000Z", "digest": None}),
+    Had("same-app", ("1.0.0+1.0", "1.0.0+1.0.0"), first=SEED, newest="1.0.0+1.0.0", base="1.0.0+1.0"),
+    Had("builds", ("1.0.0+2.0.0-9", "1.0.0+2.0.0-10"), "1.0.0+2.0.0-9", first=NEW, newest="1.0.0+2.0.0-10",
+        base="1.0.0+2.0.0-9"),
+    Had("alpine", ("1.0.0+3-alpine3.18", "1.0.0+3-alpine3.9"), "1.0.0+3-alpine3.9", first=NEW, newest="1.0.0+3-alpine3.18",
+        base="1.0.0+3-alpine3.9"),
+    Had("no-releases", ("1.0+2", "01.0.0+1", "1.0.0.0+1", "v1.0.0+1", "1.0.0+", "release/1.0.0+1", "1.0.0+\u00fc"),
+        first=NONE),
+    Had("of-today", ("9.9.9+2026.11.29", "10.0.0+2026.1.2"), "9.9.9+2026.11.29", first=NEW, newest="10.0.0+2026.1.2",
+        base="9.9.9+2026.11.29"),
+)  # fmt: skip
+
+
+def test_odder_recipes_of_an_old_server_go_through_two_nights(tmp_path: Path, redis_url: str) -> None:
+    world = server(tmp_path, redis_url, ODD)
+    first, counts, status = night(world, ODD)
+    assert {recipe: (f"{one.action} {one.reason}", one.base) for recipe, one in first.items()} == {
+        had.recipe: (had.first, had.base) for had in ODD
+    }
+    assert (counts["error"], counts["red"], counts["deferred"], status) == (0, 0, 0, 0)
+    kept = {had.recipe: had.newest for had in ODD if had.newest}
+    assert {had.recipe: record.version for had in ODD if (record := world.registry.read(had.recipe))} == kept
+    said = json.loads((world.settings.state / "warm" / "more-said" / "canonical.json").read_text())
+    assert (said["note"], said["digest"]) == ("ask ada", None), "what nobody knows survives"
+    second, counts, status = night(world, ODD)
+    assert {one.action for one in second.values()} == {"skip"}
+    assert status == 0
