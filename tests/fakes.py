@@ -17,7 +17,7 @@ from typing import Any
 
 from canonq.adapters.engine import NAMESPACE
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Deployable
-from canonq.core.dockerinfo import Speaks
+from canonq.core.dockerinfo import Speaks, Unled
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.stack.convergence import Service, Task
@@ -40,8 +40,9 @@ class FakeEngine:
     def preflight(self) -> None:
         """Always there."""
 
-    def firewall(self) -> None:
+    def firewall(self) -> Unled | None:
         """As Docker made it."""
+        return None
 
     def ping(self) -> None:
         """The same."""

@@ -28,6 +28,7 @@ LABEL_OWNER = "canonq.owner"
 LABEL_VOLUME = "canonq.volume"
 LABEL_COMMIT = "canonq.commit"
 LABEL_STACK = "canonq.stack"
+LABEL_STATE = "canonq.state"  #: on retained volumes: the state folder whose records speak of them
 #: What the last word of a secret's name is when it is a version.
 _VERSION = re.compile(r"(?:v?[0-9][0-9.]*)?")
 
@@ -44,6 +45,12 @@ class Identity:
     domain: str
     version: str
     commit: str
+    state: str = ""  #: the state folder whose records are to speak of its volumes, where they stay
+
+    @property
+    def volume_labels(self) -> dict[str, str]:
+        """The same for volumes."""
+        return {**self.labels, **({LABEL_STATE: self.state} if self.state else {})}
 
     @property
     def labels(self) -> dict[str, str]:
@@ -173,7 +180,7 @@ def _volume(volume: Declared, identity: Identity, names: Mapping[str, str]) -> d
             mend="name it with letters, digits, '-' and '_'.",
             code="name-invalid",
         )
-    return {"name": names[volume.key], "labels": {**volume.labels, **identity.labels, LABEL_VOLUME: volume.key}}
+    return {"name": names[volume.key], "labels": {**volume.labels, **identity.volume_labels, LABEL_VOLUME: volume.key}}
 
 
 def _object(section: str, one: Declared, identity: Identity, folder: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from canonq.core.errors import RecordUnreadable
 from canonq.core.history import expected_disk, is_proof, newest_proof, tries_of
 from canonq.core.records import Decision, Synced
 from canonq.core.versions import read_tags
-from canonq.flows.keeping.leftovers import lost_record
+from canonq.flows.keeping.leftovers import forgotten, lost_record
 from canonq.flows.keeping.room import make_room, told_eaters
 from canonq.flows.upstream.steering import hindrance, waits_for_age
 from canonq.flows.world import World
@@ -45,7 +45,7 @@ def gather(
     canonical, problem, lost = None, None, None
     try:
         canonical = world.registry.read(recipe)
-        lost = lost_record(world, recipe)
+        lost = lost_record(world, recipe) or forgotten(world, recipe)
     except RecordUnreadable as error:
         problem = str(error)
     verdicts = world.runs.verdicts(recipe)

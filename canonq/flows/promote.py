@@ -15,7 +15,7 @@ from canonq.core.history import expected_of_promotion
 from canonq.core.names import recipe_name
 from canonq.core.records import Promotion, Verdict
 from canonq.flows.hosts import canonicals_elsewhere, tell_of
-from canonq.flows.keeping.leftovers import is_in_force, lost_record
+from canonq.flows.keeping.leftovers import forgotten, is_in_force, lost_record
 from canonq.flows.keeping.room import make_room, room_for
 from canonq.flows.promoting.transaction import carry_out, plan
 from canonq.flows.upstream.steering import hindrance
@@ -129,7 +129,7 @@ def _ask_gate(
         canonical=world.registry.read(recipe),
         prereleases=enrolment is not None and enrolment.prereleases,
         seen=world.repos.known(recipe),
-        lost=lost_record(world, recipe),
+        lost=lost_record(world, recipe) or forgotten(world, recipe),
         again=again,
         hindrance=_hindrance(world, enrolment, verdict) if again is None else None,
     )

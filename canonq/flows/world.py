@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,6 +82,11 @@ class World:
     def new_id(self, *parts: str) -> str:
         """A new id that sorts by time: stamp, parts, 6 hex digits."""
         return "-".join([self.stamp(), *parts, secrets.token_hex(3)])
+
+    @property
+    def place(self) -> str:
+        """Where the state folder is, without links: retained volumes carry it."""
+        return os.path.realpath(self.settings.state)
 
     @property
     def work(self) -> Path:

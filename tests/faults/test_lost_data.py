@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from canonq.adapters.redis_server import embedded_redis
-from canonq.adapters.state.registry import Registry
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
 from canonq.core.errors import HostProblem
+from canonq.flows.decide import decide_recipe
 from canonq.flows.keeping.data import lost_data
 from canonq.flows.keeping.janitor import clean
 from canonq.flows.keeping.orphans import orphans
@@ -20,8 +20,9 @@ from canonq.flows.keeping.room import tidy
 from canonq.flows.looking import doctor as doctor_flow
 from canonq.flows.looking.doctor import doctor
 from canonq.flows.sweeps.sweep import open_sweep
+from canonq.flows.sync import sync
 from canonq.wiring import checking, live, looking
-from tests.fakes import LINEAGE
+from tests.fakes import LINEAGE, FakeEngine
 from tests.faults.scenario import RECIPE, Scenario, killed_at
 
 
@@ -163,10 +164,82 @@ def test_a_volume_of_which_no_record_speaks_is_told_with_its_size_and_left_alone
     assert (row["state"], "gone-warm_data" in row["detail"]) == ("warning", True)
 
 
-def test_a_state_folder_whose_disk_is_not_mounted_is_not_taken_for_a_new_installation_in_silence(scenario: Scenario) -> None:
-    world = scenario.world()
-    empty = replace(world, instance="none", registry=Registry(scenario.root / "not-mounted" / "warm"))
-    (row,) = doctor_flow._canonicals(empty)
-    assert (row.state, "of another installation" in row.detail, "mounted" in row.mend) == ("warning", True, True)
+def test_a_state_folder_whose_disk_is_not_mounted_is_refused_and_nothing_begins_anew(scenario: Scenario) -> None:
+    world, record = scenario.world(), scenario.canonical()
+    assert record is not None
     (row,) = doctor_flow._canonicals(world)
     assert row.state == "ok"
+    disk = scenario.state.rename(scenario.root / "disk")
+    scenario.state.mkdir()
+    empty = scenario.world()
+    assert empty.instance != world.instance, "nothing in the folder tells that it is not a new one"
+    with pytest.raises(HostProblem, match="no canonical on record, and Docker has 2 retained volume") as told:
+        open_sweep(empty)
+    assert (told.value.code, "findmnt" in told.value.mend) == ("state-not-mounted", True)
+    (told_by_doctor,) = (one for one in doctor(empty) if one["check"] == "canonicals")
+    assert (told_by_doctor["state"], "Nothing was begun" in told_by_doctor["detail"]) == ("broken", True)
+    # Who goes by recipe is told of that recipe.
+    sync(empty, RECIPE)
+    decided = decide_recipe(empty, RECIPE)
+    assert (decided.action, decided.reason) == ("error", "record-missing")
+    assert record.volumes[0] in decided.detail
+    scenario.prove()
+    refused = scenario.promote()
+    assert (refused.outcome, refused.reason) == ("refused", "record-missing")
+    tidy(empty)
+    assert all(world.volumes.volume_path(name) for name in record.volumes)
+    shutil.rmtree(scenario.state)
+    disk.rename(scenario.state)
+    assert scenario.canonical() == record
+    assert open_sweep(scenario.world()).chains
+
+
+def test_of_a_volume_of_an_older_installation_elsewhere_doctor_only_asks(scenario: Scenario) -> None:
+    scenario.moved = scenario.root / "another"
+    world = scenario.world()
+    (row,) = doctor_flow._canonicals(world)
+    assert (row.state, "of another installation" in row.detail, "mounted" in row.mend) == ("warning", True, True)
+    assert open_sweep(world).chains, "a second installation on one Docker is nobody's loss"
+
+
+def test_retained_volumes_without_any_record_are_kept_and_told(scenario: Scenario) -> None:
+    record = scenario.canonical()
+    assert record is not None
+    shutil.rmtree(scenario.state / "warm")  # a disk of its own, say
+    world = scenario.world()
+    with world.locks.hold(RECIPE, "somebody"):
+        pass
+    assert RECIPE in world.registry.begun(), "so that its folder is there again"
+    tidy(world)
+    assert all(world.volumes.volume_path(name) for name in record.volumes), "they are no leftovers of a promotion"
+    told = orphans(world)
+    assert any(record.volumes[0] in one and "put warm/site back from a backup" in one for one in told), told
+    with pytest.raises(HostProblem) as refused:
+        open_sweep(world)
+    assert refused.value.code == "state-not-mounted"
+    for name in record.volumes:
+        world.volumes.remove_volume(name)
+    assert decide_recipe(world, RECIPE).action == "run", "whoever removes them wants it anew"
+
+
+def test_what_a_first_promotion_left_that_failed_is_removed_and_keeps_no_next_one_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with embedded_redis() as url:
+        scenario = Scenario(tmp_path, url).prepare()
+        scenario.prove()
+        with monkeypatch.context() as away:
+            away.setattr(FakeEngine, "undeploy", _away)
+            away.setattr(FakeEngine, "remove_owned", _away)
+            assert scenario.promote().outcome == "failed"
+        world = scenario.world()
+        assert world.ownership.owned({LABEL_KIND: "warm"})["volumes"], "Docker was away, so that nothing could be removed"
+        assert decide_recipe(world, RECIPE).action == "run"
+        assert open_sweep(world).chains
+        tidy(world)
+        assert world.ownership.owned({LABEL_KIND: "warm"})["volumes"] == []
+        assert scenario.promote().outcome == "promoted"
+
+
+def _away(*_: object, **__: object) -> None:
+    raise HostProblem("The Docker Engine does not answer.", code="docker-unreachable")

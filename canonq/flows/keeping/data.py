@@ -9,7 +9,7 @@ from canonq.adapters.data import snapshots
 from canonq.adapters.data.archives import copy_tree, sync_tree
 from canonq.adapters.files import remove_tree
 from canonq.adapters.state.work_folders import alive
-from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_VOLUME
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_STATE, LABEL_VOLUME
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.names import kept_volume, volume_key, warm_stack
 from canonq.core.records import Canonical, Healed, Snapshot
@@ -66,7 +66,7 @@ def _copy(world: World, app: Deployment, record: Canonical) -> dict[str, str]:
         )
     folders = {}
     for key in (volume_key(record.recipe, name) for name in record.volumes):
-        labels = {**app.identity.labels, LABEL_VOLUME: key}
+        labels = {**app.identity.volume_labels, LABEL_VOLUME: key}
         folders[key] = world.volumes.make_volume(app.volume_name(key), labels, app.identity.stack)
     if gone and record.snapshot is not None:  # all of it: data of two moments is no data
         snapshots.unpack(record.snapshot, folders)
@@ -90,7 +90,8 @@ def _source(world: World, record: Canonical, name: str) -> Path | None:
 def unpack_retained(world: World, record: Canonical, kept: Snapshot, owner: str) -> list[str]:
     """Make retained volumes of a canonical anew from its snapshot; their names, which are `owner`'s. Durable when it returns."""
     stack = warm_stack(record.recipe)
-    labels = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: record.recipe, LABEL_OWNER: owner}
+    labels = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: record.recipe, LABEL_OWNER: owner,
+              LABEL_STATE: world.place}  # fmt: skip
     names = {key: kept_volume(record.recipe, key, owner) for key in (volume_key(record.recipe, name) for name in record.volumes)}
     folders = {key: world.volumes.make_volume(name, {**labels, LABEL_VOLUME: key}, stack) for key, name in names.items()}
     snapshots.unpack(kept, folders)

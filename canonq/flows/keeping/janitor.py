@@ -16,7 +16,7 @@ from canonq.core.names import recipe_in
 from canonq.flows.deploying.secrecy import mask, masks_in
 from canonq.flows.keeping.data import heal, what_to_heal
 from canonq.flows.keeping.kept import is_kept
-from canonq.flows.keeping.leftovers import lost_record, of_runs, reclaim, retire, warm_leftovers
+from canonq.flows.keeping.leftovers import forgotten, lost_record, of_runs, reclaim, retire, warm_leftovers
 from canonq.flows.world import World
 from canonq.ports import Held
 
@@ -34,7 +34,7 @@ def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
             if not mine:
                 continue
             record = world.registry.read(recipe)
-            if record is None and lost_record(world, recipe):
+            if record is None and (lost_record(world, recipe) or forgotten(world, recipe)):
                 continue  # a person has to look; decide and verify say so
             left = (warm_leftovers if dry_run else reclaim)(world, recipe, record)
             said = "would remove" if dry_run else "removed"

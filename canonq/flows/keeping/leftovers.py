@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from canonq.adapters.files import remove_tree
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
-from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_STATE
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.records import Canonical
 from canonq.core.retention import Generation, retain
@@ -71,7 +73,8 @@ def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, li
     for folder in left["folders"]:
         world.registry.drop_generation(recipe, Path(folder).name)
     world.registry.drop_half_written(recipe)
-    for owner in _interrupted(world, recipe):  # last: the journal tells what else there is to remove
+    # Last: the journal tells what else there is to remove, and that a volume which stays is no canonical's.
+    for owner in _interrupted(world, recipe) if not used else ():
         world.ownership.remove_owned({**of_runs(world), LABEL_OWNER: owner}, world.settings.teardown_timeout)
         remove_tree(world.work / owner)
     return left
@@ -122,3 +125,49 @@ def lost_record(world: World, recipe: str) -> str | None:
         f"in force was {last.version}. Nothing is decided and nothing was touched. "
         f"Mend: `canonq rollback {recipe} --to '{last.version}' --reason ...` writes the record again, with its snapshot's data."
     )
+
+
+def forgotten(world: World, recipe: str) -> str | None:
+    """What to tell where Docker has retained volumes of a recipe, and this state folder has nothing else of it; or None.
+
+    They were made from a folder at this place, so that its disk is not mounted, or part of it is gone. Of Docker that is away
+    nothing is known: then nothing can be promoted either.
+    """
+    if world.registry.read(recipe) is not None or recipe in world.registry.recipes() or world.registry.elsewhere(recipe):
+        return None
+    here = {LABEL_STATE: world.place}, {LABEL_INSTANCE: world.instance}
+    left = sorted({name for mine in here for name in _unspoken(world, {LABEL_RECIPE: recipe, **mine})})
+    if not left:
+        return None
+    return (
+        f"Docker has the retained volume {' and '.join(left)} of {recipe}, and {world.place} has neither its record nor a "
+        "canonical that was kept. Nothing is decided and nothing was touched. Mend: mount the disk that they are on, or put "
+        f"warm/{recipe} back from a backup; where it is to begin anew, `docker volume rm {' '.join(left)}`."
+    )
+
+
+def _unspoken(world: World, labels: Mapping[str, str]) -> list[str]:
+    """Retained volumes that are no failed promotion's, whose journal would be there; none where Docker is away."""
+    try:
+        found = world.ownership.owned({LABEL_KIND: "warm", **labels})["volumes"]
+        failed = {path.name for path in at_work(world.work)}
+        return [name for name in found if world.volumes.volume_label(name, LABEL_OWNER) not in failed]
+    except HostProblem:
+        return []
+
+
+def must_be_mounted(world: World) -> None:
+    """HostProblem (`state-not-mounted`) where there is no record at all, and Docker has what was promoted from this very place.
+
+    As where a disk is not mounted, and its empty mount point is taken for a new state folder.
+    """
+    left = [] if world.registry.recipes() else _unspoken(world, {LABEL_STATE: world.place})
+    if left:
+        place = shlex.quote(world.place)
+        raise HostProblem(
+            f"{world.place} has no canonical on record, and Docker has {len(left)} retained volume(s) of canonicals that were "
+            f"promoted from there ({left[0]}{', ...' if left[1:] else ''}). Nothing was begun.",
+            mend=f"mount its disk (`findmnt -T {place}` shows what is there now), or put it back from a backup; where all is to "
+            f"begin anew, `docker volume rm $(docker volume ls -q --filter label={LABEL_STATE}={place})`.",
+            code="state-not-mounted",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from canonq.adapters.docker.disks import bytes_below
@@ -10,7 +11,7 @@ from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_RECIPE
 from canonq.core.errors import RecordUnreadable
 from canonq.core.text import readable
 from canonq.flows.keeping.janitor import RESTORED
-from canonq.flows.keeping.leftovers import of_runs
+from canonq.flows.keeping.leftovers import forgotten, of_runs
 from canonq.flows.world import World
 
 
@@ -42,6 +43,8 @@ def _accounted_for(world: World) -> Iterator[dict[str, str]]:
 def _told(world: World, name: str, begun: set[str]) -> str | None:
     recipe = world.volumes.volume_label(name, LABEL_RECIPE)
     if recipe in begun and world.volumes.volume_label(name, LABEL_KIND) == "warm":
+        with contextlib.suppress(RecordUnreadable):
+            return forgotten(world, recipe)
         return None  # the janitor's, or a lost record's: both are told by name
     path = world.volumes.volume_path(name)
     if path is None:  # gone meanwhile

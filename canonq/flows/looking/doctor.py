@@ -24,9 +24,10 @@ from canonq.core.report.messages import DEFAULT
 from canonq.core.text import readable, shown
 from canonq.flows import hosts as hosts_flow
 from canonq.flows.keeping.data import lost_data
+from canonq.flows.keeping.leftovers import must_be_mounted
 from canonq.flows.keeping.orphans import orphans
 from canonq.flows.keeping.room import tidy
-from canonq.flows.looking.doctor_docker import Silent, disk, docker, images, names, networks
+from canonq.flows.looking.doctor_docker import Silent, disk, docker, firewall, images, names, networks
 from canonq.flows.looking.telling import told_failure, waiting
 from canonq.flows.sweeps.brokenoff import is_broken_off
 from canonq.flows.sweeps.nights import DueSince, look_at_nights, none_due
@@ -189,6 +190,7 @@ def _canonicals(world: World) -> Iterator[Check]:
         what = f"{len(world.registry.recipes())} on record; without its id nobody can tell which volumes are this installation's"
         yield Check("canonicals", "warning", what, "see `state` above. Their volumes are still where they were.")
         return
+    must_be_mounted(world)
     if not world.registry.recipes() and (others := _of_others(world)):
         yield Check(
             "canonicals",
@@ -363,6 +365,7 @@ _PROBES = (
     _checkout,
     _checkout_age,
     docker,
+    firewall,
     networks,
     names,
     images,

@@ -18,7 +18,7 @@ from pathlib import Path
 from canonq.adapters.data import snapshots
 from canonq.adapters.data.archives import has_files, sync_tree
 from canonq.adapters.docker.disks import bytes_below
-from canonq.adapters.files import remove_tree, write_durably, write_json
+from canonq.adapters.files import entries, remove_tree, write_durably, write_json
 from canonq.adapters.processes.stopping import check_stop
 from canonq.adapters.state.budget import Reservation
 from canonq.adapters.state.work_folders import JOURNAL, asked_to_stop
@@ -119,6 +119,7 @@ def plan(
         domain=f"{stack}.{world.settings.zone}",
         version=verdict.version,
         commit=verdict.commit,
+        state=world.place,
     )
     account, work, suffix = Account(), world.work / owner, owner.rpartition("-")[2]
     app = Deployment(identity, enrolment, work / "tree", work / "app", account, volume_suffix=suffix, sweep=verdict.sweep)
@@ -136,7 +137,7 @@ def carry_out(tx: Transaction) -> None:
 
 
 def _carry_out(tx: Transaction) -> None:
-    world, recipe = tx.world, tx.recipe
+    world, recipe, left = tx.world, tx.recipe, False
     world.engine.preflight()
     try:
         what = f"The promotion of {recipe} {tx.verdict.version}"
@@ -154,12 +155,14 @@ def _carry_out(tx: Transaction) -> None:
         # Whatever ends us, a time limit too: an idle canonical has no running service. But what the record
         # names by now is not ours to remove, even if the write was reported as failed.
         if not is_in_force(world, recipe, tx.held):
+            left = True
             with contextlib.suppress(CanonqError):
                 world.ownership.remove_owned(_mine(tx), world.settings.teardown_timeout)
                 remove_tree(tx.folder)
+                left = False
         raise
     finally:
-        _clear(tx)
+        _clear(tx, keep_journal=left)
 
 
 def _steps(tx: Transaction, watch: Watch) -> None:
@@ -194,8 +197,11 @@ def step(tx: Transaction, name: str) -> Iterator[None]:
     yield
 
 
-def _clear(tx: Transaction) -> None:
-    """Remove what the promotion needed besides; what cannot be removed now, the janitor takes."""
+def _clear(tx: Transaction, *, keep_journal: bool) -> None:
+    """Remove what the promotion needed besides; what cannot be removed now, the janitor takes.
+
+    `keep_journal`: volumes of its own may be left, and are to be known as those of a promotion that failed.
+    """
     world = tx.world
     for each in tx.account.begun:
         if each.identity.stack != tx.app.identity.stack:
@@ -204,7 +210,12 @@ def _clear(tx: Transaction) -> None:
     for each in tx.account.begun:
         with contextlib.suppress(CanonqError, OSError):
             world.repos.drop_checkout(each.identity.recipe, each.tree)
-    remove_tree(world.work / tx.owner)
+    if not keep_journal:
+        remove_tree(world.work / tx.owner)
+        return
+    for path in entries(world.work / tx.owner):
+        if path.is_dir():  # trees and secrets
+            remove_tree(path)
 
 
 def _measure(tx: Transaction) -> None:

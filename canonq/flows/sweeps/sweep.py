@@ -39,6 +39,7 @@ from canonq.core.sweeps.again import Next, Trouble, Waiting, again, lack_of, wai
 from canonq.core.sweeps.reconcile import STEPS, awaits_promotion
 from canonq.core.sweeps.schedule import Job, longest_first
 from canonq.flows.keeping.data import lost_data
+from canonq.flows.keeping.leftovers import must_be_mounted
 from canonq.flows.upstream.discovery import Discovered, discover
 from canonq.flows.world import World
 
@@ -97,6 +98,7 @@ def open_sweep(
     time (a task delivered twice), the same sweep gives the chains that have no outcome yet, and none once it is closed.
     """
     _speaks_with_docker(world)
+    must_be_mounted(world)
     named = bool(recipes) if named is None else named
     pushed = bool(recipes) and not named and share_of is None
     sweep = sweep or world.new_id()
