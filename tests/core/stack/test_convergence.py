@@ -120,7 +120,10 @@ def test_a_paused_update_whose_tasks_are_all_current_is_converged() -> None:
         ("driver failed programming external connectivity: Bind for 0.0.0.0:80 failed: port is already allocated", "port-taken"),
         ('invalid mount config for type "bind": bind source path does not exist: /no', "mount-invalid"),
         ('starting container failed: exec: "no": executable file not found in $PATH', "cannot-start"),
-        ("OCI runtime create failed: runc create failed: unable to start container process", "cannot-start"),
+        (
+            'OCI runtime create failed: unable to start container process: exec: "/no": stat /no: no such file or directory',
+            "cannot-start",
+        ),
     ],
 )
 def test_what_can_never_become_good_is_failed_at_once(state: str, error: str, reason: str) -> None:
