@@ -31,7 +31,7 @@ from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.records import Verdict
 from canonq.core.versions import read_tags
-from canonq.flows.sweeps.sweep import open_sweep, start
+from canonq.flows.sweeps.opening import open_sweep, start
 from canonq.flows.sync import sync
 from canonq.flows.test import test_tag
 from canonq.flows.world import World

@@ -23,8 +23,9 @@ from canonq.adapters.state.folder import NO_INSTANCE, give_instance, instance_of
 from canonq.adapters.state.hosts import Hosts
 from canonq.adapters.state.locks import RedisLocks, redis_client
 from canonq.adapters.state.registry import Registry
-from canonq.adapters.state.runs import Runs, Sweeps
+from canonq.adapters.state.runs import Runs
 from canonq.adapters.state.steering import Steering
+from canonq.adapters.state.sweeps import Sweeps
 from canonq.core.budget import FileSystem, Kind
 from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration, no_redis
 from canonq.flows.sweeps.nights import DueSince

@@ -16,7 +16,7 @@ from git.repo import Repo
 
 from canonq.adapters.engine import SwarmEngine
 from canonq.core.deployable import LABEL_INSTANCE
-from canonq.flows.sweeps.sweep import summary
+from canonq.flows.sweeps.summary import summary
 from canonq.settings import load_settings
 from canonq.wiring import live
 from demo import images, upstreams

@@ -13,7 +13,7 @@ from canonq.adapters import logs
 from canonq.adapters.checkout import Checkout, at_revision
 from canonq.adapters.state.hosts import OWN
 from canonq.adapters.state.locks import NO_PASSWORD, asks_no_password
-from canonq.adapters.state.runs import readable_json
+from canonq.adapters.state.records import readable_json
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import CanonqError
 from canonq.core.names import HOST_NAME, host_name

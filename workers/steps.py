@@ -12,7 +12,7 @@ from celery.exceptions import Ignore
 
 from canonq.adapters.files import told_error
 from canonq.adapters.logs import about
-from canonq.adapters.state.runs import Journal
+from canonq.adapters.state.journal import Journal
 from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem, WrongUse
 from canonq.core.names import recipe_name, shown
 from canonq.core.outcomes import Outcome, Step, needs_looking_at
@@ -20,8 +20,11 @@ from canonq.core.records import Decision, Promotion, Synced, Verdict
 from canonq.core.sweeps.reconcile import read_value
 from canonq.flows.hosts import host_of
 from canonq.flows.looking.status import tell_now
+from canonq.flows.sweeps.again import retry_deferred
+from canonq.flows.sweeps.closing import finish
+from canonq.flows.sweeps.readings import as_begun
+from canonq.flows.sweeps.settling import outcome_of, settle_error
 from canonq.flows.sweeps.shares import tell_share
-from canonq.flows.sweeps.sweep import as_begun, finish, outcome_of, retry_deferred, settle_error
 from canonq.flows.world import World
 from canonq.wiring import live
 from workers import chains
@@ -72,7 +75,7 @@ def _take_once(
         world = as_begun(world, sweep)
     if sweep is None and _sent_on(task, step, world, recipe):
         raise Ignore
-    journal = world.sweeps.journal(sweep) if sweep else world.sweeps.call_journal(task.request.root_id or task.request.id)
+    journal = world.sweeps.journal(sweep) if sweep else world.sweeps.calls.journal(task.request.root_id or task.request.id)
     with journal.executing(recipe) as free:
         if not free:
             log.info("%s: %s is being done by another worker already", recipe, step)

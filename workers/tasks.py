@@ -20,8 +20,9 @@ from canonq.flows.looking.status import tell_now
 from canonq.flows.promote import promote as promote_recipe
 from canonq.flows.promoting.rollback import rollback as roll_back
 from canonq.flows.sweeps import moving
+from canonq.flows.sweeps.closing import fail
+from canonq.flows.sweeps.opening import open_sweep, start
 from canonq.flows.sweeps.shares import divide, others, tell_again, tell_share
-from canonq.flows.sweeps.sweep import fail, open_sweep, start
 from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.test import test_decided, test_ref, test_tag
 from canonq.flows.world import World
@@ -63,7 +64,7 @@ def sweep(
         if nightly and not _claimed(world, night, self.request.id):
             log.info("Another beat has started tonight's sweep already.")
             return {"sweep": None, "started": [], "idle": [], "failed": []}
-        sweep = sweep or world.sweeps.id_for(self.request.id, world.new_id())
+        sweep = sweep or world.sweeps.calls.sweep_for(self.request.id, world.new_id())
         opened = open_sweep(
             world,
             [recipes] if isinstance(recipes, str) else recipes or (),
@@ -86,7 +87,7 @@ def sweep(
 
 def _claimed(world: World, night: str, task: str) -> bool:
     """Whether this task sweeps a night, of all beats on all hosts."""
-    if not world.sweeps.claim(night, task):
+    if not world.sweeps.nights.claim(night, task):
         return False
     return not world.hosts.are_several() or world.hosts.claim_night(night) == world.hosts.own
 
@@ -118,9 +119,9 @@ def share(
     try:
         world = live()
         identifier(sweep, SWEEP_ID, "sweep id")
-        if night is not None and world.sweeps.claim(night, self.request.id):
-            world.sweeps.id_for(self.request.id, sweep)
-        again = world.sweeps.share_of(sweep) is not None
+        if night is not None and world.sweeps.nights.claim(night, self.request.id):
+            world.sweeps.calls.sweep_for(self.request.id, sweep)
+        again = world.sweeps.shares.opener(sweep) is not None
         opened = open_sweep(world, recipes, sweep, named=named, nightly=night is not None, share_of=host_name(opener))
         begun = start(world, opened, lambda enrolment: start_chain(enrolment, sweep, named, host=world.hosts.own))
         (tell_again if again else tell_share)(world, sweep)

@@ -30,8 +30,12 @@ from canonq.flows.looking.status import rows_here
 from canonq.flows.looking.telling import tell_gently
 from canonq.flows.sweeps import moving, shares
 from canonq.flows.sweeps.brokenoff import end_broken_off, settle_ended
+from canonq.flows.sweeps.closing import give_up
+from canonq.flows.sweeps.opening import pushes_due
+from canonq.flows.sweeps.readings import as_begun
+from canonq.flows.sweeps.settling import settle_error
 from canonq.flows.sweeps.shares import collect
-from canonq.flows.sweeps.sweep import as_begun, give_up, pushes_due, settle_error, summary
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import due_since, live
@@ -120,7 +124,7 @@ def reconcile(world: World, app: Celery) -> list[str]:
             if _is_old(world, sweep):
                 give_up(world, sweep, f"the sweep was open for more than {_OLD_SWEEP / 3600:.0f} hours.")
                 continue
-            elsewhere = world.sweeps.elsewhere(sweep)
+            elsewhere = world.sweeps.shares.elsewhere(sweep)
             with _told():
                 done += collect(world, sweep, partial(tasks.send_share, world, sweep))
             for recipe in summary(world, sweep)["pending"]:

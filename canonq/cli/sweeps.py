@@ -23,8 +23,8 @@ from canonq.flows.looking.telling import tell_gently
 from canonq.flows.proving.stopping import ask, await_end, left_of
 from canonq.flows.sweeps import shares
 from canonq.flows.sweeps.brokenoff import end_broken_off, nobody_works
-from canonq.flows.sweeps.sweep import open_sweep, who
-from canonq.flows.sweeps.sweep import stop as stop_sweep
+from canonq.flows.sweeps.closing import stop as stop_sweep
+from canonq.flows.sweeps.opening import open_sweep, who
 from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import due_since, live, looking

@@ -21,8 +21,9 @@ from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem
 from canonq.flows.hosts import host_of
 from canonq.flows.keeping.janitor import clean
 from canonq.flows.looking.progress import Watcher
+from canonq.flows.sweeps.closing import give_up
 from canonq.flows.sweeps.shares import collect
-from canonq.flows.sweeps.sweep import give_up, summary
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.world import World
 from canonq.settings import Settings
 from canonq.wiring import live

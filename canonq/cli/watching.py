@@ -17,7 +17,7 @@ from canonq.core.names import SWEEP_ID, identifier
 from canonq.core.sweeps.progress import Progress
 from canonq.core.text import did_you_mean, ended
 from canonq.flows.looking.progress import Watcher
-from canonq.flows.sweeps.sweep import summary
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import looking

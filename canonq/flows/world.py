@@ -14,8 +14,9 @@ from canonq.adapters.host import Host
 from canonq.adapters.state.budget import Budget, PulledImages
 from canonq.adapters.state.hosts import Hosts
 from canonq.adapters.state.registry import Registry
-from canonq.adapters.state.runs import Runs, Sweeps
+from canonq.adapters.state.runs import Runs
 from canonq.adapters.state.steering import Steering
+from canonq.adapters.state.sweeps import Sweeps
 from canonq.core.records import STAMP_FORMAT
 from canonq.core.sweeps.again import first_pause
 from canonq.ports import Containers, Data, Engine, Forge, Images, Ingress, Locks, Mirrors, Ownership, Repos, Stacks, Volumes

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from rich.text import Text
 
-from canonq.adapters.state.runs import Sweeps
+from canonq.adapters.state.sweeps import Sweeps
 from canonq.cli.commands import canonq
 from canonq.cli.view import View
 from canonq.cli.watching import show_open
@@ -22,7 +22,8 @@ from canonq.core.errors import WrongUse
 from canonq.core.outcomes import Closed, Outcome
 from canonq.core.sweeps.progress import Doing, Progress
 from canonq.flows.looking.progress import Watcher
-from canonq.flows.sweeps.sweep import finish, open_sweep
+from canonq.flows.sweeps.closing import finish
+from canonq.flows.sweeps.opening import open_sweep
 from tests.core.test_gate import verdict
 from tests.flows.conftest import Place
 
@@ -103,7 +104,7 @@ def test_ctrl_c_ends_only_the_watching(place: Place, monkeypatch: pytest.MonkeyP
 
 
 def test_a_run_called_by_hand_is_joined_where_no_sweep_is_open(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = place.world.sweeps.call_journal("0b9a9b7e-0000-4000-8000-000000000000")
+    journal = place.world.sweeps.calls.journal("0b9a9b7e-0000-4000-8000-000000000000")
     now = place.world.stamp()
     journal.begin("site", "sync", now)
     journal.finish("site", "sync", {"recipe": "site"})

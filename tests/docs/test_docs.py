@@ -27,7 +27,7 @@ from canonq.core.records import Decision as DecisionValue
 from canonq.core.stack.lint import RULES
 from canonq.core.sweeps.again import AWAITED_PAUSE, MOST_AWAITED, MOST_TRIES, NIGHT
 from canonq.flows.keeping import room
-from canonq.flows.sweeps import sweep
+from canonq.flows.sweeps import opening
 from canonq.settings import (
     CheckoutSettings,
     ForgeSettings,
@@ -360,7 +360,7 @@ def test_each_decision_has_a_number_of_its_own_which_its_title_and_those_who_nam
         ("runbook.md", "A program that canonq asks wrote more than 256 MiB", programs._MOST_DATA == 256 * 2**20),
         ("configuration.md", "A sweep that no worker took within six hours is dropped", NIGHT_IS_OVER == 6 * 3600),
         ("configuration.md", "The same delivery again within a week is ignored", webhook._REMEMBERED == 7 * 24 * 3600),
-        ("configuration.md", "when the checkout has been behind for three days", sweep._STALE_AFTER == 3 * 24 * 3600),
+        ("configuration.md", "when the checkout has been behind for three days", opening._STALE_AFTER == 3 * 24 * 3600),
         ("json.md", "the last 30 at most", MOST_NIGHTS == 30),
         ("decisions/0013-disk-budget.md", "nobody used it for six hours", room._IN_USE == 6 * 3600),
         ("decisions/0019-whose-fault.md", "not later than six hours after the sweep began", NIGHT == 6 * 3600),

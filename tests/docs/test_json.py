@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from canonq.cli.commands import COMMANDS, canonq, command_named
 from canonq.core.records import Canonical, Verdict
-from canonq.flows.sweeps.sweep import open_sweep, stop
+from canonq.flows.sweeps.closing import stop
+from canonq.flows.sweeps.opening import open_sweep
 from tests.flows.conftest import Place
 from tests.support import ROOT, Installation, make_recipe
 

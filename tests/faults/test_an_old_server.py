@@ -19,7 +19,9 @@ from canonq.core.outcomes import exit_status
 from canonq.core.records import Decision, Verdict
 from canonq.flows.decide import decide_recipe
 from canonq.flows.promote import promote
-from canonq.flows.sweeps.sweep import finish, open_sweep, outcome_of
+from canonq.flows.sweeps.closing import finish
+from canonq.flows.sweeps.opening import open_sweep
+from canonq.flows.sweeps.settling import outcome_of
 from canonq.flows.sync import sync
 from canonq.flows.world import World
 from canonq.settings import Settings

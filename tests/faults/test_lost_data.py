@@ -19,7 +19,7 @@ from canonq.flows.keeping.orphans import orphans
 from canonq.flows.keeping.room import tidy
 from canonq.flows.looking import doctor as doctor_flow
 from canonq.flows.looking.doctor import doctor
-from canonq.flows.sweeps.sweep import open_sweep
+from canonq.flows.sweeps.opening import open_sweep
 from canonq.flows.sync import sync
 from canonq.wiring import checking, live, looking
 from tests.fakes import LINEAGE, FakeEngine

@@ -30,7 +30,7 @@ from canonq.flows.promote import promote
 from canonq.flows.promoting import rollback as rollback_flow
 from canonq.flows.promoting.restore import restore
 from canonq.flows.promoting.rollback import choose
-from canonq.flows.sweeps.sweep import open_sweep
+from canonq.flows.sweeps.opening import open_sweep
 from canonq.flows.test import test_decided as proven_by
 from canonq.flows.world import World
 from tests.fakes import LINEAGE, FakeEngine

@@ -9,7 +9,7 @@ from typing import Any
 
 from canonq.core.outcomes import Closed, Outcome
 from canonq.core.records import STAMP_FORMAT, Verdict
-from canonq.flows.sweeps.sweep import summary
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.world import World
 from tests.core.test_gate import verdict
 from tests.flows.conftest import FIRST, Place

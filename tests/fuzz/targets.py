@@ -25,7 +25,8 @@ from canonq.adapters.network.forge import HttpForge
 from canonq.adapters.network.http import Session, retry_after
 from canonq.adapters.state.budget import Budget, PulledImages
 from canonq.adapters.state.registry import Registry
-from canonq.adapters.state.runs import Runs, Sweeps
+from canonq.adapters.state.runs import Runs
+from canonq.adapters.state.sweeps import Sweeps
 from canonq.core.backup import backup_plan
 from canonq.core.budget import FileSystem
 from canonq.core.deployable import Identity, deployable
@@ -49,7 +50,7 @@ from canonq.core.upstream.catalogue import find
 from canonq.core.upstream.discovery import remembered
 from canonq.core.upstream.webhook import read, recipes_of
 from canonq.core.versions import NotARelease, parse, read_tags, version_key
-from canonq.flows.sweeps.sweep import summary
+from canonq.flows.sweeps.summary import summary
 from tests.fuzz.words import misshapen, scalars, texts, values, words
 from workers.factory import recipe_given, route
 from workers.steps import StepFailed, recipe_of
@@ -685,10 +686,10 @@ def journal(content: bytes) -> None:
             lambda: sweeps.read(sweep),
             lambda: sweeps.fence_at(sweep, "site"),
             lambda: sweeps.tries(sweep, "site"),
-            lambda: sweeps.opened_by("a-task"),
-            lambda: sweeps.id_for("a-task", "new"),
-            sweeps.nights,
-            lambda: sweeps.claim("a night", "a-task"),
+            lambda: sweeps.calls.sweep_of("a-task"),
+            lambda: sweeps.calls.sweep_for("a-task", "new"),
+            sweeps.nights.claimed,
+            lambda: sweeps.nights.claim("a night", "a-task"),
             sweeps.last_enrolled,
             lambda: sweeps.closed(sweep),
             lambda: summary(world, sweep),

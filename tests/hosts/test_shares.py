@@ -14,7 +14,9 @@ from canonq.flows.hosts import checks
 from canonq.flows.looking.report import report
 from canonq.flows.looking.status import rows_here, status
 from canonq.flows.sweeps import shares
-from canonq.flows.sweeps.sweep import Opened, finish, open_sweep, stop, summary
+from canonq.flows.sweeps.closing import finish, stop
+from canonq.flows.sweeps.opening import Opened, open_sweep
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.world import World
 from canonq.settings import Settings
 from tests.hosts.house import House, house_in
@@ -173,4 +175,4 @@ def test_one_host_alone_divides_nothing_and_notes_nothing(tmp_path: Path, redis_
         assert isinstance(ash.settings, Settings)
         here, others = opened(ash)
         assert ([one.recipe for one in here.chains], others) == (["near"], {})
-        assert ash.sweeps.placed(SWEEP) == {}
+        assert ash.sweeps.shares.placed(SWEEP) == {}

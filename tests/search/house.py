@@ -39,7 +39,9 @@ from canonq.flows.promote import promote
 from canonq.flows.promoting.restore import remove, restore
 from canonq.flows.promoting.rollback import rollback
 from canonq.flows.sweeps import moving, shares
-from canonq.flows.sweeps.sweep import open_sweep, start, stop, summary
+from canonq.flows.sweeps.closing import stop
+from canonq.flows.sweeps.opening import open_sweep, start
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.sync import accept_moved, sync
 from canonq.flows.test import test_decided as prove_decided
 from canonq.flows.test import test_ref as prove_ref
@@ -350,7 +352,7 @@ class House:
         try:
             match message.step, message.given:
                 case "share", [opener, names]:
-                    again = world.sweeps.share_of(message.sweep) is not None
+                    again = world.sweeps.shares.opener(message.sweep) is not None
                     opened = open_sweep(world, names, message.sweep, named=message.named, share_of=opener)
                     start(world, opened, lambda one: self.send("sync", one.recipe, message.sweep, message.named))
                     (shares.tell_again if again else shares.tell_share)(world, message.sweep)

@@ -26,12 +26,16 @@ import pytest
 import requests
 from redis import Redis
 
+import workers.looks
+import workers.site
 from canonq.core.errors import HostProblem, WrongConfiguration, WrongUse
 from canonq.flows.looking import report as report_flow
 from canonq.flows.sweeps.nights import none_due
 from canonq.settings import Settings, WebSettings
 from tests.flows.mornings import HOSTILE, MORNING, Mornings, idle, red, stamp
 from workers import web
+from workers.looks import Shared
+from workers.site import Followed, Site
 
 ENOUGH = 300  #: seconds; what is waited for takes a few
 LOGIN = ("canonq", "a-long-password")
@@ -240,17 +244,17 @@ class Counted:
         return self.asked(*given)
 
 
-def site(folder: Path) -> tuple[web.Site, Mornings]:
+def site(folder: Path) -> tuple[Site, Mornings]:
     """What is served, without a server."""
     mornings = Mornings(folder)
     mornings.enrol("site")
-    return web.Site(mornings.world, WebSettings(password="x"), none_due, Redis), mornings
+    return Site(mornings.world, WebSettings(password="x"), none_due, Redis), mornings
 
 
 def test_fifty_open_pages_cost_one_report_for_each_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, mornings = site(tmp_path)
     looks, made = Counted(found.state), Counted(report_flow.report)
-    monkeypatch.setattr(found, "_state", web.Shared(looks, found._thread))
+    monkeypatch.setattr(found, "_state", Shared(looks, found._thread))
     monkeypatch.setattr(report_flow, "report", made)
 
     async def pages() -> set[bytes]:
@@ -279,11 +283,11 @@ def test_fifty_who_follow_a_run_read_its_logs_once(tmp_path: Path, monkeypatch: 
 
     begun = time.monotonic()
 
-    async def follow() -> web.Followed:
+    async def follow() -> Followed:
         async with found.following("site", run) as shared:
             return await shared.since(begun)
 
-    async def all_of_them() -> list[web.Followed]:
+    async def all_of_them() -> list[Followed]:
         return await asyncio.gather(*(follow() for _ in range(50)))
 
     for told in asyncio.run(all_of_them()):
@@ -295,7 +299,7 @@ def test_fifty_who_follow_a_run_read_its_logs_once(tmp_path: Path, monkeypatch: 
 
 def test_pages_that_are_kept_have_a_size_and_those_asked_for_last_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, _ = site(tmp_path)
-    monkeypatch.setattr(web, "_MOST_KEPT", 50_000)
+    monkeypatch.setattr(workers.site, "_MOST_KEPT", 50_000)
 
     async def visitor() -> None:
         noise = Counted(lambda: base64.b85encode(os.urandom(4_000)).decode())
@@ -316,7 +320,8 @@ def test_pages_hear_of_a_change_only_when_the_last_one_is_paid_for(tmp_path: Pat
     """However many are open and however dear a page is, all of it together takes a fiftieth of a processor."""
     found, mornings = site(tmp_path)
     clock = SimpleNamespace(now=1000.0, spent=1.0)
-    monkeypatch.setattr(web, "time", SimpleNamespace(monotonic=lambda: clock.now, process_time=lambda: clock.spent))
+    for module in (workers.site, workers.looks):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now, process_time=lambda: clock.spent))
 
     async def morning() -> None:
         before = await found.looked()

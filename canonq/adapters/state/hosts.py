@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from canonq.adapters.files import locked, write_json
 from canonq.adapters.lazily import redis
-from canonq.adapters.state.runs import readable_json
+from canonq.adapters.state.records import readable_json
 from canonq.core.errors import CanonqError, WrongConfiguration, WrongUse, redis_problem
 from canonq.core.jsontext import table_of
 from canonq.core.names import RECIPE_NAME, host_name, shown

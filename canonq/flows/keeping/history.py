@@ -56,7 +56,7 @@ def _sweeps(world: World) -> Iterator[Path]:
 
 def _referred(world: World) -> set[str]:
     """Sweeps that a canonical's run, or the newest run of a recipe (an open red), came from, and those of nights on record."""
-    found = {sweep for task in world.sweeps.nights().values() if (sweep := world.sweeps.opened_by(task)) is not None}
+    found = {sweep for task in world.sweeps.nights.claimed().values() if (sweep := world.sweeps.calls.sweep_of(task)) is not None}
     for recipe in {*world.registry.begun(), *world.runs.recipes()}:
         with contextlib.suppress(CanonqError):
             verdicts = [world.runs.newest(recipe)]
@@ -68,7 +68,7 @@ def _referred(world: World) -> set[str]:
 
 def _calls(world: World) -> Iterator[Path]:
     """Calls by hand that are over for long; those that have claimed a night tell which night was swept."""
-    claimed, now = set(world.sweeps.nights().values()), world.now().timestamp()
+    claimed, now = set(world.sweeps.nights.claimed().values()), world.now().timestamp()
     for folder in entries(world.settings.state / "calls"):
         with contextlib.suppress(OSError):
             touched = max([folder.stat().st_mtime, *(path.stat().st_mtime for path in folder.rglob("*"))])

@@ -31,7 +31,7 @@ from canonq.flows.looking.doctor_docker import Silent, disk, docker, firewall, i
 from canonq.flows.looking.telling import told_failure, waiting
 from canonq.flows.sweeps.brokenoff import is_broken_off
 from canonq.flows.sweeps.nights import DueSince, look_at_nights, none_due
-from canonq.flows.sweeps.sweep import summary
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.upstream.pulls import forge_repo, open_pulls
 from canonq.flows.upstream.remotes import addresses
 from canonq.flows.world import World

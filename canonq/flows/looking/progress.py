@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 
-from canonq.adapters.state.runs import RUN_FILE, Journal
+from canonq.adapters.state.journal import Journal
+from canonq.adapters.state.runs import RUN_FILE
 from canonq.core.errors import CanonqError
 from canonq.core.history import expected_seconds
 from canonq.core.ladder import TIERS
 from canonq.core.names import RECIPE_NAME, SWEEP_ID
 from canonq.core.sweeps.again import waits
 from canonq.core.sweeps.progress import Progress, Seen, progress
-from canonq.flows.sweeps.sweep import as_begun
+from canonq.flows.sweeps.readings import as_begun
 from canonq.flows.world import World
 
 _STAMP = len("20260617T050314Z")
@@ -59,14 +60,14 @@ class Watcher:
 
     def call(self, task: str, recipe: str) -> Progress:
         """How far a task called by hand is, by the id of its chain's first link."""
-        return progress([self._seen(recipe, self._world.sweeps.call_journal(task), None)], self._world.now())
+        return progress([self._seen(recipe, self._world.sweeps.calls.journal(task), None)], self._world.now())
 
     def calls(self) -> Progress | None:
         """All tasks called by hand that somebody works on; None when there are none."""
         recent = self._world.now().timestamp() - _LONGEST_STEP
         seen = [
             self._seen(name, journal, None)
-            for journal in self._world.sweeps.call_journals()
+            for journal in self._world.sweeps.calls.journals()
             for name in journal.recipes()
             if (journal.touched(name) or 0.0) > recent and journal.is_executing(name)
         ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from canonq.adapters.checkout import Enrolled
 from canonq.adapters.files import write_whole
-from canonq.adapters.state.runs import readable_json
+from canonq.adapters.state.records import readable_json
 from canonq.core.errors import CanonqError, HollowSweep
 from canonq.core.names import RECIPE_NAME
 from canonq.core.outcomes import Outcome
@@ -27,7 +27,7 @@ from canonq.flows.looking.progress import Watcher
 from canonq.flows.looking.status import status
 from canonq.flows.looking.story import story
 from canonq.flows.sweeps.nights import DueSince, none_due
-from canonq.flows.sweeps.sweep import summary
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.world import World
 
 #: Sweeps that the strips show, and those that are looked through for a recipe's last outcome and for changes.

@@ -106,7 +106,7 @@ def _steps(
     of_sweep = [world.sweeps.journal(sweep)] if sweep else []
     listed: list[tuple[str, str, Mapping[str, Any]]] = []
     under_way = None
-    for journal in [*world.sweeps.call_journals(recipe), *of_sweep]:
+    for journal in [*world.sweeps.calls.journals(recipe), *of_sweep]:
         steps = journal.steps(recipe)
         listed += [(str(entry.get("started") or ""), step, entry) for step, entry in steps.items()]
         if steps and journal.is_executing(recipe):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from canonq.adapters.files import locked, write_json
 from canonq.adapters.network.notify import Notifier
-from canonq.adapters.state.runs import readable_json
+from canonq.adapters.state.records import readable_json
 from canonq.core.errors import CanonqError
 from canonq.core.report.messages import DEFAULT, Message, messages
 from canonq.core.text import shown

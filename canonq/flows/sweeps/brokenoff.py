@@ -8,7 +8,9 @@ from typing import Any
 from canonq.adapters.host import UPKEEP
 from canonq.core.names import RECIPE_NAME
 from canonq.core.sweeps.reconcile import ended_at, read_value
-from canonq.flows.sweeps.sweep import outcome_of, stop, summary
+from canonq.flows.sweeps.closing import stop
+from canonq.flows.sweeps.settling import outcome_of
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.world import World
 
 
@@ -33,7 +35,7 @@ def end_broken_off(world: World, *, alone: bool = False) -> list[str]:
 def is_broken_off(world: World, sweep: str, *, alone: bool = False) -> bool:
     """Whether nobody goes on with an open sweep. `alone`: there is no worker here but what the caller starts."""
     bound = bool(world.sweeps.read(sweep).get("bound"))
-    if world.sweeps.is_attended(sweep) or not (bound or alone) or world.sweeps.share_of(sweep):
+    if world.sweeps.is_attended(sweep) or not (bound or alone) or world.sweeps.shares.opener(sweep):
         return False
     return not any(world.sweeps.journal(sweep).is_executing(name) for name in _names(world, sweep))
 

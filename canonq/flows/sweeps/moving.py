@@ -20,8 +20,8 @@ from pathlib import Path
 from canonq.adapters.data import snapshots
 from canonq.adapters.fetching import Fetcher, scratch
 from canonq.adapters.files import remove_tree, told, write_json
+from canonq.adapters.state.records import readable_json
 from canonq.adapters.state.registry import ELSEWHERE, RECORD, Registry
-from canonq.adapters.state.runs import readable_json
 from canonq.adapters.state.work_folders import alive
 from canonq.core.budget import Need
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE

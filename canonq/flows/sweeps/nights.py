@@ -26,14 +26,14 @@ def none_due(night: str, now: datetime) -> Sequence[str]:
 def look_at_nights(world: World, due_since: DueSince) -> Nights:
     """The last night with a report, and the nights that were missed since. Where none was ever taken, none was missed."""
     now = world.now()
-    taken = {night: task for night, task in world.sweeps.nights().items() if night <= now.strftime(STAMP_FORMAT)}
+    taken = {night: task for night, task in world.sweeps.nights.claimed().items() if night <= now.strftime(STAMP_FORMAT)}
     if not taken:  # by hand only so far, or a clock that was ahead took the only one
         return Nights(None, ())
     return nights([_night(world, due, task) for due, task in taken.items()], due_since(max(taken), now - _SLACK))
 
 
 def _night(world: World, due: str, task: str) -> Night:
-    sweep = world.sweeps.opened_by(task)
+    sweep = world.sweeps.calls.sweep_of(task)
     if sweep is None or not world.sweeps.read(sweep):
         return Night(due)
     closed = world.sweeps.closed(sweep)

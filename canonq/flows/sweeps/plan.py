@@ -12,8 +12,8 @@ from canonq.core.history import expected_disk, expected_seconds
 from canonq.core.records import Decision
 from canonq.core.sweeps.schedule import UNKNOWN, Job
 from canonq.flows.decide import gather
+from canonq.flows.sweeps.opening import who
 from canonq.flows.sweeps.simulate import together
-from canonq.flows.sweeps.sweep import who
 from canonq.flows.sync import check_moved
 from canonq.flows.upstream.discovery import listings
 from canonq.flows.upstream.remotes import addresses

@@ -21,7 +21,8 @@ from canonq.core.sweeps.again import waits
 from canonq.core.sweeps.placement import NOWHERE, Placement
 from canonq.core.sweeps.reconcile import GRACE
 from canonq.flows import hosts as hosts_flow
-from canonq.flows.sweeps.sweep import Opened, finish, stop
+from canonq.flows.sweeps.closing import finish, stop
+from canonq.flows.sweeps.opening import Opened
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")
@@ -39,9 +40,9 @@ def divide(world: World, opened: Opened) -> tuple[Opened, dict[str, list[str]]]:
     Asked again, as after a crash, the answer is the same.
     """
     sweep = opened.sweep
-    if world.hosts.own is None or world.sweeps.share_of(sweep) is not None:
+    if world.hosts.own is None or world.sweeps.shares.opener(sweep) is not None:
         return opened, {}
-    placed = world.sweeps.placed(sweep).get("recipes")
+    placed = world.sweeps.shares.placed(sweep).get("recipes")
     if not isinstance(placed, dict):
         found = hosts_flow.place_all(world, opened.chains)
         if all(one.reason == "alone" for one in found.values()):
@@ -52,8 +53,8 @@ def divide(world: World, opened: Opened) -> tuple[Opened, dict[str, list[str]]]:
                 log.warning("%s: %s", one.recipe, note)
             if one.reason in NOWHERE:
                 world.sweeps.settle(sweep, _nowhere(one))
-        world.sweeps.place(sweep, {"own": world.hosts.own, "recipes": placed})
-    elsewhere = world.sweeps.elsewhere(sweep)
+        world.sweeps.shares.place(sweep, {"own": world.hosts.own, "recipes": placed})
+    elsewhere = world.sweeps.shares.elsewhere(sweep)
     settled = world.sweeps.outcomes(sweep)
     here = tuple(one for one in opened.chains if one.recipe not in elsewhere and one.recipe not in settled)
     return replace(opened, chains=here), _awaited(elsewhere, settled)
@@ -93,7 +94,7 @@ def collect(world: World, sweep: str, send: Send | None = None) -> list[str]:
 
     A share that nobody has begun is sent again, where `send` is given.
     """
-    elsewhere = world.sweeps.elsewhere(sweep)
+    elsewhere = world.sweeps.shares.elsewhere(sweep)
     if not elsewhere or world.sweeps.closed(sweep):
         return []
     if not (pending := _awaited(elsewhere, world.sweeps.outcomes(sweep))):
@@ -121,12 +122,12 @@ def collect(world: World, sweep: str, send: Send | None = None) -> list[str]:
                     ),
                 )
             done.append(f"{', '.join(left)}: {why}")
-        elif send is not None and state == "" and time.time() - world.sweeps.sent_at(sweep) > GRACE:
+        elif send is not None and state == "" and time.time() - world.sweeps.shares.sent_at(sweep) > GRACE:
             send(host, left)
             again = True
             done.append(f"the share of {host} was lost, and is sent again")
     if again:
-        world.sweeps.sent_again(sweep)
+        world.sweeps.shares.sent_again(sweep)
     finish(world, sweep)
     return done
 
@@ -159,7 +160,7 @@ def _given_up(name: str, host: Known | None) -> str | None:
 
 def tell_share(world: World, sweep: str) -> None:
     """Tell who has opened the sweep what came of this host's share so far. HostProblem without Redis."""
-    if world.sweeps.share_of(sweep) is None or world.sweeps.was_told(sweep):
+    if world.sweeps.shares.opener(sweep) is None or world.sweeps.shares.was_told(sweep):
         return
     closed = world.sweeps.closed(sweep)
     last = {
@@ -169,7 +170,7 @@ def tell_share(world: World, sweep: str) -> None:
     }
     world.hosts.tell_share(sweep, last, state="closed" if closed else "open")
     if closed:
-        world.sweeps.told(sweep)
+        world.sweeps.shares.told(sweep)
 
 
 def tell_again(world: World, sweep: str) -> None:
@@ -183,8 +184,8 @@ def go_on(world: World) -> None:
     """Tell what is left to tell of shares, and stop those whose sweep was stopped. HostProblem without Redis."""
     for sweep in itertools.islice(world.sweeps.newest_first(), _LOOKED_THROUGH):
         with contextlib.suppress(CanonqError):
-            opener = world.sweeps.share_of(sweep)
-            if opener is None or world.sweeps.was_told(sweep):
+            opener = world.sweeps.shares.opener(sweep)
+            if opener is None or world.sweeps.shares.was_told(sweep):
                 continue
             if world.sweeps.closed(sweep) is None and world.hosts.share(sweep, opener)[0] == "stopped":
                 stop(world, sweep, f"It was stopped on {opener}, where it was opened.")
@@ -193,6 +194,6 @@ def go_on(world: World) -> None:
 
 def stopped(world: World, sweep: str) -> None:
     """Tell other hosts that a sweep was stopped here; where Redis is away, their shares go on."""
-    if world.sweeps.elsewhere(sweep):
+    if world.sweeps.shares.elsewhere(sweep):
         with contextlib.suppress(HostProblem):
             world.hosts.tell_share(sweep, {}, state="stopped")

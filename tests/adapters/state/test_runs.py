@@ -1,4 +1,4 @@
-"""What is kept about runs and sweeps, on a real disk: verdicts, journals and outcomes."""
+"""What is kept about runs, on a real disk: folders, verdicts, and the reds that count."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from canonq.adapters.state.runs import Journal, Runs, Sweeps
+from canonq.adapters.state.runs import Runs
 from canonq.core.errors import HostProblem, WrongUse
-from canonq.core.outcomes import Outcome, Tried
 from canonq.core.records import Verdict
 from tests.core.test_gate import verdict
 
@@ -30,10 +29,6 @@ def keep(runs: Runs, *numbers: int, **changes: Any) -> None:
 
 def folders(root: Path) -> list[str]:
     return sorted(path.name for path in (root / "site").iterdir())
-
-
-def outcome(recipe: str, **changes: Any) -> Outcome:
-    return Outcome(recipe=recipe, outcome=changes.pop("outcome", "red"), reason="x", **changes)
 
 
 def test_a_recipe_that_never_ran_has_no_verdict(tmp_path: Path) -> None:
@@ -212,147 +207,7 @@ def test_a_verdict_comes_back_whole(tmp_path: Path) -> None:
     assert Runs(tmp_path).newest("site") == one
 
 
-def test_a_step_recorded_once_is_returned(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    assert journal.result("site", "test") is None
-    assert journal.begin("site", "test", "20260617T050314Z") == 1
-    assert journal.result("site", "test") is None
-    journal.finish("site", "test", {"verdict": "green"})
-    assert Journal(tmp_path).result("site", "test") == {"verdict": "green"}
-    assert Journal(tmp_path).result("site", "promote") is None
-    assert Journal(tmp_path).result("blog", "test") is None
-
-
-def test_an_empty_result_is_a_result(tmp_path: Path) -> None:
-    Journal(tmp_path).finish("site", "sync", {})
-    assert Journal(tmp_path).result("site", "sync") == {}
-
-
-def test_attempts_are_counted_over_restarts(tmp_path: Path) -> None:
-    assert [Journal(tmp_path).begin("site", "test", "20260617T050314Z") for _ in range(3)] == [1, 2, 3]
-
-
-def test_a_step_begun_again_keeps_its_result_and_the_others(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    journal.finish("site", "sync", {"tags": 3})
-    journal.begin("site", "sync", "20260617T050314Z")
-    journal.begin("site", "decide", "20260617T050314Z")
-    assert journal.result("site", "sync") == {"tags": 3}
-    assert list(journal.steps("site")) == ["sync", "decide"]
-
-
-def test_a_forgotten_recipe_begins_anew(tmp_path: Path) -> None:
-    Journal(tmp_path).finish("site", "sync", {"tags": 3})
-    for _ in range(2):
-        Journal(tmp_path).forget("site", None)
-    assert Journal(tmp_path).result("site", "sync") is None
-    assert Journal(tmp_path).begin("site", "sync", "20260617T050314Z") == 1
-
-
-@pytest.mark.parametrize("raw", ["", '{"test": {"att', "[1]"])
-def test_a_journal_that_cannot_be_read_is_named_and_its_steps_are_done_again(
-    tmp_path: Path, raw: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "steps" / "site.json"
-    path.parent.mkdir()
-    path.write_text(raw)
-    assert Journal(tmp_path).result("site", "test") is None
-    assert str(path) in caplog.text
-    assert Journal(tmp_path).begin("site", "test", "20260617T050314Z") == 1
-
-
-def test_outcomes_survive_being_read_again(tmp_path: Path) -> None:
-    settled = [outcome("site", version="1.0.0+1.0", level=2, seconds=1.5), outcome("blog", outcome="deferred")]
-    for each in settled:
-        Sweeps(tmp_path).settle(SWEEP, each)
-    for _ in range(2):
-        assert Sweeps(tmp_path).outcomes(SWEEP) == {each.recipe: each for each in settled}
-
-
-def test_settling_twice_keeps_the_last_outcome(tmp_path: Path) -> None:
-    Sweeps(tmp_path).settle(SWEEP, outcome("site", outcome="deferred"))
-    Sweeps(tmp_path).settle(SWEEP, outcome("site", outcome="promoted"))
-    assert [each.outcome for each in Sweeps(tmp_path).outcomes(SWEEP).values()] == ["promoted"]
-
-
-@pytest.mark.parametrize("name", ["../../x", "a/b", ".", "", "UPPER case", "naïve", "new\nline", "x" * 255, "%41", "-rf"])
-def test_a_broken_enrolments_folder_name_cannot_lead_out_of_the_sweep(tmp_path: Path, name: str) -> None:
-    Sweeps(tmp_path / "sweeps").settle(SWEEP, outcome(name))
-    assert list(Sweeps(tmp_path / "sweeps").outcomes(SWEEP)) == [name]
-    assert [path.parent for path in tmp_path.rglob("*.json")] == [tmp_path / "sweeps" / SWEEP / "outcomes"]
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        pytest.param(" 0", "\u0200", id="escapes that run into each other"),
-        pytest.param("x" * 130 + "a", "x" * 130 + "b", id="long names"),
-        pytest.param("A", "%41", id="an escape spelled out"),
-    ],
-)
-def test_no_two_enrolments_share_an_outcome(tmp_path: Path, one: str, other: str) -> None:
-    for name in (one, other):
-        Sweeps(tmp_path).settle(SWEEP, outcome(name))
-    assert set(Sweeps(tmp_path).outcomes(SWEEP)) == {one, other}
-
-
-def test_an_outcome_is_taken_back_by_one_caller_only(tmp_path: Path) -> None:
-    Sweeps(tmp_path).settle(SWEEP, outcome("site", outcome="deferred"))
-    assert [Sweeps(tmp_path).unsettle(SWEEP, "site") for _ in range(3)] == [True, False, False]
-    assert Sweeps(tmp_path).outcomes(SWEEP) == {}
-
-
-def test_earlier_tries_are_kept_for_each_recipe_and_one_kept_twice_is_one(tmp_path: Path) -> None:
-    tried = [
-        Tried(ts=f"20260617T05031{n}Z", outcome=kind, reason="x") for n, kind in enumerate(("deferred", "error", "deferred"))
-    ]
-    for one in (*tried, tried[-1]):
-        Sweeps(tmp_path).keep_try(SWEEP, "site", one)
-    assert Sweeps(tmp_path).tries(SWEEP, "site") == tuple(tried)
-    assert (Sweeps(tmp_path).retries(SWEEP, "site"), Sweeps(tmp_path).retries(SWEEP, "blog")) == (2, 0)
-
-
-def test_a_task_delivered_twice_opens_one_sweep(tmp_path: Path) -> None:
-    sweeps = tmp_path / "sweeps"
-    assert Sweeps(sweeps).id_for("task-1", SWEEP) == SWEEP
-    assert Sweeps(sweeps).id_for("task-1", "20260618T050314Z-bbbbbb") == SWEEP
-    assert Sweeps(sweeps).id_for("task-2", "20260618T050314Z-bbbbbb") == "20260618T050314Z-bbbbbb"
-
-
-def test_the_newest_sweep_is_found(tmp_path: Path) -> None:
-    assert Sweeps(tmp_path).newest() is None
-    for sweep in ("20260618T050314Z-000000", SWEEP):
-        Sweeps(tmp_path).open(sweep, {"enrolled": ["site"]})
-    assert Sweeps(tmp_path).newest() == "20260618T050314Z-000000"
-    assert Sweeps(tmp_path).read(SWEEP) == {"enrolled": ["site"]}
-
-
-@pytest.mark.parametrize("bad", ["../x", "", SWEEP + "\n", SWEEP + "/..", "*"])
-def test_what_is_no_sweep_id_or_task_id_touches_nothing(tmp_path: Path, bad: str) -> None:
-    sweeps = Sweeps(tmp_path / "sweeps")
-    with pytest.raises(WrongUse):
-        sweeps.open(bad, {})
-    with pytest.raises(WrongUse):
-        sweeps.id_for(bad + "/", SWEEP)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_verdict_of_a_hostile_recipe_name_is_no_verdict() -> None:
     for name in ("../site", "site\n", ""):
         with pytest.raises(ValueError, match="recipe"):
             Verdict.model_validate({**verdict().model_dump(), "recipe": name})
-
-
-def test_one_recipes_outcome_is_what_it_is_among_all(tmp_path: Path) -> None:
-    sweeps = Sweeps(tmp_path / "sweeps")
-    sweeps.open(SWEEP, {"sweep": SWEEP, "enrolled": ["a", "b", "Odd name"]})
-    sweeps.settle_all(SWEEP, [Outcome(recipe=name, outcome="skipped", reason="no-new-version") for name in ("a", "b")])
-    for name in ("b", "Odd name"):
-        sweeps.settle(SWEEP, Outcome(recipe=name, outcome="red", reason="rolled-back"))
-    found = sweeps.outcomes(SWEEP)
-    assert {name: sweeps.outcome(SWEEP, name) for name in ("a", "b", "Odd name")} == found
-    assert sweeps.outcome(SWEEP, "c") is None
-    (tmp_path / "sweeps" / SWEEP / "outcomes" / "b.json").write_text("{")
-    found_b = sweeps.outcome(SWEEP, "b")
-    assert found_b is not None
-    assert found_b.outcome == "skipped", "what is damaged counts as lost"

@@ -13,7 +13,8 @@ from canonq.core.outcomes import Closed, Outcome
 from canonq.core.records import Canonical
 from canonq.flows.keeping.history import LOG_SIZE, drop_old, rotate
 from canonq.flows.looking.story import story
-from canonq.flows.sweeps.sweep import finish, open_sweep
+from canonq.flows.sweeps.closing import finish
+from canonq.flows.sweeps.opening import open_sweep
 from tests.core.test_gate import verdict
 from tests.flows.conftest import FIRST, Place, Whoever
 
@@ -60,8 +61,8 @@ def test_a_thousand_sweeps_are_as_many_as_the_setting_says_and_what_is_referred_
     world.registry.write(
         Canonical.model_validate({**record.model_dump(by_alias=True), "run": "20250101T000001Z-site-aaaaaa"}), Whoever()
     )
-    assert world.sweeps.claim("20250101T030000Z", "task-1")
-    world.sweeps.id_for("task-1", names[9])
+    assert world.sweeps.nights.claim("20250101T030000Z", "task-1")
+    world.sweeps.calls.sweep_for("task-1", names[9])
     (told,) = drop_old(world, dry_run=True)
     assert told.startswith("would remove 987 old sweeps")
     assert len(there(place)) == 1001
@@ -74,9 +75,9 @@ def test_a_thousand_sweeps_are_as_many_as_the_setting_says_and_what_is_referred_
 def test_old_calls_go_and_those_that_claimed_a_night_or_are_new_stay(place: Place) -> None:
     world = place.world
     for task in ("old-call", "claims-a-night", "new-call"):
-        world.sweeps.call_journal(task).begin("site", "promote", "20250101T000000Z")
+        world.sweeps.calls.journal(task).begin("site", "promote", "20250101T000000Z")
         aged(place.folder / "state" / "calls" / task, 0 if task == "new-call" else 90)
-    assert world.sweeps.claim("20250101T030000Z", "claims-a-night")
+    assert world.sweeps.nights.claim("20250101T030000Z", "claims-a-night")
     drop_old(world)
     assert {path.name for path in (place.folder / "state" / "calls").iterdir()} == {"claims-a-night", "new-call"}
 

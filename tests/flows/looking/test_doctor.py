@@ -23,7 +23,7 @@ from canonq.core.dockerinfo import Speaks, Unled
 from canonq.core.errors import HostProblem
 from canonq.core.report.messages import Message
 from canonq.flows.looking import doctor, doctor_docker
-from canonq.flows.sweeps.sweep import open_sweep
+from canonq.flows.sweeps.opening import open_sweep
 from canonq.flows.world import World
 from canonq.ports import Roots, Versions
 from canonq.settings import GitSettings, Settings, unknown_variables

@@ -255,7 +255,7 @@ def test_a_sweep_that_was_not_done_is_told_in_the_digest_and_one_of_named_recipe
     sweep = mornings.night(0, idle("site"), state="open")
     world = mornings.world
     world.sweeps.open(sweep, {**world.sweeps.read(sweep), "whole": False})
-    from canonq.flows.sweeps.sweep import finish
+    from canonq.flows.sweeps.closing import finish
 
     assert finish(world, sweep)
     telling.tell(world)

@@ -33,7 +33,7 @@ from canonq.flows.looking.status import status, verify
 from canonq.flows.looking.story import story
 from canonq.flows.promote import promote
 from canonq.flows.promoting.rollback import rollback
-from canonq.flows.sweeps.sweep import open_sweep
+from canonq.flows.sweeps.opening import open_sweep
 from canonq.flows.world import World
 from canonq.settings import Settings
 from canonq.wiring import checking, looking

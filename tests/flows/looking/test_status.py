@@ -21,8 +21,11 @@ from canonq.core.records import Decision, Promotion
 from canonq.flows.keeping.janitor import clean
 from canonq.flows.looking import doctor
 from canonq.flows.looking.status import status
+from canonq.flows.sweeps.closing import fail, finish
 from canonq.flows.sweeps.nights import look_at_nights
-from canonq.flows.sweeps.sweep import fail, finish, open_sweep, settle, summary
+from canonq.flows.sweeps.opening import open_sweep
+from canonq.flows.sweeps.settling import settle
+from canonq.flows.sweeps.summary import summary
 from tests.core.test_gate import verdict
 from tests.fakes import FakeEngine
 from tests.flows.conftest import FIRST, Place
@@ -38,8 +41,8 @@ def at(text: str) -> datetime:
 def sweep_night(place: Place, night: str, ended: str = "done") -> str:
     """A worker takes a night, which comes to some end."""
     world = place.world
-    assert world.sweeps.claim(night, f"task-{night}")
-    sweep = world.sweeps.id_for(f"task-{night}", world.new_id())
+    assert world.sweeps.nights.claim(night, f"task-{night}")
+    sweep = world.sweeps.calls.sweep_for(f"task-{night}", world.new_id())
     if ended == "failed":
         fail(world, sweep, CanonqError("The checkout is not there."))
         return sweep
@@ -84,7 +87,7 @@ def test_a_night_under_way_is_not_missed_and_one_that_failed_has_told_so_itself(
 
 def test_a_night_whose_worker_died_before_there_was_a_sweep_is_missed(place: Place) -> None:
     sweep_night(place, FIFTEENTH)
-    assert place.world.sweeps.claim("20260616T030000Z", "task-of-the-dead")
+    assert place.world.sweeps.nights.claim("20260616T030000Z", "task-of-the-dead")
     assert looked_at(place, "2026-06-16 07:00") == (FIFTEENTH, ("20260616T030000Z",))
     sweep_night(place, "20260617T030000Z")
     assert looked_at(place, "2026-06-17 07:00") == ("20260617T030000Z", ()), "that sweep has told it"

@@ -15,7 +15,9 @@ from canonq.core.errors import WrongUse
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Decision, Promotion
 from canonq.flows.looking.story import story
-from canonq.flows.sweeps.sweep import finish, open_sweep, settle
+from canonq.flows.sweeps.closing import finish
+from canonq.flows.sweeps.opening import open_sweep
+from canonq.flows.sweeps.settling import settle
 from tests.core.test_gate import verdict
 from tests.flows.conftest import FIRST, Place
 
@@ -82,7 +84,7 @@ def test_an_idle_recipe_has_the_decision_of_the_listing(place: Place) -> None:
 
 def test_a_promotion_that_was_typed_is_found_among_the_calls(place: Place) -> None:
     red_night(place)
-    journal = place.world.sweeps.call_journal("0b9a9b7e-0000-4000-8000-000000000000")
+    journal = place.world.sweeps.calls.journal("0b9a9b7e-0000-4000-8000-000000000000")
     refused = Promotion(recipe="site", outcome="refused", reason="not-green", detail="The run is red.")
     journal.begin("site", "promote", "29990101T000000Z")
     journal.finish("site", "promote", refused.model_dump(mode="json"))

@@ -15,7 +15,8 @@ from canonq.adapters.host import UPKEEP
 from canonq.core.records import Decision
 from canonq.flows.looking import doctor
 from canonq.flows.sweeps.brokenoff import end_broken_off, nobody_works
-from canonq.flows.sweeps.sweep import open_sweep, summary
+from canonq.flows.sweeps.opening import open_sweep
+from canonq.flows.sweeps.summary import summary
 from tests.flows.conftest import Place
 
 

@@ -17,7 +17,9 @@ from canonq.core.errors import CanonqError
 from canonq.core.outcomes import Outcome, Tried
 from canonq.core.records import Decision
 from canonq.flows.looking.status import status
-from canonq.flows.sweeps.sweep import give_up, open_sweep, summary
+from canonq.flows.sweeps.closing import give_up
+from canonq.flows.sweeps.opening import open_sweep
+from canonq.flows.sweeps.summary import summary
 from canonq.wiring import live
 from tests.flows.conftest import Place
 
@@ -38,8 +40,8 @@ DAMAGE = {
 def swept(place: Place) -> str:
     """A sweep with each kind of file."""
     world = place.world
-    world.sweeps.claim(NIGHT, "task-1")
-    sweep = world.sweeps.id_for("task-1", world.new_id())
+    world.sweeps.nights.claim(NIGHT, "task-1")
+    sweep = world.sweeps.calls.sweep_for("task-1", world.new_id())
     open_sweep(world, (), sweep, nightly=True)
     world.sweeps.begin(sweep, ["site", "blog"])
     skipped = Outcome(recipe="wiki", outcome="skipped", reason="no-new-version")

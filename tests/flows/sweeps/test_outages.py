@@ -12,7 +12,8 @@ from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.records import Verdict
 from canonq.flows.decide import decide_recipe
 from canonq.flows.promote import promote
-from canonq.flows.sweeps.sweep import open_sweep, settle
+from canonq.flows.sweeps.opening import open_sweep
+from canonq.flows.sweeps.settling import settle
 from canonq.flows.world import World
 from tests.fakes import FakeEngine
 from tests.faults.scenario import RECIPE, Scenario

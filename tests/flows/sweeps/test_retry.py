@@ -10,7 +10,11 @@ import pytest
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
 from canonq.core.records import Verdict
 from canonq.core.sweeps.again import MOST_TRIES
-from canonq.flows.sweeps.sweep import finish, give_up, open_sweep, retry_deferred, settle, settle_error, summary
+from canonq.flows.sweeps.again import retry_deferred
+from canonq.flows.sweeps.closing import finish, give_up
+from canonq.flows.sweeps.opening import open_sweep
+from canonq.flows.sweeps.settling import settle, settle_error
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.world import World
 from tests.flows.conftest import FIRST, Place
 

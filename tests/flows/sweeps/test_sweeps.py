@@ -24,7 +24,11 @@ from canonq.core.errors import Busy, CanonqError, HollowSweep, HostProblem, NoRo
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Canonical, Decision, Promotion, Synced, Verdict
 from canonq.core.sweeps.again import PATIENCE
-from canonq.flows.sweeps.sweep import fail, finish, open_sweep, retry_deferred, settle_error, start, stop, summary
+from canonq.flows.sweeps.again import retry_deferred
+from canonq.flows.sweeps.closing import fail, finish, stop
+from canonq.flows.sweeps.opening import open_sweep, start
+from canonq.flows.sweeps.settling import settle_error
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.world import World
 from tests.flows.conftest import Place
@@ -300,7 +304,7 @@ def test_an_outcome_that_could_not_be_written_is_settled_as_what_it_was(
         raise HostProblem("The disk is full.")
 
     with monkeypatch.context() as broken:
-        broken.setattr("canonq.adapters.state.runs.Sweeps.settle", full)
+        broken.setattr("canonq.adapters.state.sweeps.Sweeps.settle", full)
         answer, _ = sweeping.take("decide", "site", lambda world: sweeping.skip("site"))
     assert (answer["reason"], sweeping.outcome("site")) == ("no-new-version", None)
     sweeping.later(3600)
@@ -384,23 +388,23 @@ def test_a_report_says_when_a_sweep_ended_and_how_long_it_took(sweeping: Sweepin
 
 def test_a_night_is_swept_once_however_late_the_second_message_is_taken(tmp_path: Path) -> None:
     sweeps = Place(tmp_path).world.sweeps
-    assert sweeps.claim("20260617T030000Z", "beat-1")
-    assert not sweeps.claim("20260617T030000Z", "beat-2")
-    assert sweeps.claim("20260617T030000Z", "beat-1"), "delivered again"
+    assert sweeps.nights.claim("20260617T030000Z", "beat-1")
+    assert not sweeps.nights.claim("20260617T030000Z", "beat-2")
+    assert sweeps.nights.claim("20260617T030000Z", "beat-1"), "delivered again"
 
 
 def test_a_night_of_the_future_costs_no_other_night(tmp_path: Path) -> None:
     sweeps = Place(tmp_path).world.sweeps
     nights = ["20270722T030000Z", *(f"202606{day:02}T030000Z" for day in range(1, 31))]
-    assert [sweeps.claim(night, f"task-{night}") for night in nights] == [True] * 31
+    assert [sweeps.nights.claim(night, f"task-{night}") for night in nights] == [True] * 31
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"nights": 3}'])
 def test_a_record_of_nights_that_cannot_be_read_costs_no_night(tmp_path: Path, text: str) -> None:
     world = Place(tmp_path).world
-    world.sweeps.claim("20260616T030000Z", "beat-1")
+    world.sweeps.nights.claim("20260616T030000Z", "beat-1")
     (tmp_path / "state" / "sweeps" / "nights.json").write_text(text)
-    assert world.sweeps.claim("20260617T030000Z", "beat-2")
+    assert world.sweeps.nights.claim("20260617T030000Z", "beat-2")
 
 
 # -- who is enrolled ----------------------------------------------------------------------------------------
@@ -479,7 +483,7 @@ def test_a_night_without_a_sweep_is_told_by_the_next_one(place: Place) -> None:
         ("20260615T030000Z", "20260614T030000Z", False),
         ("20260617T030000Z", "20260616T030000Z", True),
     ):
-        sweeps.claim(night, f"task-{night}")
+        sweeps.nights.claim(night, f"task-{night}")
         found = sweeps.read(open_sweep(place.world, night_before=before).sweep)["findings"]
         assert any("No sweep ran on the night of 20260616T030000Z" in line for line in found) is told, night
 

@@ -21,7 +21,9 @@ from canonq.core.errors import CanonqError
 from canonq.core.outcomes import Outcome
 from canonq.flows.decide import decide_recipe
 from canonq.flows.looking.doctor import doctor
-from canonq.flows.sweeps.sweep import open_sweep, settle, settle_error, start, summary
+from canonq.flows.sweeps.opening import open_sweep, start
+from canonq.flows.sweeps.settling import settle, settle_error
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.sync import sync
 from tests.flows.conftest import FIRST, Place
 from tests.support import ROOT, make_recipe, release

@@ -10,7 +10,8 @@ import pytest
 
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import SyncFailed, WrongConfiguration
-from canonq.flows.sweeps.sweep import open_sweep, start, summary
+from canonq.flows.sweeps.opening import open_sweep, start
+from canonq.flows.sweeps.summary import summary
 from canonq.flows.sync import sync
 from canonq.flows.upstream.discovery import discover
 from tests.flows.conftest import FILES, FIRST, Place

@@ -18,7 +18,9 @@ from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.state.locks import redis_client
 from canonq.core.errors import CanonqError
 from canonq.core.outcomes import Outcome
-from canonq.flows.sweeps.sweep import finish, open_sweep, pushes_due, summary
+from canonq.flows.sweeps.closing import finish
+from canonq.flows.sweeps.opening import open_sweep, pushes_due
+from canonq.flows.sweeps.summary import summary
 from canonq.settings import WebhookSettings
 from tests.flows.conftest import Place
 from workers.webhook import Inbox

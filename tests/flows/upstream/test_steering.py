@@ -23,7 +23,8 @@ from canonq.flows.decide import decide_recipe, gather
 from canonq.flows.looking.status import status
 from canonq.flows.looking.story import story
 from canonq.flows.promote import promote
-from canonq.flows.sweeps.sweep import open_sweep, outcome_of
+from canonq.flows.sweeps.opening import open_sweep
+from canonq.flows.sweeps.settling import outcome_of
 from canonq.flows.sync import sync
 from tests.core.test_gate import verdict
 from tests.flows.conftest import FIRST, Place

@@ -1,0 +1,103 @@
+"""What has been done for one order, step by step: `steps/<recipe>.json` in its folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from canonq.adapters.files import entries, is_held, told, try_lock, write_json
+from canonq.adapters.state.records import outcome_in, readable_json
+from canonq.core.names import recipe_name
+from canonq.core.outcomes import Outcome
+
+
+class Journal:
+    """What has been done for one order (a sweep, or a call by hand), recipe by recipe.
+
+    A finished step's result is kept here, so that a task which is delivered twice has the effect of one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def steps(self, recipe: str) -> dict[str, Any]:
+        """step -> {started, attempts, result?} in the order in which they began; of a file that cannot be read, none has."""
+        steps = readable_json(self._path(recipe))
+        return {
+            step: entry for step, entry in steps.items() if isinstance(entry, dict) and isinstance(entry.get("attempts"), int)
+        }
+
+    def recipes(self) -> list[str]:
+        """Of whom it tells."""
+        return [path.stem for path in entries(self._folder / "steps") if path.suffix == ".json"]
+
+    def begin(self, recipe: str, step: str, stamp: str, worker: str | None = None) -> int:
+        """Note that a step begins, and whose it is; how many times it has begun by now."""
+        steps = self.steps(recipe)
+        entry = steps.setdefault(step, {"attempts": 0})
+        entry |= {"attempts": int(entry["attempts"]) + 1, "started": stamp, "worker": worker}
+        write_json(self._path(recipe), steps)
+        return int(entry["attempts"])
+
+    def result(self, recipe: str, step: str) -> dict[str, Any] | None:
+        """The kept result of a finished step."""
+        entry = self.steps(recipe).get(step, {})
+        found = entry.get("result")
+        return dict(found) if isinstance(found, dict) else None
+
+    def finish(
+        self, recipe: str, step: str, result: dict[str, Any], outcome: Outcome | None = None, stamp: str | None = None
+    ) -> None:
+        """Keep a step's result, and with it the outcome of the recipe when it ended the chain."""
+        steps = self.steps(recipe)
+        entry = steps.setdefault(step, {"attempts": 1})
+        entry |= {"result": result, "ended": stamp}
+        if outcome is not None:
+            entry["outcome"] = outcome.model_dump(mode="json")
+        write_json(self._path(recipe), steps)
+
+    def outcome(self, recipe: str, step: str) -> Outcome | None:
+        """What a finished step came to when it ended; None when it ended no chain."""
+        return outcome_in(self.steps(recipe).get(step, {}).get("outcome"))
+
+    @contextlib.contextmanager
+    def executing(self, recipe: str) -> Iterator[bool]:
+        """Show, as long as the block lasts or this process lives, that the recipe is worked on; False: another does."""
+        path = self._path(recipe).with_suffix(".lock")
+        with told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a")
+        with file:
+            yield try_lock(file.fileno())
+
+    def is_executing(self, recipe: str) -> bool:
+        """Whether a living process works on the recipe."""
+        return is_held(self._path(recipe).with_suffix(".lock"))
+
+    def touched(self, recipe: str) -> float | None:
+        """When anything was last written about the recipe, in seconds since 1970; None when nothing was."""
+        times = [path.stat().st_mtime for path in (self._path(recipe), self._resends(recipe)) if path.is_file()]
+        return max(times, default=None)
+
+    def resent(self, recipe: str) -> int:
+        """How often its chain was lost and sent again."""
+        resent = readable_json(self._resends(recipe)).get("resent", 0)
+        return resent if isinstance(resent, int) else 0
+
+    def count_resend(self, recipe: str) -> None:
+        """Count one more."""
+        write_json(self._resends(recipe), {"resent": self.resent(recipe) + 1})
+
+    def _resends(self, recipe: str) -> Path:
+        return self._folder / "resent" / f"{recipe_name(recipe)}.json"
+
+    def forget(self, recipe: str, step: str | None) -> None:
+        """Take back a step that deferred its recipe, so that it is done again; without one, all steps."""
+        steps = self.steps(recipe) if step else {}
+        steps.pop(step or "", None)
+        write_json(self._path(recipe), steps)
+
+    def _path(self, recipe: str) -> Path:
+        return self._folder / "steps" / f"{recipe_name(recipe)}.json"

@@ -1,0 +1,77 @@
+"""What was put off, and what a machine's fault stopped: tried again within the sweep, when there is a reason to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from canonq.core.budget import Need
+from canonq.core.enrolment import Enrolment
+from canonq.core.errors import HostProblem, NoRoom
+from canonq.core.history import expected_of_step
+from canonq.core.outcomes import Outcome, Tried
+from canonq.core.sweeps.again import Next, Waiting, lack_of, when_due, when_there
+from canonq.flows.sweeps.readings import as_begun
+from canonq.flows.sweeps.settling import settle_unreadable
+from canonq.flows.world import World
+
+
+def retry_deferred(world: World, sweep: str, start: Callable[[Enrolment], None]) -> list[str]:
+    """Start again what waited and can be done by now; called when a recipe has ended, and every few seconds."""
+    started: list[str] = []
+    for outcome, action in waiting(world, sweep):
+        if action != "again" or not _take_back(world, sweep, outcome):
+            continue
+        if enrolment := settle_unreadable(as_begun(world, sweep), sweep, outcome.recipe):
+            start(enrolment)
+            started.append(outcome.recipe)
+    return started
+
+
+def _take_back(world: World, sweep: str, outcome: Outcome) -> bool:
+    """Take an outcome back for another try, which keeps what came of this one; False: another process did, or it is closed."""
+    tried = Tried(ts=world.stamp(), **outcome.model_dump(include=set(Tried.model_fields)))
+    if not world.sweeps.unsettle(sweep, outcome.recipe):
+        return False
+    world.sweeps.keep_try(sweep, outcome.recipe, tried)
+    world.sweeps.journal(sweep).forget(outcome.recipe, outcome.step)
+    return True
+
+
+def waiting(world: World, sweep: str) -> Iterator[tuple[Outcome, Next]]:
+    """Each recipe that waits for another try here, and what to do about it now."""
+    if world.sweeps.closed(sweep):
+        return
+    elsewhere = world.sweeps.shares.elsewhere(sweep)
+    settled = {name: outcome for name, outcome in world.sweeps.outcomes(sweep).items() if name not in elsewhere}
+    pending = set(world.sweeps.read(sweep).get("enrolled", [])) - set(settled)
+    now = world.now().timestamp()
+    promised = Need()  # for those that are to start, which have not reserved it yet
+    for outcome in settled.values():
+        if outcome.retry_at is not None:
+            yield outcome, when_due(outcome.retry_at, now)
+        elif (lack := lack_of(outcome)) is not None:
+            need = _need(world, outcome)
+            there, coming = _is_there(world, outcome, promised + need)
+            since = now - (world.sweeps.settled_at(sweep, outcome.recipe) or 0.0)
+            tries = world.sweeps.retries(sweep, outcome.recipe)
+            action = when_there(Waiting(lack, tries, since, there, coming or bool(pending)))
+            promised += need if action == "again" else Need()
+            yield outcome, action
+
+
+def _is_there(world: World, outcome: Outcome, need: Need) -> tuple[bool, bool]:
+    """Whether what a recipe was put off for is there by now, and whether somebody is at work whose end may bring it."""
+    if outcome.reason == NoRoom.code:
+        return world.budget.disk(need).short <= 0, bool(world.budget.reserved())
+    try:
+        held = world.locks.holder(outcome.recipe) is not None
+    except HostProblem:  # no Redis: nobody can take the recipe, and the messages wait with us
+        held = True
+    return not held, held
+
+
+def _need(world: World, outcome: Outcome) -> Need:
+    """What the step that was put off takes of the disk."""
+    if outcome.reason != NoRoom.code:
+        return Need()
+    return expected_of_step(world.runs.verdicts(outcome.recipe), outcome.step, world.settings.disk_need)

@@ -1,0 +1,267 @@
+"""A sweep is opened and its chains are begun: who is enrolled is put on record, and each enrolment is read once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from canonq.adapters.checkout import Enrolled, at_revision
+from canonq.core.enrolment import Enrolment
+from canonq.core.errors import CanonqError, HostProblem, WrongUse
+from canonq.core.history import expected_seconds
+from canonq.core.names import RECIPE_NAME, recipe_name
+from canonq.core.outcomes import Outcome
+from canonq.core.sweeps.schedule import Job, longest_first
+from canonq.flows.keeping.data import lost_data
+from canonq.flows.keeping.leftovers import must_be_mounted
+from canonq.flows.sweeps.closing import finish
+from canonq.flows.sweeps.readings import keep_reading
+from canonq.flows.sweeps.settling import settle_error, settle_unreadable
+from canonq.flows.sweeps.summary import summary
+from canonq.flows.upstream.discovery import Discovered, discover
+from canonq.flows.world import World
+
+log = logging.getLogger("canonq")
+
+#: Seconds after which a checkout that is behind its remote is told by the exit status.
+_STALE_AFTER = 3 * 86400.0
+_OPENING = 3600.0  #: seconds for which a sweep is taken to be about to begin its chains
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A sweep that was put on record, and the recipes whose chains are to be started."""
+
+    sweep: str
+    chains: tuple[Enrolment, ...]
+    named: bool
+
+
+def who(world: World, recipes: Sequence[object] = ()) -> tuple[Enrolled, list[str]]:
+    """What is enrolled, and the names of those that are to be swept: all, or those that were named.
+
+    HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled.
+    """
+    enrolled = world.checkout.enrolled()
+    wanted = [recipe_name(recipe) for recipe in recipes] or enrolled.names
+    for name in wanted:
+        if name in enrolled.off:
+            raise WrongUse(f"{name} has enrolled = false.", mend="set enrolled = true in its recipe.toml.", code="not-enrolled")
+        if name not in enrolled.names:
+            world.checkout.enrolment(name)  # says who is enrolled
+    return enrolled, sorted(set(wanted))
+
+
+def open_sweep(
+    world: World,
+    recipes: Sequence[object] = (),
+    sweep: str | None = None,
+    *,
+    named: bool | None = None,
+    awaited: bool = False,
+    bound: bool = False,
+    nightly: bool = False,
+    night_before: str | None = None,
+    share_of: str | None = None,
+) -> Opened:
+    """Put a sweep on record: who is enrolled, and an error at once for each broken enrolment.
+
+    `named`: whether a person named the recipes, which releases a held red; as a rule, whether any are named.
+    `awaited`: whether a person waits for its end, so that what fails is told soon instead of tried again for long.
+    `bound`: whether its workers are a command's own, and end with it: see brokenoff.py.
+    Recipes that nobody named, as a push did, are bound: one chain at a time, and `daily_pushes` sweeps a day.
+    `nightly`: recipes that an open sweep is still at are left to it. `night_before`: the night that was due before this one.
+    `share_of`: the host that has opened it, and has placed these recipes here.
+    HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled. Opened a second
+    time (a task delivered twice), the same sweep gives the chains that have no outcome yet, and none once it is closed.
+    """
+    _speaks_with_docker(world)
+    must_be_mounted(world)
+    named = bool(recipes) if named is None else named
+    pushed = bool(recipes) and not named and share_of is None
+    sweep = sweep or world.new_id()
+    stale = _pull(world) if world.settings.checkout.pull and (share_of or not recipes) and not world.sweeps.read(sweep) else []
+    if share_of is None:
+        enrolled, wanted = who(world, recipes)
+    else:  # of whom this checkout does not know, that is the outcome
+        enrolled, wanted = world.checkout.enrolled(), sorted({recipe_name(recipe) for recipe in recipes})
+    if not world.sweeps.read(sweep):
+        world.sweeps.open(
+            sweep,
+            {
+                "sweep": sweep,
+                "started": world.stamp(),
+                "enrolled": wanted,
+                "named": named,
+                "whole": not recipes and share_of is None,
+                # A rollback after this is not undone by it, however late the recipe's turn comes.
+                "fences": {name: world.registry.newest_fence(name) for name in wanted if named and RECIPE_NAME.fullmatch(name)},
+                "awaited": awaited,
+                **({"bound": True} if bound else {}),
+                "checkout": str(world.checkout.root),
+                "revision": world.checkout.revision(),
+                **({"share_of": share_of} if share_of else {}),
+                "findings": [] if recipes or share_of else [*stale, *_findings(world, enrolled), *_missed(world, night_before)],
+            },
+        )
+        where = at_revision(world.checkout.root, world.checkout.revision())
+        listed = ", ".join(wanted)
+        log.info("Sweep %s: %s enrolled: %s; %s switched off; %s", sweep, len(wanted), listed, len(enrolled.off), where)
+    # Who is swept is what was put on record: the checkout may have changed since.
+    wanted = world.sweeps.read(sweep)["enrolled"]
+    if world.sweeps.closed(sweep):
+        return Opened(sweep, (), named)
+    if nightly or pushed:
+        _leave_to_others(world, sweep, wanted, pushed=pushed)
+    if pushed:
+        _bound(world, sweep, wanted)
+    settled = world.sweeps.outcomes(sweep)
+    for name in sorted(set(wanted) - set(enrolled.recipes) - set(settled)):
+        settle_unreadable(world, sweep, name)
+    chains = tuple(enrolled.recipes[name] for name in wanted if name in enrolled.recipes and name not in settled)
+    return Opened(sweep, chains, named)
+
+
+def _pull(world: World) -> list[str]:
+    """Bring the checkout up to date, before anybody is read from it; what to tell where that failed: it is swept as it is."""
+    try:
+        with world.host.sole("checkout"):
+            world.checkout.pull()
+    except CanonqError as error:
+        return [str(error)]
+    return []
+
+
+def _findings(world: World, enrolled: Enrolled) -> list[str]:
+    """What a whole sweep has to tell of itself: recipes that are gone since the last one, an old checkout, lost data."""
+    last = world.sweeps.last_enrolled()
+    names = last.get("names")
+    gone = {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+    gone -= {*enrolled.names, *enrolled.off}
+    missing = sorted(name for name in gone if not world.checkout.was_removed(name, str(last.get("revision"))))
+    behind, now = world.checkout.behind(), world.now().timestamp()
+    told = last.get("behind_since")
+    since = min(now, told if isinstance(told, int | float) and told else now) if behind else None
+    # Those that are missing are missed until somebody says that they are to be.
+    world.sweeps.remember_enrolled([*enrolled.names, *missing], world.checkout.revision(), since)
+    found = []
+    if missing:
+        found.append(
+            f"{len(missing)} fewer enrolled than last time: {', '.join(missing)}. Mend: put them back, write enrolled = false, "
+            "or remove them in a commit."
+        )
+    if behind and since is not None and now - since > _STALE_AFTER:
+        found.append(f"{behind} It has been for {(now - since) / 86400:.0f} days. Mend: run `git pull` there.")
+    # An idle recipe's data is looked at by nobody else.
+    return [*found, *lost_data(world)]
+
+
+def _missed(world: World, night: str | None) -> list[str]:
+    """What to tell of the night before this one, when nights were swept earlier and that one was not."""
+    swept = sorted(world.sweeps.nights.claimed())
+    if night is None or night in swept or not any(earlier < night for earlier in swept):
+        return []
+    last = max(earlier for earlier in swept if earlier < night)
+    return [
+        f"No sweep ran on the night of {night}; the last one before it was {last}. Mend: look at beat and the workers of that "
+        "time, and at whether the host was up."
+    ]
+
+
+def _leave_to_others(world: World, sweep: str, wanted: Sequence[str], *, pushed: bool) -> None:
+    """Settle recipes that another open sweep is still at: two chains of one recipe would only wait for each other.
+
+    What was pushed meanwhile is looked at when that one is over: see `pushes_due`.
+    """
+    for other in _under_way(world, also_opening=pushed):
+        if other == sweep:
+            continue
+        found = summary(world, other)
+        for name in sorted({*found["pending"], *found["waiting"]} & set(wanted) - world.sweeps.outcomes(sweep).keys()):
+            detail = f"The sweep {other}, begun at {found['started']}, is still at it; its outcome is told there."
+            world.sweeps.settle(sweep, Outcome(recipe=name, outcome="skipped", reason="under-way", detail=detail, step="sweep"))
+            if pushed:
+                world.sweeps.pushes.put_off(name)
+
+
+def _under_way(world: World, *, also_opening: bool = False) -> list[str]:
+    """Sweeps whose chains were begun and are not all over; `also_opening`: also those that were opened just now."""
+    now = world.now().timestamp()
+    return [
+        one
+        for one in world.sweeps.open_sweeps()
+        if world.sweeps.begun(one) or (also_opening and abs(now - world.sweeps.opened_at(one)) < _OPENING)
+    ]
+
+
+def _bound(world: World, sweep: str, wanted: Sequence[str]) -> None:
+    """Settle recipes for which pushes have started as many sweeps today as they may."""
+    most = world.settings.daily_pushes
+    for name in sorted(set(wanted) - world.sweeps.outcomes(sweep).keys()):
+        if world.sweeps.pushes.count(name, sweep, world.stamp()[:8], most):
+            continue
+        detail = f"Pushes have started {most} sweeps of {name} today; the night looks at it, `canonq sweep {name}` does now."
+        log.warning("%s: %s", name, detail)
+        world.sweeps.settle(
+            sweep, Outcome(recipe=name, outcome="skipped", reason="pushed-too-often", detail=detail, step="sweep")
+        )
+
+
+def pushes_due(world: World) -> list[str]:
+    """Recipes to which something was pushed while a sweep was at them, and no sweep is any more; each is told once."""
+    put_off = world.sweeps.pushes.waiting()
+    if not put_off:
+        return []
+    busy = {name for one in _under_way(world, also_opening=True) for name in summary(world, one)["pending"]}
+    return [name for name in put_off if name not in busy and world.sweeps.pushes.take(name)]
+
+
+def _speaks_with_docker(world: World) -> None:
+    """One sentence for what every recipe would fail on. An Engine that is away may be back when it is needed."""
+    try:
+        world.engine.preflight()
+    except HostProblem as error:
+        if error.code in ("docker-api", "docker-context"):
+            raise
+
+
+def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> dict[str, list[str]]:
+    """Begin the chains of an opened sweep, the longest first: {"started": names, "idle": names, "failed": names}.
+
+    Where nothing is new, and where upstream cannot be listed, the outcome is known without a chain (core/upstream/discovery.py).
+    Recipes that a person has named always get theirs.
+    """
+    found = Discovered(chains=list(opened.chains))
+    if not opened.named and opened.chains:
+        with world.sweeps.discovering(opened.sweep):
+            found = discover(world, opened.chains)
+            if found.idle:
+                world.sweeps.settle_all(opened.sweep, list(found.idle.values()))
+            for name, error in found.failed.items():
+                settle_error(world, opened.sweep, name, "sync", error)
+            _begin(world, opened.sweep, found.chains, begin)
+    else:
+        _begin(world, opened.sweep, found.chains, begin)
+    finish(world, opened.sweep)
+    return {"started": [one.recipe for one in found.chains], "idle": sorted(found.idle), "failed": sorted(found.failed)}
+
+
+def _begin(world: World, sweep: str, chains: Sequence[Enrolment], begin: Callable[[Enrolment], None]) -> None:
+    world.sweeps.begin(sweep, [one.recipe for one in chains])
+    by_name = {one.recipe: one for one in chains if _is_read(world, sweep, one.recipe)}
+    jobs = [Job(name, expected_seconds(world.runs.verdicts(name)) or 0.0) for name in by_name]
+    for enrolment in (by_name[job.recipe] for job in longest_first(jobs)):
+        if world.sweeps.closed(sweep):
+            return
+        begin(enrolment)
+
+
+def _is_read(world: World, sweep: str, recipe: str) -> bool:
+    """Whether the enrolment could be read for the sweep; one that could not is settled as that error."""
+    try:
+        keep_reading(world, sweep, recipe)
+    except CanonqError as error:
+        settle_error(world, sweep, recipe, "enrolment", error)
+        return False
+    return True
