@@ -508,7 +508,7 @@ def load_settings(**overrides: Any) -> Settings:
         raise WrongConfiguration(f"CANONQ_CONFIG names {named}, which is not a file.", mend="correct the path.")
     try:
         return Settings(**overrides)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WrongConfiguration(f"{config_file()} is not TOML: {error}.", mend="correct that line.") from error
     except ValidationError as error:
         where = config_file() or "the environment (CANONQ_*)"

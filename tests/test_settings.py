@@ -35,6 +35,13 @@ def test_an_empty_variable_counts_as_not_set(no_file_of_this_machine: Path, monk
     assert (settings.keep, settings.nightly, settings.ingress, settings.broker_url()) == (5, None, None, None)
 
 
+@pytest.mark.parametrize("written", [b'zone = "\xff"', b"\xff\xfez\x00", b"keep = " + b"[" * 5000, b"keep ="])
+def test_a_file_that_is_no_text_or_no_toml_is_a_wrong_configuration(no_file_of_this_machine: Path, written: bytes) -> None:
+    no_file_of_this_machine.write_bytes(written)
+    with pytest.raises(WrongConfiguration, match=r"canonq\.toml is not TOML"):
+        load_settings()
+
+
 @pytest.mark.parametrize("times", ["99 3 * * *", "a b c d e", "0 3 * *", "0 3 1 13 *", "*/0 * * * *"])
 def test_a_nightly_that_is_no_crontab_line_is_named(times: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANONQ_NIGHTLY", times)

@@ -12,7 +12,7 @@ from canonq.adapters.files import of_host
 from canonq.cli.commands import canonq
 from canonq.cli.interrupts import interrupts
 from canonq.cli.readers import readers
-from canonq.core.errors import CanonqError, ExitStatus, WrongUse
+from canonq.core.errors import CanonqError, ExitStatus, HostProblem, WrongUse
 from canonq.core.text import ended
 
 
@@ -45,6 +45,13 @@ def main() -> None:
             what = f"canonq broke: {type(error).__name__}: {error}."
             problem = CanonqError(what, mend="this is canonq's own fault; report it.")
         status = _fail(problem, as_json)
+    if (lost := readers.lost()) is not None:
+        lost.filename = "standard output"
+        problem = of_host(lost) or HostProblem(
+            f"Standard output cannot be written: {lost.strerror}.", mend="look where it leads."
+        )
+        click.echo(problem.line, err=True)
+        status = problem.exit_status
     sys.exit(int(status or 0))
 
 

@@ -10,7 +10,7 @@ import click
 from canonq.cli.options import json_option, maybe_recipe
 from canonq.cli.output import print_json, print_table, say
 from canonq.core.ago import ago
-from canonq.core.errors import ExitStatus
+from canonq.core.errors import ExitStatus, Fault
 from canonq.flows.looking import status as status_flow
 from canonq.flows.sweeps.brokenoff import is_broken_off
 from canonq.flows.upstream.asked import recipe_asked
@@ -107,5 +107,6 @@ def verify(recipe: str | None, as_json: bool) -> ExitStatus:
         )  # fmt: skip
         if not rows:
             say(f"Nothing was verified: no canonical is on record in {world.settings.state.absolute()}.")
-    states = {row["state"] for row in rows}
-    return ExitStatus.MACHINERY if "broken" in states else ExitStatus.ATTENTION if "unknown" in states else ExitStatus.DONE
+    if any(row["state"] == "broken" or row["fault"] == Fault.HOST for row in rows):
+        return ExitStatus.MACHINERY
+    return ExitStatus.DONE if all(row["ok"] for row in rows) else ExitStatus.ATTENTION

@@ -51,6 +51,8 @@ def why(recipe: str, as_json: bool) -> ExitStatus:
     if found.verdict is not None and found.verdict.verdict != "green":
         for line in found.verdict.log_tail:
             say(f"{found.verdict.service or 'log'}: {line}", by=4)
+    for line in found.remarks:
+        say(line, by=2)
     for flake in found.flakes:
         say(told(flake), by=2)
     if found.fault:

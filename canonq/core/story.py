@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from canonq.core.decide import to_mend
 from canonq.core.flakes import Flake
 from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.outcomes import Outcome
@@ -82,6 +83,7 @@ class Story(BaseModel):
     reason: str | None  #: the code of what the story ends with: a heading of the runbook
     fault: str | None
     events: tuple[Event, ...]  #: oldest first
+    remarks: tuple[str, ...] = ()  #: what else there is to know of the newest run, and of the last decision
     flakes: tuple[Flake, ...] = ()  #: tests that were red and green on one commit
     next: Next
 
@@ -104,6 +106,7 @@ def tell(facts: Facts) -> Story:
         reason=last.reason if last else None,
         fault=last.fault if last else None,
         events=tuple(_events(facts)),
+        remarks=(*_remarks(verdict), *_to_mend(facts)),
         flakes=facts.flakes,
         next=next_step(facts),
     )
@@ -112,6 +115,27 @@ def tell(facts: Facts) -> Story:
 def failed_tier(verdict: Verdict) -> str | None:
     """The first tier that a run did not pass, in the order in which they are climbed."""
     return next((tier for tier in PROVEN_TIERS if tier in verdict.tiers and verdict.tiers[tier].status == "fail"), None)
+
+
+def _remarks(verdict: Verdict | None) -> list[str]:
+    """What of a run was not proven, declared in vain, or else to be known; of a green one also what keeps its level down."""
+    if verdict is None:
+        return []
+    lower = [
+        f"{name}: {rung.status}{f', {rung.reason}' if rung.reason else ''}"
+        for name, rung in verdict.rungs.items()
+        if verdict.verdict == "green"
+        and rung.status != "pass"
+        and not any(rung.reason and rung.reason in gap for gap in verdict.gaps)
+    ]
+    told = (("gap", verdict.gaps), ("stale", verdict.stale), ("note", verdict.notes))
+    return [*lower, *(f"{kind}: {one}" for kind, lines in told for one in lines)]
+
+
+def _to_mend(facts: Facts) -> list[str]:
+    """Notes of the last decision that ask a person to mend something, where the run has not said them."""
+    said = facts.verdict.notes if facts.verdict is not None else ()
+    return [f"note: {one}" for one in (to_mend(facts.decided[1].notes) if facts.decided else ()) if one not in said]
 
 
 @dataclass(frozen=True)
@@ -242,7 +266,7 @@ def next_step(facts: Facts) -> Next:
 
 def _of_last(facts: Facts, last: _Last) -> Next:
     name, stays = facts.recipe, f" {facts.canonical.version} stays the canonical." if facts.canonical else ""
-    held = _HELD.get(last.reason)
+    held = _HELD.get("held-rollback" if _was_rolled_back(facts, last) else last.reason)
     if held is not None:
         return Next(who="you", text=held, command=_releases(last, name))
     match last.kind:
@@ -273,6 +297,14 @@ def _of_last(facts: Facts, last: _Last) -> Next:
                 command=look,
             )
     return Next(who="you", text=f"{_sentence(mend) if mend else 'Look at what is told of it.'}{stays}", command=look)
+
+
+def _was_rolled_back(facts: Facts, last: _Last) -> bool:
+    """Whether what the story ends with was the canonical, or proven to be it, and a person went back from it."""
+    record = facts.canonical
+    if record is None or last.kind not in ("promoted", "green") or last.version == record.version:
+        return False
+    return any(back.version == last.version for back in record.rolled_back)
 
 
 def _report(facts: Facts) -> str:

@@ -160,6 +160,33 @@ def test_work_goes_on_to_its_end_after_its_terminal_is_gone(settings: Path) -> N
     assert (settings / "done").exists()
 
 
+@pytest.mark.parametrize(
+    ("streams", "status", "said"),
+    [
+        (">&- 2>&-", 1, ""),
+        ("<&- >&-", 1, "said 0\nsaid 1\nsaid 2\n"),
+        (
+            ">/dev/full",
+            3,
+            "said 0\nsaid 1\nsaid 2\ncanonq: [disk-full] standard output cannot be written: No space left on device.",
+        ),
+    ],
+    ids=["nowhere", "no-input", "full"],
+)
+def test_what_cannot_be_printed_stops_no_work_and_only_where_it_was_asked_for_is_that_a_failure(
+    settings: Path, streams: str, status: int, said: str
+) -> None:
+    program = PROGRAM.replace("input()", "import sys; sys.stdin.read()")
+    ended = subprocess.run(
+        ["bash", "-c", f'exec "$@" {streams}', "-", sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, input="", capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == status, ended.stderr
+    assert ended.stderr.startswith(said)
+    assert ended.stderr.count("\n") == said.count("\n") + (status == 3)
+    assert (settings / "done").read_text() == "", "nothing that was printed got into it"
+
+
 def test_a_pipe_that_breaks_elsewhere_is_no_reader_that_has_enough(
     settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,6 +83,34 @@ def test_where_nothing_is_new_or_all_went_well_there_is_nothing_to_do() -> None:
     assert tell(facts(outcome=outcome("skipped", "never-released", step="decide"))).next.who == "recipe"
 
 
+def test_of_a_green_run_what_it_left_unproven_and_what_keeps_its_level_down_is_told() -> None:
+    gap = "functional was skipped and recipe.toml does not say why under [expected_na]: it has no tests of its own"
+    green = verdict(
+        level=3,
+        gaps=(gap, "no-marker: db (mariadb)"),
+        stale=("[expected_na] backup = 'none' no longer holds: the tier applies and was run",),
+        notes=("pin-passed-over: the pinned upgrade base 2.0.0 is not older than 1.1.0+1.1",),
+        rungs={
+            "install": {"status": "pass"}, "upgrade": {"status": "skip", "reason": "there is no older release"},
+            "backup-restore": {"status": "pass"}, "functional": {"status": "skip", "reason": "it has no tests of its own"},
+            "lint": {"status": "fail", "reason": "tag-not-annotated"},
+        },
+    )  # fmt: skip
+    decision = Decision(
+        recipe="site", action="run", reason="new-version", detail="x.", notes=("stale-pin: remove it", "tag x is not a release")
+    )
+    assert tell(facts(outcome=outcome("promoted", "new-version"), verdict=green, decided=(NIGHT, decision))).remarks == (
+        "upgrade: skip, there is no older release",
+        "lint: fail, tag-not-annotated",
+        f"gap: {gap}",
+        "gap: no-marker: db (mariadb)",
+        "stale: [expected_na] backup = 'none' no longer holds: the tier applies and was run",
+        "note: pin-passed-over: the pinned upgrade base 2.0.0 is not older than 1.1.0+1.1",
+        "note: stale-pin: remove it",
+    )
+    assert tell(facts(outcome=outcome("red", "rolled-back"), verdict=RED)).remarks == (), "the tiers of a red have their own line"
+
+
 def test_a_run_by_hand_after_the_sweep_is_what_the_story_ends_with() -> None:
     red = outcome("red", "rolled-back", fault="recipe", run="20260617T030500Z-site-bbbbbb")
     by_hand = verdict(ts=LATER, run="20260617T070000Z-site-cccccc", sweep=None)
@@ -117,6 +145,17 @@ def test_events_are_in_the_order_of_their_times_and_rollbacks_are_among_them() -
     )
     assert [event.what for event in told.events] == ["promoted", "rolled-back", "decided", "proven"]
     assert "sam rolled 1.1.0+1.1 back: it lost mail" in told.events[1].text
+
+
+def test_what_a_person_went_back_from_waits_for_one_also_before_the_next_sweep_says_so() -> None:
+    back = {"by": "sam", "at": LATER, "reason": "it lost mail", "version": "1.1.0+1.1", "commit": "b" * 40}
+    record = Canonical.model_validate({**canonical().model_dump(by_alias=True), "rolled_back": [back]})
+    promoted = outcome("promoted", "new-version", step="promote", version="1.1.0+1.1")
+    step = tell(facts(canonical=record, outcome=promoted)).next
+    assert (step.who, step.command) == ("you", "canonq sweep site")
+    assert "rolled back" in step.text
+    again = outcome("promoted", "new-version", step="promote", version=record.version)
+    assert tell(facts(canonical=record, outcome=again)).next.who == "nobody"
 
 
 def test_of_a_recipe_with_which_nothing_was_done_that_is_told() -> None:

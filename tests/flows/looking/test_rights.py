@@ -125,7 +125,7 @@ PARTS: dict[str, Callable[[Scenario], Path]] = {
 
 def test_whoever_may_read_all_of_it_needs_no_right_to_write(scenario: Scenario) -> None:
     assert as_somebody(lambda: verify(seen(scenario))) == [
-        {"recipe": RECIPE, "version": B, "state": "ok", "ok": True, "problems": []}
+        {"recipe": RECIPE, "version": B, "state": "ok", "ok": True, "fault": None, "problems": []}
     ]
 
 
@@ -133,7 +133,7 @@ def test_whoever_may_read_all_of_it_needs_no_right_to_write(scenario: Scenario) 
 def test_what_may_not_be_read_is_unknown_and_not_broken(scenario: Scenario, part: str) -> None:
     with forbidden(PARTS[part](scenario)):
         (row,) = as_somebody(lambda: verify(seen(scenario)))
-        assert row["state"] == "unknown", row
+        assert (row["state"], row["fault"]) == ("unknown", "user"), row
         assert all("cannot be read by this user" in problem and "rollback" not in problem for problem in row["problems"]), row
         lines = as_somebody(lambda: tidy(seen(scenario), dry_run=True))
         assert isinstance(lines, NotReadable) or not [line for line in lines if "would remove" in line], "no leftover by that"

@@ -266,3 +266,14 @@ def test_where_nothing_was_proven_yet_the_way_on_is_told(place: Place) -> None:
     assert (told.exit_code, "`canonq sweep --wait` does all" in told.output) == (0, True)
     place.promote("site", "1.0.0+1.0", "c" * 40)
     assert "sweep --wait" not in CliRunner().invoke(canonq, ["status"]).output
+
+
+def test_where_docker_does_not_answer_it_is_the_machinery_that_failed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.promote("site", FIRST, "a" * 40)
+    record = place.folder / "state" / "warm" / "site" / "canonical.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "volumes": ["warm-site-1_data", "warm-site-1_more"]}))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{place.folder}/nobody-listens.sock")
+    ended = CliRunner().invoke(canonq, ["verify", "--json"], standalone_mode=False)
+    (row,) = json.loads(ended.stdout)["recipes"]
+    assert "could not be asked" in "".join(row["problems"])
+    assert (row["fault"], int(ended.return_value)) == ("host", 3), row
