@@ -319,7 +319,7 @@ def test_a_deferral_that_could_not_be_written_is_settled_as_one_and_tried_again_
     sweeping.budget = Budget(sweeping.place.folder / "b", lambda: 0, 1)
     put_off = sweeping.skip("site").model_copy(update={"action": "defer", "reason": NoRoom.code})
     with monkeypatch.context() as broken:
-        broken.setattr("canonq.adapters.state.runs.Sweeps.settle", lambda *_: (_ for _ in ()).throw(HostProblem("It is full.")))
+        broken.setattr("canonq.adapters.state.sweeps.Sweeps.settle", lambda *_: (_ for _ in ()).throw(HostProblem("It is full.")))
         sweeping.take("decide", "site", lambda world: put_off)
     assert sweeping.outcome("site") is None
     sweeping.later(3600)
