@@ -17,8 +17,8 @@ from tests.support import ROOT
 from .host import must, run
 
 TOOLS = (
-    "awk", "base64", "bash", "basename", "cat", "chmod", "cp", "cut", "dirname", "env", "find", "flock", "head", "id", "ls",
-    "mkdir", "mktemp", "mv", "rm", "sed", "sha256sum", "sh", "sleep", "sort", "tail", "tar", "git", "tr", "uname", "xargs",
+    "awk", "base64", "bash", "basename", "cat", "chmod", "cp", "cut", "date", "dirname", "env", "find", "flock", "head", "id", "ls",
+    "mkdir", "mktemp", "mv", "rm", "sed", "sha256sum", "sh", "sleep", "sort", "tail", "tar", "timeout", "git", "tr", "uname", "xargs",
 )  # fmt: skip
 
 #: Stands for Go: modules come from a folder, a build writes what it was asked for, and a file `fail` breaks it.
@@ -239,20 +239,77 @@ def test_ci_runs_all_tests_and_says_what_was_not_tried(workplace: Workplace, has
             assert line.startswith(f"{name} was NOT tried: engine: {set_} is built from Go modules, and there is no Go on PATH.")
 
 
+#: A clock that stands still, but for what `make` takes: `slow` seconds for all tests, a third of that for anything else.
+CLOCK = """#!/bin/sh
+[ ! -e now ] && echo 0 || cat now
+"""
+SLOW_MAKE = """#!/bin/sh
+echo "make $*"
+took=$((SLOW / 3))
+[ "$*" != test ] || took=$SLOW
+echo $(($(date) + took)) >now
+"""
+LIMITED = """#!/bin/sh
+echo "at most $2"
+shift 2
+exec "$@"
+"""
+
+
+def slowly(workplace: Workplace) -> None:
+    pin_all(workplace)
+    for name, text in {"date": CLOCK, "make": SLOW_MAKE, "timeout": LIMITED}.items():
+        (workplace.path / name).unlink(missing_ok=True)
+        workplace.program(name, text)
+
+
 @pytest.mark.parametrize(("minutes", "tried"), [("3", ()), ("8", ("gitea",)), ("15", ("gitea", "apps")), ("16", tuple(FURTHER))])
 def test_ci_begins_nothing_that_it_has_no_time_for_and_says_so(
     workplace: Workplace, minutes: str, tried: tuple[str, ...]
 ) -> None:
     """What must be built takes longer; what is kept does not."""
-    pin_all(workplace)
-    workplace.program("make", '#!/bin/sh\necho "make $*"\n')
-    told = workplace.run(".ci/run", CANONQ_CI_MINUTES=minutes).stdout.splitlines()[2:]
+    slowly(workplace)
+    told = workplace.run(".ci/run", SLOW="0", CANONQ_CI_MINUTES=minutes).stdout.splitlines()
+    told = [line for line in told if not line.startswith("at most")][2:]
     assert [line for line in told if line.startswith("make")] == [FURTHER[set_] for set_ in tried]
     untried = [line for line in told if not line.startswith("make")]
     assert len(untried) == len(FURTHER) - len(tried)
     assert all(f"0 of {minutes} minutes are over" in line for line in untried)
     assert workplace.run("scripts/engine", "build", "docker-29").returncode == 0
-    assert "make test ENGINE=29 MARK=engines" in workplace.run(".ci/run", CANONQ_CI_MINUTES="4").stdout
+    assert "make test ENGINE=29 MARK=engines" in workplace.run(".ci/run", SLOW="0", CANONQ_CI_MINUTES="4").stdout
+
+
+def test_ci_guesses_what_a_part_takes_by_what_all_tests_took_here(workplace: Workplace) -> None:
+    """On a machine half as fast, what must be built is not begun, as it would not end."""
+    slowly(workplace)
+    fast = workplace.run(".ci/run", SLOW="300", CANONQ_CI_MINUTES="30").stdout
+    assert [line for line in fast.splitlines() if line.startswith("make")] == ["make check", "make test", *FURTHER.values()]
+    (workplace.root / "now").unlink()
+    slow = workplace.run(".ci/run", SLOW="960", CANONQ_CI_MINUTES="30").stdout
+    assert [line for line in slow.splitlines() if line.startswith("make")] == ["make check", "make test"]
+    assert "Docker 29 was NOT tried: it takes about 22 minutes on a machine as fast as this one, and 21 of 30 minutes are" in slow
+
+
+def test_whatever_ci_begins_has_only_the_time_that_is_left(workplace: Workplace) -> None:
+    slowly(workplace)
+    said = workplace.run(".ci/run", SLOW="600", CANONQ_CI_MINUTES="40").stdout.splitlines()
+    limits = [int(line.removeprefix("at most ")) for line in said if line.startswith("at most")]
+    assert limits == [2400, 2200, 1600, 1400, 1200]
+
+
+@pytest.mark.parametrize(
+    ("stopped", "status", "said"),
+    [
+        ("test", 124, "'make test' did not end: 30 minutes are over (CANONQ_CI_MINUTES), and it was stopped."),
+        ("test-forge", 0, "A real Gitea was NOT tried to its end: 30 minutes are over (CANONQ_CI_MINUTES), and it was stopped."),
+    ],
+)
+def test_what_ci_had_to_stop_is_said(workplace: Workplace, stopped: str, status: int, said: str) -> None:
+    pin_all(workplace)
+    workplace.program("make", f'#!/bin/sh\n[ "$1" != "{stopped}" ] || exit 124\n')
+    done = workplace.run(".ci/run")
+    assert done.returncode == status
+    assert said in (done.stdout + done.stderr).splitlines()
 
 
 @pytest.mark.parametrize("failing", ["check", "test", "test ENGINE=29 MARK=engines", "test-forge", "test-apps FEW=1"])
