@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from typing import Any
 from git.repo import Repo
 
 from canonq.adapters.processes.preloaded import Preloaded
+from tests.forks import COMMANDS
 
 COMMAND_LIMIT = 3600  #: seconds
-_COMMANDS = Preloaded("tests.commands")
+_COMMANDS = Preloaded(COMMANDS)
 ROOT = Path(__file__).resolve().parents[1]
 #: What the project consists of, for an archive that git knows nothing of.
 _FOLDERS = ("canonq", "workers", "tests", "demo", "bench", "docs", "deploy", "nix", "scripts", "requirements", ".ci", ".gitea")
@@ -113,11 +114,11 @@ class Installation:
 
     def canonq(self, *arguments: str, timeout: float = COMMAND_LIMIT) -> Ended:
         """Run a command to its end."""
-        return self._run("canonq", arguments, timeout)
+        return typed(["canonq", *arguments], env=self.environment, cwd=self.root, timeout=timeout)
 
     def celery(self, *arguments: str, timeout: float = COMMAND_LIMIT) -> Ended:
         """Run `celery ...` to its end, as it is typed."""
-        return self._run("celery", arguments, timeout)
+        return typed(["celery", *arguments], env=self.environment, cwd=self.root, timeout=timeout)
 
     def anew(self, *command: str, timeout: float = COMMAND_LIMIT) -> Ended:
         """Run `python -m ...` to its end, in a Python that was just started: where its first imports matter."""
@@ -127,12 +128,13 @@ class Installation:
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 
-    def _run(self, program: str, arguments: Sequence[str], timeout: float) -> Ended:
-        with tempfile.NamedTemporaryFile("r", errors="replace") as errors:
-            orders = {"program": program, "arguments": arguments, "errors": errors.name}
-            until = time.monotonic() + timeout
-            done = _COMMANDS.start("typed", orders, env=self.environment, cwd=self.root, until=until).finish(timeout=timeout)
-            return Ended(done.status, done.output, errors.read())
+
+def typed(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout: float = COMMAND_LIMIT) -> Ended:
+    """Run a program of `tests.forks` to its end, as it is typed."""
+    with tempfile.NamedTemporaryFile("r", errors="replace") as errors:
+        orders = {"command": list(command), "errors": errors.name}
+        done = _COMMANDS.start("typed", orders, env=env, cwd=cwd, until=time.monotonic() + timeout).finish(timeout=timeout)
+        return Ended(done.status, done.output, errors.read())
 
 
 def make_recipe(folder: Path, releases: dict[str, dict[str, str]]) -> Repo:

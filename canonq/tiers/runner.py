@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
@@ -37,5 +37,7 @@ def call_hook(facts: str, answer: str, path: str, function: str, arguments: Sequ
     return hooks.main(path, function, answer, *arguments)
 
 
+CALLS: Mapping[str, Callable[..., int]] = {TIER: run_pytest, HOOK: call_hook}
+
 if __name__ == "__main__":
-    sys.exit(serve({TIER: run_pytest, HOOK: call_hook}))
+    sys.exit(serve(CALLS))

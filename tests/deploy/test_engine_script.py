@@ -17,8 +17,9 @@ from tests.support import ROOT
 from .host import must, run
 
 TOOLS = (
-    "awk", "base64", "bash", "basename", "cat", "chmod", "cp", "cut", "date", "dirname", "env", "find", "flock", "head", "id", "ls",
-    "mkdir", "mktemp", "mv", "rm", "sed", "sha256sum", "sh", "sleep", "sort", "tail", "tar", "timeout", "git", "tr", "uname", "xargs",
+    "awk", "base64", "bash", "basename", "cat", "chmod", "cp", "cut", "date", "dirname", "env", "find", "flock", "head", "id",
+    "ls", "mkdir", "mktemp", "mv", "rm", "sed", "sha256sum", "sh", "sleep", "sort", "tail", "tar", "timeout", "git", "tr",
+    "uname", "xargs",
 )  # fmt: skip
 
 #: Stands for Go: modules come from a folder, a build writes what it was asked for, and a file `fail` breaks it.

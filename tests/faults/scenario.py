@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pytest
 from pydantic import SecretStr
 
 from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.state.budget import Budget
+from canonq.adapters.state.locks import redis_client
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import HostProblem
 from canonq.core.ladder import PROVEN_TIERS, TierResult
@@ -159,6 +160,18 @@ class Scenario:
         """What the registry says."""
         return self.world().registry.read(RECIPE)
 
+    def outlives(self) -> object:
+        """All that is left of a process that is killed: files, what the Engine has (it is one of files), and what is in Redis."""
+        files = []
+        for top in (self.state, self.root / "docker"):
+            for folder, _, inside in os.walk(top):
+                for path in (folder, *(os.path.join(folder, name) for name in inside)):
+                    with contextlib.suppress(FileNotFoundError):
+                        stat = os.lstat(path)
+                        files.append((path, stat.st_ino, stat.st_mode, stat.st_size, stat.st_mtime_ns, stat.st_nlink))
+        redis = redis_client(self.redis_url)
+        return sorted(files), {key: redis.dump(key) for key in redis.scan_iter()}
+
     # -- what must hold ------------------------------------------------------------------------------------
 
     def is_whole(self, where: str, *allowed: str | None) -> Canonical | None:
@@ -199,25 +212,47 @@ class Scenario:
 
 
 class Faults:
-    """Counts the points that are reached, and breaks one of them."""
+    """Counts the points that are reached, and breaks one of them.
 
-    def __init__(self, mode: Mode, at: int, names: Path | None = None) -> None:
-        self._mode, self._at, self._names = mode, at, names
+    With `state`, which tells all that outlives the process, it is the first from that one on at which another state is found than
+    at the point before: whoever is killed where nothing has changed since leaves what was left there.
+    """
+
+    def __init__(
+        self, mode: Mode, at: int | Callable[[str], bool], names: Path | None = None, state: Callable[[], object] | None = None
+    ) -> None:
+        self._mode, self._at, self._names, self._state = mode, at, names, state
         self.reached: list[str] = []
+        self._found: object = None
+        self._passes = False  #: what we do ourselves is no point
 
     def __call__(self, name: str) -> None:
         """A point is reached."""
+        if self._passes:
+            return
         self.reached.append(name)
         if self._names:
             with self._names.open("a") as file:
                 file.write(f"{name}\n")
-        if len(self.reached) == self._at:
+        self._passes = True
+        breaks = self._breaks(name)
+        self._passes = False
+        if breaks:
             if self._mode == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             elif self._mode == "disk-full":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             else:
                 raise HostProblem("The Docker Engine does not answer.", code="docker-unreachable")
+
+    def _breaks(self, name: str) -> bool:
+        if not isinstance(self._at, int):
+            return self._at(name)
+        if self._state is None or len(self.reached) < self._at - 1:
+            return len(self.reached) == self._at
+        before, self._found = self._found, self._state()
+        # A program that was started may have done anything by now.
+        return len(self.reached) >= self._at and (self._found != before or name.startswith("after spawn "))
 
 
 @contextlib.contextmanager
@@ -258,10 +293,18 @@ def _told(arguments: tuple[Any, ...]) -> str:
 _FORKS = multiprocessing.get_context("fork")
 
 
-def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | None:
-    """Do it ("promote", "restore", "tidy" or "rollback VERSION") in a process of its own that is killed at point `at`.
+class Killed(NamedTuple):
+    """Where it was killed."""
 
-    The point's name, or None when it ended before.
+    at: int
+    point: str
+
+
+def killed_at(scenario: Scenario, at: int | Callable[[str], bool], action: str = "promote") -> Killed | None:
+    """Do it ("promote", "restore", "tidy" or "rollback VERSION") in a process of its own that is killed at point `at`, or at the
+    first after it that leaves another state than the point before; or at the first point that is so.
+
+    None when it ended before.
     """
     names = scenario.root / "points"
     names.unlink(missing_ok=True)
@@ -269,7 +312,8 @@ def killed_at(scenario: Scenario, at: int, action: str = "promote") -> str | Non
     process.start()
     process.join(600)
     if process.exitcode == -signal.SIGKILL:
-        return names.read_text().splitlines()[-1]
+        reached = names.read_text().splitlines()
+        return Killed(len(reached), reached[-1])
     assert process.exitcode == 0, f"it ended with {process.exitcode} at {names.read_text().splitlines()[-1:]}"
     return None
 
@@ -291,8 +335,8 @@ def _ask(scenario: Scenario, barrier: Any, answers: Any) -> None:
     answers.append(scenario.promote().outcome)
 
 
-def _child(scenario: Scenario, at: int, action: str, names: Path) -> None:
-    with breaking(Faults("kill", at, names), "kill"):
+def _child(scenario: Scenario, at: int | Callable[[str], bool], action: str, names: Path) -> None:
+    with breaking(Faults("kill", at, names, scenario.outlives), "kill"):
         if action == "promote":
             scenario.promote()
         elif action == "restore":

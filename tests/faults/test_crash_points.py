@@ -1,6 +1,7 @@
 """Every point at which a promotion or a rollback can be killed, or its disk be full, or its Engine be gone (docs/rules.md 5).
 
-In process order: what is left is whole, the janitor leaves nothing behind, and done again it ends complete.
+Of points that leave the same behind, one is tried. In process order: what is left is whole, the janitor leaves nothing behind,
+and done again it ends complete.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from canonq.flows.promoting import transaction
 from canonq.flows.promoting.transaction import Transaction
 from tests.faults.scenario import Faults, Mode, Scenario, breaking, killed_at, promote_at_once
 
-#: A promotion passes more points than this; a scenario that passes fewer has become hollow.
-FEWEST_POINTS = 60
-MOST_POINTS = 600
+#: A promotion passes more points than this, and leaves more different things at them; one that has fewer has become hollow.
+FEWEST_POINTS, FEWEST_LEFT = 120, 60
+MOST_LEFT = 200
 
 
 @pytest.fixture
@@ -42,8 +43,8 @@ def scenario(memory: Path, redis_url: str) -> Scenario:
 
 @pytest.fixture
 def long_history(memory: Path, redis_url: str) -> Scenario:
-    """The same, with a release for each point of a promotion."""
-    return with_canonical(Scenario(memory, redis_url).prepare(MOST_POINTS))
+    """The same, with a release for each fault of a promotion."""
+    return with_canonical(Scenario(memory, redis_url).prepare(MOST_LEFT))
 
 
 def with_canonical(made: Scenario) -> Scenario:
@@ -69,45 +70,46 @@ def test_killed_at_any_point_a_promotion_is_whole_and_complete_when_done_again(
 ) -> None:
     scenario = long_history
     stride = int(request.config.getoption("--crash-stride"))
-    at, passed = 1, 0
+    at, passed, times = 1, 0, 0
     while True:
         before = scenario.canonical()
         assert before is not None
         tag = scenario.prove()
-        point = killed_at(scenario, at)
-        where = f"killed at point {at}, {point}"
+        killed = killed_at(scenario, at)
+        where = f"killed at {killed}"
         scenario.is_whole(where, before.version, tag)
-        if at % 2:
+        if times % 2 == 0:
             scenario.is_clean(f"the janitor after it was {where}")
             scenario.is_whole(f"after the janitor, {where}", before.version, tag)
         again = scenario.promote()
         assert again.outcome in ("promoted", "already"), f"{where}: {again}"
         scenario.is_whole(f"done again, {where}", tag)
         scenario.is_clean(f"done again, {where}")
-        if point is None:
+        if killed is None:
             break
-        passed, at = at, at + stride
+        passed, at, times = killed.at, killed.at + stride, times + 1
     assert passed >= FEWEST_POINTS
+    assert times >= FEWEST_LEFT // stride
 
 
 @pytest.mark.long
 def test_killed_at_any_point_a_seed_is_whole_or_absent(memory: Path, redis_url: str, request: pytest.FixtureRequest) -> None:
     stride = 3 * int(request.config.getoption("--crash-stride"))
-    at, point = 1, "begun"
-    while point is not None:
+    at = 1
+    while True:
         fresh = Scenario(memory / str(at), redis_url)
         fresh.root.mkdir()
         fresh.prepare(releases=1)
         tag = fresh.prove()
-        point = killed_at(fresh, at) or ""
-        where = f"killed at point {at}, {point}"
+        killed = killed_at(fresh, at)
+        where = f"killed at {killed}"
         fresh.is_whole(where, None, tag)
         fresh.is_clean(where)
         assert fresh.promote().outcome in ("promoted", "already"), where
         fresh.is_whole(where, tag)
-        at += stride
-        if not point:
+        if killed is None:
             break
+        at = killed.at + stride
     assert at > FEWEST_POINTS
 
 
@@ -118,16 +120,16 @@ def test_killed_at_any_point_a_rollback_is_whole_and_goes_back_when_done_again(
     stride = int(request.config.getoption("--crash-stride"))
     scenario.prove()
     assert scenario.promote().outcome == "promoted"
-    at, point = 1, "begun"
-    while point:
+    at, times, killed = 1, 0, None
+    while killed or not times:
         before = scenario.canonical()
         assert before is not None
         (other,) = {"1.1.0+1", "1.2.0+2"} - {before.version}
-        point = killed_at(scenario, at, f"rollback {other}") or ""
-        where = f"rollback killed at point {at}, {point}"
+        killed = killed_at(scenario, at, f"rollback {other}")
+        where = f"rollback killed at {killed}"
         now = scenario.is_whole(where, before.version, other)
         assert now is not None
-        if at % 2:
+        if times % 2 == 0:
             scenario.is_clean(where)
         assert killed_at(scenario, 10**6, f"rollback {other}") is None
         after = scenario.is_whole(f"done again, {where}", other)
@@ -135,8 +137,9 @@ def test_killed_at_any_point_a_rollback_is_whole_and_goes_back_when_done_again(
         assert after is not None
         assert [back.version for back in after.rolled_back if after.held(back.version, back.commit)] == [before.version], where
         assert scenario.kept == ["1.1.0+1", "1.2.0+2"], where
-        at += stride
+        at, times = (killed.at if killed else at) + stride, times + 1
     assert at > FEWEST_POINTS // 2
+    assert times > FEWEST_LEFT // 2 // stride
 
 
 @pytest.mark.long
@@ -146,18 +149,18 @@ def test_killed_at_any_point_a_rollback_without_a_record_loses_nothing_and_makes
     stride = 2 * int(request.config.getoption("--crash-stride"))
     scenario.prove()
     assert scenario.promote().outcome == "promoted"
-    at, point = 1, "begun"
-    while point:
+    at, going_on = 1, True
+    while going_on:
         scenario.record_file.unlink()
-        point = killed_at(scenario, at, "rollback 1.1.0+1") or ""
-        where = f"rollback without a record killed at point {at}, {point}"
+        killed = killed_at(scenario, at, "rollback 1.1.0+1")
+        where = f"rollback without a record killed at {killed}"
         tidy(scenario.world())
         assert scenario.kept == ["1.1.0+1", "1.2.0+2"], where
         scenario.is_whole(where, None, "1.1.0+1")
         assert killed_at(scenario, 10**6, "rollback 1.1.0+1") is None
         scenario.is_whole(f"done again, {where}", "1.1.0+1")
         scenario.is_clean(f"done again, {where}")
-        at += stride
+        at, going_on = (killed.at if killed else at) + stride, killed is not None
     assert at > FEWEST_POINTS // 2
 
 

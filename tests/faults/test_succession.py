@@ -398,12 +398,11 @@ def test_one_kept_record_that_cannot_be_read_costs_only_that_one(lost: str, scen
 
 def test_a_janitor_that_knows_the_state_folder_by_a_link_touches_nothing(scenario: Scenario) -> None:
     scenario.prove()
-    point, at = "begun", 0
-    while "in-force.json" not in (point or ""):  # killed after the switch, before it is marked
-        at += 1
-        point = killed_at(scenario, at) or pytest.fail("it is never marked")
-        if present(scenario) == C and "replace" in point:
-            break
+
+    def switched(point: str) -> bool:  # and it is not marked yet
+        return "replace" in point and present(scenario) == C
+
+    assert killed_at(scenario, switched), "it is never marked"
     (scenario.root / "link").symlink_to(scenario.state)
     scenario.moved = scenario.root / "link"
     tidy(scenario.world())
@@ -526,12 +525,12 @@ def test_a_promotion_with_a_trouble_after_the_switch_is_promoted(
 
 def test_after_a_killed_promotion_a_rollback_goes_to_the_one_before_and_nobody_sees_the_dead_one(scenario: Scenario) -> None:
     scenario.prove()
-    at = 0
-    while len(scenario.world().registry.all_generations(RECIPE)) < 3 or present(scenario) != B:
-        at += 5
-        assert killed_at(scenario, at) is not None, "it was never killed between its record and the switch"
-        if present(scenario) == C:
-            pytest.fail("the points between record and switch were stepped over")
+
+    def recorded(_: str) -> bool:  # and nobody goes by it yet
+        return len(scenario.world().registry.all_generations(RECIPE)) == 3
+
+    assert killed_at(scenario, recorded), "it was never recorded"
+    assert present(scenario) == B, "it was switched before"
     assert scenario.kept == [A, B]
     assert status(scenario.world(), RECIPE)["recipes"][0]["kept"] == [A, B]
     for act in (lambda: restore(scenario.world(), RECIPE, "look", to=C), lambda: scenario.go_back(to=C)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -70,12 +71,14 @@ def night(folder: Path, forge: Forge) -> tuple[Place, Repo]:
 
 def test_ended_at_any_call_a_sync_is_done_again_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at, killed, calls = 0, True, Calls(monkeypatch)
-    while killed:
-        at, killed = at + 1, False
-        folder = tmp_path / f"at-{at}"
-        folder.mkdir()
-        with serving(folder / "forge") as forge:
-            place, upstream = night(folder, forge)
+    folder, before = tmp_path / "night", tmp_path / "before"
+    folder.mkdir()
+    with serving(folder / "forge") as forge:
+        place, _ = night(folder, forge)
+        shutil.copytree(folder, before, symlinks=True)
+        pulls = copy.deepcopy(forge.pulls)
+        while killed:
+            at, killed = at + 1, False
             calls.count, calls.at = 0, at
             try:
                 sync(place.world, "site")
@@ -83,7 +86,7 @@ def test_ended_at_any_call_a_sync_is_done_again_whole(tmp_path: Path, monkeypatc
                 killed = True
             calls.at = -1
             done = sync(place.world, "site")
-            mirror = forge.repo(NAME)
+            mirror, upstream = forge.repo(NAME), Repo(folder / "upstream")
             assert done.latest == NEXT, at
             assert mirror.commit("main") == upstream.commit("main"), at
             assert [tag.name for tag in mirror.tags] == [tag.name for tag in upstream.tags] == [NEXT], at
@@ -93,5 +96,8 @@ def test_ended_at_any_call_a_sync_is_done_again_whole(tmp_path: Path, monkeypatc
             assert "stray" in clone.git.log("--all", "--format=%s"), "what the mirror had is kept"
             assert clone.commit(f"refs/canonq/deleted/{FIRST}"), at
             assert sync(place.world, "site").pushed == 0
-        shutil.rmtree(folder)
+            shutil.rmtree(folder)
+            shutil.copytree(before, folder, symlinks=True)
+            forge.pulls = copy.deepcopy(pulls)
+            forge.comments.clear()
     assert at > 20, "the calls were counted"

@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,13 +15,13 @@ from typing import Any
 import redis
 from pydantic import SecretStr
 
-from canonq.adapters.processes.programs import with_parent
 from canonq.adapters.state.locks import redis_client
 from canonq.flows.world import World
 from canonq.settings import HostsSettings, Settings
 from canonq.wiring import live
 from tests.fakes import FakeEngine
-from tests.support import ROOT, Ended, Installation, make_recipe, release
+from tests.forks import Forked, program
+from tests.support import Ended, Installation, make_recipe, release, typed
 
 ENOUGH = 600.0  #: seconds; what is waited for takes a few, on a quiet machine
 FILES = {
@@ -54,11 +52,11 @@ class Machine:
             {
                 "CANONQ_STATE": str(self.folder / "state"), "CANONQ_REDIS_URL": url, "CANONQ_HOST": name, "CANONQ_DISK_NEED": "1",
                 "CANONQ_DISK_FLOOR": "0", "CANONQ_LEASE": "6",
-                "CANONQ_HOSTS__FETCH": json.dumps(self.settings.hosts.fetch), "PYTHONPATH": str(ROOT),
+                "CANONQ_HOSTS__FETCH": json.dumps(self.settings.hosts.fetch),
             },
         )  # fmt: skip
         self.log = self.folder / "worker.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
 
     @property
     def world(self) -> World:
@@ -66,7 +64,7 @@ class Machine:
         return replace(live(self.settings), engine=FakeEngine(self.folder / "docker"))
 
     def _command(self, *command: str) -> list[str]:
-        return [sys.executable, "-m", "tests.hosts.worker", str(self.folder / "docker"), *command]
+        return ["tests.hosts.worker", str(self.folder / "docker"), *command]
 
     def start(self) -> None:
         """Start a worker for both queues."""
@@ -75,10 +73,7 @@ class Machine:
                 "celery", "worker", "-n", f"{self.name}@%h", "-Q", "heavy,light", "-c", "2", "--loglevel=INFO",
                 "--without-gossip", "--without-mingle",
             )  # fmt: skip
-            self.process = subprocess.Popen(
-                with_parent(command, signal.SIGKILL), env=self.installed.environment, cwd=self.folder, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
+            self.process = program(command, env=self.installed.environment, cwd=self.folder, said=log.fileno())
 
     def kill(self) -> None:
         """End it with all its children, as a power cut does."""
@@ -88,17 +83,14 @@ class Machine:
             self.process.wait()
             self.process = None
 
-    def canonq(self, *typed: str) -> Ended:
+    def canonq(self, *words: str) -> Ended:
         """Type a command on this host."""
-        done = subprocess.run(
-            self._command("canonq", *typed), env=self.installed.environment, cwd=self.folder, capture_output=True, text=True,
-            timeout=ENOUGH, check=False,
-        )  # fmt: skip
-        return Ended(done.returncode, done.stdout, done.stderr)
+        command = self._command("canonq", *words)
+        return typed(command, env=self.installed.environment, cwd=self.folder, timeout=ENOUGH)
 
-    def canonq_celery(self, *typed: str) -> Ended:
+    def canonq_celery(self, *words: str) -> Ended:
         """The same of `celery`."""
-        return self.installed.celery(*typed)
+        return self.installed.celery(*words)
 
     def record(self, recipe: str) -> dict[str, Any]:
         """What its registry has of a recipe."""

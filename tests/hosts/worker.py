@@ -1,13 +1,15 @@
-"""A worker of canonq's whose Engine is of files: `python -m tests.hosts.worker FOLDER celery ...`. Its tiers pass."""
+"""A worker of canonq's whose Engine is of files: typed as `tests.hosts.worker FOLDER celery ...`. Its tiers pass."""
 
 from __future__ import annotations
 
-import runpy
 import sys
 from pathlib import Path
 from typing import Any
 
+import celery.__main__
+
 from canonq import wiring
+from canonq.cli import main as canonq
 from canonq.core.ladder import TierResult
 from canonq.flows.proving import marking
 from tests.fakes import FakeEngine
@@ -23,8 +25,4 @@ def main() -> None:
     vars(wiring)["SwarmEngine"] = engine
     vars(marking)["run_generic"] = lambda *_: TierResult(status="pass")
     sys.argv = command
-    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
-
-
-if __name__ == "__main__":
-    main()
+    {"canonq": canonq, "celery": celery.__main__.main}[command[0]]()

@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -68,13 +69,13 @@ class Host:
 
     def start(self) -> None:
         """Start what is not running."""
-        running = self.processes.running
+        running, celery = self.processes.running, (sys.executable, "-m", "celery", "-A", "canonq")  # as they are installed
         commands: dict[str, Callable[[], object]] = {
             "redis": lambda: self.processes.start("redis", redis_server_program(), str(self.made.root / "redis.conf")),
-            "light": lambda: self.processes.celery(
-                "light", "worker", "-n", "light@%h", "-Q", "light", "-c", "2", "--loglevel=INFO"
+            "light": lambda: self.processes.start(
+                "light", *celery, "worker", "-n", "light@%h", "-Q", "light", "-c", "2", "--loglevel=INFO"
             ),
-            "heavy": lambda: self.processes.celery("heavy", "worker", "-n", "heavy@%h", "-Q", "heavy,light", "-c", "1"),
+            "heavy": lambda: self.processes.start("heavy", *celery, "worker", "-n", "heavy@%h", "-Q", "heavy,light", "-c", "1"),
         }
         for name, start in commands.items():
             if name not in running or running[name].poll() is not None:

@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, Protocol
 
 from canonq.adapters.processes.programs import BEGINS, Program, plain_environment
 from canonq.adapters.processes.stopping import check_stop, current
@@ -36,7 +36,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _LENGTH = struct.Struct(">Q")
 _MOST_FDS = 2
 _LEFT = 10.0  #: seconds for what a call left to die
-_HOME = Path(__file__).parents[3]  #: where canonq is, and so its modules are found wherever we are asked
+HOME = Path(__file__).parents[3]  #: where canonq is, and so its modules are found wherever we are asked
 _LOST = -int(signal.SIGKILL)  #: the status of a call whose end nobody saw
 
 
@@ -45,6 +45,27 @@ class _Gone(Exception):
 
 
 # -- whoever asks -------------------------------------------------------------------------------------------
+
+
+class Begun(Protocol):
+    """A process that serves."""
+
+    def kill(self) -> None: ...
+    def wait(self) -> int: ...
+
+
+def begin(module: str, control: socket.socket) -> Begun:
+    """Start the process of a module that calls `serve`, at the other end of a socket."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, str(control.fileno())],
+        env=environment(), cwd=HOME, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=None, start_new_session=True,
+        pass_fds=[control.fileno()],
+    )  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    """What it has as its environment; a call has its own."""
+    return plain_environment(PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1")
 
 
 class Preloaded:
@@ -102,12 +123,7 @@ class _Server:
         self.control, theirs = socket.socketpair()
         self._idle = idle
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno())],
-                env=plain_environment(PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1"),
-                cwd=_HOME, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=None, start_new_session=True,
-                pass_fds=[theirs.fileno()],
-            )  # fmt: skip
+            self._process = begin(module, theirs)
 
     def start(self, orders: Mapping[str, Any], until: float) -> Program:
         said, says = os.pipe()
@@ -200,7 +216,7 @@ def serve(calls: Mapping[str, Callable[..., int]]) -> int:
                 os.close(tells_known)
                 os.read(known, 1)  # until we are known to whoever asked: what we do may end the process above us
                 os.close(known)
-                _leave(_begin, calls, orders, fds, us)
+                leave(_begin, calls, orders, fds, us)
             for fd in fds:
                 os.close(fd)
             os.close(known)
@@ -242,7 +258,7 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _leave(work: Callable[..., int], *given: Any) -> NoReturn:
+def leave(work: Callable[..., int], *given: Any) -> NoReturn:
     """The rest of a fork: work that returns, exits or breaks, and the end that a Python would come to.
 
     Only that its memory is not taken apart first: it is shared with the process that forked, and nearly all of it would be
