@@ -56,6 +56,7 @@ class BackupPlan:
     restore_before: tuple[Hook, ...] = ()
     restore_after: tuple[Hook, ...] = ()
     problems: tuple[str, ...] = ()  #: labels that cannot mean what they say
+    off: tuple[str, ...] = ()  #: volumes that labels leave out by name, or with all of their service
 
 
 def backup_plan(stack: Stack) -> BackupPlan:
@@ -82,7 +83,21 @@ def backup_plan(stack: Stack) -> BackupPlan:
         restore_before=tuple(hooks["restore_before"]),
         restore_after=tuple(hooks["restore_after"]),
         problems=tuple(problems),
+        off=tuple(sorted(_off(stack, labels) - {part.volume for part in parts})),
     )
+
+
+def _off(stack: Stack, labels: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Keys of the volumes that labels say no backup is to have."""
+    found: set[str] = set()
+    for name, said in labels.items():
+        if "backupbot.backup" in said and not _is_on(said["backupbot.backup"]):
+            found |= {key for _, key in _mounts(stack.services[name], stack)}
+        for label, value in said.items():
+            key = label.removeprefix(_VOLUMES)
+            if label.startswith(_VOLUMES) and key in stack.volumes and not _is_on(value):
+                found.add(key)
+    return found
 
 
 def _labels(service: Service) -> dict[str, str]:

@@ -25,7 +25,7 @@ from pydantic import (
 
 from canonq.core.amounts import seconds_in
 from canonq.core.errors import EnrolmentInvalid, WrongUse
-from canonq.core.ladder import TierName
+from canonq.core.ladder import NotApplying
 from canonq.core.names import HOST_NAME, RECIPE_NAME, ref_problem
 from canonq.core.text import did_you_mean, ended
 
@@ -187,7 +187,7 @@ class Enrolment(_Strict):
     health: Health = Health()
     env: Annotated[dict[EnvName, str], AfterValidator(_own_names)] = {}
     secrets: dict[ServiceName, SecretSource] = {}
-    expected_na: dict[TierName, Text] = {}
+    expected_na: dict[NotApplying, Text] = {}
     upgrade: Upgrade = Upgrade()
     limits: Limits = Limits()
     refs: Refs = Refs()
@@ -200,7 +200,7 @@ class Enrolment(_Strict):
 
     @field_validator("expected_na")
     @classmethod
-    def _install_always_applies(cls, declared: dict[TierName, str]) -> dict[TierName, str]:
+    def _install_always_applies(cls, declared: dict[NotApplying, str]) -> dict[NotApplying, str]:
         if "install" in declared:
             raise ValueError("the install tier applies to every recipe")
         return declared

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from canonq.core.text import shown
 
 TierName: TypeAlias = Literal["install", "upgrade", "backup", "restore", "functional", "lint"]
+#: What may not apply to a recipe: a tier, or the restore on a new stack, which goes with that in place.
+NotApplying: TypeAlias = Literal["install", "upgrade", "backup", "restore", "elsewhere", "functional", "lint"]
 RungName: TypeAlias = Literal["install", "upgrade", "backup-restore", "functional", "lint"]
 RungStatus: TypeAlias = Literal["pass", "fail", "skip", "unverified", "not-reached"]
 
@@ -112,12 +114,12 @@ def is_green(tiers: Mapping[TierName, TierResult]) -> bool:
     return all(tier in tiers and tiers[tier].status in ("pass", "skip") for tier in PROVEN_TIERS)
 
 
-def skipped(tier: TierName, why: str, declared: Mapping[TierName, str]) -> TierResult:
+def skipped(tier: TierName, why: str, declared: Mapping[NotApplying, str]) -> TierResult:
     """The result of a tier that does not apply; `declared` is the enrolment's [expected_na]."""
     return TierResult(status="skip", reason=f"{why} (declared: {declared[tier]})" if tier in declared else why)
 
 
-def gaps(tiers: Mapping[TierName, TierResult], declared: Mapping[TierName, str]) -> tuple[str, ...]:
+def gaps(tiers: Mapping[TierName, TierResult], declared: Mapping[NotApplying, str]) -> tuple[str, ...]:
     """What nobody has declared not to apply, and yet was skipped: a sentence for each."""
     return tuple(
         f"{tier} was skipped and recipe.toml does not say why under [expected_na]: {tiers[tier].reason}"
@@ -126,10 +128,10 @@ def gaps(tiers: Mapping[TierName, TierResult], declared: Mapping[TierName, str])
     )
 
 
-def stale(tiers: Mapping[TierName, TierResult], declared: Mapping[TierName, str]) -> tuple[str, ...]:
+def stale(tiers: Mapping[TierName, TierResult], declared: Mapping[NotApplying, str]) -> tuple[str, ...]:
     """Declarations that no longer hold, since the tier did run: a sentence for each."""
     return tuple(
-        f"[expected_na] {tier} = {shown(why, 200)} no longer holds: the tier applies and was run"
-        for tier, why in declared.items()
-        if tier in tiers and tiers[tier].status in ("pass", "fail")
+        f"[expected_na] {tier} = {shown(declared[tier], 200)} no longer holds: the tier applies and was run"
+        for tier in TIERS
+        if tier in declared and tier in tiers and tiers[tier].status in ("pass", "fail")
     )

@@ -243,6 +243,8 @@ class Canonical(BaseModel):
     volumes: list[str] = []
     snapshot: Snapshot | None = None
     ledger: list[LedgerMark] = []  #: marks that promotions left in this data; none in a record of an older canonq
+    #: The version at whose promotion `populate` filled this data; None where nobody did, and in a record of an older canonq.
+    populated: str | None = None
     fence: int = 0
     previous: dict[str, object] | None = None
     #: What people went back from, newest last: held until it is promoted by name or gone back to. A newer release ends no hold:

@@ -112,9 +112,9 @@ FURTHER = [
     Row("ihatemoney-restores-nothing", money(labels=maria_labels("")), NOT_BACK, ("db",)),
     Row("nodered-is-well", flows(), seeded=True),
     Row("nodered-keeps-its-data-elsewhere", flows(folder="/srv/flows"), AWAY, ("data",), looks=False),
-    Row("nodered-saves-its-settings-alone", flows(labels=ONLY_SETTINGS), NOT_BACK, looks=False),
+    Row("nodered-saves-its-settings-alone", flows(labels=ONLY_SETTINGS), NOT_SAVED, ("flows.json",), looks=False),
     Row("nodered-begins-empty", flows(before="rm -rf /data/* /data/.config*"), ("data-lost",), ("data",), looks=False),
-    Row("nodered-has-no-flows", flows(before="rm -f /data/flows.json"), ("functional-failed", "data-lost")),
+    Row("nodered-has-no-flows", flows(before="rm -f /data/flows.json"), ("data-lost",), ("flows.json",), looks=False),
     Row("nodered-is-named-after-its-host", flows(folder="/data/$$(hostname)"), ("lost-on-redeploy",), ("data",), looks=False),
     Row("ihatemoney-saves-no-database", money(labels=[]), ("not-backed-up",), ("db",)),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -12,13 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from canonq.adapters.data.counting import SMALL, digest_of
 from canonq.adapters.files import told
 from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump
+from canonq.core.stack.witness import File
 
 _CHUNK = 1 << 20
 _ZEROS = bytes(64 << 10)  #: a piece of a file that has nothing in it
 _GZIP = b"\x1f\x8b"
 _END_OF_TAR = 1024  #: bytes
+#: Ends of names of files that have others in them.
+_ARCHIVES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".borg", ".age", ".gpg")
 _MOST_CLOSED = 5  #: a folder may hold a million pictures
 
 
@@ -130,6 +135,21 @@ def look_through(
     except (tarfile.TarError, OSError, EOFError) as error:
         contents.problems.append(f"the archive cannot be read to its end: {error}")
     return contents
+
+
+def members(path: Path, names: Sequence[str]) -> tuple[set[File], str]:
+    """What is in the files of a tar (`names`: see `counting.contents`), and the name of one that has other files in it."""
+    found: set[File] = set()
+    packed = ""
+    with contextlib.suppress(tarfile.TarError, OSError, EOFError), tarfile.open(path, mode="r:") as archive:
+        for member in archive:
+            if not member.isreg():
+                continue
+            packed = packed or (member.name if member.name.lower().endswith(_ARCHIVES) else "")
+            file = archive.extractfile(member)
+            assert file is not None  # a regular file
+            found.add(File(member.size, digest_of(file.read(SMALL), names) if member.size <= SMALL else ""))
+    return found, packed
 
 
 def _has_its_end(path: Path) -> bool:

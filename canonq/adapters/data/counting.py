@@ -6,6 +6,7 @@ What lies there is the app's doing: no link is followed, and SQLite files are op
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 import sys
@@ -19,6 +20,7 @@ from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.errors import CanonqError, TimedOut
 from canonq.core.jsontext import table_of
 from canonq.core.stack.engines import HEAD, SQLITE, of_file, of_folder
+from canonq.core.stack.witness import File
 
 _PASSING = (".pid", ".lock", ".sock", ".tmp", ".swp")  #: of what runs, and gone with it
 #: Ends of names that are not looked into: an app's own code and pictures are most of many volumes.
@@ -31,6 +33,7 @@ _NO_DATABASES = (
 _BESIDE = ("-wal", "-shm", "-journal")
 _MOST_SQLITE = 50  #: files of one volume; an app with more keeps its users' files
 _MOST_PATHS = 50_000  #: of one volume that are looked at by their names
+SMALL, _MOST_READ = 256 << 10, 64 << 20  #: bytes of a file that is read whole; of all of a volume's that are read at once
 _TIMEOUT = 60.0  #: seconds for all SQLite files of a volume
 
 
@@ -84,6 +87,54 @@ def paths(folder: Path) -> list[str]:
         if len(found) > _MOST_PATHS:
             break
     return found[:_MOST_PATHS]
+
+
+def contents(folder: Path, known: dict[tuple[int, ...], str], names: Sequence[str]) -> dict[str, File]:
+    """Path below a volume's root -> what is in each of its plain files that are no database's, in time that large volumes allow.
+
+    `known`: digests of files that were not written to since; it is added to. `names`: those that the app has in this place alone,
+    the longest first, which are read as if they were the same everywhere.
+    """
+    found: dict[str, File] = {}
+    room = _MOST_READ
+    for at, folders, inside_names, inside in os.fwalk(folder, follow_symlinks=False, onerror=lambda _: None):
+        if of_folder(inside_names):
+            folders.clear()
+            continue
+        beside = {name.removesuffix(end) for name in inside_names for end in _BESIDE if name.endswith(end)}
+        below = os.path.relpath(at, folder)
+        of = "" if below == "." else f"{below}/"
+        for name in inside_names:
+            if name.startswith(OWN) or any(name == f"{one}{end}" for one in beside for end in _BESIDE):
+                continue
+            with contextlib.suppress(OSError):  # gone meanwhile
+                about = os.stat(name, dir_fd=inside, follow_symlinks=False)
+                if not stat.S_ISREG(about.st_mode):
+                    continue
+                if _may_be(name) and about.st_size >= 512 and of_file(name, _head(name, inside), about.st_size):
+                    continue
+                digest = ""
+                if about.st_size <= min(SMALL, room):
+                    mark = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+                    if (digest := known.get(mark, "")) == "":
+                        room -= about.st_size
+                        known[mark] = digest = _digest(name, inside, names)
+                found[f"{of}{name}"] = File(about.st_size, digest)
+        if len(found) > _MOST_PATHS:
+            break
+    return found
+
+
+def _digest(name: str, inside: int, names: Sequence[str]) -> str:
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=inside), "rb") as file:
+        return digest_of(file.read(SMALL), names)
+
+
+def digest_of(text: bytes, names: Sequence[str]) -> str:
+    """A short digest of what is in a file, as if the app had the same names everywhere."""
+    for number, one in enumerate(names):
+        text = text.replace(one.encode(), b"\0%d" % number)
+    return hashlib.blake2b(text, digest_size=12).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,15 @@ def lost(before: Census, after: Census, volatile: Mapping[str, str], shrink: Map
     ]  # fmt: skip
 
 
+def has_more(before: Census, after: Census) -> bool:
+    """Whether any table has more rows than it had, or is new and has some."""
+    return any(
+        rows > (had.tables.get(table, 0) if (had := before.databases.get(where)) is not None else 0)
+        for where, it in after.databases.items()
+        for table, rows in it.tables.items()
+    ) or any(it.why_not for it in after.databases.values())
+
+
 def begun_empty(before: Census, after: Census, volatile: Mapping[str, str]) -> list[str]:
     """A phrase for each volume and database that has nothing of what it had. A table that is cleared at each start is no loss."""
     told = [
@@ -103,7 +112,11 @@ def begun_empty(before: Census, after: Census, volatile: Mapping[str, str]) -> l
     for where, it in before.databases.items():
         there = {table: rows for table, rows in it.tables.items() if rows and f"{where}.{table}" not in volatile}
         at = after.databases.get(where)
-        if there and where not in volatile and not (at is not None and (at.why_not or any(at.tables.get(one) for one in there))):
+        if there and where not in volatile and at is None and it.kind == SQLITE:
+            told.append(f"the SQLite file {where} is gone; it had {_tables_with_data(there)}")
+        elif (
+            there and where not in volatile and not (at is not None and (at.why_not or any(at.tables.get(one) for one in there)))
+        ):
             told.append(f"the {it.kind} of {where} has nothing in any of its tables that were filled ({_most(there)})")
     return told
 
@@ -210,8 +223,12 @@ def _tables(
     for moved in (it for name, it in after.databases.items() if name not in before.databases):
         there = {**moved.tables, **there}  # the same data under another name
     filled = {table: rows for table, rows in was.tables.items() if rows and f"{where}.{table}" not in volatile}
+    if filled and now is None and was.kind == SQLITE and not any(table in there for table in filled):
+        yield f"the SQLite file {where} is gone; it had {_tables_with_data(filled)}"
+        return
     if filled and not any(table in there for table in filled):
-        yield f"the {was.kind} of {where} has none of its {len(filled)} tables with data any more ({_most(filled)})"
+        of = f"has none of its {len(filled)} tables" if len(filled) > 1 else "has lost its only table"
+        yield f"the {was.kind} of {where} {of} with data ({_most(filled)})"
         return
     for table, rows in sorted(filled.items()):
         left, small = there.get(table), may is None or f"{where}.{table}" in may
@@ -251,6 +268,10 @@ def _size(of: VolumeCount) -> str:
 
 def _rows(count: int) -> str:
     return f"at least {count} rows" if count >= MOST_ROWS else f"{count} {'row' if count == 1 else 'rows'}"
+
+
+def _tables_with_data(tables: Mapping[str, int]) -> str:
+    return f"{len(tables)} {'table' if len(tables) == 1 else 'tables'} with data ({_most(tables)})"
 
 
 def _most(tables: Mapping[str, int]) -> str:

@@ -372,6 +372,7 @@ def _record(tx: Transaction, running: Running, kept: Kept, ledger: list[LedgerMa
             "volumes": sorted(names[key] for key in _volumes(tx, running)),
             "snapshot": kept,
             "ledger": [mark.model_dump(mode="json") for mark in ledger],
+            "populated": tx.verdict.version if tx.populates else tx.carried.populated if tx.carried else None,
             "fence": tx.held.fence,
             "previous": tx.old.model_dump(mode="json", by_alias=True, exclude={"previous"}) if tx.old else None,
             # Those of older releases too: once this one is rolled back itself, a late run of theirs must not pass the gate.

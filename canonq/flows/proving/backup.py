@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from canonq.adapters.data import markerfile
-from canonq.adapters.data.artifact import keep, look_through, without_top
+from canonq.adapters.data.artifact import keep, look_through, members, without_top
 from canonq.adapters.files import remove_tree
 from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
@@ -21,6 +21,7 @@ from canonq.core.stack.census import Census
 from canonq.core.stack.dumps import where_expected
 from canonq.core.stack.engines import SQLITE
 from canonq.core.stack.resolved import Stack
+from canonq.core.stack.witness import File, Files, phrase, same
 from canonq.core.text import ending, shown
 from canonq.flows.deploying.deadline import left
 from canonq.ports import Data
@@ -249,6 +250,57 @@ def _left_out_of_parts(
         below = [_below(backup, part) for part in parts if part.volume == key]
         if not any(f"{path}/".startswith(f"{one}/") for one in below) and not {key, f"{user}:{path}"} & set(volatile):
             yield f"{user}:{path}"
+
+
+def in_no_part(
+    backup: Backup, facts: BackupFacts, held: Files, made: Mapping[str, Collection[str]], names: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """What of the files that somebody has made is in nothing that was captured: phrases; and gaps, where it may be in something
+    that canonq does not look into. A volume that a label leaves out is left out on purpose, which is noted elsewhere."""
+    missed = {
+        key: [path for path in paths if not _is_covered(backup, key, path)]
+        for key, paths in made.items()
+        if key not in backup.plan.off
+    }
+    if not any(missed.values()):
+        return [], []
+    copies, packed = _copies(backup, facts, names) if backup.plan.before else (set(), "")
+    missed = {
+        key: [path for path in paths if held[key][path] not in copies and not any(same(held[key][path], one) for one in copies)]
+        for key, paths in missed.items()
+    }
+    told = [phrase(key, paths, held) for key, paths in sorted(missed.items()) if paths]
+    if packed:
+        return [], [f"backup-unproven: whether {packed} has {one} was not looked at" for one in told]
+    return told, []
+
+
+def covered_files(backup: Backup, held: Files) -> Files:
+    """Those of the files that the backup has to bring back where they are."""
+    return {key: {path: one for path, one in files.items() if _is_covered(backup, key, path)} for key, files in held.items()}
+
+
+def _is_covered(backup: Backup, key: str, path: str) -> bool:
+    """Whether a part has what lies at that path of a volume."""
+    volume = backup.volumes.get(key, "")
+    places = [(service, at.rstrip("/")) for name, service, at in backup.data.mounted(backup.stack) if name == volume]
+    return any(part.whole and part.volume == key for part in backup.plan.parts) or any(
+        part.service == service and f"{at}/{path}/".startswith(f"{part.path.rstrip('/')}/")
+        for part in backup.plan.parts
+        for service, at in places
+    )
+
+
+def _copies(backup: Backup, facts: BackupFacts, names: Sequence[str]) -> tuple[set[File], str]:
+    """What is in the files that were captured, and the name of one that has others in it: hooks may have put them there."""
+    found: set[File] = set()
+    packed = ""
+    for part in facts.captured:
+        if (kept := backup.folder / part.file).is_file():
+            there, archive = members(kept, names)
+            found |= there
+            packed = packed or archive
+    return found, shown(packed, 100) if packed else ""
 
 
 def partly(backup: Backup, facts: BackupFacts, held: Census, markers: Sequence[Marker], volatile: Collection[str]) -> list[str]:

@@ -14,7 +14,14 @@ from canonq.flows.keeping.data import copy_canonical
 from canonq.flows.proving.ahead import ask_ahead, ask_for_shared_volumes
 from canonq.flows.proving.dependencies import beside, bring_up_dependency, plan_dependencies
 from canonq.flows.proving.evidence import keep_deployment
-from canonq.flows.proving.fresh import install_fresh, is_back_again, once_more, see_whether_the_canonical_does, use_fresh
+from canonq.flows.proving.fresh import (
+    install_fresh,
+    is_back_again,
+    once_more,
+    see_whether_the_canonical_does,
+    use_fresh,
+    why_it_fails,
+)
 from canonq.flows.proving.frombase import Below, from_a_base
 from canonq.flows.proving.hooks import HOOKS, hooks_told
 from canonq.flows.proving.inplace import backup_and_restore_tiers, functional_tier, stays_up
@@ -84,7 +91,14 @@ def climb(run: Run) -> None:
             is_back_again(run, again)
             again = None
     saved = backup_and_restore_tiers(run, running, markers)
-    functional_tier(run, running)
+    if saved is not None and "elsewhere" in run.enrolment.expected_na:
+        run.account.note(f"restored-elsewhere: not tried (declared: {run.enrolment.expected_na['elsewhere']})")
+        saved = None
+    try:
+        functional_tier(run, running)
+    except RecipeProblem:
+        why_it_fails(run, again, up_since)
+        raise
     if again is not None:
         is_back_again(run, again)
     if beside_it is not None and beside_it is not running:

@@ -20,11 +20,20 @@ from canonq.flows.proving.installing import install_tier
 from canonq.flows.proving.intier import BaseFailed, about_version, remove_stack
 from canonq.flows.proving.inuse import (
     in_use,
+    is_looked_at,
     look_at_fresh,
     look_into_containers,
 )
 from canonq.flows.proving.marking import leave_marks, missing_marks
-from canonq.flows.proving.redeploying import Redeployed, await_back, begun_again, found_again, not_looked_at, redeploy
+from canonq.flows.proving.redeploying import (
+    Redeployed,
+    await_back,
+    begun_again,
+    files_gone,
+    found_again,
+    not_looked_at,
+    redeploy,
+)
 from canonq.flows.proving.run import FRESH, Run
 
 
@@ -70,11 +79,21 @@ def is_back_again(run: Run, it: Redeployed) -> None:
         await_back(run, it)
 
         def look() -> None:
-            found_again(run, it, missing_marks(run, "install", it.running, it.markers))
+            found_again(run, it, [*missing_marks(run, "install", it.running, it.markers), *files_gone(run, it)])
 
         run.vigil(it.running.deployment).undisturbed(
             "what it had before it was deployed once more", it.running, look, run.deadline
         )
+
+
+def why_it_fails(run: Run, again: Redeployed | None, up_since: float) -> None:
+    """See whether the recipe's own tests fail because the app looks for its data somewhere else: RecipeProblem that says so."""
+    if again is not None:
+        with contextlib.suppress(CanonqError):
+            await_back(run, again)
+            look_at_fresh(run, again.running)
+            look_into_containers(run, again.running, up_since)
+    is_looked_at(run)
 
 
 def use_fresh(run: Run, running: Running, again: Redeployed | None) -> None:

@@ -19,6 +19,7 @@ from canonq.flows.proving.installing import explained, install_tier
 from canonq.flows.proving.intier import BaseFailed, about_version, comes_up, if_of_the_base, remove_stack, start_of
 from canonq.flows.proving.marking import hook_of_tier
 from canonq.flows.proving.run import BASE, Run
+from canonq.flows.proving.witnesses import first_files_of_base
 from canonq.tiers.facts import Marker
 
 
@@ -76,6 +77,7 @@ def base_below(run: Run, app: Deployment, below: Below | None) -> Running:
             run.findings.phase = "base"
             running = explained(run, app, lambda: comes_up(run, "base", started))
             _tell_of_moved_images(run)
+            run.findings.base_first_files = first_files_of_base(run, running)
             hook_of_tier(run, "after", "install", running)
     except RecipeProblem as error:
         why, seconds = run.masks.text(str(error)), round(time.monotonic() - began, 3)

@@ -36,6 +36,7 @@ from canonq.flows.proving.marking import (
 )
 from canonq.flows.proving.run import Run, took
 from canonq.flows.proving.tiers import no_proof, run_own
+from canonq.flows.proving.witnesses import files_of, made_by_somebody, own_names
 from canonq.tiers.facts import BackupFacts, Marker
 
 
@@ -50,6 +51,7 @@ def upgrade_tier(run: Run, version: str, base: Running) -> tuple[Running, tuple[
             run.findings.base_files = files_in(run, base)
             markers = leave_marks(run, "upgrade", base)
             run.findings.base_census = held = census_of(run, base)
+            run.findings.base_used_files = files_of(run, base)
             run.vigil(base.deployment).goes_down(another=True)
         with about_version(target.version):
             started = start_of(run, "upgrade", base.over(target.version, target.commit), new=False)
@@ -59,7 +61,12 @@ def upgrade_tier(run: Run, version: str, base: Running) -> tuple[Running, tuple[
 
     def prove(running: Running, made: tuple[tuple[Marker, ...], Census]) -> TierResult:
         markers, held = made
-        return none_lost(run, running, held, lambda: generic_tier(run, "upgrade", running, base=version, markers=markers))
+        return none_lost(
+            run,
+            running,
+            (held, run.findings.base_used_files),
+            lambda: generic_tier(run, "upgrade", running, base=version, markers=markers),
+        )
 
     running, (markers, _) = in_tier(run, "upgrade", base, over_the_base, prove)
     return running, markers
@@ -100,6 +107,7 @@ def _take_backup(
         markers = leave_marks(run, "backup", running, earlier)  # also what the upgrade has added
         markers += tuple(backup.mark_parts(taken, f"canonq-{run.id}", run.servers(running)))
         held = census_of(run, running)
+        run.findings.held_files = files = files_of(run, running)
         run.findings.phase = "backup"
         facts = backup.take(taken, markers)
         run.account.notes += backup.left_to_the_restore(facts, markers)
@@ -111,6 +119,17 @@ def _take_backup(
                 code="not-backed-up",
                 service=missed[0],
             )
+        made = made_by_somebody(run, files)
+        missed, gaps = backup.in_no_part(taken, facts, files, made, own_names(running))
+        if missed:
+            raise RecipeProblem(
+                f"No backup has what was put into the app: {'; '.join(missed)}.",
+                mend="the maintainer has to label it; what is made anew by itself is declared under [data] volatile, a volume or "
+                "a path in it (`data/thumbs`).",
+                code="not-backed-up",
+                service=run.enrolment.health.service,
+            )
+        run.findings.unmarked += tuple(gaps)
         if gap := backup.unproven(facts, markers):
             run.findings.unmarked += (gap,)
         run.findings.unmarked += tuple(backup.partly(taken, facts, held, markers, run.enrolment.data.volatile))
@@ -150,7 +169,7 @@ def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Ma
         lambda running, facts: none_lost(
             run,
             running,
-            held,
+            (held, backup.covered_files(taken, run.findings.held_files)),
             lambda: generic_tier(run, "restore", running, markers=facts.destroyed, of=facts),
             restored=True,
         ),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from canonq.core.errors import EnrolmentProblem, RecipeProblem
+from canonq.core.ladder import TierResult
 from canonq.core.recipe.assembly import TEST_OVERLAY
 from canonq.core.recipe.yamlfile import load_yaml
 from canonq.flows.deploying.answering import ASKED_ELSEWHERE, NotHealthy
@@ -14,6 +15,7 @@ from canonq.flows.deploying.stages import Deployment, Running, Started
 from canonq.flows.proving.intier import about_version, comes_up, in_tier, start_of
 from canonq.flows.proving.marking import generic_tier
 from canonq.flows.proving.run import Run
+from canonq.flows.proving.witnesses import note_first_files
 
 #: Codes of an app that does not come up.
 _NOT_UP = ("not-healthy", "not-answering", "crash-loop", "exited", "not-restarted")
@@ -32,7 +34,13 @@ def install_tier(run: Run, app: Deployment, meanwhile: Callable[[Started], objec
         with about_version(app.identity.version), _as_an_install(run, app):
             return explained(run, app, lambda: comes_up(run, "install", started)), None
 
-    return in_tier(run, "install", app, deploy, lambda running, _: generic_tier(run, "install", running))[0]
+    def prove(running: Running, _: None) -> TierResult:
+        result = generic_tier(run, "install", running)
+        if not run.target.quick:
+            note_first_files(run, running)  # before the hook, which may use it
+        return result
+
+    return in_tier(run, "install", app, deploy, prove)[0]
 
 
 @contextlib.contextmanager

@@ -13,8 +13,8 @@ from canonq.core.stack.layers import moved_out, told
 from canonq.flows.deploying.stages import Running
 from canonq.flows.proving.counting import take_census
 from canonq.flows.proving.outside import in_containers
-from canonq.flows.proving.redeploying import folders
 from canonq.flows.proving.run import Run
+from canonq.flows.proving.witnesses import folders, paths_declared
 
 
 def in_use(run: Run, running: Running) -> dict[str, int]:
@@ -123,7 +123,7 @@ def held_last(run: Run) -> dict[str, int]:
 def names_seen(run: Run) -> set[str]:
     """Every name that [data] may have: of what the base held, the fresh install, or the upgraded stack."""
     found = run.findings
-    return {*found.base_census.names, *found.later.names, *found.census.names}
+    return {*found.base_census.names, *found.later.names, *found.census.names, *paths_declared(run)}
 
 
 def names_before(run: Run) -> set[str]:

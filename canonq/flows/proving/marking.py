@@ -12,6 +12,7 @@ from canonq.core.ladder import TierName, TierResult
 from canonq.core.stack.census import Census, lost, nearly
 from canonq.core.stack.databases import REDIS, without_marker
 from canonq.core.stack.ledger import LedgerMark, named, wanted
+from canonq.core.stack.witness import Files
 from canonq.core.text import shown
 from canonq.flows.deploying.deadline import left
 from canonq.flows.deploying.stages import Deployment, Running
@@ -20,6 +21,7 @@ from canonq.flows.proving.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_ho
 from canonq.flows.proving.inuse import names_before, names_seen
 from canonq.flows.proving.run import BASE, FRESH, Run
 from canonq.flows.proving.tiers import facts_of, run_generic
+from canonq.flows.proving.witnesses import lost_of, witness
 from canonq.tiers import ledger
 from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Marker, TierFacts
@@ -98,14 +100,19 @@ def census_of(run: Run, running: Running) -> Census:
     return found
 
 
-def none_lost(run: Run, running: Running, held: Census, prove: Callable[[], TierResult], *, restored: bool = False) -> TierResult:
-    """What a tier's tests give, and RecipeProblem (`data-lost`) where the app holds less than it `held` before, or not what
-    earlier promotions left in it.
+def none_lost(
+    run: Run, running: Running, before: tuple[Census, Files], prove: Callable[[], TierResult], *, restored: bool = False
+) -> TierResult:
+    """What a tier's tests give, and RecipeProblem (`data-lost`) where the app holds less than `before`, or not what earlier
+    promotions left in it.
 
     Tables tell more than a missing mark, so they are told first; a volume that has lost its mark is told as that.
     """
+    held, files = before
     result = prove()  # which waits for a database that is not up yet
     gone = less_than(run, held, lambda: census_of(run, running))
+    if result.status == "pass" and not gone:
+        gone = lost_of(run, running, witness(run), files, held, lambda: run.findings.census)
     tables = [told for told in gone if not told.startswith("the volume ")]
     if tables or (gone and result.status == "pass"):
         _is_not_declared(run, running, held, tables or gone)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from canonq.core.backup import backup_plan
 from canonq.core.errors import RecipeProblem
+from canonq.core.stack.witness import phrase
 from canonq.flows.deploying.stages import Deployment, Running
 from canonq.flows.proving import backup
 from canonq.flows.proving.backup import Saved
@@ -17,6 +18,7 @@ from canonq.flows.proving.inplace import comes_back
 from canonq.flows.proving.intier import about_version, comes_up, remove_stack, start_of
 from canonq.flows.proving.marking import call_in_tier, hook_of_tier, less_than, missing_marks, patience_of
 from canonq.flows.proving.run import ELSEWHERE, FRESH, Run
+from canonq.flows.proving.witnesses import files_of, made_by_somebody
 from canonq.tiers import markers as marks
 from canonq.tiers.facts import Marker
 
@@ -108,7 +110,19 @@ def _why_not(run: Run, saved: Saved, place: Running, patience: float) -> str:
     comes_back(run, place, patience)
     if missing := missing_marks(run, "restore", place, to_come):
         return f"missing is {', '.join(missing)}"
-    return "; ".join(less_than(run, saved.covered, lambda: take_census(run.world.data, place, run.servers(place)))[:10])
+    gone = less_than(run, saved.covered, lambda: take_census(run.world.data, place, run.servers(place)))
+    return "; ".join([*gone, *_not_back(run, saved, place)][:10])
+
+
+def _not_back(run: Run, saved: Saved, place: Running) -> list[str]:
+    """A phrase for each volume some of whose files, of those that somebody has made and the backup holds, are not there."""
+    held = run.findings.held_files
+    covered, now = backup.covered_files(saved.taken, held), files_of(run, place)
+    missed = {
+        key: [path for path in paths if path in covered[key] and path not in now.get(key, {})]
+        for key, paths in made_by_somebody(run, held).items()
+    }
+    return [phrase(key, paths, held) for key, paths in sorted(missed.items()) if paths]
 
 
 def _same_secrets(one: Running, other: Running) -> bool:

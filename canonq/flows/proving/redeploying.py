@@ -8,18 +8,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from canonq.adapters.data import counting
 from canonq.core.errors import RecipeProblem
 from canonq.core.stack.census import Census, begun_beside, begun_empty, newcomers
 from canonq.core.stack.passing import begun_anew
+from canonq.core.stack.witness import Witness
 from canonq.core.text import shown
 from canonq.flows.deploying.answering import NotHealthy, await_answer
 from canonq.flows.deploying.stages import Running
 from canonq.flows.proving.counting import marks_of_sqlite, sqlite_files, take_census
 from canonq.flows.proving.run import Run
-from canonq.flows.world import World
+from canonq.flows.proving.witnesses import files_of, folders, lost_of, witness
 from canonq.tiers.facts import Marker
 
 _MOST_TOLD = 10
@@ -44,6 +44,7 @@ def redeploy(run: Run, running: Running, markers: Sequence[Marker]) -> Redeploye
     run.findings.phase = "redeploy"
     with run.account.timed("redeploy.begin"):
         held = take_census(run.world.data, running, run.servers(running))
+        run.findings.later_files = files_of(run, running)
         names = run.world.containers.container_names(running.identity.stack)
         run.vigil(running.deployment).goes_down(comes_back=True)
         run.world.stacks.redeploy(running.identity.stack)
@@ -95,6 +96,13 @@ def found_again(run: Run, it: Redeployed, missing: Sequence[str]) -> None:
         )
 
 
+def files_gone(run: Run, it: Redeployed) -> list[str]:
+    """A phrase for each volume in which files that somebody's use had made are gone, or are as a new install makes them."""
+    found = run.findings
+    by = Witness(default=found.first_files, later=found.later_files, used=witness(run).used)
+    return lost_of(run, it.running, by, found.later_files, it.held, lambda: it.held)
+
+
 def _less(run: Run, it: Redeployed) -> list[str]:
     now = take_census(run.world.data, it.running, run.servers(it.running))
     may_go, told = run.enrolment.data.volatile, begun_empty(it.held, now, run.enrolment.data.volatile)
@@ -121,9 +129,3 @@ def begun_again(run: Run, it: Redeployed) -> list[str]:
             listed = ", ".join(shown(path, 100) for path in anew[:3])
             told.append(f"in the volume {key}, {listed} has the name of the container that wrote it, and the new one began anew")
     return told
-
-
-def folders(world: World, running: Running) -> dict[str, Path]:
-    """Key in the recipe -> where each volume lies on this host that what runs has mounted."""
-    used = world.volumes.volumes_in_use(running.stack.stack)
-    return {key: used[name] for key, name in running.stack.volumes.items() if name in used}

@@ -18,6 +18,7 @@ from canonq.core.masks import Masks
 from canonq.core.records import Canonical
 from canonq.core.stack.census import Census
 from canonq.core.stack.layers import InContainer
+from canonq.core.stack.witness import Files
 from canonq.flows.deploying.pulling import images_taken
 from canonq.flows.deploying.stages import Account, Deployment, Running
 from canonq.flows.proving.evidence import volume_bytes
@@ -56,6 +57,11 @@ class Findings:
         self.fresh_files: Mapping[str, frozenset[str]] = {}  #: paths of what was in its volumes then
         self.in_containers: list[InContainer] = []  #: what it kept in its containers when it had been used
         self.base_first_start: Mapping[str, int] = {}  #: of the base, at its own first start; empty where not known
+        self.first_files: Files = {}  #: plain files of the fresh install, before anybody used it
+        self.later_files: Files = {}  #: the same after a while, before it was deployed once more
+        self.base_first_files: Files | None = None  #: what the base makes by itself; None: not known
+        self.base_used_files: Files = {}  #: what was in its volumes before it was upgraded
+        self.held_files: Files = {}  #: what was there when the backup was taken
         self.base_census = Census()  #: what the base held before it was upgraded
         self.base_files: Mapping[str, frozenset[str]] = {}  #: paths of what was in its volumes
         self.census = Census()  #: of the upgraded stack, as it was counted last
@@ -118,6 +124,7 @@ class Run:
     findings: Findings
     trees: Trees
     kinds: dict[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)  #: see `servers`
+    known_files: dict[tuple[int, ...], str] = field(default_factory=dict)  #: digests of files that were read once
     vigils: dict[str, Vigil] = field(default_factory=dict)  #: stack -> who watches over it, once it is there
 
     def servers(self, running: Running) -> Mapping[str, str]:

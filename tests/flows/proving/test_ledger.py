@@ -80,6 +80,7 @@ def test_each_promotion_leaves_marks_and_the_first_is_filled_and_what_comes_afte
     carried = promote(site.world, "site")
     assert (carried.outcome, carried.data) == ("promoted", f"carried from {BASE}")
     second = on_record(site)
+    assert first.populated == second.populated == BASE
     assert places(second.ledger, BASE) == places(second.ledger, TARGET) == FILES_AND_ROWS
     assert len(markerfile.entered(volume(site, second, "files"))) == 2
     assert (volume(site, second, "files") / "page").read_text() == f"by hand at {BASE}\n", "once, and carried on"

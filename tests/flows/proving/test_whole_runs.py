@@ -523,7 +523,7 @@ def test_a_restore_that_brings_back_less_than_there_was_is_red_though_the_mark_i
     site.engine.programs["load"] = loads
     verdict = prove_tag(site.prepare(), "site", None)
     assert (verdict.verdict, verdict.reason) == ("red", "data-lost"), verdict.detail
-    assert "the postgres of db has none of its 1 tables with data any more (posts: 5 rows)" in verdict.detail
+    assert "the postgres of db has lost its only table with data (posts: 5 rows)" in verdict.detail
     assert verdict.tiers["restore"].status == "fail"
 
 
@@ -569,6 +569,12 @@ def test_a_backup_that_only_comes_back_where_it_was_taken_is_red(site: Site, see
     assert site.engine.deployed == ([BASE, BASE] if seed else [TARGET, BASE, TARGET, TARGET])
     assert verdict.deployments == (1 if seed else 2), "it is there for the restore alone"
     assert site.left() == {}
+    with (site.root / "checkout" / "tests" / "site" / "recipe.toml").open("a") as toml:
+        toml.write("[expected_na]\nelsewhere = 'its key is made by the first start'\n")
+    taken.clear()
+    verdict = prove_tag(site.world, "site", BASE if seed else None)
+    assert verdict.verdict == "green", verdict.detail
+    assert "restored-elsewhere: not tried (declared: its key is made by the first start)" in verdict.notes
 
 
 def test_an_app_that_refuses_the_data_of_another_address_is_restored_under_its_own(
@@ -685,8 +691,10 @@ def elsewhere(engine: Docker, stack: Deployable) -> None:
 
 def test_a_release_that_looks_at_the_old_data_no_more_is_red_though_all_of_it_is_there(site: Site) -> None:
     site.engine.starts = {BASE: fills("notes.txt"), TARGET: elsewhere}
-    verdict = prove_tag(site.prepare(), "site", None)
+    own = "def test_notes_are_shown(app):\n    assert app.version == '1.0.0+1.0', 'there are none'\n"
+    verdict = prove_tag(site.prepare(own=own), "site", None)
     assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "data-abandoned", "recipe"), verdict.detail
+    assert verdict.tiers["functional"].status == "fail", "that is what comes of it"
     assert "1.1.0+1.1 leaves 'files' (2 there) empty where it is installed anew" in verdict.detail
     assert verdict.tiers["upgrade"].status == "fail"
     assert site.left() == {}

@@ -1,0 +1,176 @@
+"""Which plain files of an app are its users', and which are lost or not backed up (docs/decisions/0041-witnesses.md). Pure.
+
+Size says little: what people write is often small, and beside much that an app brings along. Two installs of its own say what an
+app makes by itself, and one of them what the target makes of the same use; what the base has beside that is somebody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from canonq.core.stack.passing import is_passing
+from canonq.core.text import shown
+
+
+class File(NamedTuple):
+    """A plain file."""
+
+    bytes: int
+    digest: str  #: of what is in it; empty where it is too large to be read each time
+
+
+#: Key of a volume -> path below its root -> what is there.
+Files = Mapping[str, Mapping[str, File]]
+
+#: Words in names of files that tell of the moment, and of folders with what is made anew or is on its way.
+_STATES = frozenset(("state", "status", "session", "sessions", "cache", "lock", "queue", "stats"))
+_MADE_ANEW = frozenset(
+    ("index", "indexes", "indices", "indexer", "indexers", "queue", "queues", "transcodes", "previews", "node_modules", "vendor",
+     "compiled", "generated")
+)  # fmt: skip
+_APART = str.maketrans("-_@.", "    ")
+_MOST_TOLD = 3
+_SMALLER = 4  #: how much smaller the same data may be in another form
+
+
+@dataclass(frozen=True)
+class Witness:
+    """What is known of an app's files from installs that nobody else has used."""
+
+    first: Files | None = None  #: what the base makes by itself; None: not known
+    default: Files = field(default_factory=dict)  #: what the version under test makes by itself
+    later: Files = field(default_factory=dict)  #: what it has after a while, before it is deployed once more
+    used: bool = False  #: whether somebody has used it meanwhile, as the base was
+
+    @property
+    def filled(self) -> Files:
+        """What the same use makes of a new install."""
+        return self.later if self.used else {}
+
+
+def same(one: File | None, other: File | None) -> bool:
+    """Whether the same is in both, as far as that is known: of a large file, whether it is as large."""
+    if one is None or other is None:
+        return False
+    return one.bytes == other.bytes and (one.digest == other.digest or not (one.digest and other.digest))
+
+
+def is_nobodys(key: str, path: str, volatile: Collection[str]) -> bool:
+    """Whether a file is of no account: of the moment, made anew by the app, or declared so (a volume, or a path in it)."""
+    if is_passing(path) or is_passing(f"{key}/x") or key in volatile or any(_is_in(f"{key}/{path}", one) for one in volatile):
+        return True
+    *folders, name = path.lower().strip("/").split("/")
+    words = name.lstrip(".").partition(".")[0].translate(_APART).split()
+    return (bool(words) and _STATES.issuperset(words)) or any(
+        not _MADE_ANEW.isdisjoint((folder, *folder.translate(_APART).split())) for folder in folders
+    )
+
+
+def lost_files(before: Files, after: Files, by: Witness, volatile: Collection[str], *, grown: bool) -> list[str]:
+    """A phrase for each volume with files of somebody's that are gone, or are what a new install makes. `grown`: whether anything
+    else than plain files holds more than before, so that what is gone may be there, in another form."""
+    gone: dict[str, list[str]] = {}
+    reset: dict[str, list[str]] = {}
+    missed: dict[str, list[str]] = {}
+    there = [one for files in after.values() for one in files.values()]
+    for key, path in _somebodys(before, volatile):
+        if key not in after:
+            continue  # which is told as that
+        was, now = before[key][path], after[key].get(path)
+        first, default = _of(by.first or {}, key).get(path), _of(by.default, key).get(path)
+        if same(was, first) or same(was, default):
+            continue
+        if now is not None:
+            if now.digest and same(now, default) and _is_of_use(key, path, by):
+                reset.setdefault(key, []).append(path)
+        elif any(same(was, one) for one in there):
+            continue
+        elif _is_of_use(key, path, by) and (default is not None or path in _of(by.filled, key)):
+            gone.setdefault(key, []).append(path)
+        elif by.first is not None and first is None:
+            missed.setdefault(key, []).append(path)
+    if not grown and _arrived(before, after, by) * _SMALLER < sum(
+        before[key][one].bytes for key in missed for one in missed[key]
+    ):
+        for key, paths in missed.items():
+            gone.setdefault(key, []).extend(paths)
+    return [
+        *(f"{_listed(paths)} of the volume {key} {_is(paths)} gone" for key, paths in sorted(gone.items())),
+        *(f"{_listed(paths)} of the volume {key} {_is(paths)} as a new install makes {'it' if len(paths) == 1 else 'them'}"
+          for key, paths in sorted(reset.items())),
+    ]  # fmt: skip
+
+
+def _is_of_use(key: str, path: str, by: Witness) -> bool:
+    """Whether a file that differs from what the installs make has come to that by somebody's use: the same use changes it in the
+    new install too, or both versions make it alike, or the base does not make it at all."""
+    default, filled = _of(by.default, key).get(path), _of(by.filled, key).get(path)
+    if filled is not None and not same(filled, default):
+        return True
+    if by.first is None:
+        return False
+    first = _of(by.first, key).get(path)
+    return first is None or same(first, default)
+
+
+def _arrived(before: Files, after: Files, by: Witness) -> int:
+    """Bytes of plain files that are new, and that no new install makes by itself."""
+    size = 0
+    for key, files in after.items():
+        for path, now in files.items():
+            was = _of(before, key).get(path)
+            if was is None and path not in _of(by.default, key):
+                size += now.bytes
+            elif was is not None and now.bytes > was.bytes:
+                size += now.bytes - was.bytes
+    return size
+
+
+def somebodys_own(held: Files, earlier: Files | None, by: Witness, volatile: Collection[str]) -> dict[str, list[str]]:
+    """Key of a volume -> paths in it of what somebody has made there, or changed. `earlier`: what was there before the upgrade,
+    so that what a migration leaves is nobody's; None: nothing was upgraded."""
+    found: dict[str, list[str]] = {}
+    for key, path in _somebodys(held, volatile):
+        if earlier is not None and path not in _of(earlier, key):
+            continue
+        first, default = None if by.first is None else _of(by.first, key).get(path), _of(by.default, key).get(path)
+        if first is None and default is None:
+            by_itself = not by.used and path in _of(by.later, key)
+            # Where nobody knows what the base makes by itself, the same use has to make it anew.
+            made = not by_itself and (by.first is not None or earlier is None or path in _of(by.filled, key))
+        else:
+            made = first is not None and same(first, default) and not same(held[key][path], first)
+        if made:
+            found.setdefault(key, []).append(path)
+    return found
+
+
+def phrase(key: str, paths: Collection[str], held: Files) -> str:
+    """What of a volume it is about."""
+    size = sum(held[key][path].bytes for path in paths)
+    return f"{_listed(sorted(paths))} of the volume {key} ({size} bytes)"
+
+
+def _somebodys(files: Files, volatile: Collection[str]) -> Iterator[tuple[str, str]]:
+    return ((key, path) for key in files for path in files[key] if not is_nobodys(key, path, volatile))
+
+
+def _of(files: Files, key: str) -> Mapping[str, File]:
+    return files.get(key, {})
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder.rstrip('/')}/")
+
+
+def _listed(paths: Iterable[str]) -> str:
+    first = sorted(paths)
+    more = len(first) - _MOST_TOLD
+    names = [shown(path, 100) for path in first[:_MOST_TOLD]]
+    return ", ".join(names) + (f" and {more} other{'s' if more > 1 else ''}" if more > 0 else "")
+
+
+def _is(paths: Collection[str]) -> str:
+    return "is" if len(paths) == 1 else "are"

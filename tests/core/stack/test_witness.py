@@ -1,0 +1,140 @@
+"""Which plain files are somebody's, and which of them are lost or in no backup."""
+
+from __future__ import annotations
+
+import pytest
+
+from canonq.core.stack.witness import File, Files, Witness, is_nobodys, lost_files, same, somebodys_own
+
+
+def of(**there: str) -> Files:
+    """The files of a volume: name -> what is in them. `_` stands for a dot, and `__` for a slash."""
+    return {"data": {name.replace("__", "/").replace("_", "."): File(len(text), f"<{text}>") for name, text in there.items()}}
+
+
+NOTHING = of()
+#: An app that has settings, and a page for each thing that somebody writes; a new install has settings of its own.
+MINE = of(settings_ini="mine", page_txt="a page of somebody's")
+NEW = of(settings_ini="new")
+USED = Witness(first=NEW, default=NEW, later=MINE, used=True)
+UNUSED = Witness(first=NEW, default=NEW, later=NEW)
+UNKNOWN = Witness(first=None, default=NEW, later=MINE, used=True)
+GONE, RESET = "'page.txt' of the volume data is gone", "'settings.ini' of the volume data is as a new install makes it"
+
+
+@pytest.mark.parametrize(
+    ("what", "before", "after", "by", "expected"),
+    [
+        ("all is there", MINE, MINE, USED, []),
+        ("a page is gone", MINE, of(settings_ini="mine"), USED, [GONE]),
+        ("settings are made anew", MINE, of(settings_ini="new", page_txt="a page of somebody's"), USED, [RESET]),
+        ("both", MINE, NEW, USED, [GONE, RESET]),
+        ("nobody knows what the base makes by itself", MINE, NEW, UNKNOWN, [GONE, RESET]),
+        ("nobody uses new installs", MINE, NEW, UNUSED, [GONE, RESET]),
+        ("settings are written in another form", MINE, of(settings_ini="mine, v2", page_txt="a page of somebody's"), USED, []),
+        ("a page has another name", MINE, of(settings_ini="mine", pages__page_md="a page of somebody's"), USED, []),
+        (
+            "what the app brings along is newer",
+            of(index_php="1", page_txt="p"),
+            of(index_php="2", page_txt="p"),
+            Witness(of(index_php="1"), of(index_php="2"), of(index_php="2", page_txt="p"), used=True),
+            [],
+        ),
+        (
+            "what the app brings along is newer, and nobody knows what the base makes",
+            of(index_php="1"), of(index_php="2"), Witness(None, of(index_php="2"), of(index_php="2"), used=True), [],
+        ),
+        (
+            "what the base brings along is given up",
+            of(old_php="1", page_txt="p"), of(page_txt="p"), Witness(of(old_php="1"), NOTHING, of(page_txt="p"), used=True), [],
+        ),
+        (
+            "a random key of the base's is in no use any more",
+            of(key_pem="of this one", page_txt="p"), of(page_txt="p"),
+            Witness(of(key_pem="of another"), NOTHING, of(page_txt="p"), used=True), [],
+        ),
+        (
+            "a stamp of the base's own is written anew by the release",
+            of(version_txt="1"), of(version_txt="2"), Witness(of(version_txt="1"), of(version_txt="2"), of(version_txt="2")), [],
+        ),
+        (
+            "a counter begins anew, which nobody's use changes",
+            of(last_json="7"), of(last_json="0"), Witness(of(last_json="5"), of(last_json="0"), of(last_json="0"), used=True), [],
+        ),
+        ("logs and caches", of(a_log="x", cache__b="x", an__index__c="x"), NOTHING, Witness(NOTHING, NOTHING, of(a_log="x")), []),
+        (
+            "pages go into another form",
+            of(page_txt="a page of somebody's"), of(pages_bin="[a page of somebody's]"), Witness(NOTHING, NOTHING, NOTHING), [],
+        ),
+        ("they go, nothing comes", of(page_txt="a page of somebody's"), of(v2="1"), Witness(NOTHING, NOTHING, NOTHING), [GONE]),
+        (
+            "they go, and what comes is what a new install has",
+            of(page_txt="a page of somebody's"), of(welcome_txt="welcome, whoever you are"),
+            Witness(NOTHING, of(welcome_txt="welcome, whoever you are"), NOTHING), [GONE],
+        ),
+        ("nobody knows anything", MINE, NOTHING, Witness(None, NOTHING, NOTHING), []),
+    ],
+)  # fmt: skip
+def test_what_somebody_has_made_is_lost_where_it_is_gone_or_as_a_new_install_makes_it(
+    what: str, before: Files, after: Files, by: Witness, expected: list[str]
+) -> None:
+    assert lost_files(before, after, by, {}, grown=False) == expected, what
+
+
+def test_what_may_be_in_a_database_by_now_is_missed_only_where_the_same_use_makes_a_file_of_it() -> None:
+    assert lost_files(MINE, NEW, UNUSED, {}, grown=True) == [RESET]
+    assert lost_files(MINE, NEW, USED, {}, grown=True) == [GONE, RESET]
+
+
+@pytest.mark.parametrize("declared", ["data", "data/page.txt", "data/"])
+def test_what_is_declared_is_missed_by_nobody(declared: str) -> None:
+    told = lost_files(MINE, NEW, USED, {declared}, grown=False)
+    assert told == ([RESET] if declared == "data/page.txt" else [])
+
+
+def test_a_volume_that_is_used_no_more_is_told_as_that_by_its_count() -> None:
+    assert lost_files(MINE, {}, USED, {}, grown=False) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "held", "earlier", "by", "expected"),
+    [
+        ("pages and settings", MINE, MINE, USED, {"page.txt", "settings.ini"}),
+        ("of a first release, whose own changes are not told from somebody's", MINE, None,
+         Witness(None, NEW, MINE, used=True), {"page.txt"}),
+        ("what the migration leaves", of(page_txt="p", page_bak="p"), of(page_txt="p"),
+         Witness(NOTHING, NOTHING), {"page.txt"}),
+        ("what a new install has after a while", of(seen_json="1"), of(seen_json="1"),
+         Witness(NOTHING, NOTHING, of(seen_json="2")), set()),
+        ("the same, where somebody has used it", MINE, MINE, UNKNOWN, {"page.txt"}),
+        ("a key that each install makes", of(key_pem="a"), of(key_pem="a"), Witness(of(key_pem="b"), of(key_pem="c")), set()),
+        ("of a base that nobody knows", of(page_txt="p", more_txt="m"), of(page_txt="p", more_txt="m"),
+         Witness(None, NOTHING, of(page_txt="p"), used=True), {"page.txt"}),
+        ("an index and thumbnails", of(index__page_idx="x", thumbs__a_png="x"), of(index__page_idx="x", thumbs__a_png="x"),
+         Witness(NOTHING, NOTHING), set()),
+    ],
+)  # fmt: skip
+def test_what_somebody_has_made_is_what_no_install_makes_by_itself(
+    what: str, held: Files, earlier: Files | None, by: Witness, expected: set[str]
+) -> None:
+    assert set(somebodys_own(held, earlier, by, {}).get("data", ())) == expected, what
+
+
+@pytest.mark.parametrize(
+    "path", ["state.json", ".sessions.json", "node_modules/a/b.js", "data/cache/x", "app.log", "search_index/a"]
+)
+def test_what_is_of_the_moment_or_made_anew_is_nobodys(path: str) -> None:
+    assert is_nobodys("data", path, {})
+
+
+@pytest.mark.parametrize("path", ["flows.json", "pages/state-of-the-garden.txt", "index.md", "mail/spool/1", "statements.csv"])
+def test_what_only_sounds_like_it_is_somebodys(path: str) -> None:
+    assert not is_nobodys("data", path, {})
+    assert is_nobodys("cache", path, {}), "a whole volume for it"
+
+
+def test_of_large_files_only_the_size_is_compared() -> None:
+    assert same(File(10, ""), File(10, "a"))
+    assert not same(File(10, ""), File(11, ""))
+    assert not same(File(10, "a"), File(10, "b"))
+    assert not same(None, None)
