@@ -678,6 +678,10 @@ class House:
         self._hold(record.commit == trusted, f"2 a moved tag is not followed: {now} at {record.commit}, after {move}")
         higher = before is None or _number(now) > _number(before) or (now == before and "again" in move)
         self._hold(higher, f"5.2 forwards only: from {before} to {now}, after {move}")
+        proven = self.world(self.home).runs.verdict(RECIPE, str(record.run))
+        from_it = before in (None, now) or proven is None or proven.base_from == "pinned" or proven.base == before
+        told = f"2 proven from what it came from: {now} from {proven and proven.base}, and it came from {before}, after {move}"
+        self._hold(from_it, told)
         self.line.append(name)
         self.must = (self.must | {name}) & set(self.line[-KEEP:])
         self.versions[name], self.runs[name], self.came[name] = now, str(record.run), list(self.line)

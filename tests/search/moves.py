@@ -26,7 +26,7 @@ ACTS = (
     "quick", "night",
 )  # fmt: skip
 #: What the world does. None of it is damage that canonq may not be able to mend.
-EVENTS = ("release", "double", "lose", "redden", "clock", "move_state", "lose_fence", "lose_locks")
+EVENTS = ("release", "release+prove", "double", "lose", "redden", "clock", "move_state", "lose_fence", "lose_locks")
 #: What only some sequences are about, so that each is about few things, and those meet each other often.
 THEMES = {
     "harm": ("lose_record", "spoil_record", "spoil_kept", "lose_volume"),
@@ -44,8 +44,8 @@ WAYS = ("killed", "disk-full", "disk-stays-full", "docker-away", "clock-jumps", 
 INTRUSIONS = (*ACTS, "lose", "lose_locks", "lose_fence", *(f"lose_locks+{act}" for act in ("promote", "rollback", "janitor")))
 #: What changes the canonical while somebody is at it.
 _RIVALS = ("promote", "prove+promote", "rollback", "again", "night")
-#: Points that an act passes, about: most of what it has asked before it holds the recipe is asked at the first few.
-_FARTHEST, _FIRST = 220, 3
+#: Points that an act passes, about; what it asks before it holds the recipe, it asks before the first few.
+_FARTHEST, _FIRST = 220, 2
 
 #: Seconds that an act of another process may take; what waits longer waits for a lock of ours.
 _WAITS_AT_MOST = 60.0
@@ -78,10 +78,10 @@ def is_met(dice: random.Random, act: str) -> tuple[str, int, str] | None:
     rivals = act in ("promote", "prove+promote", "rollback")
     if act not in (*ACTS, *_MORE_ACTS) or dice.random() >= (0.4 if rivals else 0.3):
         return None
-    way = dice.choice(WAYS)
+    way = dice.choice((*WAYS, "beside", "beside", "race") if rivals else WAYS)
     if way in ("beside", "race"):
-        others = _RIVALS if rivals and dice.random() < 0.5 else INTRUSIONS if way == "beside" else ACTS
-        early = dice.random() < 0.5
+        others = _RIVALS if rivals and dice.random() < 0.7 else INTRUSIONS if way == "beside" else ACTS
+        early = dice.random() < (0.7 if rivals else 0.3)
         return way, 1 + int(dice.random() ** (1 if early else 2) * (_FIRST if early else _FARTHEST)), dice.choice(others)
     return way, 1 + int(dice.random() ** 2 * (_FARTHEST if way == "killed" else 60)), ""
 

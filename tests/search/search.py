@@ -27,7 +27,8 @@ LONGEST = 60  #: moves in a sequence
 _TOLD_EVERY = 20  #: sequences
 #: How often each move is made, beside the others.
 WEIGHTS = {
-    "promote": 5, "prove": 4, "prove+promote": 3, "release": 6, "night": 4, "rollback": 4, "deliver": 8, "sweep": 2, "janitor": 2,
+    "promote": 7, "prove": 3, "prove+promote": 3, "release": 5, "release+prove": 4, "night": 4, "rollback": 4, "deliver": 8,
+    "sweep": 2, "janitor": 2,
     "approve": 4, "block": 2, "demand": 3, "enrol": 3, "move_tag": 2, "accept": 3, "move": 2, "look_at": 2, "ref": 2,
 }  # fmt: skip
 _DRAWN = {"clock": 1000, "enrol": len(ENROLMENTS)}  #: how many numbers a move has; of others these are few

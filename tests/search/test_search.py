@@ -12,6 +12,7 @@ from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.state.locks import redis_client
 from canonq.core.records import Canonical, RolledBack
 from canonq.core.retention import Generation, Retention
+from canonq.flows import promote
 from canonq.flows.keeping import leftovers
 from tests.search.house import House
 from tests.search.moves import Move
@@ -121,6 +122,19 @@ def test_a_fault_made_on_purpose_is_found_and_shrunk_to_a_few_lines_that_show_it
         lines = [str(move) for move in found.shrunk]
         assert search.broken_by([Move.read(line) for line in lines]) == found.broken
     assert search.broken_by(found.shrunk) is None, "without the fault the same lines break nothing"
+
+
+def test_a_gate_that_is_not_asked_again_under_the_lock_is_found_by_what_comes_in_between(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves = ["night 0", "release 0", "night 0", "release+prove 0", "promote 0 beside 1 rollback"]
+    sequence, asked = [Move.read(line) for line in moves], promote._ask_gate
+    assert search.broken_by(sequence) is None
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            promote, "_ask_gate", lambda world, recipe, *more: () if world.locks.is_held(recipe) else asked(world, recipe, *more)
+        )
+        assert (search.broken_by(sequence) or "").startswith("2 proven from what it came from")
 
 
 def test_a_seed_makes_the_same_sequence_again() -> None:
