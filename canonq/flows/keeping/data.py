@@ -202,7 +202,8 @@ def _of_another(world: World, record: Canonical, names: Sequence[str], other: st
 
 def _readable(world: World, recipe: str) -> Canonical | None:
     try:
-        return world.registry.read(recipe)
+        mark = world.registry.elsewhere(recipe)
+        return None if mark is not None and mark.state == "gone" else world.registry.read(recipe)
     except CanonqError:  # the recipe's own, in its own place
         return None
 

@@ -150,7 +150,7 @@ def leaving(world: World) -> list[Elsewhere]:
 
 
 def _something_left(world: World, recipe: str) -> bool:
-    return world.registry.read(recipe) is not None or bool(world.registry.all_generations(recipe))
+    return recipe in world.registry.recipes()
 
 
 def settle(world: World, recipe: str) -> str:
@@ -175,11 +175,11 @@ def settle(world: World, recipe: str) -> str:
         if world.registry.elsewhere(recipe) != mark:
             return "leaving"
         world.registry.set_elsewhere(mark.model_copy(update={"state": "gone"}))
-        world.registry.drop_record(recipe)
-        for one in world.registry.all_generations(recipe):
-            world.registry.drop_generation(recipe, one.name)
         warm = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe}
         world.ownership.remove_owned(warm, world.settings.teardown_timeout)
+        for one in world.registry.all_generations(recipe):
+            world.registry.drop_generation(recipe, one.name)
+        world.registry.drop_record(recipe)  # last: as long as it is there, it is known that something is left
     hosts_flow.tell_of(world, recipe)
     log.info("%s: its canonical is on %s, and was given up here", recipe, mark.to)
     return "gone"
