@@ -178,7 +178,8 @@ CERTAIN = frozenset({
     "compose-invalid", "compose-missing", "config-not-bumped", "deploy-refused", "env-missing", "env-too-large",
     "env-unreadable", "file-too-large",
     "file-missing", "health-service-unknown", "image-name-invalid", "image-unavailable", "mount-invalid", "name-invalid",
-    "name-too-long", "no-app-service", "not-text", "path-outside-recipe", "policy-refused", "secret-charset", "secret-length",
+    "name-too-long", "no-app-service", "not-text",
+    "port-twice", "path-outside-recipe", "policy-refused", "secret-charset", "secret-length",
     "unsafe-tree", "volume-missing",
 })  # fmt: skip
 

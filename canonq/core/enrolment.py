@@ -22,17 +22,21 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from canonq.core.amounts import seconds_in
 from canonq.core.errors import EnrolmentInvalid, WrongUse
 from canonq.core.ladder import NotApplying
 from canonq.core.names import HOST_NAME, RECIPE_NAME, ref_problem
-from canonq.core.text import did_you_mean, ended
+from canonq.core.text import did_you_mean, ended, unmerged
 
-EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_SERVICE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+_PATH = r"^/[^\s]*$"
+EnvName = Annotated[str, StringConstraints(pattern=_ENV_NAME)]
 RecipeName = Annotated[str, StringConstraints(pattern=f"^{RECIPE_NAME.pattern}$")]
 HostName = Annotated[str, StringConstraints(pattern=f"^{HOST_NAME.pattern}$")]
-ServiceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=63)]
+ServiceName = Annotated[str, StringConstraints(pattern=_SERVICE_NAME, max_length=63)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Status = Annotated[int, Field(ge=100, le=599)]
 
@@ -53,7 +57,7 @@ class Health(_Strict):
     kind: Literal["http", "tcp", "exec"] = "http"
     service: ServiceName = "app"
     port: Annotated[int, Field(ge=1, le=65535)] = 80  #: container port
-    path: Annotated[str, StringConstraints(pattern=r"^/[^\s]*$")] = "/"
+    path: Annotated[str, StringConstraints(pattern=_PATH)] = "/"
     status: Annotated[list[Status], Field(min_length=1)] = [200]
     allow_empty: bool = False  #: whether an answer without a body counts
     timeout: Annotated[int, Field(ge=1, le=LONGEST_RUN)] = 300  #: seconds, from deploy to healthy
@@ -231,7 +235,7 @@ def parse_enrolment(recipe: str, text: str, *, where: str) -> Enrolment:
     try:
         table = tomllib.loads(text.removeprefix("\ufeff"))  # editors of Windows put it there
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, nesting without an end
-        raise EnrolmentInvalid(f"{where} is not TOML: {str(error)[:200]}.", mend="correct that line.") from error
+        raise EnrolmentInvalid(f"{where} is not TOML: {str(error)[:200]}{unmerged(text)}.", mend="correct that line.") from error
     if "recipe" in table:
         raise _invalid(where, ["recipe: not a key here; the folder's name is the recipe's name"])
     try:
@@ -267,14 +271,51 @@ def faults(error: ValidationError, model: type[BaseModel], text: str = "") -> li
         elif fault["type"] == "missing":
             found.append(f"{place}: is required")
         else:
-            found.append(f"{place}: {_WORDS.get(fault['type']) or fault['msg'].removeprefix('Value error, ')}")
+            found.append(f"{place}: {_said(fault, model)}")
     if more := len(all_of_them) - len(found):
         found.append(f"and {more} more")
     return found
 
 
-#: What a wrong type is called, in words of TOML instead of the library's.
+def _said(fault: ErrorDetails, model: type[BaseModel]) -> str:
+    """What is wrong with a value, in words of TOML instead of the library's."""
+    ctx = fault.get("ctx") or {}
+    match fault["type"]:
+        case "model_type" if len(fault["loc"]) > 1:
+            return f"must be a table, such as {{ key = ... }}, with keys of {', '.join(_keys_at(model, fault['loc']))}"
+        case "greater_than_equal":
+            return f"must be {_amount(ctx['ge'])} or more"
+        case "greater_than":
+            return f"must be more than {ctx['gt']}"
+        case "less_than_equal":
+            return f"must be {ctx['le']} or less"
+        case "string_too_long":
+            return f"must have {ctx['max_length']} characters or fewer"
+        case "literal_error":
+            return f"must be {ctx['expected']}"
+        case "string_pattern_mismatch" if ctx["pattern"] in _PATTERNS:
+            return _PATTERNS[ctx["pattern"]]
+    return _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+
+
+def _amount(number: float) -> str:
+    """A bound as it is written: sizes are whole KiB or MiB, and no other bound is."""
+    for unit, name in ((2**20, "MiB"), (2**10, "KiB")):
+        if number and number % unit == 0:
+            return f"{number // unit} {name}"
+    return str(number)
+
+
+_PATTERNS = {
+    _PATH: "must begin with / and have no spaces",
+    _ENV_NAME: "must be letters, digits and _, and not begin with a digit",
+    _SERVICE_NAME: "must be letters, digits, '_', '.' and '-', and begin with a letter or digit",
+}
 _WORDS = {
+    "string_too_short": "must not be empty",
+    "too_short": "must not be an empty list",
+    "byte_size_unit": 'must be a size, such as "512 MiB"',
+    "byte_size": 'must be a size, such as "512 MiB"',
     "list_type": "must be a list, such as [200]",
     "string_type": 'must be a text in quotes, such as "80"',
     "int_type": "must be a whole number, without quotes",

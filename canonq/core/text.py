@@ -42,6 +42,12 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     return f"; did you mean {shown(near[0])}?" if near else ""
 
 
+def unmerged(text: str) -> str:
+    """A clause for a text that was committed in the middle of a merge, with the line of git's first mark; nothing for others."""
+    marks = [(number, line[:8]) for number, line in enumerate(text.split("\n"), 1) if line.startswith(("<<<<<<< ", ">>>>>>> "))]
+    return f"; a merge was not finished in it: line {marks[0][0]} begins with '{marks[0][1].strip()}'" if marks else ""
+
+
 def ended(sentence: str) -> str:
     """A sentence with the one mark that ends it."""
     return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."

@@ -363,6 +363,18 @@ RECIPE: list[Broken] = [
         engine=RELEASE | GIVEN_UP | {"killed": True},
     ),
     Broken(
+        "two of its services publish one port",
+        "recipe",
+        "port-twice",
+        "The services 'app' and 'mail' both publish the port 8080/tcp of the host",
+        {
+            "compose.yml": COMPOSE.replace("    volumes: [", '    ports: ["8080:80"]\n    volumes: [').replace(
+                "volumes: {data",
+                "  mail:\n    image: x:1\n    ports: [{target: 25, published: 8080, mode: host}]\nvolumes: {data",
+            )
+        },
+    ),
+    Broken(
         "nothing of its front runs",
         "recipe",
         "nothing-runs",

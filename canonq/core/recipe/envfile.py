@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from canonq.core.errors import RecipeProblem
 from canonq.core.recipe.fill import TooLong, fill
+from canonq.core.text import unmerged
 
 _LINE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
 _EXPORT = re.compile(r"^\s*export\s+([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
@@ -80,7 +81,7 @@ def parse_env(
         match = _LINE.match(line)
         if match is None or "\0" in line:
             raise RecipeProblem(
-                f"{where} line {number} is neither a comment nor KEY=value.",
+                f"{where} line {number} is neither a comment nor KEY=value{unmerged(text)}.",
                 mend="correct the line in the recipe.",
                 code="env-unreadable",
             )

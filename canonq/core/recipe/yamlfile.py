@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from canonq.core.errors import RecipeProblem
-from canonq.core.text import shown
+from canonq.core.text import shown, unmerged
 
 MAX_BYTES = 256 << 10
 MAX_NODES = 50_000
@@ -82,6 +82,15 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
+def _why(text: str, mark: Any) -> str:
+    """What people do that makes such a file, where it shows."""
+    lines = text.split("\n")
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return "; it is indented with a tab, and YAML takes spaces only"
+    return unmerged(text)
+
+
 def load_yaml(text: str, *, where: str) -> dict[str, Any]:
     """Read one YAML mapping as plain dicts, lists and scalars, no node shared.
 
@@ -95,7 +104,7 @@ def load_yaml(text: str, *, where: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise _bad(f"{where}{line}", f"is not YAML: {_told(error)}") from error
+        raise _bad(f"{where}{line}", f"is not YAML: {_told(error)}{_why(text, mark)}") from error
     except _RAISED as error:
         raise _bad(where, f"is not YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(loaded, dict):

@@ -38,6 +38,20 @@ def why_apart(one: Stack, other: Stack, free: int | None) -> str:
     return ""
 
 
+def clash(stack: Stack) -> str | None:
+    """What is wrong with a stack two of whose services publish one port of the host: Docker gives it to one of them alone."""
+    taken: dict[tuple[str, str], str] = {}
+    for service in stack.services.values():
+        runs = service.deploy.get("replicas") != 0
+        for port in service.ports:
+            if port.published is None or (port.mode == "host" and not runs):
+                continue
+            key = str(port.published), port.protocol
+            if (other := taken.setdefault(key, service.name)) != service.name:
+                return f"the services '{other}' and '{service.name}' both publish the port {key[0]}/{key[1]} of the host"
+    return None
+
+
 def _published(stack: Stack) -> set[str]:
     return {str(port.published) for service in stack.services.values() for port in service.ports if port.published is not None}
 

@@ -48,6 +48,7 @@ class Port:
     target: Any
     published: Any  #: port of the host, or None where Docker may choose one
     mode: str
+    protocol: str = "tcp"
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,12 @@ def _service(name: str, said: Mapping[str, Any]) -> Service:
         container_labels=_texts(body.get("labels")),
         mounts=tuple(_mount(item) for item in _list(body.get("volumes"))),
         ports=tuple(
-            Port(item.get("target"), item.get("published"), str(item.get("mode") or "ingress"))
+            Port(
+                item.get("target"),
+                item.get("published"),
+                str(item.get("mode") or "ingress"),
+                str(item.get("protocol") or "tcp"),
+            )
             for item in _list(body.get("ports"))
         ),
         networks=_mapping(body.get("networks")),

@@ -15,6 +15,7 @@ from canonq.core.errors import CanonqError, EnrolmentProblem, RecipeProblem, Wro
 from canonq.core.recipe.assembly import SAMPLE, TEST_OVERLAY, app_env, assemble
 from canonq.core.recipe.compose import unset_near
 from canonq.core.recipe.envfile import LARGEST_SECRET, SecretRule, generate_secret, might_be, secret_rules
+from canonq.core.stack.beside import clash
 from canonq.core.stack.containment import allotment, contained
 from canonq.core.stack.mounts import shared_by_name, with_own
 from canonq.core.stack.policy import refusals
@@ -130,6 +131,12 @@ def _with_own(deployment: Deployment, filled: Filled) -> Filled:
 
 
 def _fit(deployment: Deployment, filled: Filled) -> Deployable:
+    if twice := clash(filled.resolved):
+        raise RecipeProblem(
+            f"{twice[0].upper()}{twice[1:]}, and Docker gives it to one of them alone.",
+            mend="publish it once, or another one; what a reverse proxy reaches needs no published port.",
+            code="port-twice",
+        )
     asked = filled.resolved.services.get(deployment.enrolment.health.service)
     if asked is not None and asked.deploy.get("mode", "replicated") == "replicated" and asked.deploy.get("replicas") == 0:
         raise RecipeProblem(

@@ -260,6 +260,20 @@ def test_the_whole_example_of_the_spec_is_read() -> None:
         ('upstream = "/x"\n\n[health]\nprot = 80', "line 4, health.prot: unknown key"),
         ('upstream = "/x"\n[health]\nprot = 80', "did you mean 'port'?"),
         ('upstream = "/x"\n[health]\nstatus = 200', "line 3, health.status: must be a list, such as [200]"),
+        ('upstream = "/x"\n[health]\nport = 0', "line 3, health.port: must be 1 or more"),
+        ('upstream = "/x"\n[health]\nstatus = [2000]', "line 3, health.status.0: must be 599 or less"),
+        ('upstream = "/x"\n[health]\nstatus = []', "line 3, health.status: must not be an empty list"),
+        ('upstream = "/x"\n[health]\npath = "up"', "line 3, health.path: must begin with / and have no spaces"),
+        ('upstream = "/x"\n[health]\nservice = "my app"', "line 3, health.service: must be letters, digits"),
+        ('upstream = "/x"\n[env]\n"A B" = "x"', "env.A B: must be letters, digits and _"),
+        ('upstream = "/x"\nweight = "Heavy"', "line 2, weight: must be 'light' or 'heavy'"),
+        (
+            'upstream = "/x"\n[secrets]\nkey = "abc"',
+            "line 3, secrets.key: must be a table, such as { key = ... }, with keys of env, file, hex",
+        ),
+        ('upstream = "/x"\n[resources]\nmemory = "2 bananas"', 'line 3, resources.memory: must be a size, such as "512 MiB"'),
+        ('upstream = "/x"\n[resources]\nmemory = 512', "line 3, resources.memory: must be 16 MiB or more"),
+        ('upstream = "/x"\n[expected_na]\nbackup = ""', "line 3, expected_na.backup: must not be empty"),
         ('upstream = "/x"\nenv.PORT = 80', 'line 2, env.PORT: must be a text in quotes, such as "80"'),
         ('upstream = "/x"\ndeps = ["site"]', "site cannot depend on itself"),
         ('upstream = "/x"\ndeps = ["a", "a"]', "a stands there twice"),
@@ -306,6 +320,8 @@ volumes:
             "volumes",
             "compose.yml:6 is not YAML: could not find expected ':' (while scanning a simple key, which begins in line 5)",
         ),
+        ("\tvolumes: []", "cannot start any token; it is indented with a tab, and YAML takes spaces only"),
+        ("hostname: a\n<<<<<<< HEAD\n    user: b\n=======\n", "; a merge was not finished in it: line 6 begins with '<<<<<<<'"),
     ],
 )
 def test_what_docker_would_refuse_is_said_with_its_line_and_the_nearest_right_word(line: str, said: str) -> None:
@@ -313,6 +329,15 @@ def test_what_docker_would_refuse_is_said_with_its_line_and_the_nearest_right_wo
         resolve([("compose.yml", SHAPES.format(line=line))], {})
     assert said in told.value.what
     assert told.value.code in ("compose-invalid", "env-missing")
+
+
+def test_a_merge_that_was_not_finished_is_told_of_env_and_enrolment_too() -> None:
+    with pytest.raises(
+        RecipeProblem, match=r"line 2 is neither a comment nor KEY=value; a merge was not finished in it: line 2 "
+    ):
+        parse_env("A=1\n<<<<<<< HEAD\nB=1\n=======\nB=2\n>>>>>>> main\n")
+    with pytest.raises(WrongConfiguration, match=r"is not TOML: .*; a merge was not finished in it: line 2 begins"):
+        enrol('upstream = "/x"\n<<<<<<< HEAD\n')
 
 
 def test_every_key_of_a_service_that_docker_knows_is_taken() -> None:

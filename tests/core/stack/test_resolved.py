@@ -10,6 +10,7 @@ import pytest
 from canonq.core.deployable import Identity, deployable
 from canonq.core.errors import RecipeProblem
 from canonq.core.recipe.compose import resolve
+from canonq.core.stack.beside import clash
 from canonq.core.stack.mounts import with_own
 from canonq.core.stack.resolved import Mount, Stack, stack_of
 
@@ -113,3 +114,20 @@ def test_what_was_judged_is_what_docker_is_given() -> None:
     assert (given.mounts, given.ports) == (judged.services["app"].mounts, judged.services["app"].ports)
     assert all(isinstance(item, dict) for key in ("volumes", "ports") for item in file["services"]["app"][key])
     assert stack_of(judged.written()) == judged, "written and read again it is the same"
+
+
+@pytest.mark.parametrize(
+    ("app", "other", "twice"),
+    [
+        (["8080:80"], ["8080:81"], "the services 'app' and 'other' both publish the port 8080/tcp of the host"),
+        (["8000-8002:8000-8002"], [{"target": 1, "published": 8001, "mode": "host"}], "8001/tcp"),
+        (["53:53/tcp"], ["53:53/udp"], None),
+        (["80"], ["80"], None),
+        ([{"target": 1, "published": 8001, "mode": "host"}], [], None),
+        (["8080:80", "8081:80"], ["8082:80"], None),
+    ],
+)
+def test_a_port_that_two_services_publish_is_known_from_the_files(app: list[Any], other: list[Any], twice: str | None) -> None:
+    found = clash(stack_of({"services": {"app": {"image": "x", "ports": app}, "other": {"image": "x", "ports": other}}}))
+    assert (found is None) == (twice is None)
+    assert twice is None or twice in str(found)
