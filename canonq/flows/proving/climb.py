@@ -35,7 +35,7 @@ from canonq.flows.proving.inuse import (
 )
 from canonq.flows.proving.marking import has_its_marks
 from canonq.flows.proving.pictures import keep_pictures
-from canonq.flows.proving.porting import comes_back_beside, comes_back_elsewhere
+from canonq.flows.proving.porting import begin_elsewhere, comes_back_beside, comes_back_elsewhere
 from canonq.flows.proving.run import Run
 from canonq.flows.proving.tiers import TIERS
 from canonq.tiers.facts import Marker
@@ -106,6 +106,7 @@ def climb(run: Run) -> None:
         keep_pictures(run, {"fresh": beside_it})
         if saved is not None and comes_back_beside(run, saved, running, beside_it):  # the other one soaks meanwhile
             saved = None
+    coming = begin_elsewhere(run, running) if saved is not None and beside_it is None else None
     stays_up(run, running)
     if run.findings.base.version is None:
         look_at_fresh(run, running)
@@ -114,7 +115,7 @@ def climb(run: Run) -> None:
     names_are_known(run)
     keep_pictures(run, {"upgraded" if target.base.version else "fresh": running})
     if saved is not None:
-        comes_back_elsewhere(run, saved, running)
+        comes_back_elsewhere(run, saved, running, coming)
 
 
 # -- the tiers ----------------------------------------------------------------------------------------------

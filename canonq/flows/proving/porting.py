@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
 from canonq.core.backup import backup_plan
 from canonq.core.errors import RecipeProblem
+from canonq.core.stack.beside import why_apart
 from canonq.core.stack.witness import phrase
-from canonq.flows.deploying.stages import Deployment, Running
+from canonq.flows.deploying.filling import read_files
+from canonq.flows.deploying.stages import Deployment, Running, Started
 from canonq.flows.proving import backup
 from canonq.flows.proving.backup import Saved
 from canonq.flows.proving.counting import take_census
@@ -43,20 +46,47 @@ def comes_back_beside(run: Run, saved: Saved, running: Running, fresh: Running) 
     return not why
 
 
-def comes_back_elsewhere(run: Run, saved: Saved, running: Running) -> None:
-    """Restore the backup into a stack of another name, with address and secrets of what runs, which goes for it.
+def begin_elsewhere(run: Run, running: Running) -> Started | None:
+    """Have the stack of another name come up while what runs has to stay up; None where it has to make room for that first.
+
+    Behind an ingress the two would share an address.
+    """
+    place = _elsewhere(run, running)
+    if run.world.ingress is not None or place.identity.stack in run.findings.standing:
+        return None
+    there = read_files(run.world, run.trees.look_at(place), run.deadline).resolved
+    if why_apart(running.prepared.filled.resolved, there, run.world.host.free_memory()):
+        return None
+    with run.account.timed("restore.elsewhere.begin"):
+        try:
+            return _begin(run, place)
+        except RecipeProblem:  # it is tried again when the other has gone
+            remove_stack(run, place)
+            return None
+
+
+def _begin(run: Run, place: Deployment) -> Started:
+    run.findings.phase = "a stack to restore into"
+    place = run.account.begins(place)
+    hook_of_tier(run, "before", "install", place)
+    return start_of(run, ELSEWHERE, place, new=True)
+
+
+def comes_back_elsewhere(run: Run, saved: Saved, running: Running, begun: Started | None) -> None:
+    """Restore the backup into a stack of another name, with address and secrets of what runs, which goes for it unless that one
+    has `begun` beside it.
 
     RecipeProblem, on record with the restore, where what it has to bring back is not there then.
     """
     place = _elsewhere(run, running)
     for stack, folder in ((run.fresh, run.folder / FRESH / "logs"), (run.app, run.folder / "logs")):
-        if stack.identity.stack in run.findings.standing:
+        if begun is None and stack.identity.stack in run.findings.standing:
             keep_logs(run.world, stack.identity.stack, folder, run.masks)
             remove_stack(run, stack)
     run.vigils.pop(place.identity.stack, None)
     with run.account.timed("restore.elsewhere"), about_version(running.identity.version):
         try:
-            why = _on_a_new_stack(run, saved, place)
+            why = _on_a_new_stack(run, saved, begun or _begin(run, place))
         except RecipeProblem as error:
             why = error.what
     if not why:
@@ -79,11 +109,10 @@ def _elsewhere(run: Run, running: Running) -> Deployment:
     return replace(other, identity=identity, secrets=running.prepared.secrets, beside=running.deployment.beside)
 
 
-def _on_a_new_stack(run: Run, saved: Saved, place: Deployment) -> str:
+def _on_a_new_stack(run: Run, saved: Saved, begun: Started) -> str:
     run.findings.phase = "a stack to restore into"
-    place = run.account.begins(place)
-    hook_of_tier(run, "before", "install", place)
-    up, why = comes_up(run, ELSEWHERE, start_of(run, ELSEWHERE, place, new=True)), ""
+    begun = replace(begun, health_ends=time.monotonic() + run.enrolment.health.timeout)  # what it had to wait for is not its own
+    up, why = comes_up(run, ELSEWHERE, begun), ""
     for _ in range(_TRIES):
         try:
             why = _why_not(run, saved, up, run.enrolment.health.timeout)

@@ -568,6 +568,7 @@ def test_a_backup_that_only_comes_back_where_it_was_taken_is_red(site: Site, see
     assert "not on a new stack with the same address and secrets: missing is canonq's row" in verdict.tiers["restore"].reason
     assert site.engine.deployed == ([BASE, BASE] if seed else [TARGET, BASE, TARGET, TARGET])
     assert verdict.deployments == (1 if seed else 2), "it is there for the restore alone"
+    assert ("restore.elsewhere.begin" in verdict.timings) == seed, "it comes up while the other soaks, where there is but one"
     assert site.left() == {}
     with (site.root / "checkout" / "tests" / "site" / "recipe.toml").open("a") as toml:
         toml.write("[expected_na]\nelsewhere = 'its key is made by the first start'\n")
