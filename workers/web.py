@@ -91,6 +91,11 @@ class _Handler(tornado.web.RequestHandler):
             self.set_header("Content-Type", "text/plain; charset=UTF-8")
             await self.finish("Log in.\n")
 
+    async def head(self, *named: str) -> None:
+        """As `get`; the server leaves the body out."""
+        if (answered := self.get(*named)) is not None:
+            await answered
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """One line, and no traceback; an error of canonq's own is told as it is."""
         error = kwargs.get("exc_info", (None, None))[1]
@@ -123,6 +128,8 @@ class _Handler(tornado.web.RequestHandler):
             raise tornado.web.HTTPError(503)
         self.set_header("Content-Type", "text/event-stream; charset=UTF-8")
         self.set_header("X-Accel-Buffering", "no")
+        if self.request.method == "HEAD":
+            return
         self.site.streams += 1
         try:
             async for event in events:

@@ -43,6 +43,7 @@ def up(flower: bool, with_web: bool, as_json: bool) -> ExitStatus:
         told = {"up": True, "enrolled": enrolled.names, "logs": str(process_tree.log_folder(settings))}
         told["redis"] = load_settings().broker_url() if settings.configured_broker() is None else None
         told["flower"] = f"http://127.0.0.1:{os.environ.get('FLOWER_PORT', '5555')}" if flower else None
+        told["web"] = f"http://{settings.web.listen}" if with_web and settings.web else None
         if as_json:
             print_json(told)
         else:
@@ -53,6 +54,8 @@ def up(flower: bool, with_web: bool, as_json: bool) -> ExitStatus:
                 )
             if flower:
                 click.echo(f"Flower is at {told['flower']}; its login is in {kept or 'FLOWER_BASIC_AUTH'}.")
+            if told["web"]:
+                click.echo(f"The report is at {told['web']}, live; its login is that of [web].")
         with contextlib.suppress(KeyboardInterrupt), View(quiet=as_json) as view:
             watcher = Watcher(world)
             while True:

@@ -127,6 +127,7 @@ def test_flower_runs_behind_a_login_that_is_in_a_file_and_on_no_command_line(up:
     login = file.read_text().strip()
 
     def answers() -> bool:
+        assert up.said["web"] is None, "it was not asked for"
         asked = urllib.request.Request(f"{up.said['flower']}/tasks")
         asked.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
         with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=60) as answer:

@@ -115,6 +115,14 @@ def test_nothing_can_be_done_there(served: Served, method: str) -> None:
         assert answer.status_code in (404, 405), path
 
 
+@pytest.mark.parametrize("path", ["/", "/recipes/site.html", "/metrics", "/healthz", "/events", "/nowhere"])
+def test_who_only_asks_for_the_head_is_told_what_there_is_and_is_not_kept(served: Served, path: str) -> None:
+    answer = requests.head(f"http://127.0.0.1:{served.port}{path}", auth=LOGIN, timeout=ENOUGH)
+    assert (answer.status_code, answer.content) == (404 if path == "/nowhere" else 200, b"")
+    if path not in ("/events", "/nowhere"):
+        assert answer.headers["Content-Type"] == served.get(path).headers["Content-Type"]
+
+
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/recipes/site.html", "/metrics", "/healthz"])
 def test_every_answer_has_a_policy_that_lets_no_words_act(served: Served, path: str) -> None:
     headers = served.get(path).headers

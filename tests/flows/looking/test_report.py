@@ -91,6 +91,19 @@ def test_each_recipe_stands_somewhere_once_and_those_for_a_person_stand_first(mo
     assert "1 promoted + 2 skipped + 1 red + 1 error + 1 deferred = 6 enrolled" in said
 
 
+def test_what_was_promoted_and_rolled_back_since_is_not_told_as_the_canonical_alone(mornings: Mornings) -> None:
+    mornings.enrol("site")
+    mornings.night(0, promoted("site", "1.1.0+1.1", detail="1.1.0+1.1 is the canonical."))
+    mornings.place.promote("site", FIRST, COMMIT)
+    record = mornings.place.folder / "state" / "warm" / "site" / "canonical.json"
+    back = {"by": "<sam>", "at": "20260617T060000Z", "reason": "it lost mail", "version": "1.1.0+1.1", "commit": COMMIT}
+    record.write_text(json.dumps({**json.loads(record.read_text()), "rolled_back": [back]}))
+    _, folder = written(mornings)
+    said = page(folder).said()
+    assert "1.1.0+1.1 is the canonical." in said
+    assert "Since then <sam> rolled 1.1.0+1.1 back, 1 h ago: it lost mail" in said
+
+
 def test_a_red_is_told_in_words_with_its_fault_tiers_gaps_and_log(mornings: Mornings) -> None:
     mornings.enrol("site")
     mornings.place.promote("site", FIRST, COMMIT)
