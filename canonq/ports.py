@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from canonq.core.deployable import Deployable
 from canonq.core.dockerinfo import ImageStore, Speaks, Unled
 from canonq.core.enrolment import Health, Tree
+from canonq.core.peaks import Taking
 from canonq.core.stack.convergence import Service, Task
 from canonq.core.upstream.mirror import Change
 from canonq.core.upstream.pulls import Hosted, Landing, Pull, StatusState
@@ -234,6 +235,9 @@ class Images(Protocol):
         registry's address as `outside`.
         """
 
+    def had_from(self, other: str, reference: str, timeout: float) -> bool:
+        """Have an image under its own name by pulling it under another one, as a mirror has it; False when that did not work."""
+
     def is_image(self, reference: str, digest: str) -> bool:
         """Whether what is here under a name is the image that `ensure_images` gave `digest` for, by any digest or id of it."""
 
@@ -378,8 +382,8 @@ class Ownership(Protocol):
     def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
         """Remove everything that carries these labels, volumes too; what was removed."""
 
-    def memory_taken(self, labels: Mapping[str, str]) -> int:
-        """Bytes that the containers with these labels take together, as far as nobody could have them back."""
+    def takings(self, labels: Mapping[str, str]) -> dict[str, Taking]:
+        """What each container with these labels takes now, by its id: of memory, as far as nobody could have it back."""
 
     def remove_secrets(self, labels: Mapping[str, str]) -> None:
         """Remove the secrets that carry these labels."""

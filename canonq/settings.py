@@ -233,6 +233,43 @@ class HostsSettings(BaseModel):
         return value
 
 
+class RegistryLimit(BaseModel):
+    """What a registry grants."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pulls: Annotated[int, Field(ge=1, le=10_000)]
+    window: Annotated[int, Field(ge=60, le=7 * 86400)] = 6 * 3600  #: seconds in which so many may be made
+
+
+#: A registry's address, with its port where it has one.
+Registry = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9.\-]*(:[0-9]{1,5})?$", max_length=200)]
+
+
+class RegistriesSettings(BaseModel):
+    """How registries of images are asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limits: dict[Registry, RegistryLimit] = {}  #: registry -> what it grants
+    #: registry -> where its images are had from first: an address, and a path where it needs one
+    mirrors: dict[
+        Registry,
+        Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]*(:[0-9]{1,5})?(/[a-z0-9._\-]+)*/?$", max_length=200)],
+    ] = {}
+
+    @field_validator("mirrors")
+    @classmethod
+    def _are_addresses(cls, value: dict[str, str]) -> dict[str, str]:
+        for mirror in value.values():
+            host = mirror.partition("/")[0]
+            if not set(host) & {".", ":"} and host != "localhost":
+                raise ValueError(
+                    f"names {mirror!r}, which Docker would take for a repository of its own registry: write host:port"
+                )
+        return value
+
+
 class Settings(BaseSettings):
     """All settings; each may stand in canonq.toml, or as CANONQ_<NAME> in the environment."""
 
@@ -255,9 +292,13 @@ class Settings(BaseSettings):
     notify: NotifySettings | None = None  #: off unless it is set
     web: WebSettings | None = None  #: off unless it is set
     hosts: HostsSettings = HostsSettings()
+    registries: RegistriesSettings = RegistriesSettings()
     catalogue: str = "https://recipes.coopcloud.tech/recipes.json"  #: URL or path of the list that `canonq enrol` looks in
     nightly: Crontab | None = None  #: overrides beat_schedule.NIGHTLY; UTC
-    light_workers: Annotated[int, Field(ge=1, le=64)] = 2  #: light recipes side by side on this host
+    window: Annotated[int, Field(ge=0, le=86400)] = (
+        0  #: seconds from a night's beginning in which its tests have to end; 0: no end
+    )
+    light_workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"  #: light recipes side by side on this host
     hold_reds: Annotated[int, Field(ge=0)] = 3
     daily_pushes: Annotated[int, Field(ge=0)] = 10  #: sweeps of one recipe that pushes may start in a day (UTC)
     control_seconds: Annotated[int, Field(ge=0)] = 900  #: for all control runs of reds in one sweep; 0: none
@@ -405,6 +446,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "web": WebSettings,
     "notify": NotifySettings,
     "hosts": HostsSettings,
+    "registries": RegistriesSettings,
 }
 
 

@@ -22,6 +22,7 @@ from canonq.adapters.state.budget import Budget, PulledImages
 from canonq.adapters.state.folder import NO_INSTANCE, give_instance, instance_of, make_state, must_be_a_folder, must_be_its_own
 from canonq.adapters.state.hosts import Hosts
 from canonq.adapters.state.locks import RedisLocks, redis_client
+from canonq.adapters.state.pulls import Pulls
 from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs
 from canonq.adapters.state.steering import Steering
@@ -116,6 +117,7 @@ def _world(settings: Settings, state: Path, instance: str) -> World:
         ingress=_ingress(settings),
         budget=Budget(state / "locks" / "disk", lambda: _disks(state, engine), settings.disk_floor),
         pulled=PulledImages(state / "images"),
+        pulls=Pulls(state / "registries"),
         steering=Steering(state / "steering"),
     )
 

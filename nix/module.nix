@@ -126,7 +126,7 @@ let
   worker = { name, queues, concurrency, description }: unit {
     inherit description;
     requires = [ "docker.service" ];
-    command = "${celery} worker -n ${name}@%%h -Q ${queues} -c ${toString concurrency} -E";
+    command = "${celery} worker -n ${name}@%%h -Q ${queues}${concurrency} -E";
     service = {
       # TERM ends like QUIT: the step gets worker_soft_shutdown_timeout (60 s), then goes back into its queue.
       Environment = [ "REMAP_SIGTERM=SIGQUIT" ];
@@ -183,9 +183,9 @@ in
     };
 
     lightWorkers = mkOption {
-      type = types.ints.between 1 64;
-      default = 2;
-      description = "How many light recipes are tested side by side. Heavy ones always go one at a time.";
+      type = types.either (types.ints.between 1 64) (types.enum [ "auto" ]);
+      default = "auto";
+      description = "How many light recipes are tested side by side; with \"auto\", as many as fit. Heavy ones always go one at a time.";
     };
 
     redisUrlFile = mkOption {
@@ -383,14 +383,14 @@ in
       canonq-worker-light = worker {
         name = "light";
         queues = "light";
-        concurrency = cfg.lightWorkers;
+        concurrency = ""; # as the settings say
         description = "canonq worker for light recipes";
       };
 
       canonq-worker-heavy = worker {
         name = "heavy";
         queues = "heavy,light";
-        concurrency = 1;
+        concurrency = " -c 1";
         description = "canonq worker for heavy recipes";
       };
     } // optionalAttrs cfg.web.enable {

@@ -20,6 +20,7 @@ from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Deployable
 from canonq.core.dockerinfo import Speaks, Unled
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem
+from canonq.core.peaks import Taking
 from canonq.core.stack.convergence import Service, Task
 from canonq.core.stack.databases import POSTGRES, database_kind
 from canonq.ports import Answer, Ended, Outside, Roots, Versions
@@ -33,6 +34,7 @@ class FakeEngine:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.taken = 0  #: bytes of memory that its containers take
+        self.spent = 0.0  #: seconds of processors that they have taken
         self.programs: dict[str, Callable[[list[str]], Ended]] = {}  #: more programs that its containers have
         for kind in ("stacks", "secrets", "volumes"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -69,6 +71,11 @@ class FakeEngine:
         """Every image is there."""
         del timeout
         return {reference: f"sha256:{hashlib.sha256(reference.encode()).hexdigest()}" for reference in references}
+
+    def had_from(self, other: str, reference: str, timeout: float) -> bool:
+        """Every mirror has every image."""
+        del other, reference, timeout
+        return True
 
     def is_image(self, reference: str, digest: str) -> bool:
         """See ports.Images.is_image."""
@@ -250,9 +257,9 @@ class FakeEngine:
                 found.add(every.get(LABEL_OWNER, ""))
         return sorted(found - {""})
 
-    def memory_taken(self, labels: Mapping[str, str]) -> int:
-        """See ports.Ownership.memory_taken."""
-        return self.taken if any(self.owned(labels).values()) else 0
+    def takings(self, labels: Mapping[str, str]) -> dict[str, Taking]:
+        """See ports.Ownership.takings."""
+        return {"all": Taking(self.taken, self.spent)} if any(self.owned(labels).values()) else {}
 
     def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
         """See ports.Ownership.remove_owned."""

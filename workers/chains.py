@@ -7,14 +7,15 @@ from typing import Any
 from celery import chain, current_app, signature
 
 from canonq.core.enrolment import Enrolment
-from workers.factory import LIGHT, declare, queue_on
+from workers.factory import LIGHT, declare, place_of, queue_on
 
 
 def start_chain(
-    enrolment: Enrolment, sweep: str, named: bool, *, host: str | None, step: str = "sync", given: Any = None
+    enrolment: Enrolment, sweep: str, named: bool, *, host: str | None, soon: bool = False, step: str = "sync", given: Any = None
 ) -> None:
     """Enqueue a recipe's chain, or what is left of it from `step` on, which gets `given`, the value before it.
 
+    `soon`: it goes before what a night has queued.
     By the Celery app of this process, for the workers of `host`: the sweep is on its disk. None where it has no name yet.
     """
     # Each link names its queue: an option of the whole chain reaches the first only.
@@ -27,7 +28,9 @@ def start_chain(
         first = {"args": [enrolment.recipe], "kwargs": {"sweep": sweep, "named": named}}
     # What a page of tasks shows of the arguments: of later links these are whole values.
     shown = {"argsrepr": enrolment.recipe, "kwargsrepr": f"sweep {sweep}"}
-    links = [
-        signature(f"canonq.{name}", options={"queue": queues[name], **shown}, **(first if name == step else {})) for name in left
-    ]
+    links = []
+    for name in left:
+        task, queue = f"canonq.{name}", queues[name]
+        options = {"queue": queue, "priority": place_of(task, queue, soon=soon), **shown}
+        links.append(signature(task, options=options, **(first if name == step else {})))
     chain(*links).apply_async()

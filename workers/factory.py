@@ -11,12 +11,14 @@ from kombu import Queue
 from beat_schedule import beat_schedule
 from canonq.adapters import logs
 from canonq.adapters.checkout import Checkout, at_revision
+from canonq.adapters.host import Host
 from canonq.adapters.state.hosts import OWN
 from canonq.adapters.state.locks import NO_PASSWORD, asks_no_password
 from canonq.adapters.state.records import readable_json
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import CanonqError
 from canonq.core.names import HOST_NAME, host_name
+from canonq.core.sweeps.slots import light_slots
 from canonq.settings import Settings, load_settings
 from workers import transport
 
@@ -25,8 +27,11 @@ log = logging.getLogger("canonq")
 transport.use()
 
 LIGHT, HEAVY = "light", "heavy"
-#: Places in a queue: 0 is taken before any other.
-FIRST, LATER = 0, 5
+#: Places in a queue; a worker looks at the first of all of its queues before the next. What was begun goes on before anything
+#: else is begun: so the first test begins when its own release is known, not when all are.
+FIRST, SOON, LATER, LAST = 0, 3, 5, 7
+#: Those of the tasks: what is proven is kept first. An idle heavy slot looks for heavy tests before it takes light ones.
+_PLACES = {"canonq.promote": FIRST, "canonq.sweep": FIRST, "canonq.decide": SOON, "canonq.sync": LAST}
 #: Seconds. The longest run, its wait for the host and its teardowns must end before a message counts as lost:
 #: Redis delivers again what was not acknowledged by then, even if it is still being worked on.
 HARD_LIMIT = LONGEST_RUN + 3600
@@ -73,7 +78,7 @@ def make_app(settings: Settings) -> Celery:
     """Build the app for these settings. Without a Redis it can start and ask nothing: see `check_broker`."""
     logs.install()
     url = settings.broker_url() or transport.NOWHERE
-    own = own_host(settings)
+    own, host = own_host(settings), Host(settings.state / "locks")
     made = Celery("canonq", broker=url, backend=url, include=["workers.tasks"])
     made.conf.update(
         # JSON only: whoever can write to Redis must not be able to make a worker unpickle.
@@ -90,6 +95,8 @@ def make_app(settings: Settings) -> Celery:
         worker_deduplicate_successful_tasks=True,
         result_extended=True,
         worker_log_format=logs.FORMAT.format(process="%(processName)s"),
+        # Of whoever is started without `-c`: as many as this host has slots for light work.
+        worker_concurrency=light_slots(settings.light_workers, host.processors(), host.memory()),
         # A busy worker holds nothing back that an idle one could take.
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
@@ -130,7 +137,7 @@ def _transport() -> dict[str, Any]:
         "visibility_timeout": VISIBILITY_TIMEOUT,
         "socket_keepalive": True,
         "queue_order_strategy": "priority",
-        "priority_steps": [FIRST, LATER],
+        "priority_steps": [FIRST, SOON, LATER, LAST],
     }
 
 
@@ -139,13 +146,18 @@ def recipe_given(name: str, args: Any, kwargs: Any) -> Any:
     return args[0] if args else (kwargs or {}).get("recipes" if name == "canonq.sweep" else "recipe")
 
 
+def place_of(name: str, queue: str, *, soon: bool) -> int:
+    """The place of a task in its queue. `soon`: a person or a push waits for it, which a night does not."""
+    place = _PLACES.get(name, SOON if name == "canonq.test" and plain(queue) == HEAVY else LATER)
+    return min(place, SOON) if soon else place
+
+
 def route(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **more: Any) -> dict[str, Any]:
     """The queue of a task called by hand, and the place in the queue of every task.
 
-    Test and promote go where the recipe's weight says. Promotions come first: what is proven is kept before anything else
-    is proven.
+    Test and promote go where the recipe's weight says.
     """
-    place = {"priority": FIRST if name in ("canonq.promote", "canonq.sweep") else LATER}
+    place = {"priority": place_of(name, LIGHT, soon=True)}
     if name in ("canonq.test", "canonq.promote"):
         given = recipe_given(name, args, kwargs)
         try:

@@ -25,6 +25,7 @@ from canonq.flows.sweeps.closing import finish
 from canonq.flows.sweeps.readings import as_begun
 from canonq.flows.sweeps.settling import outcome_of, settle_error
 from canonq.flows.sweeps.shares import tell_share
+from canonq.flows.sweeps.turns import is_soon
 from canonq.flows.world import World
 from canonq.wiring import live
 from workers import chains
@@ -193,8 +194,8 @@ def _settle(world: World, sweep: str | None, recipe: str, keep: Callable[[], obj
 def go_on(world: World, sweep: str) -> list[str]:
     """Try again what was put off and can be done by now, and close the sweep when it is complete; the recipes tried again."""
     named = bool(world.sweeps.read(sweep).get("named"))
-    host = world.hosts.own
-    again = retry_deferred(world, sweep, lambda enrolment: chains.start_chain(enrolment, sweep, named, host=host))
+    own: Any = {"host": world.hosts.own, "soon": is_soon(world, sweep)}
+    again = retry_deferred(world, sweep, lambda enrolment: chains.start_chain(enrolment, sweep, named, **own))
     for recipe in again:
         log.info("%s: deferred, tried again", recipe)
     if whole := finish(world, sweep):

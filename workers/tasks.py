@@ -10,6 +10,7 @@ from celery import Task
 from celery.exceptions import Ignore
 
 from beat_schedule import the_night_before, this_night
+from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.gate import Again
 from canonq.core.names import SWEEP_ID, host_name, identifier, shown
@@ -21,8 +22,9 @@ from canonq.flows.promote import promote as promote_recipe
 from canonq.flows.promoting.rollback import rollback as roll_back
 from canonq.flows.sweeps import moving
 from canonq.flows.sweeps.closing import fail
-from canonq.flows.sweeps.opening import open_sweep, start
+from canonq.flows.sweeps.opening import Opened, open_sweep, start
 from canonq.flows.sweeps.shares import divide, others, tell_again, tell_share
+from canonq.flows.sweeps.turns import is_soon
 from canonq.flows.sync import sync as sync_recipe
 from canonq.flows.test import test_decided, test_ref, test_tag
 from canonq.flows.world import World
@@ -76,13 +78,18 @@ def sweep(
         begins, shares = divide(world, opened)
         for host in sorted({*shares, *(others(world) if nightly else ())}):
             send_share(world, opened.sweep, host, shares.get(host, []), night=night if nightly else None)
-        begun = start(world, begins, lambda enrolment: start_chain(enrolment, opened.sweep, opened.named, host=world.hosts.own))
+        begun = start(world, begins, lambda enrolment: _start(world, opened, enrolment))
     except CanonqError as error:
         log.critical("The sweep did nothing: %s", error)
         if world is not None and sweep is not None:
             fail(world, sweep, error)
         raise StepFailed.of(error) from None
     return {"sweep": opened.sweep, **begun, **({"shares": shares} if shares else {})}
+
+
+def _start(world: World, opened: Opened, enrolment: Enrolment) -> None:
+    soon = is_soon(world, opened.sweep)
+    start_chain(enrolment, opened.sweep, opened.named, host=world.hosts.own, soon=soon)
 
 
 def _claimed(world: World, night: str, task: str) -> bool:
@@ -103,8 +110,9 @@ def send_share(world: World, sweep: str, host: str, recipes: Sequence[str], nigh
     """Send a host its share of a sweep."""
     queue = queue_on(LIGHT, host)
     declare(app, queue)
-    named = bool(world.sweeps.read(sweep).get("named"))
-    given: dict[str, Any] = {"named": named, "opener": world.hosts.own, "night": night}
+    record = world.sweeps.read(sweep)
+    named = bool(record.get("named"))
+    given: dict[str, Any] = {"named": named, "opener": world.hosts.own, "night": night, "closes": record.get("closes")}
     app.signature(
         "canonq.share", args=[sweep, list(recipes)], kwargs=given, options={"queue": queue, "priority": FIRST}
     ).apply_async()
@@ -112,7 +120,13 @@ def send_share(world: World, sweep: str, host: str, recipes: Sequence[str], nigh
 
 @app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.share")
 def share(
-    self: Task[Any, Any], sweep: str, recipes: list[str], named: bool = False, opener: str = "", night: str | None = None
+    self: Task[Any, Any],
+    sweep: str,
+    recipes: list[str],
+    named: bool = False,
+    opener: str = "",
+    night: str | None = None,
+    closes: float | None = None,
 ) -> dict[str, Any]:
     """Sweep this host's share of a sweep that another host has opened. Delivered again, what was told is told again."""
     world = None
@@ -122,8 +136,9 @@ def share(
         if night is not None and world.sweeps.nights.claim(night, self.request.id):
             world.sweeps.calls.sweep_for(self.request.id, sweep)
         again = world.sweeps.shares.opener(sweep) is not None
-        opened = open_sweep(world, recipes, sweep, named=named, nightly=night is not None, share_of=host_name(opener))
-        begun = start(world, opened, lambda enrolment: start_chain(enrolment, sweep, named, host=world.hosts.own))
+        opener = host_name(opener)
+        opened = open_sweep(world, recipes, sweep, named=named, nightly=night is not None, share_of=opener, closes=closes)
+        begun = start(world, opened, lambda enrolment: _start(world, opened, enrolment))
         (tell_again if again else tell_share)(world, sweep)
     except CanonqError as error:
         log.critical("This host's share of the sweep %s was not begun: %s", shown(sweep), error)

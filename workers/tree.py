@@ -234,8 +234,7 @@ def running(
         try:
             unheard = ("--without-gossip", "--without-mingle", "--loglevel=INFO")
             light, heavy = (f"{queue}-{os.getpid()}@{gethostname()}" for queue in ("light", "heavy"))
-            slots = str(settings.light_workers)
-            tree.start("worker-light", "celery", "worker", "-n", light, "-Q", "light", "-c", slots, *unheard)
+            tree.start("worker-light", "celery", "worker", "-n", light, "-Q", "light", *unheard)
             tree.start("worker-heavy", "celery", "worker", "-n", heavy, "-Q", "heavy,light", "-c", "1", *unheard)
             if beat:
                 # No pidfile: after a power cut its number may be another process's. A second beat would do no harm.

@@ -36,6 +36,7 @@ from canonq.flows.sweeps.readings import as_begun
 from canonq.flows.sweeps.settling import settle_error
 from canonq.flows.sweeps.shares import collect
 from canonq.flows.sweeps.summary import summary
+from canonq.flows.sweeps.turns import is_soon
 from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import due_since, live
@@ -202,7 +203,8 @@ def _mend(world: World, sweep: str, recipe: str, queued_now: Callable[[], set[tu
 def _resend(world: World, sweep: str, enrolment: Enrolment, found: Mend) -> str:
     world.sweeps.journal(sweep).count_resend(enrolment.recipe)
     named = bool(world.sweeps.read(sweep).get("named"))
-    tasks.start_chain(enrolment, sweep, named, host=world.hosts.own, step=found.step, given=found.given)
+    own: Any = {"host": world.hosts.own, "soon": is_soon(world, sweep)}
+    tasks.start_chain(enrolment, sweep, named, **own, step=found.step, given=found.given)
     told = f"{enrolment.recipe}: the chain of sweep {sweep} was lost at {found.step}, and is sent again"
     log.warning("%s", told)
     return told

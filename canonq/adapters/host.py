@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import logging
 import os
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeAlias
 
-from canonq.adapters.files import is_held, locked, told
+from canonq.adapters.files import entries, is_held, locked, table_in, told, write_json
+from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import Busy
+
+log = logging.getLogger("canonq")
+
+#: What somebody who has a place is shown as.
+Kept: TypeAlias = Mapping[str, Any]
 
 MOST_WAIT = 900.0  #: seconds that work waits for a red which is tried again alone; then it is deferred
 UPKEEP = "upkeep"  #: what one process of a host does for all of its workers: see workers/upkeep.py
 _LOOK_EVERY = 0.2  #: seconds
+_PLACE_EVERY = 1.0  #: seconds between two looks at what others take
+_TURN = "wait until others end; in a sweep it is tried again by itself."
 
 
 class Host:
@@ -30,11 +41,46 @@ class Host:
 
     def free_memory(self) -> int | None:
         """Bytes that programs can still have without anything being swapped out; None where the kernel does not say."""
-        try:
-            lines = Path("/proc/meminfo").read_text().splitlines()
-            return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-        except (OSError, ValueError, IndexError):
-            return None
+        return _meminfo("MemAvailable")
+
+    def processors(self) -> int:
+        """Processors that there are."""
+        return os.cpu_count() or 1
+
+    def memory(self) -> int | None:
+        """Bytes of memory that there are; None where the kernel does not say."""
+        return _meminfo("MemTotal")
+
+    @contextlib.contextmanager
+    def place(
+        self, what: str, share: Mapping[str, Any], why_not: Callable[[Sequence[Kept]], str], timeout: float = MOST_WAIT
+    ) -> Iterator[None]:
+        """Have a place beside others for the block: `share` is what they are shown. Busy when none came free within `timeout`.
+
+        `why_not`: why there is none beside those that have one; empty when there is. Who waits is not passed by others. Nobody
+        has a place twice. A place ends with the process that has it, however that ends.
+        """
+        folder, ends = self._folder / "places", time.monotonic() + timeout
+        none = f"For {what} there was no place on this host within {timeout:.0f} s"
+        path = folder / f"{secrets.token_hex(6)}.json"
+        with contextlib.ExitStack() as stack:
+            stack.callback(_forget, path)
+            with self._open("places") as turn:
+                if not _taken(turn, ends):
+                    raise Busy(f"{none}: others wait for one.", mend=_TURN)
+                why = why_not(_kept(folder))
+                if why:
+                    log.info("%s waits for its place on this host: %s", what[:1].upper() + what[1:], why)
+                while why:
+                    if time.monotonic() > ends:
+                        raise Busy(f"{none}: {why}.", mend=_TURN)
+                    time.sleep(_PLACE_EVERY)
+                    why = why_not(_kept(folder))
+                with told(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(path.with_suffix(".lock")))
+                write_json(path, dict(share))
+            yield
 
     @contextlib.contextmanager
     def shared(self, timeout: float = MOST_WAIT) -> Iterator[None]:
@@ -52,6 +98,12 @@ class Host:
         ends = time.monotonic() + timeout
         with self._open("turnstile") as turnstile, self._open("host") as host:
             yield _taken(turnstile, ends) and _taken(host, ends)
+
+    @contextlib.contextmanager
+    def claiming(self) -> Iterator[Claims]:
+        """In the block, things of this host can be had for oneself: ports, volumes. They end with the process that has them."""
+        with contextlib.ExitStack() as stack:
+            yield Claims(self._folder / "claims", stack)
 
     @contextlib.contextmanager
     def sole(self, name: str) -> Iterator[None]:
@@ -76,6 +128,55 @@ class Host:
             return path.open("a")
 
 
+class Claims:
+    """What some work has of its host for itself: a file lock for each thing."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        self._folder, self._stack = folder, stack
+        self._mine: set[str] = set()
+
+    def take(self, names: Collection[str], timeout: float) -> None:
+        """Have them, too, until the work ends. Busy when another has one of them for more than `timeout` seconds."""
+        ends = time.monotonic() + timeout
+        for name in sorted(set(names) - self._mine):  # in one order, so that no two wait for each other
+            path = self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.lock"
+            with told(path):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                file = self._stack.enter_context(path.open("a"))
+            if not _taken(file, ends):
+                raise Busy(
+                    f"Another test or promotion on this host has {name}, and had not ended within {timeout:.0f} s.",
+                    mend=_TURN,
+                    code="host-shared",
+                )
+            self._mine.add(name)
+
+
+def _meminfo(name: str) -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _kept(folder: Path) -> list[Kept]:
+    """What those who have a place are shown as; what the dead left of theirs goes. Call it in one's turn."""
+    found = []
+    for path in entries(folder):
+        lock = folder / f"{path.name.lstrip('.').partition('.')[0]}.lock"
+        if not is_held(lock):
+            path.unlink(missing_ok=True)
+        elif path.suffix == ".json" and not path.name.startswith("."):
+            found.append(table_in(path))
+    return [one for one in found if one]
+
+
+def _forget(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.with_suffix(".lock").unlink(missing_ok=True)
+
+
 def _taken(file: IO[str], ends: float, kind: int = fcntl.LOCK_EX) -> bool:
     while True:
         try:
@@ -84,4 +185,5 @@ def _taken(file: IO[str], ends: float, kind: int = fcntl.LOCK_EX) -> bool:
         except BlockingIOError:
             if time.monotonic() > ends:
                 return False
+            check_stop()
             time.sleep(_LOOK_EVERY)

@@ -13,6 +13,7 @@ from canonq.core.amounts import bytes_in, seconds_in
 from canonq.core.errors import ExitStatus
 from canonq.core.outcomes import status_of_rows
 from canonq.core.text import ended
+from canonq.flows.hosts import light_workers
 from canonq.flows.looking import check as check_flow
 from canonq.flows.looking import doctor as doctor_flow
 from canonq.flows.sweeps import plan as plan_flow
@@ -139,11 +140,11 @@ def simulate(
     as_json: bool,
 ) -> ExitStatus:
     """Say how long a night takes by what is on record, or for a fleet that is not there; changes nothing."""
-    settings = load_settings()
+    world = looking(load_settings())
     found = simulate_flow.simulate(
-        simulate_flow.recorded(looking(settings)) if fleet is None else simulate_flow.imagined(fleet, seed),
+        simulate_flow.recorded(world) if fleet is None else simulate_flow.imagined(fleet, seed),
         hosts=hosts,
-        light=settings.light_workers if light is None else light,
+        light=light_workers(world) if light is None else light,
         heavy=heavy,
         memory=bytes_in(memory) if memory is not None else None,
         disk=bytes_in(disk) if disk is not None else None,

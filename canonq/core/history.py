@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from canonq.core.budget import Need, need_of_promotion, need_of_run, split_promotion
+from canonq.core.peaks import expected_cpus, expected_memory
 from canonq.core.records import Verdict
+from canonq.core.sweeps.slots import Share
+
+#: What a recipe takes that was never measured.
+_UNKNOWN_LIGHT = Share(memory=512 * 2**20, cpus=0.5)
+_UNKNOWN_HEAVY = Share(heavy=True, memory=2 * 2**30, cpus=1.0)
 
 
 def is_proof(verdict: Verdict, version: str, commit: str, enrolment: str) -> bool:
@@ -45,6 +51,16 @@ def expected_of_step(verdicts: Sequence[Verdict], step: str | None, otherwise: i
     if step == "promote" and proven:
         return expected_of_promotion(proven[-1], otherwise)
     return expected_disk(verdicts, otherwise)
+
+
+def expected_share(verdicts: Sequence[Verdict], *, heavy: bool, said: int | None) -> Share:
+    """What work on a recipe is expected to take of its host; `said`: bytes that its enrolment allots, where it does."""
+    memory = expected_memory([verdict.peaks for verdict in verdicts])
+    cpus = expected_cpus([(verdict.peaks, verdict.seconds) for verdict in verdicts])
+    guessed = _UNKNOWN_HEAVY if heavy else _UNKNOWN_LIGHT
+    if memory is None:
+        memory = min(guessed.memory, said) if said is not None else guessed.memory
+    return Share(heavy, memory, guessed.cpus if cpus is None else cpus)
 
 
 def _taken(verdict: Verdict) -> Need:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from canonq.core.enrolment import HostName, RecipeName
 from canonq.core.ladder import RungName, RungResult, TierName, TierResult
 from canonq.core.names import COMMIT, SWEEP_ID
+from canonq.core.peaks import Peak
 from canonq.core.stack.ledger import LedgerMark
 
 Commit = Annotated[str, StringConstraints(pattern=f"^{COMMIT.pattern}$")]
@@ -115,6 +116,7 @@ class Verdict(_Value):
     disk_bytes: int = 0  #: what the run took at its peak: volumes, the backup's artifact, images that were not there
     volume_bytes: int | None = None  #: the volumes of it; None in a verdict of an older canonq
     image_bytes: int = 0  #: the images of it
+    peaks: dict[TierName, Peak] = {}  #: what its containers were seen to take together while each tier went on
     lowest_free: dict[str, int] = {}  #: folder on each disk it wrote to -> bytes that were free when least were
     directory: str = ""
 

@@ -15,15 +15,21 @@ from canonq.core.budget import Need
 from canonq.core.check import Check
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable, WrongUse
-from canonq.core.history import expected_disk, expected_seconds
+from canonq.core.history import expected_disk, expected_seconds, expected_share
 from canonq.core.names import RECIPE_NAME, host_name
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Canonical
 from canonq.core.sweeps.placement import Claim, Placement, Wanted, home, place
 from canonq.core.sweeps.schedule import UNKNOWN
+from canonq.core.sweeps.slots import light_slots
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")
+
+
+def light_workers(world: World) -> int:
+    """Light recipes that may be under way on this host at a time."""
+    return light_slots(world.settings.light_workers, world.host.processors(), world.host.memory())
 
 
 def facts(world: World) -> Facts:
@@ -32,7 +38,7 @@ def facts(world: World) -> Facts:
     with contextlib.suppress(CanonqError, OSError):
         disk = max(0, -world.budget.disk(Need()).short)
     return Facts(
-        light=world.settings.light_workers, heavy=1, memory=world.host.free_memory(), disk=disk, load=round(world.host.load(), 2)
+        light=light_workers(world), heavy=1, memory=world.host.free_memory(), disk=disk, load=round(world.host.load(), 2)
     )
 
 
@@ -105,7 +111,7 @@ def wanted(world: World, enrolment: Enrolment) -> Wanted:
         enrolment.host,
         expected_seconds(verdicts) or UNKNOWN,
         enrolment.weight == "heavy",
-        enrolment.resources.memory or 0,
+        expected_share(verdicts, heavy=enrolment.weight == "heavy", said=enrolment.resources.memory).memory,
         expected_disk(verdicts, world.settings.disk_need).total,
     )
 

@@ -8,16 +8,21 @@ import time
 from typing import Any
 
 from canonq.adapters.state.work_folders import alive
+from canonq.core.consumers import noted, refusal
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, StoppedByPerson, WrongUse, verdict_gone
 from canonq.core.gate import Again, Refusal, gate
 from canonq.core.history import expected_of_promotion
 from canonq.core.names import recipe_name
 from canonq.core.records import Promotion, Verdict
+from canonq.core.steering import is_said
 from canonq.flows.hosts import canonicals_elsewhere, tell_of
 from canonq.flows.keeping.leftovers import forgotten, is_in_force, lost_record
+from canonq.flows.keeping.places import place_for
 from canonq.flows.keeping.room import make_room, room_for
+from canonq.flows.keeping.window import must_end_in_time
 from canonq.flows.promoting.transaction import carry_out, plan
+from canonq.flows.proving.consumers import try_consumers
 from canonq.flows.upstream.steering import hindrance
 from canonq.flows.world import World
 
@@ -36,6 +41,13 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
     if (answer := _without_work(world, recipe, enrolment, verdict, again)) is not None:
         return answer
     assert enrolment is not None and verdict is not None  # the gate has let them through
+    must_end_in_time(world, verdict.sweep, recipe, f"The promotion of {recipe} {verdict.version}", proven=True)
+    try:
+        tried = try_consumers(world, verdict) if again is None else []
+    except Busy as error:
+        return _answer(verdict, "busy", error.code, str(error))
+    if broken := refusal(recipe, str(verdict.version), tried, approved=_is_approved(world, verdict)):
+        return _refused(recipe, verdict, (broken,))
     with world.locks.hold(recipe, f"promote {verdict.run}") as held:
         if held is None:
             return _answer(verdict, "busy", "busy", f"{recipe} is held: {world.locks.holder(recipe) or 'by another process'}.")
@@ -48,8 +60,15 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
         try:
             need = expected_of_promotion(verdict, world.settings.disk_need)
             what = f"the promotion of {recipe} {verdict.version}"
-            with room_for(world, what, need, otherwise=make_room) as room, world.host.shared(), alive(world.work / owner):
+            with (
+                place_for(world, enrolment, what),
+                room_for(world, what, need, otherwise=make_room) as room,
+                world.host.shared(),
+                alive(world.work / owner),
+                world.host.claiming() as claims,
+            ):
                 tx = plan(world, enrolment, verdict, held, owner, room, again)
+                tx.account.claims = claims
                 carry_out(tx)
         except (CanonqError, OSError) as error:
             if not is_in_force(world, recipe, held):
@@ -59,7 +78,7 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
     reason = "again" if again else "seed" if tx.old is None else "new-version"
     detail = f"{verdict.version} is the canonical; its data is {tx.data}."
     return _answer(verdict, "promoted", reason, detail, began).model_copy(
-        update={"data": tx.data, "notes": tx.account.secrecy.masks.texts(tx.account.notes)}
+        update={"data": tx.data, "notes": tx.account.secrecy.masks.texts((*noted(tried), *tx.account.notes))}
     )
 
 
@@ -133,6 +152,11 @@ def _ask_gate(
         again=again,
         hindrance=_hindrance(world, enrolment, verdict) if again is None else None,
     )
+
+
+def _is_approved(world: World, verdict: Verdict) -> bool:
+    words = world.steering.words(verdict.recipe)
+    return is_said(words, "approve", str(verdict.version), str(verdict.commit), world.stamp())
 
 
 def _tags(world: World, recipe: str) -> dict[str, str] | None:

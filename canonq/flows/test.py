@@ -14,6 +14,7 @@ from canonq.core.records import Canonical, Decision, Verdict
 from canonq.core.upstream.pulls import status_of
 from canonq.core.versions import Release, parse, read_tags
 from canonq.flows.keeping.kept import stays_until
+from canonq.flows.keeping.window import must_end_in_time
 from canonq.flows.proving.proof import Order, prove
 from canonq.flows.proving.run import Target
 from canonq.flows.upstream.asked import release_asked
@@ -30,6 +31,7 @@ def test_decided(world: World, decision: Decision) -> Verdict:
         raise WrongUse(f"There is nothing to test for {decision.recipe}: {decision.detail}", code="nothing-to-test")
     enrolment = world.checkout.enrolment(decision.recipe)
     fence = _as_on_disk(world, enrolment, decision)
+    must_end_in_time(world, decision.sweep, decision.recipe, f"The test of {decision.recipe} {decision.version}")
     why = (
         f"upgraded from {decision.base} ({decision.base_from})" if decision.base else "there is no older release to upgrade from"
     )

@@ -13,6 +13,7 @@ from canonq.adapters.checkout import Checkout
 from canonq.adapters.host import Host
 from canonq.adapters.state.budget import Budget, PulledImages
 from canonq.adapters.state.hosts import Hosts
+from canonq.adapters.state.pulls import Pulls
 from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs
 from canonq.adapters.state.steering import Steering
@@ -43,6 +44,7 @@ class World:
     ingress: Ingress | None
     budget: Budget
     pulled: PulledImages
+    pulls: Pulls
     steering: Steering
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 

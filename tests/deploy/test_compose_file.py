@@ -154,7 +154,7 @@ def test_celery_typed_in_any_container_is_canonqs(services: dict[str, Any], name
 
 
 def test_every_setting_reaches_the_containers_or_is_said_not_to(services: dict[str, Any]) -> None:
-    said = {"CANONQ_REDIS_URL", "CANONQ_LIGHT_WORKERS"}  # its file is the way in; it is the light worker's -c
+    said = {"CANONQ_REDIS_URL"}  # its file is the way in
     tables = {
         "CANONQ_CHECKOUT",
         "CANONQ_INGRESS",
@@ -165,6 +165,7 @@ def test_every_setting_reaches_the_containers_or_is_said_not_to(services: dict[s
         "CANONQ_WEB",
         "CANONQ_NOTIFY",
         "CANONQ_HOSTS",
+        "CANONQ_REGISTRIES",
     }
     plain = {f"CANONQ_{name.upper()}" for name in Settings.model_fields}
     assert plain - tables - said - set(services["light"]["environment"]) == set()

@@ -145,7 +145,7 @@ def test_heavy_recipes_go_one_at_a_time_and_light_ones_as_set(nix: dict[str, str
     units = value(nix, "most")["systemd"]["services"]
     starts = {name: unit["serviceConfig"]["ExecStart"] for name, unit in units.items()}
     assert "-n heavy@%%h -Q heavy,light -c 1" in starts["canonq-worker-heavy"]
-    assert "-n light@%%h -Q light -c 3" in starts["canonq-worker-light"]
+    assert "-n light@%%h -Q light -E" in starts["canonq-worker-light"]
 
 
 def settings(nix: dict[str, str], case: str) -> dict[str, Any]:

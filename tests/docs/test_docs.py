@@ -35,6 +35,7 @@ from canonq.settings import (
     HostsSettings,
     IngressSettings,
     NotifySettings,
+    RegistriesSettings,
     ReportSettings,
     Settings,
     WebhookSettings,
@@ -59,6 +60,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "web": WebSettings,
     "notify": NotifySettings,
     "hosts": HostsSettings,
+    "registries": RegistriesSettings,
 }
 SOFT_STOP = make_app(Settings()).conf.worker_soft_shutdown_timeout
 VARIABLE = re.compile(r"(?<!_)CANONQ_[A-Z][A-Z_]*[A-Z]")

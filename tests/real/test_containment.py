@@ -63,8 +63,8 @@ def test_a_stack_has_its_limits_and_is_gone_in_the_time_for_that_whatever_it_wan
     assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (64 << 20, 500_000_000, 50)
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "512k", "max-file": "2"}}
     assert len(notes) == 2
-    assert 0 < engine.memory_taken(whose.labels) < 64 << 20
-    assert engine.memory_taken({LABEL_INSTANCE: "another"}) == 0
+    assert 0 < sum(one.memory for one in engine.takings(whose.labels).values()) < 64 << 20
+    assert engine.takings({LABEL_INSTANCE: "another"}) == {}
 
     began = time.monotonic()
     assert engine.undeploy(whose.stack, 40) == ("app",), "killed, as it had not ended when its time was over"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +13,11 @@ from canonq.adapters.network import registries
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.blame import deploy_problem, names_of_image
 from canonq.core.deployable import LABEL_OWNER
-from canonq.core.errors import HostProblem, TimedOut
+from canonq.core.errors import CanonqError, HostProblem, TimedOut
 from canonq.core.pulling import WORTH_ASKING, meaning
 from canonq.core.stack.images import digest_of, image_name, is_known_as
+
+log = logging.getLogger("canonq")
 
 _NOBODY = "nobody-at-all"
 _LONGEST_PULL = 1800.0  #: seconds for one image
@@ -44,6 +47,19 @@ class DockerImages(DockerClient):
                 )
             found[reference] = digest_of(reference, image)
         return found
+
+    def had_from(self, other: str, reference: str, timeout: float) -> bool:
+        """See ports.Images.had_from. The other name goes again: who drops the image later knows its own."""
+        name = image_name(reference)
+        try:
+            self._pull(other, timeout)
+        except CanonqError as error:
+            log.warning("%s was not to be had as %s, and is pulled from %s itself: %s", reference, other, name.registry, error)
+            return False
+        with translated(f"name the image {reference}"):
+            self._api.tag(other, reference.removesuffix(f":{name.tag}"), name.tag)
+            self._api.remove_image(other)
+        return True
 
     def is_image(self, reference: str, digest: str) -> bool:
         """See ports.Images.is_image."""

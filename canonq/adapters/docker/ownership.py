@@ -10,6 +10,7 @@ from canonq.adapters.docker.stacks import SwarmStacks
 from canonq.adapters.docker.volumes import DockerVolumes
 from canonq.adapters.lazily import docker
 from canonq.core.deployable import LABEL_OWNER
+from canonq.core.peaks import Taking
 
 #: Of memory that is taken, as the two kinds of control groups call it.
 _TAKEN = ("anon", "shmem", "total_rss", "total_shmem")
@@ -64,16 +65,17 @@ class DockerOwnership(SwarmStacks, DockerVolumes):
             self.remove_volume(name)
         return {kind: names for kind, names in removed.items() if names}
 
-    def memory_taken(self, labels: Mapping[str, str]) -> int:
-        """See ports.Ownership.memory_taken. Copies of files, which the kernel gives back, do not count."""
-        taken = 0
+    def takings(self, labels: Mapping[str, str]) -> dict[str, Taking]:
+        """See ports.Ownership.takings, as its control group says. Copies of files, which the kernel gives back, do not count."""
+        taken: dict[str, Taking] = {}
         wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
         with translated("ask what its containers take"):
             for container in self._api.containers(filters=wanted):
                 with contextlib.suppress(docker.errors.NotFound):  # gone meanwhile
-                    said = self._api.stats(container["Id"], stream=False, one_shot=True).get("memory_stats") or {}
-                    counted = said.get("stats") or {}
-                    taken += sum(int(counted.get(key) or 0) for key in _TAKEN)
+                    said = self._api.stats(container["Id"], stream=False, one_shot=True)
+                    counted = (said.get("memory_stats") or {}).get("stats") or {}
+                    spent = ((said.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage") or 0  # nanoseconds
+                    taken[container["Id"]] = Taking(sum(int(counted.get(key) or 0) for key in _TAKEN), int(spent) / 1e9)
         return taken
 
     def remove_secrets(self, labels: Mapping[str, str]) -> None:

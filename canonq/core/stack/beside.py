@@ -52,6 +52,17 @@ def clash(stack: Stack) -> str | None:
     return None
 
 
+def of_the_host(stack: Stack) -> frozenset[str]:
+    """What a stack has of its host that no other can have meanwhile: ports, and volumes of others that it writes to."""
+    volumes = {
+        f"the volume {named.name}"
+        for service in stack.services.values()
+        for mount in service.mounts
+        if not mount.read_only and (named := stack.volumes.get(mount.source)) is not None and named.external
+    }
+    return frozenset(volumes | {f"the port {port}" for port in _published(stack)})
+
+
 def _published(stack: Stack) -> set[str]:
     return {str(port.published) for service in stack.services.values() for port in service.ports if port.published is not None}
 

@@ -89,6 +89,8 @@ def when_due(at: float | None, now: float) -> Next:
     return "wait" if now < at <= now + NIGHT else "again"
 
 
+#: What was put off for these reasons is not done in this sweep any more.
+_NOT_THIS_NIGHT = frozenset({"sweep-stopped", "sweep-refused", "window-closed"})
 #: What a recipe was put off for: room on disk, or its turn (another works on the recipe, or has the host alone).
 Lack: TypeAlias = Literal["disk", "turn"]
 
@@ -129,7 +131,7 @@ Next: TypeAlias = Literal["again", "wait", "give-up"]
 
 def lack_of(outcome: Outcome) -> Lack | None:
     """What a recipe that was put off waits for; None when it was not."""
-    if outcome.outcome != "deferred" or outcome.reason in ("sweep-stopped", "sweep-refused"):
+    if outcome.outcome != "deferred" or outcome.reason in _NOT_THIS_NIGHT:
         return None
     return "disk" if outcome.reason == "disk-below-budget" else "turn"
 

@@ -192,7 +192,7 @@ def _spread(
 
 
 def _job(one: Wanted, host: str | None) -> Job:
-    return Job(one.recipe, one.seconds, one.heavy, one.memory, one.disk, host)
+    return Job(one.recipe, one.seconds, one.heavy, one.memory, one.disk, host=host)
 
 
 def least_loaded(wanted: Wanted, members: Sequence[Member], *, other_than: Collection[str]) -> Placement:

@@ -23,6 +23,7 @@ class Job:
     heavy: bool = False
     memory: int = 0  #: bytes while it runs
     disk: int = 0  #: bytes while it runs
+    urgency: int = 0  #: of two, the higher one is begun first
     host: str | None = None  #: the only one that it may run on; where its canonical is
 
 
@@ -86,8 +87,21 @@ class _Room:
 
 
 def longest_first(jobs: Sequence[Job]) -> list[Job]:
-    """The order in which jobs are begun: what takes longest cannot be made up for at the end. Equal ones by name."""
-    return sorted(jobs, key=lambda job: (-job.seconds, job.recipe))
+    """The order in which jobs are begun: urgent ones, then the longest, which nothing makes up for at the end; then by name."""
+    return sorted(jobs, key=lambda job: (-job.urgency, -job.seconds, job.recipe))
+
+
+def in_order(jobs: Sequence[Job]) -> list[Job]:
+    """The order in which a sweep's chains are sent: of equally urgent ones the heavy first, which a single slot waits for."""
+    return sorted(jobs, key=lambda job: (-job.urgency, not job.heavy, -job.seconds, job.recipe))
+
+
+def urgency(*, hurried: bool, turned_red: bool, left_out: int) -> int:
+    """How urgent a recipe is in a night: a release that a person is in a hurry for, then one that has turned red.
+
+    Each night in a row that it was `left_out` for want of time counts more than either of them, so nobody is left out for ever.
+    """
+    return 3 * left_out + (2 if hurried else 1 if turned_red else 0)
 
 
 def schedule(jobs: Sequence[Job], hosts: Sequence[Host], *, window: float | None = None) -> Schedule:

@@ -1,37 +1,48 @@
-"""What the containers of a stack take of memory together: each has its limit, and so have all of them."""
+"""What the containers of some work take together: each has its limit, and so have all of them; and the peaks are kept."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from canonq.adapters.processes.stopping import Stop, current
 from canonq.core.budget import gib
 from canonq.core.errors import CanonqError, Fault, RecipeProblem
+from canonq.core.ladder import TierName
+from canonq.core.peaks import Look, Peak, Taking, tier_of, with_look
 from canonq.core.stack.containment import allotment
 from canonq.flows.deploying.stages import Account
 from canonq.ports import Ownership
 
-_EVERY = 3.0  #: seconds between two looks
+_EVERY = 1.0  #: seconds between two looks
+_TOO_LONG = 3.0  #: seconds for which a stack may take more than it has
 
 
 class Appetite:
-    """Looks at the memory of each stack of some work; one that takes more than it may, at two looks in a row, ends it."""
+    """Looks at each stack of some work. One that takes more memory than it may, for a while, ends it; what is seen is kept."""
 
-    def __init__(self, ownership: Ownership, account: Account, stop: Stop) -> None:
-        self._ownership, self._account, self._stop = ownership, account, stop
-        self._high: set[str] = set()
+    def __init__(
+        self, ownership: Ownership, account: Account, stop: Stop,
+        phase: Callable[[], str] = lambda: "", clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        """`phase` tells what is being done just now, whose tier has the peak."""
+        self._ownership, self._account, self._stop, self._phase, self._clock = ownership, account, stop, phase, clock
+        self._high: dict[str, float] = {}  #: stack -> since when it takes too much
+        self._before: Look | None = None
+        self._tier: TierName = "install"
 
     def look(self) -> None:
         """Look once."""
-        high = set()
+        now, all_of_them = self._clock(), dict[str, Taking]()
         for app in self._account.begun:
-            taken, most = self._ownership.memory_taken(app.identity.labels), allotment(app.enrolment, 1).memory
+            found = self._ownership.takings(app.identity.labels)
+            all_of_them |= found
+            taken, most = sum(one.memory for one in found.values()), allotment(app.enrolment, 1).memory
             if taken <= most:
-                continue
-            high.add(app.identity.stack)
-            if app.identity.stack in self._high:
+                self._high.pop(app.identity.stack, None)
+            elif now - self._high.setdefault(app.identity.stack, now) >= _TOO_LONG:
                 self._stop.ask(
                     RecipeProblem(
                         f"The containers of {app.identity.recipe} {app.identity.version} took {gib(taken)} of memory together, "
@@ -41,16 +52,22 @@ class Appetite:
                         fault=Fault.RECIPE if app.enrolment.resources.memory is None else Fault.ENROLMENT,
                     )
                 )
-        self._high = high
+        self._keep(Look(now, all_of_them))
+
+    def _keep(self, look: Look) -> None:
+        self._tier, peaks = tier_of(self._phase(), self._tier), self._account.peaks
+        if look.containers:
+            peaks[self._tier] = with_look(peaks.get(self._tier, Peak()), look, self._before)
+        self._before = look
 
 
 @contextlib.contextmanager
-def memory_held(ownership: Ownership, account: Account) -> Iterator[None]:
+def memory_held(ownership: Ownership, account: Account, phase: Callable[[], str] = lambda: "") -> Iterator[None]:
     """In the block, the work of this thread ends with RecipeProblem where it waits, once one of its stacks takes too much."""
     stop, over = current(), threading.Event()
     if stop is None:
         raise AssertionError("work that nobody can stop is not watched")
-    appetite = Appetite(ownership, account, stop)
+    appetite = Appetite(ownership, account, stop, phase)
 
     def go_on() -> None:
         while not over.wait(_EVERY):

@@ -15,6 +15,7 @@ from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, Recip
 from canonq.core.recipe.assembly import EXPORTS
 from canonq.core.recipe.envfile import parse_env, render_env, secret_rules
 from canonq.core.recipe.steering import steering, steers
+from canonq.core.stack.beside import of_the_host
 from canonq.core.stack.policy import SHARED_NETWORK
 from canonq.core.text import ending, shown
 from canonq.flows.deploying.answering import await_answer
@@ -23,12 +24,13 @@ from canonq.flows.deploying.filling import INSTALL_STEPS, build_env, fitted, mak
 from canonq.flows.deploying.ownfiles import last_line, own_name
 from canonq.flows.deploying.pulling import have_images
 from canonq.flows.deploying.secrecy import ENV
-from canonq.flows.deploying.stages import Deployment, Prepared, Running, Started, owned_by
+from canonq.flows.deploying.stages import Account, Deployment, Filled, Prepared, Running, Started, owned_by
 from canonq.flows.deploying.treefiles import MOST_OF_ONE, own_copies
 from canonq.flows.world import World
 
 RESOLVED, IMAGES = "resolved.json", "images.json"  #: in a deployment's scratch folder: what was deployed, and with which digests
 FILES = "files"  #: copies of what configs, secrets and env files are made from
+_MOST_TURN = 60.0  #: seconds that a stack waits for a port which another test has
 _DEPLOY_TIMEOUT = 300.0  #: seconds that `docker stack deploy` may take to be taken in
 
 
@@ -47,6 +49,7 @@ def start(world: World, deployment: Deployment, phase: str, deadline: float) -> 
     with account.timed(f"{phase}.prepare"):
         prepared = prepare(world, deployment, deadline)
     _ask_whose(world, prepared)
+    have_to_itself(prepared.filled, account, min(_MOST_TURN, left(deadline)))
     stack = prepared.stack
     with account.timed(f"{phase}.pull"):
         digests = have_images(world, deployment, sorted(set(stack.images.values())), left(deadline))
@@ -65,6 +68,12 @@ def come_up(world: World, started: Started, phase: str, deadline: float) -> Runn
     with started.prepared.deployment.account.timed(f"{phase}.healthy"):
         answer = await_answer(world, started.prepared, min(deadline, started.health_ends), deadline)
     return Running(started.prepared, started.images, answer)
+
+
+def have_to_itself(filled: Filled, account: Account, timeout: float) -> None:
+    """Have what only one stack of this host can have at a time, until the work ends. Busy when another keeps it for too long."""
+    if account.claims is not None:
+        account.claims.take(of_the_host(filled.resolved), timeout)
 
 
 def _ask_whose(world: World, prepared: Prepared) -> None:

@@ -6,13 +6,16 @@ import contextlib
 import time
 
 from canonq.adapters.processes.stopping import check_stop
+from canonq.core.ago import duration
 from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.pulls import Limit, mirrored
 from canonq.core.stack.images import image_name
 from canonq.core.sweeps.outages import not_asked
 from canonq.flows.deploying.deadline import left
 from canonq.flows.deploying.stages import Account, Brought, Deployment
 from canonq.flows.world import World
 
+_MOST_PAUSE = 60.0  #: seconds that a pull waits so that a registry's limit lasts; for more, the recipe makes way
 _LEFT_ALONE = 60.0  #: seconds that a registry which is down is left alone, where nothing is tried again
 
 
@@ -77,6 +80,10 @@ def _pull(world: World, sweep: str | None, reference: str, timeout: float) -> No
     registry, now = image_name(reference).registry, world.now().timestamp()
     if outages and (outage := outages.of(registry)) and outage.stops(reference, now):
         raise not_asked(outage, now)
+    other = mirrored(reference, world.settings.registries.mirrors)
+    if other is not None and world.images.had_from(other, reference, timeout):
+        return
+    _within_its_limit(world, registry, timeout)
     try:
         world.images.ensure_images([reference], timeout)
     except HostProblem as error:
@@ -85,3 +92,22 @@ def _pull(world: World, sweep: str | None, reference: str, timeout: float) -> No
         raise
     if outages:
         outages.over(registry)
+
+
+def _within_its_limit(world: World, registry: str, timeout: float) -> None:
+    """Count a pull of a registry, and wait before it where its limit would else be used up. HostProblem for a long wait."""
+    granted = world.settings.registries.limits.get(registry)
+    limit = Limit(granted.pulls, granted.window) if granted is not None else None
+    ends = time.monotonic() + min(_MOST_PAUSE, timeout / 2)
+    while (wait := world.pulls.take(registry, world.now().timestamp(), limit)) > 0:
+        if limit is not None and time.monotonic() + wait > ends:
+            raise HostProblem(
+                f"{registry} grants {limit.pulls} pulls in {duration(limit.window)}, and so many were made that the next one "
+                f"waits for {duration(wait)}.",
+                mend="it is tried again by itself; a mirror ([registries] mirrors) spares the limit.",
+                code="registry-limit",
+                outside=registry,
+                retry_after=wait,
+            )
+        check_stop()
+        time.sleep(min(wait, 1.0))

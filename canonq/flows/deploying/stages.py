@@ -13,8 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from canonq.adapters.host import Claims
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Deployable, Identity
 from canonq.core.enrolment import Enrolment
+from canonq.core.ladder import TierName
+from canonq.core.peaks import Peak
 from canonq.core.stack.resolved import Stack
 from canonq.flows.deploying.secrecy import SECRETS, Secrecy
 from canonq.ports import Answer
@@ -135,11 +138,13 @@ class Account:
     It is read beside them while they go on, and when they have ended or broke: by the masks, the reservation, the record.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, claims: Claims | None = None) -> None:
+        self.claims = claims  #: what it has of the host for itself
         self.secrecy = Secrecy()
         self.timings: dict[str, float] = {}  #: phase -> seconds
         self.notes: list[str] = []  #: what a person should know
         self.brought: list[Brought] = []
+        self.peaks: dict[TierName, Peak] = {}  #: what its containers were seen to take
         self.pulled_bytes = 0  #: what the images take that were not here before
         self.free_before_pull: int | None = None  #: on their disk, while a pull is under way
         self._begun: dict[str, Deployment] = {}

@@ -16,9 +16,11 @@ from canonq.adapters.processes.programs import plain_environment, read, run
 from canonq.adapters.redis_server import redis_server_program
 from canonq.adapters.state.folder import NO_INSTANCE, state_of
 from canonq.adapters.state.locks import NO_PASSWORD, asks_no_password, redis_client
+from canonq.core.ago import duration
 from canonq.core.check import Check
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
 from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.pulls import FREELY, within
 from canonq.core.records import STAMP_FORMAT
 from canonq.core.report.messages import DEFAULT
 from canonq.core.text import readable, shown
@@ -66,6 +68,18 @@ def _safely(probe: Callable[[World], Iterator[Check]], world: World) -> Iterator
 def _name_of(probe: Any) -> str:
     name = str((probe.func if isinstance(probe, partial) else probe).__name__)
     return name.removeprefix("_").replace("_", " ")
+
+
+def _registries(world: World) -> Iterator[Check]:
+    """How much of what registries grant was used."""
+    now = world.now().timestamp()
+    for registry, granted in sorted(world.settings.registries.limits.items()):
+        used = len(within(world.pulls.of(registry), granted.window, now))
+        told = f"{registry}: {used} of {granted.pulls} pulls in the last {duration(granted.window)}"
+        if used >= granted.pulls * FREELY:
+            yield Check("registries", "warning", told, "sweeps go on slower; [registries] mirrors spares the limit.")
+        else:
+            yield Check("registries", "ok", told)
 
 
 def _state(world: World) -> Iterator[Check]:
@@ -369,6 +383,7 @@ _PROBES = (
     networks,
     names,
     images,
+    _registries,
     _redis,
     hosts_flow.checks,
     disk,

@@ -11,6 +11,7 @@ from canonq import __version__
 from canonq.adapters.state.work_folders import at_work, is_alive
 from canonq.core.errors import CanonqError
 from canonq.core.report.measures import Facts, Measure, measures
+from canonq.flows.hosts import light_workers
 from canonq.flows.world import World
 
 #: Asks how many messages wait in each queue; empty where nobody answers.
@@ -33,7 +34,7 @@ def measured(
     facts = Facts(
         version=__version__,
         queues=queues(),
-        slots={"light": world.settings.light_workers, "heavy": 1},
+        slots={"light": light_workers(world), "heavy": 1},
         free=free,
         floor=world.settings.disk_floor,
         leftovers=dead,

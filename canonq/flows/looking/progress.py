@@ -13,6 +13,7 @@ from canonq.core.ladder import TIERS
 from canonq.core.names import RECIPE_NAME, SWEEP_ID
 from canonq.core.sweeps.again import waits
 from canonq.core.sweeps.progress import Progress, Seen, progress
+from canonq.flows.hosts import light_workers
 from canonq.flows.sweeps.readings import as_begun
 from canonq.flows.world import World
 
@@ -45,7 +46,7 @@ class Watcher:
                 seen.append(Seen(name, {}))
         return progress(
             seen, world.now(), sweep=sweep, state=closed.state if closed else "open", started=record.get("started"),
-            slots=world.settings.light_workers,
+            slots=light_workers(world),
         )  # fmt: skip
 
     def newest_open(self) -> str | None:

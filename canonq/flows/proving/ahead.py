@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import time
+from dataclasses import replace
 
+from canonq.adapters.host import MOST_WAIT
 from canonq.core.bases import Base
 from canonq.core.errors import CanonqError, RecipeProblem
 from canonq.core.ladder import TierResult
@@ -11,6 +14,7 @@ from canonq.core.recipe.assembly import TEST_OVERLAY
 from canonq.core.recipe.envfile import secret_rules
 from canonq.core.stack.lint import LintFacts, lint, not_bumped
 from canonq.core.text import shown
+from canonq.flows.deploying.deployment import have_to_itself
 from canonq.flows.deploying.filling import INSTALL_STEPS, SecretMissing, look_ahead, read_files
 from canonq.flows.deploying.stages import Deployment, Filled
 from canonq.flows.proving.marking import facts_for
@@ -45,6 +49,15 @@ def ask_for_shared_volumes(run: Run, ahead: Filled) -> None:
             code="volume-missing",
             certain=True,
         )
+
+
+def has_its_turn(run: Run, ahead: Filled) -> Run:
+    """The run, once no other one on this host has a port or volume that the release needs; its time begins then."""
+    began = time.monotonic()
+    run.findings.phase = "turn"
+    with run.account.timed("turn"):
+        have_to_itself(ahead, run.account, MOST_WAIT)
+    return replace(run, deadline=run.deadline + time.monotonic() - began)
 
 
 def _ask_whose_secret(run: Run, app: Deployment, missing: SecretMissing) -> None:

@@ -11,7 +11,7 @@ from canonq.core.ladder import TierResult, skipped
 from canonq.flows.deploying.pulling import have_ahead
 from canonq.flows.deploying.stages import Deployment
 from canonq.flows.keeping.data import copy_canonical
-from canonq.flows.proving.ahead import ask_ahead, ask_for_shared_volumes
+from canonq.flows.proving.ahead import ask_ahead, ask_for_shared_volumes, has_its_turn
 from canonq.flows.proving.dependencies import beside, bring_up_dependency, plan_dependencies
 from canonq.flows.proving.evidence import keep_deployment
 from canonq.flows.proving.fresh import (
@@ -53,6 +53,7 @@ def climb(run: Run) -> None:
     run.world.engine.preflight()
     if ahead is not None:
         ask_for_shared_volumes(run, ahead)
+        run = has_its_turn(run, ahead)
     TIERS.prepare()
     if references:
         run.findings.phase = "images"
@@ -123,7 +124,7 @@ def climb(run: Run) -> None:
 
 def _plan_dependencies(run: Run) -> list[Deployment]:
     planned: list[Deployment] = []
-    plans = plan_dependencies(run.world, run.app)
+    plans = plan_dependencies(run.world, run.app, run.target.instead)
     for name in run.enrolment.deps:
         run.findings.phase = f"dependency {name}"
         planned.append(next(plans))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from canonq.core.deployable import Identity
@@ -15,10 +15,16 @@ from canonq.flows.keeping.data import copy_canonical
 from canonq.flows.world import World
 
 
-def plan_dependencies(world: World, app: Deployment) -> Iterator[Deployment]:
-    """The dependencies of `app`, one after the other and not deployed yet: of the same owner, so that they end with it."""
+def plan_dependencies(
+    world: World, app: Deployment, instead: Mapping[str, tuple[str, str]] | None = None
+) -> Iterator[Deployment]:
+    """The dependencies of `app`, one after the other and not deployed yet: of the same owner, so that they end with it.
+
+    `instead`: those that are there at another version and commit than their canonical's.
+    """
     for number, name in enumerate(app.enrolment.deps):
         record = _canonical(world, app, name)
+        version, commit = (instead or {}).get(name, (record.version, record.commit))
         stack = cold_stack(name, f"{app.identity.owner[-6:]}d{number}")
         identity = Identity(
             instance=world.instance,
@@ -27,8 +33,8 @@ def plan_dependencies(world: World, app: Deployment) -> Iterator[Deployment]:
             owner=app.identity.owner,
             stack=stack,
             domain=f"{stack}.{world.settings.zone}",
-            version=record.version,
-            commit=record.commit,
+            version=version,
+            commit=commit,
         )
         work = world.work / app.identity.owner / f"dep-{name}"
         enrolment = world.checkout.enrolment(name)

@@ -24,6 +24,7 @@ from canonq.core.history import expected_disk
 from canonq.core.judging import Course, Judged, is_tried_again, judge_run, regression, stands, wants_control, whole_problem
 from canonq.core.ladder import TierResult, gaps, level, rungs, stale
 from canonq.core.names import cold_stack
+from canonq.core.peaks import whole_peaks
 from canonq.core.records import Verdict
 from canonq.core.seeing import voided
 from canonq.core.stack.census import uncounted, unknown
@@ -36,6 +37,7 @@ from canonq.flows.deploying.stages import Account, Deployment
 from canonq.flows.keeping.floor import floor_held
 from canonq.flows.keeping.janitor import clean
 from canonq.flows.keeping.kept import KeptEnvironment, keep, stays_until
+from canonq.flows.keeping.places import place_for
 from canonq.flows.keeping.room import drop_cut_pulls, make_room, room_for
 from canonq.flows.proving.ahead import run_lint
 from canonq.flows.proving.climb import climb
@@ -74,7 +76,8 @@ def prove(world: World, enrolment: Enrolment, target: Target, order: Order) -> V
         if held is None:
             raise Busy(f"Another run of {enrolment.recipe} is under way: {world.locks.holder(enrolment.recipe)}.")
         clean(world, recipe=enrolment.recipe)
-        return _compared(world, enrolment, order, _tried(world, enrolment, target, order))
+        with place_for(world, enrolment, f"the test of {enrolment.recipe} {target.version}"):
+            return _compared(world, enrolment, order, _tried(world, enrolment, target, order))
 
 
 def _tried(world: World, enrolment: Enrolment, target: Target, order: Order) -> Verdict:
@@ -119,7 +122,7 @@ def _compared(world: World, enrolment: Enrolment, order: Order, verdict: Verdict
         target = Target(record.version, record.commit, Base(None, None, "none", f"control run of {verdict.run}"))
         try:
             with world.host.shared():
-                control = _once(world, enrolment, target, order, controls=verdict)
+                control = _once(world, enrolment, target, order, within=Path(verdict.directory) / "control")
         except CanonqError as error:
             note = error.what
     if control is not None:
@@ -130,6 +133,20 @@ def _compared(world: World, enrolment: Enrolment, order: Order, verdict: Verdict
     told = verdict.model_copy(update={"regression": said, "notes": notes, "timings": timings})
     world.runs.record(told)
     return told
+
+
+def prove_beside(world: World, enrolment: Enrolment, target: Target, order: Order, folder: Path) -> Verdict:
+    """One run that is kept in another recipe's run, and is none of the recipe's own: a consumer with what it depends on.
+
+    Busy when a run of the recipe is under way, or there is no place for it.
+    """
+    recipe = enrolment.recipe
+    with world.locks.hold(recipe, f"test {target.version} beside another", lane="run") as held:
+        if held is None:
+            raise Busy(f"Another run of {recipe} is under way: {world.locks.holder(recipe)}.")
+        clean(world, recipe=recipe)
+        with place_for(world, enrolment, f"the test of {recipe} {target.version}"), world.host.shared():
+            return _once(world, enrolment, target, order, within=folder)
 
 
 def _controls(world: World, sweep: str | None) -> float:
@@ -158,12 +175,12 @@ def _once(
     order: Order,
     *,
     first: Verdict | None = None,
-    controls: Verdict | None = None,
+    within: Path | None = None,
 ) -> Verdict:
-    """One run. One that `controls` a red is kept within that one's folder, and is no run of the recipe's by itself."""
+    """One run. One that is kept `within` another one's folder is no run of the recipe's by itself."""
     need = expected_disk(world.runs.verdicts(enrolment.recipe), world.settings.disk_need)
     with room_for(world, f"the test of {enrolment.recipe} {target.version}", need, otherwise=make_room) as room:
-        return _within(world, enrolment, target, order, first, controls, room)
+        return _within(world, enrolment, target, order, first, within, room)
 
 
 def _within(
@@ -172,36 +189,43 @@ def _within(
     target: Target,
     order: Order,
     first: Verdict | None,
-    controls: Verdict | None,
+    within: Path | None,
     room: Reservation,
 ) -> Verdict:
     began, stamp = time.monotonic(), world.stamp()
     # As it is now, and no later: what somebody mends while this runs was not what it ran with.
     enrolled, manifest = world.checkout.digest(enrolment.recipe), customisations(world, enrolment)
-    run = _begin(world, enrolment, target, order, room, began + enrolment.limits.run, controls)
     problem: CanonqError | None = None
     logs: dict[str, str] = {}
-    with alive(run.work), about(run=run.id):
-        try:
-            run.app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
-            problem = _climb_above_the_floor(run)
-        finally:
-            logs, left_over = _end(run, _to_keep(run, order, problem))
-            problem, noted = whole_problem(problem, left_over)
-            run.account.notes += noted
-            if isinstance(problem, NoRoom):
-                let_go_of_images(world, run.account)
-                with contextlib.suppress(CanonqError):  # the janitor does it
-                    drop_cut_pulls(world, room)
+    with world.host.claiming() as claims:
+        account = Account(claims)
+        run = _begin(world, enrolment, target, order, room, began + enrolment.limits.run, within, account)
+        with alive(run.work), about(run=run.id):
+            try:
+                run.app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
+                problem = _climb_above_the_floor(run)
+            finally:
+                logs, left_over = _end(run, _to_keep(run, order, problem))
+                problem, noted = whole_problem(problem, left_over)
+                run.account.notes += noted
+                if isinstance(problem, NoRoom):
+                    let_go_of_images(world, run.account)
+                    with contextlib.suppress(CanonqError):  # the janitor does it
+                        drop_cut_pulls(world, room)
     keep_beside(run.folder, "customisations.json", manifest)
-    ended = Ended(problem, logs, stamp, round(time.monotonic() - began, 2), enrolled, manifest, first)
+    ended = Ended(problem, logs, stamp, _lasted(run, began), enrolled, manifest, first)
     verdict = masked_verdict(_verdict(run, order, ended), run.masks)
-    if controls is not None:
+    if within is not None:
         keep_beside(run.folder, "verdict.json", verdict.model_dump(mode="json"))
         return verdict
     world.runs.record(verdict)
     _retain(world, verdict)
     return verdict
+
+
+def _lasted(run: Run, began: float) -> float:
+    """Seconds that it took, but for those in which it waited for others."""
+    return round(max(0.0, time.monotonic() - began - run.account.timings.get("turn", 0.0)), 2)
 
 
 @dataclass(frozen=True)
@@ -281,6 +305,7 @@ def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
         disk_bytes=found.disk_bytes + found.artifact_bytes + account.pulled_bytes,
         volume_bytes=found.disk_bytes,
         image_bytes=account.pulled_bytes,
+        peaks=whole_peaks(account.peaks, found.disk_of_tier),
         lowest_free=found.lowest_free,
         directory=str(run.folder),
     )
@@ -310,7 +335,8 @@ def _climb_above_the_floor(run: Run) -> CanonqError | None:
     what = f"The test of {run.enrolment.recipe} {run.target.version}"
     stopped = partial(asked_to_stop, run.world.work / run.id)
     floor = floor_held(run.world.budget, run.room, what, lambda: measure(run), stopped)
-    with floor as watch, memory_held(run.world.ownership, run.account), seeing(run.world.engine.ping) as sight:
+    appetite = memory_held(run.world.ownership, run.account, lambda: run.findings.phase)
+    with floor as watch, appetite, seeing(run.world.engine.ping) as sight:
         problem = _climb(run)
         problem = _as_seen(run, problem, sight)
     run.findings.lowest_free = dict(watch.lowest)
@@ -376,11 +402,12 @@ def _begin(
     order: Order,
     room: Reservation,
     deadline: float,
-    controls: Verdict | None,
+    within: Path | None,
+    account: Account,
 ) -> Run:
     run_id = world.new_id(enrolment.recipe)
-    folder = world.runs.make(enrolment.recipe, run_id) if controls is None else Path(controls.directory) / "control"
-    folder.mkdir(exist_ok=True)
+    folder = within or world.runs.make(enrolment.recipe, run_id)
+    folder.mkdir(exist_ok=True, parents=True)
     stack = cold_stack(enrolment.recipe, run_id[-6:])
     identity = Identity(
         instance=world.instance,
@@ -394,7 +421,7 @@ def _begin(
     )
     allow = None if target.ref is None else tuple(enrolment.refs.allow)
     given = None if target.ref is None else tuple(enrolment.refs.secrets)
-    account, work = Account(), world.work / run_id
+    work = world.work / run_id
     app = Deployment(identity, enrolment, work / "tree", work / "app", account, allow=allow, given=given, sweep=order.sweep)
     findings, trees = Findings(target), Trees(world.repos, enrolment, work)
     return Run(world, enrolment, target, run_id, folder, account.begins(app), deadline, room, account, findings, trees)

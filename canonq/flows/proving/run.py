@@ -15,6 +15,7 @@ from canonq.core.budget import Need
 from canonq.core.enrolment import Enrolment
 from canonq.core.ladder import TierName, TierResult
 from canonq.core.masks import Masks
+from canonq.core.peaks import tier_of
 from canonq.core.records import Canonical
 from canonq.core.stack.census import Census
 from canonq.core.stack.layers import InContainer
@@ -43,6 +44,8 @@ class Target:
     quick: bool = False
     data: Canonical | None = None  #: the canonical whose data the run begins with a copy of
     fence: int = 0  #: of the record that was in force when this was decided; 0 without one
+    #: Dependency -> version and commit that runs beside it in place of its canonical, on a copy of that one's data.
+    instead: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 class Findings:
@@ -69,6 +72,7 @@ class Findings:
         self.not_looked_at: tuple[str, ...] = ()  #: what nobody has asked of the fresh install, a gap for each
         self.deployments = 0  #: stacks of the recipe that were made, each on empty volumes or on a copy of its data
         self.disk_bytes = 0  #: what its volumes took at their peak
+        self.disk_of_tier: dict[TierName, int] = {}  #: the same, while each tier went on
         self.artifact_bytes = 0  #: what the backup's artifact takes at most
         self.lowest_free: dict[str, int] = {}  #: folder on a disk -> bytes free when least were
         self.failed_on: str | None = None  #: the stack that a tier failed on
@@ -191,4 +195,6 @@ def measure(run: Run) -> None:
 def _volumes_now(run: Run) -> int:
     volumes = volume_bytes(run.world, run.app.identity)
     run.findings.disk_bytes = max(run.findings.disk_bytes, volumes)
+    of_tier, tier = run.findings.disk_of_tier, tier_of(run.findings.phase, "install")
+    of_tier[tier] = max(volumes, of_tier.get(tier, 0))
     return volumes

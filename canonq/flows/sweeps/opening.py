@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from canonq.adapters.checkout import Enrolled, at_revision
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, HostProblem, WrongUse
-from canonq.core.history import expected_seconds
 from canonq.core.names import RECIPE_NAME, recipe_name
 from canonq.core.outcomes import Outcome
-from canonq.core.sweeps.schedule import Job, longest_first
+from canonq.core.sweeps.window import closes_at, read_closing
 from canonq.flows.keeping.data import lost_data
 from canonq.flows.keeping.leftovers import must_be_mounted
 from canonq.flows.sweeps.closing import finish
 from canonq.flows.sweeps.readings import keep_reading
 from canonq.flows.sweeps.settling import settle_error, settle_unreadable
 from canonq.flows.sweeps.summary import summary
+from canonq.flows.sweeps.turns import in_turn
 from canonq.flows.upstream.discovery import Discovered, discover
 from canonq.flows.world import World
 
@@ -64,6 +64,7 @@ def open_sweep(
     nightly: bool = False,
     night_before: str | None = None,
     share_of: str | None = None,
+    closes: object = None,
 ) -> Opened:
     """Put a sweep on record: who is enrolled, and an error at once for each broken enrolment.
 
@@ -72,7 +73,7 @@ def open_sweep(
     `bound`: whether its workers are a command's own, and end with it: see brokenoff.py.
     Recipes that nobody named, as a push did, are bound: one chain at a time, and `daily_pushes` sweeps a day.
     `nightly`: recipes that an open sweep is still at are left to it. `night_before`: the night that was due before this one.
-    `share_of`: the host that has opened it, and has placed these recipes here.
+    `share_of`: the host that has opened it, and has placed these recipes here; `closes`: when its window closes.
     HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled. Opened a second
     time (a task delivered twice), the same sweep gives the chains that have no outcome yet, and none once it is closed.
     """
@@ -87,6 +88,9 @@ def open_sweep(
     else:  # of whom this checkout does not know, that is the outcome
         enrolled, wanted = world.checkout.enrolled(), sorted({recipe_name(recipe) for recipe in recipes})
     if not world.sweeps.read(sweep):
+        # What a person or a push asks for is done, however late it is.
+        mine = closes_at(world.now().timestamp(), world.settings.window) if nightly and share_of is None else None
+        closing = read_closing(closes) if share_of else mine
         world.sweeps.open(
             sweep,
             {
@@ -102,6 +106,7 @@ def open_sweep(
                 "checkout": str(world.checkout.root),
                 "revision": world.checkout.revision(),
                 **({"share_of": share_of} if share_of else {}),
+                **({"closes": closing} if closing is not None else {}),
                 "findings": [] if recipes or share_of else [*stale, *_findings(world, enrolled), *_missed(world, night_before)],
             },
         )
@@ -249,9 +254,7 @@ def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> d
 
 def _begin(world: World, sweep: str, chains: Sequence[Enrolment], begin: Callable[[Enrolment], None]) -> None:
     world.sweeps.begin(sweep, [one.recipe for one in chains])
-    by_name = {one.recipe: one for one in chains if _is_read(world, sweep, one.recipe)}
-    jobs = [Job(name, expected_seconds(world.runs.verdicts(name)) or 0.0) for name in by_name]
-    for enrolment in (by_name[job.recipe] for job in longest_first(jobs)):
+    for enrolment in in_turn(world, sweep, [one for one in chains if _is_read(world, sweep, one.recipe)]):
         if world.sweeps.closed(sweep):
             return
         begin(enrolment)

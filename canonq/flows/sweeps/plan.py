@@ -10,10 +10,10 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, SyncFailed
 from canonq.core.history import expected_disk, expected_seconds
 from canonq.core.records import Decision
-from canonq.core.sweeps.schedule import UNKNOWN, Job
 from canonq.flows.decide import gather
+from canonq.flows.hosts import light_workers
 from canonq.flows.sweeps.opening import who
-from canonq.flows.sweeps.simulate import together
+from canonq.flows.sweeps.simulate import job_of, together
 from canonq.flows.sync import check_moved
 from canonq.flows.upstream.discovery import listings
 from canonq.flows.upstream.remotes import addresses
@@ -36,14 +36,12 @@ def plan(world: World, recipes: Sequence[str] = ()) -> dict[str, Any]:
             rows.append(_error_row(name, error, enrolment.queue))
     with listings(world, {("upstream", url) for url in wanted.values()}) as answers:
         rows += [_row(world, enrolled.recipes[name], answers("upstream", url)) for name, url in wanted.items()]
-    jobs = [
-        Job(row["recipe"], row["expected_seconds"] or UNKNOWN, row["queue"] == "heavy") for row in rows if row["action"] == "run"
-    ]
+    jobs = [job_of(world, row["recipe"], row["queue"] == "heavy") for row in rows if row["action"] == "run"]
     return {
         "checkout": str(world.checkout.root),
         "trouble": _trouble(world),
         "recipes": sorted(rows, key=lambda row: str(row["recipe"])),
-        "expected_seconds": round(together(jobs, world.settings.light_workers), 1),
+        "expected_seconds": round(together(jobs, light_workers(world), world.host.memory()), 1),
     }
 
 

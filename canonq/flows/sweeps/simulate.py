@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from canonq.core.errors import WrongUse
-from canonq.core.history import expected_disk, expected_seconds
+from canonq.core.history import expected_disk, expected_seconds, expected_share
 from canonq.core.sweeps.schedule import UNKNOWN, Host, Job, Schedule, schedule
 from canonq.flows.world import World
 
@@ -77,13 +77,16 @@ def _host(host: Host, made: Schedule) -> dict[str, Any]:
 
 
 def recorded(world: World) -> list[Job]:
-    """All that are enrolled, with the seconds and the disk that their last runs took. Memory is not on record."""
-    jobs = []
-    for name, enrolment in world.checkout.enrolled().recipes.items():
-        verdicts = world.runs.verdicts(name)
-        need = expected_disk(verdicts, world.settings.disk_need).total
-        jobs.append(Job(name, expected_seconds(verdicts) or UNKNOWN, enrolment.weight == "heavy", disk=need))
-    return jobs
+    """All that are enrolled, with the seconds, the memory and the disk that their last runs took."""
+    return [job_of(world, name, one.weight == "heavy") for name, one in world.checkout.enrolled().recipes.items()]
+
+
+def job_of(world: World, recipe: str, heavy: bool) -> Job:
+    """A recipe's next run, as its last ones were."""
+    verdicts = world.runs.verdicts(recipe)
+    memory = expected_share(verdicts, heavy=heavy, said=None).memory
+    disk = expected_disk(verdicts, world.settings.disk_need).total
+    return Job(recipe, expected_seconds(verdicts) or UNKNOWN, heavy, memory, disk)
 
 
 def imagined(count: int, seed: int) -> list[Job]:
@@ -105,6 +108,7 @@ def imagined(count: int, seed: int) -> list[Job]:
     return jobs
 
 
-def together(jobs: Sequence[Job], light: int) -> float:
-    """Seconds until all are done on one host with so many light slots and a heavy one."""
-    return schedule(jobs, [Host("here", light, 1)]).makespan
+def together(jobs: Sequence[Job], light: int, memory: int | None = None) -> float:
+    """Seconds until all are done on one host with so many light slots and a heavy one, and so many bytes of memory."""
+    most = max([memory or 0, *(job.memory for job in jobs)])  # what is alone may always run
+    return schedule(jobs, [Host("here", light, 1, most if memory is not None else None)]).makespan

@@ -845,6 +845,59 @@ def test_what_a_run_of_two_recipes_needs_is_deployed_beside_it_and_gone_with_it(
     assert f"on-empty-volumes: the dependency site {BASE} ran without its canonical's data and secrets" in of_a_ref.notes
 
 
+ONCE = """
+import pathlib
+
+def test_log_in(app):
+    mark = pathlib.Path({mark!r})
+    there = mark.exists()
+    mark.touch()
+    assert there, "nobody can log in"
+"""
+
+
+def test_a_release_that_breaks_what_depends_on_it_is_not_promoted_until_a_person_approves_it(site: Site) -> None:
+    world = site.prepare()
+    assert prove_tag(world, "site", BASE).verdict == "green"
+    assert promote(site.world, "site").outcome == "promoted"
+    make_recipe(site.root / "other", {BASE: files(BASE)})
+    folder, mark = site.root / "checkout" / "tests" / "other", site.root / "was-asked"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(f'upstream = "{site.root / "other"}"\ndeps = ["site"]\n{TOML}')
+    (folder / "test_log_in.py").write_text("def test_log_in(app):\n    pass\n")
+    sync(site.world, "other")
+    assert prove_tag(site.world, "other", None).verdict == "green"
+    assert promote(site.world, "other").outcome == "promoted"
+    before = site.left()
+    verdict = prove_tag(site.world, "site", TARGET)
+    assert verdict.verdict == "green", verdict.detail
+
+    # Its tests fail the first time that they are asked: beside the candidate, and not beside the present canonical.
+    (folder / "test_log_in.py").write_text(ONCE.format(mark=str(mark)))
+    begun = len(site.engine.deployed)
+    refused = promote(site.world, "site")
+    assert (refused.outcome, refused.reason) == ("refused", "consumer-broken")
+    assert "nobody can log in" in refused.detail
+    assert f"canonq approve site '{TARGET}'" in refused.detail
+    assert site.engine.deployed[begun:] == [TARGET, BASE, BASE, BASE], (
+        "the candidate, then the present one, each with its consumer"
+    )
+    assert [run.version for run in world.runs.verdicts("other")] == [BASE], "they are no runs of its own"
+    evidence = Path(verdict.directory) / "consumers" / "other"
+    assert {path.name for path in evidence.iterdir()} == {"candidate", "present", "tried.json"}
+    assert site.left() == before
+
+    begun = len(site.engine.deployed)
+    assert promote(site.world, "site").reason == "consumer-broken"
+    assert len(site.engine.deployed) == begun, "nothing has changed, so it is not asked twice"
+
+    # The consumer is mended: it is asked anew, and another one that fails with anything does not stand in the way.
+    (folder / "test_log_in.py").write_text("def test_log_in(app):\n    assert False, 'never'\n")
+    promoted = promote(site.world, "site")
+    assert promoted.outcome == "promoted", promoted.detail
+    assert [note.partition(":")[0] for note in promoted.notes if note.startswith("consumer-")] == ["consumer-fails-anyway"]
+
+
 def test_one_piece_of_work_may_have_two_stacks_of_a_recipe_which_know_nothing_of_each_other(site: Site) -> None:
     world, ends = site.prepare(), time.monotonic() + 600
     commits, enrolment, account = world.repos.tags("site"), world.checkout.enrolment("site"), Account()
