@@ -50,7 +50,7 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
         return _refused(recipe, verdict, (broken,))
     with world.locks.hold(recipe, f"promote {verdict.run}") as held:
         if held is None:
-            return _answer(verdict, "busy", "busy", f"{recipe} is held: {world.locks.holder(recipe) or 'by another process'}.")
+            return _answer(verdict, "busy", "busy", f"{recipe} is held by {world.held_by(recipe)}.")
         if again is None and _is_canonical(world, verdict):
             return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
         # Asked again under the lock: the record may have changed since, or another host may have one by now.

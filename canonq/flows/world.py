@@ -18,8 +18,10 @@ from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs
 from canonq.adapters.state.steering import Steering
 from canonq.adapters.state.sweeps import Sweeps
+from canonq.core.ago import duration
 from canonq.core.records import STAMP_FORMAT
 from canonq.core.sweeps.again import first_pause
+from canonq.core.text import readable
 from canonq.ports import Containers, Data, Engine, Forge, Images, Ingress, Locks, Mirrors, Ownership, Repos, Stacks, Volumes
 from canonq.settings import Settings
 
@@ -90,6 +92,15 @@ class World:
     def place(self) -> str:
         """Where the state folder is, without links: retained volumes carry it."""
         return os.path.realpath(self.settings.state)
+
+    def held_by(self, recipe: str) -> str:
+        """Who is at a recipe, and for how long, for a sentence."""
+        found = self.locks.holder(recipe) or {}
+        since, process = found.get("since"), found.get("pid")
+        told = readable(str(found.get("holder", "another process")))
+        if isinstance(since, int) and (seconds := self.now().timestamp() - since) >= 0:
+            told += f", for {duration(seconds)} by now"
+        return told + (f" (process {process})" if isinstance(process, int) else "")
 
     @property
     def work(self) -> Path:

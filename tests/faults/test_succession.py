@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import workers.steps
 import workers.tasks
 from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.state.locks import redis_client
-from canonq.core.errors import CanonqError, HostProblem, WrongUse
+from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Again
 from canonq.core.records import Synced
 from canonq.flows import promote as promote_flow
@@ -643,3 +644,10 @@ def test_a_promotion_that_promotes_tells_what_its_data_is(scenario: Scenario) ->
     assert record is not None
     assert record.snapshot is not None
     assert problem_of(record.snapshot) is None
+
+
+def test_who_is_in_the_way_is_told_in_words(scenario: Scenario) -> None:
+    with scenario.world().locks.hold(RECIPE, "promote 1.1.0+1"), pytest.raises(Busy) as told:
+        scenario.go_back()
+    who = rf"{RECIPE} is held by promote 1\.1\.0\+1, for \d+ \w+ by now \(process {os.getpid()}\)\."
+    assert re.fullmatch(who, told.value.what), told.value.what

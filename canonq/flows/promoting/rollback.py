@@ -35,7 +35,7 @@ def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str
         raise WrongUse("A rollback needs a reason.", mend="give one with --reason, for whoever asks in a year.")
     with world.locks.hold(recipe, f"rollback to {to or 'the one before'}") as held:
         if held is None:
-            raise Busy(f"{recipe} is held: {world.locks.holder(recipe) or 'by another process'}.", mend="wait until it ends.")
+            raise Busy(f"{recipe} is held by {world.held_by(recipe)}.", mend="wait until it ends.")
         now = _on_record(world, recipe)
         if now is not None:
             reclaim(world, recipe, now)  # first: what a killed promotion built is not to be chosen

@@ -74,7 +74,7 @@ def prove(world: World, enrolment: Enrolment, target: Target, order: Order) -> V
     """
     with world.locks.hold(enrolment.recipe, f"test {target.version}", lane="run") as held:
         if held is None:
-            raise Busy(f"Another run of {enrolment.recipe} is under way: {world.locks.holder(enrolment.recipe)}.")
+            raise Busy(f"Another run of {enrolment.recipe} is under way: {world.held_by(enrolment.recipe)}.")
         clean(world, recipe=enrolment.recipe)
         with place_for(world, enrolment, f"the test of {enrolment.recipe} {target.version}"):
             return _compared(world, enrolment, order, _tried(world, enrolment, target, order))

@@ -52,7 +52,7 @@ def _holding(world: World, recipe: str, what: str) -> Iterator[Held]:
     """Hold the recipe for a move, with nobody running it. Busy when somebody is at it."""
     with world.locks.hold(recipe, what, lane="run", moving=True) as run, world.locks.hold(recipe, what, moving=True) as held:
         if run is None or held is None:
-            raise Busy(f"{recipe} is held: {world.locks.holder(recipe) or 'by another process'}.", mend="wait until it ends.")
+            raise Busy(f"{recipe} is held by {world.held_by(recipe)}.", mend="wait until it ends.")
         yield held
 
 
