@@ -92,14 +92,10 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
         return None
 
     def _published(self) -> set[int]:
-        """Ports of this host, of IPv4, that containers and services have."""
+        """Ports of this host, of IPv4, that containers have. Of a service's own there is a rule only while it has a task here."""
         with translated("tell which ports are published"):
             ports = [port for one in self._api.containers() for port in one.get("Ports") or () if ":" not in port.get("IP", ":")]
-            taken = [port.get("PublicPort") for port in ports]
-            for one in self._api.services():
-                said = (one.get("Endpoint") or {}).get("Ports") or ()
-                taken += [port.get("PublishedPort") for port in said if port.get("PublishMode") == "ingress"]
-        return {int(port) for port in taken if port}
+        return {int(port["PublicPort"]) for port in ports if port.get("PublicPort")}
 
     def ping(self) -> None:
         """See ports.Engine.ping."""

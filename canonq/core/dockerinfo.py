@@ -205,7 +205,7 @@ class Unled:
 
 def firewall_trouble(rules: str, published: Collection[int] = ()) -> Unled | None:
     """What of Docker's is missing among the rules for addresses (`iptables -t nat -S`). `published`: ports of this host that
-    containers and services have now."""
+    containers have now."""
     lines = rules.splitlines()
     is_known = any(line == "-N DOCKER" for line in lines)
     leads_there = any(line.startswith("-A PREROUTING ") and line.endswith(" -j DOCKER") for line in lines)
