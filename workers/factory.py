@@ -157,9 +157,13 @@ def route(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **m
 
     Test and promote go where the recipe's weight says.
     """
-    place = {"priority": place_of(name, LIGHT, soon=True)}
+    given = recipe_given(name, args, kwargs)
+    named = options.get("queue")
+    queue = str(getattr(named, "name", named) or LIGHT)
+    # Celery sends the next link of a chain without the place that it was made with: it is found again here.
+    in_a_night = isinstance(given, dict) and bool(given.get("sweep")) and not given.get("named")
+    place = {"priority": place_of(name, queue, soon=not in_a_night)}
     if name in ("canonq.test", "canonq.promote"):
-        given = recipe_given(name, args, kwargs)
         try:
             recipe = given.get("recipe") if isinstance(given, dict) else given
             return {"queue": Checkout(load_settings().repo).enrolment(recipe).queue, **place}
