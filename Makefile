@@ -7,7 +7,7 @@ SHELL_SCRIPTS := scripts/hooks/pre-commit scripts/venv scripts/with-engine scrip
 export PYTHONUNBUFFERED := 1
 # Tests start many processes: let them keep their bytecode.
 unexport PYTHONDONTWRITEBYTECODE
-# Real tests mostly wait for Docker, so more of them than there are processors; each takes half a gigabyte.
+# More than there are processors: tests that wait for Docker (tests/dealing.py) leave them to others; each takes half a gigabyte.
 TOGETHER ?= 6
 DEALT := --dist loadfile --no-loadscope-reorder
 # ENGINE=29: on a Docker of that version, built from source, instead of the one that is there. MARK=engines: only the tests so marked.

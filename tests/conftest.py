@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from canonq.adapters.processes.preloaded import keep_shared
 from canonq.adapters.redis_server import embedded_redis
+from tests.dealing import Mixed
 
 # Looking for garbage after every few hundred objects is a seventh of what the quick tests cost.
 gc.set_threshold(100_000, 50, 50)
@@ -40,6 +42,12 @@ LONGEST_FIRST = (
     "flows/test_sync_crashes.py", "hosts/test_several_hosts.py", "hosts/test_moves.py", "real/test_registries.py",
     "real/test_small_disk.py", "workers/test_up.py", "faults/test_broken_bases.py", "faults/test_whose_fault.py",
 )  # fmt: skip
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Mixed | None:
+    """With `--dist loadfile`, as `make test` deals."""
+    return Mixed(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def _place(names: Sequence[str], item: pytest.Item) -> int:
