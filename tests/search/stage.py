@@ -130,7 +130,7 @@ def staged(house: House) -> Iterator[None]:
             patched.setattr(
                 module,
                 "start_chain",
-                lambda enrolment, sweep, named, *, host, step="sync", given=None: house.send(
+                lambda enrolment, sweep, named, *, host, step="sync", given=None, soon=False: house.send(
                     step, given or enrolment.recipe, sweep, named, host
                 ),
             )
