@@ -97,6 +97,8 @@ class Scenario:
         folder.mkdir(parents=True)
         (folder / "recipe.toml").write_text(f'upstream = "{self.root / RECIPE}"\n{ENROLMENT}')
         sync(self.world(), RECIPE)
+        # As git itself does with many, now and then: each question would read hundreds of files.
+        subprocess.run(["git", "pack-refs", "--all"], cwd=self.state / "repos" / RECIPE / "repo.git", check=True)
         return self
 
     def world(self) -> World:

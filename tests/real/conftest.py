@@ -144,8 +144,9 @@ class Processes:
         What a run of theirs has in Docker is removed with their installation.
         """
         for process in reversed(self.running.values()):
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
         for process in self.running.values():
             process.wait(120)
 
