@@ -685,7 +685,9 @@ FILES_SAY = [one for one in (*RECIPE, *ENROLMENT) if not one.deploys and not one
 
 
 def world_of(folder: Path, redis_url: str, engine: FakeEngine) -> World:
-    settings = Settings(repo=folder / "checkout", state=folder / "state", redis_url=redis_url, disk_need=1, loaded_above=0)
+    settings = Settings(
+        repo=folder / "checkout", state=folder / "state", redis_url=redis_url, disk_need=1, loaded_above=0, screenshots=False
+    )
     budget = Budget(settings.state / "locks" / "disk", lambda: 10**12, 0)
     return replace(live(settings), engine=engine, budget=budget)
 
