@@ -16,7 +16,8 @@ from canonq.core.stack.containment import allotment
 from canonq.flows.deploying.stages import Account
 from canonq.ports import Ownership
 
-_EVERY = 1.0  #: seconds between two looks
+_EVERY, _AT_LEAST_EVERY = 1.0, 10.0  #: seconds between two looks
+_SHARE = 0.05  #: of its time that is spent on looking, at the most: on a busy host a look takes long, and is one more burden
 _TOO_LONG = 3.0  #: seconds for which a stack may take more than it has
 
 
@@ -70,9 +71,12 @@ def memory_held(ownership: Ownership, account: Account, phase: Callable[[], str]
     appetite = Appetite(ownership, account, stop, phase)
 
     def go_on() -> None:
-        while not over.wait(_EVERY):
+        took = 0.0
+        while not over.wait(min(max(_EVERY, took / _SHARE), _AT_LEAST_EVERY)):
+            began = time.monotonic()
             with contextlib.suppress(CanonqError, OSError):  # a look that failed; the next is soon
                 appetite.look()
+            took = time.monotonic() - began
 
     thread = threading.Thread(target=go_on, daemon=True, name="appetite")
     thread.start()
