@@ -32,7 +32,7 @@ let
       generate = name: value: { outPath = "/nix/store/stub-${name}?${builtins.toJSON value}"; };
     };
     mkShell = attributes: attributes;
-    writeText = name: text: package name // { inherit text; };
+    writeText = name: text: builtins.seq text (package name // { inherit text; });  # a wrong setting in it is refused, as by a build
     writeShellScript = name: text: package name // { inherit text; };
     writeShellScriptBin = name: text: package name // { inherit text; };
   };
