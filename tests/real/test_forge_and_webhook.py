@@ -12,6 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,9 @@ def test_forged_and_repeated_words_start_nothing_and_many_at_once_start_one_swee
     assert tell(small, push(forge), secret="guess")[0] == 401
     assert tell(small, {"repository": {"clone_url": f"{forge.url}/someone/else.git"}})[1]["started"] == []
     assert sweeps(small) == []
-    assert [tell(small, push(forge, number))[1]["started"] for number in range(5)] == [[RECIPE], [], [], [], []]
+    with ThreadPoolExecutor(5) as forges:  # at once, as those are one sweep that come within some seconds
+        answers = forges.map(lambda number: tell(small, push(forge, number))[1]["started"], range(5))
+    assert sorted(answers) == [[], [], [], [], [RECIPE]]
     assert "taken before" in tell(small, push(forge, 3))[1]["why"]
     until("the promotion", lambda: canonical(small), hooked)
     assert len(sweeps(small)) == 1
