@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,17 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
         if wrong := nodes_trouble(nodes_of(nodes), str(info["Swarm"].get("NodeID") or "")):
             code, what, mend = wrong
             raise HostProblem(what, mend=mend, code=code)
-
-        if (rules := self._nat_rules()) is not None and (gone := firewall_trouble(rules)) is not None and gone.sure:
+        if (rules := self._nat_rules(info)) is not None and (gone := firewall_trouble(rules)) is not None and gone.sure:
             raise HostProblem(f"{gone.what}.", mend=gone.mend, code="firewall-flushed")
 
     def firewall(self) -> Unled | None:
         """See ports.Engine.firewall. A port may come or go between the looks at it and at the rules, so it is looked at twice."""
+        with translated("tell about its firewall"):
+            info = self._api.info()
         found = None
         for look in range(2):
             published = self._published()
-            if (rules := self._nat_rules()) is None:
+            if (rules := self._nat_rules(info)) is None:
                 return None
             found = firewall_trouble(rules, published)
             if found is None or firewall_trouble(rules) is not None:
@@ -79,13 +81,12 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
             time.sleep(1 - look)
         return found
 
-    def _nat_rules(self) -> str | None:
+    def _nat_rules(self, info: Mapping[str, Any]) -> str | None:
         """The host's rules for addresses; None where they cannot be seen, or Docker does not make them with iptables."""
         if GATEWAY not in (name for _, name in socket.if_nameindex()):  # canonq is in a container, or there is no swarm
             return None
-        with translated("tell about its firewall"):
-            if str((self._api.info().get("FirewallBackend") or {}).get("Driver") or "").startswith("nftables"):
-                return None
+        if str((info.get("FirewallBackend") or {}).get("Driver") or "").startswith("nftables"):
+            return None
         with contextlib.suppress(CanonqError):  # no iptables, or it hangs
             asked = read(["iptables", "-w", "5", "-t", "nat", "-S"], timeout=20, env=plain_environment(), harmless=True)
             return asked.output if asked.status == 0 else None

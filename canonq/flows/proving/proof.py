@@ -6,7 +6,7 @@ import contextlib
 import errno
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,12 +72,8 @@ def prove(world: World, enrolment: Enrolment, target: Target, order: Order) -> V
     A red seen while the host was loaded is tried once more, alone; both are kept and the second decides.
     Busy when another run of the recipe is under way.
     """
-    with world.locks.hold(enrolment.recipe, f"test {target.version}", lane="run") as held:
-        if held is None:
-            raise Busy(f"Another run of {enrolment.recipe} is under way: {world.held_by(enrolment.recipe)}.")
-        clean(world, recipe=enrolment.recipe)
-        with place_for(world, enrolment, f"the test of {enrolment.recipe} {target.version}"):
-            return _compared(world, enrolment, order, _tried(world, enrolment, target, order))
+    with _turn_of(world, enrolment, target, f"test {target.version}"):
+        return _compared(world, enrolment, order, _tried(world, enrolment, target, order))
 
 
 def _tried(world: World, enrolment: Enrolment, target: Target, order: Order) -> Verdict:
@@ -140,13 +136,20 @@ def prove_beside(world: World, enrolment: Enrolment, target: Target, order: Orde
 
     Busy when a run of the recipe is under way, or there is no place for it.
     """
+    with _turn_of(world, enrolment, target, f"test {target.version} beside another"), world.host.shared():
+        return _once(world, enrolment, target, order, within=folder)
+
+
+@contextlib.contextmanager
+def _turn_of(world: World, enrolment: Enrolment, target: Target, holder: str) -> Iterator[None]:
+    """In the block, nobody else runs the recipe, nothing of a dead run of it is left, and the host has a place for it."""
     recipe = enrolment.recipe
-    with world.locks.hold(recipe, f"test {target.version} beside another", lane="run") as held:
+    with world.locks.hold(recipe, holder, lane="run") as held:
         if held is None:
-            raise Busy(f"Another run of {recipe} is under way: {world.locks.holder(recipe)}.")
+            raise Busy(f"Another run of {recipe} is under way: {world.held_by(recipe)}.")
         clean(world, recipe=recipe)
-        with place_for(world, enrolment, f"the test of {recipe} {target.version}"), world.host.shared():
-            return _once(world, enrolment, target, order, within=folder)
+        with place_for(world, enrolment, f"the test of {recipe} {target.version}"):
+            yield
 
 
 def _controls(world: World, sweep: str | None) -> float:
