@@ -1,6 +1,6 @@
 # The verbs of this project. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks demo test test-fast test-forge test-apps check search fuzz bench requirements clean
+.PHONY: help setup hooks demo test test-fast test-forge test-apps test-links check search fuzz bench requirements clean
 
 PYTHON := .venv/bin/python
 SHELL_SCRIPTS := scripts/hooks/pre-commit scripts/venv scripts/with-engine scripts/engine scripts/shared.sh scripts/requirements deploy/local-images .ci/run
@@ -38,6 +38,9 @@ test-forge: setup ## the tests of mirrors on a real Gitea, built from its Go mod
 test-apps: setup ## the tests on real applications with real databases, built from Go modules, PyPI and Debian; FEW=1: those that CI runs
 	@CANONQ_APPS=$$(scripts/engine build apps) && export CANONQ_APPS && $(PYTHON) -m tests.apps.images && \
 	$(WITH_ENGINE) .venv/bin/pytest -m "apps$(if $(FEW), and not further)" tests/apps
+
+test-links: setup ## three hosts, whose links are cut ROUNDS (100) times while they sweep, at random from SEED (1) on; as root
+	@.venv/bin/pytest tests/hosts/test_cut_links.py --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
 
 check: setup ## look at formatting, lint, types, import rules, shell scripts
 	.venv/bin/ruff format --check .

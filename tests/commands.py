@@ -137,7 +137,14 @@ def typed(command: Sequence[str], errors: str) -> int:
     return 0
 
 
+def _first() -> None:
+    """What a test has its processes do before anything else."""
+    for module in os.environ.get("TESTS_FIRST", "").split():
+        importlib.import_module(module).first()
+
+
 def _be(name: str, *arguments: str) -> None:
+    _first()
     sys.argv = [name, *arguments]
     supervise.start = _start_upkeep
     begin = _PROGRAMS.get(name) or importlib.import_module(name).main
@@ -158,6 +165,7 @@ def _keep_up(turn: str, worker: int) -> NoReturn:
         select.select([worker], [], [])
         os._exit(1)
 
+    _first()
     threading.Thread(target=end_with_it, daemon=True).start()
     time.sleep(supervise.START_AFTER)
     fcntl.flock(os.open(turn, os.O_RDWR | os.O_CREAT, 0o644), fcntl.LOCK_EX)

@@ -81,6 +81,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--interrupts", default="some", choices=("some", "all"), help="at which steps Ctrl-C is typed (default: some)"
     )
     group.addoption("--kills", default="25", help="how many real processes are killed (default: 25)")
+    group.addoption("--rounds", default="2", help="how often hosts are cut off while they sweep (default: 2)")
     group.addoption("--seed", default="1", help="what decides which, and when (default: 1)")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from canonq.adapters.state.hosts import Facts, Known
+from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.budget import Need
 from canonq.core.check import Check
 from canonq.core.enrolment import Enrolment
@@ -55,8 +56,19 @@ def claim(world: World, recipe: str) -> Claim:
         return Claim("unreadable", 0, ran)
     if record is None:
         lost = world.registry.last_in_force(recipe)
-        return Claim(lost.version if lost else None, world.registry.newest_fence(recipe), ran)
+        version = lost.version if lost else _coming(world, recipe)
+        return Claim(version, world.registry.newest_fence(recipe), ran)
     return Claim(record.version, record.fence, ran, mark.to if mark else None)
+
+
+def _coming(world: World, recipe: str) -> str | None:
+    """The version of a first canonical that is being made here just now: it counts as one, as this host may be cut off when it is
+    through, and nobody hears of it."""
+    for folder in at_work(world.work):
+        journal = promotion_in(folder)
+        if journal.get("recipe") == recipe and is_alive(folder):
+            return journal.get("version")
+    return None
 
 
 def claims(world: World) -> dict[str, Claim]:
@@ -82,6 +94,17 @@ def tell_of(world: World, recipe: str) -> None:
     """Say what this host has of one recipe now. Where Redis is away, it is said later."""
     with contextlib.suppress(CanonqError):
         world.hosts.tell_one(recipe, claim(world, recipe))
+
+
+def promise(world: World, recipe: str) -> list[str]:
+    """Say that a canonical of a recipe is being made here, and then ask who else has one, or makes one: those hosts.
+
+    In this order: of two that do so at once, at least one hears of the other. HostProblem without Redis, where nothing is made.
+    """
+    if world.hosts.own is None:
+        return []
+    world.hosts.tell_one(recipe, claim(world, recipe))
+    return canonicals_elsewhere(world, recipe)
 
 
 def known(world: World) -> list[Known]:
@@ -154,7 +177,9 @@ def canonicals_elsewhere(world: World, recipe: str) -> list[str]:
     """Other hosts that have a canonical of it. HostProblem without Redis, where there are others."""
     if world.hosts.own is None or not world.hosts.are_several():
         return []
-    return [one.name for one in home(recipe, [one.member() for one in world.hosts.learn()]) if one.name != world.hosts.own]
+    return [
+        one.name for one in home(recipe, [one.member() for one in world.hosts.learn_of(recipe)]) if one.name != world.hosts.own
+    ]
 
 
 def where_is(world: World, recipe: str) -> str | None:

@@ -16,12 +16,12 @@ from canonq.core.history import expected_of_promotion
 from canonq.core.names import recipe_name
 from canonq.core.records import Promotion, Verdict
 from canonq.core.steering import is_said
-from canonq.flows.hosts import canonicals_elsewhere, tell_of
+from canonq.flows.hosts import canonicals_elsewhere, promise, tell_of
 from canonq.flows.keeping.leftovers import forgotten, is_in_force, lost_record
 from canonq.flows.keeping.places import place_for
 from canonq.flows.keeping.room import make_room, room_for
 from canonq.flows.keeping.window import must_end_in_time
-from canonq.flows.promoting.transaction import carry_out, plan
+from canonq.flows.promoting.transaction import Transaction, announce, carry_out, give_way, plan
 from canonq.flows.proving.consumers import try_consumers
 from canonq.flows.upstream.steering import hindrance
 from canonq.flows.world import World
@@ -54,7 +54,8 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
         if again is None and _is_canonical(world, verdict):
             return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
         # Asked again under the lock: the record may have changed since, or another host may have one by now.
-        if refusals := (*_elsewhere(world, recipe), *_ask_gate(world, recipe, enrolment, verdict, again)):
+        there = canonicals_elsewhere(world, recipe)
+        if refusals := (*_elsewhere(recipe, there), *_ask_gate(world, recipe, enrolment, verdict, again)):
             return _refused(recipe, verdict, refusals)
         owner = world.new_id(recipe)
         try:
@@ -69,17 +70,33 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
             ):
                 tx = plan(world, enrolment, verdict, held, owner, room, again)
                 tx.account.claims = claims
+                if there := _announced(tx):
+                    return _refused(recipe, verdict, _elsewhere(recipe, there))
                 carry_out(tx)
         except (CanonqError, OSError) as error:
             if not is_in_force(world, recipe, held):
                 return _failed(world, verdict, error, began)
             log.warning("%s: %s is the canonical, with a trouble after it: %s", recipe, verdict.version, error)
-        tell_of(world, recipe)  # while it is held: whoever holds it next on another host knows
+        finally:
+            tell_of(world, recipe)  # what came of it
     reason = "again" if again else "seed" if tx.old is None else "new-version"
     detail = f"{verdict.version} is the canonical; its data is {tx.data}."
     return _answer(verdict, "promoted", reason, detail, began).model_copy(
         update={"data": tx.data, "notes": tx.account.secrecy.masks.texts((*noted(tried), *tx.account.notes))}
     )
+
+
+def _announced(tx: Transaction) -> list[str]:
+    """Say that a canonical is made here; the hosts that have one, or make one: then nothing is made here."""
+    announce(tx)
+    try:
+        there = promise(tx.world, tx.recipe)
+    except CanonqError:
+        give_way(tx)
+        raise
+    if there:
+        give_way(tx)
+    return there
 
 
 def answer_at_once(world: World, recipe: str, again: Again | None = None) -> Promotion | None:
@@ -123,9 +140,9 @@ def _failed(world: World, verdict: Verdict, error: CanonqError | OSError, began:
     return answer
 
 
-def _elsewhere(world: World, recipe: str) -> tuple[Refusal, ...]:
-    """The refusal where another host has a canonical of it: two would each go their own way."""
-    if not (there := canonicals_elsewhere(world, recipe)):
+def _elsewhere(recipe: str, there: list[str]) -> tuple[Refusal, ...]:
+    """The refusal where other hosts have a canonical of it, or make one: two would each go their own way."""
+    if not there:
         return ()
     why = f"{' and '.join(there)} has the canonical of {recipe}: it is promoted there; `canonq move` brings it here"
     return (Refusal("kept-elsewhere", why),)

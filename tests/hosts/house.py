@@ -63,13 +63,13 @@ class Machine:
         """The world as another process of this host sees it."""
         return replace(live(self.settings), engine=FakeEngine(self.folder / "docker"))
 
-    def _command(self, *command: str) -> list[str]:
+    def command(self, *command: str) -> list[str]:
         return ["tests.hosts.worker", str(self.folder / "docker"), *command]
 
     def start(self) -> None:
         """Start a worker for both queues."""
         with self.log.open("ab") as log:
-            command = self._command(
+            command = self.command(
                 "celery", "worker", "-n", f"{self.name}@%h", "-Q", "heavy,light", "-c", "2", "--loglevel=INFO",
                 "--without-gossip", "--without-mingle",
             )  # fmt: skip
@@ -85,7 +85,7 @@ class Machine:
 
     def canonq(self, *words: str) -> Ended:
         """Type a command on this host."""
-        command = self._command("canonq", *words)
+        command = self.command("canonq", *words)
         return typed(command, env=self.installed.environment, cwd=self.folder, timeout=ENOUGH)
 
     def canonq_celery(self, *words: str) -> Ended:

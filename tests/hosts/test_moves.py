@@ -17,13 +17,15 @@ import pytest
 from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.state.registry import RECORD
 from canonq.core.deployable import LABEL_INSTANCE
-from canonq.core.errors import Busy, CanonqError, WrongConfiguration, WrongUse
+from canonq.core.errors import Busy, CanonqError, HostProblem, WrongConfiguration, WrongUse
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.records import Canonical, Promotion, Verdict
 from canonq.flows import hosts as hosts_flow
 from canonq.flows.keeping.janitor import clean
 from canonq.flows.promote import promote
+from canonq.flows.promoting import transaction
 from canonq.flows.promoting.rollback import rollback
+from canonq.flows.promoting.transaction import Transaction
 from canonq.flows.sweeps.moving import arrive, drained, leave, leaving, settle
 from canonq.flows.sync import sync
 from canonq.flows.world import World
@@ -229,6 +231,61 @@ def test_a_host_that_never_had_it_seeds_no_second_one(house: House) -> None:
     answer = proven(house["birch"], "1.1.0+2", 3)
     assert (answer.outcome, answer.reason) == ("refused", "kept-elsewhere")
     assert house["birch"].record("site") == {}
+
+
+def test_a_first_canonical_that_nobody_heard_of_is_known_all_the_same_and_no_second_one_is_made(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host was cut off between the switch and its word about it, so that all it has ever said is that it would make one."""
+    ash, birch = house["ash"].world, house["birch"].world
+    with monkeypatch.context() as cut:
+        cut.setattr("canonq.flows.promote.tell_of", lambda *_: None)
+        assert proven(house["ash"], "1.0.0+1", 0).outcome == "promoted"
+    house.silence("ash")
+    placed = hosts_flow.place_one(birch, birch.checkout.enrolment("site"))
+    assert placed is not None
+    assert placed.reason == "host-away"
+    answer = proven(house["birch"], "1.0.0+1", 1)
+    assert (answer.outcome, answer.reason) == ("refused", "kept-elsewhere")
+    assert house["birch"].record("site") == {}
+    assert not list(birch.work.glob("*")), "nothing is left of what was not begun"
+    House.tell(house["birch"])
+    House.tell(house["ash"])
+    assert hosts_flow.canonicals_elsewhere(birch, "site") == ["ash"]
+    assert hosts_flow.canonicals_elsewhere(ash, "site") == [], "who gave way has taken its word back"
+
+
+def test_of_two_hosts_that_make_a_first_canonical_at_once_not_both_do(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease of the first ran out while its process slept between its word and its work."""
+    answers: list[Promotion] = []
+    monkeypatch.setattr("canonq.flows.promote.canonicals_elsewhere", lambda *_: [])  # both have asked before either spoke
+
+    def sleeps(tx: Transaction) -> None:
+        house.redis.delete("canonq:registry:site")
+        with monkeypatch.context() as awake:
+            awake.setattr("canonq.flows.promote.carry_out", transaction.carry_out)
+            answers.append(proven(house["birch"], "1.0.0+1", 1))
+        transaction.carry_out(tx)
+
+    with monkeypatch.context() as asleep:
+        asleep.setattr("canonq.flows.promote.carry_out", sleeps)
+        answers.append(proven(house["ash"], "1.0.0+1", 0))
+    (birch, ash) = answers
+    assert (birch.outcome, birch.reason) == ("refused", "kept-elsewhere")
+    assert ash.outcome in ("promoted", "failed"), "its lease may have run out by now"
+    assert house["birch"].record("site") == {}
+
+
+def test_a_promotion_that_fails_takes_its_word_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(tx: Transaction) -> None:
+        del tx
+        raise HostProblem("the disk is full", code="disk-full")
+
+    with monkeypatch.context() as full:
+        full.setattr("canonq.flows.promote.carry_out", fails)
+        assert proven(house["ash"], "1.0.0+1", 0).outcome == "failed"
+    assert hosts_flow.canonicals_elsewhere(house["birch"].world, "site") == []
+    assert proven(house["birch"], "1.0.0+1", 1).outcome == "promoted"
 
 
 def test_what_a_person_says_where_nobody_would_hear_it_is_refused_with_the_host_that_would(house: House) -> None:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from canonq.adapters.files import locked, write_json
 from canonq.adapters.lazily import redis
-from canonq.adapters.state.records import readable_json
+from canonq.adapters.state.records import read_often, readable_json
 from canonq.core.errors import CanonqError, WrongConfiguration, WrongUse, redis_problem
 from canonq.core.jsontext import table_of
 from canonq.core.names import RECIPE_NAME, host_name, shown
@@ -194,8 +194,8 @@ class Hosts:
         mine = readable_json(self._state / OWN)
         client.set(_CLUSTER, str(mine.get("cluster")), nx=True)
         if (cluster := _text(client.get(_CLUSTER))) == mine.get("cluster"):
-            for name, one in self._remembered().items():
-                client.hsetnx(_MEMBERS, name, one.joined.model_dump_json())
+            for name, one in self._joined_before().items():
+                client.hsetnx(_MEMBERS, name, one.model_dump_json())
             own = Joined(instance=self._instance, joined=str(mine.get("joined")))
             client.hsetnx(_MEMBERS, str(mine.get("name")), own.model_dump_json())
         return cluster
@@ -212,9 +212,9 @@ class Hosts:
             raise self._unknown(self._members(client))
         members = self._members(client)
         instances = {one.instance for one in members.values()}
-        for name, one in self._remembered().items():
-            if name not in members and one.joined.instance not in instances:
-                client.hsetnx(_MEMBERS, name, one.joined.model_dump_json())
+        for name, one in self._joined_before().items():
+            if name not in members and one.instance not in instances:
+                client.hsetnx(_MEMBERS, name, one.model_dump_json())
 
     def must_be_known(self) -> None:
         """WrongConfiguration for a state folder that is not one of those that work for this broker. Without Redis nobody is."""
@@ -241,7 +241,7 @@ class Hosts:
         if (own := self.own) is None:
             return
         with _away():
-            now = {name: json.dumps(claim.__dict__) for name, claim in claims.items()} | {_TOLD: "1"}  # last: it is told whole
+            now = {name: json.dumps(claim.__dict__) for name, claim in claims.items()} | {_TOLD: "1"}
             _replace(self._connect(), _claims(own), now)
 
     def tell_one(self, recipe: str, claim: Claim) -> None:
@@ -254,7 +254,8 @@ class Hosts:
 
     def are_several(self) -> bool:
         """Whether there are others beside this one, by what was last known here."""
-        return any(not one.removed and name != self.own for name, one in self._remembered().items())
+        own = self.own
+        return any(one.state != "removed" and name != own for name, one in self._joined_before().items())
 
     def learn(self) -> list[Known]:
         """What Redis knows of all hosts, completed by what was known here, and kept for when it forgets. HostProblem without it.
@@ -267,6 +268,24 @@ class Hosts:
             found = self._read(client, self._remembered())
             self._remember(found)
             return sorted(found.values(), key=_by_age)
+
+    def learn_of(self, recipe: str) -> list[Known]:
+        """The same as far as one recipe goes, for who asks in each of thousands of promotions: nothing is kept."""
+        with self._changing(), _away():
+            client = self._connect()
+            self._tell_again(client)
+            found = []
+            for name, joined in self._members(client).items():
+                value = client.hget(_claims(name), recipe)
+                claim = _claim(value)
+                claims: Mapping[str, Claim] | None
+                if client.hexists(_claims(name), _TOLD) and (value is None or claim is not None):
+                    claims = {recipe: claim} if claim is not None else {}
+                else:
+                    old = self._remembered().get(name)
+                    claims = old.claims if old is not None and old.joined.instance == joined.instance else None
+                found.append(Known(name, joined, Facts(), claims, None))
+            return sorted(found, key=_by_age)
 
     def all(self) -> list[Known]:
         """The same for who only looks: as it was last known here where Redis is away, and nothing is kept."""
@@ -311,8 +330,9 @@ class Hosts:
             return
         with _away():
             client = self._connect()
-            for recipe, outcome in outcomes.items():
-                client.hset(_share(sweep, own), recipe, outcome)
+            if outcomes:
+                told: dict[Any, Any] = dict(outcomes)
+                client.hset(_share(sweep, own), mapping=told)
             client.hset(_share(sweep, own), _TOLD, state)  # last: what is closed is told whole
             client.expire(_share(sweep, own), _SHARES_STAY)
 
@@ -364,13 +384,18 @@ class Hosts:
                     found[host_name(name)] = joined
         return found
 
+    def _kept(self) -> dict[str, dict[str, Any]]:
+        kept = readable_json(self._state / OTHERS, read_often).get("hosts", {})
+        return {name: one for name, one in kept.items() if isinstance(one, dict)} if isinstance(kept, dict) else {}
+
+    def _joined_before(self) -> dict[str, Joined]:
+        found = {name: _parsed(Joined, json.dumps(one.get("joined"))) for name, one in self._kept().items()}
+        return {name: joined for name, joined in found.items() if joined is not None}
+
     def _remembered(self) -> dict[str, Known]:
-        found = {}
-        kept = readable_json(self._state / OTHERS).get("hosts", {})
-        for name, one in kept.items() if isinstance(kept, dict) else ():
-            joined = _parsed(Joined, json.dumps(one.get("joined")) if isinstance(one, dict) else None)
-            if joined is None:
-                continue
+        found, kept = {}, self._kept()
+        for name, joined in self._joined_before().items():
+            one = kept[name]
             facts = _parsed(Facts, json.dumps(one.get("facts"))) or Facts()
             claims = one.get("claims")
             read = {recipe: _claim(json.dumps(value)) for recipe, value in claims.items()} if isinstance(claims, dict) else None
@@ -391,7 +416,7 @@ class Hosts:
             }
             for name, one in everybody.items()
         }
-        if readable_json(self._state / OTHERS).get("hosts") != kept:
+        if readable_json(self._state / OTHERS, read_often).get("hosts") != kept:
             write_json(self._state / OTHERS, {"hosts": kept})
 
     @contextlib.contextmanager
@@ -427,12 +452,12 @@ def _share(sweep: str, name: str) -> str:
 def _replace(client: redis.Redis, key: str, now: Mapping[str, str], *, whole: bool = True) -> None:
     """Make a hash of Redis' what is given, or have it among it; what is as it was is not sent."""
     before = {_text(field): _text(value) for field, value in client.hgetall(key).items()}
-    for field in before:
-        if whole and field is not None and field not in now:
-            client.hdel(key, field)
-    for field, value in now.items():
-        if before.get(field) != value:
-            client.hset(key, field, value)
+    gone = [field for field in before if field is not None and field not in now] if whole else []
+    if gone:
+        client.hdel(key, *gone)
+    new: dict[Any, Any] = {field: value for field, value in now.items() if before.get(field) != value}
+    if new:
+        client.hset(key, mapping=new)
 
 
 def _hostname() -> str:

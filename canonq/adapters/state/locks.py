@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -56,13 +57,21 @@ NO_PASSWORD = (
 )
 
 
+def _clock() -> float:
+    """Seconds that also pass while the machine sleeps: the lease in Redis runs on."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class HeldRecipe:
     """Proof that a recipe's registry is held."""
 
-    def __init__(self, recipe: str, fence: int, fence_file: Path) -> None:
+    def __init__(self, recipe: str, fence: int, fence_file: Path, is_over: Callable[[], bool] = lambda: False) -> None:
+        """`is_over`: whether the lease has run out by the clock, also where nobody could say so: all of us slept, or Redis let us
+        wait for its answer."""
         self.recipe = recipe
         self.fence = fence
         self._fence_file = fence_file
+        self._is_over = is_over
         self._lost = threading.Event()
 
     def lose(self) -> None:
@@ -71,11 +80,18 @@ class HeldRecipe:
 
     def check(self) -> None:
         """LockLost when the lease ended, or when a later holder has left its fence."""
-        if self._lost.is_set():
+        if self._lost.is_set() or self._is_over():
             raise LockLost(f"The lease on {self.recipe} ended; nothing was written.", mend="the step is done again.")
         newest = read_fence(self._fence_file)
         if newest != self.fence:
             raise LockLost(f"A later holder (fence {newest}) took {self.recipe} over from fence {self.fence}.")
+
+
+@dataclass
+class _Lease:
+    """How long something is held, if it is not renewed."""
+
+    until: float  #: by the clock of `RedisLocks`; counted from before Redis was asked
 
 
 class RedisLocks:
@@ -89,7 +105,7 @@ class RedisLocks:
         instance: str,
         lease: float = 60.0,
         renew_every: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = _clock,
         newest: Callable[[str], int] = lambda _: 0,
         elsewhere: Callable[[str], str | None] = lambda _: None,
     ) -> None:
@@ -120,23 +136,25 @@ class RedisLocks:
             if not moving and self._elsewhere(recipe) is not None:  # asked with the file held: nobody marks it meanwhile
                 yield None
                 return
+            asked = self._clock()
             lock = self._try_redis(_key(lane, recipe), holder)
             if lock is None:
                 yield None
                 return
             try:
-                with self._held(recipe, lane, lock, folder / f"{lane}.fence") as held:
+                with self._held(recipe, lane, lock, folder / f"{lane}.fence", _Lease(asked + self._lease)) as held:
                     yield held
             finally:
                 with contextlib.suppress(redis.exceptions.LockError, redis.exceptions.RedisError):
                     lock.release()
 
     @contextlib.contextmanager
-    def _held(self, recipe: str, lane: Lane, lock: redis.lock.Lock, fence_file: Path) -> Iterator[HeldRecipe]:
+    def _held(self, recipe: str, lane: Lane, lock: redis.lock.Lock, fence_file: Path, lease: _Lease) -> Iterator[HeldRecipe]:
         newest = self._newest(recipe) if lane == "registry" else 0
-        held = HeldRecipe(recipe, self._next_fence(_key(lane, recipe), fence_file, newest), fence_file)
+        fence = self._next_fence(_key(lane, recipe), fence_file, newest)
+        held = HeldRecipe(recipe, fence, fence_file, lambda: self._clock() > lease.until)
         over = threading.Event()
-        renewal = threading.Thread(target=self._renew, args=(lock, held, over), daemon=True, name=f"lease-{recipe}")
+        renewal = threading.Thread(target=self._renew, args=(lock, held, lease, over), daemon=True, name=f"lease-{recipe}")
         renewal.start()
         try:
             yield held
@@ -205,19 +223,18 @@ class RedisLocks:
         write_durably(fence_file, str(fence).encode())
         return fence
 
-    def _renew(self, lock: redis.lock.Lock, held: HeldRecipe, over: threading.Event) -> None:
-        good_until = self._clock() + self._lease
+    def _renew(self, lock: redis.lock.Lock, held: HeldRecipe, lease: _Lease, over: threading.Event) -> None:
         while not over.wait(self._renew_every):
             try:
                 now = self._clock()
                 lock.reacquire()
-                good_until = now + self._lease
+                lease.until = now + self._lease
             except redis.exceptions.LockError:
                 held.lose()
                 return
             except redis.exceptions.RedisError:
                 # Redis is away. The lease is ours until it runs out, less a margin to stop in.
-                if self._clock() > good_until - self._lease / 3:
+                if self._clock() > lease.until - self._lease / 3:
                     held.lose()
                     return
 

@@ -127,6 +127,16 @@ def plan(
     return Transaction(world, enrolment, verdict, held, owner, room, again, old, account.begins(app), account)
 
 
+def announce(tx: Transaction) -> None:
+    """Have it on disk that a canonical is about to be made here."""
+    _note(tx, STEPS[0])
+
+
+def give_way(tx: Transaction) -> None:
+    """Nothing is made after all."""
+    _clear(tx, keep_journal=False)
+
+
 def carry_out(tx: Transaction) -> None:
     """Do all steps. Whatever stops it before the switch, the old canonical is whole and nothing runs.
 
@@ -193,8 +203,12 @@ def _steps(tx: Transaction, watch: Watch) -> None:
 def step(tx: Transaction, name: str) -> Iterator[None]:
     """One step, noted in the promotion's journal as it begins."""
     check_stop()
-    write_json(tx.world.work / tx.owner / JOURNAL, {"recipe": tx.recipe, "version": tx.verdict.version, "step": name})
+    _note(tx, name)
     yield
+
+
+def _note(tx: Transaction, name: str) -> None:
+    write_json(tx.world.work / tx.owner / JOURNAL, {"recipe": tx.recipe, "version": tx.verdict.version, "step": name})
 
 
 def _clear(tx: Transaction, *, keep_journal: bool) -> None:

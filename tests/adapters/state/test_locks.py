@@ -263,6 +263,19 @@ def test_a_holder_is_lost_before_its_lease_runs_out_when_redis_dies(warm: Path) 
     hold.__exit__(None, None, None)
 
 
+def test_a_holder_that_slept_through_its_lease_cannot_write_though_nobody_has_told_it_yet(
+    client: redis.Redis, warm: Path
+) -> None:
+    now = 0.0
+    with locks(client, warm, renew_every=3600, clock=lambda: now).hold("site", "first") as held:
+        assert held is not None
+        now = 599.0
+        held.check()
+        now = 601.0
+        with pytest.raises(LockLost):
+            held.check()
+
+
 def test_a_flushed_redis_does_not_make_two_writers(client: redis.Redis, warm: Path) -> None:
     with locks(client, warm).hold("site", "first") as held:
         assert held is not None
