@@ -140,7 +140,7 @@ def _take(
     if outcome is not None:
         task.request.chain = None
         # A result from the journal was settled when it came about: the registry may say something else by now.
-        if fresh or (sweep and recipe not in world.sweeps.outcomes(sweep)):
+        if fresh or (sweep and world.sweeps.outcome(sweep, recipe) is None):
             _settle(world, sweep, recipe, lambda: world.sweeps.settle(str(sweep), outcome))
     return in_order(value.model_dump(mode="json"))
 
@@ -186,13 +186,18 @@ def _settle(world: World, sweep: str | None, recipe: str, keep: Callable[[], obj
         return
     try:
         keep()
-        go_on(world, sweep)
+        go_on(world, sweep, settled=recipe)
     except CanonqError as error:
         log.error("%s: its outcome could not be kept, and is settled later: %s", recipe, error)
 
 
-def go_on(world: World, sweep: str) -> list[str]:
-    """Try again what was put off and can be done by now, and close the sweep when it is complete; the recipes tried again."""
+def go_on(world: World, sweep: str, settled: str | None = None) -> list[str]:
+    """Try again what was put off and can be done by now, and close the sweep when it is complete; the recipes tried again.
+
+    `settled`: the recipe that was settled just now; None: whoever looks after the sweep as a whole asks.
+    """
+    if settled is None:
+        world.sweeps.count(sweep)
     named = bool(world.sweeps.read(sweep).get("named"))
     own: Any = {"host": world.hosts.own, "soon": is_soon(world, sweep)}
     again = retry_deferred(world, sweep, lambda enrolment: chains.start_chain(enrolment, sweep, named, **own))
@@ -202,7 +207,7 @@ def go_on(world: World, sweep: str) -> list[str]:
         level = logging.WARNING if whole["exit_status"] else logging.INFO
         log.log(level, "Sweep %s is over: %s of %s enrolled", sweep, whole["counts"], whole["enrolled"])
     with contextlib.suppress(HostProblem):  # upkeep tells it later
-        tell_share(world, sweep)
+        tell_share(world, sweep, only=settled)
     return again
 
 

@@ -49,6 +49,8 @@ from workers.steps import go_on
 log = logging.getLogger("canonq")
 
 RECONCILE_EVERY = 15.0  #: seconds
+#: Of its time that upkeep works, at the most, and the longest pause for it in seconds: with thousands of recipes a round is long.
+_SHARE, _LONGEST_PAUSE = 0.1, 120.0
 _TELL_ALL_EVERY = 600.0  #: seconds
 JANITOR_EVERY = 3600.0  #: seconds
 #: Sweeps that are open for longer are given up: nobody waits for them any more.
@@ -60,9 +62,11 @@ def main() -> None:
     to_standard_error("Upkeep")
     say_what_runs(load_settings())
     cleaned = told = time.monotonic()
+    took = 0.0
     threading.Thread(target=_beat, daemon=True, name="beat").start()
     while True:
-        time.sleep(RECONCILE_EVERY)
+        time.sleep(max(RECONCILE_EVERY, min(took / _SHARE, _LONGEST_PAUSE)))
+        began = time.monotonic()
         with _told():
             world = live()
             # Alone, each promotion is told; all of it is looked through only now and then.
@@ -81,6 +85,7 @@ def main() -> None:
             with _told():
                 for line in tidy(live()):
                     log.info("Janitor: %s", line)
+        took = time.monotonic() - began
 
 
 def _beat() -> None:
@@ -175,6 +180,8 @@ def _is_old(world: World, sweep: str) -> bool:
 def _mend(world: World, sweep: str, recipe: str, queued_now: Callable[[], set[tuple[str, str]]]) -> list[str]:
     try:
         recipe_name(recipe)
+        if (sweep, recipe) in queued_now():  # of thousands of them, the enrolments are not read again and again
+            return []
         enrolment = as_begun(world, sweep).checkout.enrolment(recipe)
     except CanonqError as error:  # no chain can be made for it
         settle_error(world, sweep, recipe, "enrolment", error)

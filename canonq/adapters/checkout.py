@@ -127,18 +127,23 @@ class Checkout:
             )
         return self._read(folder)
 
+    def keep_shared(self, readings: Path) -> None:
+        """Have what lies beside the recipes for all in `readings`, too. Once for all of them: it looks at each folder."""
+        with told(readings):
+            readings.mkdir(parents=True, exist_ok=True)
+            for path in self.tests.iterdir():
+                link = readings / path.name
+                if not os.path.lexists(link) and not (path / ENROLMENT_FILE).exists():
+                    with contextlib.suppress(FileExistsError):
+                        link.symlink_to(path)
+
     def keep(self, recipe: str, readings: Path) -> None:
-        """Copy a recipe's enrolment to `readings`, as it is at one moment, with what lies beside the recipes for all."""
+        """Copy a recipe's enrolment to `readings`, as it is at one moment."""
         source, target = self.tests / recipe_name(recipe), readings / recipe_name(recipe)
         if target.is_dir():
             return
         with told(readings):
             readings.mkdir(parents=True, exist_ok=True)
-            for path in self.tests.iterdir():
-                shared, link = not (path / ENROLMENT_FILE).exists(), readings / path.name
-                if shared and not os.path.lexists(link):
-                    with contextlib.suppress(FileExistsError):
-                        link.symlink_to(path)
             for _ in range(_READINGS):
                 half = Path(tempfile.mkdtemp(prefix=".new-", dir=readings))
                 before = _digest(source)

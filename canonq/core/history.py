@@ -11,6 +11,7 @@ from canonq.core.peaks import expected_cpus, expected_memory
 from canonq.core.records import Verdict
 from canonq.core.sweeps.slots import Share
 
+LATELY = 5  #: runs of a recipe that say what the next will be like
 #: What a recipe takes that was never measured.
 _UNKNOWN_LIGHT = Share(memory=512 * 2**20, cpus=0.5)
 _UNKNOWN_HEAVY = Share(heavy=True, memory=2 * 2**30, cpus=1.0)
@@ -72,5 +73,5 @@ def _taken(verdict: Verdict) -> Need:
 
 def expected_seconds(verdicts: Sequence[Verdict]) -> float | None:
     """Seconds the next run is expected to take; None without history."""
-    seen = [verdict.seconds for verdict in verdicts[-5:] if verdict.seconds]
+    seen = [verdict.seconds for verdict in verdicts[-LATELY:] if verdict.seconds]
     return round(statistics.median(seen), 1) if seen else None

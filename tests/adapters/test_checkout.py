@@ -140,6 +140,7 @@ def test_a_reading_stays_as_it_was_also_when_the_checkout_goes_away(tests: Path,
     (tests / "shared" / "helper.py").write_text("shared")
     now = checkout(tests)
     digest = now.digest("site")
+    now.keep_shared(readings)
     now.keep("site", readings)
     reading = now.reading(readings)
     (folder / "recipe.toml").write_text(f'{TOML}weight = "heavy"\n')

@@ -16,7 +16,8 @@ from canonq.adapters.engine import SwarmEngine, pause_until
 from canonq.core.deployable import LABEL_INSTANCE, Identity, deployable
 from canonq.core.recipe.compose import resolve
 from canonq.core.stack.containment import Allotment, contained
-from tests.real.conftest import IMAGE
+from tests.real.conftest import HEALTH, IMAGE, enrol_small
+from tests.support import Installation
 
 pytestmark = [pytest.mark.real, pytest.mark.engines]
 
@@ -70,3 +71,16 @@ def test_a_stack_has_its_limits_and_is_gone_in_the_time_for_that_whatever_it_wan
     assert engine.undeploy(whose.stack, 40) == ("app",), "killed, as it had not ended when its time was over"
     assert time.monotonic() - began < 120
     assert engine.observe(whose.stack) == ([], [])
+
+
+_HOG = 600  #: MiB, in the buffer of a program that cannot get rid of them
+
+
+def test_a_hog_is_measured_as_what_it_takes(host: Installation) -> None:
+    recipe = f"hog-{secrets.token_hex(4)}"
+    hog = f"dd if=/dev/zero bs={_HOG}M count=1 | sleep 86400 & exec httpd -f -p 80 -h /srv"
+    enrol_small(host, recipe, f'{HEALTH}[resources]\nmemory = "1 GiB"\n', command=hog)
+    verdict = host.canonq("test", recipe, "--json").json
+    assert verdict["verdict"] == "green", verdict["detail"]
+    taken = max(peak["memory_bytes"] for peak in verdict["peaks"].values()) / 2**20
+    assert 0.9 * _HOG <= taken <= 1.1 * _HOG, f"{taken:.0f} MiB"

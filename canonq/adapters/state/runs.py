@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Collection, Iterator
@@ -84,6 +85,10 @@ class Runs:
         for folder in reversed(self.folders(recipe)):
             if (found := self.verdict(recipe, folder.name)) is not None:  # else of another canonq: history, and no reason to stop
                 yield found
+
+    def lately(self, recipe: str, most: int) -> list[Verdict]:
+        """The newest `most` of them, oldest first: of thousands of recipes not all is read where the newest say enough."""
+        return list(itertools.islice(self.newest_first(recipe), most))[::-1]
 
     def unread_since(self, recipe: str, run: str | None) -> str | None:
         """The newest run after this one, or of all, whose verdict is there and cannot be read; what it said is not known."""

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from canonq.adapters.files import entries, is_held, locked, write_json
+from canonq.adapters.files import entries, is_held, locked, write_json, write_whole
 from canonq.adapters.state.calls import Calls
 from canonq.adapters.state.journal import Journal
 from canonq.adapters.state.nights import Nights
 from canonq.adapters.state.outages import Outages
 from canonq.adapters.state.pushes import Pushes
-from canonq.adapters.state.records import outcome_in, read_json, readable_json
+from canonq.adapters.state.records import outcome_in, read_json, read_often, readable_json
 from canonq.adapters.state.shares import Shares
 from canonq.core.errors import CanonqError, ExitStatus
+from canonq.core.jsontext import json_of
 from canonq.core.names import SWEEP_ID, identifier, recipe_name
 from canonq.core.outcomes import Closed, Outcome, Tried
+from canonq.core.sweeps.again import waits
 
 log = logging.getLogger("canonq")
 
 _TOGETHER = "discovered.json"
 _LONGEST_NAME = 120  #: characters of a file's name
 _CLOSED = "closed.json"
+_TALLY = "tally.json"
 #: What must be right in the record of a sweep, where it is there.
 _KEPT_OF_A_SWEEP: dict[str, Callable[[Any], bool]] = {
     "enrolled": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
@@ -37,6 +42,17 @@ _KEPT_OF_A_SWEEP: dict[str, Callable[[Any], bool]] = {
     "sweep": lambda value: isinstance(value, str),
     "started": lambda value: isinstance(value, str),
 }
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How far an open sweep is, for whoever has settled one of thousands of recipes and need not look at the others.
+
+    It never says that less is left than is: whoever closes a sweep by it counts first.
+    """
+
+    pending: int  #: recipes without an outcome
+    waiting: tuple[str, ...]  #: those whose outcome is not their last
 
 
 class Sweeps:
@@ -125,7 +141,13 @@ class Sweeps:
         with self._locked(sweep):
             if self.closed(sweep):
                 return False
-            write_json(self._outcome(sweep, outcome.recipe), outcome.model_dump(mode="json"))
+            path, tally = self._outcome(sweep, outcome.recipe), self.tally(sweep)
+            was_there = path.is_file()
+            write_json(path, outcome.model_dump(mode="json"))
+            if tally is not None:
+                others = [name for name in tally.waiting if name != outcome.recipe]
+                waiting = (*others, outcome.recipe) if waits(outcome) else tuple(others)
+                self._keep_tally(sweep, tally, Tally(tally.pending - (not was_there), waiting))
             return True
 
     def settle_all(self, sweep: str, outcomes: Collection[Outcome]) -> bool:
@@ -141,6 +163,28 @@ class Sweeps:
         kept = readable_json(path).get("outcomes", [])
         listed = [outcome.model_dump(mode="json") for outcome in outcomes]
         write_json(path, {"outcomes": [*(kept if isinstance(kept, list) else []), *listed]})
+        (self.folder(sweep) / _TALLY).unlink(missing_ok=True)  # it is counted again when somebody asks for all of it
+
+    def tally(self, sweep: str) -> Tally | None:
+        """How far the sweep is; None where that has to be counted."""
+        try:
+            kept = json_of((self.folder(sweep) / _TALLY).read_text())
+            return Tally(int(kept["pending"]), tuple(map(str, kept["waiting"])))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def count(self, sweep: str) -> None:
+        """Count how far the sweep is, from now on: what somebody has put right or removed by hand counts, too."""
+        with self._locked(sweep):
+            found = self.outcomes(sweep)
+            pending = set(self.read(sweep).get("enrolled", [])) - found.keys()
+            waiting = tuple(sorted(name for name, outcome in found.items() if waits(outcome)))
+            self._keep_tally(sweep, self.tally(sweep), Tally(len(pending), waiting))
+
+    def _keep_tally(self, sweep: str, before: Tally | None, now: Tally) -> None:
+        # It is a help, and counted again by upkeep: whatever a power cut leaves of it is no harm.
+        if now != before:
+            write_whole(self.folder(sweep) / _TALLY, json.dumps({"pending": now.pending, "waiting": now.waiting}))
 
     def closed(self, sweep: str) -> Closed | None:
         """How a sweep was closed; None as long as it is open. In a closed sweep nothing starts, settles or is tried again."""
@@ -174,6 +218,7 @@ class Sweeps:
                 return False
             write_json(self.folder(sweep) / "report.json", whole)
             write_json(self.folder(sweep) / _CLOSED, closed.model_dump(mode="json"))
+            (self.folder(sweep) / _TALLY).unlink(missing_ok=True)
             return True
 
     @contextlib.contextmanager
@@ -187,7 +232,11 @@ class Sweeps:
             if self.closed(sweep):
                 return False
             try:
-                self._outcome(sweep, recipe).unlink()
+                path, tally = self._outcome(sweep, recipe), self.tally(sweep)
+                if tally is not None and path.is_file():  # before it is so: less must not be left than is said
+                    left = tuple(name for name in tally.waiting if name != recipe)
+                    self._keep_tally(sweep, tally, Tally(tally.pending + 1, left))
+                path.unlink()
             except FileNotFoundError:
                 return False
             return True
@@ -268,6 +317,7 @@ class Sweeps:
     def begin(self, sweep: str, chains: Collection[str]) -> None:
         """Note which recipes get a chain: from now on a worker's trouble is that of one chain, not of the sweep."""
         write_json(self.folder(sweep) / "begun.json", {"chains": sorted(chains)})
+        self.count(sweep)
 
     def begun(self, sweep: str) -> bool:
         """Whether the chains of a sweep were begun."""
@@ -296,7 +346,7 @@ class Sweeps:
 
 def _record(path: Path) -> dict[str, Any]:
     """The record of a sweep. CanonqError also where it has something else under a key that everything rests on."""
-    record = read_json(path)
+    record = read_often(path)
     for key, is_one in _KEPT_OF_A_SWEEP.items():
         if key in record and not is_one(record[key]):
             raise CanonqError(f"{path} cannot be used: its {key} has no valid value.", mend="look at the disk.")

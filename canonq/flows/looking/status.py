@@ -12,6 +12,7 @@ from typing import Any
 from canonq.adapters.checkout import Enrolled
 from canonq.adapters.data import snapshots
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
+from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, ExitStatus, Fault, HostProblem, NotReadable, WrongUse
 from canonq.core.gate import awaiting_promotion
 from canonq.core.names import RECIPE_NAME, recipe_in
@@ -74,13 +75,29 @@ def tell_now(world: World, recipe: str) -> None:
 def rows_here(world: World, only: Sequence[str] | None = None) -> dict[str, Any]:
     """How the recipes stand of which this host has anything, for others to show."""
     running = [path.name for path in at_work(world.work) if is_alive(path)]
-    enrolled = world.checkout.enrolled()
+    enrolled = world.checkout.enrolled() if only is None else _enrolled_of(world, only)
     found = hosts_flow.claims(world) if only is None else {name: hosts_flow.claim(world, name) for name in only}
     names = {name for name, claim in found.items() if claim.version or claim.last_run}
     return {
         name: {**_row(world, enrolled, name, running, everything=False), "outcome": _last_outcome(world, name)}
         for name in sorted(names & {*enrolled.names})
     }
+
+
+def _enrolled_of(world: World, names: Sequence[str]) -> Enrolled:
+    """What the checkout says of a few recipes, without a look at the others."""
+    recipes: dict[str, Enrolment] = {}
+    broken: dict[str, CanonqError] = {}
+    for name in names:
+        try:
+            enrolment = world.checkout.enrolment(name)
+        except CanonqError as error:
+            if error.code != "not-enrolled":
+                broken[name] = error
+            continue
+        if enrolment.enrolled:
+            recipes[name] = enrolment
+    return Enrolled(recipes, broken)
 
 
 def _last_outcome(world: World, name: str) -> dict[str, Any] | None:

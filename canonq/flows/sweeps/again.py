@@ -41,12 +41,10 @@ def waiting(world: World, sweep: str) -> Iterator[tuple[Outcome, Next]]:
     """Each recipe that waits for another try here, and what to do about it now."""
     if world.sweeps.closed(sweep):
         return
-    elsewhere = world.sweeps.shares.elsewhere(sweep)
-    settled = {name: outcome for name, outcome in world.sweeps.outcomes(sweep).items() if name not in elsewhere}
-    pending = set(world.sweeps.read(sweep).get("enrolled", [])) - set(settled)
+    settled, pending = _left(world, sweep)
     now = world.now().timestamp()
     promised = Need()  # for those that are to start, which have not reserved it yet
-    for outcome in settled.values():
+    for outcome in settled:
         if outcome.retry_at is not None:
             yield outcome, when_due(outcome.retry_at, now)
         elif (lack := lack_of(outcome)) is not None:
@@ -54,9 +52,23 @@ def waiting(world: World, sweep: str) -> Iterator[tuple[Outcome, Next]]:
             there, coming = _is_there(world, outcome, promised + need)
             since = now - (world.sweeps.settled_at(sweep, outcome.recipe) or 0.0)
             tries = world.sweeps.retries(sweep, outcome.recipe)
-            action = when_there(Waiting(lack, tries, since, there, coming or bool(pending)))
+            action = when_there(Waiting(lack, tries, since, there, coming or pending))
             promised += need if action == "again" else Need()
             yield outcome, action
+
+
+def _left(world: World, sweep: str) -> tuple[list[Outcome], bool]:
+    """Outcomes of this host's that may not be the last, and whether anybody has none yet."""
+    tally = world.sweeps.tally(sweep)
+    if tally is None:
+        found = world.sweeps.outcomes(sweep)
+        pending = any(name not in found for name in world.sweeps.read(sweep).get("enrolled", []))
+        outcomes = list(found.values())
+    else:
+        found_of = (world.sweeps.outcome(sweep, name) for name in tally.waiting)
+        outcomes, pending = [outcome for outcome in found_of if outcome is not None], tally.pending > 0
+    elsewhere = world.sweeps.shares.elsewhere(sweep) if outcomes else {}
+    return [outcome for outcome in outcomes if outcome.recipe not in elsewhere], pending
 
 
 def _is_there(world: World, outcome: Outcome, need: Need) -> tuple[bool, bool]:

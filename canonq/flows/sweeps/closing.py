@@ -19,6 +19,9 @@ from canonq.flows.world import World
 
 def finish(world: World, sweep: str) -> dict[str, Any] | None:
     """Close a sweep in which every recipe has its last outcome, with its report; None as long as one has not."""
+    tally = world.sweeps.tally(sweep)
+    if tally is not None and tally.pending > 0:
+        return None
     if world.sweeps.closed(sweep) or any(action != "give-up" for _, action in waiting(world, sweep)):
         return None
     return _close(world, sweep, Closed(state="done", ended=world.stamp()))

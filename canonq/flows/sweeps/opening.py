@@ -15,7 +15,7 @@ from canonq.core.sweeps.window import closes_at, read_closing
 from canonq.flows.keeping.data import lost_data
 from canonq.flows.keeping.leftovers import must_be_mounted
 from canonq.flows.sweeps.closing import finish
-from canonq.flows.sweeps.readings import keep_reading
+from canonq.flows.sweeps.readings import keep_reading, keep_shared
 from canonq.flows.sweeps.settling import settle_error, settle_unreadable
 from canonq.flows.sweeps.summary import summary
 from canonq.flows.sweeps.turns import in_turn
@@ -254,6 +254,7 @@ def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> d
 
 def _begin(world: World, sweep: str, chains: Sequence[Enrolment], begin: Callable[[Enrolment], None]) -> None:
     world.sweeps.begin(sweep, [one.recipe for one in chains])
+    keep_shared(world, sweep)
     for enrolment in in_turn(world, sweep, [one for one in chains if _is_read(world, sweep, one.recipe)]):
         if world.sweeps.closed(sweep):
             return

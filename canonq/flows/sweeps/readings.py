@@ -19,6 +19,11 @@ def keep_reading(world: World, sweep: str, recipe: str) -> None:
             left += as_begun(world, sweep).checkout.enrolment(name).deps
 
 
+def keep_shared(world: World, sweep: str) -> None:
+    """Have what lies beside the enrolments for all of them where they are read from. CanonqError where it cannot be."""
+    world.checkout.keep_shared(_readings(world, sweep))
+
+
 def as_begun(world: World, sweep: str) -> World:
     """The world with the enrolments that the sweep has read: what changes while it goes on is proven the next night."""
     return replace(world, checkout=world.checkout.reading(_readings(world, sweep)))

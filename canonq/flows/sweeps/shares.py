@@ -158,16 +158,20 @@ def _given_up(name: str, host: Known | None) -> str | None:
 # -- on the host that has a share ---------------------------------------------------------------------------
 
 
-def tell_share(world: World, sweep: str) -> None:
-    """Tell who has opened the sweep what came of this host's share so far. HostProblem without Redis."""
+def tell_share(world: World, sweep: str, *, only: str | None = None) -> None:
+    """Tell who has opened the sweep what came of this host's share so far, or of `only` one recipe as long as it is not over.
+
+    HostProblem without Redis.
+    """
     if world.sweeps.shares.opener(sweep) is None or world.sweeps.shares.was_told(sweep):
         return
     closed = world.sweeps.closed(sweep)
-    last = {
-        name: outcome.model_dump_json()
-        for name, outcome in world.sweeps.outcomes(sweep).items()
-        if closed is not None or not waits(outcome)
-    }
+    if closed is None and only is not None:
+        one = world.sweeps.outcome(sweep, only)
+        outcomes = {only: one} if one is not None else {}
+    else:
+        outcomes = world.sweeps.outcomes(sweep)
+    last = {name: outcome.model_dump_json() for name, outcome in outcomes.items() if closed is not None or not waits(outcome)}
     world.hosts.tell_share(sweep, last, state="closed" if closed else "open")
     if closed:
         world.sweeps.shares.told(sweep)

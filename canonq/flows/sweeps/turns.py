@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from canonq.core.enrolment import Enrolment
-from canonq.core.history import expected_seconds
+from canonq.core.history import LATELY, expected_seconds
 from canonq.core.outcomes import Outcome
 from canonq.core.steering import in_force
 from canonq.core.sweeps.schedule import UNKNOWN, Job, in_order, urgency
@@ -31,7 +31,7 @@ def is_soon(world: World, sweep: str) -> bool:
 
 def _job(world: World, enrolment: Enrolment, nights: Sequence[Mapping[str, Outcome]]) -> Job:
     """A recipe as far as its turn asks."""
-    recipe, verdicts = enrolment.recipe, world.runs.verdicts(enrolment.recipe)
+    recipe, verdicts = enrolment.recipe, world.runs.lately(enrolment.recipe, LATELY)
     words = world.steering.words(recipe)
     proven = [one.verdict for one in verdicts if one.ref is None and not one.quick]
     urgent = urgency(

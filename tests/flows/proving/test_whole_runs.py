@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.files import remove_tree
 from canonq.adapters.state.budget import Budget
 from canonq.core.deployable import LABEL_INSTANCE, Deployable, Identity, version_label
@@ -25,6 +27,7 @@ from canonq.core.records import Verdict
 from canonq.core.stack.convergence import Service, Task
 from canonq.flows.deploying.deployment import bring_up, tear_down
 from canonq.flows.deploying.stages import Account, Deployment
+from canonq.flows.keeping.janitor import clean
 from canonq.flows.promote import promote
 from canonq.flows.sync import sync
 from canonq.flows.test import test_ref as prove_ref
@@ -897,6 +900,55 @@ def test_a_release_that_breaks_what_depends_on_it_is_not_promoted_until_a_person
     promoted = promote(site.world, "site")
     assert promoted.outcome == "promoted", promoted.detail
     assert [note.partition(":")[0] for note in promoted.notes if note.startswith("consumer-")] == ["consumer-fails-anyway"]
+
+
+WAITS = """
+import pathlib, time
+
+def test_log_in(app):
+    mark = pathlib.Path({mark!r})
+    if not mark.exists():
+        mark.touch()
+        time.sleep(3600)
+"""
+
+
+def test_killed_in_the_middle_of_a_consumers_run_both_canonicals_are_whole_and_done_again_it_ends(site: Site) -> None:
+    world = site.prepare()
+    assert prove_tag(world, "site", BASE).verdict == "green"
+    assert promote(site.world, "site").outcome == "promoted"
+    make_recipe(site.root / "other", {BASE: files(BASE)})
+    folder, mark = site.root / "checkout" / "tests" / "other", site.root / "is-asked"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(f'upstream = "{site.root / "other"}"\ndeps = ["site"]\n{TOML}')
+    (folder / "test_log_in.py").write_text("def test_log_in(app):\n    pass\n")
+    sync(site.world, "other")
+    assert prove_tag(site.world, "other", None).verdict == "green"
+    assert promote(site.world, "other").outcome == "promoted"
+    records = {name: site.world.registry.read(name) for name in ("site", "other")}
+    before = site.left()
+    assert prove_tag(site.world, "site", TARGET).verdict == "green"
+    (folder / "test_log_in.py").write_text(WAITS.format(mark=str(mark)))
+
+    killed = multiprocessing.get_context("fork").Process(target=promote, args=(site.world, "site"))
+    killed.start()
+    ends = time.monotonic() + 600
+    while not mark.exists():
+        assert killed.is_alive(), "it was asked"
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    killed.kill()
+    killed.join()
+    assert site.left() != before, "it was killed in the middle of it"
+    assert {name: site.world.registry.read(name) for name in records} == records
+    assert all(record and record.snapshot and problem_of(record.snapshot) is None for record in records.values())
+    clean(site.world)
+    assert site.left() == before, "what it had is gone, and what both canonicals have is not"
+
+    promoted = promote(site.world, "site")
+    assert promoted.outcome == "promoted", promoted.detail
+    assert [note for note in promoted.notes if note.startswith("consumer-")] == []
+    assert site.world.registry.read("other") == records["other"]
 
 
 def test_one_piece_of_work_may_have_two_stacks_of_a_recipe_which_know_nothing_of_each_other(site: Site) -> None:
