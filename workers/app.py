@@ -7,8 +7,10 @@ import functools
 import logging
 import sys
 import time
+import warnings
 from typing import Any
 
+from celery.exceptions import SecurityWarning
 from celery.signals import beat_init, celeryd_after_setup, worker_init, worker_ready
 
 from canonq.core.errors import CanonqError, WrongConfiguration, no_redis
@@ -20,6 +22,9 @@ from workers.factory import HEAVY, LIGHT, declare, make_app, queue_on, say_what_
 from workers.supervise import start as start_upkeep
 
 log = logging.getLogger("canonq")
+
+# Celery advises every worker of root's against it. These are root's by design (docs/security.md), and read JSON alone.
+warnings.filterwarnings("ignore", "You're running the worker with superuser privileges", SecurityWarning)
 
 app = make_app(load_settings())
 

@@ -106,8 +106,15 @@ class Disk:
 
     @property
     def below_floor(self) -> bool:
-        """Whether the floor itself is eaten into, whatever is reserved."""
-        return self.free + self.reserved < self.floor
+        """Whether the floor itself is eaten into, whatever is reserved; it is where no file can be made any more."""
+        return self.free + self.reserved < self.floor or self.out_of_files
+
+    @property
+    def why_below(self) -> str:
+        """The same as a clause."""
+        if self.out_of_files:
+            return f"on {self.name}, only {self.files} more files could be made (`df -i`)"
+        return f"{self.name} had {gib(self.free + self.reserved)} left, below the floor of {gib(self.floor)}"
 
 
 def tightest(disks: Iterable[Disk]) -> Disk:

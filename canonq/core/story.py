@@ -266,9 +266,10 @@ def next_step(facts: Facts) -> Next:
 
 def _of_last(facts: Facts, last: _Last) -> Next:
     name, stays = facts.recipe, f" {facts.canonical.version} stays the canonical." if facts.canonical else ""
-    held = _HELD.get("held-rollback" if _was_rolled_back(facts, last) else last.reason)
-    if held is not None:
-        return Next(who="you", text=held, command=_releases(last, name))
+    reason = "held-rollback" if _was_rolled_back(facts, last) else last.reason
+    if (held := _HELD.get(reason)) is not None:
+        # Somebody has decided that; what waits for it is a newer release.
+        return Next(who="nobody" if reason == "held-rollback" else "you", text=held, command=_releases(last, name))
     match last.kind:
         case "promoted" | "skipped" if last.reason not in ("yanked", "releases-gone", "never-released"):
             return Next(who="nobody", text="There is nothing to do.")
@@ -343,7 +344,7 @@ def _again(facts: Facts, last: _Last) -> str:
 
 _HELD = {
     "held-red": "Mend what is red and release it, or wait for a new tag; naming it tries it once more.",
-    "held-rollback": "It was rolled back, so it waits for a newer release; naming it proves and promotes it again.",
+    "held-rollback": "It was rolled back, so it waits for a newer release; only who wants it back names it.",
     "needs-approval": "Read what it asks for, and approve it, or block it.",
     "held-promotion": "Its promotion failed too often: look at the workers' logs, then promote it.",
 }

@@ -126,7 +126,7 @@ def _in_part(data: Data, stack: str, marker: Marker) -> str | None:
     """What the marker in a folder of a volume says now; None where there is none."""
     volume, _, path = marker.place.partition("/")
     folder = data.volumes_in_use(stack).get(volume)
-    return markerfile.read(folder / path) if folder is not None and markerfile.is_folder(folder, path) else None
+    return markerfile.read(folder, below=path) if folder is not None and path else None
 
 
 def _instead(said: Sequence[Reading]) -> str:
@@ -147,7 +147,7 @@ def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience |
     for marker in markers:
         volume, _, path = marker.place.partition("/")
         if marker.kind == "part" and (folder := data.volume_path(volume)) is not None and markerfile.is_folder(folder, path):
-            markerfile.remove(folder / path)
+            markerfile.remove(folder, path)
     texts = {marker.text for marker in markers if marker.kind == "sqlite"}
     for folder in data.volumes_in_use(stack).values() if texts else ():  # an app's own copies have it as well
         asked = counting.ask_sqlite(folder, "read", counting.count(folder).sqlite)

@@ -147,13 +147,15 @@ def test_events_are_in_the_order_of_their_times_and_rollbacks_are_among_them() -
     assert "sam rolled 1.1.0+1.1 back: it lost mail" in told.events[1].text
 
 
-def test_what_a_person_went_back_from_waits_for_one_also_before_the_next_sweep_says_so() -> None:
+def test_what_a_person_went_back_from_waits_for_nobody_also_before_the_next_sweep_says_so() -> None:
     back = {"by": "sam", "at": LATER, "reason": "it lost mail", "version": "1.1.0+1.1", "commit": "b" * 40}
     record = Canonical.model_validate({**canonical().model_dump(by_alias=True), "rolled_back": [back]})
     promoted = outcome("promoted", "new-version", step="promote", version="1.1.0+1.1")
     step = tell(facts(canonical=record, outcome=promoted)).next
-    assert (step.who, step.command) == ("you", "canonq sweep site")
+    assert (step.who, step.command) == ("nobody", "canonq sweep site")
     assert "rolled back" in step.text
+    held = tell(facts(canonical=record, outcome=outcome("skipped", "held-rollback", step="decide"))).next
+    assert (held.who, held.text) == (step.who, step.text)
     again = outcome("promoted", "new-version", step="promote", version=record.version)
     assert tell(facts(canonical=record, outcome=again)).next.who == "nobody"
 

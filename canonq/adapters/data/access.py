@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from canonq.adapters.data import inside
 from canonq.core.stack.access import Folder, Process, Use, some_may_write
 
 _PROC = Path("/proc")
@@ -41,14 +41,14 @@ def _process(entry: Path) -> Process:
 
 def folders_of(volume: Path) -> Iterator[Folder]:
     """The folder of a volume and those below it, none too deep and not too many."""
-    for count, (path, names, _) in enumerate(os.walk(volume), 1):
+    for count, (below, folders, _, handle) in enumerate(inside.walk(volume), 1):
         with contextlib.suppress(OSError):
-            found = os.lstat(path)
-            yield Folder(found.st_uid, found.st_gid, found.st_mode, _has_acl(path))
+            found = os.fstat(handle)
+            yield Folder(found.st_uid, found.st_gid, found.st_mode, _has_acl(handle))
         if count >= _MOST_FOLDERS:
             return
-        if len(Path(path).relative_to(volume).parts) >= _DEEPEST:
-            names.clear()
+        if len(Path(below).parts) >= _DEEPEST:
+            folders.clear()
 
 
 def use_of(volume: Path, processes: Sequence[Process]) -> Use:
@@ -64,16 +64,21 @@ def _was_written(volume: Path, processes: Sequence[Process]) -> bool:
     """
     began = min((process.began for process in processes), default=float("inf"))
     users = {process.uid for process in processes} - {0}
-    for path in itertools.islice(volume.rglob("*"), _MOST_FOLDERS):
-        with contextlib.suppress(OSError):
-            found = path.lstat()
-            if stat.S_ISREG(found.st_mode) and (found.st_mtime >= began or found.st_uid in users):
-                return True
+    looked_at = 0
+    for _, folders, names, handle in inside.walk(volume):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode) and (found.st_mtime >= began or found.st_uid in users):
+                    return True
+        looked_at += len(names) + len(folders)
+        if looked_at >= _MOST_FOLDERS:
+            break
     return False
 
 
-def _has_acl(path: str) -> bool:
+def _has_acl(handle: int) -> bool:
     try:
-        return _ACL in os.listxattr(path, follow_symlinks=False)
+        return _ACL in os.listxattr(handle)
     except OSError:
         return False

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from canonq.adapters.data import sqlitefile
+from canonq.adapters.data import inside, sqlitefile
 from canonq.adapters.data.markerfile import OWN
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.errors import CanonqError, TimedOut
@@ -52,21 +52,21 @@ def count(folder: Path) -> InVolume:
     files = size = 0
     found: list[str] = []
     engines: set[str] = set()
-    for at, _, names, inside in os.fwalk(folder, follow_symlinks=False, onerror=lambda _: None):
+    for below, _, names, handle in inside.walk(folder):
         engines.add(of_folder(names))
         beside = {name.removesuffix(end) for name in names for end in _BESIDE if name.endswith(end)}
         for name in names:
             if name.startswith(OWN) or name.endswith(_PASSING):
                 continue
             try:
-                about = os.stat(name, dir_fd=inside, follow_symlinks=False)
+                about = os.stat(name, dir_fd=handle, follow_symlinks=False)
             except OSError:  # gone meanwhile
                 continue
             if not stat.S_ISREG(about.st_mode) or any(name == f"{one}{end}" for one in beside for end in _BESIDE):
                 continue
-            kind = of_file(name, _head(name, inside), about.st_size) if _may_be(name) and about.st_size >= 512 else ""
+            kind = of_file(name, _head(name, handle), about.st_size) if _may_be(name) and about.st_size >= 512 else ""
             if kind == SQLITE:
-                found.append(os.path.relpath(os.path.join(at, name), folder))
+                found.append(os.path.join(below, name))
                 continue
             engines.add(kind)
             files, size = files + 1, size + about.st_size
@@ -76,14 +76,12 @@ def count(folder: Path) -> InVolume:
 def paths(folder: Path) -> list[str]:
     """Paths below a volume's root: of its plain files, but for canonq's own, and of its folders with a / at their end."""
     found: list[str] = []
-    for at, folders, names, inside in os.fwalk(folder, follow_symlinks=False, onerror=lambda _: None):
-        below = os.path.relpath(at, folder)
-        of = "" if below == "." else f"{below}/"
-        found += [f"{of}{name}/" for name in folders]
+    for below, folders, names, handle in inside.walk(folder):
+        found += [os.path.join(below, name, "") for name in folders]
         for name in names:
             with contextlib.suppress(OSError):  # gone meanwhile
-                if not name.startswith(OWN) and stat.S_ISREG(os.stat(name, dir_fd=inside, follow_symlinks=False).st_mode):
-                    found.append(f"{of}{name}")
+                if not name.startswith(OWN) and stat.S_ISREG(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                    found.append(os.path.join(below, name))
         if len(found) > _MOST_PATHS:
             break
     return found[:_MOST_PATHS]
@@ -97,36 +95,34 @@ def contents(folder: Path, known: dict[tuple[int, ...], str], names: Sequence[st
     """
     found: dict[str, File] = {}
     room = _MOST_READ
-    for at, folders, inside_names, inside in os.fwalk(folder, follow_symlinks=False, onerror=lambda _: None):
-        if of_folder(inside_names):
+    for below, folders, there, handle in inside.walk(folder):
+        if of_folder(there):
             folders.clear()
             continue
-        beside = {name.removesuffix(end) for name in inside_names for end in _BESIDE if name.endswith(end)}
-        below = os.path.relpath(at, folder)
-        of = "" if below == "." else f"{below}/"
-        for name in inside_names:
+        beside = {name.removesuffix(end) for name in there for end in _BESIDE if name.endswith(end)}
+        for name in there:
             if name.startswith(OWN) or any(name == f"{one}{end}" for one in beside for end in _BESIDE):
                 continue
             with contextlib.suppress(OSError):  # gone meanwhile
-                about = os.stat(name, dir_fd=inside, follow_symlinks=False)
+                about = os.stat(name, dir_fd=handle, follow_symlinks=False)
                 if not stat.S_ISREG(about.st_mode):
                     continue
-                if _may_be(name) and about.st_size >= 512 and of_file(name, _head(name, inside), about.st_size):
+                if _may_be(name) and about.st_size >= 512 and of_file(name, _head(name, handle), about.st_size):
                     continue
                 digest = ""
                 if about.st_size <= min(SMALL, room):
                     mark = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
                     if (digest := known.get(mark, "")) == "":
                         room -= about.st_size
-                        known[mark] = digest = _digest(name, inside, names)
-                found[f"{of}{name}"] = File(about.st_size, digest)
+                        known[mark] = digest = _digest(name, handle, names)
+                found[os.path.join(below, name)] = File(about.st_size, digest)
         if len(found) > _MOST_PATHS:
             break
     return found
 
 
-def _digest(name: str, inside: int, names: Sequence[str]) -> str:
-    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=inside), "rb") as file:
+def _digest(name: str, at: int, names: Sequence[str]) -> str:
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at), "rb") as file:
         return digest_of(file.read(SMALL), names)
 
 
@@ -171,9 +167,9 @@ def _may_be(name: str) -> bool:
     return not name.lower().endswith(_NO_DATABASES)
 
 
-def _head(name: str, inside: int) -> bytes:
+def _head(name: str, at: int) -> bytes:
     try:
-        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=inside)
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
     except OSError:
         return b""
     try:

@@ -1,7 +1,7 @@
 """The marker in a volume, and its ledger of promotions: files in its root, written and read on the host.
 
 A volume may be mounted read-only, or only by a service that has run and ended, and its image may have no shell. What lies in a
-volume is the app's doing: links are not followed.
+volume is the app's doing: links are not followed, and folders are gone into by their handles.
 """
 
 from __future__ import annotations
@@ -13,45 +13,46 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from canonq.adapters.data import inside
 from canonq.core.errors import HostProblem
 
 OWN = ".canonq-"  #: how canonq's own files in a volume begin
 MARKER, LEDGER = f"{OWN}marker", f"{OWN}ledger"
 _MOST = 65536
+_NOT_OURS = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)  #: it is not there, or the way to it is a link's
 
 
-def write(folder: Path, text: str, name: str = MARKER) -> None:
-    """Write a volume's marker, in the place of one that is there. It belongs to whoever the volume's root belongs to."""
-    new = folder / f"{name}.new"
-    with _told(folder, "written to"):
-        new.unlink(missing_ok=True)
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o444)
+def write(folder: Path, text: str, name: str = MARKER, *, below: str = "") -> None:
+    """Write a volume's marker, or that of a folder `below` its root, in the place of one that is there.
+
+    It belongs to whoever that folder belongs to.
+    """
+    with _told(folder, "written to"), inside.folder(folder, below) as at:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{name}.new", dir_fd=at)
+        handle = os.open(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o444, dir_fd=at)
         with os.fdopen(handle, "wb") as file:
-            root = folder.stat()
+            root = os.fstat(at)
             with contextlib.suppress(PermissionError):  # only root may give files away
                 os.fchown(file.fileno(), root.st_uid, root.st_gid)
             os.fchmod(file.fileno(), 0o444)
             file.write(text.encode())
-        os.replace(new, folder / name)
+        os.replace(f"{name}.new", name, src_dir_fd=at, dst_dir_fd=at)
 
 
 def is_folder(root: Path, path: str) -> bool:
     """Whether a path below a volume's root is a folder, no link being followed on the way."""
-    at = root
-    for name in path.split("/"):
-        at = at / name
-        try:
-            if name in ("", ".", "..") or not stat.S_ISDIR(at.lstat().st_mode):
-                return False
-        except OSError:
-            return False
-    return True
+    try:
+        with inside.folder(root, path):
+            return bool(path)
+    except OSError:
+        return False
 
 
-def remove(folder: Path) -> None:
-    """Remove a volume's marker; not an error when there is none."""
-    with _told(folder, "written to"):
-        (folder / MARKER).unlink(missing_ok=True)
+def remove(folder: Path, below: str = "") -> None:
+    """Remove a volume's marker, or that of a folder `below` its root; not an error when there is none."""
+    with _told(folder, "written to"), contextlib.suppress(FileNotFoundError), inside.folder(folder, below) as at:
+        os.unlink(MARKER, dir_fd=at)
 
 
 def enter(folder: Path, line: str) -> None:
@@ -65,15 +66,17 @@ def entered(folder: Path) -> list[str]:
     return (read(folder, LEDGER) or "").splitlines()
 
 
-def read(folder: Path, name: str = MARKER) -> str | None:
-    """What a volume's marker says; None when there is none. HostProblem when that cannot be told."""
+def read(folder: Path, name: str = MARKER, *, below: str = "") -> str | None:
+    """What a volume's marker says, or that of a folder `below` its root; None when there is none.
+
+    HostProblem when that cannot be told.
+    """
     with _told(folder, "read"):
         try:
-            handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return None
+            with inside.folder(folder, below) as at:
+                handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
         except OSError as error:
-            if error.errno == errno.ELOOP:  # a link: not canonq's
+            if error.errno in _NOT_OURS:
                 return None
             raise
         try:

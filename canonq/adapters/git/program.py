@@ -116,13 +116,14 @@ class GitProgram:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         self._kept = {"PATH": os.defpath, "HOME": "/", "GIT_SSH_COMMAND": _SSH, **inherited, **_ENVIRONMENT}
 
-    def local(self, clone: Path | None, *arguments: str, timeout: float = 120.0, stdin: bytes | None = None) -> Ended:
-        """A command that talks to nobody, on a clone or on none. HostProblem when it does not end."""
+    def local(
+        self, clone: Path | None, *arguments: str, timeout: float = 120.0, stdin: bytes | None = None, most: int | None = None
+    ) -> Ended:
+        """A command that talks to nobody, on a clone or on none. HostProblem when it does not end, or says more than `most`."""
         named = {} if clone is None else {"GIT_DIR": str(clone)}
+        env = {**self._environment(), **_NO_SETTINGS, **named}
         try:
-            return read(
-                self._command(arguments), timeout=timeout, env={**self._environment(), **_NO_SETTINGS, **named}, stdin=stdin
-            )
+            return read(self._command(arguments), timeout=timeout, env=env, stdin=stdin, most=most)
         except TimedOut as error:
             raise HostProblem(f"`git {arguments[0]}` on {clone} timed out: {error.what}", code="git-failed") from error
 

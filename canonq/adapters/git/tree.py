@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ _EXECUTABLE, _LINK, _SUBMODULE = "100755", "120000", "160000"
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _LONGEST_POINTER = 1024  #: bytes, by the LFS specification
 _MOST_FILES = 50_000
+_MOST_LISTED = 32 << 20  #: bytes of git's list of them
 _MOST_BYTES = 512 << 20  #: of all files of a tree
 _DEEPEST = 64  #: folders in one another
 _LONGEST_TARGET = 4096  #: bytes of a link's target; the kernel takes no more
@@ -74,7 +76,15 @@ def write_out(git: GitProgram, clone: Path, commit: str, folder: Path, allowed: 
 
 
 def _entries(git: GitProgram, clone: Path, commit: str) -> list[Entry]:
-    ended = git.local(clone, "ls-tree", "-r", "-z", "-l", "--full-tree", commit)
+    try:
+        ended = git.local(clone, "ls-tree", "-r", "-z", "-l", "--full-tree", commit, most=_MOST_LISTED)
+    except HostProblem as error:
+        if error.code != "too-much":
+            raise
+        # A folder may be in another one ten times, which may be in another one ten times: no clone is too small for that.
+        raise _too_large(f"more names than fit into {_MOST_LISTED >> 20} MiB; {_MOST_FILES} files are the most") from error
+    if ended.status == -signal.SIGSEGV:
+        raise _too_large(f"folders so deep in one another that git itself breaks off; {_DEEPEST} are the most")
     if ended.status != 0:
         raise HostProblem(f"The tree of {commit[:12]} in {clone} cannot be read: {ended.errors.strip()}.", code="git-failed")
     found = []

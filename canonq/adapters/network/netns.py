@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -132,15 +133,21 @@ def way_in(pid: int, port: int, timeout: float) -> str:
     return addresses[0]
 
 
-def _asked_at_each(pid: int, ask: Callable[[str], Answer]) -> Answer:
-    """The first good answer of all addresses, else the last bad one; what the loopback alone answers is bad and says so."""
+def _asked_at_each(pid: int, seconds: float, ask: Callable[[str, float], Answer]) -> Answer:
+    """The first good answer of all addresses, else the last bad one; what the loopback alone answers is bad and says so.
+
+    Each has so many seconds, and all together twice as many: how many networks a container is in, its recipe decides.
+    """
     answer = Answer(False, "it has no address", reached=False)
-    addresses = addresses_of(pid)
+    addresses, ends = addresses_of(pid), time.monotonic() + 2 * seconds
     for address in addresses:
-        answer = ask(address)
+        if (left := min(seconds, ends - time.monotonic())) <= 0:
+            return answer
+        answer = ask(address, left)
         if answer.ok:
             return answer
-    if not answer.reached and _LOOPBACK not in addresses and ask(_LOOPBACK).reached:
+    left = min(seconds, ends - time.monotonic())
+    if not answer.reached and _LOOPBACK not in addresses and left > 0 and ask(_LOOPBACK, left).reached:
         said = "it listens on 127.0.0.1 only, where neither a proxy nor another container reaches it; let it listen on 0.0.0.0"
         return Answer(False, f"{answer.detail}: {said}", reached=False)
     return answer
@@ -150,16 +157,16 @@ def probe_http(pid: int, health: Health, domain: str, timeout: float) -> Answer:
     """GET the health path from inside the container's network, with the app's domain as Host."""
     path = quote(health.path, safe="/%?&=:;@!$'()*+,~#[]")
 
-    def ask(address: str) -> Answer:
+    def ask(address: str, seconds: float) -> Answer:
         headers = {"Host": domain, "User-Agent": "canonq", "X-Forwarded-Proto": "https"}
         try:
-            with socket.create_connection((address, health.port), timeout=timeout) as there:
-                status, said, body = exchange(there, "GET", path, headers=headers, seconds=timeout, largest=_BODY)
+            with socket.create_connection((address, health.port), timeout=seconds) as there:
+                status, said, body = exchange(there, "GET", path, headers=headers, seconds=seconds, largest=_BODY)
         except OSError as error:
             return Answer(False, f"port {health.port}: {error}", reached=False)
         return judged(health, status, body, said.get("Location", ""))
 
-    return probe(pid, lambda: _asked_at_each(pid, ask))
+    return probe(pid, lambda: _asked_at_each(pid, timeout, ask))
 
 
 def judged(health: Health, status: int, body: bytes, leads_to: str = "") -> Answer:
@@ -178,12 +185,13 @@ def judged(health: Health, status: int, body: bytes, leads_to: str = "") -> Answ
 def probe_tcp(pid: int, port: int, timeout: float, *, times: int) -> Answer:
     """Connect `times` times in a row."""
 
-    def ask(address: str) -> Answer:
+    def ask(address: str, seconds: float) -> Answer:
+        ends = time.monotonic() + seconds
         for attempt in range(times):
             try:
-                socket.create_connection((address, port), timeout=timeout).close()
+                socket.create_connection((address, port), timeout=max(0.01, ends - time.monotonic())).close()
             except OSError as error:
                 return Answer(False, f"port {port}, connect {attempt + 1} of {times}: {error}", reached=False)
         return Answer(True, f"port {port} took {times} connects in a row")
 
-    return probe(pid, lambda: _asked_at_each(pid, ask))
+    return probe(pid, lambda: _asked_at_each(pid, timeout, ask))

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from canonq.core.errors import WrongConfiguration
 from canonq.core.masks import Masks
-from canonq.core.report.messages import DEFAULT
+from canonq.core.report.messages import DEFAULT, calling_nobody
 from canonq.core.text import beginning, readable
 from canonq.settings import NotifySettings
 
@@ -115,7 +115,8 @@ def _say(address: str, title: str, text: str) -> str | None:
             service = apprise.Apprise.instantiate(_limited(address), asset=asset, suppress_exceptions=True)
             if service is None:
                 return "it is not an address that Apprise knows"
-            if service.notify(body=text, title=title, body_format=apprise.NotifyFormat.TEXT):
+            body, head = calling_nobody(text), calling_nobody(title)
+            if service.notify(body=body, title=head, body_format=apprise.NotifyFormat.TEXT):
                 return None
         except Exception as error:  # noqa: BLE001 - a service's own fault is a delivery that failed
             heard.lines.append(f"{type(error).__name__}: {error}")

@@ -23,7 +23,7 @@ from canonq.ports import Ended
 
 _KEPT_BYTES = 4 << 20
 _LONGEST_SELECT = 3600.0  #: seconds; it takes no infinity
-_MOST_DATA = 256 << 20
+_MOST_DATA = 256 << 20  #: bytes of standard output that is data
 _CUT = b"(the beginning was cut off)\n"
 _TOGETHER = -1  #: in the place of a pipe's number: all that came from both
 _COOKIE = "CANONQ_PROGRAM"  #: variable by which the daemons of a program are known
@@ -67,8 +67,11 @@ def read(
     harmless: bool = False,
     largest_file: int | None = None,
     stdin: bytes | None = None,
+    most: int | None = None,
 ) -> Ended:
     """Like `run`, for a program whose standard output is data: it is kept whole, and apart from standard error.
+
+    HostProblem (`too-much`) for more than `most` bytes of it; the program is killed then.
 
     Bytes of it that are not UTF-8 are kept as Python's surrogate escapes: they may be names, which go back to the program.
 
@@ -79,7 +82,7 @@ def read(
     program = Program(
         command, cwd=cwd, env=env, wants_input=stdin is not None, apart=True, harmless=harmless, largest_file=largest_file
     )
-    return program.finish(timeout=timeout, stdin=stdin)
+    return program.finish(timeout=timeout, stdin=stdin, most=most)
 
 
 def _still_time(command: Sequence[str], seconds: float) -> None:
@@ -158,9 +161,10 @@ class Program:
         stdin: bytes | None = None,
         log: Path | None = None,
         strangers: bool = False,
+        most: int | None = None,
     ) -> Ended:
-        """Give it its input and wait for its end; see `run`."""
-        heard = _Heard(self._process, self._begins, together=self._together)
+        """Give it its input and wait for its end; see `run`, and for `most` see `read`."""
+        heard = _Heard(self._process, self._begins, together=self._together, most=most)
         began = time.monotonic()
         try:
             heard.to_the_end(stdin, timeout, until)
@@ -252,9 +256,10 @@ class _Feed:
 class _Heard:
     """What a process says, read until the process itself has ended: a daemon it left may hold its pipes open for ever."""
 
-    def __init__(self, process: _Process, begins: int | None = None, *, together: bool = False) -> None:
+    def __init__(self, process: _Process, begins: int | None = None, *, together: bool = False, most: int | None = None) -> None:
         assert process.stdout is not None
         self._process = process
+        self._most = _MOST_DATA if most is None else most
         self._begins = begins
         self._kept: dict[int, bytearray] = {process.stdout.fileno(): bytearray()}
         if process.stderr is not None:
@@ -338,10 +343,10 @@ class _Heard:
         kept += chunk
         # Data that is read by programs is worth nothing without its beginning.
         is_data = self._apart and _TOGETHER not in self._kept
-        if len(kept) > (_MOST_DATA if is_data else 2 * _KEPT_BYTES):
+        if len(kept) > (self._most if is_data else 2 * _KEPT_BYTES):
             if is_data:
                 raise HostProblem(
-                    f"`{_shown(self._process.args)}` wrote more than {_MOST_DATA >> 20} MiB and was killed.", code="too-much"
+                    f"`{_shown(self._process.args)}` wrote more than {self._most >> 20} MiB and was killed.", code="too-much"
                 )
             del kept[:-_KEPT_BYTES]
             self._cut.add(pipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ MOST_TRIES = 30  #: so about a day
 _PAUSES = (60, 300, 900, 3600)  #: seconds until a delivery is tried again; the last one from then on
 _LINES = 25  #: recipes of each kind that a digest names
 _LONGEST = 600  #: characters of one recipe's reason
+#: What services take for a call to everybody, or to somebody, wherever it stands in a message.
+_CALLS = re.compile(r"@(?=(?:all|channel|everyone|here|online|room)\b)|<(?=[!@#])", re.IGNORECASE)
 
 
 class Message(BaseModel):
@@ -79,6 +82,11 @@ def _mark(sweep: Mapping[str, Any]) -> str:
     )
     told = [str(sweep["started"])[:8], str(sweep["failed"]), *sweep["findings"], *loud]
     return hashlib.sha256("\n".join(told).encode(errors="replace")).hexdigest()
+
+
+def calling_nobody(text: str) -> str:
+    """A text in which nobody is called: it quotes what containers, tags and registries say."""
+    return _CALLS.sub("\\g<0>\N{WORD JOINER}", text)
 
 
 def digest(sweep: Mapping[str, Any], url: str | None) -> tuple[str, str]:

@@ -31,6 +31,11 @@ _HARMLESS = frozenset({
 _LOGGING = ("json-file", "local", "none", "journald")
 _RANGE = re.compile(r"port:([0-9]{1,5})-([0-9]{1,5})")
 LONGEST_GRACE = 300  #: seconds
+#: Limits of what a process takes itself, and others do without. Not among them: `rtprio` and `nice`, by which it goes before the
+#: processes of others whatever the limit of its processors is, and `core`, which the host keeps.
+_OWN_LIMITS = frozenset({
+    "as", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nofile", "nproc", "rss", "sigpending", "stack",
+})  # fmt: skip
 #: Each takes its place in Swarm's store, in the kernel or among addresses, whatever its services are limited to.
 _MOST = {"services": 40, "networks": 20, "volumes": 100, "secrets": 100, "configs": 200}
 _NAMESPACES = {"network_mode": "network", "pid": "pid", "ipc": "ipc", "userns_mode": "userns", "uts": "uts", "cgroup": "cgroup"}
@@ -156,8 +161,11 @@ def _taking(service: Service) -> Iterator[Denied]:
         yield Denied("stop-grace-period", f"{where}.stop_grace_period", f"wants more than {LONGEST_GRACE} s to stop in")
     if "oom_score_adj" in body and not str(body["oom_score_adj"]).isdecimal():
         yield Denied("oom-score-adj", f"{where}.oom_score_adj", "would have others killed before it when memory is short")
-    if isinstance(limits := body.get("ulimits"), Mapping) and "core" in limits:
-        yield Denied("ulimit:core", f"{where}.ulimits", "would have the host keep what its crashes leave")
+    for limit in limits if isinstance(limits := body.get("ulimits"), Mapping) else ():
+        if limit not in _OWN_LIMITS:
+            yield Denied(
+                f"ulimit:{limit}", f"{where}.ulimits", f"asks for {limit}, which is not of itself alone (ulimit:{limit})"
+            )
     resources = service.deploy.get("resources")
     reserved = resources.get("reservations") if isinstance(resources, Mapping) else None
     for item in _items(reserved.get("generic_resources")) if isinstance(reserved, Mapping) else ():

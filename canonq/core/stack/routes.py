@@ -19,6 +19,14 @@ _YES_OR_NO = re.compile(r"(?:true|false)?", re.I)
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _SCHEME = re.compile(r"https?|h2c")
 _TEXT = re.compile(r"[^\0]*")
+_FEW = re.compile(r"[0-9]{1,2}")
+_WHILE = re.compile(r"(?:[0-9]{1,9}(?:ns|us|ms|s|m)?)?")
+#: `name:hash`: each login is tried by the ingress, and a bcrypt of cost 31 takes it days.
+_LOGIN = (
+    r"[^:,\0]{1,200}:(?:\$2[abxy]?\$(?:0[0-9]|1[0-2])\$[./A-Za-z0-9]{53}|\$(?:apr)?1\$[^,$\0]{0,16}\$[./A-Za-z0-9]{22}"
+    r"|\{SHA\}[A-Za-z0-9+/=]{28})"
+)
+_LOGINS = re.compile(rf"(?:{_LOGIN}(?: *, *{_LOGIN}){{0,50}})?")
 #: Label -> how its value is written; OWN is a name of the stack's own, ANY what follows.
 _FORMS = tuple(
     (re.compile(r"traefik\." + label.replace(".", r"\.").replace("OWN", _NAME).replace("ANY", ".{1,200}")), value)
@@ -39,12 +47,15 @@ _FORMS = tuple(
         ("http.services.OWN.loadbalancer.sticky.cookie.(?:secure|httponly)", _YES_OR_NO),
         ("http.middlewares.OWN.headers.ANY", _TEXT),
         ("http.middlewares.OWN.(?:addprefix|stripprefix|stripprefixregex|replacepath|replacepathregex).ANY", _TEXT),
-        ("http.middlewares.OWN.(?:redirectscheme|redirectregex|contenttype|compress|retry).ANY", _TEXT),
+        ("http.middlewares.OWN.(?:redirectscheme|redirectregex|contenttype|compress).ANY", _TEXT),
+        ("http.middlewares.OWN.retry.attempts", _FEW),
+        ("http.middlewares.OWN.retry.initialinterval", _WHILE),
         ("http.middlewares.OWN.(?:inflightreq|ipwhitelist|ipallowlist).ANY", _TEXT),
         ("http.middlewares.OWN.buffering.max(?:request|response)bodybytes", _NUMBER),
         ("http.middlewares.OWN.ratelimit.(?:average|burst|period|sourcecriterion.ANY)", _TEXT),
         ("http.middlewares.OWN.(?:compress|contenttype)", _YES_OR_NO),
-        ("http.middlewares.OWN.basicauth.(?:users|realm|removeheader|headerfield)", _TEXT),
+        ("http.middlewares.OWN.basicauth.users", _LOGINS),
+        ("http.middlewares.OWN.basicauth.(?:realm|removeheader|headerfield)", _TEXT),
     )
 )
 _NETWORK = re.compile(r"traefik\.(?:docker|swarm)\.network")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from canonq.core.recipe.envfile import LARGEST_SECRET, SecretRule, generate_secr
 from canonq.core.stack.beside import clash
 from canonq.core.stack.containment import allotment, contained
 from canonq.core.stack.mounts import shared_by_name, with_own
-from canonq.core.stack.policy import refusals
+from canonq.core.stack.policy import Denied, refusals
+from canonq.core.stack.templates import filled_in, strange, why
 from canonq.core.text import did_you_mean, ended, readable, shown
 from canonq.flows.deploying.stages import Deployment, Filled
-from canonq.flows.deploying.treefiles import check_files, hashes, reads, text_in
+from canonq.flows.deploying.treefiles import check_files, filled_in_by_swarm, hashes, reads, text_in
 from canonq.flows.world import World
 
 INSTALL_STEPS = "install_steps.sh"
@@ -152,6 +153,7 @@ def _fit(deployment: Deployment, filled: Filled) -> Deployable:
         deployment.account.note(told)
     stack = deployable(within, deployment.identity, env, folder=str(deployment.tree), volume_names=names)
     check_files(stack, deployment.tree)
+    _ask_templates(deployment, stack)
     return stack
 
 
@@ -167,7 +169,19 @@ def _ask_policy(deployment: Deployment, filled: Filled) -> None:
         return
     identity = deployment.identity
     front = deployment.enrolment.health.service
-    denied = refusals(filled.resolved, allow=deployment.allow, name=identity.stack, domain=identity.domain, front=front)
+    _refuse(refusals(filled.resolved, allow=deployment.allow, name=identity.stack, domain=identity.domain, front=front))
+
+
+def _ask_templates(deployment: Deployment, stack: Deployable) -> None:
+    """Refuse what untrusted code would have Swarm fill in, and is not allowed by name."""
+    if deployment.allow is None:
+        return
+    asked = ((where, strange(text)) for where, text in (*filled_in(stack.file), *filled_in_by_swarm(stack, deployment.tree)))
+    found = [Denied(f"template:{word}", where, why(word)) for where, word in asked if word is not None]
+    _refuse([no for no in found if no.what not in deployment.allow])
+
+
+def _refuse(denied: Sequence[Denied]) -> None:
     if denied:
         told, more = denied[:_MOST_TOLD], len(denied) - _MOST_TOLD
         words = json.dumps(list(dict.fromkeys(no.what for no in told)))

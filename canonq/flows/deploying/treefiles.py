@@ -85,6 +85,14 @@ def check_files(stack: Deployable, tree: Path) -> None:
         _content(files, tree, where, body[key])
 
 
+def filled_in_by_swarm(stack: Deployable, tree: Path) -> Iterator[tuple[str, str]]:
+    """(place, text) of the files of the tree in which Swarm fills something in: as they lie there."""
+    files = Files(tree)
+    for where, body, key in _named(stack.file):
+        if isinstance(key, int) or body.get("template_driver"):
+            yield where, _content(files, tree, where, body[key]).decode(errors="surrogateescape")
+
+
 def own_copies(stack: Deployable, tree: Path, folder: Path) -> Deployable:
     """The stack made of copies in `folder`, which is canonq's own."""
     files, made = Files(tree), copy.deepcopy(stack.file)

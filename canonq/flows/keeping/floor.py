@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from canonq.adapters.processes.stopping import Stop, stoppable
 from canonq.adapters.state.budget import Budget, Reservation
-from canonq.core.budget import Disk, gib, who_ends
+from canonq.core.budget import Disk, who_ends
 from canonq.core.errors import CanonqError, NoRoom
 
 _EVERY = 0.5  #: seconds between two looks
@@ -68,8 +68,8 @@ class Watch:
 
 def _below(what: str, disk: Disk) -> NoRoom:
     return NoRoom(
-        f"{what} was ended, since it took more than was kept for it: {disk.name} had {gib(disk.free + disk.reserved)} left, "
-        f"below the floor of {gib(disk.floor)}. What it had made was removed; nothing that is kept was touched.",
+        f"{what} was ended, since it took more than was kept for it: {disk.why_below}. What it had made was removed; nothing "
+        "that is kept was touched.",
         mend="free some disk there; `canonq doctor` names what takes most.",
     )
 

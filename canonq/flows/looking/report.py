@@ -111,6 +111,7 @@ def report(world: World, due_since: DueSince = none_due, known: Seen | None = No
         "undelivered": undelivered(world),
         "timeline": _timeline(world, newest),
         "disks": disks(_newest_runs(world, cards), world.settings.disk_floor),
+        "hosts": hosts_flow.rows(world) if world.hosts.are_several() else [],
         "recipes": ordered(cards),
         **{key: told[key] for key in _HOLLOW if key != "recipes"},
     }
@@ -138,6 +139,7 @@ def _card(
     keys = ("recipe", "weight", "host", "canonical", "last_run", "proven", "running", "promoting", "problem")
     return {
         **{key: row[key] for key in keys},
+        "elsewhere": row["host"] if row["host"] != world.hosts.own else None,
         "standing": where,
         "needs_person": needs_person(where, outcome),
         "next": step.model_dump(mode="json") if step else None,

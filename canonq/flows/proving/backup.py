@@ -172,7 +172,7 @@ def mark_parts(backup: Backup, token: str, kinds: Mapping[str, str]) -> list[Mar
         if volume is None or not below or not markerfile.is_folder(volume, below):
             continue
         text = f"{token}.{below}."
-        markerfile.write(volume / below, text)
+        markerfile.write(volume, text, below=below)
         made.append(Marker(kind="part", place=f"{name}/{below}", text=text))
     return made
 

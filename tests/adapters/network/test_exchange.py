@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,6 +80,25 @@ def test_an_answer_that_drips_is_cut_off_at_the_limit_of_the_whole(head: bytes, 
             catalogue.read_catalogue(address)
         assert _leads_to(f"{address}/a.git", None, LIMIT) is None
         assert time.monotonic() - began < ENDLESS / 2, "all of them were cut off"
+
+
+@pytest.mark.parametrize("kind", ["http", "tcp"])
+def test_many_addresses_hold_a_probe_no_longer_than_two(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many networks a container is in, its recipe decides."""
+    monkeypatch.setattr(netns, "inside", lambda pid, action: action())
+    monkeypatch.setattr(netns, "addresses_of", lambda pid: [f"10.0.0.{number}" for number in range(20)])
+    clock, asked = [0.0], list[float]()
+
+    def hang(address: tuple[str, int], timeout: float) -> socket.socket:
+        asked.append(timeout)
+        clock[0] += timeout
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", hang)
+    monkeypatch.setattr(netns, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    answer = netns.probe_http(1, HEALTH, "x.example.org", 10) if kind == "http" else netns.probe_tcp(1, 80, 10, times=3)
+    assert not answer.ok
+    assert asked == [10, 10]
 
 
 def test_an_answer_in_time_is_whole_and_its_headers_are_found_in_any_case() -> None:

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import stat
 import subprocess
 import time
@@ -33,7 +34,9 @@ from canonq.flows.deploying.appetite import Appetite
 from canonq.flows.deploying.deployment import prepare
 from canonq.flows.deploying.stages import Account, Deployment, Prepared
 from canonq.flows.world import World
+from canonq.ports import Ended
 from tests.fakes import FakeEngine
+from tests.support import ROOT
 
 APP = "services:\n  app:\n    image: site:1\n"
 OWN = "s-1.canonq.test"
@@ -218,7 +221,7 @@ def test_a_compose_file_of_an_impossible_name_is_its_own_fault(ref: Ref, name: s
         "volumes: [{type: bind, source: /, target: /h}]",
         'volumes: ["../../..:/host"]', 'volumes: ["~:/host"]', 'volumes: ["data:/x"]\n    devices: [/dev/sda]',
         "volumes: [{type: image, source: x, target: /h}]", "volumes: [{type: cluster, source: x, target: /h}]",
-        "ulimits: {core: -1}",
+        "ulimits: {core: -1}", "ulimits: {rtprio: 99}", "ulimits: {nice: 40}", "ulimits: {RTPRIO: 99}",
         "privileged: true", "pid: host", "network_mode: host", "cap_add: [ALL]", "userns_mode: host", "oom_score_adj: -1000",
         'ports: ["8080:80"]', 'ports: [{target: 80, published: 0}]', "stop_grace_period: 87600h", "stop_grace_period: 3650000m",
         "deploy: {resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 9}}]}}}",
@@ -271,6 +274,9 @@ def test_what_is_others_or_would_crowd_them_out_is_refused(ref: Ref, top: str) -
         ("traefik.http.services.s-1.loadbalancer.servers[0].url", "http://169.254.169.254"),
         ("traefik.http.middlewares.s-1.forwardauth.address", "http://10.0.0.1/"),
         ("traefik.http.middlewares.s-1.basicauth.usersfile", "/etc/passwd"),
+        ("traefik.http.middlewares.s-1.basicauth.users", f"a:$$2y$$31$${'x' * 53}"),
+        ("traefik.http.middlewares.s-1.basicauth.users", f"a:{{SHA}}{'x' * 28},b:$$2y$$31$${'x' * 53}"),
+        ("traefik.http.middlewares.s-1.retry.attempts", "999999999"),
         ("traefik.http.middlewares.s-1.plugin.evil.x", "y"),
         ("traefik.http.middlewares.s-1.chain.middlewares", "live-auth"),
         ("traefik.http.middlewares.s-1.ratelimit.redis.endpoints", "10.0.0.1:6379"),
@@ -308,6 +314,8 @@ def test_what_recipes_say_to_the_ingress_passes(ref: Ref) -> None:
         "traefik.http.routers.${STACK_NAME}.middlewares": "${STACK_NAME}-redirect,${STACK_NAME}-headers",
         "traefik.http.middlewares.${STACK_NAME}-headers.headers.SSLForceHost": "true",
         "traefik.http.middlewares.${STACK_NAME}-redirect.redirectregex.regex": "^https://old/(.*)",
+        "traefik.http.middlewares.${STACK_NAME}-auth.basicauth.users": f"a:$$2y$$05$${'x' * 53}, b:$$apr1$$salt$${'x' * 22}",
+        "traefik.http.middlewares.${STACK_NAME}-retry.retry.attempts": "3",
         "coop-cloud.${STACK_NAME}.version": "1.0.0+1", "backupbot.backup": "true",
     }  # fmt: skip
     body = f"networks: [proxy, inner]\n    deploy: {{labels: {json.dumps([f'{key}={value}' for key, value in labels.items()])}}}"
@@ -407,6 +415,32 @@ def test_many_services_and_endless_refusals_are_told_in_short(ref: Ref) -> None:
     told = refused(lambda: ref.says(f"{APP}{many}"))
     assert len(told.what) < 5000
     assert "more." in told.what
+
+
+PADS = '{{ printf "%1000000d" 1 }}'
+
+
+@pytest.mark.parametrize(
+    ("body", "top"),
+    [
+        (f"environment: {{A: '{PADS}'}}", ""), (f"hostname: '{PADS}'", ""), ("environment: [PADS]", ""),
+        (f"volumes: ['data:/x/{PADS.replace(' ', '')}']", "volumes: {data: {}}\n"), ("env_file: pads", ""),
+        ("configs: [c]", "configs: {c: {file: pads, template_driver: golang}}\n"),
+        ("secrets: [c]", "secrets: {c: {file: pads, template_driver: golang}}\n"),
+    ],
+)  # fmt: skip
+def test_docker_is_given_nothing_to_fill_in_that_would_take_its_own_memory(ref: Ref, body: str, top: str) -> None:
+    told = refused(lambda: ref.service(body, top, pads=f"A={PADS}\n", sample=f"PADS='{PADS}'\n" if "[PADS]" in body else ""))
+    assert told.code == "policy-refused"
+    assert '[refs] allow = ["template:printf"]' in told.mend
+    ref.prepared('[refs]\nallow = ["template:printf"]\n')
+
+
+def test_what_recipes_have_swarm_fill_in_passes(ref: Ref) -> None:
+    page = '{{ if eq (env "MODE") "1" }}{{ secret "key" }}{{ end }}'
+    config = "configs: {c: {file: page, template_driver: golang}, plain: {file: other}}\n"
+    body = "hostname: '{{ .Service.Name }}-{{ .Task.Slot }}'\n    configs: [c, plain]"
+    assert ref.service(body, config, page=page, other=PADS).stack.file["configs"]["c"]["template_driver"] == "golang"
 
 
 def doubled(first: str, line: str, count: int) -> str:
@@ -556,6 +590,25 @@ def test_a_small_clone_of_a_large_tree_is_refused_by_what_git_says_of_it(objects
     assert "MiB are the most" in refused(lambda: objects.write(tree, tmp_path / "out")).what
 
 
+def test_a_tree_that_is_in_itself_ten_times_at_each_level_is_not_listed_to_its_end(objects: Objects, tmp_path: Path) -> None:
+    top = objects.tree(*(("100644", b"f%d" % number, objects.blob(b"x")) for number in range(10)))
+    for _ in range(9):
+        top = objects.tree(*(("040000", b"d%d" % number, top) for number in range(10)))
+    told = refused(lambda: objects.write(top, tmp_path / "out"))
+    assert (told.code, told.fault) == ("unsafe-tree", Fault.RECIPE)
+    assert "more names than fit" in told.what
+
+
+def test_folders_so_deep_that_git_breaks_off_are_the_recipes_fault(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git before 2.43 calls itself for each level, until its stack is used up."""
+    top = objects.tree(("100644", b"f", objects.blob(b"x")))
+    monkeypatch.setattr(GitProgram, "local", lambda *said, **more: Ended(-signal.SIGSEGV, "", "", b""))
+    told = refused(lambda: write_out(GitProgram(), objects.clone, top, tmp_path / "out", Tree()))
+    assert (told.code, told.fault) == ("unsafe-tree", Fault.RECIPE)
+
+
 def test_many_links_are_read_by_few_programs(objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, asked = objects.blob(b"f0"), list[tuple[str, ...]]()
     tree = objects.tree(("100644", b"f0", objects.blob(b"x")), *(("120000", b"l%d" % number, here) for number in range(600)))
@@ -592,3 +645,54 @@ def test_many_containers_within_their_limits_do_not_take_all_memory_together(ref
         assert stop.error is not None
         assert (stop.error.code, "2.0 GiB" in stop.error.what, "1.0 GiB" in stop.error.what) == ("too-much-memory", True, True)
         assert stop.error.fault is Fault.ENROLMENT, "who wrote the limit has to say whether it is right"
+
+
+# -- what it tries while it runs, or by its repository ------------------------------------------------------------
+
+#: Each of these is tried where it can be shown best.
+ELSEWHERE = {
+    "an answer that drips holds a worker": (
+        "adapters/network/test_exchange.py", "test_an_answer_that_drips_is_cut_off_at_the_limit_of_the_whole"
+    ),
+    "many networks hold a worker": ("adapters/network/test_exchange.py", "test_many_addresses_hold_a_probe_no_longer_than_two"),
+    "it does not stop": (
+        "real/test_containment.py", "test_a_stack_has_its_limits_and_is_gone_in_the_time_for_that_whatever_it_wants"
+    ),
+    "folders without end in its volume break run and janitor": (
+        "adapters/data/test_inside.py", "test_folders_without_end_in_one_another_break_nothing_that_looks_into_a_volume"
+    ),
+    "links in its volume lead canonq to the host": (
+        "flows/proving/test_markers.py", "test_no_link_on_the_way_to_a_parts_marker_is_followed"
+    ),
+    "a backup of any size": (
+        "core/test_backup.py", "test_a_sparse_file_is_kept_whole_and_takes_no_more_room_than_it_has_content"
+    ),
+    "a dump that unpacks for ever": (
+        "core/test_backup.py", "test_a_look_into_a_packed_file_ends_with_the_run_however_large_it_becomes"
+    ),
+    "it fills the disk": ("flows/keeping/test_floor.py", "test_below_the_floor_the_work_ends_and_the_disk_is_named"),
+    "it makes files until there can be no more": (
+        "flows/keeping/test_floor.py", "test_a_disk_on_which_no_file_can_be_made_ends_the_work_however_many_bytes_are_free"
+    ),
+    "its image is too large for the disk": (
+        "real/test_small_disk.py", "test_a_pull_too_heavy_for_the_disk_of_images_is_ended_deferred_and_told_by_that_disk"
+    ),
+    "it has the canonical's data": (
+        "flows/proving/test_whole_runs.py",
+        "test_a_pull_request_has_the_canonicals_data_and_secrets_only_where_the_enrolment_says_so",
+    ),
+    "it prints its secrets": ("flows/proving/test_whole_runs.py", "test_no_secret_is_in_anything_that_a_run_leaves"),
+    "it writes to a terminal": ("adapters/test_logs.py", "test_what_acts_on_a_terminal_is_escaped_and_lines_stay_lines"),
+    "it calls everybody in a chat": (
+        "flows/looking/test_messages.py", "test_what_a_container_says_calls_nobody_in_a_chat"
+    ),
+    "it becomes the canonical": (
+        "faults/test_heads.py", "test_a_head_is_upgraded_from_what_is_older_than_it_calls_itself"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tried", ELSEWHERE)
+def test_what_it_tries_while_it_runs_has_a_test_of_its_own(tried: str) -> None:
+    file, name = ELSEWHERE[tried]
+    assert f"def {name}(" in (ROOT / "tests" / file).read_text()

@@ -23,10 +23,12 @@ class Disks:
 
     def __init__(self, folder: Path) -> None:
         self.data, self.images = 1000, 1000
+        self.files: int | None = None  #: that can still be made beside the data
         self.budget = Budget(folder, self.both, 100)
 
     def both(self) -> list[FileSystem]:
-        return [FileSystem("/data", ("state", "volumes"), self.data), FileSystem("/images", ("images",), self.images)]
+        data = FileSystem("/data", ("state", "volumes"), self.data, files=self.files)
+        return [data, FileSystem("/images", ("images",), self.images)]
 
 
 @pytest.fixture
@@ -68,6 +70,21 @@ def test_below_the_floor_the_work_ends_and_the_disk_is_named(disks: Disks, stops
     assert "/images" in ended.what
     assert "/data" not in ended.what
     assert looks.ended is ended
+
+
+def test_a_disk_on_which_no_file_can_be_made_ends_the_work_however_many_bytes_are_free(
+    disks: Disks, stops: dict[str, Stop]
+) -> None:
+    """A container makes a million empty files in a minute, and they take no room."""
+    with disks.budget.reserve("one", Need(volumes=500)) as room:
+        looks = watch(disks, room, stops["greedy"], Need(volumes=400))
+        looks.look()
+        disks.files = 3
+        looks.look()
+        looks.look()
+    ended = stops["greedy"].error
+    assert isinstance(ended, NoRoom)
+    assert "on the disk of /data (canonq's state, volumes), only 3 more files could be made" in ended.what
 
 
 def test_a_moment_below_the_floor_that_is_over_again_ends_nobody(disks: Disks, stops: dict[str, Stop]) -> None:

@@ -21,7 +21,7 @@ from canonq.adapters.network.notify import Notifier
 from canonq.cli.commands import canonq
 from canonq.core.errors import WrongConfiguration
 from canonq.core.outcomes import Outcome
-from canonq.core.report.messages import MOST_TRIES
+from canonq.core.report.messages import MOST_TRIES, calling_nobody
 from canonq.flows.looking import report, telling
 from canonq.settings import NotifySettings
 from tests.flows.mornings import HOSTILE, MORNING, Mornings, idle, promoted, red
@@ -268,3 +268,18 @@ def test_without_a_channel_nothing_waits(tmp_path: Path) -> None:
     mornings.night(0, red("site"))
     telling.tell(mornings.world)
     assert telling.waiting(mornings.world) == []
+
+
+@pytest.mark.parametrize(
+    "said", ["@everyone", "look @here: it is down", "<!channel>", "<@U0123>", "@Room", "a@all.example.org", "<#C01>", "@online,"]
+)
+def test_what_a_container_says_calls_nobody_in_a_chat(said: str) -> None:
+    told = calling_nobody(said)
+    assert told.replace("\u2060", "") == said
+    assert told != said
+    assert not any(call in told.lower() for call in ("@everyone", "@here", "<!", "<@", "<#", "@room", "@online", "@all"))
+
+
+@pytest.mark.parametrize("said", ["root@example.org", "a < b", "1 <= 2", "<html>", "@roommate", "image@sha256:0"])
+def test_other_words_of_messages_stay_as_they_are(said: str) -> None:
+    assert calling_nobody(said) == said

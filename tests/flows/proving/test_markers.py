@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -14,7 +15,7 @@ import pytest
 from canonq.adapters.data import markerfile
 from canonq.adapters.processes.programs import run
 from canonq.core.backup import BackupPlan, Part
-from canonq.core.errors import RecipeProblem
+from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.recipe.compose import resolve
 from canonq.flows.proving.backup import Backup, destroy, left_out, take, unproven
 from canonq.ports import Data, Ended
@@ -318,3 +319,31 @@ def test_what_an_app_puts_in_a_markers_place_is_not_followed_and_is_no_marker(tm
         markerfile.write(volume, "two")
         assert markerfile.read(volume) == "two"
     assert outside.read_text() == "mine"
+
+
+@pytest.mark.parametrize("below", ["way", "way/in", "real/../way", "real/in/way"])
+def test_no_link_on_the_way_to_a_parts_marker_is_followed(tmp_path: Path, below: str) -> None:
+    """An app may put it there after canonq has looked whether that is a folder."""
+    outside, volume = tmp_path / "outside", tmp_path / "volume"
+    (outside / "in").mkdir(parents=True)
+    (volume / "real" / "in").mkdir(parents=True)
+    for place in (volume / "way", volume / "real" / "in" / "way"):
+        place.symlink_to(outside)
+    (outside / markerfile.MARKER).write_text("of the host")
+    assert not markerfile.is_folder(volume, below)
+    with pytest.raises(HostProblem):
+        markerfile.write(volume, "mine", below=below)
+    assert markerfile.read(volume, below=below) is None
+    with contextlib.suppress(HostProblem):
+        markerfile.remove(volume, below)
+    assert sorted(path.name for path in outside.rglob("*")) == [markerfile.MARKER, "in"]
+    assert (outside / markerfile.MARKER).read_text() == "of the host"
+
+
+def test_a_parts_marker_is_written_read_and_removed(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    markerfile.write(tmp_path, "one", below="a/b")
+    assert markerfile.read(tmp_path, below="a/b") == "one"
+    assert markerfile.read(tmp_path, below="a") is None
+    markerfile.remove(tmp_path, "a/b")
+    assert markerfile.read(tmp_path, below="a/b") is None
