@@ -121,7 +121,18 @@ ADDRESSES = [
 ]
 
 
-@target(texts(ADDRESSES), "file://]", "https://[", "https://a/\0", "./\0", "/a\ud800", "https://a:99999/b", "/srv\u2028x")
+@target(
+    texts(ADDRESSES),
+    "file://]",
+    "https://[",
+    "https://a/\0",
+    "./\0",
+    "/a\ud800",
+    "https://a:99999/b",
+    "/srv\u2028x",
+    "//[:²:1]:80/x",
+    "//[/x",
+)
 def addresses(text: str) -> None:
     masked(text)
     with own_errors_only():

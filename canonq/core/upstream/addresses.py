@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from canonq.core.errors import WrongConfiguration
 from canonq.core.names import shown
@@ -75,11 +75,16 @@ def same_host(url: str, there: str) -> bool:
     return where == whither or (where == ("http", other.hostname, None) and whither == ("https", one.hostname, None))
 
 
+def _split(url: str) -> SplitResult:
+    """The parts of an address. A path has none: what would be a host in `//host/path` is a folder of this machine."""
+    return SplitResult("", "", url, "", "") if url.startswith("/") else urlsplit(url)
+
+
 def host_of(url: str) -> str:
     """The host (with its port, if one is named) that an address is on; empty for this machine."""
     if like := _LIKE_SCP.fullmatch(url):
         return like["host"].lower()
-    parts = urlsplit(url)
+    parts = _split(url)
     return "" if parts.scheme in ("", "file") else parts.netloc.rpartition("@")[2].lower()
 
 
@@ -88,7 +93,7 @@ def identity(url: str) -> tuple[str, str]:
     if like := _LIKE_SCP.fullmatch(url):
         host, path = like["host"], like["path"]
     else:
-        parts = urlsplit(url)
+        parts = _split(url)
         host, path = parts.hostname or "", unquote(parts.path)
     return host.lower(), path.strip("/").removesuffix(".git").lower()
 
@@ -104,7 +109,7 @@ def forge_repo(url: str, forge: str) -> str | None:
     """`owner/name` of an address that is on the forge at the URL `forge`, else None."""
     base = urlsplit(forge)
     host = host_of(url)
-    whole = urlsplit(url)
+    whole = _split(url)
     path = _LIKE_SCP.fullmatch(url)["path"] if _LIKE_SCP.fullmatch(url) else unquote(whole.path)  # type: ignore[index]
     if whole.scheme in ("http", "https"):
         prefix = base.path.rstrip("/") + "/"

@@ -63,7 +63,7 @@ def test_passwords_are_masked_wherever_they_stand_in_a_text() -> None:
 @pytest.mark.parametrize(
     ("url", "host"),
     [("https://Git.Example.org:3000/a", "git.example.org:3000"), ("git@git.example.org:a/b", "git.example.org"),
-     ("ssh://git@h:22/a", "h:22"), ("/srv/a", ""), ("file:///srv/a", "")],
+     ("ssh://git@h:22/a", "h:22"), ("/srv/a", ""), ("file:///srv/a", ""), ("//h/a", ""), ("//[:²:1]:80/x", "")],
 )  # fmt: skip
 def test_the_host_of_an_address_is_whom_a_listing_asks(url: str, host: str) -> None:
     assert host_of(url) == host
@@ -88,6 +88,7 @@ def test_one_repository_by_all_its_addresses_is_one() -> None:
         ("https://git.example.org:444/mirror/site", "https://git.example.org", None),
         ("https://git.example.org/mirror/../site", "https://git.example.org", None),
         ("/srv/mirror/site", "https://git.example.org", None),
+        ("//git.example.org/mirror/site", "https://git.example.org", None),
     ],
 )
 def test_a_mirror_is_the_forges_when_host_and_path_say_so(url: str, forge: str, repo: str | None) -> None:
