@@ -375,6 +375,17 @@ RECIPE: list[Broken] = [
         },
     ),
     Broken(
+        "each of two replicas publishes one port of the host",
+        "recipe",
+        "port-twice",
+        "Each of the 2 replicas of 'app' publishes the port 2222/tcp of the host itself (mode: host), and Docker gives it to one",
+        {
+            "compose.yml": COMPOSE.replace(
+                "    volumes: [", "    ports: [{target: 22, published: 2222, mode: host}]\n    volumes: ["
+            ).replace("deploy: {", "deploy: {replicas: 2, ")
+        },
+    ),
+    Broken(
         "nothing of its front runs",
         "recipe",
         "nothing-runs",
@@ -453,6 +464,42 @@ ENROLMENT: list[Broken] = [
         "with this enrolment no version ever answered as [health] wants it",
         deploys=2,
         engine={"answer": Answer(False, "/home answered 302 and leads to '/setup', allowed is 200", status=302)},
+    ),
+    Broken(
+        "the overlay gives it too little memory",
+        "enrolment",
+        "out-of-memory",
+        "compose.canonq.yml sets its limit of 8 MiB: raise it there",
+        own={"compose.canonq.yml": "services:\n  app:\n    deploy: {resources: {limits: {memory: 8M}}}\n"},
+        deploys=2,
+        engine=GIVEN_UP | {"killed": True},
+    ),
+    Broken(
+        "the overlay starts what is not in the image",
+        "enrolment",
+        "cannot-start",
+        "compose.canonq.yml sets services.app.command, and with this enrolment nothing was ever green.",
+        own={"compose.canonq.yml": "services:\n  app:\n    command: [no]\n"},
+        deploys=2,
+        engine=died('starting container failed: exec: "no": executable file not found in $PATH'),
+    ),
+    Broken(
+        "the overlay asks a health check that never passes",
+        "enrolment",
+        "not-healthy",
+        "compose.canonq.yml sets services.app.healthcheck",
+        own={"compose.canonq.yml": "services:\n  app:\n    healthcheck: {test: [CMD, wget, -q, /]}\n"},
+        deploys=2,
+        engine=died("task: non-zero exit (143): dockerexec: unhealthy container", "failed"),
+    ),
+    Broken(
+        "the overlay asks for a node that is not there",
+        "enrolment",
+        "no-node-fits",
+        "compose.canonq.yml sets services.app.deploy.placement",
+        own={"compose.canonq.yml": "services:\n  app:\n    deploy: {placement: {constraints: [node.labels.ssd == 1]}}\n"},
+        deploys=2,
+        engine=died("no suitable node (scheduling constraints not satisfied on 1 node)", "pending"),
     ),
     Broken(
         "[resources] gives it too little memory",
@@ -571,7 +618,7 @@ ENROLMENT: list[Broken] = [
         "the overlay asks Docker for what it refuses",
         "enrolment",
         "deploy-refused",
-        "compose.canonq.yml changes that service",
+        "compose.canonq.yml sets services.app.deploy, and with this enrolment nothing was ever green.",
         own={"compose.canonq.yml": "services:\n  app:\n    deploy: {resources: {limits: {memory: 2M}}}\n"},
         engine={"refuses": "rpc error: code = InvalidArgument desc = invalid memory value 2097152: Must be at least 4MiB"},
     ),

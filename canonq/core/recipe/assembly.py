@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from canonq.core.errors import RecipeProblem, WrongConfiguration
 from canonq.core.recipe.compose import resolve, unset
@@ -39,6 +40,7 @@ class Assembled:
     exports: Mapping[str, str]  #: of its abra.sh
     stack: Stack
     unset: tuple[str, ...]  #: variables that its compose files take and nothing sets, as sentences
+    overlay: Mapping[str, Mapping[str, Any]]  #: what the enrolment's overlay says of services
 
     @property
     def variables(self) -> dict[str, str]:
@@ -89,10 +91,11 @@ def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None)
             mend="a recipe is configuration: keep data out of it.",
             code="compose-invalid",
         )
+    laid_over: dict[str, Mapping[str, Any]] = {}
     if overlay is not None:
-        _ask_overlay(files, overlay)
+        laid_over = _of_overlay(files, overlay)
         files.append((TEST_OVERLAY, overlay))
-    return Assembled(env, exports, resolve(files, variables), tuple(unset(files, variables)))
+    return Assembled(env, exports, resolve(files, variables), tuple(unset(files, variables)), laid_over)
 
 
 def _listed(text: str) -> list[str]:
@@ -119,13 +122,22 @@ def _compose_file(read: ReadFile, name: str) -> str:
     return text
 
 
-def _ask_overlay(files: list[tuple[str, str]], overlay: str) -> None:
-    """The overlay may be environmental only: an image in it would mean testing something else."""
-    there = {service for name, body in files for service in load_yaml(body, where=name).get("services") or {}}
-    for service, body in (load_yaml(overlay, where=TEST_OVERLAY).get("services") or {}).items():
-        if service in there and isinstance(body, dict) and {"image", "build"} & set(body):
+def _of_overlay(files: list[tuple[str, str]], overlay: str) -> dict[str, Mapping[str, Any]]:
+    """What the overlay says of services. It may be environmental only: an image in it would mean testing something else."""
+    there = {service for name, text in files for service in _services(text, name)}
+    said: dict[str, Mapping[str, Any]] = {
+        name: body for name, body in _services(overlay, TEST_OVERLAY).items() if isinstance(body, dict)
+    }
+    for service, body in said.items():
+        if service in there and {"image", "build"} & set(body):
             raise WrongConfiguration(
                 f"{TEST_OVERLAY} replaces the image of '{service}', so the release's own would not be tested.",
                 mend="take `image` out of the overlay.",
                 code="overlay-replaces-image",
             )
+    return said
+
+
+def _services(text: str, name: str) -> dict[str, Any]:
+    found = load_yaml(text, where=name).get("services")
+    return found if isinstance(found, dict) else {}

@@ -39,17 +39,43 @@ def why_apart(one: Stack, other: Stack, free: int | None) -> str:
 
 
 def clash(stack: Stack) -> str | None:
-    """What is wrong with a stack two of whose services publish one port of the host: Docker gives it to one of them alone."""
+    """What is wrong with a stack that publishes one port of the host twice: Docker gives it to one of them alone."""
     taken: dict[tuple[str, str], str] = {}
     for service in stack.services.values():
-        runs = service.deploy.get("replicas") != 0
+        tasks = _tasks(service)
         for port in service.ports:
-            if port.published is None or (port.mode == "host" and not runs):
+            if port.published is None or (port.mode == "host" and not tasks):
                 continue
             key = str(port.published), port.protocol
             if (other := taken.setdefault(key, service.name)) != service.name:
                 return f"the services '{other}' and '{service.name}' both publish the port {key[0]}/{key[1]} of the host"
+            if port.mode == "host" and tasks > 1:
+                return (
+                    f"each of the {tasks} replicas of '{service.name}' publishes the port {key[0]}/{key[1]} of the host itself "
+                    "(mode: host)"
+                )
     return None
+
+
+def in_its_own_way(service: Service) -> str | None:
+    """Why a new task of a service never gets the port that the old one, which it is to replace, still has; None where it does."""
+    held = sorted(str(port.published) for port in service.ports if port.published is not None and port.mode == "host")
+    if not held or service.policy("update_config").get("order") != "start-first":
+        return None
+    return (
+        f"'{service.name}' publishes the port {held[0]} itself (mode: host), and its new task is to start before the old one ends"
+    )
+
+
+def _tasks(service: Service) -> int:
+    """How many tasks of a service there are on one node."""
+    said = service.deploy.get("replicas")
+    if str(service.deploy.get("mode") or "replicated").startswith("global") or said is None or isinstance(said, bool):
+        return 1
+    try:
+        return max(0, int(said))
+    except (TypeError, ValueError):
+        return 1
 
 
 def of_the_host(stack: Stack) -> frozenset[str]:

@@ -53,13 +53,21 @@ def contained(stack: Stack, of: Allotment, *, trusted: bool) -> tuple[Stack, tup
     return stack_of(made), tuple(notes)
 
 
-def short_of_memory(service: Service | None, enrolment: Enrolment) -> tuple[Fault, str]:
-    """Whose it is that a container was killed for want of memory, by whose limit that was; and what to do."""
+def short_of_memory(service: Service | None, enrolment: Enrolment, overlay: str = "") -> tuple[Fault, str]:
+    """Whose it is that a container was killed for want of memory, by whose limit that was; and what to do.
+
+    `overlay`: the enrolment's file that sets the service's limit, where one does.
+    """
     limits = _mapping(_mapping(service.deploy.get("resources")).get("limits")) if service is not None else {}
     own, most = _bytes(limits.get("memory")), allotment(enrolment, 1).memory
+    if own is not None and own <= most and overlay:
+        return Fault.ENROLMENT, (
+            f"{overlay} sets its limit of {own / 2**20:.0f} MiB: raise it there, or leave it to [resources] memory "
+            "in recipe.toml."
+        )
     if own is not None and own <= most:
         return Fault.RECIPE, "the release sets the limit; the maintainer has to raise it, or mend what takes the memory."
-    asked = f", and the release asks for {own / 2**20:.0f} MiB" if own is not None else ""
+    asked = f", and {overlay or 'the release'} asks for {own / 2**20:.0f} MiB" if own is not None else ""
     if own is not None or enrolment.resources.memory is not None:
         by = "" if enrolment.resources.memory is not None else ", as recipe.toml does not say"
         return Fault.ENROLMENT, (

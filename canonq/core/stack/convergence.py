@@ -19,6 +19,8 @@ CRASHES = 8
 _DEAD = ("failed", "rejected")
 _OVER = (*_DEAD, "complete", "shutdown", "remove", "orphaned")  #: states that a task never leaves
 _MEANT_TO_RUN = ("running", "complete")  #: what Swarm wants of a task; of a job's, that it ends
+#: How the sentence of a health check that failed begins.
+FAILED_CHECK = "Its health check `"
 _PENDING_UPDATE = ("updating", "rollback_started")
 #: The code of a service that Swarm makes no task for at all.
 NO_TASK = "no-task"
@@ -229,7 +231,7 @@ def failing_check(container: Mapping[str, Any]) -> str | None:
     command = readable(" ".join(str(word) for word in test[1:]))[:200]
     said = readable(" ".join(str(last.get("Output") or "").split()))[-300:] or "it printed nothing"
     again = f"{times} times in a row" if times > 1 else "once"
-    return f"Its health check `{command}` failed {again}, last with exit status {last['ExitCode']}: {said}"
+    return f"{FAILED_CHECK}{command}` failed {again}, last with exit status {last['ExitCode']}: {said}"
 
 
 def same_spec(service_template: Mapping[str, Any], task_spec: Mapping[str, Any]) -> bool:

@@ -12,6 +12,9 @@ from canonq.adapters.network.asking import ask
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.blame import unknown, worst
 from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, HostProblem, RecipeProblem, RunOver
+from canonq.core.recipe.assembly import TEST_OVERLAY
+from canonq.core.recipe.overlay import says
+from canonq.core.stack.beside import in_its_own_way
 from canonq.core.stack.containment import short_of_memory
 from canonq.core.stack.convergence import NO_SERVICES, NO_TASK, NOT_ALLOCATED, Convergence, deaths, judge
 from canonq.core.stack.resolved import Service
@@ -137,6 +140,14 @@ def _blamed(world: World, prepared: Prepared, what: str, look: Convergence, code
             code="image-gone",
             service=look.service,
         )
+    if found is not None and found.code == "port-taken" and (why := _held_by_itself(world, prepared, look.service)):
+        return NotHealthy(
+            f"{what} {why}.",
+            mend="the maintainer has to set `order: stop-first` under update_config, or publish the port in mode ingress.",
+            code="port-twice",
+            service=look.service,
+            certain=True,
+        )
     if found is not None and issubclass(found.kind, HostProblem):
         return HostProblem(what, mend=found.mend, code=found.code, service=look.service)
     mend, fault = found.mend if found and found.code == code else "", Fault.RECIPE
@@ -159,9 +170,19 @@ def _blamed(world: World, prepared: Prepared, what: str, look: Convergence, code
     return NotHealthy(told, mend=mend, code=code, service=look.service, fault=fault)
 
 
+def _held_by_itself(world: World, prepared: Prepared, service: str) -> str | None:
+    """Why a service does not get a port of the host: its own task of before still runs, and has it. None where that is not so."""
+    own = prepared.filled.resolved.services.get(service)
+    _, tasks = world.stacks.observe(prepared.stack.stack)
+    before = any(task.service == service and not task.current and task.state == "running" for task in tasks)
+    return in_its_own_way(own) if own is not None and before else None
+
+
 def memory_fault(prepared: Prepared, service: str) -> tuple[Fault, str]:
     """Whose it is that a service was killed for want of memory, and what to do about it."""
-    return short_of_memory(prepared.filled.resolved.services.get(service), prepared.deployment.enrolment)
+    overlaid = says(prepared.filled.overlay.get(service, {}), "deploy.resources.limits.memory")
+    by = TEST_OVERLAY if overlaid else ""
+    return short_of_memory(prepared.filled.resolved.services.get(service), prepared.deployment.enrolment, overlay=by)
 
 
 def _was_short_of_memory(world: World, prepared: Prepared, service: str) -> bool:

@@ -120,7 +120,7 @@ def _filled(deployment: Deployment, sample: str, env: Mapping[str, str], overlay
     laid_over = _text_of(overlay) if overlay is not None and overlay.is_file() else None
     made = assemble(reads(deployment.tree, deadline), env, laid_over)
     kept = hashes(deployment.tree, made.stack)
-    return Filled(deployment.identity, sample, made.env, made.exports, made.stack, kept, unset=made.unset)
+    return Filled(deployment.identity, sample, made.env, made.exports, made.stack, kept, unset=made.unset, overlay=made.overlay)
 
 
 def _with_own(deployment: Deployment, filled: Filled) -> Filled:
@@ -132,12 +132,6 @@ def _with_own(deployment: Deployment, filled: Filled) -> Filled:
 
 
 def _fit(deployment: Deployment, filled: Filled) -> Deployable:
-    if twice := clash(filled.resolved):
-        raise RecipeProblem(
-            f"{twice[0].upper()}{twice[1:]}, and Docker gives it to one of them alone.",
-            mend="publish it once, or another one; what a reverse proxy reaches needs no published port.",
-            code="port-twice",
-        )
     asked = filled.resolved.services.get(deployment.enrolment.health.service)
     if asked is not None and asked.deploy.get("mode", "replicated") == "replicated" and asked.deploy.get("replicas") == 0:
         raise RecipeProblem(
@@ -151,6 +145,12 @@ def _fit(deployment: Deployment, filled: Filled) -> Deployable:
     within, notes = contained(filled.resolved, of, trusted=deployment.is_trusted)
     for told in notes:
         deployment.account.note(told)
+    if twice := clash(within):
+        raise RecipeProblem(
+            f"{twice[0].upper()}{twice[1:]}, and Docker gives it to one of them alone.",
+            mend="publish it once, or another one; what a reverse proxy reaches needs no published port.",
+            code="port-twice",
+        )
     stack = deployable(within, deployment.identity, env, folder=str(deployment.tree), volume_names=names)
     check_files(stack, deployment.tree)
     _ask_templates(deployment, stack)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from canonq.adapters.host import Claims
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Deployable, Identity
@@ -72,6 +73,7 @@ class Filled:
     resolved: Stack
     hashes: Mapping[str, str]  #: path in the recipe -> SHA-256 of each file that becomes a config or secret of the stack
     unset: tuple[str, ...] = ()  #: variables that its compose files take and nothing sets, as sentences
+    overlay: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  #: what the enrolment's overlay says of services
     shared: tuple[str, ...] = ()  #: names of the volumes among these that another stack has to have made
     replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, for which it has plain volumes of its own
 

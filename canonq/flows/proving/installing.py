@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from canonq.core.errors import EnrolmentProblem, RecipeProblem
+from canonq.core.errors import EnrolmentProblem, HostProblem, RecipeProblem
 from canonq.core.ladder import TierResult
 from canonq.core.recipe.assembly import TEST_OVERLAY
-from canonq.core.recipe.yamlfile import load_yaml
+from canonq.core.recipe.overlay import suspects
+from canonq.core.stack.convergence import FAILED_CHECK
 from canonq.flows.deploying.answering import ASKED_ELSEWHERE, NotHealthy
 from canonq.flows.deploying.stages import Deployment, Running, Started
 from canonq.flows.proving.intier import about_version, comes_up, in_tier, start_of
@@ -52,7 +53,13 @@ def _as_an_install(run: Run, app: Deployment) -> Iterator[None]:
         if run.is_fresh(app) and error.code in _NOT_UP:
             what = f"On empty volumes, as somebody new installs it, {error.what}"
             raise NotHealthy(
-                what, mend=error.mend, code="install-failed", cause=error.code, service=error.service, certain=error.certain
+                what,
+                mend=error.mend,
+                code="install-failed",
+                cause=error.code,
+                service=error.service,
+                certain=error.certain,
+                fault=error.fault,
             ) from error
         raise
 
@@ -61,14 +68,17 @@ def explained(run: Run, app: Deployment, act: Callable[[], _Made]) -> _Made:
     """Do it; what of its failing is the enrolment's is raised as that."""
     try:
         return act()
-    except RecipeProblem as error:
-        if _is_the_overlays(run, app, error):
+    except (RecipeProblem, HostProblem) as error:
+        if laid_over := _of_the_overlay(run, app, error):
             raise EnrolmentProblem(
-                f"{error.what} {TEST_OVERLAY} changes that service, and with this enrolment nothing was ever deployed.",
-                mend=f"correct {TEST_OVERLAY} in tests/{run.enrolment.recipe}, or leave it out once to see what Docker says.",
+                f"{error.what} {TEST_OVERLAY} sets {' and '.join(laid_over)}, and with this enrolment nothing was ever green.",
+                mend=f"correct {TEST_OVERLAY} in tests/{run.enrolment.recipe}, or leave it out once to see what comes of it.",
                 code=error.code,
-                certain=True,
+                service=error.service,
+                certain=error.certain or error.code not in _NOT_UP,
             ) from error
+        if isinstance(error, HostProblem):
+            raise
         if (why := _why_health_is_wrong(run, error, app.identity.version, app.identity.commit)) is None:
             raise
         raise EnrolmentProblem(
@@ -79,15 +89,21 @@ def explained(run: Run, app: Deployment, act: Callable[[], _Made]) -> _Made:
         ) from error
 
 
-def _is_the_overlays(run: Run, app: Deployment, error: RecipeProblem) -> bool:
-    """Whether what Docker refuses is of a service that the enrolment's overlay changes, with which none was green so far."""
-    overlay = run.own / TEST_OVERLAY
-    if error.code != "deploy-refused" or not overlay.is_file():
-        return False
-    changed = load_yaml(overlay.read_text(errors="replace"), where=TEST_OVERLAY).get("services") or {}
+def _of_the_overlay(run: Run, app: Deployment, error: RecipeProblem | HostProblem) -> list[str]:
+    """What the enrolment's overlay sets that may be behind the trouble, where none was green with it so far."""
+    filled = run.account.filled(app.identity.stack, app.identity.commit)
+    check_failed = error.code in _NOT_UP and FAILED_CHECK in error.what
+    found = [
+        f"services.{name}.{key}"
+        for name, said in (filled.overlay.items() if filled is not None else ())
+        if name == error.service or f"{app.identity.stack}_{name}" in error.what
+        for key in suspects(said, error.code, check_failed=check_failed)
+    ]
+    if not found:
+        return []
     digest = run.world.checkout.digest(run.enrolment.recipe)
     proven = any(one.verdict == "green" and one.enrolment == digest for one in run.world.runs.verdicts(run.enrolment.recipe))
-    return not proven and any(f"{app.identity.stack}_{name}" in error.what for name in changed)
+    return [] if proven else found
 
 
 def _why_health_is_wrong(run: Run, error: RecipeProblem, version: str, commit: str) -> str | None:

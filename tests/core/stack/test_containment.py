@@ -35,3 +35,18 @@ def test_whose_limit_was_too_low_is_told_with_what_to_raise(
     service = stack_of({"services": {"app": {"image": "x", "deploy": deploy}}}).services["app"]
     whose, mend = short_of_memory(service, enrolment(allotted))
     assert (whose, said in mend) == (fault, True), mend
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("40M", "compose.canonq.yml sets its limit of 40 MiB: raise it there"),
+        ("4G", "it may have 300 MiB, and compose.canonq.yml asks for 4096 MiB: raise [resources] memory"),
+    ],
+)
+def test_a_limit_of_the_enrolments_overlay_is_the_enrolments(limit: str, said: str) -> None:
+    service = stack_of({"services": {"app": {"image": "x", "deploy": {"resources": {"limits": {"memory": limit}}}}}}).services[
+        "app"
+    ]
+    whose, mend = short_of_memory(service, enrolment("300 MiB"), overlay="compose.canonq.yml")
+    assert (whose, said in mend) == (Fault.ENROLMENT, True), mend

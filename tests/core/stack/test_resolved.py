@@ -10,7 +10,7 @@ import pytest
 from canonq.core.deployable import Identity, deployable
 from canonq.core.errors import RecipeProblem
 from canonq.core.recipe.compose import resolve
-from canonq.core.stack.beside import clash
+from canonq.core.stack.beside import clash, in_its_own_way
 from canonq.core.stack.mounts import with_own
 from canonq.core.stack.resolved import Mount, Stack, stack_of
 
@@ -131,3 +131,39 @@ def test_a_port_that_two_services_publish_is_known_from_the_files(app: list[Any]
     found = clash(stack_of({"services": {"app": {"image": "x", "ports": app}, "other": {"image": "x", "ports": other}}}))
     assert (found is None) == (twice is None)
     assert twice is None or twice in str(found)
+
+
+@pytest.mark.parametrize(
+    ("deploy", "mode", "twice"),
+    [
+        ({"replicas": 2}, "host", True),
+        ({"replicas": "2"}, "host", True),
+        ({"replicas": 2}, "ingress", False),
+        ({"replicas": 1}, "host", False),
+        ({}, "host", False),
+        ({"mode": "global", "replicas": 2}, "host", False),
+        ({"replicas": "many"}, "host", False),
+    ],
+)
+def test_replicas_that_each_publish_a_port_of_the_host_cannot_all_run(deploy: dict[str, Any], mode: str, twice: bool) -> None:
+    ports = [{"target": 80, "published": 8080, "mode": mode}]
+    found = clash(stack_of({"services": {"app": {"image": "x", "ports": ports, "deploy": deploy}}}))
+    assert found == (
+        "each of the 2 replicas of 'app' publishes the port 8080/tcp of the host itself (mode: host)" if twice else None
+    )
+
+
+@pytest.mark.parametrize(
+    ("order", "mode", "published", "held"),
+    [("start-first", "host", 8080, True), ("stop-first", "host", 8080, False), ("start-first", "ingress", 8080, False),
+     ("start-first", "host", None, False), (None, "host", 8080, False)],
+)  # fmt: skip
+def test_a_new_task_that_starts_first_never_gets_the_port_of_the_old_one(
+    order: str, mode: str, published: Any, held: bool
+) -> None:
+    body = {
+        "image": "x",
+        "ports": [{"target": 80, "published": published, "mode": mode}],
+        "deploy": {"update_config": {"order": order}},
+    }
+    assert (in_its_own_way(stack_of({"services": {"app": body}}).services["app"]) is not None) == held
