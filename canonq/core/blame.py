@@ -86,7 +86,10 @@ PATTERNS: tuple[Pattern, ...] = (
             HostProblem, "Docker has no addresses left for another network; remove networks, or widen default-address-pools."),
     Pattern(r"could not find an available ip|no available (ip|ipv4|ipv6) addresses", "addresses-used-up", HostProblem,
             "a network has no address left; see which with `docker network inspect --verbose`, and make it again, larger."),
-    Pattern(r"insufficient resources on", "host-too-small", HostProblem,
+    Pattern(r"failed to initialize logging driver: .*(dial|lookup|timeout|refused)", "log-driver-away", HostProblem,
+            "the release logs to a program that this host does not run, or not there; start it, or set `logging` in "
+            "compose.canonq.yml."),
+    Pattern(r"insufficient resources on|range of cpus is from", "host-too-small", HostProblem,
             "no node has the memory or processors that the release reserves; give the host more, or lower the reservation.",
             final=True),
     Pattern(r"host-mode port already in use|is already in use by service .* as an? (ingress|host-published) port|"
@@ -152,8 +155,13 @@ PATTERNS: tuple[Pattern, ...] = (
             "not even its start has room in the memory it may have.", final=True),
     Pattern(r"unable to find (user|group)|no matching entries in (passwd|group) file|unknown capability|"
             r"working directory .* is invalid|chdir to cwd|mkdir [^ ]*: not a directory|mounting \"[^\"]*\" to rootfs|"
-            r"sysctl .*(not in a separate|no such file|invalid argument)|setting rlimit", "cannot-start", RecipeProblem,
+            r"sysctl .*(not in a separate|no such file|invalid argument)|open /proc/sys/[^ ]*: no such file|"
+            r"setting rlimit|wrong rlimit value|sethostname: |invalid ip address in add-host|invalid signal: |"
+            r"unknown log opt|initialize logging driver: invalid|uids and gids must be in range|invalid isolation|"
+            r"invalid environment variable|failed to expand templated", "cannot-start", RecipeProblem,
             "the release's container cannot be made as it asks; the message names what.", final=True),
+    Pattern(r"minimum memory limit allowed", "cannot-start", RecipeProblem,
+            "Docker starts nothing with so little: `memory` under deploy.resources.limits has to be 6M or more.", final=True),
     Pattern(r"non-zero exit|unhealthy container", "not-healthy", RecipeProblem, "its log says more."),
     Pattern(r"characters allowed|must be 63 characters or fewer|valid as a dns name component", "name-too-long", RecipeProblem,
             "shorten the name of the config, secret or service."),
@@ -162,7 +170,7 @@ PATTERNS: tuple[Pattern, ...] = (
             r"invalid type|decoding failed|cannot parse '|yaml: |undefined (network|volume|config|secret) \"|"
             r"unsupported compose file version|contains unsupported options|unknown mode: |duplicate (config|secret) target|"
             r"test and disable can't be set|error while interpolating|invalid interpolation|"
-            r"open .*: no such file or directory|constraint expected|"
+            r"open .*: no such file or directory|constraint expected|cannot be used with services|"
             r"invalid (credential spec|restartcondition|subnet|ip range|gateway)|unrecognized update", "compose-invalid",
             RecipeProblem, _SHAPE),
     Pattern(r"code = invalidargument", "deploy-refused", RecipeProblem, _SHAPE),

@@ -10,10 +10,13 @@ _BEHIND: Mapping[str, tuple[str, ...]] = {
     "deploy-refused": (),
     "cannot-start": (
         "command", "entrypoint", "user", "working_dir", "cap_add", "cap_drop", "sysctls", "ulimits", "read_only", "tmpfs",
-        "volumes", "configs", "secrets",
+        "volumes", "configs", "secrets", "hostname", "extra_hosts", "stop_signal", "logging", "isolation",
+        "deploy.resources.limits.memory",
     ),
     "mount-invalid": ("volumes", "configs", "secrets", "tmpfs"),
-    "host-too-small": ("deploy.resources.reservations",),
+    "host-too-small": ("deploy.resources.reservations", "deploy.resources.limits.cpus"),
+    "log-driver-away": ("logging",),
+    "plugin-missing": ("logging",),
     "no-node-fits": ("deploy.placement",),
 }  # fmt: skip
 _CHECK = "healthcheck"

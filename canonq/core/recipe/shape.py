@@ -73,6 +73,9 @@ _OPEN = frozenset({"services", *_ENTRIES})
 _DURATION = re.compile(r"[-+]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
 _SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)* ?(?:[kmgtp]i?b?|b)?", re.IGNORECASE)
 _ORDERS = ("start-first", "stop-first")
+#: What a constraint of Swarm's may ask of a node; of any other, no node fulfils it.
+_ATTRIBUTES = ("node.id", "node.hostname", "node.ip", "node.role", "node.platform.os", "node.platform.arch")
+_OPEN_ATTRIBUTES = ("node.labels.", "engine.labels.")
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,14 @@ def contrary(stack: Stack) -> Iterator[Misshapen]:
         if check.get("disable") in (True, "true") and check.get("test"):
             what = f'the health check of {shown(service.name)} is switched off and has a test; `test: ["NONE"]` switches one off'
             yield Misshapen(("services", service.name, "healthcheck", "disable"), what)
+        placement = service.deploy.get("placement")
+        constraints = placement.get("constraints") if isinstance(placement, Mapping) else None
+        for one in constraints if isinstance(constraints, list) else ():
+            asked = re.split(r"==|!=", str(one))[0].strip().lower()
+            if not asked.startswith(_OPEN_ATTRIBUTES) and asked not in _ATTRIBUTES:
+                near = did_you_mean(asked, [*_ATTRIBUTES, *_OPEN_ATTRIBUTES])
+                what = f"{shown(str(one))} asks for what no node has: {shown(asked)}{near}"
+                yield Misshapen(("services", service.name, "deploy", "placement", "constraints"), what)
 
 
 def _of(path: tuple[str, ...]) -> str:

@@ -11,6 +11,7 @@ _MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)i?b?", re.I)
 _SIZES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 #: Bytes that a service which says nothing is counted with, and that are to be left on the host for all else.
 _USUAL, _LEFT = 128 * 2**20, 256 * 2**20
+_MOST_NAMED = 5
 
 
 def asked_memory(service: Service) -> int:
@@ -30,6 +31,8 @@ def why_apart(one: Stack, other: Stack, free: int | None) -> str:
         return f"both publish the port {shared[0]} of this host"
     if kept := sorted(_of_the_host(one) & _of_the_host(other)):
         return f"both write to {kept[0]}, which is this host's"
+    if common := sorted(_subnets(one) & _subnets(other)):
+        return f"both have a network with the fixed subnet {common[0]}"
     if routed := sorted(_routes(one) & _routes(other)):
         return f"both have the label {routed[0]}, which says nothing of which of them it is"
     need = _needed(one) + _needed(other)
@@ -79,14 +82,34 @@ def _tasks(service: Service) -> int:
 
 
 def of_the_host(stack: Stack) -> frozenset[str]:
-    """What a stack has of its host that no other can have meanwhile: ports, and volumes of others that it writes to."""
+    """What a stack has of its host that no other can have meanwhile: ports, subnets, volumes of others that it writes to."""
     volumes = {
         f"the volume {named.name}"
         for service in stack.services.values()
         for mount in service.mounts
         if not mount.read_only and (named := stack.volumes.get(mount.source)) is not None and named.external
     }
-    return frozenset(volumes | {f"the port {port}" for port in _published(stack)})
+    subnets = {f"the subnet {subnet}" for subnet in _subnets(stack)}
+    return frozenset(volumes | subnets | {f"the port {port}" for port in _published(stack)})
+
+
+def fixed_subnets(stack: Stack) -> str:
+    """For people: networks of a stack that ask for a subnet of their own choice; empty where none does."""
+    found = [f"'{name}' asks for the subnet {subnet}" for name, subnet in _fixed(stack)]
+    return ", ".join(found[:_MOST_NAMED])
+
+
+def _subnets(stack: Stack) -> set[str]:
+    return {subnet for _, subnet in _fixed(stack)}
+
+
+def _fixed(stack: Stack) -> Iterator[tuple[str, str]]:
+    for network in stack.networks.values():
+        ipam = network.body.get("ipam")
+        pools = ipam.get("config") if isinstance(ipam, dict) and not network.external else None
+        for pool in pools if isinstance(pools, list) else ():
+            if isinstance(pool, dict) and pool.get("subnet"):
+                yield network.key, str(pool["subnet"])
 
 
 def _published(stack: Stack) -> set[str]:

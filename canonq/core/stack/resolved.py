@@ -268,6 +268,9 @@ def _long_ports(item: Any) -> list[dict[str, Any]]:
     if isinstance(item, Mapping):
         if item.get("target") is None:
             raise Unreadable("ports", f"the port that is published as {shown(str(item.get('published')))} has no target")
+        for key in ("target", "published"):
+            if str(item.get(key) or 0).isdecimal() and int(item.get(key) or 0) > _MOST_PORTS:
+                raise Unreadable("ports", f"{shown(str(item[key]))} is no port; the last one is {_MOST_PORTS}")
         return [dict(item)]
     if isinstance(item, bool) or not isinstance(item, str | int):
         raise Unreadable("ports", f"{shown(str(item))} is no port")

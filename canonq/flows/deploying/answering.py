@@ -14,7 +14,7 @@ from canonq.core.blame import unknown, worst
 from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, HostProblem, RecipeProblem, RunOver
 from canonq.core.recipe.assembly import TEST_OVERLAY
 from canonq.core.recipe.overlay import says
-from canonq.core.stack.beside import in_its_own_way
+from canonq.core.stack.beside import fixed_subnets, in_its_own_way
 from canonq.core.stack.containment import short_of_memory
 from canonq.core.stack.convergence import NO_SERVICES, NO_TASK, NOT_ALLOCATED, Convergence, deaths, judge
 from canonq.core.stack.resolved import Service
@@ -230,8 +230,9 @@ def _gave_up(world: World, prepared: Prepared, look: Convergence, answer: Answer
         )
     if look.reason == NOT_ALLOCATED and not look.said:
         networks = ", ".join([*prepared.stack.networks, "its own"])
+        fixed = fixed_subnets(prepared.filled.resolved)
         return HostProblem(
-            f"{what}: {look.detail}.",
+            f"{what}: {look.detail}{f'; of its networks, {fixed}, which another network here may have' if fixed else ''}.",
             mend=f"see which of its networks ({networks}) has no address left, with `docker network inspect --verbose`, and what "
             "holds them; a manager that hangs looks the same.",
             code="addresses-used-up",

@@ -10,9 +10,9 @@ import pytest
 from canonq.core.deployable import Identity, deployable
 from canonq.core.errors import RecipeProblem
 from canonq.core.recipe.compose import resolve
-from canonq.core.stack.beside import clash, in_its_own_way
+from canonq.core.stack.beside import clash, fixed_subnets, in_its_own_way, of_the_host, why_apart
 from canonq.core.stack.mounts import with_own
-from canonq.core.stack.resolved import Mount, Stack, stack_of
+from canonq.core.stack.resolved import Mount, Stack, Unreadable, stack_of
 
 WHO = Identity("i", "run", "r", "o", "r-1", "r.test", "1.0.0+1", "c")
 
@@ -167,3 +167,25 @@ def test_a_new_task_that_starts_first_never_gets_the_port_of_the_old_one(
         "deploy": {"update_config": {"order": order}},
     }
     assert (in_its_own_way(stack_of({"services": {"app": body}}).services["app"]) is not None) == held
+
+
+def with_subnet(subnet: str | None, *, external: bool = False) -> Stack:
+    network = {"external": external, **({"ipam": {"config": [{"subnet": subnet}]}} if subnet else {})}
+    return stack_of({"services": {"app": {"image": "x"}}, "networks": {"inner": network}})
+
+
+def test_two_stacks_that_ask_for_one_subnet_are_not_up_together() -> None:
+    """Swarm gives the second one no address, without a word."""
+    fixed = with_subnet("10.77.0.0/24")
+    assert why_apart(fixed, fixed, None) == "both have a network with the fixed subnet 10.77.0.0/24"
+    assert of_the_host(fixed) == {"the subnet 10.77.0.0/24"}
+    assert fixed_subnets(fixed) == "'inner' asks for the subnet 10.77.0.0/24"
+    for other in (with_subnet("10.78.0.0/24"), with_subnet(None), with_subnet("10.77.0.0/24", external=True)):
+        assert why_apart(fixed, other, None) == ""
+    assert not of_the_host(with_subnet("10.77.0.0/24", external=True)), "it is made elsewhere"
+
+
+@pytest.mark.parametrize("port", [{"target": 80, "published": 70000}, {"target": "65536"}])
+def test_a_port_that_there_is_not_is_refused_before_swarm_waits_for_it_for_ever(port: dict[str, Any]) -> None:
+    with pytest.raises(Unreadable, match="is no port; the last one is 65535"):
+        stack_of({"services": {"app": {"image": "x", "ports": [port]}}})
