@@ -14,7 +14,7 @@ from canonq.core.errors import ExitStatus, WrongUse
 from canonq.core.records import STAMP_FORMAT
 from canonq.core.steering import What, Word
 from canonq.core.text import shown
-from canonq.flows.hosts import must_be_here
+from canonq.flows.hosts import must_count_here
 from canonq.flows.upstream.steering import say as put_on_record
 from canonq.flows.world import World
 from canonq.wiring import live
@@ -45,7 +45,7 @@ def _until(text: str | None, now: datetime) -> str | None:
 
 
 def _said(world: World, recipe: str, version: str, what: What, reason: str, until: str | None, as_json: bool) -> Word:
-    must_be_here(world, recipe, f"canonq {what} {recipe} '{version}' --reason TEXT")  # elsewhere nobody would hear of it
+    must_count_here(world, recipe, f"canonq {what} {recipe} '{version}' --reason TEXT")
     word = put_on_record(world, recipe, version, what, by=caller(), reason=reason, until=_until(until, world.now()))
     if as_json:
         print_json({"recipe": recipe, **word.model_dump(mode="json")})

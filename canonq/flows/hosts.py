@@ -20,7 +20,7 @@ from canonq.core.history import expected_disk, expected_seconds, expected_share
 from canonq.core.names import RECIPE_NAME, host_name
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Canonical
-from canonq.core.sweeps.placement import Claim, Placement, Wanted, home, place
+from canonq.core.sweeps.placement import Claim, Placement, Wanted, bound, home, place
 from canonq.core.sweeps.schedule import UNKNOWN
 from canonq.core.sweeps.slots import light_slots
 from canonq.flows.world import World
@@ -50,15 +50,24 @@ def claim(world: World, recipe: str) -> Claim:
     try:
         mark = world.registry.elsewhere(recipe)
         if mark is not None and mark.state == "gone":
-            return Claim(last_run=ran)
+            return Claim(last_run=ran)  # what was said has gone with it
         record = world.registry.read(recipe)
     except RecordUnreadable:  # it has one all the same; whoever is at it there is told
-        return Claim("unreadable", 0, ran)
+        return Claim("unreadable", 0, ran, words=_said_at(world, recipe))
     if record is None:
         lost = world.registry.last_in_force(recipe)
         version = lost.version if lost else _coming(world, recipe)
-        return Claim(version, world.registry.newest_fence(recipe), ran)
-    return Claim(record.version, record.fence, ran, mark.to if mark else None)
+        return Claim(version, world.registry.newest_fence(recipe), ran, words=_said_at(world, recipe))
+    return Claim(record.version, record.fence, ran, mark.to if mark else None, _said_at(world, recipe))
+
+
+def _said_at(world: World, recipe: str) -> str:
+    """When a person spoke last about its releases here; empty where nobody did. What cannot be read counts, and is told there."""
+    try:
+        words = world.steering.words(recipe)
+    except CanonqError:
+        return world.stamp()
+    return words[-1].at if words else ""
 
 
 def _coming(world: World, recipe: str) -> str | None:
@@ -73,8 +82,8 @@ def _coming(world: World, recipe: str) -> str | None:
 
 def claims(world: World) -> dict[str, Claim]:
     """What this host has of all recipes."""
-    names = sorted({*world.registry.begun(), *(name for name in world.runs.recipes() if RECIPE_NAME.fullmatch(name))})
-    return {name: claim(world, name) for name in names}
+    ran = (name for name in world.runs.recipes() if RECIPE_NAME.fullmatch(name))
+    return {name: claim(world, name) for name in sorted({*world.registry.begun(), *ran, *world.steering.recipes()})}
 
 
 def tell(world: World, *, everything: bool = True) -> None:
@@ -196,6 +205,19 @@ def must_be_here(world: World, recipe: str, command: str) -> None:
         raise WrongUse(
             f"The canonical of {recipe} is on the host {there}.", mend=f"run `{command}` there.", code="on-another-host"
         )
+
+
+def must_count_here(world: World, recipe: str, command: str) -> None:
+    """WrongUse where nobody would hear what is said here of a recipe's releases: it is worked on on another host."""
+    must_be_here(world, recipe, command)
+    members = [one.member() for one in seen(world)] if world.hosts.are_several() else []
+    if not members or home(recipe, members):
+        return
+    pin = world.checkout.enrolment(recipe).host
+    there = bound(Wanted(recipe, pin), members)
+    if there not in (None, world.hosts.own):
+        why = f"recipe.toml pins {recipe} to" if there == pin else f"what was said of releases of {recipe} before is on"
+        raise WrongUse(f"{why} the host {there}.", mend=f"run `{command}` there.", code="on-another-host")
 
 
 class _Row(BaseModel):

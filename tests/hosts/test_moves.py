@@ -299,6 +299,22 @@ def test_what_a_person_says_where_nobody_would_hear_it_is_refused_with_the_host_
     assert house["birch"].world.steering.words("site") == house["ash"].world.steering.words("site") == ()
 
 
+def test_what_is_said_before_there_is_a_canonical_counts_as_the_recipe_is_worked_on_where_it_was_said(house: House) -> None:
+    for one in house.machines.values():
+        sync(one.world, "site")
+    word = ("block", "site", "1.0.0+1", "--reason", "it loses mail")
+    assert house["birch"].canonq(*word).status == 0
+    placed = hosts_flow.place_one(house["ash"].world, house["ash"].world.checkout.enrolment("site"))
+    assert placed is not None
+    assert (placed.host, placed.reason) == ("birch", "words")
+    said = house["ash"].canonq(*word)
+    assert (said.status, "is on the host birch" in said.err) == (2, True), said
+    assert house["ash"].world.steering.words("site") == ()
+    house.enrol("site", 'host = "ash"\n')
+    assert "pins site to the host ash" in house["birch"].canonq("hurry", "site", "1.0.0+1", "--reason", "now").err
+    assert house["ash"].canonq(*word).status == 0
+
+
 def test_what_does_not_come_whole_is_not_switched_and_nothing_is_lost(house: House) -> None:
     with_two(house)
     lived = ["1.0.0+1", "1.1.0+2"]

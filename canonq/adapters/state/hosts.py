@@ -70,6 +70,7 @@ class _Claim(BaseModel):
     fence: int = 0
     last_run: str = ""
     leaving: str | None = None
+    words: str = ""
 
     @field_validator("leaving")
     @classmethod

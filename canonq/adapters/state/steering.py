@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from canonq.adapters.files import locked, not_readable, write_json
 from canonq.core.errors import RecordUnreadable
 from canonq.core.jsontext import table_of
-from canonq.core.names import recipe_name
+from canonq.core.names import RECIPE_NAME, recipe_name
 from canonq.core.steering import Word
 
 log = logging.getLogger("canonq")
@@ -39,6 +39,10 @@ class Steering:
                 f"What people have said about releases of {recipe} cannot be read: {path}.",
                 mend="put the file back, or remove it and say again what is to hold.",
             ) from error
+
+    def recipes(self) -> list[str]:
+        """Those of whose releases something was said."""
+        return [path.stem for path in sorted(self._root.glob("*.json")) if RECIPE_NAME.fullmatch(path.stem)]
 
     def say(self, recipe: str, word: Word) -> None:
         """Keep one more word."""

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from canonq.core.sweeps.schedule import Host, Job, schedule
 
 Reason: TypeAlias = Literal[
-    "alone", "pinned", "canonical", "history", "room",
+    "alone", "pinned", "canonical", "words", "history", "room",
     "host-unknown", "host-away", "host-removed", "on-two-hosts", "not-told-yet", "moving", "no-host-fits",
 ]  # fmt: skip
 #: Those of them with which nothing is done; the others name a host.
@@ -29,6 +29,7 @@ class Claim:
     fence: int = 0  #: of its record
     last_run: str = ""  #: stamp of the newest run there
     leaving: str | None = None  #: the host that its canonical is on its way to
+    words: str = ""  #: stamp of the newest word that a person said there about its releases
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,13 @@ class Placement:
 def home(recipe: str, members: Sequence[Member]) -> list[Member]:
     """The hosts that have the recipe's canonical in force, or on its way out; of those that were removed, none."""
     return [one for one in members if not one.removed and (claim := (one.claims or {}).get(recipe)) and claim.version]
+
+
+def bound(wanted: Wanted, members: Sequence[Member]) -> str | None:
+    """The host that a recipe without a canonical is bound to, alive or not, by its pin or by what people said; else None."""
+    there = {one.name: one for one in members if not one.removed}
+    said = _where_said(wanted.recipe, members)
+    return wanted.pin if wanted.pin in there else said.name if said is not None else None
 
 
 def place(wanted: Sequence[Wanted], members: Sequence[Member]) -> dict[str, Placement]:
@@ -130,13 +138,27 @@ def _fixed(wanted: Wanted, members: Sequence[Member]) -> Placement | None:
             f"{' and '.join(silent)} has not told yet which canonicals it has, so {recipe} is not begun anew. Mend: start its "
             f"workers; if it does not come back, `canonq hosts remove {silent[0]} --reason ...`.",
         )  # fmt: skip
+    said = _where_said(recipe, members)
     if pin is not None:
-        return _on(by_name[pin], recipe, "pinned", f"its recipe.toml pins it to {pin}")
+        notes: tuple[str, ...] = ()
+        if said not in (None, by_name[pin]):
+            notes = (
+                f"words-elsewhere: what people said of releases of {recipe} is not on {pin}, where it is pinned: say it there",
+            )
+        return _on(by_name[pin], recipe, "pinned", f"its recipe.toml pins it to {pin}", notes)
+    if said is not None:
+        return _on(said, recipe, "words", f"what people said of its releases is on {said.name}")
     with_runs = [(claim.last_run, name) for name, one in by_name.items() if (claim := (one.claims or {}).get(recipe))]
     last = max(((run, name) for run, name in with_runs if run), default=None)
     if last is not None and by_name[last[1]].alive and not by_name[last[1]].draining:
         return Placement(recipe, last[1], "history", f"its last runs were on {last[1]}")
     return None
+
+
+def _where_said(recipe: str, members: Sequence[Member]) -> Member | None:
+    """The host on which a person has spoken last about the recipe's releases."""
+    heard = [(claim.words, one.name, one) for one in members if not one.removed and (claim := (one.claims or {}).get(recipe))]
+    return max((one for one in heard if one[0]), key=lambda one: one[:2], default=("", "", None))[2]
 
 
 def _at_home(recipe: str, pin: str | None, host: Member) -> Placement:

@@ -13,6 +13,7 @@ from canonq.core.recipe.yamlfile import load_yaml
 from canonq.core.records import STAMP_FORMAT, Canonical
 from canonq.core.steering import What, Word, blocked, is_said, needs_approval, noted_between, too_young
 from canonq.core.versions import read_tags
+from canonq.flows.hosts import tell_of
 from canonq.flows.upstream.asked import release_asked
 from canonq.flows.world import World
 
@@ -34,6 +35,7 @@ def say(world: World, recipe: str, version: str, what: What, *, by: str, reason:
         version, commit = found.tag, found.commit
     word = Word(what=what, version=version, commit=commit, by=by, at=world.stamp(), reason=reason.strip(), until=until)
     world.steering.say(enrolment.recipe, word)
+    tell_of(world, enrolment.recipe)  # it counts here alone, so here the recipe is to be worked on
     return word
 
 

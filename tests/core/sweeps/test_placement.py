@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from canonq.core.sweeps.placement import Claim, Member, Wanted, least_loaded, place
+from canonq.core.sweeps.placement import Claim, Member, Wanted, bound, least_loaded, place
 
 HERE = Claim("1.0.0+1", 4, "20260101T000000Z")
 RAN = Claim(None, 0, "20260101T000000Z")
+SAID = Claim(words="20260101T000000Z")
+SAID_LATER = Claim(words="20260102T000000Z")
 
 
 def member(name: str, claims: Mapping[str, Claim] | None = None, **more: Any) -> Member:
@@ -38,6 +40,12 @@ def member(name: str, claims: Mapping[str, Claim] | None = None, **more: Any) ->
         ("a", [member("a"), Member("b", claims=None)], None, "not-told-yet"),
         (None, [member("a", {"site": HERE}), Member("b", claims=None)], "a", "canonical"),
         (None, [member("a"), member("b", {"site": RAN})], "b", "history"),
+        (None, [member("a", {"site": RAN}), member("b", {"site": SAID})], "b", "words"),
+        (None, [member("a", {"site": SAID}), member("b", {"site": SAID_LATER})], "b", "words"),
+        (None, [member("a", {"site": HERE}), member("b", {"site": SAID})], "a", "canonical"),
+        (None, [member("a"), member("b", {"site": SAID}, alive=False)], None, "host-away"),
+        (None, [member("a"), member("c"), member("b", {"site": SAID}, removed=True)], "a", "room"),
+        ("a", [member("a"), member("b", {"site": SAID})], "a", "pinned"),
         (None, [member("a"), member("b", {"site": RAN}, draining=True)], "a", "room"),
         (None, [member("a"), member("b", {"site": RAN}, alive=False)], "a", "room"),
         (None, [member("a", disk=10), member("b", disk=1000)], "b", "room"),
@@ -60,6 +68,25 @@ def test_a_recipe_goes_to_its_pin_else_to_its_canonical_else_where_there_is_room
 def test_a_pin_that_its_canonical_is_not_on_is_told_with_the_way_there() -> None:
     found = place([Wanted("site", "a")], [member("a"), member("b", {"site": HERE})])["site"]
     assert "canonq move site a" in found.notes[0]
+
+
+def test_what_was_said_where_it_does_not_count_any_more_is_told() -> None:
+    found = place([Wanted("site", "a")], [member("a"), member("b", {"site": SAID})])["site"]
+    assert "what people said of releases of site is not on a, where it is pinned: say it there" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("pin", "members", "host"),
+    [
+        (None, [member("a"), member("b")], None),
+        (None, [member("a"), member("b", {"site": SAID}, alive=False)], "b"),
+        ("a", [member("a", alive=False), member("b", {"site": SAID})], "a"),
+        ("c", [member("a"), member("b")], None),
+        (None, [member("a"), member("b", {"site": SAID}, removed=True)], None),
+    ],
+)
+def test_where_words_are_to_be_said_is_known_also_while_that_host_is_away(pin: str, members: list[Member], host: str) -> None:
+    assert bound(Wanted("site", pin), members) == host
 
 
 def test_many_are_spread_by_what_they_take_beside_those_that_are_bound() -> None:
