@@ -127,7 +127,7 @@ def reconcile(world: World, app: Celery) -> list[str]:
         with _told():
             if world.sweeps.is_discovering(sweep):
                 continue
-            if _is_old(world, sweep):
+            if world.sweeps.open_for(sweep) > _OLD_SWEEP:
                 give_up(world, sweep, f"the sweep was open for more than {_OLD_SWEEP / 3600:.0f} hours.")
                 continue
             elsewhere = world.sweeps.shares.elsewhere(sweep)
@@ -171,10 +171,6 @@ def _go_on_moving(world: World) -> list[str]:
         tasks.send_leave(str(world.hosts.own), recipe, host, by="drain")
         done.append(f"{recipe}: leaves for {host}, as this host is drained")
     return done
-
-
-def _is_old(world: World, sweep: str) -> bool:
-    return time.time() - world.sweeps.opened_at(sweep) > _OLD_SWEEP
 
 
 def _mend(world: World, sweep: str, recipe: str, queued_now: Callable[[], set[tuple[str, str]]]) -> list[str]:

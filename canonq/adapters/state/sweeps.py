@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from canonq.adapters.state.outages import Outages
 from canonq.adapters.state.pushes import Pushes
 from canonq.adapters.state.records import outcome_in, read_json, read_often, readable_json
 from canonq.adapters.state.shares import Shares
+from canonq.adapters.uptime import seconds_since, uptime
 from canonq.core.errors import CanonqError, ExitStatus
 from canonq.core.jsontext import json_of
 from canonq.core.names import SWEEP_ID, identifier, recipe_name
@@ -35,6 +37,7 @@ _TOGETHER = "discovered.json"
 _LONGEST_NAME = 120  #: characters of a file's name
 _CLOSED = "closed.json"
 _TALLY = "tally.json"
+_UP = "uptime"
 #: What must be right in the record of a sweep, where it is there.
 _KEPT_OF_A_SWEEP: dict[str, Callable[[Any], bool]] = {
     "enrolled": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
@@ -103,7 +106,7 @@ class Sweeps:
 
     def open(self, sweep: str, record: dict[str, Any]) -> None:
         """Put a new sweep on record."""
-        write_json(self.folder(sweep) / "sweep.json", record)
+        write_json(self.folder(sweep) / "sweep.json", {**record, _UP: uptime()})
 
     @contextlib.contextmanager
     def discovering(self, sweep: str) -> Iterator[None]:
@@ -313,6 +316,11 @@ class Sweeps:
     def opened_at(self, sweep: str) -> float:
         """When a sweep was opened, or its chains were begun, in seconds since 1970."""
         return (self.folder(sweep) / "sweep.json").stat().st_mtime
+
+    def open_for(self, sweep: str) -> float:
+        """Seconds since a sweep was opened. A clock that jumps makes it no older; only after a start of the host is it asked."""
+        since = seconds_since(self.read(sweep).get(_UP))
+        return time.time() - self.opened_at(sweep) if since is None else since
 
     def begin(self, sweep: str, chains: Collection[str]) -> None:
         """Note which recipes get a chain: from now on a worker's trouble is that of one chain, not of the sweep."""

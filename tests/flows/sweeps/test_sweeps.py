@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -367,11 +368,27 @@ def test_a_sweep_opened_while_the_clock_was_ahead_is_mended_now(sweeping: Sweepi
     assert sorted(sweeping.sent) == ["blog", "site"]
 
 
-def test_a_sweep_that_nobody_ended_is_closed_in_the_end(sweeping: Sweeping) -> None:
+@pytest.mark.parametrize(
+    ("uptime", "over"),
+    [
+        ({}, False),  # the clock alone has jumped by three days
+        ({"seconds": -3 * 86400.0}, True),  # the host has been up for them
+        ({"boot": "another"}, True),  # it was started anew since, so the clock is all there is
+        (None, True),  # of a canonq that did not keep it
+    ],
+)
+def test_a_sweep_that_nobody_ended_is_closed_in_the_end_and_not_for_a_clock_that_jumped(
+    sweeping: Sweeping, uptime: dict[str, Any] | None, over: bool
+) -> None:
+    path = sweeping.world.sweeps.folder(sweeping.sweep) / "sweep.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "uptime": uptime if uptime is None else {**record["uptime"], **uptime}}))
     sweeping.later(72 * 3600)
     workers.upkeep.reconcile(sweeping.world, None)
     whole = summary(sweeping.world, sweeping.sweep)
-    assert (whole["state"], whole["counts"]["error"], whole["pending"], whole["exit_status"]) == ("done", 2, [], 3)
+    found = whole["state"], whole["counts"]["error"], whole["pending"], whole["exit_status"]
+    assert found == (("done", 2, [], 3) if over else ("open", 0, ["blog", "site"], 0))
+    assert sorted(sweeping.sent) == ([] if over else ["blog", "site"])
 
 
 def test_a_report_says_when_a_sweep_ended_and_how_long_it_took(sweeping: Sweeping) -> None:
