@@ -8,14 +8,17 @@ import time
 
 import click
 
+from canonq.adapters.state.work_folders import at_work, is_alive
 from canonq.cli.interrupts import interrupts
 from canonq.cli.options import json_option
 from canonq.cli.output import print_json, say
 from canonq.cli.view import View
+from canonq.cli.waiting import clean_up, ends_here
 from canonq.cli.watching import show_open
 from canonq.core.errors import CanonqError, ExitStatus
 from canonq.flows.looking.progress import Watcher
-from canonq.settings import load_settings
+from canonq.flows.world import World
+from canonq.settings import Settings, load_settings
 from canonq.wiring import live
 from workers import tree as process_tree
 from workers import web as web_server
@@ -56,15 +59,32 @@ def up(flower: bool, with_web: bool, as_json: bool) -> ExitStatus:
                 click.echo(f"Flower is at {told['flower']}; its login is in {kept or 'FLOWER_BASIC_AUTH'}.")
             if told["web"]:
                 click.echo(f"The report is at {told['web']}, live; its login is that of [web].")
-        with contextlib.suppress(KeyboardInterrupt), View(quiet=as_json) as view:
-            watcher = Watcher(world)
-            while True:
-                for line in tree.keep_up():
-                    say(f"{time.strftime('%H:%M:%S')}  {line}", err=True)
-                with contextlib.suppress(CanonqError, OSError):  # to look is no work: what is wrong there is told by who works
-                    show_open(view, watcher, world)
-                time.sleep(1)
+        try:
+            with View(quiet=as_json) as view:
+                _keep_up(tree, view, world)
+        except KeyboardInterrupt:
+            say(f"Stopping. {ends_here(tree)}", err=True)
+    _tell_what_stays(settings, world)
     return ExitStatus.DONE
+
+
+def _keep_up(tree: process_tree.Tree, view: View, world: World) -> None:
+    """Start again what ends and show what goes on, for ever."""
+    watcher = Watcher(world)
+    while True:
+        for line in tree.keep_up():
+            say(f"{time.strftime('%H:%M:%S')}  {line}", err=True)
+        with contextlib.suppress(CanonqError, OSError):  # to look is no work: what is wrong there is told by who works
+            show_open(view, watcher, world)
+        time.sleep(1)
+
+
+def _tell_what_stays(settings: Settings, world: World) -> None:
+    """The workers are gone: remove what they had under way, and say what becomes of open sweeps."""
+    if any(not is_alive(path) for path in at_work(world.work)):
+        clean_up(settings)
+    for sweep in world.sweeps.open_sweeps():
+        say(f"The sweep {sweep} is open, and goes on when there are workers again. `canonq stop {sweep}` ends it.", err=True)
 
 
 @click.command()

@@ -49,11 +49,11 @@ def workers_for(settings: Settings, *, quiet: bool) -> Iterator[process_tree.Tre
             yield tree
     except BaseException:
         # Stopped in the middle: the workers are gone, so what they had begun is nobody's any more.
-        _clean_up(settings, quiet=quiet)
+        clean_up(settings, quiet=quiet)
         raise
 
 
-def _clean_up(settings: Settings, *, quiet: bool) -> None:
+def clean_up(settings: Settings, *, quiet: bool = False) -> None:
     """Remove what ended workers had begun, and tell what is left all the same."""
     try:
         with locks_for(settings) as world:

@@ -1,0 +1,59 @@
+"""`canonq up` that a person ends says what it does, removes what was under way, and tells what goes on later."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from canonq.adapters.state.work_folders import alive
+from canonq.cli import running
+from canonq.flows.sweeps.opening import open_sweep
+from canonq.settings import Settings
+from tests.flows.conftest import Place
+
+
+class Ended:
+    """A process tree at which a person types Ctrl-C."""
+
+    def __init__(self, last: Any) -> None:
+        self._last = last
+
+    def keep_up(self) -> list[str]:
+        """What is looked at all the time."""
+        self._last()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("broken_off", [True, False])
+def test_up_ended_by_a_person_removes_what_was_broken_off_and_names_the_open_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_off: bool
+) -> None:
+    place = Place(tmp_path)
+    place.recipe("site")
+    world, cleaned = place.world, list[Settings]()
+    sweep = open_sweep(world).sweep
+
+    def a_run_that_was_broken_off() -> None:
+        with alive(world.work / world.new_id("site")):
+            pass
+
+    @contextlib.contextmanager
+    def tree(*_: object, **__: object) -> Iterator[Ended]:
+        yield Ended(a_run_that_was_broken_off if broken_off else lambda: None)
+
+    monkeypatch.setattr(running, "load_settings", lambda: world.settings)
+    monkeypatch.setattr(running, "live", lambda _: world)
+    monkeypatch.setattr("workers.tree.running", tree)
+    monkeypatch.setattr(running, "clean_up", cleaned.append)
+    with alive(world.work / world.new_id("other")):  # of workers that are not its own
+        ended = CliRunner().invoke(running.up, standalone_mode=False)
+    assert ended.exception is None
+    assert ended.return_value == 0
+    assert "Stopping. Steps under way get 30 s to end, then they are removed. Ctrl-C again to end them at once." in ended.stderr
+    assert f"The sweep {sweep} is open, and goes on when there are workers again. `canonq stop {sweep}` ends it." in ended.stderr
+    assert cleaned == ([world.settings] if broken_off else [])
