@@ -35,6 +35,16 @@ def shown(text: object, limit: int = 60) -> str:
     return said if len(said) <= limit else said[: limit - 3] + "..."
 
 
+def whole_number(said: object, most: int) -> int | None:
+    """The number that a text of others is, from 0 to `most`; None for all else, however many digits, and of whatever script."""
+    digits = str(said)
+    if not (digits.isascii() and digits.isdecimal()):
+        return None
+    digits = digits.lstrip("0") or "0"
+    number = int(digits) if len(digits) <= len(str(most)) else most + 1
+    return number if number <= most else None
+
+
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """The end of a sentence about a word that is none: the nearest right one, where there is a near one."""
     known = [str(one) for one in itertools.islice(words, _MOST_WORDS)]

@@ -40,6 +40,7 @@ from canonq.core.recipe.envfile import generate_secret, parse_env, parse_exports
 from canonq.core.recipe.interpolate import interpolate_text
 from canonq.core.recipe.links import stays_inside
 from canonq.core.records import Canonical, Snapshot
+from canonq.core.stack.beside import asked_memory
 from canonq.core.stack.dumps import closed_to_us, dump_problem
 from canonq.core.stack.images import image_name
 from canonq.core.stack.lint import LintFacts, lint
@@ -50,6 +51,7 @@ from canonq.core.upstream.catalogue import find
 from canonq.core.upstream.discovery import remembered
 from canonq.core.upstream.webhook import read, recipes_of
 from canonq.core.versions import NotARelease, parse, read_tags, version_key
+from canonq.flows.deploying.answering import _routed_port
 from canonq.flows.sweeps.summary import summary
 from tests.fuzz.words import misshapen, scalars, texts, values, words
 from workers.factory import recipe_given, route
@@ -315,7 +317,14 @@ MERGES = (
 )
 
 
-@target(texts([SAMPLE, EXPORTS]), BOMB, "SECRET_A_VERSION=v1 # length=²", "export A=" + "${A}" * 9000, "A='" + "\\" * 9000)
+@target(
+    texts([SAMPLE, EXPORTS]),
+    BOMB,
+    "SECRET_A_VERSION=v1 # length=²",
+    f"SECRET_A_VERSION=v1 # length={'9' * 5000}",
+    "export A=" + "${A}" * 9000,
+    "A='" + "\\" * 9000,
+)
 def env(text: str) -> None:
     def whole() -> None:
         found = parse_env(text, {"DOMAIN": "a.example.org"}, forced={"TYPE": "x:1", "SITE_NAME": "$DOMAIN $SITE_NAME"})
@@ -359,6 +368,9 @@ def interpolation(text: str) -> None:
     "\0",
     "services: {1: {image: a}, null: {image: b}, [1]: {image: c}}",
     "services: {app: {image: a, deploy: {labels: [1, null, {a: b}]}}}",
+    f"services: {{app: {{image: a, deploy: {{resources: {{limits: {{memory: '{'9' * 400}'}}}}}}}}}}",
+    f"services: {{app: {{image: a, deploy: {{labels: {{traefik.http.services.a.loadbalancer.server.port: '{'9' * 5000}'}}}}}}}}",
+    "services: {app: {image: a, deploy: {labels: {traefik.http.services.a.loadbalancer.server.port: '²'}}}}",
 )
 def compose(text: str) -> None:
     with own_errors_only():
@@ -389,6 +401,7 @@ def played(made: Callable[[], Any]) -> None:
             deployable(plain, IDENTITY, ENV, folder="/srv/tree", volume_names=defaultdict(lambda: "site_1_v")).file
         ),
         lambda: backup_plan(stack),
+        lambda: [(asked_memory(one), _routed_port(one)) for one in stack.services.values()],
         lambda: lint(facts),
         enrolled,
     )

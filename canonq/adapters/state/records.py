@@ -25,7 +25,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A record that must be read; empty where it is not there. CanonqError, naming the file, where it cannot be."""
     try:
         return table_of(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except PermissionError as error:
         raise not_readable(path) from error

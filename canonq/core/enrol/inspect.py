@@ -18,8 +18,8 @@ from canonq.core.names import shown
 from canonq.core.recipe.envfile import SecretRule
 from canonq.core.stack.beside import asked_memory
 from canonq.core.stack.databases import ASKED, server_kind
-from canonq.core.stack.resolved import Service, Stack
-from canonq.core.text import readable
+from canonq.core.stack.resolved import HIGHEST_PORT, Service, Stack
+from canonq.core.text import readable, whole_number
 
 _LOADBALANCER = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port")
 _LOCAL = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::[0-9]+)?[^\s\"'|;&)]*")
@@ -100,11 +100,11 @@ def _kind(service: Service, routed: str | None) -> Guess:
 
 
 def _port(service: Service, routed: str | None, url: Any) -> Guess:
-    if routed and routed.isdigit() and 0 < int(routed) < 65536:
-        return Guess(int(routed), "the ingress is told so")
+    if told := whole_number(routed or "", HIGHEST_PORT):
+        return Guess(told, "the ingress is told so")
     for port in service.ports:
-        if str(port.target).isdigit():
-            return Guess(int(str(port.target)), "it is published")
+        if target := whole_number(port.target, HIGHEST_PORT):
+            return Guess(target, "it is published")
     if url is not None and url.port:
         return Guess(url.port, "its health check asks there")
     return Guess(80, "default; the release names no other")

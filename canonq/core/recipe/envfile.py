@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from canonq.core.errors import RecipeProblem
 from canonq.core.recipe.fill import TooLong, fill
-from canonq.core.text import unmerged
+from canonq.core.text import beginning, unmerged, whole_number
 
 _LINE = re.compile(r"^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
 _EXPORT = re.compile(r"^\s*export\s+([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
@@ -191,11 +191,12 @@ def secret_rules(sample: str, env: Mapping[str, str]) -> dict[str, SecretRule]:
 
 
 def _rule(name: str, version: str, modifiers: Mapping[str, str]) -> SecretRule:
-    length = int(modifiers["length"]) if modifiers.get("length", "").isdigit() else DEFAULT_SECRET_LENGTH
+    asked = modifiers.get("length", "")
+    length = whole_number(asked, LONGEST_SECRET) if asked.isdecimal() else DEFAULT_SECRET_LENGTH
     problem: RecipeProblem | None = None
-    if not 1 <= length <= LONGEST_SECRET:
+    if not length:
         problem = RecipeProblem(
-            f"The secret '{name}' asks for length={length}; 1 to {LONGEST_SECRET} can be made.",
+            f"The secret '{name}' asks for length={beginning(asked, 20)}; 1 to {LONGEST_SECRET} can be made.",
             mend="correct the length in .env.sample.",
             code="secret-length",
         )
@@ -208,7 +209,7 @@ def _rule(name: str, version: str, modifiers: Mapping[str, str]) -> SecretRule:
             code="secret-charset",
         )
     characters = "".join(dict.fromkeys("".join(CHARSETS.get(word, "") for word in words)))
-    return SecretRule(name, version, length, characters, modifiers.get("generate") != "false", problem)
+    return SecretRule(name, version, length or DEFAULT_SECRET_LENGTH, characters, modifiers.get("generate") != "false", problem)
 
 
 def might_be(rule: SecretRule, value: str) -> bool:

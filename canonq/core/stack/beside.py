@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from canonq.core.stack.lengths import size
 from canonq.core.stack.resolved import Service, Stack
 
-_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)i?b?", re.I)
-_SIZES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 #: Bytes that a service which says nothing is counted with, and that are to be left on the host for all else.
 _USUAL, _LEFT = 128 * 2**20, 256 * 2**20
 _MOST_NAMED = 5
@@ -18,8 +16,7 @@ def asked_memory(service: Service) -> int:
     """Bytes that a service reserves or is limited to, whichever is more; 0 where it says nothing."""
     resources = service.deploy.get("resources") or {}
     asked = [(resources.get(kind) or {}).get("memory") for kind in ("reservations", "limits")]
-    found = [_MEMORY.fullmatch(str(value).strip()) for value in asked if value is not None]
-    return max((int(float(one[1]) * _SIZES[one[2].lower()]) for one in found if one), default=0)
+    return int(max(size(value) or 0 for value in asked))
 
 
 def why_apart(one: Stack, other: Stack, free: int | None) -> str:

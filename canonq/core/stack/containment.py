@@ -6,21 +6,18 @@ A ref's services get all of it, whatever they say; a release's keep what they sa
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Fault
-from canonq.core.stack.lengths import seconds
+from canonq.core.stack.lengths import seconds, size
 from canonq.core.stack.resolved import Service, Stack, stack_of
 
 _GIB = 2**30
 #: By the recipe's weight, where [resources] does not say: bytes of memory, processors.
 _DEFAULTS = {"light": (4 * _GIB, 2.0), "heavy": (8 * _GIB, 4.0)}
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kmgtp]?)i?b?", re.I)
-_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _KEPT_FILES = 2  #: of a container's log
 _CAPPED = ("json-file", "local")  #: drivers that keep a log on this host and can be told how much of it
 _LEAST_VERSION = (3, 9)  #: of the format that knows a limit of processes
@@ -59,7 +56,7 @@ def short_of_memory(service: Service | None, enrolment: Enrolment, overlay: str 
     `overlay`: the enrolment's file that sets the service's limit, where one does.
     """
     limits = _mapping(_mapping(service.deploy.get("resources")).get("limits")) if service is not None else {}
-    own, most = _bytes(limits.get("memory")), allotment(enrolment, 1).memory
+    own, most = size(limits.get("memory")), allotment(enrolment, 1).memory
     if own is not None and own <= most and overlay:
         return Fault.ENROLMENT, (
             f"{overlay} sets its limit of {own / 2**20:.0f} MiB: raise it there, or leave it to [resources] memory "
@@ -110,7 +107,7 @@ def _resources(service: Service, of: Allotment, notes: list[str], *, trusted: bo
     said = _mapping(service.deploy.get("resources"))
     limits, reserved = _mapping(said.get("limits")), _mapping(said.get("reservations"))
     for key, asked, most in (
-        ("memory", _bytes(limits.get("memory")), of.memory),
+        ("memory", size(limits.get("memory")), of.memory),
         ("cpus", _number(limits.get("cpus")), of.cpus),
         ("pids", _number(limits.get("pids")), of.pids),
     ):
@@ -120,7 +117,7 @@ def _resources(service: Service, of: Allotment, notes: list[str], *, trusted: bo
             limits[key] = f"{most:g}" if key == "cpus" else most if key == "pids" else str(most)
     if not trusted:
         return {"limits": limits}  # what it would reserve, nobody else could have
-    if (memory := _bytes(reserved.get("memory"))) is not None and memory > of.memory:
+    if (memory := size(reserved.get("memory"))) is not None and memory > of.memory:
         reserved["memory"] = str(of.memory)
     if (cpus := _number(reserved.get("cpus"))) is not None and cpus > of.cpus:
         reserved["cpus"] = f"{of.cpus:g}"
@@ -151,11 +148,6 @@ def _number(said: Any) -> float | None:
     except ValueError:
         return None
     return found if found is not None and math.isfinite(found) else None
-
-
-def _bytes(said: Any) -> float | None:
-    found = _SIZE.fullmatch(str(said).strip()) if said is not None else None
-    return float(found[1]) * _UNITS[found[2].lower()] if found else None
 
 
 def _mapping(said: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Durations as compose files write them. Pure."""
+"""Durations and sizes as compose files write them. Pure."""
 
 from __future__ import annotations
 
@@ -17,3 +17,13 @@ def seconds(said: Any) -> float | None:
     if _WHOLE.fullmatch(str(said)) is None:
         return None
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(str(said)))
+
+
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kmgtp]?)i?b?", re.I)
+_BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+
+
+def size(said: Any) -> float | None:
+    """Bytes of a size; None where none is said, and for one that is none."""
+    found = _SIZE.fullmatch(str(said).strip()) if said is not None else None
+    return float(found[1]) * _BYTES[found[2].lower()] if found else None

@@ -18,7 +18,7 @@ SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
 _MAPS = ("environment", "labels", "sysctls")  #: written as a list or as a mapping
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _PORT = re.compile(r"(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?")
-_MOST_PORTS = 65535
+HIGHEST_PORT = 65535
 _MOST_OF_ONE = 20_000  #: ports of one service, ranges written out
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
@@ -269,8 +269,8 @@ def _long_ports(item: Any) -> list[dict[str, Any]]:
         if item.get("target") is None:
             raise Unreadable("ports", f"the port that is published as {shown(str(item.get('published')))} has no target")
         for key in ("target", "published"):
-            if str(item.get(key) or 0).isdecimal() and int(item.get(key) or 0) > _MOST_PORTS:
-                raise Unreadable("ports", f"{shown(str(item[key]))} is no port; the last one is {_MOST_PORTS}")
+            if str(item.get(key) or 0).isdecimal() and int(item.get(key) or 0) > HIGHEST_PORT:
+                raise Unreadable("ports", f"{shown(str(item[key]))} is no port; the last one is {HIGHEST_PORT}")
         return [dict(item)]
     if isinstance(item, bool) or not isinstance(item, str | int):
         raise Unreadable("ports", f"{shown(str(item))} is no port")
@@ -296,7 +296,7 @@ def _range(text: str) -> list[int]:
     if found is None:
         return []
     first, last = int(found["first"]), int(found["last"] or found["first"])
-    return list(range(first, last + 1)) if 0 < first <= last <= _MOST_PORTS else []
+    return list(range(first, last + 1)) if 0 < first <= last <= HIGHEST_PORT else []
 
 
 def _is_an_address(host: list[str]) -> bool:

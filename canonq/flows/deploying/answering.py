@@ -17,8 +17,8 @@ from canonq.core.recipe.overlay import says
 from canonq.core.stack.beside import fixed_subnets, in_its_own_way
 from canonq.core.stack.containment import short_of_memory
 from canonq.core.stack.convergence import NO_SERVICES, NO_TASK, NOT_ALLOCATED, Convergence, deaths, judge
-from canonq.core.stack.resolved import Service
-from canonq.core.text import ending, readable, shown
+from canonq.core.stack.resolved import HIGHEST_PORT, Service
+from canonq.core.text import ending, readable, shown, whole_number
 from canonq.flows.deploying.stages import Deployment, Prepared
 from canonq.flows.deploying.treefiles import MOST_OF_ONE
 from canonq.flows.world import World
@@ -303,8 +303,8 @@ def _wrong_health(world: World, prepared: Prepared, answer: Answer) -> str | Non
 def _routed_port(service: Service) -> int | None:
     """The port that the service's own labels send visitors to."""
     for label, value in service.labels.items():
-        if _ROUTED.fullmatch(label) and value and value.isdigit():
-            return int(value)
+        if _ROUTED.fullmatch(label) and (port := whole_number(value or "", HIGHEST_PORT)):
+            return port
     return None
 
 
