@@ -86,11 +86,13 @@ def missing(
     patience: Patience | None = None,
     *,
     kinds: Mapping[str, str] | None = None,
+    in_place: bool = False,
 ) -> list[str]:
     """A phrase for each marker that is not there; `own_marker` is what the recipe's own read_marker found.
 
     `images` (service -> image) are what is deployed now: rows are looked for in all that are PostgreSQL. RecipeProblem
-    (`database-silent`) when one does not answer within `patience`: that is not the same as data that is gone.
+    (`database-silent`) when one does not answer within `patience`: that is not the same as data that is gone. `in_place`: an
+    SQLite file that is where it was has to have its row itself; a copy that a backup hook makes has it as well.
     """
     found, rows = _files(data, stack, markers), _rows_of_sqlite(data, stack, markers)
     gone = []
@@ -109,7 +111,9 @@ def missing(
                 if (text := _in_part(data, stack, marker)) != marker.text:
                     instead = "there is no such file" if text is None else f"it says {shown(text)}"
             case "sqlite":
-                if marker.text not in rows:
+                if in_place and marker.place in rows and marker.text not in rows[marker.place]:
+                    instead = "the file has it no more"
+                elif not any(marker.text in there for there in rows.values()):
                     instead = "no SQLite file that is mounted now has it"
             case "database" | "key":
                 if marker.server == POSTGRES:
@@ -162,7 +166,7 @@ def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience |
     return (
         [m for m in markers if m.kind == "file" and files.get(m.place) == m.text]
         + [m for m in markers if m.kind == "part" and _in_part(data, stack, m) == m.text]
-        + [m for m in markers if m.kind == "sqlite" and m.text in left]
+        + [m for m in markers if m.kind == "sqlite" and any(m.text in there for there in left.values())]
         + [marker for marker in rows if seen(marker.text, [_read(data, stack, marker)]) == "there"]
     )
 
@@ -230,11 +234,15 @@ def _mark_sqlite(volume: str, folder: Path, text: str, paths: Collection[str]) -
     return made
 
 
-def _rows_of_sqlite(data: Data, stack: str, markers: Sequence[Marker]) -> set[str]:
-    """The texts that are in SQLite files of the volumes now, wherever the app has moved them."""
+def _rows_of_sqlite(data: Data, stack: str, markers: Sequence[Marker]) -> dict[str, set[str]]:
+    """SQLite file (volume/path) of the volumes that are mounted now -> the texts that are in it: an app may have moved them."""
     if not any(marker.kind == "sqlite" for marker in markers):
-        return set()
-    return {text for folder in data.volumes_in_use(stack).values() for text in counting.texts_in_sqlite(folder, "read")}
+        return {}
+    return {
+        f"{volume}/{path}": counting.texts_of(said)
+        for volume, folder in data.volumes_in_use(stack).items()
+        for path, said in counting.ask_sqlite(folder, "read", counting.count(folder).sqlite).items()
+    }
 
 
 def _mark_volumes(volumes: Mapping[str, Path], text: str) -> list[str]:

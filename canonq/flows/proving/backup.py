@@ -342,19 +342,21 @@ def left_to_the_restore(facts: BackupFacts, markers: Sequence[Marker]) -> tuple[
 
 
 def destroy(
-    backup: Backup, markers: Sequence[Marker], patience: marks.Patience
+    backup: Backup, markers: Sequence[Marker], captured: Sequence[Captured], patience: marks.Patience
 ) -> tuple[tuple[Marker, ...], tuple[Marker, ...], tuple[str, ...]]:
     """Destroy what the backup must bring back: (markers destroyed, markers still there all the same, what could not be).
 
-    Only markers that the backup covers are destroyed. A captured dump is removed from its volume as well, so that
-    a restore hook which works on the old one is found out.
+    Only markers that the backup covers are destroyed; an SQLite file's row also where a copy of the file is what was captured. A
+    captured dump is removed from its volume as well, so that a restore hook which works on the old one is found out.
     """
+    copied = {mark for part in captured if not part.whole for mark in part.marks}
     whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
     services = {part.service for part in backup.plan.parts}
     covered = [
         marker for marker in markers
         if marker.kind == "part"
         or (marker.kind in ("file", "sqlite") and marker.place.partition("/")[0] in whole)
+        or (marker.kind == "sqlite" and marker.text in copied)
         or (marker.kind == "database" and marker.place in services)
     ]  # fmt: skip
     still = marks.drop(backup.data, backup.stack, covered, patience)

@@ -88,8 +88,8 @@ def backup_and_restore_tiers(run: Run, running: Running, earlier: tuple[Marker, 
         run.enrolment.limits.hook,
         run.deadline,
     )
-    markers, held = _take_backup(run, running, taken, earlier)
-    return backup.Saved(taken, _restore(run, running, taken, markers, held), held)
+    markers, facts, held = _take_backup(run, running, taken, earlier)
+    return backup.Saved(taken, _restore(run, running, taken, markers, facts, held), held)
 
 
 def _overlaid(run: Run) -> str:
@@ -101,7 +101,7 @@ def _overlaid(run: Run) -> str:
 
 def _take_backup(
     run: Run, running: Running, taken: backup.Backup, earlier: tuple[Marker, ...]
-) -> tuple[tuple[Marker, ...], Census]:
+) -> tuple[tuple[Marker, ...], BackupFacts, Census]:
     def with_a_marker() -> tuple[Running, tuple[tuple[Marker, ...], BackupFacts, Census]]:
         _room_for(run)
         markers = leave_marks(run, "backup", running, earlier)  # also what the upgrade has added
@@ -135,21 +135,23 @@ def _take_backup(
         run.findings.unmarked += tuple(backup.partly(taken, facts, held, markers, run.enrolment.data.volatile))
         return running, (markers, facts, held)
 
-    _, (markers, _, held) = in_tier(
+    _, made = in_tier(
         run,
         "backup",
         running,
         with_a_marker,
         lambda running, made: generic_tier(run, "backup", running, markers=made[0], of=made[1]),
     )
-    return markers, held
+    return made
 
 
-def _restore(run: Run, running: Running, taken: backup.Backup, markers: tuple[Marker, ...], held: Census) -> tuple[Marker, ...]:
+def _restore(
+    run: Run, running: Running, taken: backup.Backup, markers: tuple[Marker, ...], of: BackupFacts, held: Census
+) -> tuple[Marker, ...]:
     """Destroy and restore; the marks that came back."""
 
     def from_destroyed() -> tuple[Running, BackupFacts]:
-        covered, still, kept = backup.destroy(taken, markers, patience_of(run))
+        covered, still, kept = backup.destroy(taken, markers, of.captured, patience_of(run))
         run.account.notes += kept
         own = tuple(marker for marker in markers if marker.kind == "own")
         if own:

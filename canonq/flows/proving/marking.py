@@ -87,7 +87,18 @@ def missing_marks(run: Run, tier: TierName, running: Running, markers: tuple[Mar
     run.findings.phase = "markers"
     own = None if told is None else str(told)
     patience, images = patience_of(run), running.stack.images
-    return tuple(marks.missing(run.world.data, running.stack.stack, markers, own, images, patience, kinds=run.servers(running)))
+    return tuple(
+        marks.missing(
+            run.world.data,
+            running.stack.stack,
+            markers,
+            own,
+            images,
+            patience,
+            kinds=run.servers(running),
+            in_place=tier == "restore",
+        )
+    )
 
 
 def census_of(run: Run, running: Running) -> Census:

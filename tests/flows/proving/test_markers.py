@@ -202,7 +202,7 @@ def test_what_could_not_be_destroyed_before_the_restore_is_told(tmp_path: Path, 
     plan = BackupPlan(capable=True, parts=(part,))
     engine = cast("Data", Container(there=there, ended=ended))
     given = Backup(engine, "s", plan, {}, tmp_path, 60, time.monotonic() + 3600)
-    _, _, kept = destroy(given, (), NOW)
+    _, _, kept = destroy(given, (), (), NOW)
     assert bool(kept) is told
     assert all(one.startswith("not-destroyed: '/backup/dump.sql' of 'app'") and ended.output in one for one in kept)
 

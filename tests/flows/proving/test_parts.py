@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,20 +59,34 @@ def test_a_part_with_the_data_and_a_mark_of_its_own_is_green(site: Site) -> None
     assert sorted(one["place"].partition("/")[2] for one in marked if one["kind"] == "part") == ["mail", "settings"]
 
 
-def test_a_copy_that_a_hook_makes_of_the_database_is_as_good(site: Site) -> None:
+def copied(site: Site, source: str, target: str) -> Callable[[list[str]], Ended]:
+    """A program that copies one SQLite file of the stack that it is run in over another."""
+
     def copies(words: list[str]) -> Ended:
-        # The stack that is backed up: the fresh install beside it has a longer name, and nobody backs it up.
-        stack = min((path.name for path in (site.engine.folder / "stacks").glob("[!.]*")), key=len)
-        with sqlite3.connect(site.engine.place(stack, "app", "/srv/files/app.db")) as one:
-            one.backup(sqlite3.connect(site.engine.place(stack, "app", "/srv/files/copy.db")))
+        one, other = (site.engine.place(site.engine.asked[-1], "app", f"/srv/files/{name}") for name in (source, target))
+        with contextlib.closing(sqlite3.connect(one)) as whole, contextlib.closing(sqlite3.connect(other)) as copy:
+            whole.backup(copy)
         return Ended(0, "")
 
-    site.engine.programs["copies"] = copies
-    target = labelled(site, "copy.db", "backupbot.backup.pre-hook=copies")
-    verdict = prove_tag(site.prepare(target=target, own=None), "site", None)
+    return copies
+
+
+COPIES, BACK = "backupbot.backup.pre-hook=copies", "backupbot.restore.post-hook=puts-back"
+
+
+def test_a_copy_that_a_hook_makes_of_the_database_and_another_puts_back_is_as_good(site: Site) -> None:
+    site.engine.programs |= {"copies": copied(site, "app.db", "copy.db"), "puts-back": copied(site, "copy.db", "app.db")}
+    verdict = prove_tag(site.prepare(target=labelled(site, "copy.db", COPIES, BACK), own=None), "site", None)
     assert verdict.verdict == "green", verdict.detail
     said = "backup-partly: of the volume 'files' the backup has '/srv/files/copy.db', 1 of"
     assert [gap for gap in verdict.gaps if gap.startswith(said)]
+
+
+def test_a_copy_of_the_database_that_nothing_puts_back_is_red(site: Site) -> None:
+    site.engine.programs["copies"] = copied(site, "app.db", "copy.db")
+    verdict = prove_tag(site.prepare(target=labelled(site, "copy.db", COPIES), own=None), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "restore-failed", "recipe"), verdict.detail
+    assert "files/app.db (the file has it no more)" in verdict.detail, "the copy itself has it still"
 
 
 def test_a_part_with_most_of_the_files_and_few_of_the_bytes_is_told(site: Site) -> None:
