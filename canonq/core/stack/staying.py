@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 #: So many deaths of one service after it had come up are a loop, also when it answers in between.
 LOOP = 2
+#: So many times its soak has an app to be up in all, since it was deployed: what gives up when nobody helps it does so within a
+#: minute. One that has died once has to stay up for so much longer than it had lasted, and at most for so many times its soak.
+_IN_ALL, _LONGER, _AND_SECONDS, _MOST = 1.7, 1.2, 3.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,16 @@ def fallen(deaths: Sequence[Death]) -> Fallen | None:
             what = f"'{service}' died {len(those)} times after it had come up; last error: {those[-1].how}"
             return Fallen("crash-loop", what, service)
     return None
+
+
+def stays_until(since: float, begun: float, lasted: float, soak: float) -> float:
+    """Until when an app has to stay up, in the seconds of a clock: it has answered `since` then, and what runs of it has `begun`
+    then.
+
+    `lasted`: how long it had been up when it died, 0 where it has not. What dies each time when it is that old dies again
+    meanwhile, and what has restarted itself once does not.
+    """
+    return max(since + soak, begun + soak * _IN_ALL, begun + min(lasted * _LONGER + _AND_SECONDS, soak * _MOST))
 
 
 def counted(deaths: Iterable[Death]) -> dict[str, int]:

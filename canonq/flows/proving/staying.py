@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import Fault, RecipeProblem
 from canonq.core.stack.convergence import Task, deaths, judge
-from canonq.core.stack.staying import Death, Fallen, fallen
+from canonq.core.stack.staying import Death, Fallen, fallen, stays_until
 from canonq.flows.deploying.answering import NotHealthy, await_answer, memory_fault, stack_gone, with_last_words
 from canonq.flows.deploying.deadline import left
 from canonq.flows.deploying.stages import Running
@@ -40,13 +40,18 @@ class Vigil:
         self._awaited: Running | None = None  #: what comes up again without being waited for
         self._down = False  #: whether somebody of it died, and it was not seen whole since
         self.since = 0.0  #: from when on it has been up without a death, monotonic
+        self._begun = 0.0  #: when what runs of it was deployed, or came back from a death, monotonic; 0: not known
+        self._lasted = 0.0  #: seconds that it had been up when it died last
         self.deaths: list[Death] = []
         self._before = 0  #: how many of these were before it was last deployed
 
     def came_up(self, running: Running) -> None:
         """It has converged and answered: from now on whoever of it dies has died."""
-        self._known |= self._dead(running)[0]
+        dead = self._dead(running)[0]
         self._up, self._awaited, self._down, self.since = running, None, False, time.monotonic()
+        if not self._begun or dead - self._known:
+            self._begun = self.since
+        self._known |= dead
 
     def goes_down(self, *, another: bool = False, comes_back: bool = False) -> None:
         """Its data is to be put back, or `another` version deployed over it: no death counts until it came up again.
@@ -56,7 +61,7 @@ class Vigil:
         self.see()
         self._awaited, self._up = self._up if comes_back else None, None
         if another or comes_back:
-            self._before = len(self.deaths)
+            self._before, self._begun, self._lasted = len(self.deaths), 0.0, 0.0
 
     @property
     def is_awaited(self) -> bool:
@@ -83,7 +88,7 @@ class Vigil:
         for service, task in new:
             one = tasks[task]
             self.deaths.append(Death(service, one.slot, task, one.error, one.exit_code, one.container in killed))
-        self._down = True
+        self._down, self._lasted = True, time.monotonic() - self._begun
         if (what := fallen(self.deaths[self._before :])) is not None:
             raise self._problem(running, what)
 
@@ -101,6 +106,7 @@ class Vigil:
             what = f"'{last.service}' died after it had come up ({last.how}), and the app did not come back: {error.what}"
             raise self._problem(running, Fallen("dies-later", what, last.service), error.fault) from error
         self._down, self.since = False, time.monotonic()
+        self._begun = self.since
         self.see()
         return True
 
@@ -158,11 +164,12 @@ class Vigil:
         return min(deadline, time.monotonic() + running.deployment.enrolment.health.timeout)
 
     def soak(self, deadline: float) -> None:
-        """Wait until it has been up for `[health] soak` seconds without a death since it was last deployed."""
+        """Wait until it has been up without a death for as long as `[health] soak` wants it; see `stays_until`."""
         while (running := self._up) is not None:
             if self.come_back(deadline):
                 continue
-            if (needed := self.since + running.deployment.enrolment.health.soak - time.monotonic()) <= 0:
+            soak = running.deployment.enrolment.health.soak
+            if (needed := stays_until(self.since, self._begun, self._lasted, soak) - time.monotonic()) <= 0:
                 return
             check_stop()
             time.sleep(min(_LOOK_EVERY, needed, left(deadline)))
