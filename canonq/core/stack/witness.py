@@ -62,15 +62,37 @@ def is_nobodys(key: str, path: str, volatile: Collection[str]) -> bool:
     if is_passing(path) or is_passing(f"{key}/x") or key in volatile or any(_is_in(f"{key}/{path}", one) for one in volatile):
         return True
     *folders, name = path.lower().strip("/").split("/")
-    words = name.lstrip(".").partition(".")[0].translate(_APART).split()
-    return (bool(words) and _STATES.issuperset(words)) or any(
+    return is_of_the_moment(name.lstrip(".").partition(".")[0]) or any(
         not _MADE_ANEW.isdisjoint((folder, *folder.translate(_APART).split())) for folder in folders
     )
 
 
+def place_of(key: str, path: str) -> str:
+    """Whereabouts a file is: its volume, with the folder below the root that it is in."""
+    folder, slash, _ = path.partition("/")
+    return f"{key}/{folder}" if slash else key
+
+
+def as_anywhere(path: str, names: Mapping[str, str]) -> str:
+    """A path as it would be called on any stack; `names`: what is another in each place, the longest first -> a word for it.
+
+    Programs write the dots of a domain in several ways.
+    """
+    for name, word in names.items():
+        for dot in (".", "%2e", "%2E", "_", "-"):
+            path = path.replace(name.replace(".", dot), word)
+    return path
+
+
+def is_of_the_moment(name: str) -> bool:
+    """Whether a name says that what has it tells of the moment alone: all of its words do."""
+    words = name.lower().translate(_APART).split()
+    return bool(words) and _STATES.issuperset(words)
+
+
 def lost_files(before: Files, after: Files, by: Witness, volatile: Collection[str], *, grown: bool) -> list[str]:
     """A phrase for each volume with files of somebody's that are gone, or are what a new install makes. `grown`: whether anything
-    else than plain files holds more than before, so that what is gone may be there, in another form."""
+    else than plain files holds more than before, so that what is gone may be there, in another form: see `_for_good`."""
     gone: dict[str, list[str]] = {}
     reset: dict[str, list[str]] = {}
     missed: dict[str, list[str]] = {}
@@ -91,11 +113,8 @@ def lost_files(before: Files, after: Files, by: Witness, volatile: Collection[st
             gone.setdefault(key, []).append(path)
         elif by.first is not None and first is None:
             missed.setdefault(key, []).append(path)
-    if not grown and _arrived(before, after, by) * _SMALLER < sum(
-        before[key][one].bytes for key in missed for one in missed[key]
-    ):
-        for key, paths in missed.items():
-            gone.setdefault(key, []).extend(paths)
+    for key, path in _for_good(missed, before, after, by, grown=grown):
+        gone.setdefault(key, []).append(path)
     return [
         *(f"{_listed(paths)} of the volume {key} {_is(paths)} gone" for key, paths in sorted(gone.items())),
         *(f"{_listed(paths)} of the volume {key} {_is(paths)} as a new install makes {'it' if len(paths) == 1 else 'them'}"
@@ -115,17 +134,52 @@ def _is_of_use(key: str, path: str, by: Witness) -> bool:
     return first is None or same(first, default)
 
 
-def _arrived(before: Files, after: Files, by: Witness) -> int:
-    """Bytes of plain files that are new, and that no new install makes by itself."""
-    size = 0
+def _for_good(
+    missed: Mapping[str, Collection[str]], before: Files, after: Files, by: Witness, *, grown: bool
+) -> Iterator[tuple[str, str]]:
+    """Those of the files that no install makes by itself that are gone for good, and not there in another form.
+
+    Where the same use leaves files in the same folder of a new install, what is in there is no row by now, whatever has grown.
+    """
+    came = list(_arrived(before, after, by))
+    gone = [(key, path, before[key][path].bytes) for key, paths in missed.items() for path in paths]
+    nowhere = not grown and sum(size for *_, size in came) * _SMALLER < sum(size for *_, size in gone)
+    used = {
+        folder
+        for key, files in by.filled.items()
+        for path, one in files.items()
+        if (folder := _folder(key, path)) and not same(one, _of(by.default, key).get(path))
+    }
+    there, went = _by_folder(came), _by_folder(gone)
+    for key, path, _ in gone:
+        folder = _folder(key, path)
+        if nowhere or (folder in used and there.get(folder, 0) * _SMALLER < went[folder]):
+            yield key, path
+
+
+def _by_folder(files: Iterable[tuple[str, str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for key, path, size in files:
+        folder = _folder(key, path)
+        found[folder] = found.get(folder, 0) + size
+    return found
+
+
+def _folder(key: str, path: str) -> str:
+    """The folder that a file is in, of those one or two below the root of its volume; empty where it lies in the root."""
+    above = path.split("/")[:-1][:2]
+    return "/".join((key, *above)) if above else ""
+
+
+def _arrived(before: Files, after: Files, by: Witness) -> Iterator[tuple[str, str, int]]:
+    """Volume, path and bytes of plain files that are new, and that no new install makes by itself; or what they are larger by."""
     for key, files in after.items():
         for path, now in files.items():
             was = _of(before, key).get(path)
             if was is None and path not in _of(by.default, key):
-                size += now.bytes
+                yield key, path, now.bytes
             elif was is not None and now.bytes > was.bytes:
-                size += now.bytes - was.bytes
-    return size
+                yield key, path, now.bytes - was.bytes
 
 
 def somebodys_own(held: Files, earlier: Files | None, by: Witness, volatile: Collection[str]) -> dict[str, list[str]]:

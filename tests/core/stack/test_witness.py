@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from canonq.core.stack.witness import File, Files, Witness, is_nobodys, lost_files, same, somebodys_own
+from canonq.core.stack.witness import File, Files, Witness, as_anywhere, is_nobodys, lost_files, same, somebodys_own
 
 
 def of(**there: str) -> Files:
@@ -86,6 +86,27 @@ def test_what_may_be_in_a_database_by_now_is_missed_only_where_the_same_use_make
     assert lost_files(MINE, NEW, USED, {}, grown=True) == [GONE, RESET]
 
 
+PAGES = of(pages__a_txt="a page", pages__b_txt="another page")
+#: What the same use makes of a new install: files in that folder, under names of their own; or none.
+KEEPS_FILES = Witness(NOTHING, NOTHING, of(pages__c_txt="a page"), used=True)
+KEEPS_ROWS = Witness(NOTHING, NOTHING, of(uploads__c_txt="a page"), used=True)
+
+
+@pytest.mark.parametrize(
+    ("after", "by", "missed"),
+    [
+        (of(pages__b_txt="another page"), KEEPS_FILES, True),
+        (of(pages__b_txt="another page"), KEEPS_ROWS, False),
+        (of(pages__b_txt="another page", pages__a_md="a page of another form"), KEEPS_FILES, False),
+        (PAGES, KEEPS_FILES, False),
+    ],
+)
+def test_what_the_release_still_keeps_as_files_is_missed_also_where_a_database_has_grown(
+    after: Files, by: Witness, missed: bool
+) -> None:
+    assert bool(lost_files(PAGES, after, by, {}, grown=True)) == missed
+
+
 @pytest.mark.parametrize("declared", ["data", "data/page.txt", "data/"])
 def test_what_is_declared_is_missed_by_nobody(declared: str) -> None:
     told = lost_files(MINE, NEW, USED, {declared}, grown=False)
@@ -138,3 +159,18 @@ def test_of_large_files_only_the_size_is_compared() -> None:
     assert not same(File(10, ""), File(11, ""))
     assert not same(File(10, "a"), File(10, "b"))
     assert not same(None, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "called"),
+    [
+        ("vhosts/s-012345.example.org/ada/inbox", "vhosts/DOMAIN/ada/inbox"),
+        ("s-012345%2eexample%2eorg/accounts/ada.dat", "DOMAIN/accounts/ada.dat"),
+        ("s_012345/x", "s_012345/x"),
+        ("logs/s-012345.log", "logs/STACK.log"),
+        ("sites/s-012345_example_org.conf", "sites/DOMAIN.conf"),
+        ("pages/garden.txt", "pages/garden.txt"),
+    ],
+)
+def test_a_file_that_is_named_after_its_address_is_the_same_one_everywhere(path: str, called: str) -> None:
+    assert as_anywhere(path, {"s-012345.example.org": "DOMAIN", "s-012345": "STACK"}) == called
