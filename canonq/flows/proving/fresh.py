@@ -35,6 +35,7 @@ from canonq.flows.proving.redeploying import (
     redeploy,
 )
 from canonq.flows.proving.run import FRESH, Run
+from canonq.flows.proving.using import look_again
 
 
 def install_fresh(run: Run, fresh: Deployment, app: Deployment, begun: list[Below]) -> Redeployed | None:
@@ -104,6 +105,7 @@ def use_fresh(run: Run, running: Running, again: Redeployed | None) -> None:
     stays_up(run, running)
     if again is not None:
         _has_not_begun_again(run, again)  # what it makes only when somebody uses it
+    look_again(run, running)
     look_into_containers(run, running, up_since)
 
 
@@ -129,10 +131,12 @@ def _of_the_install(run: Run, running: Running) -> Iterator[None]:
 def see_whether_the_canonical_does(run: Run, app: Deployment, begun: list[Below], error: RecipeProblem) -> None:
     """Where the fresh install fails and the canonical does not come up here either, that is no word about the release.
 
-    The error of the base then, which is coming up meanwhile anyhow; nothing where it does come up, or was never begun.
+    The error of the base then, which is coming up meanwhile anyhow; nothing where it does come up, or was never begun. A hook
+    that fails on the fresh install and does what it should on the base is not at fault: the release is.
     """
     base, result = run.target.base, run.findings.tiers.get("install")
-    if not begun or error.certain or error.code in CERTAIN or error.fault is not Fault.RECIPE:
+    by_hook = error.code == "hook-failed"
+    if not begun or error.certain or error.code in CERTAIN or (error.fault is not Fault.RECIPE and not by_hook):
         return
     try:
         base_below(run, app.of(str(base.version), str(base.commit)), begun[0])
@@ -145,6 +149,9 @@ def see_whether_the_canonical_does(run: Run, app: Deployment, begun: list[Below]
             run.findings.tiers["install"] = result.model_copy(update={"status": "unverified", "reason": reason})
         begin_elsewhere(run, base, [failed.broken])
     except EnrolmentProblem as told:
+        if by_hook:
+            run.findings.tiers.pop("upgrade", None)
+            return
         if result is not None:
             run.findings.tiers["install"] = result.model_copy(update={"reason": run.masks.text(str(told))})
         run.findings.tiers.pop("upgrade", None)
@@ -152,6 +159,22 @@ def see_whether_the_canonical_does(run: Run, app: Deployment, begun: list[Below]
     except CanonqError:  # what is wrong on the way to it is told where the run needs it
         return
     run.findings.tiers.pop("upgrade", None)
+    if by_hook:
+        raise _of_no_use(run, error) from error
+
+
+def _of_no_use(run: Run, error: RecipeProblem) -> RecipeProblem:
+    """The problem of a new install that comes up and that the enrolment's hook cannot use, on record with the tier."""
+    found = RecipeProblem(
+        f"On empty volumes, as somebody new installs it, {run.target.version} comes up, and what works on "
+        f"{run.target.base.version} does not on it: {error.what}",
+        mend="look at what a new install of the release lacks; where it is the release that is right, the hook has to follow it.",
+        code="install-failed",
+        cause=error.code,
+    )
+    result = run.findings.tiers.get("install", TierResult(status="fail"))
+    run.findings.tiers["install"] = result.model_copy(update={"reason": run.masks.text(str(found))})
+    return found
 
 
 def _why_apart(run: Run, fresh: Deployment, app: Deployment) -> str | None:

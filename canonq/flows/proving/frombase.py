@@ -19,6 +19,7 @@ from canonq.flows.proving.installing import explained, install_tier
 from canonq.flows.proving.intier import BaseFailed, about_version, comes_up, if_of_the_base, remove_stack, start_of
 from canonq.flows.proving.marking import hook_of_tier
 from canonq.flows.proving.run import BASE, Run
+from canonq.flows.proving.using import before_use, note_use_of_base
 from canonq.flows.proving.witnesses import first_files_of_base
 from canonq.tiers.facts import Marker
 
@@ -78,7 +79,9 @@ def base_below(run: Run, app: Deployment, below: Below | None) -> Running:
             running = explained(run, app, lambda: comes_up(run, "base", started))
             _tell_of_moved_images(run)
             run.findings.base_first_files = first_files_of_base(run, running)
+            before = before_use(run, running) if run.target.data is None else None
             hook_of_tier(run, "after", "install", running)
+            note_use_of_base(run, running, before)
     except RecipeProblem as error:
         why, seconds = run.masks.text(str(error)), round(time.monotonic() - began, 3)
         if_of_the_base(run, "upgrade", error, why, seconds)

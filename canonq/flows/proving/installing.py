@@ -16,6 +16,7 @@ from canonq.flows.deploying.stages import Deployment, Running, Started
 from canonq.flows.proving.intier import about_version, comes_up, in_tier, start_of
 from canonq.flows.proving.marking import generic_tier
 from canonq.flows.proving.run import Run
+from canonq.flows.proving.using import before_use
 from canonq.flows.proving.witnesses import note_first_files
 
 #: Codes of an app that does not come up.
@@ -39,6 +40,7 @@ def install_tier(run: Run, app: Deployment, meanwhile: Callable[[Started], objec
         result = generic_tier(run, "install", running)
         if not run.target.quick:
             note_first_files(run, running)  # before the hook, which may use it
+            run.findings.before_use = before_use(run, running)
         return result
 
     return in_tier(run, "install", app, deploy, prove)[0]

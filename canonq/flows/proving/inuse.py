@@ -14,6 +14,7 @@ from canonq.flows.deploying.stages import Running
 from canonq.flows.proving.counting import take_census
 from canonq.flows.proving.outside import in_containers
 from canonq.flows.proving.run import Run
+from canonq.flows.proving.using import unused
 from canonq.flows.proving.witnesses import folders, paths_declared
 
 
@@ -86,6 +87,12 @@ def is_looked_at(run: Run) -> None:
             "filled it: the data is still there, and the app looks somewhere else"
         )
         what += f" ({'; '.join(away)})" if away else ""
+    elif not away and (unkept := unused(run)):
+        what = (
+            f"what is put into {version} where it is installed anew is not where {was} kept it: the same use leaves "
+            f"{' and '.join(unkept)} there, and none here; the old data is still there, and the app keeps new data somewhere "
+            "else, or in memory"
+        )
     elif away:
         what = f"{version} keeps in its containers, where it is gone with them, what {was} had in a volume: {'; '.join(away)}"
     else:
@@ -95,7 +102,7 @@ def is_looked_at(run: Run) -> None:
     raise RecipeProblem(
         f"{what}.",
         mend="look at settings and paths that have another name now; what is rightly so is declared under [data] volatile.",
-        code="data-abandoned" if empty else "data-outside-volumes",
+        code="data-outside-volumes" if away and not empty else "data-abandoned",
     )
 
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from canonq.adapters.data import counting
 from canonq.core.errors import RecipeProblem
 from canonq.core.stack.census import Census, begun_beside, begun_empty, newcomers
 from canonq.core.stack.passing import begun_anew
-from canonq.core.stack.witness import Witness
 from canonq.core.text import shown
 from canonq.flows.deploying.answering import NotHealthy, await_answer
 from canonq.flows.deploying.stages import Running
 from canonq.flows.proving.counting import marks_of_sqlite, sqlite_files, take_census
 from canonq.flows.proving.run import Run
+from canonq.flows.proving.using import note_use
 from canonq.flows.proving.witnesses import files_of, folders, lost_of, witness
 from canonq.tiers.facts import Marker
 
@@ -44,7 +44,8 @@ def redeploy(run: Run, running: Running, markers: Sequence[Marker]) -> Redeploye
     run.findings.phase = "redeploy"
     with run.account.timed("redeploy.begin"):
         held = take_census(run.world.data, running, run.servers(running))
-        run.findings.later_files = files_of(run, running)
+        run.findings.later_files = files = files_of(run, running)
+        note_use(run, held, files)
         names = run.world.containers.container_names(running.identity.stack)
         run.vigil(running.deployment).goes_down(comes_back=True)
         run.world.stacks.redeploy(running.identity.stack)
@@ -99,7 +100,7 @@ def found_again(run: Run, it: Redeployed, missing: Sequence[str]) -> None:
 def files_gone(run: Run, it: Redeployed) -> list[str]:
     """A phrase for each volume in which files that somebody's use had made are gone, or are as a new install makes them."""
     found = run.findings
-    by = Witness(default=found.first_files, later=found.later_files, used=witness(run).used)
+    by = replace(witness(run), first=None)
     return lost_of(run, it.running, by, found.later_files, it.held, lambda: it.held)
 
 

@@ -19,6 +19,7 @@ from canonq.core.peaks import tier_of
 from canonq.core.records import Canonical
 from canonq.core.stack.census import Census
 from canonq.core.stack.layers import InContainer
+from canonq.core.stack.use import Use
 from canonq.core.stack.witness import Files
 from canonq.flows.deploying.pulling import images_taken
 from canonq.flows.deploying.stages import Account, Deployment, Running
@@ -65,6 +66,9 @@ class Findings:
         self.base_first_files: Files | None = None  #: what the base makes by itself; None: not known
         self.base_used_files: Files = {}  #: what was in its volumes before it was upgraded
         self.held_files: Files = {}  #: what was there when the backup was taken
+        self.before_use: Census | None = None  #: what the fresh install held before anybody used it; None where nobody does
+        self.use: Use | None = None  #: what its use has left in it
+        self.base_use: Use | None = None  #: what the same use has left in a new install of the base; None: not known
         self.base_census = Census()  #: what the base held before it was upgraded
         self.base_files: Mapping[str, frozenset[str]] = {}  #: paths of what was in its volumes
         self.census = Census()  #: of the upgraded stack, as it was counted last

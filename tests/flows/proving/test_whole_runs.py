@@ -310,6 +310,28 @@ def test_a_release_that_cannot_be_installed_on_empty_volumes_is_red_though_it_up
     assert site.left() == {}
 
 
+@pytest.mark.parametrize(
+    ("fails", "reason", "cause", "fault"),
+    [
+        ("app.fresh and app.version == '1.1.0+1.1'", "install-failed", "hook-failed", "recipe"),
+        ("True", "hook-failed", None, "enrolment"),
+    ],
+)
+def test_a_hook_that_the_base_is_content_with_shows_a_new_install_that_nobody_can_use(
+    site: Site, fails: str, reason: str, cause: str | None, fault: str
+) -> None:
+    world = site.prepare()
+    hook = f"def after_install(app):\n    assert not ({fails}), 'there is no such page'\n"
+    (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text(hook)
+    verdict = prove_tag(world, "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.cause or None, verdict.fault) == ("red", reason, cause, fault), (
+        verdict.detail
+    )
+    assert "there is no such page" in verdict.detail
+    assert statuses(verdict)["install"] == "fail"
+    assert site.left() == {}
+
+
 def test_a_secret_that_only_the_bases_sample_makes_is_the_releases_to_mend(site: Site) -> None:
     lacking = files(TARGET)
     lacking[".env.sample"] = lacking[".env.sample"].replace("SECRET_PASSWORD_VERSION=v1\n", "")

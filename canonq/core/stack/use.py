@@ -1,0 +1,77 @@
+"""Whether the same use leaves in a new install of a release what it left in one of its base (docs/rules.md 3, in use). Pure.
+
+An app that keeps what people write in memory, or where nobody looks, has all of its old data still, and a schema beside it that
+nobody fills. What the hooks of an enrolment do to each new install is the same; so is what it has to leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from canonq.core.stack.census import Census
+from canonq.core.stack.witness import Files, is_nobodys, is_of_the_moment, place_of, same
+
+_MOST_TOLD = 3
+
+
+class Use(BaseModel):
+    """What somebody's use has left in an install."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: dict[str, int] = {}  #: table, by its name under [data] -> rows more than before
+    files: dict[str, int] = {}  #: volume, or volume/folder -> bytes of the files that are new or changed there
+
+    def also(self, other: Use) -> Use:
+        """What was left by then, or by now."""
+        return Use(rows=_most(self.rows, other.rows), files=_most(self.files, other.files))
+
+
+def use_between(before: Census, after: Census, was: Files, now: Files, volatile: Collection[str]) -> Use:
+    """What has come between two looks at an install. Of the moment, and declared so, is nothing of it."""
+    rows = {}
+    for where, it in after.databases.items():
+        had = before.databases.get(where)
+        if it.why_not or where in volatile or (had is not None and had.why_not):
+            continue
+        for table, count in it.tables.items():
+            name, more = f"{where}.{table}", count - (had.tables.get(table, 0) if had is not None else 0)
+            if more > 0 and name not in volatile and not is_of_the_moment(table):
+                rows[name] = more
+    files: dict[str, int] = {}
+    for key, there in now.items():
+        for path, one in there.items():
+            if not is_nobodys(key, path, volatile) and not same(one, was.get(key, {}).get(path)):
+                place = place_of(key, path)
+                files[place] = files.get(place, 0) + one.bytes
+    return Use(rows=rows, files=files)
+
+
+def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files) -> list[str]:
+    """A phrase for each kind of data most of which the use of the base has left in places that the same use of the fresh install
+    leaves as they are, though the upgraded app has them still.
+
+    `upgraded`, `held`: what that one holds. Nothing where the fresh install has it in places of its own: those are looked at
+    otherwise.
+    """
+    if fresh.rows.keys() - base.rows.keys() or fresh.files.keys() - base.files.keys():
+        return []
+    tables = {f"{where}.{table}" for where, it in upgraded.databases.items() for table, rows in it.tables.items() if rows}
+    places = {place_of(key, path) for key, there in held.items() for path in there}
+    told = []
+    for left, now, there, what in (
+        (base.rows, fresh.rows, tables, "rows in"),
+        (base.files, fresh.files, places, "bytes of files in"),
+    ):
+        gone = {place: size for place, size in left.items() if place not in now and place in there}
+        if gone and sum(gone.values()) * 2 >= sum(left.values()):
+            most = sorted(gone, key=lambda place: -gone[place])
+            more = f" and {len(most) - _MOST_TOLD} more" if len(most) > _MOST_TOLD else ""
+            told.append(f"{sum(gone.values())} {what} {', '.join(most[:_MOST_TOLD])}{more}")
+    return told
+
+
+def _most(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {place: max(one.get(place, 0), other.get(place, 0)) for place in (*one, *other)}

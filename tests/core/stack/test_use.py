@@ -1,0 +1,59 @@
+"""What the same use leaves in two installs, and what it leaves in one of them alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from canonq.core.stack.census import Census, DatabaseCount
+from canonq.core.stack.use import Use, not_kept, use_between
+from canonq.core.stack.witness import File, Files
+
+
+def census(**tables: int) -> Census:
+    return Census(databases={"db": DatabaseCount(kind="postgres", tables=tables)})
+
+
+def plain(*paths: str, size: int = 100) -> Files:
+    return {"data": {path: File(size, path) for path in paths}}
+
+
+def test_what_has_come_by_use_is_rows_and_files_and_neither_sessions_nor_what_is_declared() -> None:
+    left = use_between(
+        census(posts=1, users=1), census(posts=4, users=1, sessions=2, thumbs=9), plain("config"),
+        plain("config", "uploads/a", "uploads/b", "logs/x.log", "index.lock"), {"db.thumbs"},
+    )  # fmt: skip
+    assert left == Use(rows={"db.posts": 3}, files={"data/uploads": 200})
+
+
+def test_what_could_not_be_counted_is_no_use() -> None:
+    unasked = Census(databases={"db": DatabaseCount(kind="postgres", why_not="it is starting")})
+    assert use_between(unasked, census(posts=3), {}, {}, ()) == use_between(census(), unasked, {}, {}, ()) == Use()
+
+
+BASE = Use(rows={"db.posts": 3, "db.tags": 1, "db.grants": 3}, files={"data/uploads": 900, "data": 20})
+HELD = census(posts=3, tags=1, grants=3)
+THERE = plain("uploads/a", "settings")
+
+
+@pytest.mark.parametrize(
+    ("fresh", "told"),
+    [
+        (BASE, []),
+        (Use(), ["7 rows in db.posts, db.grants, db.tags", "920 bytes of files in data/uploads, data"]),
+        (BASE.model_copy(update={"rows": {"db.grants": 3}}), ["4 rows in db.posts, db.tags"]),
+        (BASE.model_copy(update={"rows": {"db.posts": 1, "db.tags": 1}}), []),  # less than half of it: a feature less
+        (BASE.model_copy(update={"files": {"data": 20}}), ["900 bytes of files in data/uploads"]),
+        (Use(rows={"db.articles": 3}), []),  # tables of its own
+        (Use(files={"data/db": 800}), []),  # files of its own
+    ],
+)
+def test_most_of_what_use_leaves_in_the_base_has_to_be_left_in_a_new_install_too(fresh: Use, told: list[str]) -> None:
+    assert not_kept(BASE, fresh, HELD, THERE) == told
+
+
+def test_what_the_upgrade_has_carried_elsewhere_is_not_missed_in_the_old_place() -> None:
+    assert not_kept(BASE, Use(), census(articles=3), {}) == []
+
+
+def test_what_is_seen_later_counts_as_well() -> None:
+    assert Use(rows={"db.posts": 1}).also(BASE) == BASE
