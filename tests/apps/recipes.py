@@ -126,12 +126,39 @@ with pymysql.connect(host="db", user="ihatemoney", password=password, database="
 """
 
 
+#: Carries what is in the SQLite file into MariaDB, once, before the application is begun.
+_CARRIED = """
+import os, sqlite3, pymysql
+from ihatemoney.run import create_app
+create_app()
+old = "/database/ihatemoney.db"
+if os.path.exists(old):
+    password = open("/run/secrets/db_password").read()
+    database = pymysql.connect(host="db", user="ihatemoney", password=password, database="ihatemoney")
+    cursor, rows = database.cursor(), sqlite3.connect(old)
+    cursor.execute("SET FOREIGN_KEY_CHECKS = 0")
+    for table in ("project", "person", "bill", "billowers"):
+        for row in rows.execute(f"SELECT * FROM {table}").fetchall():
+            names = ", ".join(f"`{one[1]}`" for one in rows.execute(f"PRAGMA table_info({table})"))
+            cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join(['%s'] * len(row))})", row)
+    database.commit()
+    os.rename(old, old + ".carried")
+"""
+
+
 def ihatemoney(
-    tag: str, version: str, *, host: str = "DATABASE_HOST=db", statement: str = "", labels: list[str] | None = None
+    tag: str,
+    version: str,
+    *,
+    host: str = "DATABASE_HOST=db",
+    statement: str = "",
+    labels: list[str] | None = None,
+    carries: bool = False,
 ) -> FILES:
-    """I Hate Money and its MariaDB."""
+    """I Hate Money and its MariaDB; without its `host`, it keeps a SQLite file. `carries`: from that one into MariaDB."""
     labels = maria_labels() if labels is None else labels
     before = f"python3 -c {shlex.quote(_STATEMENT)} {shlex.quote(statement)}" if statement else ":"
+    before = f"python3 -c {shlex.quote(_CARRIED)}" if carries else before
     compose = f"""
 version: "3.8"
 services:

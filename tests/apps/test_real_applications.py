@@ -87,6 +87,7 @@ def reader_of(image: str) -> FILES:
 
 
 OWN = miniflux(OLD["miniflux"], MINIFLUX[0], makes=True)
+IN_A_FILE = ihatemoney(OLD["ihatemoney"], IHATEMONEY[0], host="DATABASE_HOST=")
 AWAY = ("data-abandoned", "data-outside-volumes")
 ONLY_SETTINGS = ("backupbot.backup.volumes.data.path=settings.js",)
 NOT_SAVED = ("not-backed-up", "backup-failed")
@@ -110,6 +111,8 @@ FURTHER = [
     Row("miniflux-saves-and-restores-another", reader(labels=ANOTHER), NOT_BACK, ("db",), drops=SESSIONS),
     Row("ihatemoney-empties-a-table", money(statement="DELETE FROM billowers"), ("data-lost",), ("billowers of db", "3 rows")),
     Row("ihatemoney-restores-nothing", money(labels=maria_labels("")), NOT_BACK, ("db",)),
+    Row("ihatemoney-moves-to-a-server", money(carries=True), (), ("data-moved: ",), old=IN_A_FILE),
+    Row("ihatemoney-leaves-its-rows-behind", money(), ("data-abandoned",), ("files",), old=IN_A_FILE, looks=False),
     Row("nodered-is-well", flows(), seeded=True),
     Row("nodered-keeps-its-data-elsewhere", flows(folder="/srv/flows"), AWAY, ("data",), looks=False),
     Row("nodered-saves-its-settings-alone", flows(labels=ONLY_SETTINGS), NOT_SAVED, ("flows.json",), looks=False),
