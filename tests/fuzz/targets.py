@@ -371,6 +371,7 @@ def interpolation(text: str) -> None:
     f"services: {{app: {{image: a, deploy: {{resources: {{limits: {{memory: '{'9' * 400}'}}}}}}}}}}",
     f"services: {{app: {{image: a, deploy: {{labels: {{traefik.http.services.a.loadbalancer.server.port: '{'9' * 5000}'}}}}}}}}",
     "services: {app: {image: a, deploy: {labels: {traefik.http.services.a.loadbalancer.server.port: '²'}}}}",
+    f"services: {{app: {{image: a, ports: [{{target: '{'9' * 5000}', published: '٣'}}]}}}}",
 )
 def compose(text: str) -> None:
     with own_errors_only():

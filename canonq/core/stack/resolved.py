@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from canonq.core.text import shown
+from canonq.core.text import shown, whole_number
 
 SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
 _MAPS = ("environment", "labels", "sysctls")  #: written as a list or as a mapping
@@ -269,7 +269,8 @@ def _long_ports(item: Any) -> list[dict[str, Any]]:
         if item.get("target") is None:
             raise Unreadable("ports", f"the port that is published as {shown(str(item.get('published')))} has no target")
         for key in ("target", "published"):
-            if str(item.get(key) or 0).isdecimal() and int(item.get(key) or 0) > HIGHEST_PORT:
+            said = str(item.get(key) or 0)
+            if said.isdecimal() and whole_number(said, HIGHEST_PORT) is None:
                 raise Unreadable("ports", f"{shown(str(item[key]))} is no port; the last one is {HIGHEST_PORT}")
         return [dict(item)]
     if isinstance(item, bool) or not isinstance(item, str | int):
