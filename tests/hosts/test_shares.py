@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from canonq.adapters.pages.render import first_page
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Verdict
 from canonq.flows.hosts import checks
@@ -49,6 +51,11 @@ def opened(world: World) -> tuple[Opened, dict[str, list[str]]]:
 def take(world: World) -> None:
     """What the task does with a share on its host, but for the chains."""
     open_sweep(world, ["far"], SWEEP, named=False, share_of="ash")
+
+
+def shown(world: World) -> str:
+    """The first page's words."""
+    return " ".join(re.sub(r"<[^>]*>", "", first_page(report(world))).split())
 
 
 def done(world: World, recipe: str, kind: Any = "skipped") -> None:
@@ -156,10 +163,16 @@ def test_a_red_on_another_host_is_red_in_everybodys_report_and_one_that_is_away_
     card = next(card for card in report(ash)["recipes"] if card["recipe"] == "far")
     assert (card["host"], card["standing"], card["last_run"]["id"]) == ("birch", "red", run)
     assert "birch" in card["next"]["text"]
+    page = shown(ash)
+    assert "On the host birch." in page
+    assert "Hosts (2)" in page
+    assert "has not been heard of" not in page
+    assert not re.search(r"; \.|>: \[", page), "where it is not known when, nothing is said of it"
     assert [check.state for check in checks(ash)] == ["ok"]
     house.silence("birch")
     (row,) = [row for row in status(ash)["recipes"] if row["recipe"] == "far"]
     assert "birch has not been heard of" in row["problem"]
+    assert "The host birch has not been heard of for 1 h" in shown(ash)
     assert [(check.state, "birch" in check.detail) for check in checks(ash)] == [("warning", True)]
     house.redis.hset("canonq:rows:birch", "far", '{"canonical": 3, "last_run": {"id": []}}')
     (row,) = [row for row in status(ash)["recipes"] if row["recipe"] == "far"]
@@ -168,6 +181,7 @@ def test_a_red_on_another_host_is_red_in_everybodys_report_and_one_that_is_away_
 
 def test_one_host_alone_divides_nothing_and_notes_nothing(tmp_path: Path, redis_url: str) -> None:
     with house_in(tmp_path, redis_url, "ash") as house:
+        assert report(house["ash"].world)["hosts"] == []
         house.redis.flushall()
         house.enrol("near")
         house.join()
