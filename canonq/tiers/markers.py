@@ -53,19 +53,23 @@ def write(
     *,
     kinds: Mapping[str, str] | None = None,
     leave: Collection[str] = (),
+    live: Collection[str] = (),
 ) -> list[Marker]:
     """Write a marker into every volume, and every database that takes one, but for volumes and SQLite files (service:path) to
-    `leave`; what was written.
+    `leave`; what was written. `live`: SQLite files that the app is known to write to, though it closes them again.
 
     A row names its service, so that it is known wherever its data goes, also beside another database's. `kinds`: service ->
     kind of the servers that there are.
     """
     volumes = {name: folder for name, folder in data.volumes_in_use(stack).items() if name not in leave}
     made = [Marker(kind="file", place=volume, text=text) for volume in _mark_volumes(volumes, text)]
-    users = {volume: service for volume, service, _ in data.mounted(stack)} if leave else {}
+    users = {volume: service for volume, service, _ in data.mounted(stack)} if leave or live else {}
     for volume, folder in volumes.items():
-        kept = {path for path in counting.count(folder).sqlite if readable(f"{users.get(volume, '')}:{path}") not in leave}
-        made += _mark_sqlite(volume, folder, text, kept)
+        names = {path: readable(f"{users.get(volume, '')}:{path}") for path in counting.count(folder).sqlite}
+        kept = [path for path, name in names.items() if name not in leave]
+        made += _mark_sqlite(
+            volume, folder, text, {*counting.opened(folder, kept), *(path for path in kept if names[path] in live)}
+        )
     for service, kind in sorted((kinds or {}).items()):
         if kind in (*MYSQLS, MONGO, REDIS):
             made += _mark_server(data, stack, service, kind, text, _at_most(patience or Patience()))
@@ -225,9 +229,9 @@ def _written(data: Data, stack: str, service: str, kind: str, row: str, patience
 
 
 def _mark_sqlite(volume: str, folder: Path, text: str, paths: Collection[str]) -> list[Marker]:
-    """A row in each SQLite file that is open: one that is not may be a file that is only read, and exchanged."""
+    """A row in each SQLite file that is open, or written to: any other may be a file that is only read, and exchanged."""
     made = []
-    for path in counting.opened(folder, sorted(paths)):
+    for path in sorted(paths):
         row = f"{text}.{path}."
         if counting.ask_sqlite(folder, "write", [path], row)[path].get("done"):
             made.append(Marker(kind="sqlite", place=f"{volume}/{path}", text=row, server="sqlite"))

@@ -176,7 +176,7 @@ def _climb(house: House, run: Run) -> None:
     if run.target.data is not None:
         app = replace(app, secrets=copy_canonical(run.world, app, run.target.data))
     running = bring_up(run.world, run.trees.take(app), "install", run.deadline)
-    anew = redeploy(run, running, ())
+    anew = redeploy(run, running, tuple)
     await_back(run, anew)
     found_again(run, anew, ())
     run.findings.disk_bytes = 1

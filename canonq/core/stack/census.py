@@ -14,6 +14,8 @@ from canonq.core.stack.engines import SQLITE
 MOST_ROWS = 100_000
 
 
+_MOST_UNMARKED = 5  #: that are told
+
 #: Bytes of a volume below which it is no loss that there are fewer, as long as the files are there: logs begin anew.
 _NOISE = 16384
 
@@ -244,6 +246,17 @@ def uncounted(census: Census) -> tuple[str, ...]:
     """A gap for each database that is there and could not be counted."""
     unread = tuple(f"no-marker: {it}" for it in census.unread)
     return unread + tuple(f"no-census: {where} ({it.kind}): {it.why_not}" for where, it in census.databases.items() if it.why_not)
+
+
+def unmarked_sqlite(census: Census, marked: Collection[str], volatile: Collection[str]) -> tuple[str, ...]:
+    """A gap for each SQLite file with rows that took no mark, as nobody had it open; copies of one that did are none."""
+    own = {where: it for where, it in census.databases.items() if it.kind == SQLITE}
+    known = [set(it.tables) for where, it in own.items() if where in marked]
+    return tuple(
+        f"no-marker: {where} ({SQLITE})"
+        for where, it in own.items()
+        if where not in marked and where not in volatile and any(it.tables.values()) and set(it.tables) not in known
+    )[:_MOST_UNMARKED]
 
 
 def unknown(named: Mapping[str, str], seen: Collection[str], table: str, earlier: Collection[str] = ()) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from canonq.core.stack.census import Census
+from canonq.core.stack.engines import SQLITE
 from canonq.core.stack.witness import Files, is_nobodys, is_of_the_moment, place_of, same
 
 _MOST_TOLD = 3
@@ -23,15 +24,21 @@ class Use(BaseModel):
 
     rows: dict[str, int] = {}  #: table, by its name under [data] -> rows more than before
     files: dict[str, int] = {}  #: volume, or volume/folder -> bytes of the files that are new or changed there
+    sqlite: tuple[str, ...] = ()  #: SQLite files in which there are more rows, by their names under [data]
 
     def also(self, other: Use) -> Use:
         """What was left by then, or by now."""
-        return Use(rows=_most(self.rows, other.rows), files=_most(self.files, other.files))
+        return Use(
+            rows=_most(self.rows, other.rows),
+            files=_most(self.files, other.files),
+            sqlite=tuple(sorted({*self.sqlite, *other.sqlite})),
+        )
 
 
 def use_between(before: Census, after: Census, was: Files, now: Files, volatile: Collection[str]) -> Use:
     """What has come between two looks at an install. Of the moment, and declared so, is nothing of it."""
-    rows = {}
+    rows: dict[str, int] = {}
+    sqlite: set[str] = set()
     for where, it in after.databases.items():
         had = before.databases.get(where)
         if it.why_not or where in volatile or (had is not None and had.why_not):
@@ -40,13 +47,14 @@ def use_between(before: Census, after: Census, was: Files, now: Files, volatile:
             name, more = f"{where}.{table}", count - (had.tables.get(table, 0) if had is not None else 0)
             if more > 0 and name not in volatile and not is_of_the_moment(table):
                 rows[name] = more
+                sqlite |= {where} if it.kind == SQLITE else set()
     files: dict[str, int] = {}
     for key, there in now.items():
         for path, one in there.items():
             if not is_nobodys(key, path, volatile) and not same(one, was.get(key, {}).get(path)):
                 place = place_of(key, path)
                 files[place] = files.get(place, 0) + one.bytes
-    return Use(rows=rows, files=files)
+    return Use(rows=rows, files=files, sqlite=tuple(sorted(sqlite)))
 
 
 def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files) -> list[str]:
@@ -66,7 +74,7 @@ def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files) -> list[str]:
         (base.files, fresh.files, places, "bytes of files in"),
     ):
         gone = {place: size for place, size in left.items() if place not in now and place in there}
-        if gone and sum(gone.values()) * 2 >= sum(left.values()):
+        if sum(gone.values()) * 2 > sum(left.values()):
             most = sorted(gone, key=lambda place: -gone[place])
             more = f" and {len(most) - _MOST_TOLD} more" if len(most) > _MOST_TOLD else ""
             told.append(f"{sum(gone.values())} {what} {', '.join(most[:_MOST_TOLD])}{more}")

@@ -16,7 +16,7 @@ from canonq.core.stack.witness import Files
 from canonq.core.text import shown
 from canonq.flows.deploying.deadline import left
 from canonq.flows.deploying.stages import Deployment, Running
-from canonq.flows.proving.counting import take_census
+from canonq.flows.proving.counting import marks_of_sqlite, take_census
 from canonq.flows.proving.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook
 from canonq.flows.proving.inuse import names_before, names_seen
 from canonq.flows.proving.run import BASE, FRESH, Run
@@ -71,7 +71,11 @@ def leave_marks(run: Run, tier: TierName, running: Running, earlier: tuple[Marke
     kinds = {service: kind for service, kind in run.servers(running).items() if service not in may_go}
     data = run.world.data
     leave = {running.stack.volumes.get(name, name) for name in may_go}
-    made = marks.write(data, running.stack.stack, images, token, patience_of(run), kinds=kinds, leave=leave)
+    live = {name for use in (run.findings.use, run.findings.base_use) if use is not None for name in use.sqlite}
+    made = marks.write(
+        data, running.stack.stack, images, token, patience_of(run), kinds=kinds, leave=leave, live=live - {*may_go}
+    )
+    run.findings.marked |= set(marks_of_sqlite(data, running, made))
     missed = {service: kind for service, kind in kinds.items() if kind != REDIS}  # what need not be kept is no gap
     run.findings.unmarked = without_marker(missed, {marker.place for marker in made if marker.kind == "database"})
     own = [marker for marker in earlier if marker.kind == "own"]

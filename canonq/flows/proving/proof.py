@@ -27,7 +27,7 @@ from canonq.core.names import cold_stack
 from canonq.core.peaks import whole_peaks
 from canonq.core.records import Verdict
 from canonq.core.seeing import voided
-from canonq.core.stack.census import uncounted, unknown
+from canonq.core.stack.census import uncounted, unknown, unmarked_sqlite
 from canonq.core.stack.staying import counted
 from canonq.flows.deploying.appetite import memory_held
 from canonq.flows.deploying.deployment import tear_down
@@ -285,6 +285,7 @@ def _verdict(run: Run, order: Order, ended: Ended) -> Verdict:
             *found.unmarked,
             *found.not_looked_at,
             *uncounted(found.census),
+            *unmarked_sqlite(found.census, found.marked, enrolment.data.volatile),
         ),
         stale=(*stale(found.tiers, declared), *_stale_data(run)),
         first_start=dict(found.first_start),

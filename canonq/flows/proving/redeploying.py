@@ -6,7 +6,7 @@ Its containers are replaced while the other stack climbs, and looked at when tha
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from canonq.adapters.data import counting
@@ -39,17 +39,19 @@ class Redeployed:
     names: frozenset[str]  #: of its containers, which are gone with them
 
 
-def redeploy(run: Run, running: Running, markers: Sequence[Marker]) -> Redeployed:
-    """Have all containers of a stack replaced; nothing is waited for. `markers` were written into it."""
+def redeploy(run: Run, running: Running, leave: Callable[[], Sequence[Marker]]) -> Redeployed:
+    """Have all containers of a stack replaced, once marks are in it; nothing is waited for. `leave`: writes them."""
     run.findings.phase = "redeploy"
     with run.account.timed("redeploy.begin"):
         held = take_census(run.world.data, running, run.servers(running))
         run.findings.later_files = files = files_of(run, running)
-        note_use(run, held, files)
+        note_use(run, held, files)  # which says where marks have to be
+        markers = tuple(leave())
+        run.findings.phase = "redeploy"
         names = run.world.containers.container_names(running.identity.stack)
         run.vigil(running.deployment).goes_down(comes_back=True)
         run.world.stacks.redeploy(running.identity.stack)
-    return Redeployed(running, tuple(markers), held, names)
+    return Redeployed(running, markers, held, names)
 
 
 def not_looked_at(run: Run, it: Redeployed) -> tuple[str, ...]:

@@ -72,6 +72,7 @@ class Findings:
         self.base_census = Census()  #: what the base held before it was upgraded
         self.base_files: Mapping[str, frozenset[str]] = {}  #: paths of what was in its volumes
         self.census = Census()  #: of the upgraded stack, as it was counted last
+        self.marked: set[str] = set()  #: SQLite files that took a mark
         self.unmarked: tuple[str, ...] = ()  #: databases whose data is not proven to survive, as no marker could be written
         self.not_looked_at: tuple[str, ...] = ()  #: what nobody has asked of the fresh install, a gap for each
         self.deployments = 0  #: stacks of the recipe that were made, each on empty volumes or on a copy of its data

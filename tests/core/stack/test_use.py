@@ -25,6 +25,12 @@ def test_what_has_come_by_use_is_rows_and_files_and_neither_sessions_nor_what_is
     assert left == Use(rows={"db.posts": 3}, files={"data/uploads": 200})
 
 
+def test_an_sqlite_file_that_use_writes_into_is_known() -> None:
+    was, now = ({"app:a.db": DatabaseCount(kind="sqlite", tables={"t": rows})} for rows in (1, 2))
+    other = {"app:shipped.db": DatabaseCount(kind="sqlite", tables={"words": 900})}
+    assert use_between(Census(databases=was | other), Census(databases=now | other), {}, {}, ()).sqlite == ("app:a.db",)
+
+
 def test_what_could_not_be_counted_is_no_use() -> None:
     unasked = Census(databases={"db": DatabaseCount(kind="postgres", why_not="it is starting")})
     assert use_between(unasked, census(posts=3), {}, {}, ()) == use_between(census(), unasked, {}, {}, ()) == Use()
@@ -42,6 +48,7 @@ THERE = plain("uploads/a", "settings")
         (Use(), ["7 rows in db.posts, db.grants, db.tags", "920 bytes of files in data/uploads, data"]),
         (BASE.model_copy(update={"rows": {"db.grants": 3}}), ["4 rows in db.posts, db.tags"]),
         (BASE.model_copy(update={"rows": {"db.posts": 1, "db.tags": 1}}), []),  # less than half of it: a feature less
+        (BASE.model_copy(update={"rows": {"db.posts": 3, "db.grants": 3}}), []),  # a table of events less
         (BASE.model_copy(update={"files": {"data": 20}}), ["900 bytes of files in data/uploads"]),
         (Use(rows={"db.articles": 3}), []),  # tables of its own
         (Use(files={"data/db": 800}), []),  # files of its own

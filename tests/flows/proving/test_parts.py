@@ -8,12 +8,15 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from canonq.core.deployable import Deployable
+from canonq.flows.proving import marking
 from canonq.flows.test import test_tag as prove_tag
 from canonq.ports import Ended
+from canonq.tiers.facts import TierFacts
 from tests.flows.proving.test_whole_runs import BASE, TARGET, Docker, Site, files
 
 pytestmark = pytest.mark.long
@@ -50,6 +53,38 @@ def test_data_that_is_in_no_part_is_not_backed_up_though_something_is_saved(site
     verdict = prove_tag(site.prepare(target=labelled(site, "settings"), own=None), "site", None)
     assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "not-backed-up", "recipe"), verdict.detail
     assert "No backup has the data of app:app.db." in verdict.detail
+
+
+def test_a_database_that_is_open_for_each_request_alone_is_known_by_what_use_writes_into_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begins_and_closes(engine: Docker, stack: Deployable) -> None:
+        begins(engine, stack)
+        OPEN.pop().close()
+
+    def hook(_: Path, function: str, facts: TierFacts, *__: Any) -> None:
+        with contextlib.closing(sqlite3.connect(site.engine.place(facts.stack, "app", "/srv/files/app.db"))) as file, file:
+            file.execute("INSERT INTO notes VALUES (2)")
+
+    world = site.prepare(target=labelled(site, "settings"), own=None)
+    (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text("def after_install(app): ...\n")
+    monkeypatch.setattr(marking, "call_hook", hook)
+    site.engine.starts = dict.fromkeys((BASE, TARGET), begins_and_closes)
+    verdict = prove_tag(world, "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "not-backed-up", "recipe"), verdict.detail
+    assert "No backup has the data of app:app.db." in verdict.detail
+
+
+def test_a_database_that_nobody_has_open_and_nobody_uses_is_a_gap_by_its_name(site: Site) -> None:
+    def begins_and_closes(engine: Docker, stack: Deployable) -> None:
+        begins(engine, stack)
+        OPEN.pop().close()
+
+    world = site.prepare(own=None)
+    site.engine.starts = dict.fromkeys((BASE, TARGET), begins_and_closes)
+    verdict = prove_tag(world, "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert "no-marker: app:app.db (sqlite)" in verdict.gaps
 
 
 def test_a_part_with_the_data_and_a_mark_of_its_own_is_green(site: Site) -> None:
