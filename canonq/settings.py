@@ -35,6 +35,7 @@ from canonq.core.enrolment import faults
 from canonq.core.errors import WrongConfiguration
 from canonq.core.jsontext import json_of
 from canonq.core.names import HOST_NAME
+from canonq.core.sentinels import is_of_sentinels, sentinels_in
 
 Size = Annotated[ByteSize, Field(ge=0)]  #: 2 GiB, 500 MB, or bytes
 Zone = Annotated[
@@ -67,6 +68,9 @@ def redis_address(text: str) -> str:
     text = text.strip().replace("unix://", "redis+socket://", 1) if text.strip().startswith("unix://") else text.strip()
     url = urlsplit(text)
     query = dict(parse_qsl(url.query, keep_blank_values=True))
+    if is_of_sentinels(text):
+        sentinels_in(text)
+        return text
     if url.scheme not in ("redis", "rediss", "redis+socket"):
         raise ValueError("is not a Redis URL: write redis://host:port/0, rediss://host:port/0 or redis+socket:///path")
     if url.scheme == "redis+socket":
@@ -282,6 +286,7 @@ class Settings(BaseSettings):
     host: str | None = None  #: the name of this host among those that share a broker; when not given, the machine's
     redis_url: SecretStr | None = None
     redis_url_file: Place | None = None  #: a file that holds the URL, password and all
+    queue_url: SecretStr | None = None  #: the broker of messages, where it is another than Redis
     zone: Zone = "canonq.test"  #: domains are warm-<recipe>.<zone>
     ingress: IngressSettings | None = None
     checkout: CheckoutSettings = CheckoutSettings()
@@ -344,6 +349,19 @@ class Settings(BaseSettings):
     @classmethod
     def _redis(cls, value: SecretStr | None) -> SecretStr | None:
         return SecretStr(redis_address(value.get_secret_value())) if value and value.get_secret_value() else value
+
+    @field_validator("queue_url")
+    @classmethod
+    def _rabbit(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and value.get_secret_value() and urlsplit(value.get_secret_value()).scheme not in ("amqp", "amqps"):
+            raise ValueError("is not the URL of a RabbitMQ: write amqp://user:password@host:5672/vhost, or amqps://...")
+        return value
+
+    def queues(self) -> str | None:
+        """Where messages are: the RabbitMQ that is set, else the Redis in use; None without a Redis."""
+        redis = self.broker_url()
+        named = self.queue_url.get_secret_value() if self.queue_url is not None else ""
+        return (named or redis) if redis is not None else None
 
     @model_validator(mode="after")
     def _one_broker(self) -> Self:
@@ -474,7 +492,8 @@ def explained(settings: Settings, environment: Mapping[str, str]) -> list[dict[s
     for name in Settings.model_fields:
         variable, below = f"CANONQ_{name.upper()}", told.get(name)
         if name not in _TABLES or values[name] is None:
-            value = settings.redis_url.get_secret_value() if name == "redis_url" and settings.redis_url else values[name]
+            said = getattr(settings, name)
+            value = said.get_secret_value() if isinstance(said, SecretStr) else values[name]
             row(name, variable, value, name in told)
             continue
         whole = _as_json(environment, variable)

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from canonq.core.errors import HostProblem, no_redis, redis_problem
 from canonq.core.jsontext import json_of
-from workers.transport import NOWHERE
+from workers.transport import NOWHERE, is_redis
 
 
 def check_broker(app: Celery) -> None:
@@ -63,7 +63,7 @@ def no_reader(queues: set[str]) -> HostProblem:
 
 
 def waiting_messages(channel: Any, app: Celery) -> Iterator[tuple[str, bytes]]:
-    """(queue, message) of all that waits to be taken; each place in a queue is a list of its own."""
+    """(queue, message) of all that waits to be taken in a Redis; each place in a queue is a list of its own."""
     for name in list(app.amqp.queues):
         for place in channel.priority_steps:
             for raw in channel.client.lrange(channel._q_for_pri(name, place), 0, -1):
@@ -73,6 +73,8 @@ def waiting_messages(channel: Any, app: Celery) -> Iterator[tuple[str, bytes]]:
 def waiting_in(app: Celery) -> dict[str, str]:
     """Id of each task whose message waits or was handed to a worker and not acknowledged -> its queue, or "" when handed out."""
     found: dict[str, str] = {}
+    if not is_redis(str(app.conf.broker_url)):  # what waits in a RabbitMQ cannot be looked at
+        return found
     with app.connection_for_read() as connection:
         client = connection.default_channel.client
         for queue, raw in waiting_messages(connection.default_channel, app):

@@ -18,6 +18,7 @@ from canonq.adapters.state.records import readable_json
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import CanonqError
 from canonq.core.names import HOST_NAME, host_name
+from canonq.core.sentinels import is_of_sentinels, sentinels_in
 from canonq.core.sweeps.slots import light_slots
 from canonq.settings import Settings, load_settings
 from workers import transport
@@ -54,12 +55,21 @@ def own_host(settings: Settings) -> str | None:
     return name if isinstance(name, str) and HOST_NAME.fullmatch(name) else None
 
 
+def _queue(name: str) -> Queue:
+    """A queue; RabbitMQ has to be told that it has places, and for how long what is under way may be."""
+    return Queue(
+        name,
+        routing_key=name,
+        queue_arguments={"x-max-priority": transport.LAST_PLACE, "x-consumer-timeout": int(VISIBILITY_TIMEOUT * 1000)},
+    )
+
+
 def declare(app: Celery, *names: str) -> None:
     """Let messages be sent to queues of hosts; whoever reads others goes on to read those alone."""
     queues = app.amqp.queues
     for name in names:
         if name not in queues and plain(name) in (LIGHT, HEAVY) and (name == plain(name) or host_name(name.partition("@")[2])):
-            queues.add(Queue(name, routing_key=name))
+            queues.add(_queue(name))
 
 
 def say_what_runs(settings: Settings) -> None:
@@ -78,8 +88,14 @@ def make_app(settings: Settings) -> Celery:
     """Build the app for these settings. Without a Redis it can start and ask nothing: see `check_broker`."""
     logs.install()
     url = settings.broker_url() or transport.NOWHERE
+    queues, master = settings.queues() or url, {}
+    if is_of_sentinels(url):
+        found = sentinels_in(url)
+        queues, url = found.for_celery if queues == url else queues, found.for_celery
+        master = {"master_name": found.master}
+    on_redis = transport.is_redis(queues)
     own, host = own_host(settings), Host(settings.state / "locks")
-    made = Celery("canonq", broker=url, backend=url, include=["workers.tasks"])
+    made = Celery("canonq", broker=queues, backend=url, include=["workers.tasks"])
     made.conf.update(
         # JSON only: whoever can write to Redis must not be able to make a worker unpickle.
         task_serializer="json",
@@ -99,7 +115,7 @@ def make_app(settings: Settings) -> Celery:
         worker_concurrency=light_slots(settings.light_workers, host.processors(), host.memory()),
         # A busy worker holds nothing back that an idle one could take.
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
+        worker_disable_prefetch=on_redis,  # others hold back no more than the one
         task_track_started=True,
         task_send_sent_event=True,
         worker_send_task_events=True,
@@ -109,15 +125,13 @@ def make_app(settings: Settings) -> Celery:
         task_publish_retry_policy={"max_retries": 100, "interval_start": 0, "interval_step": 1, "interval_max": 10},
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options=_transport(),
-        result_backend_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT},
+        broker_transport_options={**_transport(), **master} if on_redis else {},
+        result_backend_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT, **master},
         visibility_timeout=VISIBILITY_TIMEOUT,
         task_soft_time_limit=HARD_LIMIT - 600,
         task_time_limit=HARD_LIMIT,
         # A misspelt queue is refused at once, not filled in silence.
-        task_queues=[
-            Queue(name, routing_key=name) for name in dict.fromkeys((LIGHT, HEAVY, queue_on(LIGHT, own), queue_on(HEAVY, own)))
-        ],
+        task_queues=[_queue(name) for name in dict.fromkeys((LIGHT, HEAVY, queue_on(LIGHT, own), queue_on(HEAVY, own)))],
         task_default_queue=LIGHT,
         task_create_missing_queues=False,
         task_routes=(route,),

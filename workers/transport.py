@@ -13,10 +13,13 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 from redis.exceptions import ResponseError
 
+from canonq.core.sentinels import SCHEME
+
 log = logging.getLogger("canonq")
 
 #: A broker that nobody is, where none is configured: whoever listens on Redis's usual port is not meant.
 NOWHERE = "redis+socket:///dev/null/no-redis-is-configured"
+LAST_PLACE = 9  #: in a queue, of a message that all others go before
 _SHOWN = 200  #: characters of what is no message
 
 
@@ -48,6 +51,11 @@ class PatientTransport(kombu_redis.Transport):  # type: ignore[misc]
         super()._deliver(message, queue)
 
 
+def is_redis(url: str) -> bool:
+    """Whether messages are in a Redis, where it can be seen which ones wait."""
+    return not url.startswith("amqp")
+
+
 def is_message(value: object) -> bool:
     """Whether this has all that kombu reads of a message without asking."""
     if not isinstance(value, dict) or not isinstance(value.get("body"), str):
@@ -58,7 +66,22 @@ def is_message(value: object) -> bool:
     return isinstance(properties.get("delivery_tag"), str) and isinstance(properties.get("delivery_info"), dict)
 
 
+class PatientSentinelChannel(PatientChannel, kombu_redis.SentinelChannel):  # type: ignore[misc]
+    """The same, with the master that sentinels name."""
+
+
+class PatientSentinelTransport(PatientTransport):
+    """The same."""
+
+    default_port = 26379
+    Channel = PatientSentinelChannel
+
+
 def use() -> None:
-    """Have every connection to a Redis made this way, whatever its address looks like."""
+    """Have every connection to a broker made this way, whatever its address looks like."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{PatientTransport.__name__}"
+    TRANSPORT_ALIASES[SCHEME] = f"{__name__}:{PatientSentinelTransport.__name__}"
+    # By name: few have one, and its library need not be imported by the others.
+    TRANSPORT_ALIASES["amqp"] = "workers.rabbit:PlacedTransport"
+    TRANSPORT_ALIASES["amqps"] = "workers.rabbit:PlacedSSLTransport"

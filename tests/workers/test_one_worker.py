@@ -32,14 +32,16 @@ JUNK = ["hello", "[1, 2]", '{"a": 1}', "\udcff", '{"headers": {}, "properties": 
 class OneWorker:
     """A worker on the queue light, its Redis, and the app that sends it work."""
 
-    def __init__(self, place: Path, url: str) -> None:
-        self.installation = Installation(place, {"CANONQ_REDIS_URL": url})
+    def __init__(self, place: Path, url: str, client: redis.Redis | None = None, queue_url: str | None = None) -> None:
+        more = {"CANONQ_QUEUE_URL": queue_url} if queue_url else {}
+        self.installation = Installation(place, {"CANONQ_REDIS_URL": url, **more})
         for name in ("small", "large"):
             make_recipe(place / name, {"1.0.0+1": {"compose.yml": "services: {}\n"}})
             weight = 'weight = "heavy"\n' if name == "large" else ""
             self.installation.enrol(name, f'upstream = "{place / name}"\n{weight}')
-        self.app: Celery = make_app(Settings(repo=self.installation.checkout, state=self.installation.state, redis_url=url))
-        self.redis = redis.Redis(unix_socket_path=url.removeprefix("redis+socket://"))
+        state = self.installation.state
+        self.app: Celery = make_app(Settings(repo=self.installation.checkout, state=state, redis_url=url, queue_url=queue_url))
+        self.redis = client or redis.Redis(unix_socket_path=url.removeprefix("redis+socket://"))
         self._log = place / "worker.log"
         self.process: subprocess.Popen[bytes] | None = None
 

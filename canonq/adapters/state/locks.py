@@ -23,6 +23,7 @@ from canonq.adapters.lazily import redis
 from canonq.core.errors import HostProblem, LockLost, redis_problem
 from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_name
+from canonq.core.sentinels import is_of_sentinels, sentinels_in
 from canonq.ports import Lane
 
 
@@ -31,6 +32,14 @@ def redis_client(url: str) -> redis.Redis:
     if url.startswith("redis+socket://"):
         path, _, query = url.removeprefix("redis+socket://").partition("?")
         url = f"unix://{path}?{query.replace('virtual_host=', 'db=', 1)}"
+    if is_of_sentinels(url):
+        from redis.sentinel import Sentinel  # which few need
+
+        found = sentinels_in(url)
+        asked: Any = Sentinel(found.places, socket_timeout=5, socket_connect_timeout=5)  # type: ignore[no-untyped-call]
+        login = {"username": found.user, "password": found.password, "db": found.database}
+        master: redis.Redis = asked.master_for(found.master, socket_timeout=10, socket_connect_timeout=5, **login)
+        return master
     return redis.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5)
 
 
