@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from canonq.core.outcomes import HELD
-from canonq.core.text import readable
+from canonq.core.text import escaped, readable
 
 COLOURS = {
     "promoted": "green", "green": "green", "ok": "green", "pass": "green",
@@ -28,8 +28,8 @@ _NARROWEST = 20
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """One JSON value on standard output, which may be a terminal: what acts on one is written as its number."""
+    click.echo(escaped(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def console(*, err: bool = False) -> Console:

@@ -29,6 +29,7 @@ LABEL_VOLUME = "canonq.volume"
 LABEL_COMMIT = "canonq.commit"
 LABEL_STACK = "canonq.stack"
 LABEL_STATE = "canonq.state"  #: on retained volumes: the state folder whose records speak of them
+_VOLUME = re.compile(r"[a-zA-Z0-9._-]{1,200}")
 #: What the last word of a secret's name is when it is a version.
 _VERSION = re.compile(r"(?:v?[0-9][0-9.]*)?")
 
@@ -174,10 +175,10 @@ def _volume(volume: Declared, identity: Identity, names: Mapping[str, str]) -> d
             mend="nothing was deployed; report it.",
             code="foreign-volume",
         )
-    if volume.key in (".", "..") or "/" in volume.key:  # its data is kept under this name
+    if volume.key in (".", "..") or not _VOLUME.fullmatch(volume.key):  # its data is kept under this name
         raise RecipeProblem(
-            f"The volume {shown(volume.key)} has a name that no folder can have.",
-            mend="name it with letters, digits, '-' and '_'.",
+            f"The volume {shown(volume.key)} has a name that Docker does not take, or no folder can have.",
+            mend="name it with letters, digits, '-' and '_', 200 at the most.",
             code="name-invalid",
         )
     return {"name": names[volume.key], "labels": {**volume.labels, **identity.volume_labels, LABEL_VOLUME: volume.key}}

@@ -19,6 +19,14 @@ _SHORTEST_CODED = 8  #: characters of a value whose base64 is looked for
 _ARMOUR = "-----"  #: begins the lines of a key that are the same in all of them
 
 
+#: As HTML and XML are written: by Python, Go and Jinja, PHP, and what leaves apostrophes alone.
+_ENTITIES: tuple[dict[str, str], ...] = (
+    {}, {'"': "&quot;"}, {'"': "&quot;", "'": "&#x27;"}, {'"': "&quot;", "'": "&apos;"}, {'"': "&#34;", "'": "&#39;"},
+    {'"': "&quot;", "'": "&#39;"}, {'"': "&quot;", "'": "&#039;"},
+)  # fmt: skip
+#: Go writes JSON so, that it may stand in HTML.
+_SAFE_IN_HTML = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"})
+_CODED = re.compile("%[0-9A-F]{2}")
 _TOLD_IN = ("what", "mend", "strerror", "filename")  #: what errors say, beside their arguments
 
 
@@ -66,16 +74,22 @@ def _forms(value: str) -> Iterator[str]:
 def _written(value: str) -> Iterator[str]:
     raw = value.encode(errors="surrogateescape")
     yield value
-    yield json.dumps(value)[1:-1]
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
+    for plain in (True, False):
+        once = json.dumps(value, ensure_ascii=plain)[1:-1]
+        for form in (once, once.replace("/", "\\/"), once.translate(_SAFE_IN_HTML)):
+            yield form
+            yield json.dumps(form, ensure_ascii=plain)[1:-1]  # a log of JSON that quotes JSON
     yield repr(value)[1:-1]
-    for quotes in ({}, {'"': "&quot;"}, {'"': "&quot;", "'": "&#x27;"}, {'"': "&quot;", "'": "&apos;"}):
+    for quotes in _ENTITIES:
         yield escape(value, quotes)
-    yield quote(raw, safe="")
-    yield quote(raw)
-    yield quote_plus(raw)
+    for form in (quote(raw, safe=""), quote(raw), quote_plus(raw)):
+        yield form
+        yield _CODED.sub(lambda found: found[0].lower(), form)
     yield value.replace("'", "'\\''")
+    for mark in ("'", '"'):  # SQL, YAML, CSV
+        yield value.replace(mark, mark * 2)
     if len(raw) >= _SHORTEST_CODED:
+        yield raw.hex()
         yield from _coded(raw)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 #: Characters that say in which direction what follows is read: with them, a text shows something else than it says.
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+#: Of these, what JSON does not escape.
+_UNESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff" + "".join(sorted(_DIRECTION)) + "]")
 #: Of what is compared with a word that is none: other people write both.
 _MOST_WORDS, _LONGEST_WORD = 1000, 100
 #: Control characters, ends of lines and of paragraphs, and halves of characters, which no output takes.
@@ -19,6 +21,11 @@ _ACTING = ("Cc", "Zl", "Zp", "Cs")
 def readable(text: str) -> str:
     """A text as it is written, on one line; only control and direction characters are escaped."""
     return "".join(_escaped(one) if one in _DIRECTION or unicodedata.category(one) in _ACTING else one for one in text)
+
+
+def escaped(json: str) -> str:
+    """A text of JSON with the same escaped that `readable` escapes, as JSON does it: it leaves most of them as they are."""
+    return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json)
 
 
 def readable_lines(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape, quoteattr
 
@@ -31,6 +32,15 @@ KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\nAQEFAASCBKcwggSjAg
         f"postgres://app:{quote(ODD, safe='')}@db/app",
         f"/login?password={quote_plus(ODD)}",
         "+ echo '" + ODD.replace("'", "'\\''") + "'",
+        json.dumps({"secret": ODD}).replace("/", "\\/"),  # PHP
+        json.dumps({"secret": ODD}, ensure_ascii=False).replace("&", "\\u0026").replace("<", "\\u003c"),  # Go
+        json.dumps({"log": json.dumps({"secret": ODD})}),
+        json.dumps({"log": json.dumps({"secret": ODD}).replace("/", "\\/")}),
+        escape(ODD, {'"': "&#34;", "'": "&#39;"}),  # Jinja, Go
+        escape(ODD, {'"': "&quot;", "'": "&#039;"}),  # PHP
+        re.sub("%..", lambda found: found[0].lower(), quote(ODD, safe="")),
+        "INSERT INTO users VALUES ('" + ODD.replace("'", "''") + "')",
+        f"0x{ODD.encode().hex()}",
         base64.b64encode(ODD.encode()).decode(),
         base64.b64encode(f"{ODD}\n".encode()).decode(),
         "Authorization: Basic " + base64.b64encode(f"admin:{ODD}".encode()).decode(),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from canonq.core.text import whole_number
+from canonq.core.text import escaped, whole_number
 
 
 @pytest.mark.parametrize(
@@ -16,3 +18,11 @@ from canonq.core.text import whole_number
 )  # fmt: skip
 def test_a_number_of_others_is_one_of_plain_digits_within_its_limit(said: object, number: int | None) -> None:
     assert whole_number(said, 65535) == number
+
+
+def test_json_for_a_terminal_has_nothing_that_acts_on_one_and_says_the_same() -> None:
+    value = {"a": "\x9b31m \u202eevil\u2028 \x7f ü \n", "b": ["\x1b[31m"]}
+    told = escaped(json.dumps(value, indent=2, ensure_ascii=False))
+    assert json.loads(told) == value
+    assert told.replace("\n", "").isprintable()
+    assert "ü" in told

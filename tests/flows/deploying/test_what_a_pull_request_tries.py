@@ -104,7 +104,7 @@ def app_of(prepared: Prepared) -> dict[str, Any]:
 ORDERS = (
     'BASH_ENV="$RECIPE_DIR/evil"', "LD_PRELOAD=/x.so", "PYTHONPATH=/evil", "DOCKER_HOST=tcp://evil", "GIT_SSH_COMMAND=evil",
     "PATH=/evil", "HOME=/evil", "SITE_NAME=mine", "ENV=/evil", "PERL5OPT=-Mevil", "NODE_OPTIONS=--require=/evil", "IFS=x",
-    "http_proxy=http://evil", "GLIBC_TUNABLES=x",
+    "http_proxy=http://evil", "GLIBC_TUNABLES=x", "CURL_CA_BUNDLE=/evil", "NODE_TLS_REJECT_UNAUTHORIZED=0", "TAPE=evil:x",
 )  # fmt: skip
 NAMES = {line.partition("=")[0] for line in ORDERS}
 KEEPS_ENV = 'env -0 > "$APP_ENV.seen"; pwd > "$APP_ENV.where"\n'
