@@ -17,12 +17,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from git.repo import Repo
 from packaging.version import Version
 
+from bench import load
 from canonq.adapters.data.archives import archive, copy_tree, sync_tree, unpack_archive
 from canonq.adapters.engine import SwarmEngine, pause_until
 from canonq.adapters.git.clones import GitRepos
@@ -30,7 +32,9 @@ from canonq.adapters.redis_server import embedded_redis
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.records import Verdict
+from canonq.core.sweeps.schedule import Host, schedule
 from canonq.core.versions import read_tags
+from canonq.flows.sweeps import simulate
 from canonq.flows.sweeps.opening import open_sweep, start
 from canonq.flows.sync import sync
 from canonq.flows.test import test_tag
@@ -392,6 +396,34 @@ def bench_census(folder: Path) -> None:
     print(f"{'    memory of canonq beyond what it had, and of the process that asks, MB':70} {own:6.1f} {child:6.1f}")
 
 
+_FEW, _MANY = 100, 1000
+_NIGHT = 180.0  #: seconds that a night of 21 recipes takes, where none of it is canonq's own
+
+
+def bench_load() -> None:
+    """Fleets on real beat, Redis, workers and Flower, over an Engine of files: what a chain costs as they grow, and a night."""
+    few, many = (load.chains_that_end_early(count) for count in (_FEW, _MANY))
+    measured: dict[str, Callable[[load.Seen], float]] = {
+        "own CPU of a chain that ends early": lambda seen: seen.own,
+        "CPU of the programs that it starts": lambda seen: seen.others,
+        "Redis at its peak": lambda seen: seen.redis_peak,
+        "events": lambda seen: seen.events,
+    }
+    for what, value in measured.items():
+        grown = many.of_a_chain(value(many)) / few.of_a_chain(value(few))
+        print(f"{f'{what}, of {_MANY:,} recipes / of {_FEW}':70} {grown:6.2f}")
+    assert many.flower == many.executed, "Flower's list is that of what was executed"
+    first = load.new_releases(_FEW).first_test or 0.0
+    print(f"{f'seconds from beat to the first test of {_FEW} new releases / 5':70} {first / 5:6.2f}")
+    imagined = simulate.imagined(21, seed=1)
+    hosts = [Host("here", light=2, heavy=1)]
+    shorter = _NIGHT / schedule(imagined, hosts).makespan
+    jobs = [replace(job, seconds=job.seconds * shorter) for job in imagined]
+    night, made = load.recipes_that_take(jobs), schedule(jobs, hosts)
+    print(f"{'a night of 21 recipes, one heavy and two light slots / as simulated':70} {night.night / made.makespan:6.2f}")
+    print(f"{'    as simulated / what no schedule can beat':70} {made.makespan / made.lower_bound:6.2f}")
+
+
 def main() -> int:
     """Run all; canonq / baseline, so lower is better and 1.00 is the baseline."""
     for role in ("AUTHOR", "COMMITTER"):  # a fresh machine has told git nobody's name
@@ -406,6 +438,7 @@ def main() -> int:
         bench_looks(folder)
         bench_snapshot(folder)
         bench_census(folder / "census")
+        bench_load()
         SwarmEngine().preflight()
         SwarmEngine().ensure_network("proxy")
         images.build(["static"])

@@ -19,7 +19,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,9 +30,13 @@ from celery import Celery
 
 from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.state.locks import redis_client
+from canonq.core.ladder import PROVEN_TIERS, TierResult
+from canonq.core.records import Verdict
+from canonq.core.sweeps.schedule import Job
 from canonq.flows.sync import sync
 from tests.forks import Forked, program
 from tests.hosts.house import ENROLMENT, FILES, House, Machine
+from tests.hosts.worker import SECONDS
 from tests.support import make_recipe, release
 from workers.beat import NightlyScheduler
 from workers.factory import make_app
@@ -57,6 +61,8 @@ class Seen:
     redis_after: int = 0
     keys_after: int = 0
     events: int = 0
+    tests: dict[str, int] = field(default_factory=dict)  #: worker -> how many tests it began
+    night: float = 0.0  #: seconds from the first test to the end of the last promotion
     executed: dict[str, int] = field(default_factory=dict)  #: task -> how often it ended well, by its events
     flower: dict[str, int] = field(default_factory=dict)  #: the same, as Flower lists it
 
@@ -104,6 +110,31 @@ class Fleet:
         """Something is new upstream, and no release is: each chain ends before anything is deployed."""
         self.repo.git.commit("--allow-empty", "--quiet", "--message", "a commit")
 
+    def took(self, name: str, job: Job) -> None:
+        """A recipe's last run took so long, and its weight is that of the job."""
+        world = self.machine.world
+        if job.heavy:
+            enrolment = self.house.below / "checkout" / "tests" / name / "recipe.toml"
+            enrolment.write_text(f'weight = "heavy"\n{enrolment.read_text()}')
+        run = world.new_id(name)
+        world.runs.make(name, run)
+        verdict = Verdict(
+            recipe=name,
+            run=run,
+            verdict="green",
+            reason="proven",
+            detail="",
+            enrolment="0" * 64,
+            version=BEFORE,
+            commit="0" * 40,
+            level=5,
+            ts=world.stamp(),
+            disk_bytes=1,
+            seconds=job.seconds,
+            tiers={tier: TierResult(status="pass") for tier in PROVEN_TIERS},
+        )
+        world.runs.record(verdict)
+
     def release(self) -> None:
         """Release all of them."""
         release(self.repo, NEW, FILES)
@@ -130,7 +161,8 @@ class Night:
         self.processes: dict[str, Forked] = {}
         self.names: dict[str, str] = {}
         self.executed: Counter[str] = Counter()
-        self.events, self.first_test, self.sent = 0, 0.0, 0.0
+        self.tests: Counter[str] = Counter()
+        self.events, self.first_test, self.last, self.sent = 0, 0.0, 0.0, 0.0
         self.login, self.port = f"night:{secrets.token_hex(8)}", _free_port()
 
     def run(self) -> Seen:
@@ -176,13 +208,14 @@ class Night:
         seen.redis_peak = peak.end() - before
         now_own, now_others = self._cpu()
         seen.own, seen.others = now_own - own, now_others - others
-        ended = sum(1 for _ in fleet.names)
-        self._await("end of the events", lambda: self.executed["canonq.decide"] >= ended)
-        seen.redis_after, seen.keys_after = _used(client) - before, int(client.dbsize())
-        seen.events, seen.executed = self.events, dict(self.executed)
-        seen.first_test = self.first_test - self.sent if self.first_test else None
         (report,) = (self.machine.folder / "state" / "sweeps").glob("*/report.json")
         seen.counts = json.loads(report.read_text())["counts"]
+        ends = {"canonq.decide": len(fleet.names), "canonq.promote": seen.counts["promoted"]}
+        self._await("end of the events", lambda: all(self.executed[task] >= many for task, many in ends.items()))
+        seen.redis_after, seen.keys_after = _used(client) - before, int(client.dbsize())
+        seen.events, seen.executed, seen.tests = self.events, dict(self.executed), dict(self.tests)
+        seen.night = self.last - self.first_test if self.first_test else 0.0
+        seen.first_test = self.first_test - self.sent if self.first_test else None
         self._await("Flower's list", lambda: self._flower() == seen.executed, 60)
         seen.flower = self._flower()
         return seen
@@ -207,7 +240,7 @@ class Night:
             time.sleep(0.1)
 
     def _listen(self) -> None:
-        with self.app.connection_for_read() as connection:
+        with contextlib.suppress(redis.exceptions.RedisError, OSError), self.app.connection_for_read() as connection:
             self.app.events.Receiver(connection, handlers={"*": self._heard}).capture(limit=None)
 
     def _heard(self, event: Mapping[str, Any]) -> None:
@@ -220,10 +253,12 @@ class Night:
         name, at = self.names.get(task, ""), float(event["timestamp"])
         if name == "canonq.sweep" and not self.sent:
             self.sent = at
-        if name == "canonq.test" and kind == "task-started" and not self.first_test:
-            self.first_test = at
+        if name == "canonq.test" and kind == "task-started":
+            self.first_test = self.first_test or at
+            self.tests[str(event["hostname"]).partition("@")[0]] += 1
         if kind == "task-succeeded":
             self.executed[name] += 1
+            self.last = at
 
     def _flower(self) -> dict[str, int]:
         """task -> how many of them ended well, by Flower's list."""
@@ -279,6 +314,19 @@ def chains_that_end_early(count: int) -> Seen:
         fleet.as_after_a_night()
         fleet.commit_without_a_release()
         return Night(fleet).run()
+
+
+def recipes_that_take(jobs: Sequence[Job]) -> Seen:
+    """A night in which recipes take so long as was written down of them the night before."""
+    with fleet_of(len(jobs)) as fleet:
+        seconds = {}
+        for name, job in zip(fleet.names, jobs, strict=True):
+            seconds[name] = job.seconds
+            fleet.took(name, job)
+        (fleet.machine.folder / "docker").mkdir(exist_ok=True)
+        (fleet.machine.folder / "docker" / SECONDS).write_text(json.dumps(seconds))
+        fleet.machine.installed.settings["CANONQ_LIGHT_WORKERS"] = "2"
+        return Night(fleet, slots=2).run()
 
 
 def new_releases(count: int) -> Seen:
