@@ -70,8 +70,16 @@ class Checkout:
         """The folder of enrolments. HollowSweep when it is not there."""
         folder = self.root / "tests"
         if not folder.is_dir():
-            raise HollowSweep(f"The checkout has no folder {folder}.", mend="point CANONQ_REPO at the folder above tests/.")
+            raise HollowSweep(
+                f"The checkout has no folder {folder}.",
+                mend="point CANONQ_REPO at the folder above tests/; in a new git checkout `canonq enrol RECIPE` makes it.",
+            )
         return folder
+
+    @property
+    def tests_to_be(self) -> Path:
+        """The same for who writes the first enrolment: in a git checkout it need not be there yet. HollowSweep elsewhere."""
+        return self.root / "tests" if (self.root / ".git").exists() else self.tests
 
     def folder(self, recipe: str) -> Path:
         """One recipe's enrolment folder."""

@@ -174,6 +174,22 @@ def test_enrol_writes_a_file_that_the_next_plan_reads(installed: Installation) -
     assert Path(made.json["path"]).read_text() == text
 
 
+def test_the_first_enrolment_of_a_new_git_checkout_makes_its_folder_and_elsewhere_none_is_made(installed: Installation) -> None:
+    """As the guide has it: `git init`, and then `canonq enrol`."""
+    new = installed.root / "recipes"
+    new.mkdir()
+    installed.settings["CANONQ_REPO"] = str(new)
+    asked = ("enrol", "new", "--upstream", str(installed.root / "upstream"))
+    refused = installed.canonq(*asked)
+    assert refused.status == 2
+    assert "canonq enrol RECIPE" in refused.err
+    assert list(new.iterdir()) == []
+    Repo.init(new)
+    made = installed.canonq(*asked)
+    assert made.status == 0, made
+    assert (new / "tests" / "new" / "recipe.toml").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [(["no-such", "--catalogue", "LIST"], "no-such"), (["new", "--catalogue", "/nowhere"], "/nowhere"),

@@ -36,7 +36,7 @@ def enrol(
     cannot be read. A release that cannot be looked into is no failure: the file says so.
     """
     name = recipe_name(recipe)
-    path = world.checkout.tests / name / ENROLMENT_FILE
+    path = world.checkout.tests_to_be / name / ENROLMENT_FILE
     if path.exists() and not force:
         raise WrongUse(
             f"{name} is enrolled already: {path} is there.", mend="edit it, or write it again with --force.", code="enrolled"
@@ -50,7 +50,7 @@ def enrol(
     hooks = path.with_name(HOOKS)
     stub = hooks_text(name, found) if isinstance(found, Inspected) and not hooks.exists() else None
     with told(path):
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, text.encode())
         if stub is not None:
             write_durably(hooks, stub.encode())
