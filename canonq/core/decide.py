@@ -85,11 +85,12 @@ def decide(facts: Facts) -> Decision:
         )
     back = facts.canonical.held(latest.tag, latest.commit) if facts.canonical else None
     if back is not None and not facts.is_named_since(back):
+        what = "it back" if latest.tag == back.version else f"{back.version} back past it"
         return Decision(
             action="skip",
             reason="held-rollback",
             detail=(
-                f"{latest.tag} is held: {back.by} rolled it back at {back.at} ({back.reason}). "
+                f"{latest.tag} is held: {back.by} rolled {what} at {back.at} ({back.reason}). "
                 f"A newer release, or `canonq sweep {facts.enrolment.recipe}`, releases it."
             ),
             **common,

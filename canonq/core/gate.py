@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from canonq.core.ladder import PROVEN_TIERS
-from canonq.core.records import Canonical, Verdict
+from canonq.core.records import Canonical, RolledBack, Verdict
 from canonq.core.versions import NotARelease, parse, version_key
 
 
@@ -122,8 +122,8 @@ def _order_refusals(verdict: Verdict, canonical: Canonical | None, tags: Mapping
         refusals.append(
             Refusal(
                 "held-rollback",
-                f"{back.by} rolled {version} back at {back.at} ({back.reason}), after run {verdict.run} was asked for; "
-                f"`canonq sweep {verdict.recipe}` proves and promotes it again",
+                f"{back.by} rolled {back.version} back{_past(back, version)} at {back.at} ({back.reason}), after run "
+                f"{verdict.run} was asked for; `canonq sweep {verdict.recipe}` proves and promotes it again",
             )
         )
     if not _from(verdict, canonical, tags):
@@ -133,6 +133,10 @@ def _order_refusals(verdict: Verdict, canonical: Canonical | None, tags: Mapping
         base = verdict.base or "no older version"
         refusals.append(Refusal("base-changed", f"run {verdict.run} was proven from {base}{pinned}, {since}"))
     return refusals
+
+
+def _past(back: RolledBack, version: str) -> str:
+    return "" if version == back.version else f", past {version},"
 
 
 def _from(verdict: Verdict, canonical: Canonical, tags: Mapping[str, str]) -> bool:

@@ -5,6 +5,7 @@ All are small JSON objects that a person can read in Flower. None holds a secret
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
@@ -166,6 +167,15 @@ class Snapshot(BaseModel):
     content_bytes: int | None = None  #: what the files in it take, unpacked; None in one of an older canonq
 
 
+class Passed(BaseModel):
+    """A canonical between the one that was left and the one that was gone back to."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    version: str
+    commit: Commit
+
+
 class RolledBack(BaseModel):
     """Who went back to this canonical, and from what."""
 
@@ -178,6 +188,20 @@ class RolledBack(BaseModel):
     commit: Commit
     fence: int = 0  #: of the rollback; what was decided under an older one was decided before it
     left: int = 0  #: fence of the record it replaced, which tells that one from others of its version; 0 where it is not known
+    past: tuple[Passed, ...] = ()  #: canonicals that it went past on its way; they are held like the one that it left
+
+    def holds(self, version: str, commit: str) -> bool:
+        """Whether it went back from this release, or past it."""
+        return (version, commit) in [(self.version, self.commit), *((one.version, one.commit) for one in self.past)]
+
+
+def still_held(rolled_back: Iterable[RolledBack], freed: Collection[tuple[str, str]]) -> list[RolledBack]:
+    """The rollbacks that go on holding something when these releases, as (version, commit), are canonical again."""
+    return [
+        back.model_copy(update={"past": tuple(one for one in back.past if (one.version, one.commit) not in freed)})
+        for back in rolled_back
+        if (back.version, back.commit) not in freed
+    ]
 
 
 class Remade(BaseModel):
@@ -271,7 +295,7 @@ class Canonical(BaseModel):
 
     def held(self, version: str, commit: str) -> RolledBack | None:
         """The rollback by which a release is held, or None. One that left the present version holds nothing."""
-        return next((b for b in self.rolled_back if (b.version, b.commit) == (version, commit) and version != self.version), None)
+        return next((back for back in self.rolled_back if back.holds(version, commit) and version != self.version), None)
 
 
 SCHEMA = 2  #: 1 had absolute paths, and room for one rollback

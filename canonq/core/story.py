@@ -172,7 +172,8 @@ def _events(facts: Facts) -> list[Event]:
         text = f"{canonical.version} became the canonical{level}."
         found.append(Event(what="promoted", at=canonical.promoted_at or canonical.ts, text=text))
         for back in canonical.rolled_back:
-            text = f"{back.by} rolled {back.version} back: {back.reason}"
+            past = f" past {', '.join(one.version for one in back.past)}" if back.past else ""
+            text = f"{back.by} rolled {back.version} back{past}: {back.reason}"
             found.append(Event(what="rolled-back", at=back.at, text=text))
     if facts.decided is not None:
         at, decision = facts.decided
@@ -305,7 +306,7 @@ def _was_rolled_back(facts: Facts, last: _Last) -> bool:
     record = facts.canonical
     if record is None or last.kind not in ("promoted", "green") or last.version == record.version:
         return False
-    return any(back.version == last.version for back in record.rolled_back)
+    return any(last.version in (back.version, *(one.version for one in back.past)) for back in record.rolled_back)
 
 
 def _report(facts: Facts) -> str:

@@ -128,6 +128,24 @@ def test_all_that_was_rolled_back_stays_held_until_a_newer_release_is_promoted(s
     assert {(back.by, back.reason) for back in record.rolled_back} == {("ada", "it lost mail")}
 
 
+def test_what_a_rollback_goes_past_is_held_and_no_late_chain_brings_it_back(scenario: Scenario) -> None:
+    scenario.keep = 3
+    advance(scenario)
+    late = next(verdict for verdict in scenario.world().runs.verdicts(RECIPE) if verdict.version == B)
+    record = scenario.go_back(A)
+    assert [(back.version, [one.version for one in back.past]) for back in record.rolled_back] == [(C, [B])]
+    answer = promote(scenario.world(), late)
+    assert (answer.outcome, answer.reason) == ("refused", "held-rollback")
+    assert f"ada rolled {C} back, past {B}, at " in answer.detail
+    scenario.release_only(A, B)
+    night = scenario.night()
+    assert (night.reason, f"rolled {C} back past it at " in night.detail) == ("held-rollback", True)
+    assert scenario.go_back(to=B).held(B, late.commit or "") is None, "a person may name it"
+    now = scenario.canonical()
+    assert now is not None
+    assert [(back.version, back.past) for back in now.rolled_back] == [(C, ()), (A, ())]
+
+
 def test_a_promotion_ends_no_hold_but_its_own(scenario: Scenario) -> None:
     scenario.keep = 3
     advance(scenario)

@@ -13,8 +13,8 @@ from canonq.adapters.state.work_folders import alive
 from canonq.core.deployable import LABEL_OWNER
 from canonq.core.errors import Busy, CanonqError, RecordUnreadable, WrongUse
 from canonq.core.names import recipe_name, shown
-from canonq.core.records import Canonical, RolledBack, Snapshot
-from canonq.core.retention import Generation, going_back
+from canonq.core.records import Canonical, Passed, RolledBack, Snapshot, still_held
+from canonq.core.retention import Generation, going_back, lineage
 from canonq.core.text import did_you_mean, ended
 from canonq.flows.keeping.data import unpack_retained
 from canonq.flows.keeping.leftovers import is_in_force, reclaim
@@ -107,6 +107,16 @@ def choose(world: World, now: Canonical, to: str | None) -> Kept:
     )
 
 
+def _passed(world: World, now: Canonical, target: Canonical) -> tuple[Passed, ...]:
+    """The canonicals that the present one came from, as far as they are kept, after the one that is gone back to."""
+    line = lineage(world.registry.name_of(now), world.registry.kept(now.recipe))
+    names = [one.name for one in line]
+    there = world.registry.name_of(target)
+    between = line[1 : names.index(there)] if there in names else []
+    found = [one.record for one in between if one.record is not None and one.record.version not in (now.version, target.version)]
+    return tuple(Passed(version=record.version, commit=record.commit) for record in found)
+
+
 def _with_snapshot(found: Iterable[Generation]) -> Iterator[Kept]:
     for one in found:
         if one.record is not None and one.record.snapshot is not None:
@@ -119,10 +129,11 @@ def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, 
         volumes = unpack_retained(world, target, chosen.snapshot, owner)
         stamp = world.stamp()
         left = RolledBack(
-            by=who, at=stamp, reason=reason, version=now.version, commit=now.commit, fence=held.fence, left=now.fence
-        )
+            by=who, at=stamp, reason=reason, version=now.version, commit=now.commit, fence=held.fence, left=now.fence,
+            past=_passed(world, now, target),
+        )  # fmt: skip
         freed = {(target.version, target.commit), (left.version, left.commit)}
-        others = [back for back in now.rolled_back if (back.version, back.commit) not in freed]
+        others = still_held(now.rolled_back, freed)
         own = set(Canonical.model_fields) | {"schema"}
         # Gone back to itself, it came from where it came from: nothing else may say that the one before was in force.
         itself = world.registry.name_of(target) == world.registry.name_of(now)

@@ -28,7 +28,7 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem
 from canonq.core.gate import Again
 from canonq.core.names import warm_stack
-from canonq.core.records import SCHEMA, Canonical, Verdict
+from canonq.core.records import SCHEMA, Canonical, Verdict, still_held
 from canonq.core.records import Snapshot as Kept
 from canonq.core.seeing import voided
 from canonq.core.stack.ledger import LedgerMark
@@ -370,6 +370,7 @@ def _keep(tx: Transaction, running: Running) -> Kept:
 def _record(tx: Transaction, running: Running, kept: Kept, ledger: list[LedgerMark]) -> Canonical:
     """Write the new canonical's record beside its snapshot; it is whole now, and not in force yet."""
     stamp, names = tx.world.stamp(), running.stack.volumes
+    holds = still_held(tx.old.rolled_back if tx.old else [], [(str(tx.verdict.version), str(tx.verdict.commit))])
     record = Canonical(
         **{
             **(dict(tx.old.model_extra or {}) if tx.old else {}),  # what others have written beside our keys
@@ -390,8 +391,7 @@ def _record(tx: Transaction, running: Running, kept: Kept, ledger: list[LedgerMa
             "fence": tx.held.fence,
             "previous": tx.old.model_dump(mode="json", by_alias=True, exclude={"previous"}) if tx.old else None,
             # Those of older releases too: once this one is rolled back itself, a late run of theirs must not pass the gate.
-            "rolled_back": [back.model_dump(mode="json") for back in (tx.old.rolled_back if tx.old else [])
-                            if (back.version, back.commit) != (tx.verdict.version, tx.verdict.commit)],
+            "rolled_back": [back.model_dump(mode="json") for back in holds],
             "arrived": tx.old.arrived.model_dump(mode="json") if tx.old and tx.old.arrived else None,
             "remade": {"by": tx.again.by, "at": stamp, "reason": tx.again.reason} if tx.again else None,
         }
