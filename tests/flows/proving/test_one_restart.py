@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from canonq.core.enrolment import Health
-from canonq.core.errors import RecipeProblem
+from canonq.core.errors import EnrolmentProblem, RecipeProblem
 from canonq.core.stack.convergence import Service, Task
 from canonq.flows.deploying import answering, deadline
 from canonq.flows.deploying.answering import NotHealthy
@@ -202,3 +202,20 @@ def test_a_hook_of_the_enrolments_that_a_restart_cuts_off_is_called_again(site: 
     assert verdict.verdict == "green", verdict.detail
     assert called == ["after_upgrade"] * 2
     assert verdict.deaths == {"app": 1}
+
+
+@pytest.mark.parametrize("name", ["after_install", "after_upgrade", "before_functional"])
+def test_a_hook_that_fails_because_the_app_keeps_dying_does_not_hide_that(
+    site: Site, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def hook(folder: Path, function: str, facts: TierFacts, *rest: Any) -> object:
+        if function == name:
+            site.engine.dies(facts.stack, "app")
+            raise EnrolmentProblem(f"{name} of hooks.py: connection refused", code="hook-failed")
+        return None
+
+    world = site.prepare()
+    (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text(f"def {name}(app): ...\n")
+    monkeypatch.setattr(marking, "call_hook", hook)
+    verdict = prove_tag(world, "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "crash-loop", "recipe"), verdict.detail
