@@ -61,7 +61,8 @@ def stays_until(since: float, begun: float, lasted: float, soak: float) -> float
     `lasted`: how long it had been up when it died, 0 where it has not. What dies each time when it is that old dies again
     meanwhile, and what has restarted itself once does not.
     """
-    return max(since + soak, begun + soak * _IN_ALL, begun + min(lasted * _LONGER + _AND_SECONDS, soak * _MOST))
+    again = begun + min(lasted * _LONGER + _AND_SECONDS, soak * _MOST) if lasted else 0.0
+    return max(since + soak, begun + soak * _IN_ALL, again)
 
 
 def counted(deaths: Iterable[Death]) -> dict[str, int]:
