@@ -61,16 +61,17 @@ def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files) -> list[str]:
     """A phrase for each kind of data most of which the use of the base has left in places that the same use of the fresh install
     leaves as they are, though the upgraded app has them still.
 
-    `upgraded`, `held`: what that one holds. Nothing where the fresh install has it in places of its own: those are looked at
-    otherwise.
+    `upgraded`, `held`: what that one holds. Where the fresh install has it in places of its own, it is in another place by now:
+    tables of the same names, into which the upgrade has to have carried what there was; of others nothing is known.
     """
-    if fresh.rows.keys() - base.rows.keys() or fresh.files.keys() - base.files.keys():
-        return []
-    tables = {f"{where}.{table}" for where, it in upgraded.databases.items() for table, rows in it.tables.items() if rows}
+    tables = {(where, table): rows for where, it in upgraded.databases.items() for table, rows in it.tables.items() if rows}
+    new = fresh.rows.keys() - base.rows.keys()
+    if new or fresh.files.keys() - base.files.keys():
+        return _left_behind(base, fresh, tables, new)
     places = {place_of(key, path) for key, there in held.items() for path in there}
     told = []
     for left, now, there, what in (
-        (base.rows, fresh.rows, tables, "rows in"),
+        (base.rows, fresh.rows, {f"{where}.{table}" for where, table in tables}, "rows in"),
         (base.files, fresh.files, places, "bytes of files in"),
     ):
         gone = {place: size for place, size in left.items() if place not in now and place in there}
@@ -79,6 +80,21 @@ def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files) -> list[str]:
             more = f" and {len(most) - _MOST_TOLD} more" if len(most) > _MOST_TOLD else ""
             told.append(f"{sum(gone.values())} {what} {', '.join(most[:_MOST_TOLD])}{more}")
     return told
+
+
+def _left_behind(base: Use, fresh: Use, tables: Mapping[tuple[str, str], int], new: Collection[str]) -> list[str]:
+    """A phrase for tables that are in another database now, where the upgraded app has less than half of what it has still in
+    the old one. `tables`: database and table -> its rows."""
+    told = []
+    for (where, table), rows in sorted(tables.items()):
+        name = f"{where}.{table}"
+        if name not in base.rows or name in fresh.rows:
+            continue
+        twins = [other for other in new if other.endswith(f".{table}")]
+        carried = sum(count for (other, its), count in tables.items() if its == table and f"{other}.{its}" in twins)
+        if twins and carried * 2 < rows:
+            told.append(f"rows in {name}, of which {carried} of {rows} are in {twins[0]} after the upgrade,")
+    return told[:_MOST_TOLD]
 
 
 def _most(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

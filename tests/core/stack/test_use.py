@@ -62,5 +62,22 @@ def test_what_the_upgrade_has_carried_elsewhere_is_not_missed_in_the_old_place()
     assert not_kept(BASE, Use(), census(articles=3), {}) == []
 
 
+FILE = Use(rows={"app:app.db.posts": 3, "app:app.db.tags": 1})
+
+
+@pytest.mark.parametrize(
+    ("posts", "told"),
+    [
+        (0, ["rows in db.posts, of which 0 of 3 are in app:app.db.posts after the upgrade,"]),
+        (1, ["rows in db.posts, of which 1 of 3 are in app:app.db.posts after the upgrade,"]),
+        (3, []),
+    ],
+)
+def test_what_is_in_another_database_now_has_to_have_been_carried_there(posts: int, told: list[str]) -> None:
+    beside = DatabaseCount(kind="sqlite", tables={"posts": posts, "tags": posts})
+    upgraded = Census(databases={"db": DatabaseCount(kind="postgres", tables={"posts": 3, "grants": 3}), "app:app.db": beside})
+    assert not_kept(BASE, FILE, upgraded, {}) == told
+
+
 def test_what_is_seen_later_counts_as_well() -> None:
     assert Use(rows={"db.posts": 1}).also(BASE) == BASE
