@@ -304,6 +304,12 @@ def test_a_host_that_is_allowed_does_not_let_another_in_beside_it(ref: Ref) -> N
     assert "ours" not in told.what
 
 
+def test_the_label_that_every_recipe_has_and_a_run_leaves_empty_passes(ref: Ref) -> None:
+    label = json.dumps(["traefik.http.routers.${STACK_NAME}.tls.certresolver=${LETS_ENCRYPT_ENV}"])
+    prepared = ref.service(f"deploy: {{labels: {label}}}", sample="LETS_ENCRYPT_ENV=production\n")
+    assert app_of(prepared)["deploy"]["labels"]["traefik.http.routers.s-1.tls.certresolver"] == ""
+
+
 def test_what_recipes_say_to_the_ingress_passes(ref: Ref) -> None:
     labels = {
         "traefik.enable": "true", "traefik.docker.network": "proxy",
