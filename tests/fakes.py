@@ -33,6 +33,7 @@ class FakeEngine:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._read_before: dict[tuple[Path, int, int], dict[str, Any]] = {}
         self.taken = 0  #: bytes of memory that its containers take
         self.spent = 0.0  #: seconds of processors that they have taken
         self.programs: dict[str, Callable[[list[str]], Ended]] = {}  #: more programs that its containers have
@@ -241,9 +242,20 @@ class FakeEngine:
             path.name: [service["labels"] for service in _read(path).values()] for path in (self._folder / "stacks").glob("[!.]*")
         }
         secrets = {path.name: [_read(path)["labels"]] for path in (self._folder / "secrets").glob("[!.]*")}
-        volumes = {path.name: [_read(path / "labels")] for path in (self._folder / "volumes").glob("[!.]*")}
+        volumes = {path.name: [self._labels(path / "labels")] for path in (self._folder / "volumes").glob("[!.]*")}
         kinds = {"stacks": stacks, "containers": {}, "networks": {}, "configs": {}, "secrets": secrets, "volumes": volumes}
         return {kind: sorted(name for name, of in found.items() if _any_has(of, labels)) for kind, found in kinds.items()}
+
+    def _labels(self, path: Path) -> dict[str, Any]:
+        """Of a volume, which keeps them as long as it is there: with thousands of volumes they are not all read each time."""
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return {}
+        key = (path, found.st_ino, found.st_mtime_ns)
+        if key not in self._read_before:
+            self._read_before[key] = _read(path)
+        return self._read_before[key]
 
     def owners(self, labels: Mapping[str, str]) -> list[str]:
         """See ports.Ownership.owners."""

@@ -106,9 +106,10 @@ class Registry:
 
     def recipes(self) -> list[str]:
         """Recipes that have a record, or that have lost it."""
-        return [name for name in self.begun() if self._has_any(name)]
+        return [name for name in self.begun() if self.has_any(name)]
 
-    def _has_any(self, recipe: str) -> bool:
+    def has_any(self, recipe: str) -> bool:
+        """Whether a recipe has a record, or has lost it."""
         try:
             return is_there(self.folder(recipe) / RECORD) or bool(self.all_generations(recipe))
         except NotReadable:  # it may have one; whoever asks for it is told

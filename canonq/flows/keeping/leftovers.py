@@ -133,7 +133,7 @@ def forgotten(world: World, recipe: str) -> str | None:
     They were made from a folder at this place, so that its disk is not mounted, or part of it is gone. Of Docker that is away
     nothing is known: then nothing can be promoted either.
     """
-    if world.registry.read(recipe) is not None or recipe in world.registry.recipes() or world.registry.elsewhere(recipe):
+    if world.registry.read(recipe) is not None or world.registry.has_any(recipe) or world.registry.elsewhere(recipe):
         return None
     here = {LABEL_STATE: world.place}, {LABEL_INSTANCE: world.instance}
     left = sorted({name for mine in here for name in _unspoken(world, {LABEL_RECIPE: recipe, **mine})})

@@ -255,10 +255,11 @@ def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> d
 def _begin(world: World, sweep: str, chains: Sequence[Enrolment], begin: Callable[[Enrolment], None]) -> None:
     world.sweeps.begin(sweep, [one.recipe for one in chains])
     keep_shared(world, sweep)
-    for enrolment in in_turn(world, sweep, [one for one in chains if _is_read(world, sweep, one.recipe)]):
+    for enrolment in in_turn(world, sweep, chains):
         if world.sweeps.closed(sweep):
             return
-        begin(enrolment)
+        if _is_read(world, sweep, enrolment.recipe):  # one after the other: of a thousand, the first need not wait for the last
+            begin(enrolment)
 
 
 def _is_read(world: World, sweep: str, recipe: str) -> bool:
