@@ -623,6 +623,21 @@ ENROLMENT: list[Broken] = [
         own={"install_steps.sh": 'cd "$RECIPE_DIR"; echo "  a: b: c" >> compose.yml\n'},
     ),
     Broken(
+        "install_steps.sh takes a file of the release away",
+        "enrolment",
+        "compose-missing",
+        "tests/site/install_steps.sh has changed 'compose.yml' before.",
+        own={"install_steps.sh": 'rm "$RECIPE_DIR/compose.yml"\n'},
+    ),
+    Broken(
+        "install_steps.sh fails and says nothing",
+        "enrolment",
+        "install-steps-failed",
+        "ended with status 1: nothing was printed.",
+        kind="error",
+        own={"install_steps.sh": 'read answer\ntest -n "$answer"\n'},
+    ),
+    Broken(
         "install_steps.sh has line ends of Windows",
         "enrolment",
         "install-steps-failed",

@@ -23,6 +23,7 @@ from canonq.core.text import shown
 ReadFile = Callable[[str], str | None]
 
 SAMPLE, EXPORTS, COMPOSE = ".env.sample", "abra.sh", "compose.yml"
+_ITS_OTHER_NAMES = ("docker-compose.yml", "compose.yaml", "docker-compose.yaml")  #: that Compose knows, and Co-op Cloud does not
 #: The enrolment's overlay, in its folder.
 TEST_OVERLAY = "compose.canonq.yml"
 MOST_FILES = 50  #: under COMPOSE_FILE: each is read anew, however often it is named
@@ -92,10 +93,15 @@ def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None)
             code="compose-invalid",
         )
     laid_over: dict[str, Mapping[str, Any]] = {}
-    if overlay is not None:
+    if overlay is not None and says_something(overlay):
         laid_over = _of_overlay(files, overlay)
         files.append((TEST_OVERLAY, overlay))
     return Assembled(env, exports, resolve(files, variables), tuple(unset(files, variables)), laid_over)
+
+
+def says_something(overlay: str) -> bool:
+    """Whether there is anything in an overlay but comments."""
+    return any(line.strip() and not line.lstrip().startswith("#") for line in overlay.splitlines())
 
 
 def _listed(text: str) -> list[str]:
@@ -114,12 +120,21 @@ def _compose_file(read: ReadFile, name: str) -> str:
     if path.startswith("/") or path.split("/")[0] == "..":
         raise RecipeProblem(f"COMPOSE_FILE names {shown(name)}, outside the recipe.", code="path-outside-recipe")
     if (text := None if "\0" in path else read(path)) is None:
+        there = [shown(other) for other in _ITS_OTHER_NAMES if path == COMPOSE and _is_there(read, other)]
         raise RecipeProblem(
-            f"COMPOSE_FILE names {shown(name)}, which this version of the recipe does not have.",
+            f"COMPOSE_FILE names {shown(name)}, which this version of the recipe does not have"
+            f"{f'; there is {there[0]}, which nobody looks for' if there else ''}.",
             mend="name files that this version has, in .env.sample or under [env].",
             code="compose-missing",
         )
     return text
+
+
+def _is_there(read: ReadFile, name: str) -> bool:
+    try:
+        return read(name) is not None
+    except RecipeProblem:  # it is, and is no text
+        return True
 
 
 def _of_overlay(files: list[tuple[str, str]], overlay: str) -> dict[str, Mapping[str, Any]]:

@@ -35,8 +35,8 @@ _SERVICE: Form = {
                      "mac_address", "network_mode", "restart", "stop_signal", "user", "userns_mode", "working_dir"), TEXT),
     **dict.fromkeys(("init", "privileged", "read_only", "stdin_open", "tty"), BOOL),
     **dict.fromkeys(("cap_add", "cap_drop", "configs", "devices", "expose", "external_links", "links", "ports",
-                     "secrets", "security_opt", "volumes"), LIST),
-    **dict.fromkeys(("depends_on", "environment", "extra_hosts", "labels", "networks", "sysctls"), LIST_OR_MAPPING),
+                     "secrets", "security_opt", "volumes", "depends_on"), LIST),
+    **dict.fromkeys(("environment", "extra_hosts", "labels", "networks", "sysctls"), LIST_OR_MAPPING),
     **dict.fromkeys(("command", "dns", "dns_search", "entrypoint", "env_file", "tmpfs"), TEXT_OR_LIST),
     "build": ANY, "oom_score_adj": NUMBER, "pid": ANY, "shm_size": ANY, "stop_grace_period": DURATION, "ulimits": MAPPING,
     "credential_spec": {"config": TEXT, "file": TEXT, "registry": TEXT},
@@ -72,6 +72,8 @@ FORBIDDEN = frozenset({
 _OPEN = frozenset({"services", *_ENTRIES})
 _DURATION = re.compile(r"[-+]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
 _SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)* ?(?:[kmgtp]i?b?|b)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?", re.IGNORECASE)
+_BOOLS = ("true", "false", "yes", "no", "y", "n", "on", "off")  #: as Docker reads a text that is to be one
 _ORDERS = ("start-first", "stop-first")
 #: What a constraint of Swarm's may ask of a node; of any other, no node fulfils it.
 _ATTRIBUTES = ("node.id", "node.hostname", "node.ip", "node.role", "node.platform.os", "node.platform.arch")
@@ -118,15 +120,15 @@ def _unlike(value: Any, form: str, key: str) -> str:
         case "a text":
             fits = isinstance(value, str)
         case "a number":
-            fits = isinstance(value, str | int | float) and not isinstance(value, bool)
+            fits = not isinstance(value, bool) and _NUMBER.fullmatch(str(value)) is not None
         case "true or false":
-            fits = isinstance(value, str | bool)
+            fits = isinstance(value, bool) or str(value).lower() in _BOOLS
         case "a list":
             fits = isinstance(value, list)
         case "a mapping":
             fits = isinstance(value, dict)
         case "a list or a mapping":
-            fits = isinstance(value, list | dict)
+            fits = isinstance(value, dict) or (isinstance(value, list) and not any(isinstance(one, dict | list) for one in value))
         case "a text or a list":
             fits = isinstance(value, str | list)
         case "a duration such as 30s":
@@ -135,6 +137,8 @@ def _unlike(value: Any, form: str, key: str) -> str:
             fits = isinstance(value, str) and _SIZE.fullmatch(value) is not None
         case _:
             fits = True
+    if not fits and form == LIST_OR_MAPPING and isinstance(value, list):
+        return f"{shown(key)} must be a list of texts or a mapping, and has something else in its list"
     if not fits:
         return f"{shown(key)} must be {form}, and is {_said(value)}"
     if key == "order" and value not in _ORDERS:

@@ -144,7 +144,7 @@ def _changed_by_steps(script: Path, deployment: Deployment, before: Mapping[str,
         raise
     except RecipeProblem as error:
         after = _said(deployment)
-        changed = sorted(name for name in after if before.get(name) != after[name])
+        changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
         if not changed:
             raise
         raise EnrolmentProblem(
@@ -216,7 +216,7 @@ def _install_steps(script: Path, deployment: Deployment, app_env: Mapping[str, s
         ) from error
     if ended.status != 0:
         raise WrongConfiguration(
-            f"{named} ended with status {ended.status}: {ending(ended.tail, 300)}",
+            f"{named} ended with status {ended.status}: {ending(ended.tail, 300).strip() or 'nothing was printed'}.",
             mend="correct the script; its output is in the run's folder.",
             code="install-steps-failed",
         )

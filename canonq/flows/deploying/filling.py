@@ -81,7 +81,7 @@ def fitted(
         stack = _fit(deployment, filled)
     except RecipeProblem as error:
         if filled is not None and (near := unset_near(error.code, filled.unset)):
-            error.what = " ".join([error.what, *near])
+            error.what = " ".join([error.what, *near, *([] if sample.strip() else [f"This version has no {SAMPLE}."])])
         if not _is_the_enrolments(deployment, sample, folder, deadline):
             raise
         beside = error.code == "file-missing" and any(path.is_file() and path.name in error.what for path in folder.iterdir())

@@ -10,7 +10,7 @@ from typing import Any
 from canonq.adapters.processes.programs import plain_environment, read
 from canonq.core.enrol.misnamed import misnamed
 from canonq.core.errors import CanonqError, EnrolmentInvalid
-from canonq.core.recipe.assembly import TEST_OVERLAY
+from canonq.core.recipe.assembly import TEST_OVERLAY, says_something
 from canonq.core.recipe.yamlfile import load_yaml
 from canonq.core.text import ended, readable
 from canonq.flows.deploying.filling import INSTALL_STEPS
@@ -76,7 +76,8 @@ def _python(path: Path) -> None:
 
 def _overlay(path: Path) -> None:
     try:
-        load_yaml(path.read_text(), where=str(path))
+        if says_something(text := path.read_text()):
+            load_yaml(text, where=str(path))
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError) as error:

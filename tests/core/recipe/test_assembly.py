@@ -72,6 +72,16 @@ def test_a_compose_file_may_be_named_in_any_spelling_of_its_path() -> None:
     assert set(made.stack.services) == {"app"}
 
 
+def test_a_compose_file_under_another_name_of_it_is_told() -> None:
+    other = {("docker-compose.yml" if name == "compose.yml" else name): text for name, text in FILES.items()}
+    with pytest.raises(RecipeProblem, match=r"does not have; there is 'docker-compose\.yml', which nobody looks for"):
+        put_together({**other, ".env.sample": ""})
+
+
+def test_an_overlay_of_comments_alone_is_none() -> None:
+    assert put_together(FILES, "# services:\n\n  # app: {}\n").stack == put_together(FILES).stack
+
+
 def test_an_overlay_that_replaces_the_image_under_test_is_refused() -> None:
     with pytest.raises(WrongConfiguration, match="replaces the image of 'app'") as told:
         put_together(FILES, "services: {app: {image: 'mine:1'}}\n")
