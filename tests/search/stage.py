@@ -166,7 +166,7 @@ def _fetched(house: House, command: Sequence[str], *, timeout: float) -> Ended:
     source, goal = house.machines[host].state / path, Path(target) / Path(path).name
     try:
         shutil.copytree(source, goal, symlinks=True) if source.is_dir() else shutil.copy2(source, goal)
-    except FileNotFoundError as error:
+    except OSError as error:  # it is a program of its own, which says so by its status
         return Ended(1, str(error))
     return Ended(0, "")
 
