@@ -177,6 +177,7 @@ def test_a_red_on_another_host_is_red_in_everybodys_report_and_one_that_is_away_
     house.redis.hset("canonq:rows:birch", "far", '{"canonical": 3, "last_run": {"id": []}}')
     (row,) = [row for row in status(ash)["recipes"] if row["recipe"] == "far"]
     assert row["canonical"] is None, "what cannot be read is not shown"
+    assert "What its canonical is, its host alone can tell." in shown(ash)
 
 
 def test_one_host_alone_divides_nothing_and_notes_nothing(tmp_path: Path, redis_url: str) -> None:
