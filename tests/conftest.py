@@ -33,14 +33,15 @@ settings.load_profile("any-machine")
 #: What takes longest is begun first, or one process works on when all others are through. A file goes to one process whole,
 #: for the sake of its fixtures.
 LONGEST_FIRST = (
-    "real/test_upgrades.py", "faults/test_crash_points.py", "real/test_workers.py", "real/test_killed_workers.py",
-    "real/test_demo.py", "real/test_forge_and_webhook.py", "real/test_interrupts.py", "real/test_beats.py",
-    "demo/test_demo_deploys.py", "real/test_ingress.py", "real/test_tiers.py", "real/test_disk.py",
-    "deploy/test_compose_deployment.py", "real/test_random_kills.py", "real/test_going_back.py", "real/test_data_and_refs.py",
-    "cli/test_celery_words.py", "faults/test_succession.py", "flows/proving/test_whole_runs.py", "search/test_search.py",
-    "real/test_databases.py", "flows/test_sync.py", "real/test_staying.py", "adapters/git/test_clones.py",
-    "flows/test_sync_crashes.py", "hosts/test_several_hosts.py", "hosts/test_moves.py", "real/test_registries.py",
-    "real/test_small_disk.py", "workers/test_up.py", "faults/test_broken_bases.py", "faults/test_whose_fault.py",
+    "deploy/test_compose_deployment.py", "real/test_upgrades.py", "real/test_demo.py", "faults/test_crash_points.py",
+    "real/test_killed_workers.py", "real/test_tiers.py", "real/test_disk.py", "real/test_going_back.py",
+    "real/test_random_kills.py", "real/test_interrupts.py", "real/test_ingress.py", "real/test_data_and_refs.py",
+    "cli/test_celery_words.py", "real/test_beats.py", "demo/test_demo_deploys.py", "flows/proving/test_whole_runs.py",
+    "real/test_workers.py", "real/test_forge_and_webhook.py", "flows/test_sync.py", "search/test_search.py",
+    "adapters/git/test_clones.py", "real/test_staying.py", "real/test_databases.py", "flows/test_sync_crashes.py",
+    "real/test_small_disk.py", "real/test_registries.py", "workers/test_up.py", "faults/test_whose_fault.py",
+    "flows/proving/test_witnesses.py", "real/test_servers.py", "hosts/test_several_hosts.py", "real/test_containment.py",
+    "faults/test_succession.py", "faults/test_broken_bases.py", "hosts/test_moves.py",
 )  # fmt: skip
 
 

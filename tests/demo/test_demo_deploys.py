@@ -19,14 +19,9 @@ LATER = "1.13.0+1.31.1"
 GUESTBOOKS = ("1.2.1+6.41.0-alpine", "1.3.0+6.42.0-alpine")
 VOICES = ("0.9.0+v1.5.735-0", "1.0.0+v1.6.870-0")
 FORGES = ("3.5.3+1.24.2-rootless", "3.6.0+1.25.0-rootless")
-#: All that work from a cold start. The later forge is one: only an upgrade to it fails.
-GOOD = [
-    *(("custom-html", tag) for tag in ("1.11.0+1.29.0", "1.12.0+1.30.0", LATER)),
-    *(("guestbook", tag) for tag in GUESTBOOKS),
-    ("voice", VOICES[0]),
-    *(("tiny-html", tag) for tag in ("1.1.0+2.42.0", "1.2.0+2.43.0")),
-    *(("forge", tag) for tag in FORGES),
-]
+SITES = ("1.11.0+1.29.0", "1.12.0+1.30.0", LATER)
+#: What no test below deploys from a cold start. The later forge is one that works so: only an upgrade to it fails.
+COLD = [("tiny-html", "1.2.0+2.43.0"), ("forge", FORGES[1])]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +63,7 @@ def hook(stack: Stack, label: str) -> list[str]:
     return str(stack.service("db").attrs["Spec"]["Labels"][f"backupbot.{label}"]).split()
 
 
-@pytest.mark.parametrize(("name", "tag"), GOOD)
+@pytest.mark.parametrize(("name", "tag"), COLD)
 def test_a_good_release_is_healthy_from_a_cold_start(stack: Stack, repos: dict[str, Path], name: str, tag: str) -> None:
     bring_up(stack, repos, name, tag)
 
@@ -76,7 +71,7 @@ def test_a_good_release_is_healthy_from_a_cold_start(stack: Stack, repos: dict[s
 
 
 def test_a_page_written_by_hand_outlives_both_upgrades_of_custom_html(stack: Stack, repos: dict[str, Path]) -> None:
-    first, *newer = [tag for name, tag in GOOD if name == "custom-html"]
+    first, *newer = SITES
     bring_up(stack, repos, "custom-html", first)
     assert "<h1>A small site</h1>" in stack.fetch()[1], "the template takes the name from the environment"
     stack.execute("app", "sh", "-c", "echo mine > /srv/mine.txt")
@@ -97,9 +92,8 @@ def test_an_upgrade_of_the_guestbook_adds_a_column_and_keeps_the_entries(stack: 
     assert stack.fetch("/cgi-bin/entries") == (True, "1\tAda\tit's here\tunknown\n2\tBo\thello\tOslo\n")
 
 
-@pytest.mark.parametrize("tag", GUESTBOOKS)
-def test_the_hooks_of_the_guestbook_bring_a_lost_entry_back(stack: Stack, repos: dict[str, Path], tag: str) -> None:
-    bring_up(stack, repos, "guestbook", tag)
+def test_the_hooks_of_the_guestbook_bring_a_lost_entry_back(stack: Stack, repos: dict[str, Path]) -> None:
+    bring_up(stack, repos, "guestbook", GUESTBOOKS[1])
     stack.fetch("/cgi-bin/entries", "name=Ada&message=kept")
     before = stack.fetch("/cgi-bin/entries")
     stack.execute("db", *hook(stack, "backup.pre-hook"))
@@ -127,13 +121,6 @@ def test_the_guestbook_does_not_answer_200_without_its_database(stack: Stack, re
 
     assert not answered
     assert "503" in said
-
-
-def test_the_red_release_of_voice_never_becomes_healthy(stack: Stack, repos: dict[str, Path]) -> None:
-    deploy(stack, repos, "voice", VOICES[1])
-
-    stack.await_("unhealthy task", lambda: any("unhealthy container" in state for state in stack.states("app")))
-    assert not any(": running:" in state for state in stack.states("app"))
 
 
 def test_swarm_takes_an_upgrade_to_the_red_release_of_voice_back(stack: Stack, repos: dict[str, Path]) -> None:

@@ -94,7 +94,7 @@ def test_killed_at_any_point_a_promotion_is_whole_and_complete_when_done_again(
 
 @pytest.mark.long
 def test_killed_at_any_point_a_seed_is_whole_or_absent(memory: Path, redis_url: str, request: pytest.FixtureRequest) -> None:
-    stride = 3 * int(request.config.getoption("--crash-stride"))
+    stride = 5 * int(request.config.getoption("--crash-stride"))
     at = 1
     while True:
         fresh = Scenario(memory / str(at), redis_url)

@@ -132,7 +132,7 @@ def test_forged_and_repeated_words_start_nothing_and_many_at_once_start_one_swee
         answers = forges.map(lambda number: tell(small, push(forge, number))[1]["started"], range(5))
     assert sorted(answers) == [[], [], [], [], [RECIPE]]
     assert "taken before" in tell(small, push(forge, 3))[1]["why"]
-    until("the promotion", lambda: canonical(small), hooked)
+    until("its sweep", lambda: sweeps(small), hooked)
     assert len(sweeps(small)) == 1
     redis = hooked.running["redis"]
     os.kill(redis.pid, signal.SIGKILL)
@@ -157,16 +157,6 @@ def test_a_pull_requests_head_is_tested_and_its_commit_has_the_status(small: Ins
         (NAME, work.head.commit.hexsha, "success"),
     ]
     assert canonical(small) is None
-
-
-def test_an_idle_sweep_settles_everything_without_a_chain(small: Installation, forge: Forge) -> None:
-    assert small.canonq("sweep", "--wait", "--json").json["counts"]["promoted"] == 1
-    ended = small.canonq("sweep", "--wait", "--json")
-    (outcome,) = ended.json["outcomes"]
-    assert (ended.status, outcome["outcome"], outcome["reason"]) == (0, "skipped", "no-new-version")
-    folder = small.state / "sweeps" / ended.json["sweep"]
-    assert not (folder / "steps").exists(), "no chain was begun"
-    assert json.loads((folder / "report.json").read_text())["counts"]["skipped"] == 1
 
 
 def test_the_command_up_takes_pushes_too(small: Installation, forge: Forge) -> None:

@@ -163,36 +163,28 @@ def enrol_apart(made: Installation, more: str = "") -> None:
     made.enrol("apart", f'upstream = "{made.root}/apart"\n[health]\ntimeout = 30\n{more}')
 
 
-def test_behind_a_real_proxy_a_recipe_is_tested_and_promoted_at_its_own_domain(proxy: Proxy, made: Installation) -> None:
+def test_behind_a_real_proxy_recipes_are_tested_and_promoted_at_their_own_domains(proxy: Proxy, made: Installation) -> None:
+    """Where the enrolment allows a 404, the app's own counts."""
     enrol_small(made, "routed", HEALTH)
     (made.checkout / "tests" / "routed" / "test_domain.py").write_text(
         f'def test_domain(app):\n    assert app.domain.endswith(".{ZONE}")\n    assert "{TAG}" in app.http.get("/").text\n'
     )
+    enrol_small(made, "api", HEALTH + 'path = "/nothing-here"\nstatus = [404]\n')
     proxy.stands_before(made)
-    (outcome,) = made.canonq("sweep", "--wait", "--json").json["outcomes"]
-    assert (outcome["outcome"], outcome["version"]) == ("promoted", TAG), outcome
+    outcomes = {one["recipe"]: one for one in made.canonq("sweep", "--wait", "--json").json["outcomes"]}
+    assert [(outcomes[name]["outcome"], outcomes[name]["version"]) for name in ("routed", "api")] == [("promoted", TAG)] * 2, (
+        outcomes
+    )
 
 
-def test_healthy_inside_but_not_routed_is_a_reason_of_its_own(proxy: Proxy, made: Installation) -> None:
-    enrol_apart(made)
-    proxy.stands_before(made)
-    verdict = made.canonq("test", "apart", "--json").json
-    assert (verdict["verdict"], verdict["reason"], verdict["service"]) == ("red", "not-routed", "app"), verdict["detail"]
-
-
-def test_the_proxys_own_404_is_not_the_app_even_where_404_is_allowed(proxy: Proxy, made: Installation) -> None:
+def test_healthy_inside_but_not_routed_is_a_reason_of_its_own_and_the_proxys_404_is_not_the_app(
+    proxy: Proxy, made: Installation
+) -> None:
     enrol_apart(made, "status = [404, 200]\n")
     proxy.stands_before(made)
     verdict = made.canonq("test", "apart", "--json").json
-    assert (verdict["verdict"], verdict["reason"]) == ("red", "not-routed"), verdict["detail"]
+    assert (verdict["verdict"], verdict["reason"], verdict["service"]) == ("red", "not-routed", "app"), verdict["detail"]
     assert "nobody" in verdict["detail"]
-
-
-def test_a_404_of_the_app_itself_counts_where_it_is_allowed(proxy: Proxy, made: Installation) -> None:
-    enrol_small(made, "api", HEALTH + 'path = "/nothing-here"\nstatus = [404]\n')
-    proxy.stands_before(made)
-    verdict = made.canonq("test", "api", "--json").json
-    assert verdict["verdict"] == "green", verdict["detail"]
 
 
 def test_https_is_checked_against_the_authority_that_is_named(proxy: Proxy, made: Installation) -> None:

@@ -23,16 +23,18 @@ pytestmark = pytest.mark.real
 FIRST, NEXT = "1.0.0+1.29.0", "1.1.0+1.30.0"
 TIERS = ("install", "upgrade", "backup", "restore", "functional")
 EACH = [(step, times) for step in ("sync", "deploy", *TIERS, "promote") for times in (1, 2)]
-#: Of all of them (`--interrupts all`), those that every change is tried with.
+#: Of all of them (`--interrupts all`), those that every change is tried with, one night after the other. What ends with a
+#: promotion all the same comes last.
 SOME = [("upgrade", 1), ("backup", 2), ("promote", 2)]
+Moments = list[tuple[str, int]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """All moments, or some."""
-    if "step" not in metafunc.fixturenames:
+    """All moments, each on an installation of its own, or some on one."""
+    if "moments" not in metafunc.fixturenames:
         return
-    moments = EACH if metafunc.config.getoption("--interrupts") == "all" else SOME
-    metafunc.parametrize(("step", "times"), moments, ids=[f"{step}-{times}" for step, times in moments])
+    told = [[one] for one in EACH] if metafunc.config.getoption("--interrupts") == "all" else [SOME]
+    metafunc.parametrize("moments", told, ids=[" ".join(f"{step}-{times}" for step, times in moments) for moments in told])
 
 
 def files(tag: str) -> dict[str, str]:
@@ -54,26 +56,27 @@ def is_at(made: Installation, step: str) -> bool:
     return any(step == "deploy" or (run / step).is_dir() for run in under_way)
 
 
-def test_ctrl_c_leaves_nothing_and_nothing_goes_on(engine: SwarmEngine, tmp_path: Path, step: str, times: int) -> None:
+def test_ctrl_c_leaves_nothing_and_nothing_goes_on(engine: SwarmEngine, tmp_path: Path, moments: Moments) -> None:
     with installed(engine, tmp_path) as made:
         recipe = f"site-{secrets.token_hex(3)}"  # its warm stack is this engine's only one of that name
         repo = make_recipe(tmp_path / "site", {FIRST: files(FIRST)})
         folder = made.enrol(recipe, f'upstream = "{tmp_path}/site"\n[health]\ntimeout = 600\n')
         (folder / "test_page.py").write_text("def test_page(app):\n    assert app.http.get('/').text\n")
-        before = None
-        if step != "install":
+        record = made.state / "warm" / recipe / "canonical.json"
+        if moments[0][0] != "install":
             assert made.canonq("sweep", "--wait", "--json").json["outcomes"][0]["outcome"] == "promoted"
-            before = (made.state / "warm" / recipe / "canonical.json").read_text()
             release(repo, NEXT, files(NEXT))
-        ended, said = interrupted(made, step, times)
-        assert ended == 3, said
-        assert "Nothing more of it starts" in said
-        sweep = sorted(made.state.glob("sweeps/*/sweep.json"))[-1].parent
-        assert json.loads((sweep / "closed.json").read_text())["state"] == "stopped"
-        after = made.state / "warm" / recipe / "canonical.json"
-        assert (after.read_text() if after.is_file() else None) in (before, promoted(after)), "whole: the old one, or the new one"
-        assert left(engine, made, after) == {}, said
-        assert made.canonq("verify", "--json").status == 0
+        for step, times in moments:
+            before = record.read_text() if record.is_file() else None
+            ended, said = interrupted(made, step, times)
+            assert ended == 3, said
+            assert "Nothing more of it starts" in said
+            sweep = sorted(made.state.glob("sweeps/*/sweep.json"))[-1].parent
+            assert json.loads((sweep / "closed.json").read_text())["state"] == "stopped"
+            now = record.read_text() if record.is_file() else None
+            assert now in (before, promoted(record)), "whole: the old one, or the new one"
+            assert left(engine, made, record) == {}, said
+            assert made.canonq("verify", "--json").status == 0
         assert made.canonq("sweep", "--wait", "--json").json["outcomes"][0]["outcome"] in ("promoted", "skipped")
 
 

@@ -244,9 +244,13 @@ def wipe(engine: Docker, stack: Deployable) -> None:
         ({"target": files(TARGET, hook="dmup it")}, "backup", "backup-failed", "pre-hook of 'db' exited with 127"),
         ({"target": files(TARGET, hook="true")}, "backup", "backup-failed", "is empty or not there"),
         ({"target": files(TARGET, load="true")}, "restore", "restore-failed", "did not bring back what was destroyed"),
+        ({"target": files(TARGET, load="laod it")}, "restore", "restore-failed", "post-hook of 'db' exited with 127"),
         ({"own": "def test_a():\n    assert False, 'no page'\n"}, "functional", "functional-failed", "test_a: no page"),
     ],
-    ids=["upgrade loses data", "backup hook fails", "dump is not written", "restore brings nothing back", "own test fails"],
+    ids=[
+        "upgrade loses data", "backup hook fails", "dump is not written", "restore brings nothing back", "restore hook fails",
+        "own test fails",
+    ],
 )  # fmt: skip
 def test_a_red_run_says_at_which_tier_and_why_and_leaves_nothing(
     site: Site, broken: dict[str, Any], tier: str, reason: str, said: str
@@ -644,6 +648,34 @@ def test_a_database_that_no_label_covers_is_red(site: Site) -> None:
     target["compose.yml"] = target["compose.yml"].replace('backupbot.backup: "true"', 'backupbot.backup: "false"')
     verdict = prove_tag(site.prepare(target=target), "site", None)
     assert (verdict.verdict, verdict.reason, verdict.service) == ("red", "not-backed-up", "db"), verdict.detail
+
+
+def test_a_tier_that_was_skipped_without_a_word_is_a_gap_and_a_declaration_that_does_not_hold_is_stale(site: Site) -> None:
+    world = site.prepare(own=None)
+    verdict = prove_tag(world, "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert [gap.split()[0] for gap in verdict.gaps] == ["functional", "redeploy-unproven:"]
+    recipe = site.root / "checkout" / "tests" / "site" / "recipe.toml"
+    recipe.write_text(f'{recipe.read_text()}[expected_na]\nbackup = "has nothing to keep"\nfunctional = "a page"\n')
+    verdict = prove_tag(site.world, "site", None)
+    assert (verdict.verdict, statuses(verdict)["backup"]) == ("green", "pass"), verdict.detail
+    assert [stale.split()[1] for stale in verdict.stale] == ["backup"], verdict.stale
+    assert [gap.split()[0] for gap in verdict.gaps] == ["redeploy-unproven:"]
+
+
+def test_fresh_data_is_chosen_by_the_enrolment(site: Site) -> None:
+    """Where it is not, the data of the first release lives on in every later one."""
+    site.engine.starts = {BASE: fills("first"), TARGET: lambda *_: None}
+    site.prepare(own=None, toml='[promote]\ndata = "fresh"\n')
+    for tag in (BASE, TARGET):
+        assert prove_tag(site.world, "site", tag).verdict == "green"
+        assert promote(site.world, "site").outcome == "promoted"
+    record = site.world.registry.read("site")
+    assert record is not None
+    assert record.version == TARGET
+    (folder,) = [site.engine.volume_path(name) for name in record.volumes if name.endswith("_files")]
+    assert folder is not None
+    assert not (folder / "first").exists()
 
 
 @pytest.mark.long
