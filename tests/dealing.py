@@ -8,7 +8,7 @@ from xdist.workermanage import WorkerController
 #: Files whose tests wait for Docker, for the most part: so many of them at once that each has a processor when it needs one, and
 #: files that only compute beside them. With more, all wait longer, and what asks meanwhile whether it is over takes the rest.
 WAITING = ("tests/real/", "tests/demo/", "tests/deploy/", "tests/apps/")
-MOST_WAITING = 3
+MOST_WAITING = 4
 
 
 class Mixed(LoadFileScheduling):  # type: ignore[misc]

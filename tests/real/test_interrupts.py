@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import signal
 import subprocess
@@ -23,9 +22,9 @@ pytestmark = pytest.mark.real
 FIRST, NEXT = "1.0.0+1.29.0", "1.1.0+1.30.0"
 TIERS = ("install", "upgrade", "backup", "restore", "functional")
 EACH = [(step, times) for step in ("sync", "deploy", *TIERS, "promote") for times in (1, 2)]
-#: Of all of them (`--interrupts all`), those that every change is tried with, one night after the other. What ends with a
-#: promotion all the same comes last.
-SOME = [("upgrade", 1), ("backup", 2), ("promote", 2)]
+#: Of all of them (`--interrupts all`), those that every change is tried with, one night after the other: a run that is broken
+#: off, one that may end, whose release is promoted the next time, and that promotion.
+SOME = [("backup", 2), ("upgrade", 1), ("promote", 2)]
 Moments = list[tuple[str, int]]
 
 
@@ -46,13 +45,14 @@ def files(tag: str) -> dict[str, str]:
     }
 
 
-def is_at(made: Installation, step: str) -> bool:
-    """Whether the sweep has come to a step: by the folder that the step works in."""
+def is_at(made: Installation, step: str, earlier: set[Path]) -> bool:
+    """Whether the sweep has come to a step: by the folder that the step works in. Runs that were there earlier say nothing."""
     if step == "sync":
         return any(not (begun.parent / "closed.json").is_file() for begun in made.state.glob("sweeps/*/begun.json"))
     if step == "promote":
         return bool(list(made.state.glob("work/*/promotion.json")))
-    under_way = [run for run in made.state.glob("runs/*/*") if run.is_dir() and not (run / "run.json").is_file()]
+    begun = set(made.state.glob("runs/*/*")) - earlier
+    under_way = [run for run in begun if run.is_dir() and not (run / "run.json").is_file()]
     return any(step == "deploy" or (run / step).is_dir() for run in under_way)
 
 
@@ -121,20 +121,21 @@ def promoted(record: Path) -> str | None:
 
 def interrupted(made: Installation, step: str, times: int) -> tuple[int, str]:
     """Sweep, and interrupt as a terminal does, so many times, at a step; exit status and standard error."""
-    log = made.root / "swept"
+    log, earlier = made.root / "swept", set(made.state.glob("runs/*/*"))
     with log.open("wb") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "canonq", "sweep", "--wait"],
             env=made.environment, cwd=made.root, stdout=said, stderr=said, start_new_session=True,
         )  # fmt: skip
         try:
-            while process.poll() is None and not is_at(made, step):  # some steps are short, so it is looked often
+            while process.poll() is None and not is_at(made, step, earlier):  # some steps are short, so it is looked often
                 time.sleep(0.01)
             assert process.poll() is None, log.read_text()
-            os.kill(process.pid, signal.SIGINT)
+            process.send_signal(signal.SIGINT)
             if times == 2:
-                until("a word about the first", lambda: process.poll() is not None or "Nothing more" in log.read_text())
-                os.kill(process.pid, signal.SIGINT)
+                while process.poll() is None and "Nothing more" not in log.read_text():
+                    time.sleep(0.01)
+                process.send_signal(signal.SIGINT)
             return process.wait(900), log.read_text()
         finally:
             process.kill()

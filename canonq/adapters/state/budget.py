@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -145,8 +144,7 @@ class Budget:
     def tidy(self) -> None:
         """Remove what killed work left of its files here."""
         if self._folder.is_dir():
-            with told(self._folder), (self._folder / "turn.lock").open("a") as turn:
-                fcntl.flock(turn, fcntl.LOCK_EX)
+            with locked(self._folder / "turn.lock"), told(self._folder):
                 self._clear()
 
     def _clear(self) -> None:

@@ -22,7 +22,7 @@ from canonq.adapters.files import remove_tree
 from canonq.adapters.state.budget import Budget
 from canonq.core.deployable import LABEL_INSTANCE, Deployable, Identity, version_label
 from canonq.core.enrolment import Health
-from canonq.core.errors import HostProblem
+from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.records import Verdict
 from canonq.core.stack.convergence import Service, Task
 from canonq.flows.deploying.deployment import bring_up, tear_down
@@ -266,6 +266,22 @@ def test_a_red_run_says_at_which_tier_and_why_and_leaves_nothing(
     assert site.left() == {}
     assert not list(site.world.work.glob("[!.]*"))
     assert site.world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 1
+
+
+def test_a_release_that_names_a_missing_image_ends_before_any_deploy(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known failure 37: a pull that failed was taken for a slow app."""
+
+    def pulls(references: Sequence[str], timeout: float) -> dict[str, str]:
+        if "site:1.1" in references:
+            raise RecipeProblem("There is no image site:1.1.", code="image-unavailable")
+        return there(references, timeout)
+
+    there = site.engine.ensure_images
+    world = site.prepare()
+    monkeypatch.setattr(site.engine, "ensure_images", pulls)
+    verdict = prove_tag(world, "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "image-unavailable", "recipe"), verdict.detail
+    assert site.engine.deployed == []
 
 
 def test_a_database_whose_engine_cannot_read_its_data_is_told_with_its_own_last_words(site: Site) -> None:
