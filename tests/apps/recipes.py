@@ -137,10 +137,11 @@ if os.path.exists(old):
     database = pymysql.connect(host="db", user="ihatemoney", password=password, database="ihatemoney")
     cursor, rows = database.cursor(), sqlite3.connect(old)
     cursor.execute("SET FOREIGN_KEY_CHECKS = 0")
-    for table in ("project", "person", "bill", "billowers"):
-        for row in rows.execute(f"SELECT * FROM {table}").fetchall():
-            names = ", ".join(f"`{one[1]}`" for one in rows.execute(f"PRAGMA table_info({table})"))
-            cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join(['%s'] * len(row))})", row)
+    cursor.execute("SHOW TABLES")
+    for table in (name for (name,) in cursor.fetchall() if name != "alembic_version" and not name.startswith("canonq")):
+        names = ", ".join(f"`{one[1]}`" for one in rows.execute(f'PRAGMA table_info("{table}")'))
+        for row in rows.execute(f'SELECT * FROM "{table}"').fetchall() if names else ():
+            cursor.execute(f"INSERT INTO `{table}` ({names}) VALUES ({', '.join(['%s'] * len(row))})", row)
     database.commit()
     os.rename(old, old + ".carried")
 """
