@@ -24,6 +24,7 @@ import workers.tasks
 import workers.upkeep
 from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.state.budget import Budget
+from canonq.adapters.state.records import readable_json
 from canonq.adapters.state.work_folders import promotion_in
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
 from canonq.core.errors import CanonqError, RecordUnreadable
@@ -69,6 +70,7 @@ ENROLMENTS = (
     "[promote]\ndata = 'fresh'\n",
     "[refs]\ndata = true\n",
 )
+_RECORDS = ("record.json", "in-force.json", "canonical.json")
 _HOUR = 3600
 _AGE = 36 * _HOUR  #: seconds, where a release is to have an age
 _PASSES = 12  #: of upkeep and messages, after which a move that nothing hinders is over
@@ -568,10 +570,16 @@ class House:
                 if chosen.parent.name == self.present:
                     return  # with its record it would be lost altogether: nothing else says that it was
                 (chosen.parent / "in-force.json").unlink(missing_ok=True)
-                if chosen.parent.name in self.line:
+                if chosen.parent.name in self.line and self._is_followed(chosen.parent.name):
                     self.unmarked.add(chosen.parent.name)
                     return  # who came after it says that it was
         self.harmed.add(chosen.parent.name)
+
+    def _is_followed(self, name: str) -> bool:
+        """Whether a record that is there names it as the one before: who came after it may have been dropped, and all it said."""
+        records = [*(self.warm / "canonicals").glob("*/*.json"), self.warm / "canonical.json"]
+        found = [readable_json(path) for path in records if path.name in _RECORDS]
+        return any(_name_of(one.get("previous") or {}) == name for one in found)
 
     def lose_volume(self) -> None:
         """A retained volume is gone from Docker."""
