@@ -106,8 +106,8 @@ def _rabbit(stack: contextlib.ExitStack, folder: Path) -> str:
     }  # fmt: skip
     (folder / "plugins").write_text("[].\n")
     program = next((path for path in (Path("/usr/lib/rabbitmq/bin/rabbitmq-server"),) if path.is_file()), None)
-    # It starts that daemon by itself, which outlives it.
-    stack.callback(subprocess.run, ["epmd", "-port", str(epmd), "-kill"], env=env, capture_output=True, check=False)
+    # It would start that one by itself, as a daemon that outlives it.
+    _started(stack, ["epmd", "-address", "127.0.0.1", "-port", str(epmd)], folder / "epmd.log", env)
     _started(stack, [str(program or "rabbitmq-server")], folder / "said.log", env)
     _until(lambda: _answers(port), "RabbitMQ")
     return f"amqp://guest:guest@127.0.0.1:{port}//"
