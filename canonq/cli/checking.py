@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
 
@@ -127,6 +128,7 @@ def config(as_json: bool) -> ExitStatus:
 @click.option("--disk", metavar="SIZE", help="Disk of each host for what runs.")
 @click.option("--window", metavar="TIME", help="Nothing starts that would not end within it, such as 6h.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Another one makes other recipes up.")
+@click.option("--page", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw it as a page, too.")
 @json_option
 def simulate(
     fleet: int | None,
@@ -137,12 +139,13 @@ def simulate(
     disk: str | None,
     window: str | None,
     seed: int,
+    page: Path | None,
     as_json: bool,
 ) -> ExitStatus:
     """Say how long a night takes by what is on record, or for a fleet that is not there; changes nothing."""
     world = looking(load_settings())
-    found = simulate_flow.simulate(
-        simulate_flow.recorded(world) if fleet is None else simulate_flow.imagined(fleet, seed),
+    jobs = simulate_flow.recorded(world) if fleet is None else simulate_flow.imagined(fleet, seed)
+    night = simulate_flow.Night(
         hosts=hosts,
         light=light_workers(world) if light is None else light,
         heavy=heavy,
@@ -150,6 +153,9 @@ def simulate(
         disk=bytes_in(disk) if disk is not None else None,
         window=seconds_in(window, most=7 * 86400) if window is not None else None,
     )
+    found = simulate_flow.simulate(jobs, night)
+    if page is not None:
+        simulate_flow.draw(page, jobs, night, found, world.stamp())
     if as_json:
         print_json(found)
         return ExitStatus.ATTENTION if found["left_out"] else ExitStatus.DONE
@@ -159,4 +165,6 @@ def simulate(
         f"{duration(found['lower_bound_seconds'])}. With one host more: {duration(found['one_host_more_seconds'])}.")  # fmt: skip
     for row in found["left_out"]:
         say(f"{row['recipe']} is left out: {row['reason']}.")
+    if page is not None:
+        say(f"It is drawn in {page}.")
     return ExitStatus.ATTENTION if found["left_out"] else ExitStatus.DONE

@@ -104,7 +104,7 @@ COMMANDS = {
     ),
     "simulate": _Entry(
         "checking", "Say how long a night takes by what is on record, or for a fleet that is not there.",
-        ("canonq simulate", "canonq simulate --fleet 200 --hosts 3 --memory '16 GiB'"),
+        ("canonq simulate", "canonq simulate --fleet 200 --hosts 3 --memory '16 GiB'", "canonq simulate --page night.html"),
     ),
     "status": _Entry(
         "looking", "Show canonicals, last verdicts and what is running.",

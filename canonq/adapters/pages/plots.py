@@ -29,27 +29,38 @@ ET.register_namespace("", _SVG)
 
 def timeline(bars: Sequence[Mapping[str, Any]], began: object) -> str:
     """Who worked when in a sweep: a lane for each worker's slot, a bar for each step, coloured by the recipe's outcome."""
-    names = sorted({str(bar["lane"]) for bar in bars})[:_MOST_LANES]
     start = when(began)
-    if not names or start is None:
+    if start is None:
+        return ""
+    kinds = (*KINDS, _NO_KIND)
+    drawn = [(str(bar["lane"]), bar["outcome"] or _NO_KIND, bar["began"], bar["ended"]) for bar in bars]
+    return _lanes(drawn, kinds, lambda seconds: f"{start + timedelta(seconds=seconds):%H:%M}")
+
+
+def night(runs: Sequence[Mapping[str, Any]]) -> str:
+    """A simulated night: a lane for each slot of each host, a bar for each run, heavy ones told from light ones."""
+    drawn = [(f"{run['host']} {run['slot']}", run["weight"], run["start_seconds"], run["end_seconds"]) for run in runs]
+    return _lanes(drawn, ("heavy", "light"), duration)
+
+
+def _lanes(bars: Sequence[tuple[str, str, float, float]], kinds: Sequence[str], shown: Callable[[float], str]) -> str:
+    """(lane, kind, began, ended) of each bar, in seconds from the beginning; `shown`: such a moment in words."""
+    names = sorted({lane for lane, *_ in bars})[:_MOST_LANES]
+    if not names:
         return ""
     places = {name: len(names) - number for number, name in enumerate(names)}
-    longest = max(bar["ended"] for bar in bars) or 1.0
+    longest = max(ended for *_, ended in bars) or 1.0
     chart = pygal.XY(**_common(height=70 + 26 * len(names), allow_interruptions=True, show_dots=False), xrange=(0, longest))
     chart.range = (0.5, len(names) + 0.5)
-    kinds = (*KINDS, _NO_KIND)
     for kind in kinds:
         points: list[tuple[float | None, float | None]] = []
-        for bar in bars:
-            if (bar["outcome"] or _NO_KIND) == kind and bar["lane"] in places:
-                lane = places[str(bar["lane"])]
-                points += [(bar["began"], lane), (max(bar["ended"], bar["began"] + longest / 300), lane), (None, None)]
+        for lane, of, began, ended in bars:
+            if of == kind and lane in places:
+                points += [(began, places[lane]), (max(ended, began + longest / 300), places[lane]), (None, None)]
         chart.add(kind, points)
     chart.y_labels = [{"label": readable(name), "value": place} for name, place in places.items()]
     step = longest / 6
-    chart.x_labels = [
-        {"label": f"{start + timedelta(seconds=number * step):%H:%M}", "value": number * step} for number in range(7)
-    ]
+    chart.x_labels = [{"label": shown(number * step), "value": number * step} for number in range(7)]
     return _drawn(chart, "timeline", kinds)
 
 
@@ -62,7 +73,23 @@ def over_time(points: Iterable[tuple[str, float | None]], shown: Callable[[float
 def lines(series: Mapping[str, Sequence[tuple[str, float]]], shown: Callable[[float], str], floor: float | None = None) -> str:
     """Values over time, a line each, and the floor under them."""
     timed = {name: [(at.timestamp(), value) for stamp, value in points if (at := when(stamp))] for name, points in series.items()}
-    every = [point for points in timed.values() for point in points]
+    moments = [moment for points in timed.values() for moment, _ in points]
+    pattern = "%H:%M" if moments and max(moments) - min(moments) < 86400 else "%d %b"
+    return curves(timed, lambda moment: f"{datetime.fromtimestamp(moment, UTC):{pattern}}", shown, floor)
+
+
+def curves(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    places: Callable[[float], str],
+    shown: Callable[[float], str],
+    floor: float | None = None,
+    ticks: Sequence[float] = (),
+) -> str:
+    """Lines through points; `places` and `shown`: what stands beside the axes, at `ticks` where some are given.
+
+    The values begin at 0.
+    """
+    every = [point for points in series.values() for point in points]
     if not every:
         return ""
     first, last = min(every)[0], max(every)[0]
@@ -70,15 +97,14 @@ def lines(series: Mapping[str, Sequence[tuple[str, float]]], shown: Callable[[fl
     top = max([value for _, value in every] + ([floor] if floor else [])) or 1.0
     chart = pygal.XY(**_common(height=220, dots_size=3), xrange=(first, last))
     chart.range = (0, top)
-    for name, points in timed.items():
-        chart.add(readable(name), sorted(points))
+    for name, points in series.items():
+        chart.add(readable(name), sorted(points, key=lambda point: point[0]))
     if floor:
         chart.add("floor", [(first, floor), (last, floor)])
     chart.y_labels = [{"label": shown(top * part / 4), "value": top * part / 4} for part in range(5)]
-    ticks = [first + (last - first) * part / 5 for part in range(6)]
-    pattern = "%H:%M" if last - first < 86400 else "%d %b"
-    chart.x_labels = [{"label": f"{datetime.fromtimestamp(tick, UTC):{pattern}}", "value": tick} for tick in ticks]
-    kinds = [f"line-{number % 4}" for number in range(len(timed))] + (["floor"] if floor else [])
+    ticks = ticks or [first + (last - first) * part / 5 for part in range(6)]
+    chart.x_labels = [{"label": places(tick), "value": tick} for tick in ticks]
+    kinds = [f"line-{number % 4}" for number in range(len(series))] + (["floor"] if floor else [])
     return _drawn(chart, "lines", kinds)
 
 

@@ -16,7 +16,7 @@ from canonq.adapters.pages import plots
 from canonq.core.ago import ago, duration
 from canonq.core.ladder import TIERS
 from canonq.core.outcomes import HELD, KINDS
-from canonq.core.report import words
+from canonq.core.report import plotted, words
 from canonq.core.report.standing import STANDINGS
 from canonq.core.story import without_mend
 from canonq.core.text import readable
@@ -25,6 +25,7 @@ from canonq.core.text import readable
 LETTERS = {"promoted": "P", "skipped": "·", "red": "R", "error": "E", "deferred": "D", None: " "}
 #: Tier's status -> the sign beside its name.
 SIGNS = {"pass": "✓", "fail": "✗", "skip": "-", "unverified": "?", "not-reached": "·"}
+_MOST_CURVES = 3  #: in a plot: as many as have a colour of their own
 _GREEN = frozenset({"promoted", "current", "waiting"})
 _BADGE_COLOURS = {"good": "#1a7f37", "behind": "#9a6700", "bad": "#b42318", "none": "#57606a"}
 
@@ -125,6 +126,23 @@ def recipe_page(history: Mapping[str, Any], *, live: bool = False) -> str:
 def log_page(recipe: str, run: str, logs: Sequence[str], made: str) -> str:
     """The logs of a run, by name; only live pages have one."""
     return _page("logs.html", made, True, recipe=recipe, run=run, logs=logs)
+
+
+def simulation_page(found: Mapping[str, Any], by_hosts: Sequence[tuple[int, float]], made: str) -> str:
+    """A night that `simulate` has found, what its runs take of each host, and its seconds with fewer and with more hosts."""
+    runs, hosts = found["recipes"], [host["host"] for host in found["hosts"]][:_MOST_CURVES]
+
+    def taken(key: str) -> Markup:
+        of = {
+            host: plotted.taken((run["start_seconds"], run["end_seconds"], run[key]) for run in runs if run["host"] == host)
+            for host in hosts
+        }
+        return _svg(plots.curves(of, duration, words.size))
+
+    counts = [count for count, _ in by_hosts]
+    more = _svg(plots.curves({"": by_hosts}, lambda count: f"{count:.0f}", duration, ticks=counts))
+    return _page("simulation.html", made, False, found=found, night=_svg(plots.night(runs)), drawn=hosts,
+                 memory=taken("memory_bytes"), disk=taken("disk_bytes"), by_hosts=by_hosts, more=more)  # fmt: skip
 
 
 def badge(card: Mapping[str, Any]) -> str:

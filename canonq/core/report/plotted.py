@@ -54,6 +54,24 @@ def steps_of(recipe: str, steps: dict[str, Any], start: object, ended: object) -
             yield str(entry.get("worker") or "worker"), recipe, step, at, until
 
 
+def taken(shares: Iterable[tuple[float, float, float]]) -> list[tuple[float, float]]:
+    """(from, until, amount) of each -> what all of them take together: corners of a stair that begins and ends at 0."""
+    changes: dict[float, float] = {}
+    for began, ended, amount in shares:
+        changes[began] = changes.get(began, 0.0) + amount
+        changes[ended] = changes.get(ended, 0.0) - amount
+    corners, level = [], 0.0
+    for moment in sorted(changes):
+        corners += [(moment, level), (moment, level + changes[moment])]
+        level += changes[moment]
+    return corners
+
+
+def peak(shares: Iterable[tuple[float, float, float]]) -> float:
+    """The most that they take together at a time; see `taken`."""
+    return max((amount for _, amount in taken(shares)), default=0.0)
+
+
 def disks(verdicts: Iterable[Verdict], floor: int) -> list[dict[str, Any]]:
     """For each disk that runs wrote to: what was free when least was, over time, and in how many days it is at the floor."""
     seen: dict[str, list[tuple[str, int]]] = {}

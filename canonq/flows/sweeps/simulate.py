@@ -3,44 +3,57 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from canonq.adapters.files import write_whole
 from canonq.core.errors import WrongUse
 from canonq.core.history import expected_disk, expected_seconds, expected_share
+from canonq.core.report.plotted import peak
 from canonq.core.sweeps.schedule import UNKNOWN, Host, Job, Schedule, schedule
 from canonq.flows.world import World
 
 MOST_RECIPES, MOST_HOSTS, MOST_SLOTS = 10_000, 200, 64
+_AROUND = 3  #: hosts more and fewer, in the page
 _MIB, _GIB = 2**20, 2**30
 
 
-def simulate(
-    jobs: Sequence[Job],
-    *,
-    hosts: int,
-    light: int,
-    heavy: int,
-    memory: int | None,
-    disk: int | None,
-    window: float | None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Night:
+    """What runs are placed on. WrongUse for numbers that nobody has."""
+
+    hosts: int
+    light: int  #: slots of each host
+    heavy: int
+    memory: int | None = None  #: bytes of each host for all that runs; None: not limited
+    disk: int | None = None
+    window: float | None = None  #: seconds after which nothing may go on
+
+    def __post_init__(self) -> None:
+        for what, value, most in (
+            ("hosts", self.hosts, MOST_HOSTS),
+            ("light slots", self.light, MOST_SLOTS),
+            ("heavy slots", self.heavy, MOST_SLOTS),
+        ):
+            if not 0 <= value <= most:
+                raise WrongUse(f"{value} {what} cannot be simulated.", mend=f"give 0 to {most}.", code="wrong-use")
+
+    def placed(self, jobs: Sequence[Job], hosts: int | None = None) -> tuple[list[Host], Schedule]:
+        """The hosts, or so many of their kind, and what becomes of the jobs on them."""
+        count = self.hosts if hosts is None else hosts
+        there = [Host(f"host-{number + 1}", self.light, self.heavy, self.memory, self.disk) for number in range(count)]
+        return there, schedule(jobs, there, window=self.window)
+
+
+def simulate(jobs: Sequence[Job], night: Night) -> dict[str, Any]:
     """Place a whole night's runs, and say when they would be done and what one host more would bring.
 
-    `jobs`: see `recorded` and `imagined`. `memory` and `disk`: bytes of each host, None for no limit; `window`: seconds. WrongUse
-    for numbers that nobody has.
+    `jobs`: see `recorded` and `imagined`.
     """
-    for what, value, most in (
-        ("hosts", hosts, MOST_HOSTS),
-        ("light slots", light, MOST_SLOTS),
-        ("heavy slots", heavy, MOST_SLOTS),
-    ):
-        if not 0 <= value <= most:
-            raise WrongUse(f"{value} {what} cannot be simulated.", mend=f"give 0 to {most}.", code="wrong-use")
-    there = [Host(f"host-{number + 1}", light, heavy, memory, disk) for number in range(hosts)]
-    made = schedule(jobs, there, window=window)
-    more = schedule(jobs, [*there, Host(f"host-{hosts + 1}", light, heavy, memory, disk)], window=window)
+    there, made = night.placed(jobs)
+    _, more = night.placed(jobs, night.hosts + 1)
     return {
         "makespan_seconds": round(made.makespan, 1),
         "lower_bound_seconds": round(made.lower_bound, 1),
@@ -50,11 +63,21 @@ def simulate(
             {
                 "recipe": one.job.recipe, "weight": _weight(one.job), "host": one.host, "slot": one.slot,
                 "start_seconds": round(one.start, 1), "end_seconds": round(one.end, 1),
+                "memory_bytes": one.job.memory, "disk_bytes": one.job.disk,
             }
             for one in made.placed
         ],
         "left_out": [{"recipe": job.recipe, "reason": why} for job, why in made.left_out],
     }  # fmt: skip
+
+
+def draw(page: Path, jobs: Sequence[Job], night: Night, found: Mapping[str, Any], made: str) -> None:
+    """Write what `simulate` has found as a page with plots, with the same night on some hosts fewer and some more."""
+    from canonq.adapters.pages import render  # with templates and plots, which only who writes pages needs
+
+    others = {count: night.placed(jobs, count)[1] for count in range(max(1, night.hosts - _AROUND), night.hosts + _AROUND + 1)}
+    by_hosts = [(count, one.makespan) for count, one in others.items() if not one.left_out]
+    write_whole(page, render.simulation_page(found, by_hosts, made))
 
 
 def _weight(job: Job) -> str:
@@ -64,15 +87,14 @@ def _weight(job: Job) -> str:
 def _host(host: Host, made: Schedule) -> dict[str, Any]:
     mine = [one for one in made.placed if one.host == host.name]
     busy, slots = sum(one.job.seconds for one in mine), host.light + host.heavy
-    moments = [[other.job for other in mine if other.start <= one.start < other.end] for one in mine[:2000]]
     return {
         "host": host.name,
         "light": host.light,
         "heavy": host.heavy,
         "recipes": len(mine),
         "use": round(busy / (slots * made.makespan), 3) if slots and made.makespan else 0.0,
-        "memory_peak_bytes": max((sum(job.memory for job in jobs) for jobs in moments), default=0),
-        "disk_peak_bytes": max((sum(job.disk for job in jobs) for jobs in moments), default=0),
+        "memory_peak_bytes": int(peak((one.start, one.end, one.job.memory) for one in mine)),
+        "disk_peak_bytes": int(peak((one.start, one.end, one.job.disk) for one in mine)),
     }
 
 
