@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from canonq.adapters.data import inside
+from canonq.adapters.data.markerfile import OWN
 from canonq.core.stack.access import Folder, Process, Use, some_may_write
 
 _PROC = Path("/proc")
 _DAC_OVERRIDE = 1 << 1  #: of linux/capability.h
 _MOST_FOLDERS, _DEEPEST = 2000, 4
+_STARTTIME = 19  #: of proc(5)'s /proc/pid/stat, counted from the field after the name: since boot, in ticks
 _ACL = "system.posix_acl_access"
 
 
@@ -36,7 +39,14 @@ def _process(entry: Path) -> Process:
     said = dict(line.split(":", 1) for line in (entry / "status").read_text().splitlines() if ":" in line)
     uids, gids = said["Uid"].split(), said["Gid"].split()
     groups = frozenset(map(int, [gids[1], *said.get("Groups", "").split()]))
-    return Process(int(uids[1]), groups, bool(int(said["CapEff"], 16) & _DAC_OVERRIDE), entry.stat().st_mtime)
+    return Process(int(uids[1]), groups, bool(int(said["CapEff"], 16) & _DAC_OVERRIDE), _began(entry))
+
+
+def _began(entry: Path) -> float:
+    """Seconds since 1970 at which a process began. The time of its folder in /proc is only when somebody first looked there."""
+    ticks = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[_STARTTIME])
+    up_for = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - up_for - 1 / os.sysconf("SC_CLK_TCK")
 
 
 def folders_of(volume: Path) -> Iterator[Folder]:
@@ -67,6 +77,8 @@ def _was_written(volume: Path, processes: Sequence[Process]) -> bool:
     looked_at = 0
     for _, folders, names, handle in inside.walk(volume):
         for name in names:
+            if name.startswith(OWN):  # we have written it
+                continue
             with contextlib.suppress(OSError):
                 found = os.stat(name, dir_fd=handle, follow_symlinks=False)
                 if stat.S_ISREG(found.st_mode) and (found.st_mtime >= began or found.st_uid in users):

@@ -74,7 +74,7 @@ def test_the_newest_sweep_is_found(tmp_path: Path) -> None:
     for sweep in ("20260618T050314Z-000000", SWEEP):
         Sweeps(tmp_path).open(sweep, {"enrolled": ["site"]})
     assert Sweeps(tmp_path).newest() == "20260618T050314Z-000000"
-    assert Sweeps(tmp_path).read(SWEEP) == {"enrolled": ["site"]}
+    assert Sweeps(tmp_path).read(SWEEP)["enrolled"] == ["site"]
 
 
 def test_one_recipes_outcome_is_what_it_is_among_all(tmp_path: Path) -> None:

@@ -689,7 +689,7 @@ def test_fresh_data_is_chosen_by_the_enrolment(site: Site) -> None:
     record = site.world.registry.read("site")
     assert record is not None
     assert record.version == TARGET
-    (folder,) = [site.engine.volume_path(name) for name in record.volumes if name.endswith("_files")]
+    (folder,) = [site.engine.volume_path(name) for name in record.volumes if "_files." in name]
     assert folder is not None
     assert not (folder / "first").exists()
 
