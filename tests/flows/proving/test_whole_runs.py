@@ -930,18 +930,23 @@ def test_log_in(app):
 """
 
 
-def test_a_release_that_breaks_what_depends_on_it_is_not_promoted_until_a_person_approves_it(site: Site) -> None:
-    world = site.prepare()
-    assert prove_tag(world, "site", BASE).verdict == "green"
+def with_a_consumer(site: Site) -> Path:
+    """Have canonicals of the site and of a recipe that needs it; the folder of that one's enrolment."""
+    assert prove_tag(site.prepare(), "site", BASE).verdict == "green"
     assert promote(site.world, "site").outcome == "promoted"
     make_recipe(site.root / "other", {BASE: files(BASE)})
-    folder, mark = site.root / "checkout" / "tests" / "other", site.root / "was-asked"
+    folder = site.root / "checkout" / "tests" / "other"
     folder.mkdir()
     (folder / "recipe.toml").write_text(f'upstream = "{site.root / "other"}"\ndeps = ["site"]\n{TOML}')
     (folder / "test_log_in.py").write_text("def test_log_in(app):\n    pass\n")
     sync(site.world, "other")
     assert prove_tag(site.world, "other", None).verdict == "green"
     assert promote(site.world, "other").outcome == "promoted"
+    return folder
+
+
+def test_a_release_that_breaks_what_depends_on_it_is_not_promoted_until_a_person_approves_it(site: Site) -> None:
+    folder, mark = with_a_consumer(site), site.root / "was-asked"
     before = site.left()
     verdict = prove_tag(site.world, "site", TARGET)
     assert verdict.verdict == "green", verdict.detail
@@ -956,7 +961,7 @@ def test_a_release_that_breaks_what_depends_on_it_is_not_promoted_until_a_person
     assert site.engine.deployed[begun:] == [TARGET, BASE, BASE, BASE], (
         "the candidate, then the present one, each with its consumer"
     )
-    assert [run.version for run in world.runs.verdicts("other")] == [BASE], "they are no runs of its own"
+    assert [run.version for run in site.world.runs.verdicts("other")] == [BASE], "they are no runs of its own"
     evidence = Path(verdict.directory) / "consumers" / "other"
     assert {path.name for path in evidence.iterdir()} == {"candidate", "present", "tried.json"}
     assert site.left() == before
@@ -984,17 +989,7 @@ def test_log_in(app):
 
 
 def test_killed_in_the_middle_of_a_consumers_run_both_canonicals_are_whole_and_done_again_it_ends(site: Site) -> None:
-    world = site.prepare()
-    assert prove_tag(world, "site", BASE).verdict == "green"
-    assert promote(site.world, "site").outcome == "promoted"
-    make_recipe(site.root / "other", {BASE: files(BASE)})
-    folder, mark = site.root / "checkout" / "tests" / "other", site.root / "is-asked"
-    folder.mkdir()
-    (folder / "recipe.toml").write_text(f'upstream = "{site.root / "other"}"\ndeps = ["site"]\n{TOML}')
-    (folder / "test_log_in.py").write_text("def test_log_in(app):\n    pass\n")
-    sync(site.world, "other")
-    assert prove_tag(site.world, "other", None).verdict == "green"
-    assert promote(site.world, "other").outcome == "promoted"
+    folder, mark = with_a_consumer(site), site.root / "is-asked"
     records = {name: site.world.registry.read(name) for name in ("site", "other")}
     before = site.left()
     assert prove_tag(site.world, "site", TARGET).verdict == "green"
