@@ -32,11 +32,11 @@ COMMANDS = {
     ),
     "block": _Entry(
         "steering", "Keep a release from being proven and promoted; a newer one passes it.",
-        ("canonq block custom-html 1.13.0+1.31.1 --reason 'upstream withdraws it' --until 7d",),
+        ("canonq block custom-html 1.13.0+1.31.1 --reason 'it loses mail' --until 7d",),
     ),
     "approve": _Entry(
         "steering", "Let a release be promoted that waits for a person (`needs-approval`).",
-        ("canonq approve custom-html 2.0.0+1.31.1 --reason 'read the notes, data moved'",),
+        ("canonq approve custom-html 2.0.0+1.31.1 --reason 'I read the notes'",),
     ),
     "check": _Entry(
         "checking", "Check enrolments by their own files, without a sweep: for whoever writes them, and for their checkout's CI.",
