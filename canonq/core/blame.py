@@ -37,6 +37,9 @@ _SHAPE = "correct the compose file; the message names the place."
 
 PATTERNS: tuple[Pattern, ...] = (
     # What canonq's host must have, and what is in its way.
+    Pattern(r"permission denied while trying to connect to the docker", "docker-unreachable", HostProblem,
+            "Docker runs, and this user may not speak with it: `usermod --append --groups docker USER`, then log in anew, or "
+            "start the service again."),
     Pattern(r"cannot connect to the docker daemon|error during connect|connect to the docker (daemon|api)", "docker-unreachable",
             HostProblem, "start Docker."),
     Pattern(r"client version .* is too (new|old)", "docker-api", HostProblem,
@@ -52,9 +55,19 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(r"read-only file system", "disk-read-only", HostProblem,
             "Docker's disk has become read-only: `dmesg` says why. Check it, `mount -o remount,rw` it, and start Docker anew.",
             final=True),
+    Pattern(r"(failed to register layer|/var/lib/(docker|containerd)/|writing? layer|extract(ing)? layer)[^\n]*"
+            r"(input/output error|structure needs cleaning)", "disk-broken", HostProblem,
+            "Docker's disk gives errors: `dmesg` and SMART (`smartctl -a`) say more. Look at it before anything else is written.",
+            final=True),
     Pattern(r"no chain/target/match by that name|failed to setup ip tables", "firewall-flushed", HostProblem,
             "the firewall rules that Docker made are gone, as after `iptables -F` or a restart of firewalld or ufw; "
             "`systemctl restart docker` makes them again."),
+    Pattern(r"vxlan interface: file exists", "network-broken", HostProblem,
+            "a device of a network that is gone was left behind: remove the stack's network and deploy again, or start the host "
+            "anew."),
+    Pattern(r"same bridge name", "network-broken", HostProblem,
+            "two networks want one bridge: `docker network ls` shows docker_gwbridge twice; remove one by its id, and start "
+            "Docker anew."),
     Pattern(r"pair interfaces: |error creating vxlan", "network-broken", HostProblem,
             "the kernel gives Docker no network devices: after an update of the kernel, start the host anew; else "
             "`modprobe` veth, bridge and vxlan."),
@@ -65,6 +78,9 @@ PATTERNS: tuple[Pattern, ...] = (
             "Docker's own runtime does not work on this host (cgroups, AppArmor, seccomp): `docker run --rm IMAGE true` shows it "
             "too; start Docker anew, the host after updates; `journalctl -u docker -u containerd` says more. Where that is an "
             "LXC container, its own host says what it may do."),
+    Pattern(r"fork/exec [^ ]*: resource temporarily unavailable", "host-exhausted",
+            HostProblem, "the host gives Docker no more processes: look what takes them (`ps -eLf | wc -l`), and at TasksMax and "
+            "`kernel.pid_max`."),
     Pattern(r"unable to retrieve oci runtime error|failed to start shim|container failed: exec: \"docker-init\"",
             "runtime-broken", HostProblem,
             "a program of Docker's own is not there or does not run (runc, containerd's shim, docker-init): the message names "
@@ -82,7 +98,8 @@ PATTERNS: tuple[Pattern, ...] = (
             "the image and pull it again, start Docker anew, and look at the disk."),
     Pattern(r"cannot allocate memory|resource temporarily unavailable|too many open files", "host-exhausted", HostProblem,
             "the host has run out of memory, processes or files; look what takes them."),
-    Pattern(r"non-overlapping ipv4 address pool|pool overlaps with other one|addresses may be exhausted", "addresses-used-up",
+    Pattern(r"non-overlapping ipv4 address pool|address pools have been fully subnetted|pool overlaps with other one|"
+            r"addresses may be exhausted", "addresses-used-up",
             HostProblem, "Docker has no addresses left for another network; remove networks, or widen default-address-pools."),
     Pattern(r"could not find an available ip|no available (ip|ipv4|ipv6) addresses", "addresses-used-up", HostProblem,
             "a network has no address left; see which with `docker network inspect --verbose`, and make it again, larger."),
@@ -114,7 +131,8 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(r"only updates to labels are allowed", "config-not-bumped", RecipeProblem,
             "the release changes a config or secret without a new *_VERSION in abra.sh; bump it and tag again."),
     Pattern(r"already exists|alreadyexists|is already in use by container", "leftovers", HostProblem, "run `canonq janitor`."),
-    Pattern(r"code = (unavailable|deadlineexceeded)|update out of sequence|transport is closing", "docker-busy", HostProblem,
+    Pattern(r"code = (unavailable|deadlineexceeded)|update out of sequence|transport is closing|"
+            r"received message larger than max|raft message is too large", "docker-busy", HostProblem,
             "the swarm was too busy to answer; look at the host's load and disk."),
     # Known to be the recipe's: the image is there for nobody.
     Pattern(r"pull access denied", "image-unavailable", RecipeProblem,
@@ -124,7 +142,8 @@ PATTERNS: tuple[Pattern, ...] = (
             final=True),
     Pattern(r"no matching manifest for|no match for platform|does not match the (specified|expected) platform",
             "image-unavailable", RecipeProblem, "the image is not made for this kind of machine.", final=True),
-    Pattern(r"schema 1 support has been removed|unsupported manifest format|unsupported media type|unsupported schema version",
+    Pattern(r"schema 1 support (has been removed|is disabled)|unsupported manifest format|unsupported media type|"
+            r"unsupported schema version",
             "image-unavailable", RecipeProblem, "the image has a form that this Docker does not read any more.", final=True),
     Pattern(r"invalid (image )?reference|is not a valid repository/tag|no image specified", "image-name-invalid", RecipeProblem,
             "correct `image` in the compose file, or the variable it is filled in from.", final=True),
@@ -141,7 +160,7 @@ PATTERNS: tuple[Pattern, ...] = (
             r"error parsing http 40[13]|: denied\b|access denied", "registry-refused", HostProblem,
             "log the Engine in to the registry."),
     Pattern(r"(: |http )5[0-9][0-9]\b|connection reset by peer|broken pipe|\beof\b|unexpected (http )?status|error parsing http|"
-            r"error unmarshalling content", "registry-unavailable", HostProblem,
+            r"error unmarshalling content|layer verification failed", "registry-unavailable", HostProblem,
             "the registry is in trouble, or something else answers in its place; its own status page may say more."),
     # Known to be the recipe's: what it asks of Docker.
     Pattern(r"invalid mount config|invalid (bind |volume )?mount (source|target)|duplicate mount point", "mount-invalid",

@@ -132,6 +132,25 @@ SAID: Sequence[tuple[str, str, bool]] = [
      "go:385: applying cgroup configuration for process caused: cannot enter cgroupv2 \"/sys/fs/cgroup/docker\" with domain "
      "controllers -- it is in an invalid state", "runtime-broken", False),
     ("cgroups: cgroup mountpoint does not exist: unknown", "runtime-broken", False),
+    # From reports of people.
+    ("all predefined address pools have been fully subnetted", "addresses-used-up", False),
+    ("error creating external connectivity network: all predefined address pools have been fully subnetted", "addresses-used-up",
+     False),
+    ("failed to register layer: write /usr/lib/libx.so: input/output error", "disk-broken", False),
+    (f"{INIT}error mounting \"/dev/sdb\" to rootfs at \"/srv\": mount /dev/sdb:/srv, flags: 0x1000: input/output error: unknown",
+     "cannot-start", True),
+    ("Error response from daemon: cannot create network 5e6a (docker_gwbridge): conflicts with network 11c2 (docker_gwbridge): "
+     "networks have same bridge name", "network-broken", False),
+    ("error creating vxlan interface: file exists", "network-broken", False),
+    ("filesystem layer verification failed for digest sha256:97518928ae5f", "registry-unavailable", False),
+    ("rpc error: code = ResourceExhausted desc = grpc: received message larger than max (4460522 vs. 4194304)", "docker-busy", False),
+    ("permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock", "docker-unreachable",
+     False),
+    ("starting container failed: driver failed programming external connectivity on endpoint s_app: fork/exec "
+     "/usr/bin/docker-proxy: cannot allocate memory", "host-exhausted", False),
+    ("failed to start shim: fork/exec /usr/bin/containerd-shim-runc-v2: resource temporarily unavailable", "host-exhausted", False),
+    ("Error response from daemon: Docker Image Format v1 and Docker Image manifest version 2, schema 1 support is disabled by "
+     "default and will be removed", "image-unavailable", True),
     (f"{OCI}apparmor failed to apply profile: write /proc/self/attr/apparmor/exec: no such file or directory", "runtime-broken", False),
     (f"{INIT}open sysctl net.ipv4.ip_unprivileged_port_start file: reopen fd 8: permission denied: unknown", "runtime-broken", False),
     (f"{OCI}unable to init seccomp: error loading seccomp filter into kernel: error loading seccomp filter: errno 524: unknown",

@@ -51,6 +51,7 @@ def test_with_sentinels_work_and_locks_go_on_after_a_failover(tmp_path: Path) ->
             assert held is not None
             before = held.fence
         _until(lambda: redis.Redis(port=second).info("replication")["master_link_status"] == "up", "replica")
+        _until(lambda: redis.Redis(port=sentinel).sentinel_slaves("ours"), "word of the replica")  # it asks every 10 s
         master.kill()
         _until(lambda: redis_client(url).set("canonq:probe", "1"), "new master")
         again = one.send("sync", "small")

@@ -65,6 +65,11 @@ _MOST_MOVES = 3
 _ASKED = "info/refs"  #: below a repository's address, what git asks for first
 
 _CAUSES = (
+    # Before all others, as their words are those of many: of this host, and not what the other one said.
+    ("local", re.compile(
+        r"^(?!remote:)[^\n]*(?:No space left on device|Disk quota exceeded|Read-only file system|Too many open files"
+        r"|unable to create (?:temporary )?file|Unable to create '|cannot run ssh|unable to fork|cannot create thread)",
+        re.I | re.M)),
     # First, as its status otherwise means a credential; in the forge's own words, not in an address.
     ("archived", re.compile(
         r"^(?:remote:|fatal: remote error:|ERROR:).*\brepo(?:sitory)? (?:is|was|has been) archived", re.I | re.M)),
@@ -80,9 +85,13 @@ _CAUSES = (
         r"|no such (?:file|repo)", re.I)),
     ("too-large", re.compile(rf"File too large|file size limit|died of signal {signal.SIGXFSZ:d}\b", re.I)),
     ("shallow", re.compile(r"shallow (?:roots|update)", re.I)),
+    ("certificate", re.compile(r"certificate (?:verification failed|problem|has expired|subject name)|SSL certificate|"
+                               r"unable to get local issuer", re.I)),
 )  # fmt: skip
 _MENDS = {
-    "denied": "give a credential that may do this: docs/configuration.md, [git]; for ssh, a key and the host's key.",
+    "local": "it is this host that fails: its disk, its rights to CANONQ_STATE, or a program (ssh) that is not there.",
+    "denied": "give a credential that may do this: docs/configuration.md, [git]; for ssh, a key and the host's key. Or correct "
+    "the address: a forge asks for a login also where there is no such repository.",
     "owner": "git reads a repository on this host for its owner only: give it to the user that runs canonq (`chown -R`), or let "
     "that user say `git config --global --add safe.directory PATH`.",
     "damaged": "the repository itself is damaged: whoever keeps it has to mend it, and `git fsck` there names what is broken.",
@@ -91,6 +100,7 @@ _MENDS = {
     "gone": "correct the address in recipe.toml, or set enrolled = false if the repository is no more.",
     "too-large": "look at what the repository contains; if it is right, raise [git] largest.",
     "shallow": "name a repository with its whole history.",
+    "certificate": "the server's certificate is not trusted here: look at it, at this host's clock and ca-certificates.",
     "timeout": "look at the network and the server; [git] timeout is the limit.",
     "unreachable": "look at the network and the server; the address is in recipe.toml.",
 }

@@ -115,7 +115,12 @@ def _room_for(found: dict[str, str], taken: int, key: str, value: str, where: st
 
 
 def parse_exports(text: str, env: Mapping[str, str]) -> dict[str, str]:
-    """Read the `export X_VERSION=v1` lines of an abra.sh; everything else in it is code and is left alone."""
+    """Read the `export X_VERSION=v1` lines of an abra.sh; everything else in it is code and is left alone.
+
+    RecipeProblem for one that was committed in the middle of a merge: no shell reads it, and which of its lines count is a guess.
+    """
+    if said := unmerged(text):
+        raise RecipeProblem(f"abra.sh cannot be read{said}.", mend="finish the merge, and tag again.", code="env-unreadable")
     found: dict[str, str] = {}
     known, taken = ChainMap(found, dict(env)), 0
     for number, line in enumerate(lines_of(text), start=1):

@@ -25,7 +25,8 @@ NIGHT = 6 * 3600.0
 NEEDS_A_PERSON = frozenset({
     "upstream-damaged", "mirror-damaged",
     "upstream-gone", "upstream-denied", "upstream-shallow", "upstream-sha256", "upstream-bad-branch", "upstream-too-large",
-    "mirror-gone", "mirror-denied", "mirror-refused", "network-missing", "no-swarm", "disk-read-only", "instance-lost",
+    "mirror-gone", "mirror-denied", "mirror-refused", "network-missing", "no-swarm", "disk-read-only", "disk-broken",
+    "instance-lost",
     "state-copied",
     "network-scope",
     "foreign-secret",

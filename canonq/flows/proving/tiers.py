@@ -35,7 +35,8 @@ _ASKS_FOR = "asks for the fixture"
 _BROKEN = re.compile(
     rf"{_ASKS_FOR} |(?:failed on setup with \")?(?:NameError|UnboundLocalError|ImportError|ModuleNotFoundError): "
 )
-_PLACE = re.compile(r"(\S+\.py):(\d+): in ")  #: of a traceback of pytest's
+#: Of a traceback of pytest's; where the module cannot be read at all, Python's own words stand in it.
+_PLACE = re.compile(r"(\S+\.py):(\d+): in |E\s+File \"([^\"\n]+\.py)\", line (\d+)$")
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+) in ')  #: of faulthandler
 
 
@@ -306,7 +307,8 @@ def _pytest_in(
 
 
 def _own_place(text: str, own: Path | None) -> str:
-    found = [(Path(place[1]).name, place[2]) for line in text.splitlines() if (place := _PLACE.match(line))]
+    places = [place for line in text.splitlines() if (place := _PLACE.match(line))]
+    found = [(Path(place[1] or place[3]).name, place[2] or place[4]) for place in places]
     there = [(name, line) for name, line in found if own is not None and (own / name).is_file()]
     return f" ({there[-1][0]}:{there[-1][1]})" if there else ""
 

@@ -280,6 +280,26 @@ def test_every_way_in_which_an_upstream_fails_has_its_name(repos: GitRepos, upst
     assert cause_of(repos, str(tmp_path / "shallow")) == "upstream-shallow"
 
 
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ("fatal: write error: No space left on device\nfatal: fetch-pack: invalid index-pack output", "upstream-local"),
+        ("error: unable to create temporary file: Read-only file system", "upstream-local"),
+        ("fatal: unable to create temporary file: Permission denied", "upstream-local"),
+        ("error: cannot run ssh: No such file or directory\nfatal: unable to fork", "upstream-local"),
+        ("fatal: Unable to create '/var/lib/canonq/repos/a/repo.git/shallow.lock': No such file or directory", "upstream-local"),
+        ("remote: fatal: write error: No space left on device\nfatal: the remote end hung up", "upstream-unreachable"),
+        ("fatal: unable to access 'https://a.example/x/': server certificate verification failed. CAfile: none CRLfile: none",
+         "upstream-certificate"),
+        ("fatal: unable to access 'https://a.example/x/': SSL certificate problem: certificate has expired",
+         "upstream-certificate"),
+        ("git@a.example: Permission denied (publickey).", "upstream-denied"),
+    ],
+)  # fmt: skip
+def test_what_git_says_is_told_by_where_it_happened(said: str, cause: str) -> None:
+    assert failed("upstream", "https://a.example/x", Ended(128, "", errors=said)).cause == cause
+
+
 def test_over_http_a_repository_that_is_gone_is_told_from_one_that_asks_for_a_password(repos: GitRepos, tmp_path: Path) -> None:
     with serving(tmp_path / "served") as forge:
         assert cause_of(repos, forge.address("coop/none")) == "upstream-gone"

@@ -16,6 +16,11 @@ from canonq.core.enrol.misnamed import misnamed
         (["recipe.toml", "hook.py"], ["hook.py is read by nobody; did you mean 'hooks.py'?"]),
         (["recipe.toml", "hook.py", "hooks.py"], []),
         (["recipe.toml", "login_test.py"], ["login_test.py is read by nobody; own tests are called test_*.py"]),
+        (["recipe.toml", "tests_site.py"], ["tests_site.py is read by nobody; own tests are called test_*.py"]),
+        (["recipe.toml", "test-site.py"], ["test-site.py is read by nobody; own tests are called test_*.py"]),
+        (["recipe.toml", "Test_site.py"], ["Test_site.py is read by nobody; own tests are called test_*.py"]),
+        (["recipe.toml", "site_tests.py"], ["site_tests.py is read by nobody; own tests are called test_*.py"]),
+        (["recipe.toml", "testing.py", "helpers.py"], []),
         (["recipe.toml", "README.md", "page.html", ".gitignore", "shared"], []),
     ],
 )

@@ -393,3 +393,9 @@ def test_nothing_but_a_newline_ends_a_line(char: str) -> None:
     value = {"MOTD": f"one{char}two{char}"}
     assert parse_env(render_env(value)) == value
     assert parse_env(f"MOTD=one{char}two{char}\n") == value
+
+
+def test_an_abra_sh_in_the_middle_of_a_merge_is_told_with_its_line() -> None:
+    text = "<<<<<<< HEAD\nexport PAGE_VERSION=v2\n=======\nexport PAGE_VERSION=v3\n>>>>>>> main\n"
+    with pytest.raises(RecipeProblem, match="line 1 begins with '<<<<<<<'"):
+        parse_exports(text, {})

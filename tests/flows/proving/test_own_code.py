@@ -67,6 +67,12 @@ def test_what_was_collected_and_ran_is_a_pass(tmp_path: Path) -> None:
             "test_one: asks for the fixture 'ap', which there is not; did you mean 'app'?",
         ),
         ("def test_one(): import nowhere\n", "", "functional-broken", "test_one: ModuleNotFoundError: No module named 'nowhere'"),
+        (
+            "def test_one():\n  pass\n    assert 1\n",
+            "",
+            "functional-uncollected",
+            "IndentationError: unexpected indent (test_own.py:3)",
+        ),
         ("def test_one(): assert soup\n", "", "functional-broken", "test_one: NameError: name 'soup' is not defined"),
     ],
 )
