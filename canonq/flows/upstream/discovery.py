@@ -26,7 +26,7 @@ log = logging.getLogger("canonq")
 _AT_ONCE = 32
 #: A host that let so many wait, and has answered nobody, is not waited for any longer.
 _GIVE_UP_AFTER = 8
-_PASSING = ("upstream-unreachable", "upstream-timeout", "mirror-unreachable", "mirror-timeout")
+_PASSING = tuple(f"{which}-{cause}" for which in ("upstream", "mirror") for cause in ("unreachable", "timeout", "local"))
 
 Asked: TypeAlias = tuple[str, str]  #: "upstream" or "mirror", and its address
 
