@@ -10,9 +10,14 @@ from typing import Any
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
+def up_for() -> float:
+    """Seconds since the host was started, those asleep too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def uptime() -> dict[str, Any]:
     """This start of the host, and the seconds since it, those asleep too; to be kept, and given to `seconds_since`."""
-    return {"boot": _BOOT.read_text().strip(), "seconds": time.clock_gettime(time.CLOCK_BOOTTIME)}
+    return {"boot": _BOOT.read_text().strip(), "seconds": up_for()}
 
 
 def seconds_since(kept: object) -> float | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from canonq.adapters.data import inside
 from canonq.adapters.data.markerfile import OWN
+from canonq.adapters.uptime import up_for
 from canonq.core.stack.access import Folder, Process, Use, some_may_write
 
 _PROC = Path("/proc")
@@ -45,8 +46,7 @@ def _process(entry: Path) -> Process:
 def _began(entry: Path) -> float:
     """Seconds since 1970 at which a process began. The time of its folder in /proc is only when somebody first looked there."""
     ticks = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[_STARTTIME])
-    up_for = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return time.time() - up_for - 1 / os.sysconf("SC_CLK_TCK")
+    return time.time() - up_for() + (ticks - 1) / os.sysconf("SC_CLK_TCK")
 
 
 def folders_of(volume: Path) -> Iterator[Folder]:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from canonq.adapters.files import is_held, told, try_lock, write_durably
 from canonq.adapters.lazily import redis
+from canonq.adapters.uptime import up_for
 from canonq.core.errors import HostProblem, LockLost, redis_problem
 from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_name
@@ -68,7 +69,7 @@ NO_PASSWORD = (
 
 def _clock() -> float:
     """Seconds that also pass while the machine sleeps: the lease in Redis runs on."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return up_for()
 
 
 class HeldRecipe:
