@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -162,6 +163,16 @@ def until(what: str, done: Callable[[], object], processes: Processes | None = N
             logs = {name: processes.log(name)[-3000:] for name in processes.running} if processes else {}
             pytest.fail(f"{what} did not come in {limit:.0f} s; {logs}")
         time.sleep(0.2)
+
+
+def answers(address: str) -> bool:
+    """Whether somebody takes connections there."""
+    host, _, port = address.partition(":")
+    try:
+        with socket.create_connection((host, int(port)), 1):
+            return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

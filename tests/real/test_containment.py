@@ -78,8 +78,10 @@ _HOG = 600  #: MiB, in the buffer of a program that cannot get rid of them
 
 def test_a_hog_is_measured_as_what_it_takes(host: Installation) -> None:
     recipe = f"hog-{secrets.token_hex(4)}"
-    hog = f"dd if=/dev/zero bs={_HOG}M count=1 | sleep 86400 & exec httpd -f -p 80 -h /srv"
-    enrol_small(host, recipe, f'{HEALTH}[resources]\nmemory = "1 GiB"\n', command=hog)
+    held = "{ head -c 1 > /dev/null; touch /dev/shm/full; exec sleep 86400; }"  # nobody reads on: the buffer stays
+    hog = f"dd if=/dev/zero bs={_HOG}M count=1 | {held} & exec httpd -f -p 80 -h /srv"
+    limits = f'{HEALTH}[resources]\nmemory = "1 GiB"\n'
+    enrol_small(host, recipe, limits, command=hog, check="test -e /dev/shm/full")
     verdict = host.canonq("test", recipe, "--json").json
     assert verdict["verdict"] == "green", verdict["detail"]
     taken = max(peak["memory_bytes"] for peak in verdict["peaks"].values()) / 2**20

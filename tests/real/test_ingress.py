@@ -17,7 +17,7 @@ import pytest
 from canonq.adapters.engine import SwarmEngine
 from canonq.core.stack.policy import SHARED_NETWORK
 from demo import images
-from tests.real.conftest import HEALTH, NEVER, compose, enrol_small, installed, tree, until
+from tests.real.conftest import HEALTH, NEVER, answers, compose, enrol_small, installed, tree, until
 from tests.support import Installation, make_recipe
 
 pytestmark = pytest.mark.real
@@ -135,15 +135,6 @@ def proxy(engine: SwarmEngine, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def docker(*arguments: str, said: str = "") -> None:
     subprocess.run(["docker", *arguments], input=said, text=True, check=True, capture_output=True)
-
-
-def answers(address: str) -> bool:
-    host, _, port = address.partition(":")
-    try:
-        with socket.create_connection((host, int(port)), 1):
-            return True
-    except OSError:
-        return False
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from canonq.adapters.engine import SwarmEngine
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
-from tests.real.conftest import HEALTH, IMAGE, NEVER, compose
+from tests.real.conftest import HEALTH, IMAGE, NEVER, answers, compose, until
 from tests.support import Installation, make_recipe
 
 pytestmark = pytest.mark.real
@@ -245,9 +245,10 @@ def test_an_empty_page_is_not_an_answer(swept: Swept) -> None:
 
 def test_a_port_that_is_taken_ends_the_run_as_the_hosts_fault(host: Installation, engine: SwarmEngine) -> None:
     holder = ["docker", "service", "create", "--quiet", "--detach", "--name", "zz-holds-port", "--publish",
-              "mode=host,published=18732,target=80", IMAGE, "sh", "-c", SERVE]  # fmt: skip
+              "mode=host,published=18732,target=80", IMAGE, "sleep", "86400"]  # fmt: skip
     subprocess.run(holder, check=True, capture_output=True)
     try:
+        until("the service that holds the port", lambda: answers("127.0.0.1:18732"))
         ports = "    ports: [{target: 80, published: 18732, mode: host}]\n    environment:"
         make_recipe(host.root / "port", {TAG: {"compose.yml": compose(TAG).replace("    environment:", ports)}})
         host.enrol("port", f'upstream = "{host.root}/port"\n[health]\ntimeout = 300\n')

@@ -33,9 +33,14 @@ class Appetite:
         self._high: dict[str, float] = {}  #: stack -> since when it takes too much
         self._before: Look | None = None
         self._tier: TierName = "install"
+        self._looks = threading.Lock()
 
     def look(self) -> None:
-        """Look once."""
+        """Look once; whoever else is looking is waited for."""
+        with self._looks:
+            self._look()
+
+    def _look(self) -> None:
         now, all_of_them = self._clock(), dict[str, Taking]()
         for app in self._account.begun:
             found = self._ownership.takings(app.identity.labels)
@@ -70,16 +75,20 @@ def memory_held(ownership: Ownership, account: Account, phase: Callable[[], str]
         raise AssertionError("work that nobody can stop is not watched")
     appetite = Appetite(ownership, account, stop, phase)
 
+    def look() -> None:
+        with contextlib.suppress(CanonqError, OSError):  # a look that failed; the next is soon
+            appetite.look()
+
     def go_on() -> None:
         took = 0.0
         while not over.wait(min(max(_EVERY, took / _SHARE), _AT_LEAST_EVERY)):
             began = time.monotonic()
-            with contextlib.suppress(CanonqError, OSError):  # a look that failed; the next is soon
-                appetite.look()
+            look()
             took = time.monotonic() - began
 
     thread = threading.Thread(target=go_on, daemon=True, name="appetite")
     thread.start()
+    account.look = look
     try:
         yield
     finally:

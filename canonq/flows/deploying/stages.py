@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,7 @@ class Account:
         self.peaks: dict[TierName, Peak] = {}  #: what its containers were seen to take
         self.pulled_bytes = 0  #: what the images take that were not here before
         self.free_before_pull: int | None = None  #: on their disk, while a pull is under way
+        self.look: Callable[[], None] = lambda: None  #: looks at once at what its containers take, where that is watched
         self._begun: dict[str, Deployment] = {}
         self._filled: dict[tuple[str, str], Filled] = {}
         self._images: dict[str, Mapping[str, str]] = {}

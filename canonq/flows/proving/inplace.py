@@ -231,6 +231,7 @@ def stays_up(run: Run, running: Running) -> None:
     fresh = run.is_fresh(running.deployment)
     with run.account.timed("soak.fresh" if fresh else "soak"), _died(run, running):
         run.vigil(running.deployment).soak(run.deadline)
+    run.account.look()  # on a busy host looks are far apart: what a short run took is seen here
     where = "of the fresh install " if fresh else ""
     for service, times in counted(run.vigil(running.deployment).deaths).items():
         run.account.notes.append(f"died: '{service}' {where}died {'once' if times == 1 else f'{times} times'}, and came back")

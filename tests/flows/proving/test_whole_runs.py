@@ -25,6 +25,7 @@ from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.records import Verdict
 from canonq.core.stack.convergence import Service, Task
+from canonq.flows.deploying import appetite
 from canonq.flows.deploying.deployment import bring_up, tear_down
 from canonq.flows.deploying.stages import Account, Deployment
 from canonq.flows.keeping.janitor import clean
@@ -455,6 +456,14 @@ def test_a_green_run_has_stayed_up_for_its_soak_since_its_last_deploy(site: Site
     assert verdict.verdict == "green", verdict.detail
     assert verdict.seconds >= 2
     assert {"soak", "soak.fresh"} <= set(verdict.timings)
+
+
+def test_what_a_run_takes_is_seen_though_it_ends_before_a_look_is_due(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for between in ("_EVERY", "_AT_LEAST_EVERY"):
+        monkeypatch.setattr(appetite, between, 3600.0)
+    site.engine.taken = 2**29
+    verdict = prove_tag(site.prepare(own=None), "site", None)
+    assert max(peak.memory_bytes for peak in verdict.peaks.values()) == 2**29
 
 
 def holds(**tables: int) -> Callable[[Docker, Deployable], None]:
