@@ -171,6 +171,7 @@ def test_celery_with_a_wrong_setting_ends_in_one_line(installed: Installation) -
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.long
 def test_a_docker_engine_that_is_not_there_fails_the_recipe_not_the_sweep(installed: Installation) -> None:
     installed.settings["DOCKER_HOST"] = f"unix://{installed.root}/no.sock"
     ended = installed.canonq("sweep", "--wait", "--json")
@@ -191,6 +192,7 @@ def test_doctor_names_what_is_missing_and_how_to_mend_it(tmp_path: Path) -> None
     assert "Docker" in checks["docker"]["mend"]
 
 
+@pytest.mark.long
 def test_no_room_on_the_disk_defers_every_recipe_and_says_so(installed: Installation) -> None:
     installed.settings["CANONQ_DISK_FLOOR"] = "9000TiB"
     ended = installed.canonq("sweep", "--wait", "--json")
@@ -199,6 +201,7 @@ def test_no_room_on_the_disk_defers_every_recipe_and_says_so(installed: Installa
     assert ended.json["outcomes"][0]["reason"] == "disk-below-budget"
 
 
+@pytest.mark.long
 def test_a_folder_with_a_hostile_name_is_an_error_of_its_own(installed: Installation) -> None:
     folder = installed.checkout / "tests" / "Not A Recipe"
     folder.mkdir()

@@ -74,6 +74,7 @@ def client(installed: Installation) -> Iterator[redis.Redis]:
         found.delete(HEAVY)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [("--args", "custom-html"), ("--kwargs", '{"recipe": "custom-html"}')])
 def test_a_bare_word_or_the_name_recipe_says_which_and_the_answer_is_json(
     installed: Installation, words: tuple[str, str]
@@ -85,6 +86,7 @@ def test_a_bare_word_or_the_name_recipe_says_which_and_the_answer_is_json(
     assert (answer.json["recipe"], answer.json["outcome"], answer.json["reason"]) == ("custom-html", "refused", "no-verdict")
 
 
+@pytest.mark.long
 def test_a_canonical_is_asked_for_anew_at_the_command_line_and_by_a_call(installed: Installation) -> None:
     """The gate's answer shows that the word came through: only with it does it ask for a new run of the canonical's version."""
     world = live(Settings(repo=installed.checkout, state=installed.state, redis_url=SecretStr("redis://127.0.0.1:1/0")))
@@ -232,6 +234,7 @@ def test_the_embedded_redis_runs_where_paths_are_too_long_for_a_socket(tmp_path:
             assert redis_client(url).ping()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "options", "status", "code", "fault"),
     [

@@ -80,6 +80,7 @@ def test_the_list_imports_no_celery_docker_git_redis_or_pydantic() -> None:
     assert not {"celery", "docker", "git", "redis", "pydantic"} & set(told.splitlines()[-1].split())
 
 
+@pytest.mark.long
 def test_status_imports_no_celery_docker_redis_or_http_client(tmp_path: Path) -> None:
     folder = tmp_path / "checkout" / "tests" / "site"
     folder.mkdir(parents=True)

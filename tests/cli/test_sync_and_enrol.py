@@ -91,6 +91,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 LOOKING = (["status"], ["status", "good"], ["plan"], ["verify"], ["doctor"], ["janitor", "--dry-run"], ["sync", "--dry-run"])
 
 
+@pytest.mark.long
 def test_who_only_looks_writes_nothing_also_where_nothing_is_yet(installed: Installation) -> None:
     for arguments in LOOKING:
         assert "Traceback" not in installed.canonq(*arguments).err

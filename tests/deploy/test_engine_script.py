@@ -265,6 +265,7 @@ def slowly(workplace: Workplace) -> None:
         workplace.program(name, text)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("minutes", "tried"), [("3", ()), ("8", ("gitea",)), ("15", ("gitea", "apps")), ("16", tuple(FURTHER))])
 def test_ci_begins_nothing_that_it_has_no_time_for_and_says_so(
     workplace: Workplace, minutes: str, tried: tuple[str, ...]

@@ -152,6 +152,7 @@ def test_a_canonical_that_does_not_come_up_is_an_error_with_the_images_that_move
     assert exit_status([outcome]) == ExitStatus.ATTENTION
 
 
+@pytest.mark.long
 def test_a_pinned_base_that_does_not_come_up_is_the_enrolments_to_mend(tmp_path: Path, redis_url: str) -> None:
     engine = Bases(tmp_path / "docker", ("1.2.0+1",))
     world = prepared(tmp_path, redis_url, engine, "[upgrade]\nbase = '1.2.0+1'\n")

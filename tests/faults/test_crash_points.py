@@ -196,6 +196,7 @@ def test_a_fault_at_any_point_is_told_and_harms_nothing(mode: Mode, long_history
     assert at > 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", transaction.STEPS)
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_lease_lost_around_any_step_never_makes_a_second_writer(

@@ -51,6 +51,7 @@ def head(world: World, folder: Path, labels: str) -> str:
     return str(repo.head.commit.hexsha)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", FORMS, ids=[form.__name__ for form in FORMS])
 @pytest.mark.parametrize(
     ("says", "canonical", "base", "source"),

@@ -14,6 +14,7 @@ from canonq.flows.sync import sync
 from canonq.flows.world import World
 from canonq.settings import Settings
 from canonq.wiring import live
+from tests.flows.sites import Docker, Site
 from tests.support import make_recipe
 
 FIRST = "1.0.0+1.0"
@@ -80,3 +81,9 @@ def place(tmp_path: Path) -> Place:
 def bare(tmp_path: Path) -> Callable[[str], Repo]:
     """Makes empty bare repositories."""
     return lambda name: Repo.init(tmp_path / f"{name}.git", bare=True, initial_branch="main")
+
+
+@pytest.fixture
+def site(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A recipe with two releases on an Engine of files, for whole runs."""
+    return Site(tmp_path, redis_url, Docker(tmp_path / "docker"), monkeypatch)

@@ -92,6 +92,7 @@ def test_a_clones_own_origin_is_never_asked(place: Place, upstream: Repo, bare: 
     assert sync(place.world, "site").latest == NEXT
 
 
+@pytest.mark.long
 def test_a_default_branch_that_is_renamed_is_followed(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     upstream.git.branch("-m", "trunk")
@@ -133,6 +134,7 @@ def test_a_moved_tag_is_taken_on_a_persons_word_and_only_then(place: Place, forg
     assert place.world.repos.tags("site")[FIRST] == forge.repo(NAME).commit(FIRST).hexsha == moved
 
 
+@pytest.mark.long
 def test_a_move_of_the_canonicals_tag_is_seen_though_the_clone_and_what_was_seen_are_lost(place: Place, upstream: Repo) -> None:
     sync(place.world, "site")
     was = place.world.repos.tags("site")[FIRST]
@@ -152,6 +154,7 @@ def test_a_move_of_the_canonicals_tag_is_seen_though_the_clone_and_what_was_seen
     assert sync(place.world, "site").latest == FIRST, "it is accepted for good"
 
 
+@pytest.mark.long
 def test_deleted_tags_and_tags_on_trees_are_told_as_long_as_they_are_so(place: Place, upstream: Repo) -> None:
     upstream.git.tag("2.0.0+2", "HEAD^{tree}")
     release(upstream, NEXT, {})
@@ -164,6 +167,7 @@ def test_deleted_tags_and_tags_on_trees_are_told_as_long_as_they_are_so(place: P
         assert any("2.0.0+2" in note and "tree" in note for note in told.notes)
 
 
+@pytest.mark.long
 def test_the_canonicals_own_tag_that_is_deleted_is_told_as_yanked(place: Place, upstream: Repo) -> None:
     sync(place.world, "site")
     place.promote("site", FIRST, upstream.head.commit.hexsha)
@@ -212,6 +216,7 @@ def test_a_merged_pull_request_is_closed_and_the_commit_is_named(place: Place, f
     assert any(f"merged upstream as {merge[:12]}" in note for note in told.notes)
 
 
+@pytest.mark.long
 def test_a_fast_forwarded_pull_request_is_closed_and_its_own_commit_is_named(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     number, work = proposal(place, forge, ("a", "1"))
@@ -307,6 +312,7 @@ def test_a_head_that_moved_since_the_forge_was_asked_waits_for_the_next_time(pla
     assert state(forge, number) == "open"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["call", "setting"])
 def test_a_dry_run_tells_and_does_nothing(place: Place, forge: Forge, upstream: Repo, how: str) -> None:
     sync(place.world, "site")
@@ -362,6 +368,7 @@ def test_a_pull_request_that_somebody_opens_again_is_left_to_them(place: Place, 
     assert any("opened again" in note for note in told.notes)
 
 
+@pytest.mark.long
 def test_a_mirror_whose_own_default_branch_is_another_is_compared_by_upstreams(
     place: Place, forge: Forge, upstream: Repo
 ) -> None:
@@ -414,6 +421,7 @@ def test_pull_requests_that_are_switched_off_on_the_mirror_are_none(place: Place
     assert sync(place.world, "site").notes == ()
 
 
+@pytest.mark.long
 def test_an_archived_mirror_is_called_archived(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")
     forge.archived.add(NAME)
@@ -441,6 +449,7 @@ def test_a_mirror_that_the_tokens_user_cannot_see_is_told_to_be_corrected(place:
     assert "correct the mirror's address" in note
 
 
+@pytest.mark.long
 def test_a_mirror_that_was_renamed_is_followed_and_its_new_name_told_every_night(
     place: Place, forge: Forge, upstream: Repo
 ) -> None:

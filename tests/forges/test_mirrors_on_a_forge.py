@@ -95,6 +95,7 @@ def test_an_archived_mirror_is_called_archived_also_when_there_is_something_to_p
     assert caught.value.cause == "mirror-archived"
 
 
+@pytest.mark.long
 def test_a_renamed_mirror_is_followed_and_its_new_name_told(side: Side, enrolled: Callable[[str], tuple[Place, Repo]]) -> None:
     place, upstream = enrolled("before")
     sync(place.world, "before")
@@ -136,6 +137,7 @@ def test_a_mirror_that_the_forge_copies_itself_is_told(side: Side, enrolled: Cal
     assert "copies it from elsewhere" in note
 
 
+@pytest.mark.long
 def test_what_has_landed_is_closed_and_told_by_its_title_and_everything_else_stays(
     side: Side, enrolled: Callable[[str], tuple[Place, Repo]]
 ) -> None:

@@ -13,6 +13,7 @@ NIGHT: dict[str, Any] = {"recipe": "site", "sweep": "20261123T030000Z-4f1c2a", "
 NAMED = {**NIGHT, "named": True}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("task", "given", "queue", "place"),
     [

@@ -134,6 +134,7 @@ def listed(url: str) -> list[dict[str, Any]]:
     return list(found["data"]) if status == 200 else []
 
 
+@pytest.mark.long
 def test_the_list_of_a_real_flower_says_recipe_and_outcome(page: tuple[Installation, str]) -> None:
     installed, url = page
     ends = time.monotonic() + LIMIT

@@ -113,6 +113,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         running.process.wait(LIMIT)
 
 
+@pytest.mark.long
 def test_a_second_one_on_the_state_folder_is_refused_and_names_the_first(up: Up) -> None:
     second = up.installed.canonq("up", timeout=LIMIT)
     assert second.status == 1
@@ -140,6 +141,7 @@ def test_flower_runs_behind_a_login_that_is_in_a_file_and_on_no_command_line(up:
             assert login.encode() not in path.read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["beat", "worker-heavy", "flower"])
 def test_a_part_that_is_killed_is_started_again_and_told(up: Up, name: str) -> None:
     until(lambda: up.part(name), up.told)

@@ -217,6 +217,7 @@ def test_a_log_is_seen_as_it_grows_without_its_secrets_until_the_run_is_over(ser
     assert "event: over" in list(heard)
 
 
+@pytest.mark.long
 def test_pages_that_were_closed_are_not_served_any_more(served: Served) -> None:
     """Else each page that was ever open would cost something for ever."""
     for _ in range(3):

@@ -344,6 +344,7 @@ def test_a_snapshot_of_a_volume_tar_has_much_to_say_about_does_not_hang(tmp_path
     assert said == "kept"
 
 
+@pytest.mark.long
 def test_a_restore_tar_has_much_to_say_about_does_not_hang(tmp_path: Path) -> None:
     source = made(tmp_path / "source")
     for number in range(800):

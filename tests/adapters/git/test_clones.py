@@ -314,6 +314,7 @@ def test_an_upstream_that_says_nothing_is_given_up(tmp_path: Path) -> None:
         assert cause_of(repos, forge.address("coop/site")) == "upstream-timeout"
 
 
+@pytest.mark.long
 def test_a_fetch_that_would_bring_too_much_is_stopped_and_the_next_one_is_not_harmed(
     repos: GitRepos, upstream: Repo, tmp_path: Path
 ) -> None:
@@ -498,6 +499,7 @@ def test_refs_that_are_tried_one_below_the_other_are_in_nobodys_way(repos: GitRe
     assert repos.fetch_ref("site", url, "fix/2") == upstream.head.commit.hexsha
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [b"caf\xe9-1.0", "1.0.0+\u2028x".encode(), "1.0.0+\x85x".encode()], ids=["1", "2", "3"])
 def test_a_tag_whose_name_is_no_text_comes_and_goes_and_stops_nothing(
     repos: GitRepos, upstream: Repo, url: str, name: bytes

@@ -58,6 +58,7 @@ def server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 DRIPS = [b"", b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("head", DRIPS, ids=["status", "header", "page without an end", "page"])
 def test_an_answer_that_drips_is_cut_off_at_the_limit_of_the_whole(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(netns, "inside", lambda pid, action: action())

@@ -78,11 +78,13 @@ def test_its_own_start_takes_none_of_its_time(call: Callable[..., Ended]) -> Non
     assert call("slow_start", limit=15, seconds=17).status == 7
 
 
+@pytest.mark.long
 def test_a_process_that_is_killed_costs_its_own_call_and_no_other(call: Callable[..., Ended]) -> None:
     assert call("dies").status == -signal.SIGKILL
     assert call("says", words="x", status=0).status == 0
 
 
+@pytest.mark.long
 def test_one_that_died_while_it_was_kept_is_replaced(call: Callable[..., Ended], ready: Preloaded) -> None:
     call("says", words="x", status=0)
     ready._idle[0]._process.kill()
@@ -103,6 +105,7 @@ def test_whoever_asks_may_be_stopped_while_it_starts(ready: Preloaded, tmp_path:
         ready.start("says", {"words": "", "status": 0}, env={}, cwd=tmp_path, until=time.monotonic())
 
 
+@pytest.mark.long
 def test_without_whoever_asked_nothing_lives_on(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from canonq.adapters.processes.preloaded import Preloaded\n"

@@ -150,6 +150,7 @@ def test_a_future_schema_is_named_with_the_one_that_is_known(warm: Path) -> None
         Registry(warm).read("site")
 
 
+@pytest.mark.long
 @given(st.dictionaries(unknown_keys, values, max_size=4))
 def test_unknown_keys_survive_a_rewrite(unknown: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -596,6 +596,7 @@ def test_a_small_clone_of_a_large_tree_is_refused_by_what_git_says_of_it(objects
     assert "MiB are the most" in refused(lambda: objects.write(tree, tmp_path / "out")).what
 
 
+@pytest.mark.long
 def test_a_tree_that_is_in_itself_ten_times_at_each_level_is_not_listed_to_its_end(objects: Objects, tmp_path: Path) -> None:
     top = objects.tree(*(("100644", b"f%d" % number, objects.blob(b"x")) for number in range(10)))
     for _ in range(9):
@@ -684,7 +685,7 @@ ELSEWHERE = {
         "real/test_small_disk.py", "test_a_pull_too_heavy_for_the_disk_of_images_is_ended_deferred_and_told_by_that_disk"
     ),
     "it has the canonical's data": (
-        "flows/proving/test_whole_runs.py",
+        "flows/proving/test_runs_of_refs.py",
         "test_a_pull_request_has_the_canonicals_data_and_secrets_only_where_the_enrolment_says_so",
     ),
     "it prints its secrets": ("flows/proving/test_whole_runs.py", "test_no_secret_is_in_anything_that_a_run_leaves"),

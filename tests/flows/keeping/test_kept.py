@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -15,15 +14,10 @@ from canonq.flows.keeping.kept import KEPT, end, end_due, rows
 from canonq.flows.keeping.room import make_room
 from canonq.flows.test import test_ref as prove_ref
 from canonq.flows.test import test_tag as prove_tag
-from tests.flows.proving.test_whole_runs import OWN, TARGET, Docker, Site
+from tests.flows.sites import OWN, TARGET, Site
 
 RED = "def test_a():\n    assert False, 'no page'\n"
 HOURS = 4 * 3600.0
-
-
-@pytest.fixture
-def site(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
-    return Site(tmp_path, redis_url, Docker(tmp_path / "docker"), monkeypatch)
 
 
 def test_a_red_run_stays_up_when_asked_is_shown_and_left_alone_until_its_time_has_come(site: Site) -> None:

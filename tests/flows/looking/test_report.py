@@ -194,6 +194,7 @@ def test_the_page_needs_nothing_but_itself(mornings: Mornings) -> None:
     assert "url(" not in (folder / "index.html").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [0, 1, 21])
 def test_it_is_right_and_small_with_few_and_many_recipes_and_megabytes_of_logs(mornings: Mornings, count: int) -> None:
     names = [f"recipe-{number}" for number in range(count)]

@@ -14,14 +14,9 @@ from canonq.core.stack.ledger import MOST, LedgerMark, continued, named, wanted
 from canonq.flows.promote import promote
 from canonq.flows.promoting.rollback import rollback
 from canonq.flows.test import test_tag as prove_tag
-from tests.flows.proving.test_whole_runs import BASE, OWN, TARGET, Docker, Site
+from tests.flows.sites import BASE, OWN, TARGET, Docker, Site
 
 FILES_AND_ROWS = [("database", "db"), ("file", "files"), ("file", "rows")]
-
-
-@pytest.fixture
-def site(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
-    return Site(tmp_path, redis_url, Docker(tmp_path / "docker"), monkeypatch)
 
 
 def first_canonical(site: Site, **prepared: Any) -> Canonical:
@@ -119,6 +114,7 @@ def test_a_release_that_loses_what_earlier_promotions_left_is_red_and_names_it(s
     assert verdict.verdict == "green", verdict.detail
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("quick", [False, True])
 def test_a_canonical_whose_data_somebody_changed_is_an_error_of_the_hosts_and_no_red(site: Site, quick: bool) -> None:
     record = first_canonical(site)

@@ -23,7 +23,7 @@ from canonq.flows.test import test_tag as prove_tag
 from canonq.flows.world import World
 from canonq.ports import Answer, Ended
 from canonq.tiers.facts import TierFacts
-from tests.flows.proving.test_whole_runs import TARGET, Docker, Site, files
+from tests.flows.sites import TARGET, Site, files
 
 HEARD = 0.7  #: seconds until Swarm hears of a death
 AWAY = 3.0  #: seconds that a restart takes
@@ -155,11 +155,7 @@ def test_what_dies_whenever_it_is_as_old_as_that_is_a_loop_though_it_stays_up_fo
     assert told.value.code == "crash-loop"
 
 
-@pytest.fixture
-def site(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
-    return Site(tmp_path, redis_url, Docker(tmp_path / "docker"), monkeypatch)
-
-
+@pytest.mark.long
 @pytest.mark.parametrize("tier", ["backup", "restore"])
 def test_a_hook_that_a_restart_cuts_off_is_run_again_with_its_whole_tier(site: Site, tier: str) -> None:
     cut: list[str] = []

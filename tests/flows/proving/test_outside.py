@@ -12,7 +12,7 @@ import pytest
 from canonq.core.deployable import Deployable
 from canonq.flows.test import test_tag as prove_tag
 from tests.flows.proving.test_redeploy import Restarting
-from tests.flows.proving.test_whole_runs import BASE, TARGET, Docker, Site, is_fresh
+from tests.flows.sites import BASE, TARGET, Docker, Site, is_fresh
 
 App = Callable[[Docker, Deployable], object]
 
@@ -45,6 +45,7 @@ def keeps(*paths: str, sqlite: str = "") -> App:
 SETTINGS = "/srv/files/settings"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
@@ -72,6 +73,7 @@ def test_data_that_was_in_a_volume_and_is_in_the_container_is_red_though_the_vol
     assert site.left() == {}
 
 
+@pytest.mark.long
 def test_a_database_that_always_was_in_the_container_is_told_and_what_is_of_the_moment_is_not(site: Site) -> None:
     moment = ("/app/cache/a", "/run/app.pid", "/tmp/a", "/app/server.log", "/etc/app.ini", "/app/config.js")
     site.engine.starts = dict.fromkeys((BASE, TARGET), keeps(SETTINGS, *moment, sqlite="/app/queue.db"))

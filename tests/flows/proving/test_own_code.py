@@ -51,6 +51,7 @@ def test_what_was_collected_and_ran_is_a_pass(tmp_path: Path) -> None:
     assert read_progress(tmp_path / "run" / "functional").not_run == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("tests", "conftest", "code", "said"),
     [
@@ -118,6 +119,7 @@ def test_a_failed_test_before_the_end_is_told_with_those_that_did_not_run(tmp_pa
     assert "test_two" in found.reason
 
 
+@pytest.mark.long
 def test_of_a_test_that_hangs_its_name_its_line_and_what_it_printed_are_there(tmp_path: Path) -> None:
     tests = "import time\ndef test_fine(): pass\ndef test_hangs():\n    print('waiting for mail')\n    time.sleep(3600)\n"
     with pytest.raises(EnrolmentProblem) as told:
@@ -147,6 +149,7 @@ def test_a_hook_that_fails_is_told_with_its_place_and_is_the_enrolments_fault(
     assert "canonq/tiers" not in (tmp_path / "run" / "before_upgrade.log").read_text()
 
 
+@pytest.mark.long
 def test_of_a_hook_that_hangs_its_line_and_what_it_printed_are_told(tmp_path: Path) -> None:
     body = "import time\ndef after_install(app):\n    print('waiting for the admin', flush=True)\n    time.sleep(3600)\n"
     (tmp_path / "hooks.py").write_text(body)

@@ -17,16 +17,11 @@ from canonq.flows.proving import marking
 from canonq.flows.test import test_tag as prove_tag
 from canonq.ports import Ended
 from canonq.tiers.facts import TierFacts
-from tests.flows.proving.test_whole_runs import BASE, TARGET, Docker, Site, files
+from tests.flows.sites import BASE, TARGET, Docker, Site, files
 
 pytestmark = pytest.mark.long
 
 OPEN: list[sqlite3.Connection] = []
-
-
-@pytest.fixture
-def site(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
-    return Site(tmp_path, redis_url, Docker(tmp_path / "docker"), monkeypatch)
 
 
 def begins(engine: Docker, stack: Deployable) -> None:

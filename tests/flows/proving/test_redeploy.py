@@ -17,7 +17,7 @@ from canonq.core.deployable import Deployable, version_label
 from canonq.flows.proving import marking
 from canonq.flows.test import test_tag as prove_tag
 from canonq.tiers.facts import TierFacts
-from tests.flows.proving.test_whole_runs import BASE, TARGET, Docker, Site, is_fresh
+from tests.flows.sites import BASE, TARGET, Docker, Site, is_fresh
 
 App = Callable[[Docker, Deployable], object]
 OPEN: list[sqlite3.Connection] = []
@@ -68,6 +68,7 @@ def begins_anew(engine: Docker, stack: Deployable) -> None:
         engine.place(stack.stack, "db", "/var/lib/postgresql/rows").unlink(missing_ok=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("app", "said"),
     [
@@ -126,6 +127,7 @@ def tidies_up(engine: Docker, stack: Deployable) -> None:
     tables.write_text(json.dumps({**old, "present": 0 if tables.exists() else 2}))
 
 
+@pytest.mark.long
 def test_what_tidies_up_at_each_start_is_green_and_deployed_once_more_while_the_other_climbs(site: Site) -> None:
     site.engine.starts = dict.fromkeys((BASE, TARGET), tidies_up)
     toml = "[data]\nvolatile = {'db.present' = 'who is there now'}\n"
@@ -137,6 +139,7 @@ def test_what_tidies_up_at_each_start_is_green_and_deployed_once_more_while_the_
     assert [gap for gap in verdict.gaps if gap.startswith("redeploy-unproven: ")], "nobody has asked the app itself"
 
 
+@pytest.mark.long
 def test_a_cache_of_each_container_is_green_where_that_is_declared(site: Site) -> None:
     site.engine.starts = dict.fromkeys((BASE, TARGET), keeps("{name}/thumbnail.png"))
     toml = "[data]\nvolatile = {files = 'made anew'}\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,15 +16,10 @@ from canonq.flows.promoting import transaction
 from canonq.flows.proving import proof as run_flow
 from canonq.flows.proving.sight import Sight
 from canonq.flows.test import test_tag as prove_tag
-from tests.flows.proving.test_whole_runs import BASE, TARGET, Docker, Site
+from tests.flows.sites import BASE, TARGET, Site
 
 RED = "def test_it(app):\n    assert not {when}, 'no page'\n"
 FAILED = RecipeProblem("The functional tier failed.", code="functional-failed", service="app")
-
-
-@pytest.fixture
-def site(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
-    return Site(tmp_path, redis_url, Docker(tmp_path / "docker"), monkeypatch)
 
 
 class Times:

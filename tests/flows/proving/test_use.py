@@ -15,14 +15,9 @@ from canonq.flows.proving import marking
 from canonq.flows.sync import sync
 from canonq.flows.test import test_tag as prove_tag
 from canonq.tiers.facts import TierFacts
-from tests.flows.proving.test_whole_runs import BASE, TARGET, Docker, Site, files
+from tests.flows.sites import BASE, TARGET, Docker, Site, files
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture
-def site(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
-    return Site(tmp_path, redis_url, Docker(tmp_path / "docker"), monkeypatch)
 
 
 def tables(engine: Docker, stack: str) -> Path:

@@ -16,7 +16,7 @@ from canonq.flows.test import test_tag as prove_tag
 from canonq.ports import Ended
 from canonq.tiers.facts import TierFacts
 from tests.flows.proving.test_redeploy import Restarting
-from tests.flows.proving.test_whole_runs import BASE, TARGET, Docker, Site, files
+from tests.flows.sites import BASE, TARGET, Docker, Site, files
 
 pytestmark = pytest.mark.long
 

@@ -64,6 +64,7 @@ def test_a_recipe_that_a_person_named_gets_its_chain(place: Place) -> None:
     assert swept(place, "site", named=False)[1] == [], "a push is nobody's word"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "change",
     ["never-synced", "never-promoted", "new-tag", "new-commit", "deleted-tag", "moved-tag", "prereleases", "other-upstream",

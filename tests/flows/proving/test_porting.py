@@ -1,0 +1,69 @@
+"""Whole runs without Docker: a backup that is restored on a stack of another name."""
+
+from __future__ import annotations
+
+import pytest
+
+from canonq.core.enrolment import Health
+from canonq.flows.test import test_tag as prove_tag
+from canonq.ports import Answer, Ended
+from tests.flows.sites import BASE, TARGET, Site
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [False, True])
+def test_a_backup_that_only_comes_back_where_it_was_taken_is_red(site: Site, seed: bool) -> None:
+    taken: list[str] = []
+
+    def loads(words: list[str]) -> Ended:
+        """A restore hook that knows the name of the stack it was written for."""
+        stack = site.engine.asked[-1]
+        taken.append(stack)
+        if stack == taken[0]:
+            lines = site.engine.place(stack, "db", words[1]).read_text().splitlines(keepends=True)
+            site.engine.place(stack, "db", "/var/lib/postgresql/rows").write_text("".join(lines[1:-1]))
+        return Ended(0, "")
+
+    site.engine.programs["load"] = loads
+    verdict = prove_tag(site.prepare(), "site", BASE if seed else None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "restore-not-portable", "recipe"), verdict.detail
+    assert "missing is canonq's row in the database of the service db" in verdict.detail
+    assert verdict.tiers["restore"].status == "fail"
+    assert "not on a new stack with the same address and secrets: missing is canonq's row" in verdict.tiers["restore"].reason
+    assert site.engine.deployed == ([BASE, BASE] if seed else [TARGET, BASE, TARGET, TARGET])
+    assert verdict.deployments == (1 if seed else 2), "it is there for the restore alone"
+    assert ("restore.elsewhere.begin" in verdict.timings) == seed, "it comes up while the other soaks, where there is but one"
+    assert site.left() == {}
+    with (site.root / "checkout" / "tests" / "site" / "recipe.toml").open("a") as toml:
+        toml.write("[expected_na]\nelsewhere = 'its key is made by the first start'\n")
+    taken.clear()
+    verdict = prove_tag(site.world, "site", BASE if seed else None)
+    assert verdict.verdict == "green", verdict.detail
+    assert "restored-elsewhere: not tried (declared: its key is made by the first start)" in verdict.notes
+
+
+@pytest.mark.long
+def test_an_app_that_refuses_the_data_of_another_address_is_restored_under_its_own(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    named: dict[str, str] = {}  #: stack -> its address
+
+    def loads(words: list[str]) -> Ended:
+        loaded.append(stack := site.engine.asked[-1])
+        lines = site.engine.place(stack, "db", words[1]).read_text().splitlines(keepends=True)
+        site.engine.place(stack, "db", "/var/lib/postgresql/rows").write_text("".join(lines[1:-1]))
+        return Ended(0, "")
+
+    def probe(stack: str, _: Health, domain: str, __: float) -> Answer:
+        named[stack] = domain
+        knows = stack not in loaded or domain == named[loaded[0]]
+        return Answer(knows, "" if knows else "it says 421")
+
+    site.engine.programs["load"] = loads
+    monkeypatch.setattr(site.engine, "probe", probe)
+    verdict = prove_tag(site.prepare(), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert site.engine.deployed == [TARGET, BASE, TARGET, TARGET]
+    assert len(loaded) == 3, "in place, on the fresh install, and on one with its address"
+    assert "restored-beside: not on the fresh install, whose address is another" in " ".join(verdict.notes)
