@@ -26,6 +26,14 @@ for role in ("AUTHOR", "COMMITTER"):
     os.environ.setdefault(f"GIT_{role}_EMAIL", "tests@localhost")
 
 
+# Nobody needs what the repositories of tests would still have if the power failed now, nor the dozen examples of hooks in each.
+os.environ["GIT_TEMPLATE_DIR"] = ""
+_settings = {"core.fsync": "none", "gc.auto": "0", "maintenance.auto": "false"}
+os.environ["GIT_CONFIG_COUNT"] = str(len(_settings))
+for number, (name, value) in enumerate(_settings.items()):
+    os.environ[f"GIT_CONFIG_KEY_{number}"], os.environ[f"GIT_CONFIG_VALUE_{number}"] = name, value
+
+
 # How long an example takes says how busy the machine is.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")

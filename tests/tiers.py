@@ -17,8 +17,9 @@ import pytest
 
 from canonq.core.ladder import TierName, TierResult
 from canonq.core.masks import Masks
+from canonq.core.stack.access import Process
 from canonq.flows.promoting import warming
-from canonq.flows.proving import inplace, marking
+from canonq.flows.proving import access, inplace, marking, staying
 from canonq.ports import Engine
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import VARIABLE, TierFacts, write_facts
@@ -27,7 +28,10 @@ _SHOWN = "\nassert "  #: what pytest shows of an assertion, below what the test 
 
 
 def on(engine: Engine, patched: pytest.MonkeyPatch) -> None:
-    """Have the tests of every tier of a run done here, on this Engine."""
+    """Have the tests of every tier of a run done here, on this Engine, whose containers all are this process.
+
+    It tells of deaths at once.
+    """
 
     def generic(tier: TierName, facts: TierFacts, folder: Path, deadline: float, masks: Masks) -> TierResult:
         del deadline, masks
@@ -40,6 +44,8 @@ def on(engine: Engine, patched: pytest.MonkeyPatch) -> None:
     patched.setattr(marking, "run_generic", generic)
     patched.setattr(inplace, "run_own", own)
     patched.setattr(warming, "run_own", own)
+    patched.setattr(access, "processes_beside", lambda _: [Process(os.geteuid(), frozenset(os.getgroups()), True, began=0.0)])
+    patched.setattr(staying, "_NOTICED", 0.0)
 
 
 def _loaded(path: Path) -> ModuleType:

@@ -88,6 +88,7 @@ class StandIn:
     def protect(self, name: str, tag: str) -> None:
         """See Side."""
         hook = Path(self.forge.repo(f"{OWNER}/{name}").git_dir) / "hooks" / "pre-receive"
+        hook.parent.mkdir(exist_ok=True)
         hook.write_text(f"#!/bin/sh\necho 'Forge: Tag {tag} is protected' >&2\nexit 1\n")
         hook.chmod(0o755)
 

@@ -198,6 +198,7 @@ def test_many_tags_go_in_pushes_of_a_size_that_git_and_a_forge_take(sides: Sides
 
 def test_a_protected_tag_is_named_also_where_the_branch_falls_with_it(sides: Sides, there: Repo) -> None:
     hook = Path(there.git_dir) / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
     hook.write_text(f"#!/bin/sh\necho 'Forge: Tag {TAG} is protected' >&2\nexit 1\n")
     hook.chmod(0o755)
     with pytest.raises(SyncFailed) as caught:
