@@ -93,10 +93,11 @@ def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None)
             code="compose-invalid",
         )
     laid_over: dict[str, Mapping[str, Any]] = {}
-    if overlay is not None and says_something(overlay):
-        laid_over = _of_overlay(files, overlay)
-        files.append((TEST_OVERLAY, overlay))
-    return Assembled(env, exports, resolve(files, variables), tuple(unset(files, variables)), laid_over)
+    own = (TEST_OVERLAY, overlay) if overlay is not None and says_something(overlay) else None
+    if own is not None:
+        laid_over = _of_overlay(files, own[1])
+    stack = resolve(files, variables, own)
+    return Assembled(env, exports, stack, tuple(unset([*files, *([own] if own else [])], variables)), laid_over)
 
 
 def says_something(overlay: str) -> bool:

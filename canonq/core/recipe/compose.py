@@ -17,25 +17,45 @@ from canonq.core.errors import RecipeProblem
 from canonq.core.recipe.interpolate import interpolate, variables
 from canonq.core.recipe.shape import Misshapen, contrary, misshapen, undeclared
 from canonq.core.recipe.yamlfile import line_of, load_yaml
+from canonq.core.stack.lengths import seconds
 from canonq.core.stack.resolved import SECTIONS, Stack, Unreadable, long_form, stack_of
 from canonq.core.text import did_you_mean, ended, shown
 
-_REPLACED = ("command", "entrypoint", "test")  #: lists that an overlay replaces whole
+_REPLACED = ("command", "entrypoint", "test")  #: lists that the enrolment's overlay replaces whole
+#: Of what a later file of a recipe says, Docker replaces these whole, and takes a 0 of these numbers for a number.
+_WHOLE = frozenset({"command", "entrypoint", "aliases"})
+_COUNTS = frozenset({"replicas", "parallelism", "max_attempts", "retries"})
+_WORDS = frozenset({"labels", "sysctls", "options"})  #: mappings in which a text may be empty
+_DURATIONS = frozenset({
+    "delay", "interval", "monitor", "start_interval", "start_period", "stop_grace_period", "timeout", "window",
+})  # fmt: skip
+_NEWEST = "3.13"  #: the version of a file that says none, and of "3"
+#: Keys of a service that only newer versions have.
+_SINCE = {"start_interval": "3.12", "oom_score_adj": "3.13"}
 MAX_SERVICES = 200
 _MOST_TOLD = 20  #: variables that nothing sets
 
 
-def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> Stack:
-    """Read, fill in and merge compose files, given as (name, text) in order. RecipeProblem names the file."""
+def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str], overlay: tuple[str, str] | None = None) -> Stack:
+    """Read, fill in and merge compose files, given as (name, text) in order. RecipeProblem names the file.
+
+    They are merged as Docker does it; the enrolment's `overlay` is laid over the outcome by what it says (`merge`).
+    """
     merged: dict[str, Any] = {}
-    for name, text in files:
+    versions: list[tuple[str, str]] = []
+    for name, text in [*files, *([overlay] if overlay is not None else [])]:
         said = load_yaml(text, where=name)
         _check_shape(said, name, text)
         filled = interpolate(said, env, where=partial(placed, name, text))
         for wrong in misshapen(filled):
             raise _bad(placed(name, text, wrong.path), wrong.what)
-        merged = merge(merged, {section: _normal(filled.get(section) or {}, section, name, text) for section in SECTIONS})
-        merged["version"] = str(said.get("version", merged.get("version", "3.8")))
+        sections = {section: _normal(filled.get(section) or {}, section, name, text) for section in SECTIONS}
+        if (name, text) == overlay:
+            merged = merge(merged, sections)
+            continue
+        versions.append((_version(said, name, text), name))
+        merged = _laid(merged, sections, env) if merged else sections
+    merged["version"] = _one_of(versions, merged)
     try:
         stack = stack_of(merged)
     except Unreadable as error:
@@ -44,6 +64,34 @@ def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> Stack:
     for wrong in (*undeclared(stack), *contrary(stack)):
         raise _bad(*_last_place(files, wrong))
     return stack
+
+
+def _version(said: Mapping[str, Any], name: str, text: str) -> str:
+    """The version that a file says, or the newest where it says none."""
+    version = said.get("version", _NEWEST)
+    if not isinstance(version, str):
+        what = f'version must be a text in quotes, such as version: "{version or "3.8"}"'
+        raise _bad(placed(name, text, ("version",)), what)
+    return _NEWEST if version in ("", "3") else version
+
+
+def _one_of(versions: Sequence[tuple[str, str]], merged: Mapping[str, Any]) -> str:
+    """The version of all files, which Docker wants to be one.
+
+    Where none is said, it is the lowest that has their keys: an older Docker reads no newer one.
+    """
+    if not versions:
+        return "3.8"
+    first, where = versions[0]
+    for version, name in versions[1:]:
+        if version != first:
+            said, other = (f"version {one}" if one != _NEWEST else f"no version, which is {_NEWEST}," for one in (version, first))
+            raise _bad(name, f"it has {said} and {where} has {other}; Docker takes files of one version only")
+    if first != _NEWEST:
+        return first
+    named = [key for body in merged["services"].values() for key in (*body, *(body.get("healthcheck") or ()))]
+    needed = (_SINCE[key] for key in named if key in _SINCE)
+    return max(needed, key=lambda version: int(version.partition(".")[2]), default="3.8")
 
 
 def placed(name: str, text: str, path: Sequence[str]) -> str:
@@ -95,11 +143,13 @@ def unset_near(code: str, told: Sequence[str]) -> list[str]:
 
 def _check_shape(stack: Mapping[str, Any], name: str, text: str) -> None:
     for section in SECTIONS:
-        body = stack.get(section)
-        if body is not None and not isinstance(body, dict):
-            raise _bad(placed(name, text, (section,)), "is not a mapping")
-        for key, inner in (body or {}).items():
-            if inner is not None and not isinstance(inner, dict):
+        body = stack.get(section, {})
+        if not isinstance(body, dict):
+            raise _bad(
+                placed(name, text, (section,)), f"is not a mapping{', as nothing stands below it' if body is None else ''}"
+            )
+        for key, inner in body.items():
+            if not isinstance(inner, dict) and (inner is not None or section == "services"):
                 raise _bad(placed(name, text, (section, str(key))), "is not a mapping")
     known = {"version", *SECTIONS}
     if unknown := [key for key in stack if key not in known and not key.startswith("x-")]:
@@ -130,8 +180,61 @@ def _normal(section: Mapping[str, Any], kind: str, name: str, text: str) -> dict
     return made
 
 
+def _laid(base: Mapping[str, Any], over: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
+    """Lay the sections of a later file of the recipe over those of the files before it, as Docker does.
+
+    What is declared again is what it says the second time; services are laid over each other key by key.
+    """
+    made = {section: {**base[section], **over[section]} for section in SECTIONS}
+    for name, body in over["services"].items():
+        if name in base["services"]:
+            made["services"][name] = _over(base["services"][name], _found_in(env, body))
+    return made
+
+
+def _found_in(env: Mapping[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
+    """A service without the variables of its environment that are to come from an env that has none of that name."""
+    said = body.get("environment") or {}
+    found = {key: value for key, value in said.items() if value is not None or key in env}
+    return {**body, "environment": found} if said else dict(body)
+
+
+def _over(base: Mapping[str, Any], over: Mapping[str, Any], of: str = "") -> dict[str, Any]:
+    """One mapping over another, `of`: the key that it stands under. What is empty says nothing to Docker, with few exceptions."""
+    made = dict(base)
+    for key, said in over.items():
+        old, value = made.get(key), said
+        if key == "test":
+            old, value = _as_test(old), _as_test(said)
+        if key == "logging" and isinstance(old, dict) and isinstance(value, dict) and _is_another_driver(old, value):
+            made[key] = value
+        elif isinstance(old, dict) and isinstance(value, dict):
+            made[key] = {**old, **value} if key == "ulimits" else _over(old, value, key)
+        elif isinstance(old, list) and isinstance(value, list) and value and key not in _WHOLE:
+            made[key] = [*old, *value] if key == "test" else _join(key, old, value)
+        elif _says_something(key, value, of) or key not in made:
+            made[key] = copy.deepcopy(value)
+    return made
+
+
+def _says_something(key: str, value: Any, of: str) -> bool:
+    """Whether a value of a later file takes the place of an earlier one's."""
+    if isinstance(value, str) and key in _DURATIONS:
+        return bool(seconds(value))
+    return bool(value) or key in _COUNTS or of in _WORDS or (of == "environment" and value is None)
+
+
+def _as_test(said: Any) -> Any:
+    return ["CMD-SHELL", said] if isinstance(said, str) and said else said
+
+
+def _is_another_driver(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether options of the one mean nothing to the other."""
+    return bool(old.get("driver") and new.get("driver") and old["driver"] != new["driver"])
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `over` on `base`: mappings by key, lists joined (mounts by target, ...), scalars replaced.
+    """Lay `over`, which the enrolment says, on `base`: mappings by key, lists joined (mounts by target, ...), scalars replaced.
 
     So are the lists that are one command: `command`, `entrypoint`, a health check's `test`.
     """

@@ -11,15 +11,17 @@ from canonq.core.errors import EnrolmentProblem, RecipeProblem
 from canonq.core.recipe.fill import TooLong, fill
 from canonq.core.text import shown
 
+#: As Docker's own: without braces too, what follows an operator belongs to the variable.
 _PATTERN = re.compile(
     r"""\$(?:
         (?P<escaped>\$) |
-        (?P<named>[_A-Za-z][_A-Za-z0-9]*) |
-        \{(?P<braced>[_A-Za-z][_A-Za-z0-9]*)(?:(?P<operator>:?[-?+])(?P<argument>[^}]*))?\} |
+        (?P<named>[_A-Za-z][_A-Za-z0-9]*(?::?[-?][^}]*)?) |
+        \{(?P<braced>[_A-Za-z][_A-Za-z0-9]*(?::?[-?][^}]*)?)\} |
         (?P<invalid>)
     )""",
     re.VERBOSE,
 )
+_OPERATORS = (":-", "-", ":?", "?")  #: in the order in which Docker looks for them, in all that stands there
 #: Paths whose interpolated text is a number or a boolean; `*` is any key or list place.
 _CASTS: tuple[tuple[str, type], ...] = (
     ("services.*.configs.*.mode", int),
@@ -64,14 +66,13 @@ def interpolate_text(text: str, env: Mapping[str, str], *, where: object, most: 
     def piece(found: re.Match[str]) -> str:
         if found["escaped"]:
             return "$"
-        name = found["named"] or found["braced"]
-        if name is None:
+        if found["invalid"] is not None:
             raise RecipeProblem(
-                f"{where}: {shown(text)} has a '$' that begins no variable.",
-                mend="write '$$' for a plain dollar sign.",
+                f"{where}: {shown(text)} has a '$' that begins no variable as Docker knows them.",
+                mend="write '$$' for a plain dollar sign; of a variable there is ${A}, ${A:-default} and ${A:?why}.",
                 code="compose-invalid",
             )
-        return _substitute(found, name, env, where)
+        return _substitute(*_parts(found), env, where)
 
     try:
         return fill(_PATTERN, text, piece, most)
@@ -83,14 +84,20 @@ def interpolate_text(text: str, env: Mapping[str, str], *, where: object, most: 
         ) from error
 
 
-def _substitute(found: re.Match[str], name: str, env: Mapping[str, str], where: object) -> str:
-    value, operator, argument = env.get(name), found["operator"] or "", found["argument"] or ""
+def _parts(found: re.Match[str]) -> tuple[str, str, str]:
+    """What stands for a variable as Docker reads it: its name, the operator, and what comes behind that."""
+    text = found["named"] or found["braced"]
+    operator = next((one for one in _OPERATORS if one in text), "")
+    name, _, argument = text.partition(operator) if operator else (text, "", "")
+    return name, operator, argument
+
+
+def _substitute(name: str, operator: str, argument: str, env: Mapping[str, str], where: object) -> str:
+    value = env.get(name)
     there = value is not None and (value != "" or not operator.startswith(":"))
     match operator[-1:]:
         case "-" if not there:
             return argument
-        case "+":
-            return argument if there else ""
         case "?" if not there:
             raise EnrolmentProblem(  # the release says that whoever deploys it has to give it
                 f"{where}: the variable {name} is required: {argument or 'it is not set'}.",
@@ -130,7 +137,10 @@ def interpolate(compose: Mapping[str, Any], env: Mapping[str, str], *, where: Ca
         left[0] -= len(filled)
         return filled if filled == value else _cast(filled, path, at)
 
-    return {section: walk(value, (section,)) if section in _SECTIONS else value for section, value in compose.items()}
+    def is_filled_in(section: str) -> bool:
+        return section in _SECTIONS or section.startswith("x-")  # what nobody reads, Docker fills in as well
+
+    return {section: walk(value, (section,)) if is_filled_in(section) else value for section, value in compose.items()}
 
 
 def _cast(text: str, path: tuple[str, ...], at: object) -> Any:
@@ -176,6 +186,7 @@ def _taken(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, 
             yield from _taken(inner, (*path, str(place)))
     elif isinstance(value, str):
         for found in _PATTERN.finditer(value):
-            operator = found["operator"]
-            if (name := found["named"] or found["braced"]) and (not operator or operator.endswith("-")):
-                yield name, path, found["argument"] or "" if operator else None
+            if found["named"] or found["braced"]:
+                name, operator, argument = _parts(found)
+                if not operator or operator.endswith("-"):
+                    yield name, path, argument if operator else None

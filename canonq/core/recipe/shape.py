@@ -23,7 +23,8 @@ ANY, TEXT, NUMBER, BOOL, DURATION, SIZE = (
     "a duration such as 30s",
     "a size such as 512M",
 )
-LIST, MAPPING, LIST_OR_MAPPING, TEXT_OR_LIST = "a list", "a mapping", "a list or a mapping", "a text or a list"
+LIST, MAPPING, LIST_OR_MAPPING, TEXT_OR_LIST = "a list", "a mapping", "a list or a mapping", "a text or a list of texts"
+TEXTS, WORDS, OPTIONS = "a list of texts", "a list of texts, or a mapping of texts and numbers", "a mapping of texts and numbers"
 Form = str | Mapping[str, "Form"]
 
 _UPDATE: Form = {
@@ -34,9 +35,10 @@ _SERVICE: Form = {
     **dict.fromkeys(("cgroup_parent", "cgroupns_mode", "container_name", "domainname", "hostname", "image", "ipc", "isolation",
                      "mac_address", "network_mode", "restart", "stop_signal", "user", "userns_mode", "working_dir"), TEXT),
     **dict.fromkeys(("init", "privileged", "read_only", "stdin_open", "tty"), BOOL),
-    **dict.fromkeys(("cap_add", "cap_drop", "configs", "devices", "expose", "external_links", "links", "ports",
-                     "secrets", "security_opt", "volumes", "depends_on"), LIST),
-    **dict.fromkeys(("environment", "extra_hosts", "labels", "networks", "sysctls"), LIST_OR_MAPPING),
+    **dict.fromkeys(("configs", "expose", "ports", "secrets", "volumes"), LIST),
+    **dict.fromkeys(("cap_add", "cap_drop", "devices", "depends_on", "external_links", "links", "security_opt"), TEXTS),
+    **dict.fromkeys(("environment", "extra_hosts", "labels", "sysctls"), WORDS),
+    "networks": LIST_OR_MAPPING,
     **dict.fromkeys(("command", "dns", "dns_search", "entrypoint", "env_file", "tmpfs"), TEXT_OR_LIST),
     "build": ANY, "oom_score_adj": NUMBER, "pid": ANY, "shm_size": ANY, "stop_grace_period": DURATION, "ulimits": MAPPING,
     "credential_spec": {"config": TEXT, "file": TEXT, "registry": TEXT},
@@ -44,29 +46,34 @@ _SERVICE: Form = {
         "disable": BOOL, "interval": DURATION, "retries": NUMBER, "test": TEXT_OR_LIST, "timeout": DURATION,
         "start_period": DURATION, "start_interval": DURATION,
     },
-    "logging": {"driver": TEXT, "options": MAPPING},
+    "logging": {"driver": TEXT, "options": OPTIONS},
     "deploy": {
-        "mode": TEXT, "endpoint_mode": TEXT, "replicas": NUMBER, "labels": LIST_OR_MAPPING, "update_config": _UPDATE,
+        "mode": TEXT, "endpoint_mode": TEXT, "replicas": NUMBER, "labels": WORDS, "update_config": _UPDATE,
         "rollback_config": _UPDATE,
         "resources": {
-            "limits": {"cpus": ANY, "memory": SIZE, "pids": NUMBER},
-            "reservations": {"cpus": ANY, "memory": SIZE, "generic_resources": LIST},
+            "limits": {"cpus": TEXT, "memory": SIZE, "pids": NUMBER},
+            "reservations": {"cpus": TEXT, "memory": SIZE, "generic_resources": LIST},
         },
         "restart_policy": {"condition": TEXT, "delay": DURATION, "max_attempts": NUMBER, "window": DURATION},
-        "placement": {"constraints": LIST, "preferences": LIST, "max_replicas_per_node": NUMBER},
+        "placement": {"constraints": TEXTS, "preferences": LIST, "max_replicas_per_node": NUMBER},
     },
 }  # fmt: skip
-_LABELLED = {"name": TEXT, "external": ANY, "labels": LIST_OR_MAPPING}
+_LABELLED = {"name": TEXT, "external": ANY, "labels": WORDS}
 _ENTRIES: dict[str, Form] = {
     "services": _SERVICE,
-    "networks": {**_LABELLED, "driver": TEXT, "driver_opts": MAPPING, "ipam": MAPPING, "internal": BOOL, "attachable": BOOL},
-    "volumes": {**_LABELLED, "driver": TEXT, "driver_opts": MAPPING},
-    "secrets": {**_LABELLED, "file": TEXT, "driver": TEXT, "driver_opts": MAPPING, "template_driver": TEXT},
+    "networks": {**_LABELLED, "driver": TEXT, "driver_opts": OPTIONS, "ipam": MAPPING, "internal": BOOL, "attachable": BOOL},
+    "volumes": {**_LABELLED, "driver": TEXT, "driver_opts": OPTIONS},
+    "secrets": {**_LABELLED, "file": TEXT, "driver": TEXT, "driver_opts": OPTIONS, "template_driver": TEXT},
     "configs": {**_LABELLED, "file": TEXT, "template_driver": TEXT},
 }
 #: Keys that `docker-compose` took once and Swarm never: Docker refuses them by name.
 FORBIDDEN = frozenset({
     "extends", "volume_driver", "volumes_from", "cpu_quota", "cpu_shares", "cpuset", "mem_limit", "memswap_limit",
+})  # fmt: skip
+#: Lists of one file that Docker takes nothing twice in.
+_ONCE = frozenset({
+    "cap_add", "cap_drop", "devices", "dns", "dns_search", "environment", "expose", "extra_hosts", "labels", "links", "networks",
+    "ports", "security_opt", "sysctls",
 })  # fmt: skip
 #: Where keys that begin with `x-` are nobody's business.
 _OPEN = frozenset({"services", *_ENTRIES})
@@ -128,21 +135,59 @@ def _unlike(value: Any, form: str, key: str) -> str:
         case "a mapping":
             fits = isinstance(value, dict)
         case "a list or a mapping":
-            fits = isinstance(value, dict) or (isinstance(value, list) and not any(isinstance(one, dict | list) for one in value))
-        case "a text or a list":
-            fits = isinstance(value, str | list)
+            fits = isinstance(value, dict) or _are_texts(value)
+        case "a text or a list of texts":
+            fits = isinstance(value, str) or _are_texts(value)
+        case "a list of texts":
+            fits = _are_texts(value)
+        case "a list of texts, or a mapping of texts and numbers":
+            fits = _are_plain(value) or _are_texts(value)
+        case "a mapping of texts and numbers":
+            fits = _are_plain(value)
         case "a duration such as 30s":
             fits = isinstance(value, str) and _DURATION.fullmatch(value) is not None
         case "a size such as 512M":
             fits = isinstance(value, str) and _SIZE.fullmatch(value) is not None
         case _:
             fits = True
-    if not fits and form == LIST_OR_MAPPING and isinstance(value, list):
-        return f"{shown(key)} must be a list of texts or a mapping, and has something else in its list"
+    if not fits and _is_of(form, value) and (odd := _odd_in(value)):
+        return f"{shown(key)} must be {form}, and has {odd} in it"
     if not fits:
         return f"{shown(key)} must be {form}, and is {_said(value)}"
     if key == "order" and value not in _ORDERS:
         return f"'order' must be one of {', '.join(_ORDERS)}, and is {shown(value)}{did_you_mean(str(value), _ORDERS)}"
+    if isinstance(value, list) and key in _ONCE and (twice := _twice(value)):
+        return f"{shown(key)} has {twice} twice"
+    return ""
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _are_plain(value: Any) -> bool:
+    return isinstance(value, dict) and not any(isinstance(one, bool | dict | list) for one in value.values())
+
+
+def _is_of(form: str, value: Any) -> bool:
+    """Whether it is a list or mapping where a form has one, and something in it is wrong."""
+    return (isinstance(value, list) and "list" in form) or (isinstance(value, dict) and "mapping" in form)
+
+
+def _odd_in(value: list[Any] | dict[str, Any]) -> str:
+    """What is no text in a list, or neither text nor number in a mapping."""
+    listed = isinstance(value, list)
+    said = value if isinstance(value, list) else value.values()
+    odd = [one for one in said if (not isinstance(one, str) if listed else isinstance(one, bool | dict | list))]
+    return f"{_said(odd[0])}{', which needs quotes' if isinstance(odd[0], bool | int | float) else ''}" if odd else ""
+
+
+def _twice(value: list[Any]) -> str:
+    seen: list[Any] = []
+    for one in value:
+        if one in seen:
+            return _said(one)
+        seen.append(one)
     return ""
 
 

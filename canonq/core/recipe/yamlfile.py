@@ -51,7 +51,7 @@ _Loader.yaml_implicit_resolvers = {
         (tag, pattern)
         for tag, pattern in resolvers
         if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float",
-                       "tag:yaml.org,2002:timestamp")
+                       "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
     ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }  # fmt: skip
@@ -74,15 +74,26 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
         if not isinstance(key, yaml.ScalarNode):
             what = "a key is no text; what begins with '{' or '[' has to be in quotes where it is meant as one"
             raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
-        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {shown(key.value)} stands twice", key.start_mark)
-            seen.add(key.value)
+        if key.value in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {shown(key.value)} stands twice", key.start_mark)
+        seen.add(key.value)
     loader.flatten_mapping(node)
     return {loader.construct_object(key, deep=True): loader.construct_object(value, deep=True) for key, value in node.value}
 
 
+def _as_if_untagged(loader: _Loader, tag: str, node: yaml.Node) -> Any:
+    """A tag of somebody's own, such as `!reset`, says nothing to Docker."""
+    del tag
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(loader, node)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    assert isinstance(node, yaml.ScalarNode)
+    return loader.construct_scalar(node)
+
+
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_multi_constructor("!", _as_if_untagged)
 
 
 def _why(text: str, mark: Any) -> str:
@@ -120,8 +131,12 @@ def load_yaml(text: str, *, where: str) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=16)
 def _loaded(text: str) -> Any:
-    """Read once what one version's rules ask for several times; nobody but `_copy` is given it."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    """Read once what is asked for several times; nobody but `_copy` is given it. Of several documents the first."""
+    loader = _Loader(text)
+    try:
+        return loader.get_data() if loader.check_data() else None  # type: ignore[no-untyped-call]
+    finally:
+        loader.dispose()
 
 
 def _copy(value: Any, left: list[int], where: str, depth: int) -> Any:
@@ -129,7 +144,9 @@ def _copy(value: Any, left: list[int], where: str, depth: int) -> Any:
     if left[0] < 0 or depth > _DEEPEST:
         raise _bad(where, f"grows above {MAX_NODES} values or {_DEEPEST} levels when its aliases are written out")
     if isinstance(value, dict):
-        return {_plain(str(key), where): _copy(inner, left, where, depth + 1) for key, inner in value.items()}
+        if odd := [key for key in value if not isinstance(key, str)]:
+            raise _bad(where, f"has a key that is no text, {shown(str(odd[0]))}: put it into quotes")
+        return {_plain(key, where): _copy(inner, left, where, depth + 1) for key, inner in value.items()}
     if isinstance(value, list):
         return [_copy(inner, left, where, depth + 1) for inner in value]
     return _plain(value, where)
@@ -184,7 +201,11 @@ def _is_small(value: float | None) -> bool:
 @functools.lru_cache(maxsize=4)
 def _composed(text: str) -> Any:
     """The nodes of a text, for several questions after their lines."""
-    return yaml.compose(text, Loader=_Loader)
+    loader = _Loader(text)
+    try:
+        return loader.get_node() if loader.check_node() else None
+    finally:
+        loader.dispose()
 
 
 def dump_yaml(value: dict[str, Any]) -> str:

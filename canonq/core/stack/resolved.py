@@ -16,6 +16,7 @@ from canonq.core.text import shown, whole_number
 
 SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
 _MAPS = ("environment", "labels", "sysctls")  #: written as a list or as a mapping
+_TEXTS = ("env_file", "dns", "dns_search", "tmpfs")  #: written as a text or as a list
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _PORT = re.compile(r"(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?")
 HIGHEST_PORT = 65535
@@ -200,8 +201,11 @@ def long_form(body: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("configs", "secrets"):
         if key in made:
             made[key] = [_long_reference(item, key) for item in _items(made[key], key)]
-    if isinstance(made.get("env_file"), str):
-        made["env_file"] = [made["env_file"]]
+    for key in _TEXTS:
+        if isinstance(made.get(key), str):
+            made[key] = [made[key]]
+    if isinstance(hosts := made.get("extra_hosts"), Mapping):
+        made["extra_hosts"] = [f"{host}:{address}" for host, address in hosts.items()]
     return made
 
 

@@ -22,6 +22,15 @@ version: "3.8"
 services:
   app:
     image: ${REGISTRY:-x}/y:${TAG:-1.0}
+    read_only: true
+    init: true
+    hostname: h
+    dns: 1.1.1.1
+    tmpfs: /t
+    extra_hosts: ["a:1.1.1.1"]
+    labels: {l: "1"}
+    logging: {driver: json-file, options: {max-size: 1m}}
+    ulimits: {nofile: {soft: 1, hard: 2}, nproc: 5}
     command: ["a", "$$HOME", "${DOMAIN}"]
     networks: [proxy, internal]
     environment: ["DOMAIN", "A=${EMPTY:-d}", "B=${EMPTY-d}"]
@@ -85,6 +94,39 @@ services:
   web:
     ports: ["9090:1", {target: 81, published: 53}, "89"]
 """,
+    "nothing that is empty": """
+version: '3.8'
+services:
+  app:
+    read_only: false
+    init: false
+    hostname: ""
+    command: []
+    labels: {l: ""}
+    environment: {DOMAIN: "", A: , B: ""}
+    stop_grace_period: 0s
+    healthcheck: {disable: false, retries: 0, interval: 0s}
+    deploy: {replicas: 0, labels: {backupbot.backup: ""}, update_config: {parallelism: 0}}
+""",
+    "one in a list over one that is a text": """
+version: '3.8'
+services:
+  app:
+    dns: [2.2.2.2]
+    tmpfs: [/u]
+    extra_hosts: {b: 2.2.2.2}
+    healthcheck: {test: curl x}
+    ulimits: {nofile: 7, nproc: {soft: 1, hard: 2}}
+""",
+    "another driver of logs": "version: '3.8'\nservices:\n  app:\n    logging: {driver: syslog}\n",
+    "another option of logs": "version: '3.8'\nservices:\n  app:\n    logging: {options: {max-file: '3', max-size: ''}}\n",
+    "aliases": "version: '3.8'\nservices:\n  app:\n    networks: {internal: {aliases: [b]}}\n",
+    "what is declared again": """
+version: '3.8'
+volumes: {data: }
+networks: {proxy: , internal: {external: true}}
+configs: {conf: {external: true}}
+""",
     "mounts in the short form": """
 version: '3.8'
 services:
@@ -129,9 +171,23 @@ def normal(stack: Stack) -> dict[str, Any]:
             ),
             "labels": {key: str(value) for key, value in (deploy.pop("labels", None) or {}).items()},
             "deploy": deploy,
-            "health": {key: value for key, value in service.healthcheck.items() if key != "test"},
+            "health": {key: value for key, value in service.healthcheck.items() if key != "test" and value is not False},
+            "test": _words(service.healthcheck.get("test")),
+            "aliases": {key: said["aliases"] for key, said in service.networks.items() if said and said.get("aliases")},
+            "rest": {
+                key: body[key]
+                for key in ("read_only", "init", "hostname", "dns", "tmpfs", "extra_hosts", "labels", "logging", "ulimits")
+                if body.get(key)
+            },
+            "grace": body.get("stop_grace_period"),
         }
+        for section in ("networks", "volumes", "configs"):
+            found[f"{section} of others"] = sorted(one.key for one in stack.declared(section).values() if one.external)
     return found
+
+
+def _words(test: Any) -> Any:
+    return ["CMD-SHELL", test] if isinstance(test, str) else test
 
 
 def _list(body: Any, key: str) -> list[Any]:

@@ -112,20 +112,25 @@ def test_emoji_and_odd_characters_are_written_as_dockers_reader_of_yaml_takes_th
 @pytest.mark.parametrize(
     ("text", "filled"),
     [
-        ("$A-${A}", "1-1"),
+        ("$A/${A}", "1/1"),
         ("${B:-x}${B-y}${C-z}", "xz"),
-        ("${A:+set}${B:+set}", "set"),
         ("$$A", "$A"),
         ("${A:-}", "1"),
         ("Host(`$A`)", "Host(`1`)"),
         ("${C}", ""),
+        # As Docker has it, and so whoever deploys the release:
+        ("$A-rest.of.it", "1"),
+        ("$C-rest.of.it", "rest.of.it"),
+        ("${C:?must be non-empty}", "empty"),
+        ("${C-a:-b}", "b"),
+        ("${C:-${A}}", "${A}"),
     ],
 )
 def test_variables_have_the_forms_of_compose(text: str, filled: str) -> None:
     assert interpolate_text(text, {"A": "1", "B": ""}, where="x") == filled
 
 
-@pytest.mark.parametrize("text", ["${A", "$1", "${C:?say why}", "a $ b"])
+@pytest.mark.parametrize("text", ["${A", "$1", "${C:?say why}", "a $ b", "${A:+x}", "${A+x}"])
 def test_a_bad_or_missing_variable_is_named(text: str) -> None:
     with pytest.raises(RecipeProblem, match=r"compose\.yml"):
         interpolate_text(text, {"A": "1"}, where="compose.yml")
@@ -159,12 +164,43 @@ def test_a_file_that_is_no_mapping_or_a_bomb_is_refused(text: str) -> None:
         "services: {app: [1]}",
         "services: {app: {build: .}}",
         "services: {app: {image: x}}\nservixes: {}",
+        "services: {app: {image: x}}\nconfigs:",
+        "services: {app: {image: x}, db: }",
+        "services: {app: {image: x}}\nx-note: 5 $ a month",
+        "version: 3.8\nservices: {app: {image: x}}",
+        "version:\nservices: {app: {image: x}}",
         "services:\n" + "\n".join(f"  s{n}: {{image: x}}" for n in range(10_000)),
     ],
 )
 def test_a_stack_that_cannot_be_one_is_refused(text: str) -> None:
     with pytest.raises(RecipeProblem):
         resolve([("compose.yml", text)], {})
+
+
+@pytest.mark.parametrize(("one", "other"), [("3.8", "3.9"), ("3.8", None), (None, "3.8"), ("3", "3.8")])
+def test_files_of_two_versions_are_refused_as_docker_refuses_them(one: str | None, other: str | None) -> None:
+    texts = [
+        f'version: "{version}"\n{services}' if version else services
+        for version, services in ((one, "services: {app: {image: x}}"), (other, "services: {app: {tty: true}}"))
+    ]
+    with pytest.raises(RecipeProblem, match=r"over\.yml.* Docker takes files of one version only"):
+        resolve([("compose.yml", texts[0]), ("over.yml", texts[1])], {})
+    assert resolve([("compose.yml", texts[0])], {}, ("compose.canonq.yml", texts[1])).version, "the enrolment's own is no file"
+
+
+def test_a_file_without_a_version_has_the_one_that_its_keys_need() -> None:
+    def version(health: str) -> str:
+        return resolve(
+            [("compose.yml", f"services: {{app: {{image: x, healthcheck: {{test: [CMD, x], {health}}}}}}}")], {}
+        ).version
+
+    assert version("interval: 2s") == "3.8"
+    assert version("start_interval: 2s") == "3.12"
+
+
+def test_of_several_documents_and_tags_of_somebodys_own_docker_reads_what_is_plain() -> None:
+    text = "a: !reset [x]\nb: !other {c: =}\n---\na: [\n"
+    assert load_yaml(text, where="x") == {"a": ["x"], "b": {"c": "="}}
 
 
 def test_an_orphan_service_in_an_overlay_is_named() -> None:
@@ -309,13 +345,18 @@ volumes:
         ("healthcheck: {intervall: 3s}", "did you mean 'interval'?"),
         ("healthcheck: {interval: 30}", "compose.yml:5 services.app.healthcheck.interval: 'interval' must be a duration"),
         ("ports: 80", "'ports' must be a list, and is 80"),
-        ("environment:", "'environment' must be a list or a mapping, and is empty"),
+        ("environment:", "'environment' must be a list of texts, or a mapping of texts and numbers, and is empty"),
         ("deploy: {update_config: {order: start_first}}", "did you mean 'start-first'?"),
         ("deploy: {resources: {limits: {memory: a lot}}}", "must be a size such as 512M"),
         ("deploy: {replicas: two}", "'replicas' must be a number, and is 'two'"),
         ("init: maybe", "'init' must be true or false, and is 'maybe'"),
-        ("labels: [{a: b}]", "'labels' must be a list of texts or a mapping, and has something else in its list"),
-        ("depends_on: {db: {condition: service_healthy}}", "'depends_on' must be a list, and is a mapping"),
+        ("labels: [{a: b}]", "'labels' must be a list of texts, or a mapping of texts and numbers, and has a mapping in it"),
+        ("depends_on: {db: {condition: service_healthy}}", "'depends_on' must be a list of texts, and is a mapping"),
+        ("environment: [A=1, 5]", "and has 5, which needs quotes in it"),
+        ("environment: {A: true}", "and has true, which needs quotes in it"),
+        ("labels: [a=1, a=1]", "'labels' has 'a=1' twice"),
+        ("deploy: {resources: {limits: {cpus: 8}}}", "'cpus' must be a text, and is 8"),
+        ("environment: {5: x}", "has a key that is no text, '5'"),
         ("hostname: {{ host }}", "compose.yml:5 is not YAML: a key is no text; what begins with '{' or '[' has to be in quotes"),
         ("mem_limit: 1g", "'mem_limit' is not in Swarm"),
         ("volumes: [dta:/srv]", "names the volume 'dta', which nothing declares under 'volumes'; did you mean 'data'?"),
