@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canonq.adapters.data.artifact import keep, look_through
+from canonq.adapters.data.artifact import keep, look_through, members, without_top
+from canonq.adapters.data.counting import digest_of
 from canonq.core.backup import Part, backup_plan
 from canonq.core.errors import TimedOut
 from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump, where_expected
 from canonq.core.stack.resolved import stack_of
+from canonq.core.stack.witness import File
 
 
 def plan(
@@ -197,6 +200,20 @@ def test_a_sparse_file_is_kept_whole_and_takes_no_more_room_than_it_has_content(
         assert checksum == hashlib.file_digest(kept, "sha256").hexdigest() == hashlib.sha256(b"".join(given)).hexdigest()
     assert (tmp_path / "a.tar").stat().st_blocks * 512 < 1 << 20
     assert look_through(tmp_path / "a.tar", ["the-mark"], dumps=False).found == {"the-mark"}
+
+
+def test_a_look_through_keeps_no_list_of_the_files(tmp_path: Path) -> None:
+    """Of a million empty ones, which a container makes in seconds, it would have taken gigabytes."""
+    entry = tarfile.TarInfo("empty")
+    keep([*(entry.tobuf() for _ in range(5000)), bytes(1024)], tmp_path / "a.tar")
+    tracemalloc.start()
+    try:
+        assert look_through(tmp_path / "a.tar", [], dumps=True).files == 5000
+        assert members(tmp_path / "a.tar", []) == ({File(0, digest_of(b"", []))}, "")
+        assert sum(1 for _ in without_top(tmp_path / "a.tar")) == 5001
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.binary(max_size=3000))

@@ -141,6 +141,8 @@ def test_a_canonical_moves_with_all_that_is_kept_of_it_and_its_fence_goes_on(hou
     assert promote(ash, "site").outcome == "already"
     assert settle(ash, "site") == "leaving", "it is not there yet, so nothing is given up"
     assert arrive(birch, "site", "ash", "20260101T000000Z-abcdef") == "not-leaving", "what a message says is not believed"
+    with pytest.raises(WrongUse, match="No host called 'elder' has joined"):
+        arrive(birch, "site", "elder", mark.move)  # whose disk would say whatever it likes
     assert birch.registry.read("site") is None
     assert arrive(birch, "site", "ash", mark.move) == arrive(birch, "site", "ash", mark.move) == "arrived"
     assert settle(ash, "site") == "gone"

@@ -75,7 +75,7 @@ def without_top(path: Path) -> Iterator[bytes]:
         tarfile.open(path, mode="r:", encoding="utf-8", errors="surrogateescape") as given,
         tarfile.open(fileobj=made, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape") as out,
     ):
-        for member in given:
+        for member in _each(given):
             member.name = member.name.partition("/")[2] or "."
             if member.islnk():
                 member.linkname = member.linkname.partition("/")[2]
@@ -84,6 +84,13 @@ def without_top(path: Path) -> Iterator[bytes]:
             out.addfile(member, given.extractfile(member) if member.isreg() else None)
             yield made.take()
     yield made.take()
+
+
+def _each(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar, none of which is kept: of a million empty files they would take gigabytes."""
+    for member in archive:
+        archive.members = []  # type: ignore[attr-defined]
+        yield member
 
 
 class _Taken(io.RawIOBase):
@@ -123,7 +130,7 @@ def look_through(
         contents.problems.append("the archive breaks off: its end is missing")
     try:
         with tarfile.open(path, mode="r:") as archive:
-            for member in archive:
+            for member in _each(archive):
                 if member.isreg():
                     contents.files += 1
                     contents.bytes += member.size
@@ -142,7 +149,7 @@ def members(path: Path, names: Sequence[str]) -> tuple[set[File], str]:
     found: set[File] = set()
     packed = ""
     with contextlib.suppress(tarfile.TarError, OSError, EOFError), tarfile.open(path, mode="r:") as archive:
-        for member in archive:
+        for member in _each(archive):
             if not member.isreg():
                 continue
             packed = packed or (member.name if member.name.lower().endswith(_ARCHIVES) else "")

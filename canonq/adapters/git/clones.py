@@ -284,6 +284,11 @@ class GitRepos:
             ended = self.git.transfer(clone, url, *command)
         except TimedOut as error:
             raise timed_out(which, url, error) from error
+        except HostProblem as error:
+            if error.code != "too-much":
+                raise
+            _mark_damaged(clone)  # what it has brought would stay, and the next fetch would bring as much again
+            raise sync_failed(which, url, "too-large", error.what) from error
         if ended.status != 0:
             raise failed(which, url, ended)
         return ended
@@ -421,10 +426,8 @@ class GitRepos:
 
     def _condemn(self, recipe: str) -> None:
         """Note that objects of the clone cannot be read: the next sync takes nothing of it for there."""
-        clone = self.clone(recipe)
-        with self.alone(recipe), contextlib.suppress(OSError):
-            (clone / _CONDEMNED).touch()
-            (clone / _REMEMBERED).unlink(missing_ok=True)  # else an idle night would pass it over
+        with self.alone(recipe):
+            _mark_damaged(self.clone(recipe))
 
     def _make_new(self, clone: Path) -> None:
         half = Path(tempfile.mkdtemp(prefix=".new-", dir=clone.parent))
@@ -488,6 +491,12 @@ class GitRepos:
         """The same as lines: at nothing else than a newline does a name end."""
         said = self.must(clone, *arguments)
         return said.split("\n") if said else []
+
+
+def _mark_damaged(clone: Path) -> None:
+    with contextlib.suppress(OSError):
+        (clone / _CONDEMNED).touch()
+        (clone / _REMEMBERED).unlink(missing_ok=True)  # else an idle night would pass it over
 
 
 def _commits(peeled: Mapping[str, tuple[str, str]]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from canonq.core.errors import HostProblem, SyncFailed, TimedOut, WrongConfigura
 from canonq.core.upstream.addresses import address, masked, same_host
 from canonq.ports import Ended
 
+MOST_AT_ONCE = 640 << 20  #: bytes that git may take for one thing: more than any file that is written out may have
 _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ASKPASS": "true",
@@ -24,6 +26,8 @@ _ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
     "GIT_LFS_SKIP_SMUDGE": "1",
     "GIT_OPTIONAL_LOCKS": "0",
+    # All but blobs, git takes into its memory whole: a few kilobytes of a pack may be a commit of many gigabytes.
+    "GIT_ALLOC_LIMIT": f"{MOST_AT_ONCE}",
     "LC_ALL": "C.UTF-8",
 }
 #: On a clone nobody's settings count but canonq's: not the host's, not the user's.
@@ -43,6 +47,8 @@ _OPTIONS = (
     "maintenance.auto=false",
     "advice.detachedHead=false",
     "core.fsmonitor=false",
+    # Larger blobs go through git's memory in pieces.
+    "core.bigFileThreshold=32m",
     # The clones are bare, and named outright.
     "safe.bareRepository=all",
     "push.followTags=false",
@@ -83,7 +89,8 @@ _CAUSES = (
     ("gone", re.compile(
         r"not found|does not exist|does not appear to be a git repository|error: 404\b|not exported"
         r"|no such (?:file|repo)", re.I)),
-    ("too-large", re.compile(rf"File too large|file size limit|died of signal {signal.SIGXFSZ:d}\b", re.I)),
+    ("too-large", re.compile(
+        rf"File too large|file size limit|died of signal {signal.SIGXFSZ:d}\b|attempting to allocate \d+ over limit", re.I)),
     ("shallow", re.compile(r"shallow (?:roots|update)", re.I)),
     ("certificate", re.compile(r"certificate (?:verification failed|problem|has expired|subject name)|SSL certificate|"
                                r"unable to get local issuer", re.I)),
@@ -147,7 +154,15 @@ class GitProgram:
         return self._followed(url, ask)
 
     def transfer(self, clone: Path, url: str, *arguments: str) -> Ended:
-        """A fetch or a push between a clone and a remote. TimedOut after its limit; what it writes is limited too."""
+        """A fetch or a push between a clone and a remote. TimedOut after its limit, HostProblem (`too-much`) when the clone
+        grows beyond what one fetch may bring: no file of it may be larger, and a server may send very many.
+        """
+        objects = clone / "objects"
+        before = _size_of(objects)
+
+        def in_bounds() -> None:
+            if _size_of(objects) - before > self.limits.largest:
+                raise HostProblem(f"It brings more than {self.limits.largest} bytes.", code="too-much")
 
         def ask(there: str) -> Ended:
             return read(
@@ -155,6 +170,7 @@ class GitProgram:
                 timeout=self.limits.transfer,
                 env={**self._environment(there), "GIT_DIR": str(clone)},
                 largest_file=self.limits.largest,
+                watch=in_bounds,
             )
 
         return self._followed(url, ask)
@@ -198,6 +214,17 @@ class GitProgram:
 
     def _origins(self, url: str) -> list[str]:
         return [origin for origin in self.limits.tokens if url == origin or url.startswith(origin.rstrip("/") + "/")]
+
+
+def _size_of(folder: Path) -> int:
+    """Bytes of the files in a folder and those below it; what goes away meanwhile has none."""
+    size = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                is_folder = entry.is_dir(follow_symlinks=False)
+                size += _size_of(Path(entry.path)) if is_folder else entry.stat(follow_symlinks=False).st_size
+    return size
 
 
 def _quoted(path: Path) -> str:

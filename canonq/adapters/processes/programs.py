@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
@@ -23,6 +23,7 @@ from canonq.ports import Ended
 
 _KEPT_BYTES = 4 << 20
 _LONGEST_SELECT = 3600.0  #: seconds; it takes no infinity
+_WATCHED_EVERY = 1.0  #: seconds
 _MOST_DATA = 256 << 20  #: bytes of standard output that is data
 _CUT = b"(the beginning was cut off)\n"
 _TOGETHER = -1  #: in the place of a pipe's number: all that came from both
@@ -68,6 +69,7 @@ def read(
     largest_file: int | None = None,
     stdin: bytes | None = None,
     most: int | None = None,
+    watch: Callable[[], object] | None = None,
 ) -> Ended:
     """Like `run`, for a program whose standard output is data: it is kept whole, and apart from standard error.
 
@@ -77,12 +79,13 @@ def read(
 
     `harmless`: it changes nothing, so it need not die with us, which makes its start cheaper.
     `largest_file`: bytes beyond which no file it writes may grow; it is then ended by the kernel.
+    `watch` is called about each second while it goes on, and once it has ended: what that raises ends the program.
     """
     _still_time(command, timeout)
     program = Program(
         command, cwd=cwd, env=env, wants_input=stdin is not None, apart=True, harmless=harmless, largest_file=largest_file
     )
-    return program.finish(timeout=timeout, stdin=stdin, most=most)
+    return program.finish(timeout=timeout, stdin=stdin, most=most, watch=watch)
 
 
 def _still_time(command: Sequence[str], seconds: float) -> None:
@@ -162,12 +165,15 @@ class Program:
         log: Path | None = None,
         strangers: bool = False,
         most: int | None = None,
+        watch: Callable[[], object] | None = None,
     ) -> Ended:
-        """Give it its input and wait for its end; see `run`, and for `most` see `read`."""
+        """Give it its input and wait for its end; see `run`, and for `most` and `watch` see `read`."""
         heard = _Heard(self._process, self._begins, together=self._together, most=most)
         began = time.monotonic()
         try:
-            heard.to_the_end(stdin, timeout, until)
+            heard.to_the_end(stdin, timeout, until, watch)
+            if watch is not None:
+                watch()
         except subprocess.TimeoutExpired as error:
             took = min(timeout, time.monotonic() - began)
             raise TimedOut(
@@ -294,10 +300,11 @@ class _Heard:
         raw = bytes(self._kept[pipe])
         return (_CUT + raw if pipe in self._cut else raw).decode(errors=undecodable)
 
-    def to_the_end(self, stdin: bytes | None, timeout: float, until: float) -> None:
+    def to_the_end(self, stdin: bytes | None, timeout: float, until: float, watch: Callable[[], object] | None = None) -> None:
         """Feed and read it, both as it comes. TimeoutExpired when it goes on for longer than `timeout` since it began, or
         beyond `until`.
         """
+        watches = time.monotonic() + _WATCHED_EVERY
         ends = min(until, math.inf if self._begins is not None else time.monotonic() + timeout)
         ended, stop = os.pidfd_open(self._process.pid), current()
         pipes = set(self._kept) - {_TOGETHER}
@@ -312,7 +319,11 @@ class _Heard:
                 check_stop()
                 begins = [] if self._begins is None else [self._begins]
                 listened = [ended, *pipes, *begins, *([stop.fileno()] if stop else [])]
-                talking, hungry, _ = select.select(listened, feed.pipes, [], min(left, _LONGEST_SELECT))
+                if watch is not None and time.monotonic() >= watches:
+                    watch()
+                    watches = time.monotonic() + _WATCHED_EVERY
+                wait = min(left, _LONGEST_SELECT if watch is None else _WATCHED_EVERY)
+                talking, hungry, _ = select.select(listened, feed.pipes, [], wait)
                 if self._begins in talking:
                     self._begins = None
                     ends = min(until, time.monotonic() + timeout)

@@ -69,7 +69,7 @@ def leave(world: World, recipe: str, to: str, *, by: str, give_up: bool = False)
     mark = world.registry.elsewhere(recipe)
     if to == world.hosts.own:
         return _take_back(world, recipe, mark)
-    _can_go(world, to)
+    _has_joined(world, to)
     if mark is not None and mark.to == to:
         return mark
     if mark is not None:
@@ -104,11 +104,12 @@ def leave(world: World, recipe: str, to: str, *, by: str, give_up: bool = False)
     return mark
 
 
-def _can_go(world: World, to: str) -> None:
+def _has_joined(world: World, host: str) -> None:
+    """WrongUse for a host that nobody knows: a message may name any, and its word would be fetched and believed."""
     there = {one.name: one for one in world.hosts.learn()}
-    if to not in there or there[to].removed:
+    if host not in there or there[host].removed:
         known = ", ".join(name for name, one in there.items() if not one.removed)
-        raise WrongUse(f"No host called {shown(to)} has joined.", mend=f"there are: {known}.", code="host-unknown")
+        raise WrongUse(f"No host called {shown(host)} has joined.", mend=f"there are: {known}.", code="host-unknown")
 
 
 def _take_back(world: World, recipe: str, mark: Elsewhere | None) -> Elsewhere | None:
@@ -227,6 +228,7 @@ def arrive(world: World, recipe: str, source: str, move: str) -> str:
     if record is not None and record.arrived is not None and record.arrived.move == move:
         world.registry.is_here_again(recipe)
         return "arrived"
+    _has_joined(world, source)
     with scratch(world.settings.state, world.host, recipe) as stage:
         mark = _mark(world, recipe, source, stage)
         if mark.state != "leaving" or mark.to != world.hosts.own or mark.move != move or mark.give_up:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from git.repo import Repo
 
+from canonq.adapters.git import program
 from canonq.adapters.git import tree as gittree
 from canonq.adapters.git.clones import GitRepos
 from canonq.adapters.git.program import GitLimits, GitProgram, failed
@@ -315,15 +316,27 @@ def test_an_upstream_that_says_nothing_is_given_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("files", [1, 5])
 def test_a_fetch_that_would_bring_too_much_is_stopped_and_the_next_one_is_not_harmed(
-    repos: GitRepos, upstream: Repo, tmp_path: Path
+    repos: GitRepos, upstream: Repo, tmp_path: Path, files: int
 ) -> None:
-    (Path(upstream.working_dir) / "large").write_bytes(os.urandom(3 << 20))
+    """In one file, and in many, each of which is not too much: of few objects git makes no pack."""
+    for number in range(files):
+        (Path(upstream.working_dir) / f"large-{number}").write_bytes(os.urandom((3 << 20) // files))
     release(upstream, "1.1.0+1.1", {})
     narrow = GitRepos(tmp_path / "repos", GitProgram(GitLimits(largest=1 << 20)))
     assert cause_of(narrow, f"file://{upstream.working_dir}") == "upstream-too-large"
     assert brought(repos, f"file://{upstream.working_dir}")
     assert "1.1.0+1.1" in repos.tags("site")
+
+
+def test_what_is_small_in_a_pack_and_large_in_memory_is_refused(
+    repos: GitRepos, upstream: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "message").write_text("a" * (8 << 20))
+    upstream.git.commit("--allow-empty", "--file", str(tmp_path / "message"))
+    monkeypatch.setitem(program._ENVIRONMENT, "GIT_ALLOC_LIMIT", str(4 << 20))
+    assert cause_of(GitRepos(tmp_path / "repos"), f"file://{upstream.working_dir}") == "upstream-too-large"
 
 
 def test_a_listing_without_end_is_stopped(repos: GitRepos, upstream: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
