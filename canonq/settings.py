@@ -12,7 +12,8 @@ import re
 import socket
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -31,16 +32,37 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from canonq.core.amounts import Size as AnySize
 from canonq.core.enrolment import faults
 from canonq.core.errors import WrongConfiguration
 from canonq.core.jsontext import json_of
 from canonq.core.names import HOST_NAME
 from canonq.core.sentinels import is_of_sentinels, sentinels_in
+from canonq.core.text import ended
 
-Size = Annotated[ByteSize, Field(ge=0)]  #: 2 GiB, 500 MB, or bytes
-Zone = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", max_length=120)
-]
+Size = Annotated[AnySize, Field(ge=0)]
+_ZONE = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
+_CRONTAB = r"^\S+ \S+ \S+ \S+ \S+$"
+_ADDRESS = r"^[^\s/:]+(:[0-9]{1,5})?$"
+_FORGE = r"^https?://[A-Za-z0-9.\-\[\]:]+(/[^\s?#@]*)?$"
+_LISTEN = r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.\-]+):[0-9]{1,5}$"
+_USER = r"^[^:\x00-\x1f]+$"
+_PAGE = r"^https?://[^\s?#@]+$"
+_REGISTRY = r"^[a-zA-Z0-9][a-zA-Z0-9.\-]*(:[0-9]{1,5})?$"
+_REGISTRY_MIRROR = r"^[a-z0-9][a-z0-9.\-]*(:[0-9]{1,5})?(/[a-z0-9._\-]+)*/?$"
+#: What a pattern asks for, in words.
+_PATTERNS = {
+    _ZONE: "must be a domain in lower case, such as ci.example.org",
+    _CRONTAB: 'must be five times as crontab has them (minute, hour, day, month, weekday; UTC), such as "30 2 * * *"',
+    _ADDRESS: "must be a host, or host:port, such as 127.0.0.1:443",
+    _FORGE: "must be the forge's address, such as https://git.example.org",
+    _LISTEN: "must be address:port, such as 127.0.0.1:8788",
+    _USER: "must not be empty, and has neither ':' nor control characters",
+    _PAGE: "must be an address without ? and #, such as https://ci.example.org/canonq",
+    _REGISTRY: "must be a registry's address, such as docker.io or registry.example.org:5000",
+    _REGISTRY_MIRROR: "must be an address in lower case without http://, such as mirror.example.org:5000/docker",
+}
+Zone = Annotated[str, StringConstraints(pattern=_ZONE, max_length=120)]
 
 
 def _crontab(value: str) -> str:
@@ -49,12 +71,12 @@ def _crontab(value: str) -> str:
     try:
         crontab.from_string(value)
     except (ValueError, ParseException) as error:
-        raise ValueError(f"is not a time in crontab's words: {error}") from error
+        raise ValueError(f"is not a time in crontab's words: {str(error).rstrip('.')}") from error
     return value
 
 
 #: minute, hour, day of month, month, day of week; UTC
-Crontab = Annotated[str, StringConstraints(pattern=r"^\S+ \S+ \S+ \S+ \S+$"), AfterValidator(_crontab)]
+Crontab = Annotated[str, StringConstraints(pattern=_CRONTAB), AfterValidator(_crontab)]
 
 
 _CERT_REQS = {f"{prefix}{word}": word.lower() for prefix in ("", "CERT_") for word in ("NONE", "OPTIONAL", "REQUIRED")}
@@ -114,7 +136,7 @@ class IngressSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scheme: Literal["http", "https"] = "https"
-    address: Annotated[str, StringConstraints(pattern=r"^[^\s/:]+(:[0-9]{1,5})?$")]  #: host[:port]
+    address: Annotated[str, StringConstraints(pattern=_ADDRESS)]  #: host[:port]
     ca_file: Place | None = None
 
     @property
@@ -149,7 +171,7 @@ class ForgeSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+(/[^\s?#@]*)?$")]
+    url: Annotated[str, StringConstraints(pattern=_FORGE)]
     token_file: Place
     ca_file: Place | None = None
     timeout: Annotated[int, Field(ge=1, le=3600)] = 120  #: seconds for one question with all its retries
@@ -182,7 +204,7 @@ class WebhookSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    listen: Annotated[str, StringConstraints(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.\-]+):[0-9]{1,5}$")] = "127.0.0.1:8787"
+    listen: Annotated[str, StringConstraints(pattern=_LISTEN)] = "127.0.0.1:8787"
     secret_file: Place
     delay: Annotated[int, Field(ge=0, le=600)] = 10  #: seconds in which further pushes of a recipe count as the same
 
@@ -192,8 +214,8 @@ class WebSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    listen: Annotated[str, StringConstraints(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.\-]+):[0-9]{1,5}$")] = "127.0.0.1:8788"
-    user: Annotated[str, StringConstraints(pattern=r"^[^:\x00-\x1f]+$")] = "canonq"
+    listen: Annotated[str, StringConstraints(pattern=_LISTEN)] = "127.0.0.1:8788"
+    user: Annotated[str, StringConstraints(pattern=_USER)] = "canonq"
     password_file: Place | None = None
     password: SecretStr | None = None  #: else in the file
 
@@ -214,9 +236,7 @@ class ReportSettings(BaseModel):
 
     folder: Place | None = None  #: else `report` in the state folder
     metrics_file: Place | None = None  #: measures, for node_exporter's textfile collector
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]+$")] | None = (
-        None  #: where that folder, or `canonq web`, is
-    )
+    url: Annotated[str, StringConstraints(pattern=_PAGE)] | None = None  #: where that folder, or `canonq web`, is
 
 
 class HostsSettings(BaseModel):
@@ -247,7 +267,7 @@ class RegistryLimit(BaseModel):
 
 
 #: A registry's address, with its port where it has one.
-Registry = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9.\-]*(:[0-9]{1,5})?$", max_length=200)]
+Registry = Annotated[str, StringConstraints(pattern=_REGISTRY, max_length=200)]
 
 
 class RegistriesSettings(BaseModel):
@@ -259,7 +279,7 @@ class RegistriesSettings(BaseModel):
     #: registry -> where its images are had from first: an address, and a path where it needs one
     mirrors: dict[
         Registry,
-        Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]*(:[0-9]{1,5})?(/[a-z0-9._\-]+)*/?$", max_length=200)],
+        Annotated[str, StringConstraints(pattern=_REGISTRY_MIRROR, max_length=200)],
     ] = {}
 
     @field_validator("mirrors")
@@ -304,26 +324,28 @@ class Settings(BaseSettings):
         0  #: seconds from a night's beginning in which its tests have to end; 0: no end
     )
     light_workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"  #: light recipes side by side on this host
-    hold_reds: Annotated[int, Field(ge=0)] = 3
-    daily_pushes: Annotated[int, Field(ge=0)] = 10  #: sweeps of one recipe that pushes may start in a day (UTC)
-    control_seconds: Annotated[int, Field(ge=0)] = 900  #: for all control runs of reds in one sweep; 0: none
+    hold_reds: Annotated[int, Field(ge=0, le=1_000_000)] = 3
+    daily_pushes: Annotated[int, Field(ge=0, le=1_000_000)] = 10  #: sweeps of one recipe that pushes may start in a day (UTC)
+    control_seconds: Annotated[int, Field(ge=0, le=86400)] = 900  #: for all control runs of reds in one sweep; 0: none
     loaded_above: Annotated[float, Field(ge=0)] = 1.5  #: load for each processor from which a red is tried again; 0 never
-    retry_pause: Annotated[int, Field(ge=0)] = 60  #: seconds until a machine's fault is tried again, doubled each time; 0 never
-    keep: Annotated[int, Field(ge=1)] = 2  #: canonicals that stay restorable
-    keep_runs: Annotated[int, Field(ge=1)] = 20  #: run folders kept for each recipe
-    keep_sweeps: Annotated[int, Field(ge=10)] = 400  #: sweeps that stay on record
-    keep_days: Annotated[int, Field(ge=0)] = (
+    retry_pause: Annotated[int, Field(ge=0, le=86400)] = (
+        60  #: seconds until a machine's fault is tried again, doubled each time; 0 never
+    )
+    keep: Annotated[int, Field(ge=1, le=10_000)] = 2  #: canonicals that stay restorable
+    keep_runs: Annotated[int, Field(ge=1, le=100_000)] = 20  #: run folders kept for each recipe
+    keep_sweeps: Annotated[int, Field(ge=10, le=1_000_000)] = 400  #: sweeps that stay on record
+    keep_days: Annotated[int, Field(ge=0, le=100_000)] = (
         400  #: days that sweeps, calls and what is left of recipes that went stay; 0 for ever
     )
     disk_floor: Size = ByteSize(2 * 2**30)  #: bytes never to be used up
     disk_need: Size = ByteSize(2**30)  #: bytes a run is expected to take before there is history
     containerd_root: Path | None = None  #: where Docker's containerd keeps images; asked when it is not given
-    lease: Annotated[int, Field(ge=3)] = 60  #: seconds; renewed every third of it
-    teardown_timeout: Annotated[int, Field(ge=5)] = 180  #: seconds until a stack must be gone
-    sweep_timeout: Annotated[int, Field(ge=10)] = 12 * 3600  #: seconds `--wait` waits for a sweep
+    lease: Annotated[int, Field(ge=3, le=86400)] = 60  #: seconds; renewed every third of it
+    teardown_timeout: Annotated[int, Field(ge=5, le=86400)] = 180  #: seconds until a stack must be gone
+    sweep_timeout: Annotated[int, Field(ge=10, le=7 * 86400)] = 12 * 3600  #: seconds `--wait` waits for a sweep
     remote_control: bool = False  #: whether workers obey Celery's remote control: shutdown, rate limits, pools
     screenshots: bool = True  #: whether a green run keeps pictures of the app, where a Chromium is on the host
-    log_lines: Annotated[int, Field(ge=10)] = 500  #: last lines of each service kept with a run
+    log_lines: Annotated[int, Field(ge=10, le=1_000_000)] = 500  #: last lines of each service kept with a run
 
     @classmethod
     def settings_customise_sources(
@@ -572,8 +594,19 @@ def load_settings(**overrides: Any) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WrongConfiguration(f"{config_file()} is not TOML: {error}.", mend="correct that line.") from error
     except ValidationError as error:
-        where = config_file() or "the environment (CANONQ_*)"
+        file, said_by = config_file(), partial(_variable_of, os.environ)
+        told = faults(error, Settings, file.read_text() if file else "", patterns=_PATTERNS, variable=said_by)
+        where = file if any(said_by(fault["loc"]) is None for fault in error.errors()) else None
         raise WrongConfiguration(
-            f"The settings in {where} cannot be used: {'; '.join(faults(error, Settings))}.",
+            ended(f"The settings in {where or 'the environment'} cannot be used: {'; '.join(told)}"),
             mend="correct the keys named; docs/configuration.md lists all.",
         ) from error
+
+
+def _variable_of(environment: Mapping[str, str], path: Sequence[int | str]) -> str | None:
+    """The variable that said what stands under a key: it wins over the file. None where none did."""
+    given = {name.upper() for name, value in environment.items() if value}
+    named = [f"CANONQ_{str(part).upper()}" for part in path[:1]]
+    if len(path) > 1:
+        named.insert(0, f"{named[0]}__{str(path[1]).upper()}")
+    return next((name for name in named if name in given), None)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel, StringConstraints
 
 from canonq.adapters.state.locks import redis_client
 from canonq.core.errors import WrongConfiguration
-from canonq.settings import load_settings
+from canonq.settings import _PATTERNS, _TABLES, RegistryLimit, Settings, load_settings
 from workers.factory import make_app
 
 
@@ -47,6 +50,65 @@ def test_a_nightly_that_is_no_crontab_line_is_named(times: str, monkeypatch: pyt
     monkeypatch.setenv("CANONQ_NIGHTLY", times)
     with pytest.raises(WrongConfiguration, match="nightly"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "said", "told"),
+    [
+        ("CANONQ_KEEP", "0", "keep: must be 1 or more"),
+        ("CANONQ_NIGHTLY", "every day", "nightly: must be five times as crontab has them"),
+        ("CANONQ_ZONE", "CI.Example.Org", "zone: must be a domain in lower case"),
+        ("CANONQ_WEB__LISTEN", "8788", "web.listen: must be address:port"),
+        ("CANONQ_INGRESS__ADDRESS", "http://here", "ingress.address: must be a host"),
+        ("CANONQ_INGRESS", '{"address": "a b"}', "ingress.address: must be a host"),
+        ("CANONQ_DISK_FLOOR", "9" * 400, "disk_floor: must be 1 EiB or less"),
+    ],
+)
+def test_a_wrong_variable_is_named_and_not_the_file_that_it_wins_over(
+    no_file_of_this_machine: Path, variable: str, said: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_file_of_this_machine.write_text("keep = 3\n")
+    monkeypatch.setenv(variable, said)
+    with pytest.raises(WrongConfiguration) as raised:
+        load_settings()
+    assert raised.value.what.startswith(f"The settings in the environment cannot be used: {told}")
+    assert f"({variable}). Mend: " in str(raised.value)
+    assert "pattern" not in raised.value.what
+
+
+def test_what_is_wrong_in_the_file_has_its_line_beside_what_a_variable_says(
+    no_file_of_this_machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_file_of_this_machine.write_text('zone = "ci.test"\nrepoo = "/srv"\n[web]\nlisten = "8788"\n')
+    monkeypatch.setenv("CANONQ_KEEP", "0")
+    with pytest.raises(WrongConfiguration) as raised:
+        load_settings()
+    what = raised.value.what
+    assert what.startswith(f"The settings in {no_file_of_this_machine} cannot be used: ")
+    for told in (
+        "line 2, repoo: unknown key",
+        "line 4, web.listen: must be address:port",
+        "keep: must be 1 or more (CANONQ_KEEP)",
+    ):
+        assert told in what
+
+
+def test_every_pattern_of_a_setting_has_its_words() -> None:
+    tables: list[type[BaseModel]] = [Settings, *_TABLES.values(), RegistryLimit]
+    patterns = {
+        one.pattern for table in tables for field in table.model_fields.values() for one in _constraints(field) if one.pattern
+    }
+    assert patterns <= set(_PATTERNS)
+    assert len(patterns) > 5
+
+
+def _constraints(field: Any) -> Iterator[StringConstraints]:
+    waiting = [field.annotation, *field.metadata]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, StringConstraints):
+            yield one
+        waiting += [*getattr(one, "__metadata__", ()), *get_args(one)]
 
 
 def test_the_ingress_may_stand_in_the_environment_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def _status(found: Story) -> ExitStatus:
 @click.option("--run", "run", metavar="ID", help="The run; the newest when not given.")
 @click.option("--tier", type=click.Choice(TIERS), help="Only what this tier logged.")
 @click.option("--service", metavar="NAME", help="Only what this service wrote.")
-@click.option("--lines", type=click.IntRange(min=1), metavar="N", help="Only the last N lines of each.")
+@click.option("--lines", type=click.IntRange(min=1, max=10**9), metavar="N", help="Only the last N lines of each.")
 @json_option
 def logs(recipe: str, run: str | None, tier: str | None, service: str | None, lines: int | None, as_json: bool) -> ExitStatus:
     """Show what was logged by a recipe's run: its tiers, and its services.

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
@@ -24,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from canonq.core.amounts import seconds_in
+from canonq.core.amounts import Size, seconds_in
 from canonq.core.errors import EnrolmentInvalid, WrongUse
 from canonq.core.ladder import NotApplying
 from canonq.core.names import HOST_NAME, RECIPE_NAME, ref_problem
@@ -34,8 +35,10 @@ _ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _SERVICE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 _PATH = r"^/[^\s]*$"
 EnvName = Annotated[str, StringConstraints(pattern=_ENV_NAME)]
-RecipeName = Annotated[str, StringConstraints(pattern=f"^{RECIPE_NAME.pattern}$")]
-HostName = Annotated[str, StringConstraints(pattern=f"^{HOST_NAME.pattern}$")]
+_RECIPE_NAME = f"^{RECIPE_NAME.pattern}$"
+_HOST_NAME = f"^{HOST_NAME.pattern}$"
+RecipeName = Annotated[str, StringConstraints(pattern=_RECIPE_NAME)]
+HostName = Annotated[str, StringConstraints(pattern=_HOST_NAME)]
 ServiceName = Annotated[str, StringConstraints(pattern=_SERVICE_NAME, max_length=63)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Status = Annotated[int, Field(ge=100, le=599)]
@@ -124,10 +127,10 @@ class Refs(_Strict):
 class Resources(_Strict):
     """What a deployment may take of the host; what is not said has a default by the recipe's weight."""
 
-    memory: Annotated[ByteSize, Field(ge=16 * 2**20)] | None = None  #: bytes
+    memory: Annotated[Size, Field(ge=16 * 2**20)] | None = None  #: bytes
     cpus: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
     pids: Annotated[int, Field(ge=10, le=4_000_000)] = 4096  #: processes and threads of one container
-    log: Annotated[ByteSize, Field(ge=2**16)] = ByteSize(20 * 2**20)  #: bytes that Docker keeps of one container's log
+    log: Annotated[Size, Field(ge=2**16)] = ByteSize(20 * 2**20)  #: bytes that Docker keeps of one container's log
     replicas: Annotated[int, Field(ge=1, le=100)] = 5  #: of one service
 
 
@@ -253,31 +256,44 @@ def _invalid(where: str, found: list[str]) -> EnrolmentInvalid:
 _MOST_FAULTS = 20  #: are told at once
 
 
-def faults(error: ValidationError, model: type[BaseModel], text: str = "") -> list[str]:
-    """The faults of a validation, the first of very many: `key: what is wrong`, what is allowed, the line in the TOML `text`."""
+def faults(
+    error: ValidationError,
+    model: type[BaseModel],
+    text: str = "",
+    *,
+    patterns: Mapping[str, str] = MappingProxyType({}),
+    variable: Callable[[tuple[int | str, ...]], str | None] = lambda path: None,
+) -> list[str]:
+    """The faults of a validation, the first of very many: `key: what is wrong`, what is allowed, the line in the TOML `text`.
+
+    `patterns`: what further patterns ask for, in words. `variable`: the one that said what stands under a key, where one did.
+    """
+    words = {**_PATTERNS, **patterns}
     found = []
     all_of_them = error.errors(include_url=False, include_input=False)
     for fault in all_of_them[:_MOST_FAULTS]:
         path = tuple(part for part in fault["loc"] if part != "[key]")
         key = ".".join(str(part) for part in path) or "file"
         line = line_of(text, path)
-        place = f"line {line}, {key}" if line else key
+        named = variable(path)
+        place = f"line {line}, {key}" if line and not named else key
         if fault["type"] == "extra_forbidden":
             allowed = _keys_at(model, fault["loc"][:-1])
             above = _keys_at(model, ())
             belongs = len(path) > 1 and path[-1] in above
             why = f"; {path[-1]} belongs above the first [table] of the file" if belongs else did_you_mean(str(path[-1]), allowed)
-            found.append(f"{place}: unknown key (allowed: {', '.join(allowed)}){why}")
+            said = f"unknown key (allowed: {', '.join(allowed)}){why}"
         elif fault["type"] == "missing":
-            found.append(f"{place}: is required")
+            said = "is required"
         else:
-            found.append(f"{place}: {_said(fault, model)}")
+            said = _said(fault, model, words)
+        found.append(f"{place}: {said}{f' ({named})' if named else ''}")
     if more := len(all_of_them) - len(found):
         found.append(f"and {more} more")
     return found
 
 
-def _said(fault: ErrorDetails, model: type[BaseModel]) -> str:
+def _said(fault: ErrorDetails, model: type[BaseModel], patterns: Mapping[str, str]) -> str:
     """What is wrong with a value, in words of TOML instead of the library's."""
     ctx = fault.get("ctx") or {}
     match fault["type"]:
@@ -293,8 +309,8 @@ def _said(fault: ErrorDetails, model: type[BaseModel]) -> str:
             return f"must have {ctx['max_length']} characters or fewer"
         case "literal_error":
             return f"must be {ctx['expected']}"
-        case "string_pattern_mismatch" if ctx["pattern"] in _PATTERNS:
-            return _PATTERNS[ctx["pattern"]]
+        case "string_pattern_mismatch" if ctx["pattern"] in patterns:
+            return patterns[ctx["pattern"]]
     return _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
 
 
@@ -307,6 +323,8 @@ def _amount(number: float) -> str:
 
 
 _PATTERNS = {
+    _RECIPE_NAME: "must be a recipe's name: lower-case letters, digits, '-' and '_', at most 40",
+    _HOST_NAME: "must be a host's name: lower-case letters, digits, '-' and '.', at most 63",
     _PATH: "must begin with / and have no spaces",
     _ENV_NAME: "must be letters, digits and _, and not begin with a digit",
     _SERVICE_NAME: "must be letters, digits, '_', '.' and '-', and begin with a letter or digit",
