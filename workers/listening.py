@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 
 import tornado.httpserver
 import tornado.netutil
@@ -14,8 +15,14 @@ from canonq.core.errors import HostProblem
 log = logging.getLogger("canonq")
 
 
-async def listen_until_stopped(server: tornado.httpserver.HTTPServer, listen: str, *, table: str, told: str) -> None:
-    """Have a server listen on host:port until SIGTERM or SIGINT; `told` is logged once it does.
+def nothing() -> None:
+    """Nobody is told that it listens, but by the log."""
+
+
+async def listen_until_stopped(
+    server: tornado.httpserver.HTTPServer, listen: str, *, table: str, told: str, listens: Callable[[], None] = nothing
+) -> None:
+    """Have a server listen on host:port until SIGTERM or SIGINT; `told` is logged once it does, and `listens` called.
 
     HostProblem where it cannot; `table` is the one of the settings that says where.
     """
@@ -31,5 +38,6 @@ async def listen_until_stopped(server: tornado.httpserver.HTTPServer, listen: st
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
     log.info("%s", told)
+    listens()
     await over.wait()
     server.stop()

@@ -33,7 +33,7 @@ from canonq.core.names import RECIPE_NAME, RUN_ID
 from canonq.flows.looking import report
 from canonq.settings import Settings, WebSettings, load_settings, web_password
 from canonq.wiring import due_since, looking
-from workers.listening import listen_until_stopped
+from workers.listening import listen_until_stopped, nothing
 from workers.site import LOOK_EVERY, Site, packed
 
 log = logging.getLogger("canonq")
@@ -313,22 +313,25 @@ def application(site: Site) -> tornado.web.Application:
     )
 
 
-async def _serve(site: Site) -> None:
+async def _serve(site: Site, listens: Callable[[], None]) -> None:
     server = tornado.httpserver.HTTPServer(
         application(site), max_body_size=1024, max_header_size=16 << 10, idle_connection_timeout=120, body_timeout=10
     )
     listen = site.settings.listen
-    await listen_until_stopped(server, listen, table="web", told=f"The report is live on http://{listen}/")
+    await listen_until_stopped(server, listen, table="web", told=f"The report is live on http://{listen}/", listens=listens)
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM. WrongConfiguration when there is no [web], or no password; HostProblem when it cannot listen."""
+def serve(settings: Settings, listens: Callable[[], None] = nothing) -> None:
+    """Serve until SIGTERM; `listens` is called once it does.
+
+    WrongConfiguration when there is no [web], or no password; HostProblem when it cannot listen.
+    """
     to_standard_error("Web")
     web = required(settings)
     client = functools.cache(lambda: redis_client(settings.broker_url() or "redis://127.0.0.1:6379/0"))
     world = looking(settings)
     log.info("Web of %s", at_revision(world.checkout.root, world.checkout.revision()) if settings.repo else "no checkout")
-    asyncio.run(_serve(Site(world, web, due_since(settings), client)))
+    asyncio.run(_serve(Site(world, web, due_since(settings), client), listens))
 
 
 def required(settings: Settings) -> WebSettings:

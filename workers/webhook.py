@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import tornado.httpserver
@@ -27,7 +28,7 @@ from canonq.flows.world import World
 from canonq.settings import SHORTEST_SIGNING, Settings, WebhookSettings, load_settings, secret_in
 from canonq.wiring import live
 from workers.factory import LIGHT, make_app, say_what_runs
-from workers.listening import listen_until_stopped
+from workers.listening import listen_until_stopped, nothing
 
 log = logging.getLogger("canonq")
 
@@ -116,16 +117,19 @@ def application(inbox: Inbox) -> tornado.web.Application:
     return tornado.web.Application([(PATH, _Handler, {"inbox": inbox})], log_function=lambda handler: None)
 
 
-async def _serve(inbox: Inbox, settings: WebhookSettings) -> None:
+async def _serve(inbox: Inbox, settings: WebhookSettings, listens: Callable[[], None]) -> None:
     server = tornado.httpserver.HTTPServer(
         application(inbox), max_body_size=_LARGEST, idle_connection_timeout=60, body_timeout=30
     )
     told = f"Pushes are taken on http://{settings.listen}{PATH}"
-    await listen_until_stopped(server, settings.listen, table="webhook", told=told)
+    await listen_until_stopped(server, settings.listen, table="webhook", told=told, listens=listens)
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM. WrongConfiguration when no webhook is configured, HostProblem when it cannot listen."""
+def serve(settings: Settings, listens: Callable[[], None] = nothing) -> None:
+    """Serve until SIGTERM; `listens` is called once it does.
+
+    WrongConfiguration when no webhook is configured, HostProblem when it cannot listen.
+    """
     to_standard_error("Webhook")
     if settings.webhook is None:
         raise WrongConfiguration(
@@ -138,7 +142,7 @@ def serve(settings: Settings) -> None:
         raise no_redis()
     say_what_runs(settings)
     client = redis_client(url)
-    asyncio.run(_serve(Inbox(live(settings), make_app(settings), client, settings.webhook), settings.webhook))
+    asyncio.run(_serve(Inbox(live(settings), make_app(settings), client, settings.webhook), settings.webhook, listens))
 
 
 if __name__ == "__main__":

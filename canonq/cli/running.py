@@ -88,14 +88,26 @@ def _tell_what_stays(settings: Settings, world: World) -> None:
 
 
 @click.command()
-def web() -> ExitStatus:
-    """Serve the report's pages live, with logs as they grow and metrics, until it is stopped; only with [web] configured."""
-    web_server.serve(load_settings())
+@json_option
+def web(as_json: bool) -> ExitStatus:
+    """Serve the report's pages live, with logs as they grow and metrics, until it is stopped; only with [web] configured.
+
+    With --json: where it is, once it listens.
+    """
+    settings = load_settings()
+    at = web_server.required(settings).listen
+    web_server.serve(settings, lambda: print_json({"web": f"http://{at}"}) if as_json else None)
     return ExitStatus.DONE
 
 
 @click.command()
-def webhook() -> ExitStatus:
-    """Take pushes that a forge tells of, until it is stopped; only with [webhook] configured."""
-    webhook_server.serve(load_settings())
+@json_option
+def webhook(as_json: bool) -> ExitStatus:
+    """Take pushes that a forge tells of, until it is stopped; only with [webhook] configured.
+
+    With --json: where it is, once it listens.
+    """
+    settings = load_settings()
+    at = settings.webhook.listen if settings.webhook else None
+    webhook_server.serve(settings, lambda: print_json({"webhook": f"http://{at}{webhook_server.PATH}"}) if as_json else None)
     return ExitStatus.DONE

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import functools
 import http.client
+import json
 import os
 import re
 import shutil
@@ -59,10 +60,13 @@ class Served:
         own = {"CANONQ_REPO": str(folder / "checkout"), "CANONQ_STATE": str(folder / "state"),
                "CANONQ_REDIS_URL": "redis://127.0.0.1:1/0", "CANONQ_WEB__PASSWORD_FILE": str(self.password),
                "CANONQ_WEB__LISTEN": f"127.0.0.1:{self.port}"}  # fmt: skip
-        self.process = subprocess.Popen([sys.executable, "-m", "workers.web"], env={**kept, **own}, stderr=subprocess.PIPE)
-        assert self.process.stderr
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "canonq", "web", "--json"], env={**kept, **own}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert self.process.stderr and self.process.stdout
         while b"The report is live" not in (line := self.process.stderr.readline()):
             assert line, "it ended"
+        self.told = b"".join(iter(self.process.stdout.readline, b"}\n")) + b"}"
 
     def get(self, path: str, auth: Any = LOGIN, **more: Any) -> requests.Response:
         return requests.get(f"http://127.0.0.1:{self.port}{path}", auth=auth, timeout=ENOUGH, **more)
@@ -70,8 +74,10 @@ class Served:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(ENOUGH) == 0
-        assert self.process.stderr
+        assert self.process.stderr and self.process.stdout
+        assert self.process.stdout.read() == b""
         self.process.stderr.close()
+        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +108,10 @@ def test_a_new_password_counts_at_once(served: Served) -> None:
     assert served.get("/").status_code == 401
     served.password.write_text(LOGIN[1])
     assert served.get("/").status_code == 200
+
+
+def test_a_program_is_told_where_it_is_once_it_listens(served: Served) -> None:
+    assert json.loads(served.told) == {"web": f"http://127.0.0.1:{served.port}"}
 
 
 def test_health_needs_no_login_and_says_nothing_else(served: Served) -> None:
