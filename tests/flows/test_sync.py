@@ -11,6 +11,7 @@ from git.repo import Repo
 
 from canonq.adapters.git.history import History
 from canonq.core.errors import HostProblem, SyncFailed, TagMoved, WrongConfiguration, WrongUse
+from canonq.core.outcomes import Outcome
 from canonq.core.upstream.pulls import Landing
 from canonq.flows.decide import decide_recipe
 from canonq.flows.sync import accept_moved, sync
@@ -459,7 +460,8 @@ def test_a_mirror_that_was_renamed_is_followed_and_its_new_name_told_every_night
     for told in (sync(place.world, "site").notes, sync(place.world, "site", dry_run=True).notes):
         assert [note for note in told if f"mirror has moved to {forge.address('mirror/place')!r}" in note]
     place.promote("site", FIRST, upstream.head.commit.hexsha)
-    (idle,) = discover(place.world, [place.world.checkout.enrolment("site")]).idle.values()
+    ((_, idle),) = discover(place.world, [place.world.checkout.enrolment("site")])
+    assert isinstance(idle, Outcome)
     assert [note for note in idle.notes if "mirror has moved" in note]
 
 

@@ -322,9 +322,9 @@ class Sweeps:
         since = seconds_since(self.read(sweep).get(_UP))
         return time.time() - self.opened_at(sweep) if since is None else since
 
-    def begin(self, sweep: str, chains: Collection[str]) -> None:
-        """Note which recipes get a chain: from now on a worker's trouble is that of one chain, not of the sweep."""
-        write_json(self.folder(sweep) / "begun.json", {"chains": sorted(chains)})
+    def begin(self, sweep: str) -> None:
+        """Note that the first chain begins: from now on a worker's trouble is that of one chain, not of the sweep."""
+        write_json(self.folder(sweep) / "begun.json", {})
         self.count(sweep)
 
     def begun(self, sweep: str) -> bool:

@@ -19,7 +19,7 @@ from canonq.flows.sweeps.readings import keep_reading, keep_shared
 from canonq.flows.sweeps.settling import settle_error, settle_unreadable
 from canonq.flows.sweeps.summary import summary
 from canonq.flows.sweeps.turns import in_turn
-from canonq.flows.upstream.discovery import Discovered, discover
+from canonq.flows.upstream.discovery import discover
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")
@@ -232,34 +232,52 @@ def _speaks_with_docker(world: World) -> None:
 
 
 def start(world: World, opened: Opened, begin: Callable[[Enrolment], None]) -> dict[str, list[str]]:
-    """Begin the chains of an opened sweep, the longest first: {"started": names, "idle": names, "failed": names}.
+    """Begin the chains of an opened sweep in their turn: {"started": names, "idle": names, "failed": names}.
 
     Where nothing is new, and where upstream cannot be listed, the outcome is known without a chain (core/upstream/discovery.py).
-    Recipes that a person has named always get theirs.
+    Each chain is begun as soon as it is known that there is one, while others are still being asked about. Recipes that a person
+    has named always get theirs.
     """
-    found = Discovered(chains=list(opened.chains))
-    if not opened.named and opened.chains:
-        with world.sweeps.discovering(opened.sweep):
-            found = discover(world, opened.chains)
-            if found.idle:
-                world.sweeps.settle_all(opened.sweep, list(found.idle.values()))
-            for name, error in found.failed.items():
-                settle_error(world, opened.sweep, name, "sync", error)
-            _begin(world, opened.sweep, found.chains, begin)
-    else:
-        _begin(world, opened.sweep, found.chains, begin)
-    finish(world, opened.sweep)
-    return {"started": [one.recipe for one in found.chains], "idle": sorted(found.idle), "failed": sorted(found.failed)}
+    sweep = opened.sweep
+    started: list[str] = []
+    idle: list[Outcome] = []
+    failed: list[str] = []
+    with world.sweeps.discovering(sweep):
+        chains = in_turn(world, sweep, opened.chains)
+        for enrolment, found in ((one, None) for one in chains) if opened.named else discover(world, chains):
+            if world.sweeps.closed(sweep):
+                break
+            if isinstance(found, Outcome):
+                idle.append(found)
+            elif found is not None:
+                settle_error(world, sweep, enrolment.recipe, "sync", found)
+                failed.append(enrolment.recipe)
+            else:
+                if not started:
+                    _begin(world, sweep)
+                started.append(enrolment.recipe)
+                if _is_read(world, sweep, enrolment.recipe):
+                    begin(enrolment)
+        if not started:
+            _begin(world, sweep)
+        if idle:
+            world.sweeps.settle_all(sweep, idle)
+            world.sweeps.count(sweep)
+    finish(world, sweep)
+    return {"started": started, "idle": sorted(one.recipe for one in idle), "failed": sorted(failed)}
 
 
-def _begin(world: World, sweep: str, chains: Sequence[Enrolment], begin: Callable[[Enrolment], None]) -> None:
-    world.sweeps.begin(sweep, [one.recipe for one in chains])
+def _begin(world: World, sweep: str) -> None:
+    world.sweeps.begin(sweep)
     keep_shared(world, sweep)
-    for enrolment in in_turn(world, sweep, chains):
-        if world.sweeps.closed(sweep):
-            return
-        if _is_read(world, sweep, enrolment.recipe):  # one after the other: of a thousand, the first need not wait for the last
-            begin(enrolment)
+
+
+def begin_late(world: World, sweep: str, enrolment: Enrolment, begin: Callable[[Enrolment], None]) -> None:
+    """Begin one more chain of a sweep that goes on: another host was to do it, and cannot."""
+    if not world.sweeps.begun(sweep):
+        _begin(world, sweep)
+    if _is_read(world, sweep, enrolment.recipe):
+        begin(enrolment)
 
 
 def _is_read(world: World, sweep: str, recipe: str) -> bool:

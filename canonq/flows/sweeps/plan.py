@@ -34,7 +34,7 @@ def plan(world: World, recipes: Sequence[str] = ()) -> dict[str, Any]:
             wanted[name] = addresses(world, enrolment)[0]
         except CanonqError as error:
             rows.append(_error_row(name, error, enrolment.queue))
-    with listings(world, {("upstream", url) for url in wanted.values()}) as answers:
+    with listings(world, [("upstream", url) for url in wanted.values()]) as answers:
         rows += [_row(world, enrolled.recipes[name], answers("upstream", url)) for name, url in wanted.items()]
     jobs = [job_of(world, row["recipe"], row["queue"] == "heavy") for row in rows if row["action"] == "run"]
     return {

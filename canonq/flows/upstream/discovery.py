@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
+import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from canonq.core.enrolment import Enrolment
@@ -29,70 +33,119 @@ _GIVE_UP_AFTER = 8
 _PASSING = tuple(f"{which}-{cause}" for which in ("upstream", "mirror") for cause in ("unreachable", "timeout", "local"))
 
 Asked: TypeAlias = tuple[str, str]  #: "upstream" or "mirror", and its address
+#: What a look has found: the outcome that the chain would come to, why there was no answer, or None where it needs its chain.
+Found: TypeAlias = Outcome | SyncFailed | None
+
+#: Seconds for which a host may keep the turns of others waiting; after that they go on, and its own come as they are known.
+_PATIENCE = 2.0
 
 
-@dataclass
-class Discovered:
-    """What the looks have found, recipe by recipe."""
+def discover(world: World, enrolments: Iterable[Enrolment]) -> Iterator[tuple[Enrolment, Found]]:
+    """Look at all upstreams (and mirrors), and tell of each as soon as it is known, in the order given as far as hosts answer.
 
-    idle: dict[str, Outcome] = field(default_factory=dict)  #: nothing is new: this is how their chain would end
-    failed: dict[str, SyncFailed] = field(default_factory=dict)  #: upstream or mirror could not be listed
-    chains: list[Enrolment] = field(default_factory=list)  #: the others
-
-
-def discover(world: World, enrolments: Iterable[Enrolment]) -> Discovered:
-    """Look at all upstreams (and mirrors). Nothing is written, and of a clone only what it remembers is read."""
-    found = Discovered()
-    planned: list[tuple[Enrolment, str, str | None]] = []
+    Nothing is written, and of a clone only what it remembers is read.
+    """
+    planned: list[_Planned] = []
+    unplanned: list[Enrolment] = []
     for enrolment in enrolments:
         try:
-            planned.append((enrolment, *addresses(world, enrolment)))
+            planned.append(_Planned(enrolment, *addresses(world, enrolment)))
         except Exception:  # noqa: BLE001 - whatever is wrong with one is its own: the chain says it, at its step
-            found.chains.append(enrolment)
-    wanted = {("upstream", upstream) for _, upstream, _ in planned}
-    wanted |= {("mirror", mirror) for _, _, mirror in planned if mirror}
-    with listings(world, wanted) as answers:
-        for enrolment, upstream, mirror in planned:
+            unplanned.append(enrolment)
+    yield from ((enrolment, None) for enrolment in unplanned)
+    with listings(world, [asked for one in planned for asked in one.asked]) as answers:
+        for number in answers.in_turn([one.asked for one in planned]):
+            one = planned[number]
             try:
-                _sort_in(world, found, enrolment, answers("upstream", upstream), answers("mirror", mirror) if mirror else None)
+                found = _found(
+                    world, one, answers("upstream", one.upstream), answers("mirror", one.mirror) if one.mirror else None
+                )
             except Exception:  # whatever is wrong with one is its own: the chain says it
-                log.exception("%s: looking whether anything is new broke", enrolment.recipe)
-                found.chains.append(enrolment)
-    return found
+                log.exception("%s: looking whether anything is new broke", one.enrolment.recipe)
+                found = None
+            yield one.enrolment, found
 
 
-def _sort_in(
-    world: World, found: Discovered, enrolment: Enrolment, upstream: Listing | SyncFailed, mirror: Listing | SyncFailed | None
-) -> None:
-    recipe = enrolment.recipe
+@dataclass(frozen=True)
+class _Planned:
+    """Whom to ask for a recipe."""
+
+    enrolment: Enrolment
+    upstream: str
+    mirror: str | None
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        return (("upstream", self.upstream), *((("mirror", self.mirror),) if self.mirror else ()))
+
+
+def _found(world: World, one: _Planned, upstream: Listing | SyncFailed, mirror: Listing | SyncFailed | None) -> Found:
     for answer in (upstream, mirror):
         if isinstance(answer, SyncFailed):
-            found.failed[recipe] = answer
-            return
+            return answer
     assert isinstance(upstream, Listing)
-    url, mirror_url = addresses(world, enrolment)
-    forge = (forge_repo(world, mirror_url) or "") if mirror_url else ""
+    forge = (forge_repo(world, one.mirror) or "") if one.mirror else ""
     mirror_digest = mirror.digest(upstream.branch) if isinstance(mirror, Listing) else None
-    notes = told_moves(url, upstream, mirror_url, mirror if isinstance(mirror, Listing) else None)
-    seen = Seen(url, upstream.digest(upstream.branch), upstream.tags, mirror_url, mirror_digest, forge, notes)
+    notes = told_moves(one.upstream, upstream, one.mirror, mirror if isinstance(mirror, Listing) else None)
+    seen = Seen(one.upstream, upstream.digest(upstream.branch), upstream.tags, one.mirror, mirror_digest, forge, notes)
+    recipe = one.enrolment.recipe
     try:
-        outcome = idle(enrolment, seen, remembered(world.repos.remembered(recipe)), world.registry.read(recipe))
+        return idle(one.enrolment, seen, remembered(world.repos.remembered(recipe)), world.registry.read(recipe))
     except CanonqError:  # an unreadable record: the chain says so
-        outcome = None
-    if outcome is None:
-        found.chains.append(enrolment)
-    else:
-        found.idle[recipe] = outcome
+        return None
+
+
+class Answers:
+    """What remotes have answered, or will."""
+
+    def __init__(self, futures: dict[Asked, Future[Listing | SyncFailed]]) -> None:
+        self._futures = futures
+
+    def __call__(self, which: str, url: str) -> Listing | SyncFailed:
+        """What came of one of them; it is waited for."""
+        return self._futures[which, url].result()
+
+    def in_turn(self, wanted: Sequence[tuple[Asked, ...]]) -> Iterator[int]:
+        """Numbers of those of whom all is known, in their order. A host that keeps others waiting for long loses its turn: those
+        after it come first, and its own as they are known."""
+        known: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for number, asked in enumerate(wanted):
+            self._after(asked, partial(known.put, number))
+        patience = {host_of(url): _PATIENCE for _, url in self._futures}
+        ready: list[int] = []
+        told: set[int] = set()
+        first = 0
+        while len(told) < len(wanted):
+            while not known.empty():
+                heapq.heappush(ready, known.get())
+            while first in told:
+                first += 1
+            slow = {host_of(url) for which, url in wanted[first] if not self._futures[which, url].done()}
+            left = min((patience[host] for host in slow), default=_PATIENCE)
+            if ready and (ready[0] == first or left <= 0):
+                told.add(ready[0])
+                yield heapq.heappop(ready)
+                continue
+            began, keeps_waiting = time.monotonic(), bool(ready)
+            with suppress(queue.Empty):
+                heapq.heappush(ready, known.get(timeout=left if keeps_waiting else None))
+            if keeps_waiting:
+                patience |= {host: patience[host] - (time.monotonic() - began) for host in slow}
+
+    def _after(self, asked: Sequence[Asked], then: Callable[[], object]) -> None:
+        """Call when all of them are known."""
+        if asked:
+            self._futures[asked[0]].add_done_callback(lambda _: self._after(asked[1:], then))
+        else:
+            then()
 
 
 @contextmanager
-def listings(world: World, wanted: Iterable[Asked]) -> Iterator[Callable[[str, str], Listing | SyncFailed]]:
-    """List many remotes at a time, so many of one host and no more; those whose failure may pass are asked once again.
-
-    Gives a function from ("upstream" or "mirror", address) to what came of it, which waits for just that one.
-    """
+def listings(world: World, wanted: Iterable[Asked]) -> Iterator[Answers]:
+    """List many remotes at a time, in the order given, so many of one host and no more; those whose failure may pass are asked
+    once again."""
     hosts: dict[str, list[Asked]] = {}
-    for asked in sorted(wanted):
+    for asked in dict.fromkeys(wanted):
         hosts.setdefault(host_of(asked[1]), []).append(asked)
     slots = threading.BoundedSemaphore(_AT_ONCE)
     with ExitStack() as pools:
@@ -103,7 +156,7 @@ def listings(world: World, wanted: Iterable[Asked]) -> Iterator[Callable[[str, s
             pool = pools.enter_context(ThreadPoolExecutor(min(len(of_host), world.settings.git.per_host)))
             futures |= {asked: pool.submit(host.ask_twice, asked) for asked in of_host}
         try:
-            yield lambda which, url: futures[which, url].result()
+            yield Answers(futures)
         except BaseException:
             for future in futures.values():  # somebody wants to stop: those under way end by their own limit
                 future.cancel()

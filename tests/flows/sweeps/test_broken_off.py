@@ -26,7 +26,7 @@ def of_a_command(place: Place, *, bound: bool = True) -> str:
         place.recipe(name)
     world = place.world
     sweep = open_sweep(world, (), bound=bound).sweep
-    world.sweeps.begin(sweep, ["site", "blog"])
+    world.sweeps.begin(sweep)
     journal = world.sweeps.journal(sweep)
     journal.begin("blog", "decide", world.stamp())
     decided = Decision(recipe="blog", sweep=sweep, action="skip", reason="no-new-version", detail="as it was")

@@ -43,7 +43,7 @@ def swept(place: Place) -> str:
     world.sweeps.nights.claim(NIGHT, "task-1")
     sweep = world.sweeps.calls.sweep_for("task-1", world.new_id())
     open_sweep(world, (), sweep, nightly=True)
-    world.sweeps.begin(sweep, ["site", "blog"])
+    world.sweeps.begin(sweep)
     skipped = Outcome(recipe="wiki", outcome="skipped", reason="no-new-version")
     world.sweeps.settle_all(sweep, [skipped])
     world.sweeps.settle(sweep, skipped.model_copy(update={"recipe": "blog"}))

@@ -71,7 +71,7 @@ class Sweeping:
         for name in recipes:
             place.recipe(name)
         self.sweep = open_sweep(self.world, ()).sweep
-        self.world.sweeps.begin(self.sweep, recipes)
+        self.world.sweeps.begin(self.sweep)
 
     sent: list[str]
     locks: Nobody

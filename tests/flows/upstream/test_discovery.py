@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import SyncFailed, WrongConfiguration
+from canonq.core.outcomes import Outcome
 from canonq.flows.sweeps.opening import open_sweep, start
 from canonq.flows.sweeps.summary import summary
 from canonq.flows.sync import sync
-from canonq.flows.upstream.discovery import discover
+from canonq.flows.upstream import discovery
+from canonq.flows.upstream.discovery import Answers, discover
+from canonq.ports import Listing
 from tests.flows.conftest import FILES, FIRST, Place
 from tests.forge import TOKEN, Forge, never, serving, status
 from tests.support import make_recipe, release
@@ -31,8 +36,9 @@ def settled(place: Place, name: str = "site", toml: str = "") -> None:
 def looked(place: Place) -> tuple[list[str], list[str], list[str]]:
     """Names of the recipes that are idle, failed, and need a chain."""
     world = place.world
-    found = discover(world, world.checkout.enrolled().recipes.values())
-    return sorted(found.idle), sorted(found.failed), sorted(one.recipe for one in found.chains)
+    found = [(one.recipe, what) for one, what in discover(world, world.checkout.enrolled().recipes.values())]
+    idle, failed = (sorted(name for name, what in found if isinstance(what, kind)) for kind in (Outcome, SyncFailed))
+    return idle, failed, sorted(name for name, what in found if what is None)
 
 
 def swept(place: Place, *names: str, named: bool | None = None) -> tuple[dict[str, object], list[str]]:
@@ -208,7 +214,7 @@ def test_no_host_is_asked_for_more_at_a_time_than_is_allowed(place: Place, forge
             under_way.remove(url)
 
     monkeypatch.setattr(world.repos, "listing", listing)
-    discover(world, world.checkout.enrolled().recipes.values())
+    assert len(list(discover(world, world.checkout.enrolled().recipes.values()))) == 12
     assert max(most) == 3
 
 
@@ -227,7 +233,56 @@ def test_a_host_that_never_answers_is_not_waited_for_again_and_again_and_holds_u
 
 def discovered_failures(place: Place) -> list[SyncFailed]:
     world = place.world
-    return list(discover(world, list(world.checkout.enrolled().recipes.values())[:4]).failed.values())
+    found = [what for _, what in discover(world, list(world.checkout.enrolled().recipes.values())[:4])]
+    return [what for what in found if isinstance(what, SyncFailed)]
+
+
+def unanswered(*urls: str) -> dict[tuple[str, str], Future[Listing | SyncFailed]]:
+    return {("upstream", url): Future() for url in urls}
+
+
+def test_turns_are_kept_in_whichever_order_answers_come() -> None:
+    futures = unanswered("https://a/1", "https://a/2", "https://b/3")
+    turns = Answers(futures).in_turn([*[(one,) for one in futures], tuple(futures)])
+    for one in reversed(futures.values()):
+        one.set_result(Listing("main", None, {}))
+    assert list(turns) == [0, 1, 2, 3]
+
+
+def test_a_host_that_keeps_others_waiting_loses_its_turn_and_is_told_when_it_has_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(discovery, "_PATIENCE", 0.0)
+    futures = unanswered("https://slow/1", "https://fast/2", "https://slow/3", "https://fast/4")
+    slow, fast, slow_too, fast_too = futures.values()
+    turns = Answers(futures).in_turn([(one,) for one in futures])
+    fast_too.set_result(Listing("main", None, {}))
+    assert next(turns) == 3
+    slow_too.set_result(Listing("main", None, {}))
+    fast.set_result(Listing("main", None, {}))
+    assert next(turns) == 1
+    assert next(turns) == 2
+    slow.set_result(Listing("main", None, {}))
+    assert list(turns) == [0]
+
+
+def test_the_first_chain_is_begun_while_others_are_still_asked_about(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("blog", "site"):
+        place.recipe(name)
+    world, first, begun = place.world, threading.Event(), []
+    asked = world.repos.listing
+
+    def listing(url: str, *, which: str = "upstream") -> Listing:
+        assert "blog" in url or first.wait(600)
+        return asked(url, which=which)
+
+    def begin(enrolment: Enrolment) -> None:
+        begun.append(enrolment.recipe)
+        first.set()
+
+    monkeypatch.setattr(world.repos, "listing", listing)
+    start(world, open_sweep(world), begin)
+    assert begun == ["blog", "site"]
 
 
 def test_the_sweep_is_told_as_under_way_until_its_chains_are_begun(place: Place) -> None:

@@ -78,7 +78,7 @@ def pushed(place: Place, *recipes: str) -> dict[str, str]:
     """What a sweep that a push asks for does about recipes: their reason when they are left, else "chain"."""
     opened = open_sweep(place.world, recipes, named=False)
     begun = {one.recipe: "chain" for one in opened.chains}
-    place.world.sweeps.begin(opened.sweep, list(begun))
+    place.world.sweeps.begin(opened.sweep)
     return begun | {name: found.reason for name, found in place.world.sweeps.outcomes(opened.sweep).items()}
 
 
