@@ -9,8 +9,9 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.history import LATELY, expected_seconds
 from canonq.core.outcomes import Outcome
 from canonq.core.steering import in_force
-from canonq.core.sweeps.schedule import UNKNOWN, Job, in_order, urgency
+from canonq.core.sweeps.schedule import UNKNOWN, Host, Job, in_order, urgency
 from canonq.core.sweeps.window import nights_left_out, read_closing
+from canonq.flows.hosts import light_workers
 from canonq.flows.world import World
 
 _NIGHTS = 5  #: before this one, of which it counts who was left out
@@ -20,7 +21,8 @@ def in_turn(world: World, sweep: str, chains: Sequence[Enrolment]) -> list[Enrol
     """The order in which a sweep's chains are begun."""
     by_name = {one.recipe: one for one in chains}
     nights = list(itertools.islice(_nights_before(world, sweep), _NIGHTS))
-    return [by_name[job.recipe] for job in in_order([_job(world, one, nights) for one in chains])]
+    here = Host("here", light_workers(world), heavy=1)
+    return [by_name[job.recipe] for job in in_order([_job(world, one, nights) for one in chains], here)]
 
 
 def is_soon(world: World, sweep: str) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from canonq.core.sweeps.schedule import Host, Job, Schedule, longest_first, lower_bound, schedule
+from canonq.core.sweeps.schedule import Host, Job, Schedule, in_order, longest_first, lower_bound, schedule
 
 GIB = 2**30
 ONE = Host("one", light=2, heavy=1)
@@ -112,6 +113,26 @@ def _holds(made: Schedule, hosts: dict[str, Host], window: float | None) -> None
         assert len({other.slot for other in then}) == len(then), "a slot does one thing at a time"
         assert host.memory is None or sum(other.job.memory for other in then) <= host.memory
         assert host.disk is None or sum(other.job.disk for other in then) <= host.disk
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_where_disk_is_scarce_what_is_large_is_not_left_to_the_end(seed: int) -> None:
+    pick = random.Random(seed)
+    jobs = [replace(job, disk=pick.randint(1, 16) * GIB // 4) for job in fleet(1000, seed)]
+    made = schedule(jobs, [Host(f"h{number}", light=2, heavy=1, memory=8 * GIB, disk=6 * GIB) for number in range(20)])
+    assert len(made.placed) == 1000
+    assert made.makespan <= 1.10 * made.lower_bound
+
+
+def test_the_lower_bound_counts_what_fits_nowhere_in_twos_and_what_one_host_alone_may_run() -> None:
+    hosts = [Host(f"h{number}", light=3, heavy=0, memory=8) for number in range(2)]
+    assert lower_bound([Job(f"r{number}", 10, memory=5) for number in range(4)], hosts) == 20
+    assert lower_bound([Job(f"r{number}", 10, host="h0") for number in range(6)], hosts) == 20
+
+
+def test_chains_are_sent_in_the_order_in_which_the_schedule_starts_them() -> None:
+    jobs = [Job("a", 50), Job("b", 40), Job("c", 30), Job("big", 90, heavy=True), Job("huge", 95, heavy=True)]
+    assert [job.recipe for job in in_order(jobs, ONE)] == ["huge", "a", "b", "c", "big"]
 
 
 def test_the_lower_bound_counts_the_scarcest_thing() -> None:

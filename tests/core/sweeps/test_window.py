@@ -6,8 +6,10 @@ import pytest
 
 from canonq.core.outcomes import Outcome
 from canonq.core.sweeps.again import waits
-from canonq.core.sweeps.schedule import Job, in_order, urgency
+from canonq.core.sweeps.schedule import Host, Job, in_order, urgency
 from canonq.core.sweeps.window import closes_at, nights_left_out, read_closing, why_late
+
+ONE = Host("one", light=2, heavy=1)
 
 
 def test_nothing_begins_that_would_not_end_before_the_window_closes() -> None:
@@ -47,7 +49,7 @@ def test_urgent_recipes_come_first_then_heavy_ones_then_the_longest() -> None:
         Job("red", 5, urgency=1),
         Job("hurried", 5, urgency=2),
     ]
-    assert [job.recipe for job in in_order(jobs)] == ["hurried", "red", "heavy", "long", "short"]
+    assert [job.recipe for job in in_order(jobs, ONE)] == ["hurried", "red", "heavy", "long", "short"]
 
 
 def test_no_recipe_is_left_out_for_ever_however_many_others_are_urgent() -> None:
@@ -58,7 +60,7 @@ def test_no_recipe_is_left_out_for_ever_however_many_others_are_urgent() -> None
         jobs = [Job(f"new-{one}", 10, urgency=urgency(hurried=True, turned_red=True, left_out=0)) for one in range(3)]
         jobs.append(Job("patient", 10, urgency=urgency(hurried=False, turned_red=False, left_out=waited)))
         nights += 1
-        if in_order(jobs)[0].recipe == "patient":
+        if in_order(jobs, ONE)[0].recipe == "patient":
             break
         waited += 1
     assert nights == 2
