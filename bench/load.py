@@ -20,7 +20,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,10 @@ from celery import Celery
 
 from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.state.locks import redis_client
+from canonq.core.history import expected_seconds
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.records import Verdict
-from canonq.core.sweeps.schedule import Job
+from canonq.core.sweeps.schedule import Host, Job, schedule
 from canonq.flows.sync import sync
 from tests.forks import Forked, program
 from tests.hosts.house import ENROLMENT, FILES, House, Machine
@@ -63,6 +64,7 @@ class Seen:
     events: int = 0
     tests: dict[str, int] = field(default_factory=dict)  #: worker -> how many tests it began
     night: float = 0.0  #: seconds from the first test to the end of the last promotion
+    replayed: float = 0.0  #: the same, as the planner makes it from what is on record of its runs
     executed: dict[str, int] = field(default_factory=dict)  #: task -> how often it ended well, by its events
     flower: dict[str, int] = field(default_factory=dict)  #: the same, as Flower lists it
 
@@ -326,7 +328,12 @@ def recipes_that_take(jobs: Sequence[Job]) -> Seen:
         (fleet.machine.folder / "docker").mkdir(exist_ok=True)
         (fleet.machine.folder / "docker" / SECONDS).write_text(json.dumps(seconds))
         fleet.machine.installed.settings["CANONQ_LIGHT_WORKERS"] = "2"
-        return Night(fleet, slots=2).run()
+        seen = Night(fleet, slots=2).run()
+        runs = fleet.machine.world.runs
+        taken = [runs.lately(name, 1) for name in fleet.names]
+        again = [replace(job, seconds=expected_seconds(last) or 0.0) for job, last in zip(jobs, taken, strict=True)]
+        seen.replayed = schedule(again, [Host("here", light=2, heavy=1)]).makespan
+        return seen
 
 
 def new_releases(count: int) -> Seen:

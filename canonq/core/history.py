@@ -12,6 +12,7 @@ from canonq.core.records import Verdict
 from canonq.core.sweeps.slots import Share
 
 LATELY = 5  #: runs of a recipe that say what the next will be like
+PROMOTION = "promotion"  #: the phase of a run that its promotion is
 #: What a recipe takes that was never measured.
 _UNKNOWN_LIGHT = Share(memory=512 * 2**20, cpus=0.5)
 _UNKNOWN_HEAVY = Share(heavy=True, memory=2 * 2**30, cpus=1.0)
@@ -72,6 +73,10 @@ def _taken(verdict: Verdict) -> Need:
 
 
 def expected_seconds(verdicts: Sequence[Verdict]) -> float | None:
-    """Seconds the next run is expected to take; None without history."""
-    seen = [verdict.seconds for verdict in verdicts[-LATELY:] if verdict.seconds]
-    return round(statistics.median(seen), 1) if seen else None
+    """Seconds the next run and its promotion are expected to take; None without history."""
+    lately = verdicts[-LATELY:]
+    seen = [verdict.seconds for verdict in lately if verdict.seconds]
+    if not seen:
+        return None
+    promotions = [verdict.timings[PROMOTION] for verdict in lately if PROMOTION in verdict.timings]
+    return round(statistics.median(seen) + (statistics.median(promotions) if promotions else 0.0), 1)

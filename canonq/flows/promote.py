@@ -12,7 +12,7 @@ from canonq.core.consumers import noted, refusal
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, StoppedByPerson, WrongUse, verdict_gone
 from canonq.core.gate import Again, Refusal, gate
-from canonq.core.history import expected_of_promotion
+from canonq.core.history import PROMOTION, expected_of_promotion
 from canonq.core.names import recipe_name
 from canonq.core.records import Promotion, Verdict
 from canonq.core.steering import is_said
@@ -68,6 +68,8 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
                 alive(world.work / owner),
                 world.host.claiming() as claims,
             ):
+                # Asked again: for its place it may have waited for long.
+                must_end_in_time(world, verdict.sweep, recipe, f"The promotion of {recipe} {verdict.version}", proven=True)
                 tx = plan(world, enrolment, verdict, held, owner, room, again)
                 tx.account.claims = claims
                 if there := _announced(tx):
@@ -79,11 +81,19 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
             log.warning("%s: %s is the canonical, with a trouble after it: %s", recipe, verdict.version, error)
         finally:
             tell_of(world, recipe)  # what came of it
+    _note_seconds(world, verdict, time.monotonic() - began)
     reason = "again" if again else "seed" if tx.old is None else "new-version"
     detail = f"{verdict.version} is the canonical; its data is {tx.data}."
     return _answer(verdict, "promoted", reason, detail, began).model_copy(
         update={"data": tx.data, "notes": tx.account.secrecy.masks.texts((*noted(tried), *tx.account.notes))}
     )
+
+
+def _note_seconds(world: World, verdict: Verdict, seconds: float) -> None:
+    """Keep with the run how long its promotion took: the next one will take as long."""
+    with contextlib.suppress(CanonqError, OSError):
+        if (kept := world.runs.verdict(verdict.recipe, verdict.run)) is not None:
+            world.runs.record(kept.model_copy(update={"timings": {**kept.timings, PROMOTION: round(seconds, 3)}}))
 
 
 def _announced(tx: Transaction) -> list[str]:

@@ -13,7 +13,9 @@ from canonq.core.consumers import Tried, Word, consumers_of
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
 from canonq.core.errors import Busy, CanonqError
 from canonq.core.records import Canonical, Verdict
+from canonq.core.sweeps.window import LATE
 from canonq.flows.hosts import where_is
+from canonq.flows.keeping.window import late
 from canonq.flows.proving.proof import Order, prove_beside
 from canonq.flows.proving.run import Target
 from canonq.flows.world import World
@@ -63,6 +65,12 @@ def _tried(world: World, verdict: Verdict, enrolment: Enrolment) -> Tried:
     folder = Path(verdict.directory) / CONSUMERS / name
     if (kept := _kept(folder)) is not None and kept.is_about(version, commit, digest):
         return kept
+    if why := late(world, verdict.sweep, name):
+        raise Busy(
+            f"{name} depends on it, and its tests are not begun: {why}.",
+            mend=f"the next night begins with it; `canonq sweep {verdict.recipe}` does it now.",
+            code=LATE,
+        )
     candidate = {verdict.recipe: (str(verdict.version), str(verdict.commit))}
     log.info("%s %s: the tests of %s run beside it", verdict.recipe, verdict.version, name)
     with_it = _run(world, enrolment, record, verdict, candidate, folder / "candidate")

@@ -39,6 +39,7 @@ from canonq.flows.keeping.janitor import clean
 from canonq.flows.keeping.kept import KeptEnvironment, keep, stays_until
 from canonq.flows.keeping.places import place_for
 from canonq.flows.keeping.room import drop_cut_pulls, make_room, room_for
+from canonq.flows.keeping.window import late, must_end_in_time
 from canonq.flows.proving.ahead import run_lint
 from canonq.flows.proving.climb import climb
 from canonq.flows.proving.evidence import keep_beside, keep_logs, tail
@@ -79,6 +80,8 @@ def prove(world: World, enrolment: Enrolment, target: Target, order: Order) -> V
 def _tried(world: World, enrolment: Enrolment, target: Target, order: Order) -> Verdict:
     """The verdict of one run, or of the second one where the first may have been red for the host's load."""
     with world.host.shared():
+        # Asked again: for its turn on this host it may have waited for long.
+        must_end_in_time(world, order.sweep, enrolment.recipe, f"The test of {enrolment.recipe} {target.version}")
         first = _once(world, enrolment, target, order)
         load = world.host.load()
     limit = LONGEST_RUN - 2 * enrolment.limits.run
@@ -93,6 +96,8 @@ def _tried(world: World, enrolment: Enrolment, target: Target, order: Order) -> 
     with world.host.alone(limit) as alone:
         if not alone:
             return _told(world, first, "It was not tried again alone: the host was not free of other runs in time.")
+        if why := late(world, order.sweep, enrolment.recipe):
+            return _told(world, first, f"It was not tried again alone: {why}.")
         second: Verdict | NoRoom
         try:
             second = _once(world, enrolment, target, order, first=first)
@@ -114,6 +119,8 @@ def _compared(world: World, enrolment: Enrolment, order: Order, verdict: Verdict
     spent = _controls(world, order.sweep)
     if spent + verdict.seconds > world.settings.control_seconds:
         note = f"the control runs of this sweep may take {world.settings.control_seconds} s together"
+    elif why := late(world, order.sweep, enrolment.recipe):
+        note = why
     elif 3 * enrolment.limits.run <= LONGEST_RUN:
         target = Target(record.version, record.commit, Base(None, None, "none", f"control run of {verdict.run}"))
         try:
