@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.engine import NAMESPACE
-from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Deployable
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, LABEL_RECIPE, Deployable
 from canonq.core.dockerinfo import Speaks, Unled
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem
@@ -242,9 +242,21 @@ class FakeEngine:
             path.name: [service["labels"] for service in _read(path).values()] for path in (self._folder / "stacks").glob("[!.]*")
         }
         secrets = {path.name: [_read(path)["labels"]] for path in (self._folder / "secrets").glob("[!.]*")}
-        volumes = {path.name: [self._labels(path / "labels")] for path in (self._folder / "volumes").glob("[!.]*")}
+        volumes = {path.name: [self._labels(path / "labels")] for path in self._volumes_with(labels)}
         kinds = {"stacks": stacks, "containers": {}, "networks": {}, "configs": {}, "secrets": secrets, "volumes": volumes}
         return {kind: sorted(name for name, of in found.items() if _any_has(of, labels)) for kind, found in kinds.items()}
+
+    def _volumes_with(self, labels: Mapping[str, str]) -> Iterator[Path]:
+        """Those that may have the labels. Of thousands, those of a stack, an owner or a recipe are found without the others."""
+        key = next((key for key in (NAMESPACE, LABEL_OWNER, LABEL_RECIPE) if key in labels), None)
+        if key is None:
+            return (self._folder / "volumes").glob("[!.]*")
+        return (
+            path for name in self._listed(key, labels[key]).glob("*") if (path := self._folder / "volumes" / name.name).is_dir()
+        )
+
+    def _listed(self, key: str, text: str) -> Path:
+        return self._folder / "listed" / key / (text or "-")
 
     def _labels(self, path: Path) -> dict[str, Any]:
         """Of a volume, which keeps them as long as it is there: with thousands of volumes they are not all read each time."""
@@ -295,7 +307,15 @@ class FakeEngine:
             half = folder.with_name(f".new-{name}")
             shutil.rmtree(half, ignore_errors=True)
             (half / "_data").mkdir(parents=True)
-            (half / "labels").write_text(json.dumps({**labels, NAMESPACE: stack}))
+            carried = {**labels, NAMESPACE: stack}
+            (half / "labels").write_text(json.dumps(carried))
+            for key in carried.keys() & {
+                NAMESPACE,
+                LABEL_OWNER,
+                LABEL_RECIPE,
+            }:  # first: what is listed and not there is passed over
+                self._listed(key, carried[key]).mkdir(parents=True, exist_ok=True)
+                (self._listed(key, carried[key]) / name).touch()
             half.rename(folder)
         return folder / "_data"
 
@@ -321,9 +341,12 @@ class FakeEngine:
         if folder.is_dir():
             gone = folder.with_name(f".gone-{name}")
             shutil.rmtree(gone, ignore_errors=True)
+            carried = self._labels(folder / "labels")
             with contextlib.suppress(FileNotFoundError):  # another janitor was quicker
                 folder.rename(gone)
                 shutil.rmtree(gone)
+                for key in carried.keys() & {NAMESPACE, LABEL_OWNER, LABEL_RECIPE}:
+                    (self._listed(key, carried[key]) / name).unlink(missing_ok=True)
 
     def volumes_in_use(self, stack: str) -> dict[str, Path]:
         """See ports.Volumes.volumes_in_use."""
