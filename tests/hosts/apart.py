@@ -40,6 +40,9 @@ def quicken() -> None:
     vars(hosts)["LEAST_LEASE"] = LEASE
     vars(reconcile)["GRACE"] = vars(shares)["GRACE"] = 2 * LEASE
     vars(supervise)["START_AFTER"] = LEASE / 6
+    from canonq.cli import hosts as typed
+
+    vars(typed)["_PATIENCE"] = 3 * LEASE
     from workers import upkeep
 
     vars(upkeep)["LEAST_LEASE"] = LEASE

@@ -1,4 +1,5 @@
-"""Three hosts with networks of their own: links are cut and mended at random while they sweep.
+"""Three hosts with networks of their own: links are cut and mended at random while they sweep, canonicals are moved, hosts are
+drained, lose power or die for good, and Redis forgets all it knew.
 
 `pytest tests/hosts/test_cut_links.py --rounds 100 --seed 7` is the long one.
 """
@@ -8,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.records import Canonical
 from canonq.core.versions import read_tags
 from canonq.flows.keeping.janitor import clean
+from canonq.flows.sweeps.moving import leaving
 from canonq.flows.world import World
 from tests.fakes import LINEAGE
 from tests.hosts.apart import LEASE
@@ -32,6 +37,8 @@ pytestmark = pytest.mark.long
 
 NAMES = ("ash", "birch", "cedar")
 LONGEST_CUT = 4.5 * LEASE  #: seconds: longer than a host's share is waited for
+#: What happens beside cuts, and how often of so many times.
+ACTS = {"move": 5, "flush": 3, "power": 3, "drain": 2, "death": 1, "": 6}
 
 
 @pytest.fixture
@@ -51,6 +58,8 @@ class Seen:
     """What is remembered of a recipe from round to round."""
 
     version: str | None = None
+    fence: int = 0
+    host: str = ""
     released: list[str] = field(default_factory=list)
 
 
@@ -62,6 +71,8 @@ class Apart:
         self.house = House(below, links.url, *NAMES)
         self.seen: dict[str, Seen] = {}
         self.typed = 0  #: sweeps that somebody has typed and that were sent
+        self.drained = ""
+        self.done: list[str] = []  #: what has happened
         for name, one in self.house.machines.items():
             more = {"TESTS_FIRST": "tests.hosts.apart", "TESTS_SPACE": str(links.spaces[name]), "CANONQ_LEASE": f"{LEASE:.0f}"}
             one.installed.settings |= more
@@ -87,14 +98,67 @@ class Apart:
 
     def sweep(self, opener: str) -> None:
         """Somebody types it on a host that has a link; one whose message is lost with the link is accounted for as any other."""
-        typed = self.house[opener].canonq("sweep", "--json")
-        assert typed.status in (0, 3), typed
-        self.typed += typed.status == 0
+        self.typed += self.type(opener, "sweep")
+
+    def act(self, what: str, chance: random.Random) -> None:
+        """One of `ACTS`, beside what goes on. Whoever types may be refused, or hear nothing in time."""
+        name, other = chance.sample(NAMES, 2)
+        if what == "move":
+            self.type(name, "move", chance.choice(sorted(self.seen)), other)
+        elif what == "drain" and not self.drained and self.type(name, "drain", other):
+            self.drained = other
+        elif what == "flush":
+            self.house.redis.flushall()
+            self.done.append("flush")
+        elif what in ("power", "death"):
+            self.done.append(f"{what} of {name}")
+            self.house[name].kill()
+            if what == "power":
+                self.house[name].start()
+            else:
+                self._dies(name, other)
+
+    def type(self, host: str, *words: str) -> bool:
+        """Whether a command came through; whatever comes of it, canonq has not broken."""
+        told = self.house[host].canonq(*words, "--json")
+        assert told.status in (0, 1, 2, 3), told
+        assert "Traceback" not in told.err, told
+        self.done.append(f"{host}: {' '.join(words)}: {told.status}")
+        return told.status == 0
+
+    def _dies(self, name: str, other: str) -> None:
+        """A host is lost with its disk; as soon as it is away, somebody says so, and a new machine joins under its name."""
+        self.house.until(f"absence of {name}", lambda: not _is_alive(self.house[other].world, name))
+        self.house.until("word of it", lambda: self.type(other, "hosts", "remove", name, "--reason", "its disk is broken"))
+        for recipe, seen in self.seen.items():
+            if self.at(recipe).keys() <= {name}:  # as somebody has said who removed it: it is begun anew elsewhere
+                self.seen[recipe] = Seen(released=seen.released)
+        shutil.rmtree(self.house[name].folder / "state")
+        shutil.rmtree(self.house[name].folder / "docker")
+        if self.drained == name:
+            self.drained = ""
+        self.house.until("new machine", lambda: self.type(name, "hosts", "join"))
+        self.house[name].start()
+
+    def at(self, recipe: str) -> dict[str, Canonical]:
+        """Who has a canonical of it, also one on its way out."""
+        worlds = {name: one.world for name, one in self.house.machines.items()}
+        return {
+            name: record
+            for name, world in worlds.items()
+            if (record := world.registry.read(recipe)) and getattr(world.registry.elsewhere(recipe), "state", "") != "gone"
+        }
+
+    def end_drain(self) -> None:
+        """Nobody is drained any more."""
+        if self.drained:
+            self.house.until("end of the drain", lambda: self.type(NAMES[0], "drain", self.drained, "--undo"))
+            self.drained = ""
 
     def is_over(self) -> bool:
-        """Whether no sweep is open on any host, and nobody works."""
+        """Whether no sweep is open on any host, nobody works, and nothing is on its way."""
         worlds = [one.world for one in self.house.machines.values()]
-        return not any(world.sweeps.open_sweeps() or _working(world) for world in worlds)
+        return not any(world.sweeps.open_sweeps() or _working(world) or leaving(world) for world in worlds)
 
     def holds(self) -> None:
         """Every promise that can be seen from outside."""
@@ -115,7 +179,9 @@ class Apart:
                     lived = (path / LINEAGE).read_text().split()
                     assert lived == sorted(lived, key=lambda version: _order(version, seen.released)), lived
                     assert lived[-1] == record.version
-                seen.version = record.version
+                assert record.fence >= seen.fence, f"{recipe} had the fence {seen.fence}, and has {record.fence}"
+                assert record.fence > seen.fence or name == seen.host, f"{recipe} went from {seen.host} to {name} under one fence"
+                seen.version, seen.fence, seen.host = record.version, record.fence, name
             assert found or seen.version is None, f"{recipe} had {seen.version}, and has nothing any more"
         for one in self.house.machines.values():
             self._accounts_for_all(one)
@@ -140,13 +206,17 @@ class Apart:
         kept = {
             volume
             for name in world.registry.recipes()
-            for record in world.registry.generations(name)
-            for volume in record.volumes
+            for record in [*world.registry.generations(name), world.registry.read(name)]  # one that has moved has new volumes
+            for volume in (record.volumes if record else ())
         }
         owned = world.engine.owned({LABEL_INSTANCE: world.instance})
         assert owned["stacks"] == []
         assert set(owned["volumes"]) <= kept, owned
         assert not list(world.work.glob("*")), list(world.work.glob("*"))
+
+
+def _is_alive(world: World, name: str) -> bool:
+    return any(one.alive for one in world.hosts.all() if one.name == name)
 
 
 def _in_force(world: World, recipe: str) -> Canonical | None:
@@ -173,11 +243,15 @@ def test_whatever_is_cut_off_no_recipe_is_on_two_hosts_and_each_is_accounted_for
     apart.start()
     told: list[dict[str, Any]] = []
     for number in range(rounds):
-        told.append({"round": number, "cut": _one_round(apart, chance, number)})
+        apart.done = []
+        cut = _one_round(apart, chance, number)
+        told.append({"round": number, "cut": cut, "done": apart.done})
         (apart.house.below / "rounds.json").write_text(json.dumps(told, indent=1))
-        apart.house.until(f"end of round {number}", apart.is_over)
+        apart.house.until(f"end of round {number}: {told[-1]}", apart.is_over)
         apart.holds()
-    assert apart.typed >= rounds, "they did sweep"
+    assert apart.typed >= rounds / 2, "they did sweep"
+    apart.end_drain()
+    apart.house.until("hosts", lambda: all(_is_alive(apart.house["ash"].world, name) for name in NAMES))
     last = apart.house["ash"].canonq("sweep", "--wait", "--json")
     assert last.status == 0, last
     apart.house.until("end", apart.is_over)
@@ -186,12 +260,16 @@ def test_whatever_is_cut_off_no_recipe_is_on_two_hosts_and_each_is_accounted_for
 
 
 def _one_round(apart: Apart, chance: random.Random, number: int) -> list[Any]:
-    """Something is new, somebody sweeps, and meanwhile a host is cut off, or one after the other."""
+    """Something is new, somebody sweeps, and meanwhile a host is cut off, or one after the other, and something else happens."""
     if number % 2 == 0:  # the first canonical is the one that two may make
         apart.enrol(f"new-{number}")
     for recipe in chance.sample(sorted(apart.seen), 2):
         apart.release(recipe)
+    if chance.random() < 0.3:
+        apart.end_drain()
+    (act,) = chance.choices(list(ACTS), list(ACTS.values()))
     opener, told = chance.choice(NAMES), []
+    beside = _Beside(partial(apart.act, act, random.Random(chance.random())), chance.uniform(0, 3 * LEASE))
     for _ in range(chance.randint(1, 2)):
         name, how = chance.choice(NAMES), chance.choice(("down", "mute", "deaf"))
         late, long = chance.uniform(0, LEASE), chance.uniform(0.3, LONGEST_CUT)
@@ -204,4 +282,27 @@ def _one_round(apart: Apart, chance: random.Random, number: int) -> list[Any]:
             if name != opener:
                 apart.sweep(opener)
             time.sleep(long)
+    beside.end()
     return told
+
+
+class _Beside(threading.Thread):
+    """Something that is done after a while, beside all else; what it raises is raised at its end."""
+
+    def __init__(self, act: Callable[[], None], after: float) -> None:
+        super().__init__(daemon=True)
+        self._act, self._after, self._raised = act, after, list[BaseException]()
+        self.start()
+
+    def run(self) -> None:
+        time.sleep(self._after)
+        try:
+            self._act()
+        except (Exception, AssertionError) as error:  # noqa: BLE001 - raised again at its end
+            self._raised.append(error)
+
+    def end(self) -> None:
+        """Wait for it."""
+        self.join()
+        if self._raised:
+            raise self._raised[0]
