@@ -106,15 +106,17 @@ def _send_on(task: Task[Any, Any], queue: str) -> NoReturn:
     raise Ignore
 
 
-def send_share(world: World, sweep: str, host: str, recipes: Sequence[str], night: str | None = None) -> None:
-    """Send a host its share of a sweep."""
+def send_share(
+    world: World, sweep: str, host: str, recipes: Sequence[str], share: str | None = None, night: str | None = None
+) -> None:
+    """Send a host its share of a sweep; `share`: under an id of its own, as it has one of the sweep's already."""
     queue = queue_on(LIGHT, host)
     declare(app, queue)
     record = world.sweeps.read(sweep)
     named = bool(record.get("named"))
     given: dict[str, Any] = {"named": named, "opener": world.hosts.own, "night": night, "closes": record.get("closes")}
     app.signature(
-        "canonq.share", args=[sweep, list(recipes)], kwargs=given, options={"queue": queue, "priority": FIRST}
+        "canonq.share", args=[share or sweep, list(recipes)], kwargs=given, options={"queue": queue, "priority": FIRST}
     ).apply_async()
 
 

@@ -133,7 +133,8 @@ def reconcile(world: World, app: Celery) -> list[str]:
                 continue
             elsewhere = world.sweeps.shares.elsewhere(sweep)
             with _told():
-                done += collect(world, sweep, partial(tasks.send_share, world, sweep))
+                done += collect(world, sweep, partial(tasks.send_share, world, sweep), partial(_start, world, sweep))
+                elsewhere = world.sweeps.shares.elsewhere(sweep)
             for recipe in summary(world, sweep)["pending"]:
                 if recipe not in elsewhere:
                     with _told():
@@ -206,12 +207,16 @@ def _mend(world: World, sweep: str, recipe: str, queued_now: Callable[[], set[tu
 
 def _resend(world: World, sweep: str, enrolment: Enrolment, found: Mend) -> str:
     world.sweeps.journal(sweep).count_resend(enrolment.recipe)
-    named = bool(world.sweeps.read(sweep).get("named"))
-    own: Any = {"host": world.hosts.own, "soon": is_soon(world, sweep)}
-    tasks.start_chain(enrolment, sweep, named, **own, step=found.step, given=found.given)
+    _start(world, sweep, enrolment, step=found.step, given=found.given)
     told = f"{enrolment.recipe}: the chain of sweep {sweep} was lost at {found.step}, and is sent again"
     log.warning("%s", told)
     return told
+
+
+def _start(world: World, sweep: str, enrolment: Enrolment, **more: Any) -> None:
+    named = bool(world.sweeps.read(sweep).get("named"))
+    own: Any = {"host": world.hosts.own, "soon": is_soon(world, sweep)}
+    tasks.start_chain(enrolment, sweep, named, **own, **more)
 
 
 class _Any(set[tuple[str, str]]):

@@ -119,6 +119,12 @@ def move(recipe: str, host: str, wait: bool, give_up: bool, as_json: bool) -> Ex
         raise WrongUse(
             f"No host has a canonical of {recipe}.", mend="set `host` in its recipe.toml: it is begun there.", code="no-canonical"
         )
+    if not give_up and host != source and any(one.name == host and not one.alive and not one.removed for one in members):
+        raise WrongUse(
+            f"The host {host} has not been heard of for longer than its lease, and what is on its way is in force nowhere.",
+            mend="start its workers first, or name another one.",
+            code="host-away",
+        )
     app = make_app(settings)
     check_broker(app)
     queue = queue_on(LIGHT, source)
@@ -162,7 +168,7 @@ def drain(host: str, undo: bool, as_json: bool) -> ExitStatus:
     """
     world = live(load_settings())
     world.hosts.must_be_known()
-    world.hosts.mark(host_name(host), "in" if undo else "draining")
+    hosts_flow.drain(world, host, undo=undo)
     has = next((row["canonicals"] for row in hosts_flow.rows(world) if row["host"] == host), None) or []
     if as_json:
         print_json({"host": host, "draining": not undo, "canonicals": has})

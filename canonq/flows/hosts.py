@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,12 @@ from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.budget import Need
 from canonq.core.check import Check
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable, WrongUse
+from canonq.core.errors import Busy, CanonqError, HostProblem, RecordUnreadable, WrongUse
 from canonq.core.history import expected_disk, expected_seconds, expected_share
 from canonq.core.names import RECIPE_NAME, host_name
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Canonical
+from canonq.core.sweeps import placement
 from canonq.core.sweeps.placement import Claim, Placement, Wanted, bound, home, place
 from canonq.core.sweeps.schedule import UNKNOWN
 from canonq.core.sweeps.slots import light_slots
@@ -95,7 +96,7 @@ def tell(world: World, *, everything: bool = True) -> None:
         return
     world.hosts.beat(facts(world))
     world.hosts.learn()
-    if everything:
+    if everything or not world.hosts.has_told():
         world.hosts.tell(claims(world))
 
 
@@ -109,11 +110,23 @@ def promise(world: World, recipe: str) -> list[str]:
     """Say that a canonical of a recipe is being made here, and then ask who else has one, or makes one: those hosts.
 
     In this order: of two that do so at once, at least one hears of the other. HostProblem without Redis, where nothing is made.
+    Busy for a first one as long as Redis has forgotten what another host has, which may have made one just before.
     """
     if world.hosts.own is None:
         return []
     world.hosts.tell_one(recipe, claim(world, recipe))
-    return canonicals_elsewhere(world, recipe)
+    if not world.hosts.are_several():
+        return []
+    there = [one for one in world.hosts.learn_of(recipe) if one.name != world.hosts.own and not one.removed]
+    silent = [one.name for one in there if not one.told]
+    if silent and world.registry.read(recipe) is None:
+        raise Busy(
+            f"Redis has forgotten what {' and '.join(silent)} has, so no first canonical of {recipe} is made.",
+            mend="as soon as it has told it, it is tried again by itself; if it does not come back, "
+            f"`canonq hosts remove {silent[0]} --reason ...`.",
+            code="not-told-yet",
+        )
+    return [one.name for one in home(recipe, [one.member() for one in there])]
 
 
 def known(world: World) -> list[Known]:
@@ -157,6 +170,11 @@ def place_all(world: World, enrolments: Iterable[Enrolment]) -> dict[str, Placem
     if len([one for one in members if not one.removed]) == 1:  # what recipes take decides nothing where there is no choice
         return place([Wanted(one.recipe, one.host) for one in listed], members)
     return place([wanted(world, one) for one in listed], members)
+
+
+def place_anew(world: World, enrolments: Iterable[Enrolment], tried: Collection[str]) -> dict[str, Placement]:
+    """Where recipes go on that the hosts `tried` cannot do; those that nobody else may have, or takes, are not among them."""
+    return placement.place_anew([wanted(world, one) for one in enrolments], [one.member() for one in known(world)], tried)
 
 
 def place_one(world: World, enrolment: Enrolment) -> Placement | None:
@@ -334,6 +352,24 @@ def checks(world: World) -> Iterator[Check]:
 
 def _back(name: str) -> str:
     return f"start its workers; if it does not come back, `canonq hosts remove {name} --reason ...`."
+
+
+def drain(world: World, name: str, *, undo: bool = False) -> None:
+    """Say that a host is to have nothing new, or may have it again. WrongUse for one that was removed, or if nobody is left."""
+    there = {one.name: one for one in world.hosts.learn()}
+    if (found := there.get(host_name(name))) is not None and found.removed:
+        raise WrongUse(
+            f"The host {name} was removed: {found.joined.why}.",
+            mend="`canonq hosts join`, there, lets it in again, with what it has.",
+            code="host-removed",
+        )
+    if found is not None and not undo and not any(one.takes_new for other, one in there.items() if other != name):
+        raise WrongUse(
+            f"There is no host beside {name} that takes new work, so nothing would leave it.",
+            mend="let another one join (`canonq hosts join`, there), or have one that is drained take new work again (`--undo`).",
+            code="no-other-host",
+        )
+    world.hosts.mark(name, "in" if undo else "draining")
 
 
 def remove(world: World, name: str, *, by: str, reason: str) -> list[str]:

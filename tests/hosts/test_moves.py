@@ -399,3 +399,52 @@ def test_of_two_canonicals_one_is_given_up_by_a_person_alone(house: House) -> No
     assert settle(ash, "site") == "gone"
     assert house["ash"].record("site") == {}
     assert in_force(birch) is not None
+
+
+def test_while_redis_has_forgotten_what_another_host_has_no_first_canonical_is_made(house: House) -> None:
+    ash, birch = house["ash"].world, house["birch"].world
+    assert proven(house["ash"], "1.0.0+1", 0).outcome == "promoted"
+    house.redis.flushall()  # before birch has heard of it
+    hosts_flow.known(birch)
+    answer = proven(house["birch"], "1.0.0+1", 1)
+    assert (answer.outcome, answer.reason) == ("busy", "not-told-yet")
+    assert house["birch"].record("site") == {}
+    hosts_flow.tell(ash, everything=False)  # what the upkeep of each host does all the time
+    answer = proven(house["birch"], "1.0.0+1", 2)
+    assert (answer.outcome, answer.reason) == ("refused", "kept-elsewhere")
+    house.release("site", "1.1.0+2")
+    house.redis.flushall()
+    hosts_flow.known(ash)
+    assert proven(house["ash"], "1.1.0+2", 3).outcome == "promoted", "of one that is here nobody else needs to speak"
+
+
+def test_what_was_on_its_way_to_a_host_that_is_removed_is_in_force_again(house: House) -> None:
+    before = with_two(house)
+    ash = house["ash"].world
+    assert leave(ash, "site", "birch", by="drain") is not None
+    assert settle(ash, "site") == "leaving"
+    ash.hosts.mark("birch", "removed", "its disk is broken")
+    assert settle(ash, "site") == "here"
+    assert in_force(ash) == before
+
+
+def test_a_host_that_was_removed_is_not_let_in_by_a_drain_and_the_only_one_is_not_drained(house: House) -> None:
+    ash = house["ash"].world
+    for undo in (False, True):
+        with pytest.raises(WrongUse) as told:
+            hosts_flow.drain(ash, "elm", undo=undo)
+        assert told.value.code == "host-unknown"
+    hosts_flow.drain(ash, "birch")
+    with pytest.raises(WrongUse) as told:
+        hosts_flow.drain(ash, "ash")
+    assert told.value.code == "no-other-host"
+    with_two(house)
+    with pytest.raises(WrongUse) as told:
+        leave(ash, "site", "birch", by="ada")
+    assert told.value.code == "host-draining"
+    hosts_flow.drain(ash, "birch", undo=True)
+    ash.hosts.mark("birch", "removed", "its disk is broken")
+    for undo in (False, True):
+        with pytest.raises(WrongUse) as told:
+            hosts_flow.drain(ash, "birch", undo=undo)
+        assert told.value.code == "host-removed"

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from canonq.adapters.pages.render import first_page
+from canonq.adapters.state.hosts import Facts
+from canonq.core.budget import Disk, Need
+from canonq.core.enrolment import Enrolment
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Verdict
+from canonq.flows import hosts as hosts_flow
 from canonq.flows.hosts import checks
 from canonq.flows.looking.report import report
 from canonq.flows.looking.status import rows_here, status
@@ -40,8 +45,9 @@ def house(tmp_path: Path, redis_url: str) -> Iterator[House]:
 class Sent(list[tuple[str, list[str]]]):
     """Shares as they are sent."""
 
-    def __call__(self, host: str, recipes: Sequence[str]) -> None:
+    def __call__(self, host: str, recipes: Sequence[str], share: str) -> None:
         self.append((host, list(recipes)))
+        self.share = share
 
 
 def opened(world: World) -> tuple[Opened, dict[str, list[str]]]:
@@ -191,3 +197,103 @@ def test_one_host_alone_divides_nothing_and_notes_nothing(tmp_path: Path, redis_
         here, others = opened(ash)
         assert ([one.recipe for one in here.chains], others) == (["near"], {})
         assert ash.sweeps.shares.placed(SWEEP) == {}
+
+
+# -- what a host cannot do ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trio(tmp_path: Path, redis_url: str) -> Iterator[House]:
+    """Three hosts, and recipes that are nowhere yet; who opens the sweep is ash."""
+    with house_in(tmp_path, redis_url, "ash", "birch", "cedar") as made:
+        made.redis.flushall()
+        for number in range(6):
+            made.enrol(f"new-{number}")
+        made.enrol("kept", 'host = "birch"\n')
+        with pytest.MonkeyPatch.context() as alike:  # whatever memory this machine has left
+            alike.setattr(hosts_flow, "facts", lambda _: Facts(light=2, heavy=1))
+            made.join()
+            yield made
+
+
+class Begun(list[str]):
+    """Chains as they are begun."""
+
+    def __call__(self, enrolment: Enrolment) -> None:
+        self.append(enrolment.recipe)
+
+
+def test_what_a_dead_host_had_and_nothing_binds_to_it_is_done_by_others_in_the_same_sweep(trio: House) -> None:
+    ash, sent, begun = trio["ash"].world, Sent(), Begun()
+    here, others = opened(ash)
+    orphans = set(others["birch"]) - {"kept"}
+    assert orphans, others
+    trio.silence("birch")
+    shares.collect(ash, SWEEP, sent, begun)
+    [(host, recipes)] = sent
+    assert host == "cedar"
+    assert {*recipes, *begun} == orphans
+    assert sent.share != SWEEP, "its own share of the sweep may be closed by now"
+    found = ash.sweeps.outcomes(SWEEP)
+    assert {name for name, one in found.items() if one.reason == "host-away"} == {"kept"}
+    assert shares.collect(ash, SWEEP, sent, begun) == [], "asked again, nothing goes twice"
+    cedar = trio["cedar"].world
+    open_sweep(cedar, recipes, sent.share, named=False, share_of="ash")
+    for name in recipes:
+        cedar.sweeps.settle(sent.share, Outcome(recipe=name, outcome="promoted", reason="seed"))
+    assert finish(cedar, sent.share)
+    shares.go_on(cedar)
+    late = Outcome(recipe=recipes[0], outcome="error", reason="late").model_dump_json()
+    trio.redis.hset(f"canonq:share:{SWEEP}:birch", recipes[0], late)
+    for name in [*begun, *(one.recipe for one in here.chains)]:
+        done(ash, name)
+    for name in others["cedar"]:
+        ash.sweeps.settle(SWEEP, Outcome(recipe=name, outcome="skipped", reason="no-new-version"))
+    shares.collect(ash, SWEEP, sent, begun)
+    whole = summary(ash, SWEEP)
+    assert whole["state"] == "done"
+    assert whole["enrolled"] == sum(whole["counts"].values()) == 7
+    assert whole["counts"]["promoted"] == len(recipes), "of who was given up, nothing is taken any more"
+
+
+def test_where_no_other_host_takes_it_the_dead_ones_share_is_an_error_as_before(trio: House) -> None:
+    ash, sent, begun = trio["ash"].world, Sent(), Begun()
+    _, others = opened(ash)
+    for name in ("ash", "cedar"):
+        ash.hosts.mark(name, "draining")
+    trio.silence("birch")
+    shares.collect(ash, SWEEP, sent, begun)
+    assert (sent, begun) == ([], [])
+    found = ash.sweeps.outcomes(SWEEP)
+    assert {name for name, one in found.items() if one.reason == "host-away"} == set(others["birch"])
+
+
+def test_what_a_full_host_put_off_is_done_by_another_with_the_try_kept(trio: House) -> None:
+    ash, sent, begun = trio["ash"].world, Sent(), Begun()
+    here, others = opened(ash)
+    full = Outcome(recipe="", outcome="deferred", reason="disk-below-budget", detail="1 GiB is missing.", step="test")
+    there, mine = next(name for name in others["birch"] if name != "kept"), here.chains[0].recipe
+    trio.redis.hset(f"canonq:share:{SWEEP}:birch", there, full.model_copy(update={"recipe": there}).model_dump_json())
+    trio.redis.hset(f"canonq:share:{SWEEP}:birch", "", "open")
+    ash.sweeps.settle(SWEEP, full.model_copy(update={"recipe": mine}))
+    roomless = replace(ash, budget=Full())  # type: ignore[arg-type]
+    assert finish(roomless, SWEEP) is None
+    shares.collect(roomless, SWEEP, sent, begun)
+    moved = {name: host for host, names in sent for name in names} | dict.fromkeys(begun, "ash")
+    assert moved.keys() == {there, mine}
+    assert moved[there] != "birch"
+    assert moved[mine] != "ash"
+    assert not ash.sweeps.outcomes(SWEEP).keys() & moved.keys()
+    assert [one.reason for one in ash.sweeps.tries(SWEEP, mine)] == ["disk-below-budget"]
+    assert [one.reason for one in ash.sweeps.tries(SWEEP, there)] == ["disk-below-budget"]
+
+
+class Full:
+    """A disk with no room at all."""
+
+    def disk(self, need: Need) -> Disk:
+        del need
+        return Disk(free=0, floor=1, need=1)
+
+    def reserved(self) -> list[str]:
+        return []

@@ -47,6 +47,7 @@ class Joined(BaseModel):
     joined: str  #: stamp
     state: str = "in"  #: in, draining or removed
     why: str = ""  #: why it was removed, and by whom
+    changed: float = 0.0  #: seconds, by the clock of Redis: of two that remember it, who has heard the later word is right
 
 
 class Facts(BaseModel):
@@ -87,6 +88,7 @@ class Known:
     facts: Facts
     claims: Mapping[str, Claim] | None
     away: float | None  #: seconds since it was last heard of; None when that cannot be said, as without Redis
+    told: bool = True  #: whether Redis has all that it has said that it has; False: it may have more by now than is known here
 
     @property
     def alive(self) -> bool:
@@ -97,6 +99,11 @@ class Known:
     def removed(self) -> bool:
         """Whether a person has said that it does not come back."""
         return self.joined.state == "removed"
+
+    @property
+    def takes_new(self) -> bool:
+        """Whether it may be given anything, as soon as it lives."""
+        return self.joined.state == "in"
 
     def member(self) -> Member:
         """The same, as far as placing asks."""
@@ -187,7 +194,7 @@ class Hosts:
             if one.instance == self._instance and other != name:
                 client.hdel(_MEMBERS, other)
                 client.delete(*_keys_of(other))
-        client.hset(_MEMBERS, name, Joined(instance=self._instance, joined=stamp).model_dump_json())
+        client.hset(_MEMBERS, name, Joined(instance=self._instance, joined=stamp, changed=_now(client)).model_dump_json())
         write_json(self._state / OWN, {"name": name, "instance": self._instance, "cluster": cluster, "joined": stamp})
 
     def _recall(self, client: redis.Redis) -> str | None:
@@ -216,6 +223,8 @@ class Hosts:
         for name, one in self._joined_before().items():
             if name not in members and one.instance not in instances:
                 client.hsetnx(_MEMBERS, name, one.model_dump_json())
+            elif name in members and one.changed > members[name].changed:  # somebody was quicker who had not heard the last word
+                client.hset(_MEMBERS, name, one.model_dump_json())
 
     def must_be_known(self) -> None:
         """WrongConfiguration for a state folder that is not one of those that work for this broker. Without Redis nobody is."""
@@ -251,6 +260,13 @@ class Hosts:
             with _away():
                 self._connect().hset(_claims(own), recipe, json.dumps(claim.__dict__))
 
+    def has_told(self) -> bool:
+        """Whether Redis has all that this host has said that it has: one that has lost its memory has not."""
+        if (own := self.own) is None:
+            return True
+        with _away():
+            return bool(self._connect().hexists(_claims(own), _TOLD))
+
     # -- all of them -------------------------------------------------------------------------------------------
 
     def are_several(self) -> bool:
@@ -280,12 +296,13 @@ class Hosts:
                 value = client.hget(_claims(name), recipe)
                 claim = _claim(value)
                 claims: Mapping[str, Claim] | None
-                if client.hexists(_claims(name), _TOLD) and (value is None or claim is not None):
+                told = bool(client.hexists(_claims(name), _TOLD)) and (value is None or claim is not None)
+                if told or claim is not None:
                     claims = {recipe: claim} if claim is not None else {}
                 else:
                     old = self._remembered().get(name)
                     claims = old.claims if old is not None and old.joined.instance == joined.instance else None
-                found.append(Known(name, joined, Facts(), claims, None))
+                found.append(Known(name, joined, Facts(), claims, None, told))
             return sorted(found, key=_by_age)
 
     def all(self) -> list[Known]:
@@ -304,12 +321,15 @@ class Hosts:
         """What Redis knows of each host, completed by what was known here of the same state folder."""
         now, found = _now(client), {}
         for name, joined in self._members(client).items():
-            facts, claims = _parsed(Facts, client.get(_facts(name))), _claims_in(client.hgetall(_claims(name)))
+            facts, (claims, told) = _parsed(Facts, client.get(_facts(name))), _claims_in(client.hgetall(_claims(name)))
             old = remembered.get(name)
             if old is None or old.joined.instance != joined.instance:
                 old = Known(name, joined, Facts(), None, None)
+            if not told and old.claims is not None:
+                claims = {**old.claims, **claims}
+            known = told or old.claims is not None
             away = max(0.0, now - facts.at) if facts else None
-            found[name] = Known(name, joined, facts or old.facts, old.claims if claims is None else claims, away)
+            found[name] = Known(name, joined, facts or old.facts, claims if known else None, away, told)
         return found
 
     def mark(self, name: str, state: str, why: str = "") -> None:
@@ -320,7 +340,8 @@ class Hosts:
             if name not in members:
                 known = ", ".join(sorted(members)) or "none"
                 raise WrongUse(f"No host called {shown(name)} has joined.", mend=f"there are: {known}.", code="host-unknown")
-            client.hset(_MEMBERS, name, members[name].model_copy(update={"state": state, "why": why}).model_dump_json())
+            now = {"state": state, "why": why, "changed": _now(client)}
+            client.hset(_MEMBERS, name, members[name].model_copy(update=now).model_dump_json())
         self.learn()
 
     # -- what hosts say of a sweep that they share, and of recipes ---------------------------------------------
@@ -496,12 +517,12 @@ def _all_read(found: Mapping[str, Claim | None]) -> dict[str, Claim] | None:
     return read if len(read) == len(found) else None
 
 
-def _claims_in(found: Mapping[Any, Any]) -> dict[str, Claim] | None:
-    """A host's claims; None when it has not told them."""
+def _claims_in(found: Mapping[Any, Any]) -> tuple[dict[str, Claim], bool]:
+    """What a host claims, and whether these are all: what Redis has forgotten, it may have told in part by now."""
     named = {_text(field): value for field, value in found.items()}
-    if _TOLD not in named:
-        return None
-    return _all_read({name: _claim(value) for name, value in named.items() if name and RECIPE_NAME.fullmatch(name)})
+    claims = {name: _claim(value) for name, value in named.items() if name and RECIPE_NAME.fullmatch(name)}
+    whole = _all_read(claims) if _TOLD in named else None
+    return {name: claim for name, claim in claims.items() if claim is not None}, whole is not None
 
 
 @contextlib.contextmanager

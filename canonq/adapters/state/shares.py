@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.files import write_json
-from canonq.adapters.state.records import readable_json
+from canonq.adapters.state.records import read_often, readable_json
+from canonq.core.sweeps.placement import FREE
 
 _PLACED, _TOLD = "placed.json", "told.json"
 
@@ -26,7 +27,7 @@ class Shares:
 
     def placed(self, sweep: str) -> dict[str, Any]:
         """The same; empty where it was not noted, as where there is one host."""
-        return readable_json(self._folder_of(sweep) / _PLACED)
+        return readable_json(self._folder_of(sweep) / _PLACED, read_often)
 
     def elsewhere(self, sweep: str) -> dict[str, str]:
         """recipe -> host, of those that are another host's share of the sweep."""
@@ -36,6 +37,34 @@ class Shares:
             return {}
         hosts = {name: one.get("host") for name, one in recipes.items() if isinstance(one, dict)}
         return {name: str(host) for name, host in hosts.items() if host is not None and host != own}
+
+    def parts(self, sweep: str) -> dict[tuple[str, str], list[str]]:
+        """(host, id of its share) -> recipes: that of the sweep, or of its own where a host was given recipes later."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for name, host in self.elsewhere(sweep).items():
+            found.setdefault((host, self._of(sweep, name).get("share") or sweep), []).append(name)
+        return found
+
+    def is_free(self, sweep: str, recipe: str) -> bool:
+        """Whether a recipe may go to another host as soon as its own cannot do it."""
+        one = self._of(sweep, recipe)
+        return one.get("reason") in FREE and not one.get("stays")
+
+    def tried(self, sweep: str, recipe: str) -> set[str]:
+        """The hosts that could not do it, and the one where it is."""
+        one = self._of(sweep, recipe)
+        return {str(host) for host in [*one.get("tried", []), one.get("host")]}
+
+    def move(self, sweep: str, moved: dict[str, dict[str, Any]]) -> None:
+        """Note, before anything is sent, what is new of where recipes are worked on."""
+        placed = self.placed(sweep)
+        recipes = {name: {**one, **moved.get(name, {})} for name, one in placed["recipes"].items()}
+        self.place(sweep, {**placed, "recipes": recipes})
+
+    def _of(self, sweep: str, recipe: str) -> dict[str, Any]:
+        recipes = self.placed(sweep).get("recipes")
+        one = recipes.get(recipe) if isinstance(recipes, dict) else None
+        return one if isinstance(one, dict) else {}
 
     def sent_at(self, sweep: str) -> float:
         """When the shares of a sweep were last sent, in seconds since 1970."""

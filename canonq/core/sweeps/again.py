@@ -125,9 +125,11 @@ class Waiting:
     since: float  #: seconds since it was put off; below 0 when the clock was set back
     there: bool  #: what it lacks is there by now, as far as can be seen
     coming: bool  #: somebody is at work whose end may bring it
+    free: bool = False  #: nothing binds it to this host
 
 
-Next: TypeAlias = Literal["again", "wait", "give-up"]
+#: "elsewhere": another host may have what this one lacks.
+Next: TypeAlias = Literal["again", "wait", "give-up", "elsewhere"]
 
 
 def lack_of(outcome: Outcome) -> Lack | None:
@@ -143,6 +145,8 @@ def when_there(waiting: Waiting) -> Next:
     A clock that was set back must not make it wait until the old date has come.
     """
     patience = PATIENCE[waiting.lack]
+    if waiting.lack == "disk" and waiting.free and not waiting.there:
+        return "elsewhere"
     if waiting.tries >= patience.most:
         return "give-up"
     if not waiting.there:

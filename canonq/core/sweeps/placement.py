@@ -6,7 +6,7 @@ A canonical is on one host. As long as somebody may have one that is not known, 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from canonq.core.sweeps.schedule import Host, Job, schedule
@@ -19,6 +19,9 @@ Reason: TypeAlias = Literal[
 NOWHERE: frozenset[Reason] = frozenset(
     {"host-unknown", "host-away", "host-removed", "on-two-hosts", "not-told-yet", "moving", "no-host-fits"}
 )
+
+#: Of those that name a host, the ones that bind nobody to it: another host may take over what it cannot do.
+FREE: frozenset[Reason] = frozenset({"room", "history"})
 
 
 @dataclass(frozen=True)
@@ -150,9 +153,13 @@ def _fixed(wanted: Wanted, members: Sequence[Member]) -> Placement | None:
         return _on(said, recipe, "words", f"what people said of its releases is on {said.name}")
     with_runs = [(claim.last_run, name) for name, one in by_name.items() if (claim := (one.claims or {}).get(recipe))]
     last = max(((run, name) for run, name in with_runs if run), default=None)
-    if last is not None and by_name[last[1]].alive and not by_name[last[1]].draining:
+    if last is not None and _takes_new(by_name[last[1]], wanted):
         return Placement(recipe, last[1], "history", f"its last runs were on {last[1]}")
     return None
+
+
+def _takes_new(host: Member, wanted: Wanted) -> bool:
+    return host.alive and not host.draining and (host.disk is None or wanted.disk <= host.disk)
 
 
 def _where_said(recipe: str, members: Sequence[Member]) -> Member | None:
@@ -215,6 +222,13 @@ def _spread(
 
 def _job(one: Wanted, host: str | None) -> Job:
     return Job(one.recipe, one.seconds, one.heavy, one.memory, one.disk, host=host)
+
+
+def place_anew(wanted: Sequence[Wanted], members: Sequence[Member], tried: Collection[str]) -> dict[str, Placement]:
+    """Where recipes go on that the hosts `tried` cannot do, dead or full as they are; those that are bound to one of them, or
+    that nobody else takes, are not among them. What is said of their canonicals counts all the same."""
+    found = place(wanted, [replace(one, draining=True) if one.name in tried else one for one in members])
+    return {name: one for name, one in found.items() if one.host is not None and one.host not in tried}
 
 
 def least_loaded(wanted: Wanted, members: Sequence[Member], *, other_than: Collection[str]) -> Placement:

@@ -19,7 +19,7 @@ def retry_deferred(world: World, sweep: str, start: Callable[[Enrolment], None])
     """Start again what waited and can be done by now; called when a recipe has ended, and every few seconds."""
     started: list[str] = []
     for outcome, action in waiting(world, sweep):
-        if action != "again" or not _take_back(world, sweep, outcome):
+        if action != "again" or not take_back(world, sweep, outcome):
             continue
         if enrolment := settle_unreadable(as_begun(world, sweep), sweep, outcome.recipe):
             start(enrolment)
@@ -27,14 +27,19 @@ def retry_deferred(world: World, sweep: str, start: Callable[[Enrolment], None])
     return started
 
 
-def _take_back(world: World, sweep: str, outcome: Outcome) -> bool:
+def take_back(world: World, sweep: str, outcome: Outcome) -> bool:
     """Take an outcome back for another try, which keeps what came of this one; False: another process did, or it is closed."""
-    tried = Tried(ts=world.stamp(), **outcome.model_dump(include=set(Tried.model_fields)))
+    tried = tried_as(world, outcome)
     if not world.sweeps.unsettle(sweep, outcome.recipe):
         return False
     world.sweeps.keep_try(sweep, outcome.recipe, tried)
     world.sweeps.journal(sweep).forget(outcome.recipe, outcome.step)
     return True
+
+
+def tried_as(world: World, outcome: Outcome) -> Tried:
+    """What is kept of a try that another one follows."""
+    return Tried(ts=world.stamp(), **outcome.model_dump(include=set(Tried.model_fields)))
 
 
 def waiting(world: World, sweep: str) -> Iterator[tuple[Outcome, Next]]:
@@ -52,7 +57,8 @@ def waiting(world: World, sweep: str) -> Iterator[tuple[Outcome, Next]]:
             there, coming = _is_there(world, outcome, promised + need)
             since = now - (world.sweeps.settled_at(sweep, outcome.recipe) or 0.0)
             tries = world.sweeps.retries(sweep, outcome.recipe)
-            action = when_there(Waiting(lack, tries, since, there, coming or pending))
+            free = lack == "disk" and world.sweeps.shares.is_free(sweep, outcome.recipe)
+            action = when_there(Waiting(lack, tries, since, there, coming or pending, free))
             promised += need if action == "again" else Need()
             yield outcome, action
 

@@ -69,9 +69,9 @@ def leave(world: World, recipe: str, to: str, *, by: str, give_up: bool = False)
     mark = world.registry.elsewhere(recipe)
     if to == world.hosts.own:
         return _take_back(world, recipe, mark)
-    _has_joined(world, to)
     if mark is not None and mark.to == to:
         return mark
+    _takes_new(world, to)
     if mark is not None:
         where = "is on its way" if mark.state == "leaving" else "has gone"
         raise WrongUse(
@@ -110,6 +110,17 @@ def _has_joined(world: World, host: str) -> None:
     if host not in there or there[host].removed:
         known = ", ".join(name for name, one in there.items() if not one.removed)
         raise WrongUse(f"No host called {shown(host)} has joined.", mend=f"there are: {known}.", code="host-unknown")
+
+
+def _takes_new(world: World, host: str) -> None:
+    """WrongUse for one that is not known, or from where all would leave again."""
+    _has_joined(world, host)
+    if any(one.name == host and not one.takes_new for one in world.hosts.learn()):
+        raise WrongUse(
+            f"The host {host} is being drained, so that all would leave it again.",
+            mend=f"name another one, or `canonq drain {host} --undo` first.",
+            code="host-draining",
+        )
 
 
 def _take_back(world: World, recipe: str, mark: Elsewhere | None) -> Elsewhere | None:
@@ -164,11 +175,11 @@ def settle(world: World, recipe: str) -> str:
     if mark is None:
         return "here"
     if mark.state == "leaving":
-        if mark.taken_back and _is_refused(world, mark):
+        if _is_removed(world, mark.to) or (mark.taken_back and _is_refused(world, mark)):
             with _holding(world, recipe, "take a move back"):
                 world.registry.is_here_again(recipe)
             hosts_flow.tell_of(world, recipe)
-            log.info("%s: its move to %s was taken back", recipe, mark.to)
+            log.info("%s: its move to %s was taken back, or that host was removed", recipe, mark.to)
             return "here"
         if not _has_arrived(world, mark):
             return "leaving"
@@ -203,10 +214,13 @@ def _has_arrived(world: World, mark: Elsewhere) -> bool:
     return there.arrived is not None and there.arrived.move == mark.move and there.fence > mark.fence
 
 
+def _is_removed(world: World, name: str) -> bool:
+    """Whether somebody has said that a host never comes back."""
+    return any(one.name == name and one.removed for one in world.hosts.learn())
+
+
 def _is_refused(world: World, mark: Elsewhere) -> bool:
-    """Whether the new host has noted that the move does not end there, or is never to come back."""
-    if any(one.name == mark.to and one.removed for one in world.hosts.learn()):
-        return True
+    """Whether the new host has noted that the move does not end there."""
     with scratch(world.settings.state, world.host, f"look-{mark.move}") as place:
         try:
             path = fetcher(world).fetch(mark.to, f"warm/{mark.recipe}/{REFUSED}", place)
@@ -375,7 +389,7 @@ def drained(world: World) -> list[tuple[str, str]]:
         except CanonqError:  # it is enrolled no more; its canonical goes all the same
             wanted = Wanted(recipe)
         placed = least_loaded(wanted, members, other_than={own.name})
-        pin = wanted.pin if wanted.pin in {one.name for one in members if one.alive and one.name != own.name} else None
+        pin = wanted.pin if wanted.pin in {one.name for one in members if one.alive and not one.draining} else None
         if (host := pin or placed.host) is not None:
             return [(recipe, host)]
         log.warning("%s: %s", recipe, placed.detail)

@@ -15,14 +15,16 @@ from dataclasses import replace
 from typing import Any
 
 from canonq.adapters.state.hosts import Known
+from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.outcomes import Outcome
-from canonq.core.sweeps.again import waits
+from canonq.core.sweeps.again import lack_of, waits
 from canonq.core.sweeps.placement import NOWHERE, Placement
 from canonq.core.sweeps.reconcile import GRACE
 from canonq.flows import hosts as hosts_flow
+from canonq.flows.sweeps.again import take_back, tried_as, waiting
 from canonq.flows.sweeps.closing import finish, stop
-from canonq.flows.sweeps.opening import Opened
+from canonq.flows.sweeps.opening import Opened, begin_late
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")
@@ -30,8 +32,8 @@ log = logging.getLogger("canonq")
 #: Leases that a host may be silent for until its share is told as not done: a link that is cut for a minute costs nothing.
 PATIENCE = 3.0
 _LOOKED_THROUGH = 20  #: newest sweeps of which something may be left to tell
-#: Sends a host's share of a sweep: (host, recipes).
-Send = Callable[[str, Sequence[str]], None]
+#: Sends a host a share of a sweep: (host, recipes, id of the share).
+Send = Callable[[str, Sequence[str], str], None]
 
 
 def divide(world: World, opened: Opened) -> tuple[Opened, dict[str, list[str]]]:
@@ -89,47 +91,110 @@ def others(world: World) -> list[str]:
 # -- on the host that has opened it -------------------------------------------------------------------------
 
 
-def collect(world: World, sweep: str, send: Send | None = None) -> list[str]:
+def collect(world: World, sweep: str, send: Send | None = None, begin: Callable[[Enrolment], None] | None = None) -> list[str]:
     """Settle what other hosts have told of their shares, and what they will not tell any more; a sentence for each mend.
 
-    A share that nobody has begun is sent again, where `send` is given.
+    Where these are given: by `send` a share that nobody has begun is sent again; and what a host cannot do, dead or full as it
+    is, is sent to another one, or begun here by `begin`, as long as nothing binds it to that host.
     """
-    elsewhere = world.sweeps.shares.elsewhere(sweep)
-    if not elsewhere or world.sweeps.closed(sweep):
-        return []
-    if not (pending := _awaited(elsewhere, world.sweeps.outcomes(sweep))):
+    parts = world.sweeps.shares.parts(sweep)
+    if (not parts and not world.sweeps.shares.placed(sweep)) or world.sweeps.closed(sweep):
         return []
     done: list[str] = []
-    known = {one.name: one for one in world.hosts.learn()}
+    stuck: list[Outcome] = []
+    settled = world.sweeps.outcomes(sweep)
+    known = {one.name: one for one in world.hosts.learn()} if parts else {}
     again = False
-    for host, names in pending.items():
-        state, told = world.hosts.share(sweep, host)
+    for (host, share), names in parts.items():
+        pending = [name for name in sorted(names) if name not in settled]
+        state, told = world.hosts.share(share, host) if pending else ("", {})
         left = []
-        for name in names:
-            outcome = _outcome(told.get(name), name)
-            if outcome is None:
+        for name in pending:
+            if (outcome := _outcome(told.get(name), name)) is None:
                 left.append(name)
+            elif lack_of(outcome) == "disk" and world.sweeps.shares.is_free(sweep, name):
+                stuck.append(outcome)
             else:
                 world.sweeps.settle(sweep, outcome)
         if not left:
             continue
         if why := _given_up(host, known.get(host)):
-            for name in left:
-                world.sweeps.settle(
-                    sweep,
-                    Outcome(
-                        recipe=name, outcome="error", reason="host-away", detail=f"{name}: {why}", fault="host", step="sweep"
-                    ),
-                )
+            stuck += [_given(name, why) for name in left]
             done.append(f"{', '.join(left)}: {why}")
         elif send is not None and state == "" and time.time() - world.sweeps.shares.sent_at(sweep) > GRACE:
-            send(host, left)
+            send(host, left, share)
             again = True
             done.append(f"the share of {host} was lost, and is sent again")
     if again:
         world.sweeps.shares.sent_again(sweep)
+    if send is not None and begin is not None:
+        stuck += [outcome for outcome, action in waiting(world, sweep) if action == "elsewhere"]
+        done += _go_elsewhere(world, sweep, stuck, send, begin)
+    else:
+        for outcome in stuck:
+            world.sweeps.settle(sweep, outcome)
     finish(world, sweep)
     return done
+
+
+def _given(name: str, why: str) -> Outcome:
+    return Outcome(recipe=name, outcome="error", reason="host-away", detail=f"{name}: {why}", fault="host", step="sweep")
+
+
+def _go_elsewhere(
+    world: World, sweep: str, stuck: Sequence[Outcome], send: Send, begin: Callable[[Enrolment], None]
+) -> list[str]:
+    """Have other hosts do what theirs cannot; what stays with them has that as its outcome. A sentence for each that goes."""
+    shares, done = world.sweeps.shares, list[str]()
+    for tried, outcomes in _by_tried(world, sweep, stuck).items():
+        found = _placed_anew(world, sweep, [one.recipe for one in outcomes], tried)
+        sent: dict[str, dict[str, Enrolment]] = {}
+        for outcome in outcomes:
+            placed = found.get(outcome.recipe)
+            if placed is None or placed[1].host is None:
+                _stays(world, sweep, outcome)
+                continue
+            enrolment, there = placed
+            if world.sweeps.outcome(sweep, outcome.recipe) is None:
+                world.sweeps.keep_try(sweep, outcome.recipe, tried_as(world, outcome))
+            elif not take_back(world, sweep, outcome):
+                continue
+            sent.setdefault(str(there.host), {})[outcome.recipe] = enrolment
+            done.append(f"{outcome.recipe}: {outcome.detail} It goes on on {there.host}.")
+        for host, recipes in sent.items():
+            share = world.new_id()
+            shares.move(sweep, {name: {**_kept(found[name][1]), "tried": sorted(tried), "share": share} for name in recipes})
+            if host == world.hosts.own:
+                for enrolment in recipes.values():
+                    begin_late(world, sweep, enrolment, begin)
+            else:
+                send(host, sorted(recipes), share)
+    return done
+
+
+def _by_tried(world: World, sweep: str, stuck: Sequence[Outcome]) -> dict[frozenset[str], list[Outcome]]:
+    found: dict[frozenset[str], list[Outcome]] = {}
+    for outcome in stuck:
+        found.setdefault(frozenset(world.sweeps.shares.tried(sweep, outcome.recipe)), []).append(outcome)
+    return found
+
+
+def _placed_anew(
+    world: World, sweep: str, names: Sequence[str], tried: Collection[str]
+) -> dict[str, tuple[Enrolment, Placement]]:
+    """Where recipes go on, of those that nothing binds to the hosts that were tried."""
+    enrolled = world.checkout.enrolled().recipes
+    free = {name: enrolled[name] for name in names if name in enrolled and world.sweeps.shares.is_free(sweep, name)}
+    found = hosts_flow.place_anew(world, free.values(), tried) if free else {}
+    return {name: (free[name], one) for name, one in found.items()}
+
+
+def _stays(world: World, sweep: str, outcome: Outcome) -> None:
+    """No other host takes it: it is not asked for again, and goes on here as where there is one host."""
+    if world.sweeps.outcome(sweep, outcome.recipe) is None:
+        world.sweeps.settle(sweep, outcome)
+    if world.sweeps.shares.is_free(sweep, outcome.recipe):
+        world.sweeps.shares.move(sweep, {outcome.recipe: {"stays": True}})
 
 
 def _outcome(text: str | None, recipe: str) -> Outcome | None:
@@ -198,6 +263,6 @@ def go_on(world: World) -> None:
 
 def stopped(world: World, sweep: str) -> None:
     """Tell other hosts that a sweep was stopped here; where Redis is away, their shares go on."""
-    if world.sweeps.shares.elsewhere(sweep):
+    for share in {share for _, share in world.sweeps.shares.parts(sweep)}:
         with contextlib.suppress(HostProblem):
-            world.hosts.tell_share(sweep, {}, state="stopped")
+            world.hosts.tell_share(share, {}, state="stopped")

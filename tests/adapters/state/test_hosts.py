@@ -115,3 +115,39 @@ def test_a_copied_state_folder_is_no_host(tmp_path: Path, client: redis.Redis) -
     ash.join(NOW)
     other = Hosts(tmp_path / "ash", lambda: client, "another-instance", lease=60.0, wanted=None)
     assert other.own is None
+
+
+def test_what_is_told_after_redis_has_forgotten_everything_counts_beside_what_was_known_before(
+    both: tuple[Hosts, Hosts], client: redis.Redis
+) -> None:
+    ash, birch = both
+    client.flushall()
+    birch.learn()
+    assert not ash.has_told()
+    ash.tell_one("wiki", Claim("2.0.0+1", 1, NOW))
+    (known,) = [one for one in birch.learn() if one.name == "ash"]
+    assert known.claims == {**SITE, "wiki": Claim("2.0.0+1", 1, NOW)}
+    assert not known.told, "there may be more by now"
+    (of_wiki,) = [one for one in birch.learn_of("wiki") if one.name == "ash"]
+    assert (of_wiki.claims, of_wiki.told) == ({"wiki": Claim("2.0.0+1", 1, NOW)}, False)
+    (of_site,) = [one for one in birch.learn_of("site") if one.name == "ash"]
+    assert (of_site.claims and of_site.claims["site"], of_site.told) == (SITE["site"], False)
+    ash.tell(SITE)
+    assert ash.has_told()
+    (of_site,) = [one for one in birch.learn_of("site") if one.name == "ash"]
+    assert of_site.told
+
+
+def test_of_two_that_remember_a_host_who_has_heard_the_later_word_is_right(
+    both: tuple[Hosts, Hosts], client: redis.Redis
+) -> None:
+    ash, birch = both
+    ash.mark("birch", "draining")  # which ash has heard, and birch has not, as it is cut off
+    client.flushall()
+    birch.learn()
+    assert {one.name: one.joined.state for one in ash.learn()} == {"ash": "in", "birch": "draining"}
+    assert {one.name: one.joined.state for one in birch.learn()} == {"ash": "in", "birch": "draining"}
+    ash.mark("birch", "in")
+    client.flushall()
+    ash.learn()
+    assert {one.name: one.joined.state for one in birch.learn()} == {"ash": "in", "birch": "in"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from canonq.core.sweeps.placement import Claim, Member, Wanted, bound, least_loaded, place
+from canonq.core.sweeps.placement import Claim, Member, Wanted, bound, least_loaded, place, place_anew
 
 HERE = Claim("1.0.0+1", 4, "20260101T000000Z")
 RAN = Claim(None, 0, "20260101T000000Z")
@@ -102,3 +102,33 @@ def test_who_leaves_a_host_goes_to_the_least_loaded_that_may_have_it() -> None:
     members = [member("a"), member("b", load=3.0), member("c", load=1.0), member("d", draining=True)]
     assert least_loaded(Wanted("site"), members, other_than={"a"}).host == "c"
     assert least_loaded(Wanted("site"), members[:1], other_than={"a"}).reason == "no-host-fits"
+
+
+@pytest.mark.parametrize(
+    ("pin", "members", "host"),
+    [
+        (None, [member("a"), member("b", alive=False)], "a"),
+        (None, [member("a"), member("b", {"site": RAN}, alive=False)], "a"),
+        (None, [member("a"), member("b", {"site": RAN})], "a"),
+        (None, [member("a"), member("b", removed=True)], "a"),
+        (None, [member("a", alive=False), member("b", alive=False)], None),
+        (None, [member("a", draining=True), member("b", alive=False)], None),
+        (None, [member("a", disk=1), member("b", alive=False)], None),
+        (None, [member("a"), member("b", {"site": HERE}, alive=False)], None),
+        (None, [member("a"), member("b", {"site": SAID}, alive=False)], None),
+        ("b", [member("a"), member("b", alive=False)], None),
+        (None, [member("a"), Member("b", alive=False, claims=None)], None),
+        (None, [member("a"), member("b", alive=False), member("c", {"site": HERE})], "c"),
+    ],
+)
+def test_what_a_host_cannot_do_goes_to_another_unless_it_is_bound_to_it(
+    pin: str | None, members: list[Member], host: str | None
+) -> None:
+    found = place_anew([Wanted("site", pin, 60.0, disk=2)], members, {"b"})
+    assert (found["site"].host if "site" in found else None) == host
+
+
+def test_a_recipe_whose_last_runs_were_on_a_host_that_is_full_by_now_is_placed_anew() -> None:
+    members = [member("a", disk=9), member("b", {"site": RAN}, disk=1)]
+    assert place([Wanted("site", disk=2)], members)["site"].host == "a"
+    assert place([Wanted("site", disk=1)], members)["site"].reason == "history"

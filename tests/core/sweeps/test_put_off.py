@@ -40,6 +40,12 @@ def test_what_is_not_there_is_waited_for_as_long_as_somebody_may_bring_it() -> N
     assert when_there(waiting(there=False, coming=False)) == "give-up"
 
 
+def test_what_nothing_binds_to_a_full_host_need_not_wait_for_it() -> None:
+    assert when_there(waiting(there=False, coming=True, free=True)) == "elsewhere"
+    assert when_there(waiting(there=True, since=0.0, free=True)) == "wait", "there is room by now"
+    assert when_there(waiting(lack="turn", there=False, coming=True, free=True)) == "wait", "another host has no other turn"
+
+
 def test_a_clock_that_was_ahead_does_not_stop_it_from_being_tried_again() -> None:
     assert when_there(waiting(since=-400 * 86400.0)) == "again"
     assert when_there(waiting(since=-1.0)) == "wait", "clocks are put right by a second now and then"
