@@ -29,6 +29,7 @@ _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  #: as mkstemp names them, below
 _STILL_WRITTEN = 6 * 3600.0  #: seconds
 _LONGEST_REMOVAL = 600  #: seconds
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NEXT_TO_NOTHING = 128 << 10  #: bytes; with less than that on a disk, what could not be written had no room
 _LOOKS, _BETWEEN_LOOKS = 10, 0.05  #: seconds
 
 
@@ -151,6 +152,17 @@ def entries(folder: Path) -> list[Path]:
         raise not_readable(folder) from error
 
 
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder with all that is in it. HostProblem where the file system refuses."""
+    with told(target):
+        try:
+            shutil.copytree(source, target, symlinks=True)
+        except shutil.Error as error:  # it goes on after each failure, and keeps nothing of them but their texts
+            said = [str(why) for *_, why in error.args[0]]
+            number = next((one for one in (*_FULL, errno.EROFS) if any(os.strerror(one) in why for why in said)), errno.EIO)
+            raise OSError(number, os.strerror(number)) from error
+
+
 def is_there(path: Path) -> bool:
     """Whether a file or folder is there. NotReadable where this user may not look."""
     try:
@@ -195,6 +207,15 @@ def is_read_only(folder: Path) -> bool:
         return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
     except OSError:
         return False
+
+
+def is_full(path: Path) -> bool:
+    """Whether hardly anything can be written where a path is, or its nearest folder; False where that cannot be seen."""
+    for folder in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            found = os.statvfs(folder)
+            return found.f_bavail * found.f_frsize < _NEXT_TO_NOTHING or (found.f_files > 0 and found.f_favail == 0)
+    return False
 
 
 def read_only(path: Path) -> HostProblem:

@@ -7,15 +7,14 @@ import fcntl
 import json
 import logging
 import re
-import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import is_there, locked, not_readable, remove_tree, write_durably, write_json
+from canonq.adapters.files import copy_tree, is_there, locked, not_readable, remove_tree, told, write_durably, write_json
 from canonq.adapters.git.history import History
-from canonq.adapters.git.program import GitProgram, failed, sync_failed, timed_out
+from canonq.adapters.git.program import GitProgram, failed, local_problem, sync_failed, timed_out
 from canonq.adapters.git.tree import remove, write_out
 from canonq.core.enrolment import Tree
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, TimedOut, WrongUse, tag_moved
@@ -41,6 +40,7 @@ _CORRUPT = re.compile(
 _SHALLOW = re.compile(r"shallow roots are not allowed")
 _REMEMBERED = "canonq.json"
 _CONDEMNED = "canonq-damaged"
+_BROKEN = ".broken-"  #: how the names of folders begin in which a clone lies that is made anew
 _CLOSED = "closed-pulls.json"
 _NOT_LANDED = "open-pulls.json"
 _KEPT_PULL = re.compile(r"refs/canonq/pull/([0-9]{1,18})/head")
@@ -270,7 +270,7 @@ class GitRepos:
         text = "".join(commands).encode(errors="surrogateescape")
         ended = self.git.local(clone, "update-ref", "--stdin", "-z", stdin=text)
         if ended.status != 0:
-            raise HostProblem(f"`git update-ref` failed in {clone}: {ended.errors.strip()}.", code="git-failed")
+            raise local_problem(ended, f"`git update-ref` failed in {clone}", clone)
 
     def _note(self, recipe: str, known: Mapping[str, str]) -> None:
         # In ASCII: names of tags are bytes, and need not be text.
@@ -290,7 +290,7 @@ class GitRepos:
             _mark_damaged(clone)  # what it has brought would stay, and the next fetch would bring as much again
             raise sync_failed(which, url, "too-large", error.what) from error
         if ended.status != 0:
-            raise failed(which, url, ended)
+            raise failed(which, url, ended, clone)
         return ended
 
     def fetch_ref(self, recipe: str, url: str, ref: str, *, which: str = "upstream") -> str:
@@ -363,7 +363,7 @@ class GitRepos:
         with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
             lock = stack.enter_context((folder / "lock").open("rb"))
             fcntl.flock(lock, fcntl.LOCK_SH)
-            shutil.copytree(folder, root / recipe, symlinks=True)
+            copy_tree(folder, root / recipe)
         return self.elsewhere(root)
 
     def is_annotated(self, recipe: str, tag: str) -> bool:
@@ -413,6 +413,10 @@ class GitRepos:
     def _make_whole(self, recipe: str) -> None:
         """Have a clone that git accepts; the caller holds the recipe's clone."""
         clone = self.clone(recipe)
+        if not clone.is_dir():
+            for killed in clone.parent.glob(f"{_BROKEN}*/{clone.name}"):  # while it was made anew: that begins again
+                killed.rename(clone)
+                break
         if clone.is_dir():
             _drop_leftovers(clone)
             if (
@@ -430,25 +434,43 @@ class GitRepos:
             _mark_damaged(self.clone(recipe))
 
     def _make_new(self, clone: Path) -> None:
-        half = Path(tempfile.mkdtemp(prefix=".new-", dir=clone.parent))
-        self.must(None, "init", "--quiet", "--bare", "--template=", "--", str(half))
-        half.rename(clone)
+        self._new(clone).rename(clone)
+
+    def _new(self, clone: Path) -> Path:
+        """An empty clone, beside the place that it is for."""
+        with told(clone):
+            half = Path(tempfile.mkdtemp(prefix=".new-", dir=clone.parent))
+        try:
+            self.must(None, "init", "--quiet", "--bare", "--template=", "--", str(half))
+        except HostProblem:
+            remove_tree(half)
+            raise
+        return half
 
     def _discard(self, recipe: str) -> None:
-        """Make a clone that is no good again. What nobody else has, deleted and replaced refs, is brought over if it can be."""
+        """Make a clone that is no good again. What nobody else has, deleted and replaced refs, is brought over if it can be.
+
+        The old one stays in its place until the new one has all that it gets: a disk that is full takes nothing away.
+        """
         clone = self.clone(recipe)
-        broken = Path(tempfile.mkdtemp(prefix=".broken-", dir=clone.parent))
-        old = clone.rename(broken / clone.name)
-        self._make_new(clone)
-        if self._salvage(old, clone):
-            for left in [broken, *clone.parent.glob(".new-*")]:
+        new = self._new(clone)
+        try:
+            saved = self._salvage(clone, new)
+        except HostProblem:
+            remove_tree(new)
+            raise
+        with told(clone):
+            aside = Path(tempfile.mkdtemp(prefix=_BROKEN if saved else _BROKEN.removeprefix("."), dir=clone.parent))
+        clone.rename(aside / clone.name)
+        new.rename(clone)
+        if saved:
+            for left in [*clone.parent.glob(f"{_BROKEN}*"), *clone.parent.glob(".new-*")]:
                 remove_tree(left)
             return
-        kept = broken.rename(clone.parent / broken.name.removeprefix("."))
         log.warning(
             "The clone of %s was damaged and is made again. It may hold the only copy of tags that were deleted upstream, "
             "or replaced in the mirror, and they could not be read: it is kept in %s. Remove it when nobody misses them.",
-            recipe, kept,
+            recipe, aside,
         )  # fmt: skip
 
     def _salvage(self, old: Path, clone: Path) -> bool:
@@ -458,9 +480,12 @@ class GitRepos:
         there = [p for p in _ONLY_HERE if p.encode() in named or any(path.is_file() for path in (old / p).glob("**/*"))]
         if not there:
             return True
-        (old / "HEAD").write_text("ref: refs/heads/main\n")  # it may be what was damaged, and git refuses a folder without
+        with told(old):
+            (old / "HEAD").write_text("ref: refs/heads/main\n")  # it may be what was damaged, and git refuses a folder without
         refspecs = [f"+{prefix}*:{prefix}*" for prefix in there]
         ended = self.git.local(clone, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", str(old), *refspecs)
+        if ended.status != 0 and (problem := local_problem(ended, f"{clone} cannot be made", clone)).code == "disk-full":
+            raise problem
         return ended.status == 0
 
     def refs(self, clone: Path, prefix: str) -> dict[str, str]:
@@ -483,8 +508,7 @@ class GitRepos:
         """What a command on a clone says. HostProblem when it fails."""
         ended = self.git.local(clone, *arguments)
         if ended.status != 0:
-            said = ended.errors.strip() or ended.raw.decode(errors="replace")
-            raise HostProblem(f"`git {arguments[0]}` failed in {clone}: {said}.", code="git-failed")
+            raise local_problem(ended, f"`git {arguments[0]}` failed in {clone or self._root}", clone or self._root)
         return ended.output.removesuffix("\n")
 
     def _lines(self, clone: Path, *arguments: str) -> list[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from canonq.adapters.git.program import GitProgram
-from canonq.core.errors import HostProblem
+from canonq.adapters.git.program import GitProgram, local_problem
 from canonq.core.upstream.pulls import Landing
 
 _MOST_MERGES = 100  #: in one pull request; each costs a program
@@ -74,5 +73,5 @@ class History:
     def _lines(self, *arguments: str) -> list[str]:
         ended = self._git.local(self._clone, *arguments)
         if ended.status != 0:
-            raise HostProblem(f"`git {arguments[0]}` failed in {self._clone}: {ended.errors.strip()}.", code="git-failed")
+            raise local_problem(ended, f"`git {arguments[0]}` failed in {self._clone}", self._clone)
         return ended.output.split()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
+from canonq.adapters.files import is_full
 from canonq.adapters.lazily import requests
 from canonq.adapters.processes.programs import read
 from canonq.core.errors import HostProblem, SyncFailed, TimedOut, WrongConfiguration
@@ -70,10 +71,13 @@ _LEADS_AWAY = re.compile(r"error: 30[12378]\b")
 _MOST_MOVES = 3
 _ASKED = "info/refs"  #: below a repository's address, what git asks for first
 
+#: What git says when there is no room for what it writes; not what a remote says of its own disk.
+_NO_ROOM = re.compile(r"^(?!remote:)[^\n]*(?:No space left on device|Disk quota exceeded)", re.I | re.M)
 _CAUSES = (
+    ("disk-full", _NO_ROOM),
     # Before all others, as their words are those of many: of this host, and not what the other one said.
     ("local", re.compile(
-        r"^(?!remote:)[^\n]*(?:No space left on device|Disk quota exceeded|Read-only file system|Too many open files"
+        r"^(?!remote:)[^\n]*(?:Read-only file system|Too many open files"
         r"|unable to create (?:temporary )?file|Unable to create '|cannot run ssh|unable to fork|cannot create thread)",
         re.I | re.M)),
     # First, as its status otherwise means a credential; in the forge's own words, not in an address.
@@ -96,6 +100,7 @@ _CAUSES = (
                                r"unable to get local issuer", re.I)),
 )  # fmt: skip
 _MENDS = {
+    "disk-full": "free some disk where CANONQ_STATE is; where `df` shows room, `df -i` shows that no more files can be made.",
     "local": "it is this host that fails: its disk, its rights to CANONQ_STATE, or a program (ssh) that is not there.",
     "denied": "give a credential that may do this: docs/configuration.md, [git]; for ssh, a key and the host's key. Or correct "
     "the address: a forge asks for a login also where there is no such repository.",
@@ -231,13 +236,26 @@ def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "'\\''") + "'"
 
 
-def failed(which: str, url: str, ended: Ended) -> SyncFailed:
-    """What a failed command on a remote means: `which` is "upstream" or "mirror"; the cause is a stable code."""
+def failed(which: str, url: str, ended: Ended, clone: Path | None = None) -> SyncFailed:
+    """What a failed command on a remote means: `which` is "upstream" or "mirror"; the cause is a stable code.
+
+    `clone`: where it was to write.
+    """
     said = masked(ended.errors or ended.output)
     if ended.status == -signal.SIGXFSZ:
         said = f"File too large. {said}"
     cause = next((name for name, pattern in _CAUSES if pattern.search(said)), "unreachable")
+    if cause in ("local", "unreachable") and clone is not None and is_full(clone):  # git does not always say why
+        cause = "disk-full"
     return sync_failed(which, url, cause, said)
+
+
+def local_problem(ended: Ended, what: str, clone: Path) -> HostProblem:
+    """What it means that a command on a clone of ours failed; `what`: a clause that says which."""
+    said = ended.errors.strip() or ended.raw.decode(errors="replace").strip()
+    if _NO_ROOM.search(ended.errors) or is_full(clone):  # git does not always say why
+        return HostProblem(f"{what}: {said}.", mend=_MENDS["disk-full"], code="disk-full")
+    return HostProblem(f"{what}: {said}.", code="git-failed")
 
 
 def _leads_to(url: str, ca_file: Path | None, seconds: float) -> str | None:

@@ -281,10 +281,27 @@ def test_every_way_in_which_an_upstream_fails_has_its_name(repos: GitRepos, upst
     assert cause_of(repos, str(tmp_path / "shallow")) == "upstream-shallow"
 
 
+def test_what_git_could_not_write_on_a_full_disk_is_told_so_whatever_it_says(
+    repos: GitRepos, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Ended(128, "", errors="fatal: cannot update ref 'refs/tags/1': couldn't write 'refs/tags/1.lock'")
+    assert failed("upstream", url, said, tmp_path).cause == "upstream-unreachable"
+    real = os.statvfs
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            os, "statvfs", lambda path: os.statvfs_result((*real(path)[:4], 1, *real(path)[5:])) if path != "/" else real(path)
+        )
+        assert failed("upstream", url, said, tmp_path / "not" / "there").cause == "upstream-disk-full"
+        patched.setattr(repos.git, "local", lambda *words, **more: said)
+        with pytest.raises(HostProblem) as told:
+            brought(repos, url)
+    assert (told.value.code, list(tmp_path.glob("**/.new-*"))) == ("disk-full", [])
+
+
 @pytest.mark.parametrize(
     ("said", "cause"),
     [
-        ("fatal: write error: No space left on device\nfatal: fetch-pack: invalid index-pack output", "upstream-local"),
+        ("fatal: write error: No space left on device\nfatal: fetch-pack: invalid index-pack output", "upstream-disk-full"),
         ("error: unable to create temporary file: Read-only file system", "upstream-local"),
         ("fatal: unable to create temporary file: Permission denied", "upstream-local"),
         ("error: cannot run ssh: No such file or directory\nfatal: unable to fork", "upstream-local"),
@@ -667,6 +684,38 @@ def test_a_damaged_clone_gives_what_only_it_had_to_the_new_one_or_is_kept(
     brought(repos, url)
     assert [path.name for path in repos.clone("site").parent.glob("broken-*")], "the only copy is not thrown away"
     assert "only copy" in caplog.text
+
+
+@pytest.mark.parametrize("at", ["full", "killed"])
+def test_what_only_a_damaged_clone_has_outlives_a_full_disk_and_a_kill_while_it_is_made_anew(
+    repos: GitRepos, upstream: Repo, url: str, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    release(upstream, "1.1.0+1.1", {"only": "here"})
+    commit = upstream.head.commit.hexsha
+    brought(repos, url)
+    upstream.git.tag("-d", "1.1.0+1.1")
+    upstream.git.reset("--hard", "HEAD~1")
+    brought(repos, url)
+    clone = repos.clone("site")
+    (clone / "HEAD").write_text("")
+    with monkeypatch.context() as patched:
+        if at == "full":
+            full = Ended(128, "", errors="fatal: write error: No space left on device")
+            real = repos.git.local
+            patched.setattr(
+                repos.git, "local", lambda where, *words, **more: full if words[0] == "fetch" else real(where, *words, **more)
+            )
+            with pytest.raises(HostProblem, match="No space left") as told:
+                brought(repos, url)
+            assert told.value.code == "disk-full"
+            assert clone.is_dir(), "it is where it was"
+        else:
+            killed = clone.parent / ".broken-x"
+            killed.mkdir()
+            clone.rename(killed / clone.name)
+    brought(repos, url)
+    assert Repo(clone).git.rev_parse("refs/canonq/deleted/1.1.0+1.1^{commit}") == commit
+    assert {path.name for path in clone.parent.iterdir()} == {"lock", "repo.git", "seen.json"}, "and nothing is left over"
 
 
 def test_a_clone_that_is_not_there_is_named_and_is_no_missing_program(repos: GitRepos, tmp_path: Path) -> None:
