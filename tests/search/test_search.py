@@ -76,6 +76,9 @@ FOUND = {
     "a host that gives its canonical up while Docker is away keeps none of its volumes": [
         "night 0", "second 0", "move 0", "deliver 0", "deliver 0 docker-away 1",
     ],
+    "a host that gives its canonical up keeps no scratch folder of the promotion that was killed behind its switch": [
+        "release+prove 0", "second 0", "promote 0 killed 216", "move 0",
+    ],
 }  # fmt: skip
 
 

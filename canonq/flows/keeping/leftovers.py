@@ -74,10 +74,16 @@ def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, li
         world.registry.drop_generation(recipe, Path(folder).name)
     world.registry.drop_half_written(recipe)
     # Last: the journal tells what else there is to remove, and that a volume which stays is no canonical's.
-    for owner in _interrupted(world, recipe) if not used else ():
+    if not used:
+        drop_interrupted(world, recipe)
+    return left
+
+
+def drop_interrupted(world: World, recipe: str) -> None:
+    """Remove the scratch folders of promotions that died, and what ran beside them. The caller holds the recipe's registry."""
+    for owner in _interrupted(world, recipe):
         world.ownership.remove_owned({**of_runs(world), LABEL_OWNER: owner}, world.settings.teardown_timeout)
         remove_tree(world.work / owner)
-    return left
 
 
 def of_runs(world: World) -> dict[str, str]:

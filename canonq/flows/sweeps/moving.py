@@ -32,7 +32,7 @@ from canonq.core.retention import KEPT
 from canonq.core.sweeps.placement import Wanted, least_loaded
 from canonq.flows import hosts as hosts_flow
 from canonq.flows.keeping.data import unpack_retained
-from canonq.flows.keeping.leftovers import is_in_force
+from canonq.flows.keeping.leftovers import drop_interrupted, is_in_force
 from canonq.flows.keeping.room import make_room, room_for
 from canonq.flows.world import World
 from canonq.ports import Held
@@ -191,6 +191,7 @@ def settle(world: World, recipe: str) -> str:
         world.ownership.remove_owned(warm, world.settings.teardown_timeout)
         for one in world.registry.all_generations(recipe):
             world.registry.drop_generation(recipe, one.name)
+        drop_interrupted(world, recipe)  # no janitor may hold a recipe that is elsewhere
         world.registry.drop_record(recipe)  # last: as long as it is there, it is known that something is left
     hosts_flow.tell_of(world, recipe)
     log.info("%s: its canonical is on %s, and was given up here", recipe, mark.to)
