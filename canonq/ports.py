@@ -257,8 +257,11 @@ class Stacks(Protocol):
     def ensure_network(self, name: str) -> None:
         """Have the overlay network `name`; made attachable and labelled as infrastructure when missing."""
 
-    def check_network(self, name: str) -> None:
-        """HostProblem where the network is there and no stack can use it; nothing is made or changed."""
+    def check_network(self, name: str) -> bool:
+        """Whether the network is there. HostProblem where it is and no stack can use it; nothing is made or changed."""
+
+    def networks(self) -> list[str]:
+        """Names of the networks that a stack may use which it has not made itself."""
 
     def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
         """Have the secret with this value; an older one of the same name and owner is replaced."""

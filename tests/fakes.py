@@ -95,10 +95,16 @@ class FakeEngine:
         """Nothing was pulled."""
 
     def ensure_network(self, name: str) -> None:
-        """Networks cost nothing here."""
+        """Others' networks cost nothing here: they are names."""
+        _write(self._folder / "networks" / name, {})
 
-    def check_network(self, name: str) -> None:
-        """They are for all."""
+    def check_network(self, name: str) -> bool:
+        """See ports.Stacks.check_network."""
+        return (self._folder / "networks" / name).is_file()
+
+    def networks(self) -> list[str]:
+        """See ports.Stacks.networks."""
+        return sorted(path.name for path in (self._folder / "networks").glob("*"))
 
     def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
         """See ports.Stacks.put_secret."""

@@ -59,12 +59,21 @@ PATTERNS: tuple[Pattern, ...] = (
             r"(input/output error|structure needs cleaning)", "disk-broken", HostProblem,
             "Docker's disk gives errors: `dmesg` and SMART (`smartctl -a`) say more. Look at it before anything else is written.",
             final=True),
+    Pattern(r"create session key", "host-exhausted", HostProblem,
+            "the kernel gives Docker no more keys: raise the sysctls `kernel.keys.root_maxkeys` and `maxkeys`; in an LXC "
+            "container, on its host."),
+    Pattern(r"/sys/fs/cgroup/[^\n]*no space left on device", "host-exhausted", HostProblem,
+            "the kernel takes no more control groups, though its disk has room: those of dead containers are left over "
+            "(`cat /proc/cgroups`); start the host anew."),
+    Pattern(r"no space left on device|disk quota exceeded", "disk-full", HostProblem, "free some disk.", final=True),
     Pattern(r"no chain/target/match by that name|failed to setup ip tables", "firewall-flushed", HostProblem,
             "the firewall rules that Docker made are gone, as after `iptables -F` or a restart of firewalld or ufw; "
             "`systemctl restart docker` makes them again."),
     Pattern(r"vxlan interface: file exists", "network-broken", HostProblem,
             "a device of a network that is gone was left behind: remove the stack's network and deploy again, or start the host "
             "anew."),
+    Pattern(r"failed to create endpoint [^\n]*not found", "network-broken", HostProblem,
+            "a network was removed while something was started in it: deploy again; where it comes again, start Docker anew."),
     Pattern(r"same bridge name", "network-broken", HostProblem,
             "two networks want one bridge: `docker network ls` shows docker_gwbridge twice; remove one by its id, and start "
             "Docker anew."),
@@ -87,15 +96,16 @@ PATTERNS: tuple[Pattern, ...] = (
             "it; install Docker's packages again."),
     Pattern(r"containerd\.sock", "runtime-broken", HostProblem,
             "containerd, which runs Docker's containers, does not answer: `systemctl restart containerd`, then `docker`."),
-    Pattern(r"create session key", "host-exhausted", HostProblem,
-            "the kernel gives Docker no more keys: raise the sysctls `kernel.keys.root_maxkeys` and `maxkeys`; in an LXC "
-            "container, on its host."),
-    Pattern(r"no space left on device|disk quota exceeded", "disk-full", HostProblem, "free some disk.", final=True),
     Pattern(r"failed to get digest|layer does not exist|error creating overlay mount|"
-            r"(open|l?stat|readlink|rename|unlinkat) [^ ]*/((overlay2|aufs|imagedb|layerdb)/|tmp/getimageblob)[^ ]*: no such",
+            r"(open|l?stat|readlink|rename|unlinkat) [^ ]*/((overlay2|aufs|imagedb|layerdb)/|tmp/getimageblob)[^ ]*: no such|"
+            r"lstat [^ ]*/volumes/[^ ]*/_data: no such|"
+            r"error mounting \"[^\"]*/volumes/[^\"]*/_data\" to rootfs [^\n]*no such file",
             "docker-damaged", HostProblem,
-            "files of Docker's own store of images are gone, as after a power loss or a clean-up by hand: `docker rmi --force` "
-            "the image and pull it again, start Docker anew, and look at the disk."),
+            "files of Docker's own store of images or volumes are gone, as after a power loss or a clean-up by hand: `docker "
+            "rmi --force` the image and pull it again, start Docker anew, and look at the disk."),
+    Pattern(r"lsetxattr [^\n]*operation not supported|failed to register layer: exit status", "layer-not-unpacked", HostProblem,
+            "this host cannot unpack the image: the file system of Docker's disk lacks what it needs (extended attributes), or a "
+            "program for it (unpigz) does not run. `docker pull` of the same image shows it."),
     Pattern(r"cannot allocate memory|resource temporarily unavailable|too many open files", "host-exhausted", HostProblem,
             "the host has run out of memory, processes or files; look what takes them."),
     Pattern(r"non-overlapping ipv4 address pool|address pools have been fully subnetted|pool overlaps with other one|"

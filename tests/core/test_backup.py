@@ -82,7 +82,6 @@ def test_paths_of_the_first_generation_are_paths_in_the_container() -> None:
         (["data:/srv", "data:/other"], "/srv", ("data", True)),
         (["data:/srv", "data:/other"], "/other", ("data", True)),
         (["data:/srv", "data:/other"], "/other/x", ("data", False)),
-        (["data:/"], "/etc/x", ("data", False)),
         (["data:/srv"], "/srvx", (None, False)),
     ],
 )

@@ -176,6 +176,19 @@ SAID: Sequence[tuple[str, str, bool]] = [
     (f"{ERR}failed to get digest sha256:2d51: open /var/lib/docker/image/overlay2/imagedb/content/sha256/2d51: no such file or "
      "directory", "docker-damaged", False),
     ("open /var/lib/docker/tmp/GetImageBlob1967091410: no such file or directory", "docker-damaged", False),
+    ('starting container failed: error evaluating symlinks from mount source "/var/lib/docker/volumes/s_data/_data": lstat '
+     "/var/lib/docker/volumes/s_data/_data: no such file or directory", "docker-damaged", False),
+    ('OCI runtime create failed: error mounting "/var/lib/docker/volumes/s_data/_data" to rootfs at "/srv": mount '
+     "/var/lib/docker/volumes/s_data/_data:/srv (via /proc/self/fd/6), flags: 0x5000: no such file or directory: unknown",
+     "docker-damaged", False),
+    ("failed to register layer: ApplyLayer exit status 1 stdout: stderr: lsetxattr security.capability /usr/bin/ping: operation "
+     "not supported", "layer-not-unpacked", False),
+    ("failed to register layer: exit status 1: unpigz: abort: zlib version less than 1.2.3", "layer-not-unpacked", False),
+    ("unable to apply cgroup configuration: mkdir /sys/fs/cgroup/cpuset/docker/0a1b: no space left on device", "host-exhausted",
+     False),
+    ("failed to start shim: mkdir /run/containerd/io.containerd.runtime.v2.task/moby/0a1b: no space left on device", "disk-full",
+     False),
+    ('failed to create endpoint s_app.1.x on network s_default: network id "u8x" not found', "network-broken", False),
     ("failed to register layer: open /srv/docker/aufs/layers/03e95f: no such file or directory", "docker-damaged", False),
     (f"{ERR}lstat /var/lib/docker/overlay2/dc31: no such file or directory", "docker-damaged", False),
     (f"{ERR}layer does not exist", "docker-damaged", False),

@@ -363,6 +363,31 @@ RECIPE: list[Broken] = [
         engine=RELEASE | GIVEN_UP | {"killed": True},
     ),
     Broken(
+        "the network of all apps is misspelt",
+        "recipe",
+        "network-missing",
+        "is to be in the network 'prxy' of others (external), which this host does not have; did you mean 'proxy'?",
+        {"compose.yml": f"{app('networks: [prxy]')['compose.yml']}networks: {{prxy: {{external: true}}}}\n"},
+    ),
+    Broken(
+        "a volume is to be mounted at a relative path",
+        "recipe",
+        "compose-invalid",
+        "compose.yml:6 services.app.volumes: the mount 'data:srv' has the target 'srv', which is no absolute path",
+        {"compose.yml": COMPOSE.replace("data:/srv", "data:srv")},
+    ),
+    Broken(
+        "two volumes are to be mounted at one place",
+        "recipe",
+        "compose-invalid",
+        "compose.yml:6 services.app.volumes: two volumes of the service 'app' have the target '/srv': 'data' and 'more'",
+        {
+            "compose.yml": COMPOSE.replace('"data:/srv"', '"data:/srv", "more:/srv/"').replace(
+                "{data: {}}", "{data: {}, more: {}}"
+            )
+        },
+    ),
+    Broken(
         "two of its services publish one port",
         "recipe",
         "port-twice",
@@ -542,6 +567,13 @@ ENROLMENT: list[Broken] = [
         "compose-invalid",
         "compose.canonq.yml:3 services.app.enviroment: 'enviroment' is not a key of services.app; did you mean 'environment'?",
         own={"compose.canonq.yml": "services:\n  app:\n    enviroment: {A: b}\n"},
+    ),
+    Broken(
+        "the overlay names a network that is not there",
+        "enrolment",
+        "network-missing",
+        "The release does not ask for it: [env] or the overlay does.",
+        own={"compose.canonq.yml": "services: {app: {networks: [inside]}}\nnetworks: {inside: {external: true}}\n"},
     ),
     Broken(
         "the overlay replaces the image",
@@ -724,6 +756,14 @@ HOST: list[Broken] = [
         engine=RELEASE | {"task": {"state": "new", "error": "", "desired": "running"}},
     ),
     Broken(
+        "a network that nobody here has made",
+        "host",
+        "network-missing",
+        "is to be in the network 'intranet' of others (external), which this host does not have. Mend: `docker network create",
+        {"compose.yml": f"{app('networks: [intranet]')['compose.yml']}networks: {{intranet: {{external: true}}}}\n"},
+        kind="error",
+    ),
+    Broken(
         "the program that it logs to is not there",
         "host",
         "log-driver-away",
@@ -778,7 +818,11 @@ CANONQ: list[Broken] = [
     ),
 ]
 ALL = [*RECIPE, *ENROLMENT, *HOST, *CANONQ]
-FILES_SAY = [one for one in (*RECIPE, *ENROLMENT) if not one.deploys and not one.engine and "install_steps.sh" not in one.own]
+FILES_SAY = [
+    one
+    for one in (*RECIPE, *ENROLMENT)
+    if not one.deploys and not one.engine and "install_steps.sh" not in one.own and one.code != "network-missing"
+]
 
 
 def world_of(folder: Path, redis_url: str, engine: FakeEngine) -> World:

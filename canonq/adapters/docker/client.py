@@ -46,7 +46,7 @@ def in_container(what: str) -> Iterator[None]:
 #: What the host lacks, whatever was asked of Docker: then its table has the better mend.
 _OF_HOST = frozenset({
     "no-swarm", "disk-broken", "disk-full", "disk-read-only", "host-exhausted", "addresses-used-up", "firewall-flushed",
-    "network-broken", "runtime-broken", "docker-damaged",
+    "network-broken", "runtime-broken", "docker-damaged", "layer-not-unpacked",
 })  # fmt: skip
 
 

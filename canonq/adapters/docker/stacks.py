@@ -43,10 +43,15 @@ class SwarmStacks(DockerClient):
                 if not self._has_network(name):
                     raise
 
-    def check_network(self, name: str) -> None:
+    def check_network(self, name: str) -> bool:
         """See ports.Stacks.check_network."""
         with translated(f"look at the network {name}"):
-            self._has_network(name)
+            return self._has_network(name)
+
+    def networks(self) -> list[str]:
+        """See ports.Stacks.networks."""
+        with translated("list networks"):
+            return [one["Name"] for one in self._api.networks() if one.get("Scope") == "swarm" and not one.get("Ingress")]
 
     def _has_network(self, name: str) -> bool:
         """Whether the network is there. HostProblem when it is one of this host alone, which no stack can use."""
@@ -105,6 +110,8 @@ class SwarmStacks(DockerClient):
         path.chmod(0o600)
         command = ["docker", "stack", "deploy", "--resolve-image", "never", "--prune", "-c", str(path), stack.stack]
         ended = run(command, timeout=timeout, env=plain_environment(), cwd=folder, log=folder / "deploy.log")
+        if ended.status == -signal.SIGKILL:
+            raise _killed(f"`docker stack deploy` of {stack.stack}")
         if ended.status != 0:
             keys = (key for section in stack.file.values() if isinstance(section, dict) for key in section)
             names = names_of_stack(stack.stack, keys)
@@ -121,6 +128,8 @@ class SwarmStacks(DockerClient):
                     "--update-monitor", "100ms", "--update-failure-action", "continue",
                 ]  # fmt: skip
             ended = run([*command, f"{stack}_{service.name}"], timeout=60, env=plain_environment())
+            if ended.status == -signal.SIGKILL:
+                raise _killed(f"`docker service update --force` of {service.name}")
             if ended.status != 0:
                 raise deploy_problem(ended.tail, f"`docker service update --force` of {service.name}")
 
@@ -286,6 +295,15 @@ class SwarmStacks(DockerClient):
 def _patience(left: float, timeout: float) -> int:
     """Seconds that a container gets to stop in, of those that are left: what is over by then still has to be cleared away."""
     return max(1, int(left - min(15.0, timeout / 4)))
+
+
+def _killed(what: str) -> HostProblem:
+    """The error for a command of Docker's that somebody killed before it had said anything."""
+    return HostProblem(
+        f"{what} was killed.",
+        mend="`dmesg` says whether the kernel did so for want of memory; else somebody ended it.",
+        code="host-exhausted",
+    )
 
 
 def _names(stack: Deployable, section: str) -> set[str]:

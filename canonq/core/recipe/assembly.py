@@ -42,6 +42,7 @@ class Assembled:
     stack: Stack
     unset: tuple[str, ...]  #: variables that its compose files take and nothing sets, as sentences
     overlay: Mapping[str, Mapping[str, Any]]  #: what the enrolment's overlay says of services
+    windows: tuple[str, ...]  #: files of code among them whose lines end as in Windows
 
     @property
     def variables(self) -> dict[str, str]:
@@ -83,7 +84,8 @@ def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None)
 
     RecipeProblem for what the files say, WrongConfiguration for what the overlay must not.
     """
-    exports = parse_exports(read(EXPORTS) or "", env)
+    code = read(EXPORTS) or ""
+    exports = parse_exports(code, env)
     variables = {**env, **exports}
     files = [(name, _compose_file(read, name)) for name in _listed(variables.get("COMPOSE_FILE") or COMPOSE)]
     if (total := sum(len(text) for _, text in files)) > MOST_TEXT:
@@ -97,7 +99,8 @@ def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None)
     if own is not None:
         laid_over = _of_overlay(files, own[1])
     stack = resolve(files, variables, own)
-    return Assembled(env, exports, stack, tuple(unset([*files, *([own] if own else [])], variables)), laid_over)
+    lacks = tuple(unset([*files, *([own] if own else [])], variables))
+    return Assembled(env, exports, stack, lacks, laid_over, (EXPORTS,) if "\r\n" in code else ())
 
 
 def says_something(overlay: str) -> bool:

@@ -33,6 +33,7 @@ _NEWEST = "3.13"  #: the version of a file that says none, and of "3"
 #: Keys of a service that only newer versions have.
 _SINCE = {"start_interval": "3.12", "oom_score_adj": "3.13"}
 MAX_SERVICES = 200
+_VERSION = re.compile(r"3(\.[0-9]{1,2})?")
 _MOST_TOLD = 20  #: variables that nothing sets
 
 
@@ -43,7 +44,8 @@ def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str], overlay: t
     """
     merged: dict[str, Any] = {}
     versions: list[tuple[str, str]] = []
-    for name, text in [*files, *([overlay] if overlay is not None else [])]:
+    everything = [*files, *([overlay] if overlay is not None else [])]
+    for name, text in everything:
         said = load_yaml(text, where=name)
         _check_shape(said, name, text)
         filled = interpolate(said, env, where=partial(placed, name, text))
@@ -60,9 +62,9 @@ def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str], overlay: t
         stack = stack_of(merged)
     except Unreadable as error:
         raise _bad(files[0][0], str(error)) from error
-    _check_services(stack, files[0][0] if files else "compose.yml")
+    _check_services(stack, everything)
     for wrong in (*undeclared(stack), *contrary(stack)):
-        raise _bad(*_last_place(files, wrong))
+        raise _bad(*_last_place(everything, wrong))
     return stack
 
 
@@ -72,6 +74,8 @@ def _version(said: Mapping[str, Any], name: str, text: str) -> str:
     if not isinstance(version, str):
         what = f'version must be a text in quotes, such as version: "{version or "3.8"}"'
         raise _bad(placed(name, text, ("version",)), what)
+    if version and not _VERSION.fullmatch(version):
+        raise _bad(placed(name, text, ("version",)), f"Swarm reads files of version 3, and this is of {shown(version)}")
     return _NEWEST if version in ("", "3") else version
 
 
@@ -157,14 +161,17 @@ def _check_shape(stack: Mapping[str, Any], name: str, text: str) -> None:
         raise _bad(placed(name, text, (unknown[0],)), what)
 
 
-def _check_services(stack: Stack, name: str) -> None:
+def _check_services(stack: Stack, files: Sequence[tuple[str, str]]) -> None:
+    name = files[0][0] if files else "compose.yml"
     if not stack.services:
         raise _bad(name, "there are no services")
     if len(stack.services) > MAX_SERVICES:
         raise _bad(name, f"there are {len(stack.services)} services; at most {MAX_SERVICES} are deployed")
     for service in stack.services.values():
         if not service.image:
-            raise _bad(name, f"the service {shown(service.name)} has no image")
+            near = did_you_mean(service.name, [other for other, one in stack.services.items() if one.image])
+            wrong = Misshapen(("services", service.name), f"the service {shown(service.name)} has no image{near}")
+            raise _bad(*_last_place(files, wrong))
 
 
 def _normal(section: Mapping[str, Any], kind: str, name: str, text: str) -> dict[str, Any]:

@@ -16,8 +16,9 @@ _BEHIND: Mapping[str, tuple[str, ...]] = {
     "mount-invalid": ("volumes", "configs", "secrets", "tmpfs"),
     "host-too-small": ("deploy.resources.reservations", "deploy.resources.limits.cpus"),
     "log-driver-away": ("logging",),
-    "plugin-missing": ("logging",),
     "no-node-fits": ("deploy.placement",),
+    "port-taken": ("ports",),
+    "plugin-missing": ("logging", "volumes", "networks"),
 }  # fmt: skip
 _CHECK = "healthcheck"
 

@@ -6,12 +6,13 @@ Deliberately no more than Docker: what stands here only as `ANY` it reads by rul
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from canonq.core.stack.resolved import Stack
+from canonq.core.stack.resolved import Service, Stack
 from canonq.core.text import did_you_mean, shown
 
 #: How a value is written. Numbers and booleans may be texts here: they are filled in from variables.
@@ -25,6 +26,7 @@ ANY, TEXT, NUMBER, BOOL, DURATION, SIZE = (
 )
 LIST, MAPPING, LIST_OR_MAPPING, TEXT_OR_LIST = "a list", "a mapping", "a list or a mapping", "a text or a list of texts"
 TEXTS, WORDS, OPTIONS = "a list of texts", "a list of texts, or a mapping of texts and numbers", "a mapping of texts and numbers"
+LIMITS = "a mapping of limits"
 Form = str | Mapping[str, "Form"]
 
 _UPDATE: Form = {
@@ -40,7 +42,7 @@ _SERVICE: Form = {
     **dict.fromkeys(("environment", "extra_hosts", "labels", "sysctls"), WORDS),
     "networks": LIST_OR_MAPPING,
     **dict.fromkeys(("command", "dns", "dns_search", "entrypoint", "env_file", "tmpfs"), TEXT_OR_LIST),
-    "build": ANY, "oom_score_adj": NUMBER, "pid": ANY, "shm_size": ANY, "stop_grace_period": DURATION, "ulimits": MAPPING,
+    "build": ANY, "oom_score_adj": NUMBER, "pid": ANY, "shm_size": ANY, "stop_grace_period": DURATION, "ulimits": LIMITS,
     "credential_spec": {"config": TEXT, "file": TEXT, "registry": TEXT},
     "healthcheck": {
         "disable": BOOL, "interval": DURATION, "retries": NUMBER, "test": TEXT_OR_LIST, "timeout": DURATION,
@@ -81,7 +83,18 @@ _DURATION = re.compile(r"[-+]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|Â
 _SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)* ?(?:[kmgtp]i?b?|b)?", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?", re.IGNORECASE)
 _BOOLS = ("true", "false", "yes", "no", "y", "n", "on", "off")  #: as Docker reads a text that is to be one
-_ORDERS = ("start-first", "stop-first")
+#: What may stand where Docker knows few words, by the last keys that lead there.
+_WORDS: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("deploy", "mode"): ("replicated", "global", "replicated-job", "global-job"),
+    ("deploy", "endpoint_mode"): ("vip", "dnsrr"),
+    ("update_config", "order"): ("start-first", "stop-first"),
+    ("rollback_config", "order"): ("start-first", "stop-first"),
+    ("update_config", "failure_action"): ("continue", "pause", "rollback"),
+    ("rollback_config", "failure_action"): ("continue", "pause"),
+    ("restart_policy", "condition"): ("none", "on-failure", "any"),
+}
+_LOCAL = ("bridge", "host", "none", "null", "macvlan", "ipvlan")  #: drivers of networks that no service can be in
+_CHECKS = ("NONE", "CMD", "CMD-SHELL")  #: how the list of a health check's test begins
 #: What a constraint of Swarm's may ask of a node; of any other, no node fulfils it.
 _ATTRIBUTES = ("node.id", "node.hostname", "node.ip", "node.role", "node.platform.os", "node.platform.arch")
 _OPEN_ATTRIBUTES = ("node.labels.", "engine.labels.")
@@ -105,7 +118,7 @@ def misshapen(stack: Mapping[str, Any]) -> Iterator[Misshapen]:
 
 def _within(value: Any, form: Form, path: tuple[str, ...]) -> Iterator[Misshapen]:
     if isinstance(form, str):
-        if why := _unlike(value, form, path[-1]):
+        if why := _unlike(value, form, path):
             yield Misshapen(path, why)
         return
     if not isinstance(value, dict):
@@ -121,8 +134,9 @@ def _within(value: Any, form: Form, path: tuple[str, ...]) -> Iterator[Misshapen
             yield Misshapen((*path, key), f"{shown(key)} is not a key of {_of(path)}{did_you_mean(key, form)}")
 
 
-def _unlike(value: Any, form: str, key: str) -> str:
+def _unlike(value: Any, form: str, path: tuple[str, ...]) -> str:
     """Why a value is not written like its form, or nothing."""
+    key = path[-1]
     match form:
         case "a text":
             fits = isinstance(value, str)
@@ -144,18 +158,28 @@ def _unlike(value: Any, form: str, key: str) -> str:
             fits = _are_plain(value) or _are_texts(value)
         case "a mapping of texts and numbers":
             fits = _are_plain(value)
+        case "a mapping of limits":
+            fits = isinstance(value, dict) and all(map(_is_a_limit, value.values()))
         case "a duration such as 30s":
             fits = isinstance(value, str) and _DURATION.fullmatch(value) is not None
         case "a size such as 512M":
             fits = isinstance(value, str) and _SIZE.fullmatch(value) is not None
         case _:
             fits = True
+    if not fits and form == LIMITS and isinstance(value, dict):
+        name = next(str(name) for name, one in value.items() if not _is_a_limit(one))
+        return f"{shown(key)} must give {shown(name)} as a number, or as a mapping of 'soft' and 'hard'"
     if not fits and _is_of(form, value) and (odd := _odd_in(value)):
         return f"{shown(key)} must be {form}, and has {odd} in it"
     if not fits:
         return f"{shown(key)} must be {form}, and is {_said(value)}"
-    if key == "order" and value not in _ORDERS:
-        return f"'order' must be one of {', '.join(_ORDERS)}, and is {shown(value)}{did_you_mean(str(value), _ORDERS)}"
+    if key == "cpus" and not _NUMBER.fullmatch(value):
+        return f"'cpus' must be a number such as '0.5', and is {shown(value)}"
+    if (words := _WORDS.get(path[-2:])) and value not in words:
+        return f"{shown(key)} must be one of {', '.join(words)}, and is {shown(value)}{did_you_mean(str(value), words)}"
+    if path[-2:] == ("healthcheck", "test") and isinstance(value, list) and value and value[0] not in _CHECKS:
+        begins = f"{', '.join(_CHECKS[:-1])} or {_CHECKS[-1]} where it is a list, and begins with {_said(value[0])}"
+        return f"'test' must begin with {begins}"
     if isinstance(value, list) and key in _ONCE and (twice := _twice(value)):
         return f"{shown(key)} has {twice} twice"
     return ""
@@ -191,6 +215,11 @@ def _twice(value: list[Any]) -> str:
     return ""
 
 
+def _is_a_limit(value: Any) -> bool:
+    both = [value.get("soft"), value.get("hard")] if isinstance(value, dict) else [value]
+    return all(not isinstance(one, bool) and re.fullmatch(r"-?[0-9]+", str(one)) is not None for one in both)
+
+
 def undeclared(stack: Stack) -> Iterator[Misshapen]:
     """What services of the whole stack name and nothing declares."""
     for service in stack.services.values():
@@ -209,11 +238,16 @@ def undeclared(stack: Stack) -> Iterator[Misshapen]:
 
 def contrary(stack: Stack) -> Iterator[Misshapen]:
     """What is right in each file and, of the whole stack, not to be had together."""
+    for network in stack.networks.values():
+        if network.driver in _LOCAL and not network.external:
+            what = f"a network of the driver {shown(network.driver)} is of one host alone, and Swarm's services cannot be in it"
+            yield Misshapen(("networks", network.key, "driver"), what)
     for service in stack.services.values():
         check = service.healthcheck
         if check.get("disable") in (True, "true") and check.get("test"):
             what = f'the health check of {shown(service.name)} is switched off and has a test; `test: ["NONE"]` switches one off'
             yield Misshapen(("services", service.name, "healthcheck", "disable"), what)
+        yield from _at_one_place(service)
         placement = service.deploy.get("placement")
         constraints = placement.get("constraints") if isinstance(placement, Mapping) else None
         for one in constraints if isinstance(constraints, list) else ():
@@ -222,6 +256,22 @@ def contrary(stack: Stack) -> Iterator[Misshapen]:
                 near = did_you_mean(asked, [*_ATTRIBUTES, *_OPEN_ATTRIBUTES])
                 what = f"{shown(str(one))} asks for what no node has: {shown(asked)}{near}"
                 yield Misshapen(("services", service.name, "deploy", "placement", "constraints"), what)
+
+
+def _at_one_place(service: Service) -> Iterator[Misshapen]:
+    """Places in a container that a service gives to two mounts, or to two configs or secrets: Docker refuses each."""
+    asked = {"volumes": [(posixpath.normpath(mount.target), mount.source or mount.kind) for mount in service.mounts]}
+    for section in ("configs", "secrets"):
+        items = service.body.get(section) or ()
+        asked[section] = [(str(item.get("target") or item["source"]), str(item["source"])) for item in items]
+    for section, places in asked.items():
+        taken: dict[str, str] = {}
+        for target, source in places:
+            if target in taken:
+                both = f"{shown(taken[target])} and {shown(source)}"
+                what = f"two {section} of the service {shown(service.name)} have the target {shown(target)}: {both}"
+                yield Misshapen(("services", service.name, section), what)
+            taken[target] = source
 
 
 def _of(path: tuple[str, ...]) -> str:

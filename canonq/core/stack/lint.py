@@ -49,6 +49,7 @@ class LintFacts:
     base_files: Mapping[str, str]
     annotated: bool  #: whether the tag is an annotated one
     replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, which are tested with plain volumes in their place
+    windows: tuple[str, ...] = ()  #: files of code whose lines end as in Windows
     ref: bool = False  #: a branch or pull request, which may still be tagged and labelled before it is a release
 
 
@@ -437,6 +438,15 @@ def _not_its_own(facts: LintFacts) -> Iterator[tuple[str, str]]:
         yield "volumes", f"{said}; what lies there on a real host is not in the proof"
 
 
+def _windows_line_ends(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for name in facts.windows:
+        yield (
+            name,
+            f"The lines of '{name}' end as in Windows (CRLF): its versions are read, and its functions fail in every "
+            "shell on Linux (`abra app cmd`): `*.sh text eol=lf` in .gitattributes keeps them as in Unix.",
+        )
+
+
 _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("image-missing", _image_missing),
     ("image-not-pinned", _image_not_pinned),
@@ -462,6 +472,7 @@ _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("depends-on-unknown", _depends_on_unknown),
     ("duration-unreadable", _duration_unreadable),
     ("mount-not-its-own", _not_its_own),
+    ("windows-line-ends", _windows_line_ends),
 )
 #: Every rule with its stable code, in the order in which they are told.
 RULES: tuple[tuple[str, Rule], ...] = tuple((code, partial(_findings, code, check)) for code, check in _CHECKS)

@@ -7,16 +7,19 @@ merged, and in the long form it is given to Docker: no second reader of the shor
 from __future__ import annotations
 
 import ipaddress
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from canonq.core.text import shown, whole_number
+from canonq.core.text import did_you_mean, shown, whole_number
 
 SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
 _MAPS = ("environment", "labels", "sysctls")  #: written as a list or as a mapping
 _TEXTS = ("env_file", "dns", "dns_search", "tmpfs")  #: written as a text or as a list
+_KINDS = ("volume", "bind", "tmpfs", "npipe", "cluster")  #: of mounts
+_OPTIONS = ("bind", "volume", "tmpfs")  #: that a mount of the same kind may have
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _PORT = re.compile(r"(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?")
 HIGHEST_PORT = 65535
@@ -219,9 +222,7 @@ def as_map(value: Any) -> dict[str, Any]:
 
 def _long_mount(item: Any) -> dict[str, Any]:
     if isinstance(item, Mapping):
-        if not item.get("target"):
-            raise Unreadable("volumes", f"the mount of {shown(str(item.get('source')))} has no target")
-        return {"type": "volume", **item}
+        return _mapped_mount(item)
     if not isinstance(item, str) or not item:
         raise Unreadable("volumes", f"{shown(str(item))} is no mount")
     parts = [item] if len(item) < 3 else list(_parts(item))
@@ -230,6 +231,7 @@ def _long_mount(item: Any) -> dict[str, Any]:
     if len(parts) > 3:
         raise Unreadable("volumes", f"the mount {shown(item)} has too many colons")
     source, target = parts[:2] if len(parts) > 1 else ("", parts[0])
+    _check_target(target, item)
     made: dict[str, Any] = {"type": "bind" if _is_a_path(source) else "volume"}
     made |= {"source": source, "target": target} if source else {"target": target}
     for option in parts[2].split(",") if len(parts) > 2 else ():
@@ -240,6 +242,39 @@ def _long_mount(item: Any) -> dict[str, Any]:
         elif option in _PROPAGATIONS:
             made["bind"] = {"propagation": option}  # what else there is, Docker does not look at
     return made
+
+
+def _mapped_mount(item: Mapping[Any, Any]) -> dict[str, Any]:
+    """A mount that is written in the long form already. Unreadable for what Docker says no to when the rest is deployed."""
+    made = {"type": "volume", **{str(key): value for key, value in item.items()}}
+    kind, source, target = str(made["type"]), made.get("source"), made.get("target")
+    of = shown(str(source or target))
+    if not target:
+        raise Unreadable("volumes", f"the mount of {of} has no target")
+    _check_target(str(target), str(source or target))
+    if kind not in _KINDS:
+        raise Unreadable(
+            "volumes", f"the mount of {of} is of the type {shown(kind)}, which there is not{did_you_mean(kind, _KINDS)}"
+        )
+    if kind == "bind" and not source:
+        raise Unreadable("volumes", f"the mount at {shown(str(target))} is a bind, and names no source")
+    if kind == "tmpfs" and source:
+        raise Unreadable(
+            "volumes", f"the mount at {shown(str(target))} is a tmpfs, which has no source, and names {shown(str(source))}"
+        )
+    for other in _OPTIONS:
+        if other != kind and made.get(other) is not None:
+            raise Unreadable("volumes", f"the mount of {of} is of the type {shown(kind)}, and has options under '{other}'")
+    return made
+
+
+def _check_target(target: str, of: str) -> None:
+    """Unreadable for a place where nothing can be mounted. Docker takes the service in, and starts none of its tasks."""
+    if not target.startswith("/"):
+        drive = ": Docker takes one letter for a drive" if target[1:2] == ":" else ""
+        raise Unreadable("volumes", f"the mount {shown(of)} has the target {shown(target)}, which is no absolute path{drive}")
+    if not posixpath.normpath(target).strip("/"):
+        raise Unreadable("volumes", f"the mount {shown(of)} has the target {shown(target)}, the container's whole file system")
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -274,8 +309,9 @@ def _long_ports(item: Any) -> list[dict[str, Any]]:
             raise Unreadable("ports", f"the port that is published as {shown(str(item.get('published')))} has no target")
         for key in ("target", "published"):
             said = str(item.get(key) or 0)
-            if said.isdecimal() and whole_number(said, HIGHEST_PORT) is None:
-                raise Unreadable("ports", f"{shown(str(item[key]))} is no port; the last one is {HIGHEST_PORT}")
+            if whole_number(said, HIGHEST_PORT) is None:
+                last = f"; the last one is {HIGHEST_PORT}" if said.isdecimal() else ""
+                raise Unreadable("ports", f"{shown(str(item[key]))} is no port{last}")
         return [dict(item)]
     if isinstance(item, bool) or not isinstance(item, str | int):
         raise Unreadable("ports", f"{shown(str(item))} is no port")

@@ -14,6 +14,7 @@ from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
 from canonq.core.recipe.assembly import EXPORTS
 from canonq.core.recipe.envfile import parse_env, render_env, secret_rules
+from canonq.core.recipe.foreign import missing_network, networks_of_others
 from canonq.core.recipe.steering import steering, steers
 from canonq.core.stack.beside import of_the_host
 from canonq.core.stack.policy import SHARED_NETWORK
@@ -77,7 +78,8 @@ def have_to_itself(filled: Filled, account: Account, timeout: float) -> None:
 
 
 def _ask_whose(world: World, prepared: Prepared) -> None:
-    """HostProblem when something that is not this deployment's own has one of the names it would be written under."""
+    """HostProblem when something that is not this deployment's own has one of the names it would be written under, or when what
+    is to be another's is not there."""
     labels = prepared.deployment.identity.labels
     mine = {key: labels[key] for key in (LABEL_INSTANCE, LABEL_OWNER)}
     if theirs := world.stacks.strangers(prepared.stack, mine):
@@ -86,6 +88,9 @@ def _ask_whose(world: World, prepared: Prepared) -> None:
             mend="remove it if it is a leftover of yours, or give it another name.",
             code="name-taken",
         )
+    for name in networks_of_others(prepared.filled.resolved):
+        if not world.stacks.check_network(name):
+            raise missing_network(name, prepared.deployment.identity.version, there=world.stacks.networks())
 
 
 def prepare(world: World, deployment: Deployment, deadline: float) -> Prepared:
@@ -168,8 +173,10 @@ def _note_astray(deployment: Deployment, before: set[str]) -> None:
 def _env_after(script: Path, env_file: Path) -> dict[str, str]:
     """The env that install steps have left. EnrolmentProblem where they spoilt it."""
     try:
+        if not env_file.is_file():
+            raise RecipeProblem("$APP_ENV is no file any more.")
         return parse_env(env_file.read_text(), where="$APP_ENV")
-    except (RecipeProblem, UnicodeDecodeError) as error:
+    except (RecipeProblem, UnicodeDecodeError, OSError) as error:
         raise EnrolmentProblem(
             f"What {INSTALL_STEPS} has left cannot be read: {getattr(error, 'what', error)}",
             mend=f"correct what {own_name(script)} writes into $APP_ENV: a line for each KEY=value.",

@@ -19,6 +19,7 @@ from canonq.core.stack.beside import clash
 from canonq.core.stack.containment import allotment, contained
 from canonq.core.stack.mounts import shared_by_name, with_own
 from canonq.core.stack.policy import Denied, refusals
+from canonq.core.stack.resolved import Stack
 from canonq.core.stack.templates import filled_in, strange, why
 from canonq.core.text import did_you_mean, ended, readable, shown
 from canonq.flows.deploying.stages import Deployment, Filled
@@ -107,7 +108,7 @@ def _is_the_enrolments(deployment: Deployment, sample: str, folder: Path, deadli
     """Whether the release's files could be used without what the enrolment lays over them."""
     if not (deployment.enrolment.env or (folder / TEST_OVERLAY).is_file()):
         return False
-    alone = replace(deployment, enrolment=deployment.enrolment.model_copy(update={"env": {}}))
+    alone = _without_enrolment(deployment)
     try:
         _fit(alone, _with_own(alone, _filled(alone, sample, build_env(sample, alone), None, deadline)))
     except CanonqError:
@@ -115,12 +116,26 @@ def _is_the_enrolments(deployment: Deployment, sample: str, folder: Path, deadli
     return True
 
 
+def _without_enrolment(deployment: Deployment) -> Deployment:
+    return replace(deployment, enrolment=deployment.enrolment.model_copy(update={"env": {}}))
+
+
+def alone(deployment: Deployment, filled: Filled, deadline: float) -> Stack:
+    """The stack as the release has it, without what the enrolment lays over it; as it is where the release cannot be read so."""
+    bare = _without_enrolment(deployment)
+    try:
+        return _filled(bare, filled.sample, build_env(filled.sample, bare), None, deadline).resolved
+    except CanonqError:
+        return filled.resolved
+
+
 def _filled(deployment: Deployment, sample: str, env: Mapping[str, str], overlay: Path | None, deadline: float) -> Filled:
     """The files of the tree put together, with the enrolment's overlay."""
     laid_over = _text_of(overlay) if overlay is not None and overlay.is_file() else None
     made = assemble(reads(deployment.tree, deadline), env, laid_over)
     kept = hashes(deployment.tree, made.stack)
-    return Filled(deployment.identity, sample, made.env, made.exports, made.stack, kept, unset=made.unset, overlay=made.overlay)
+    filled = Filled(deployment.identity, sample, made.env, made.exports, made.stack, kept)
+    return replace(filled, unset=made.unset, overlay=made.overlay, windows=made.windows)
 
 
 def _with_own(deployment: Deployment, filled: Filled) -> Filled:

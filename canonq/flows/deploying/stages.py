@@ -74,6 +74,7 @@ class Filled:
     hashes: Mapping[str, str]  #: path in the recipe -> SHA-256 of each file that becomes a config or secret of the stack
     unset: tuple[str, ...] = ()  #: variables that its compose files take and nothing sets, as sentences
     overlay: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  #: what the enrolment's overlay says of services
+    windows: tuple[str, ...] = ()  #: files of code among them whose lines end as in Windows
     shared: tuple[str, ...] = ()  #: names of the volumes among these that another stack has to have made
     replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, for which it has plain volumes of its own
 

@@ -12,6 +12,7 @@ from canonq.core.budget import Disk, gib
 from canonq.core.check import Check
 from canonq.core.dockerinfo import dns_trouble, known_engine
 from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.recipe.foreign import BUILT_IN, missing_network
 from canonq.core.stack.policy import SHARED_NETWORK
 from canonq.core.text import readable
 from canonq.flows.deploying.deployment import RESOLVED
@@ -102,16 +103,21 @@ def _user(world: World) -> Iterator[Check]:
 
 def networks(world: World) -> Iterator[Check]:
     """Whether stacks can use the networks that recipes share: the reverse proxy's, and those of what was promoted."""
-    names = {SHARED_NETWORK} | {name for recipe in world.registry.recipes() for name in _external(world, recipe)}
+    names = {name: recipe for recipe in world.registry.recipes() for name in _external(world, recipe)} | {SHARED_NETWORK: ""}
     wrong = False
     for name in sorted(names):
         try:
-            world.engine.check_network(name)
+            there = world.engine.check_network(name) or name == SHARED_NETWORK
         except HostProblem as error:
             if error.code == "docker-unreachable":  # told above
                 return
             wrong = True
             yield Check("networks", "broken", error.what, error.mend)
+            continue
+        if not there:
+            wrong = True
+            lacks = missing_network(name, f"The canonical of {names[name]}")
+            yield Check("networks", "broken", lacks.what, lacks.mend)
     if not wrong:
         yield Check("networks", "ok", f"{', '.join(map(readable, sorted(names)))}: there for stacks, or made when first needed")
 
@@ -125,7 +131,7 @@ def _external(world: World, recipe: str) -> Iterator[str]:
         return
     declared = table_in(folder / RESOLVED).get("networks")
     for body in declared.values() if isinstance(declared, dict) else ():
-        if isinstance(body, dict) and body.get("external") and isinstance(body.get("name"), str):
+        if isinstance(body, dict) and body.get("external") and isinstance(body.get("name"), str) and body["name"] not in BUILT_IN:
             yield body["name"]
 
 

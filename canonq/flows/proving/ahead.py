@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from dataclasses import replace
@@ -12,10 +13,11 @@ from canonq.core.errors import CanonqError, RecipeProblem
 from canonq.core.ladder import TierResult
 from canonq.core.recipe.assembly import TEST_OVERLAY
 from canonq.core.recipe.envfile import secret_rules
+from canonq.core.recipe.foreign import missing_network, networks_of_others
 from canonq.core.stack.lint import LintFacts, lint, not_bumped
 from canonq.core.text import shown
 from canonq.flows.deploying.deployment import have_to_itself
-from canonq.flows.deploying.filling import INSTALL_STEPS, SecretMissing, look_ahead, read_files
+from canonq.flows.deploying.filling import INSTALL_STEPS, SecretMissing, alone, look_ahead, read_files
 from canonq.flows.deploying.stages import Deployment, Filled
 from canonq.flows.proving.marking import facts_for
 from canonq.flows.proving.run import Run
@@ -49,6 +51,22 @@ def ask_for_shared_volumes(run: Run, ahead: Filled) -> None:
             code="volume-missing",
             certain=True,
         )
+
+
+def ask_for_others_networks(run: Run, app: Deployment, ahead: Filled) -> None:
+    """Say that the release is to be in a network which nobody has made here, before anything is pulled or deployed."""
+    world, base = run.world, run.target.base
+    gone = [name for name in networks_of_others(ahead.resolved) if not world.stacks.check_network(name)]
+    if not gone:
+        return
+    before: tuple[str, ...] = ()
+    if base.version is not None and base.commit is not None:
+        with contextlib.suppress(CanonqError):  # the install tier says what is wrong with the base
+            below = read_files(world, run.trees.look_at(app.of(base.version, base.commit)), run.deadline)
+            before = networks_of_others(below.resolved)
+    own = networks_of_others(alone(run.trees.look_at(app), ahead, run.deadline))
+    name = gone[0]
+    raise missing_network(name, run.target.version, alone=name in own, before=before, there=world.stacks.networks())
 
 
 def has_its_turn(run: Run, ahead: Filled) -> Run:
@@ -119,6 +137,7 @@ def run_lint(run: Run) -> None:
             base_files=base.hashes if base else {},
             annotated=run.world.repos.is_annotated(run.enrolment.recipe, target.version),
             replaced=filled.replaced,
+            windows=filled.windows,
         )
     )
     told = {rule: tuple(f"{finding.where}: {finding.what}" for finding in findings) for rule, findings in found.items()}

@@ -114,7 +114,7 @@ def test_many_services_a_heavy_image_or_much_memory_make_a_recipe_heavy_and_say_
     assert why in told.weight.why
 
 
-@pytest.mark.parametrize("test", ['"NONE"', "[]", '"curl http://localhost:99999/x"', '"curl http://localhost:0/x"'])
+@pytest.mark.parametrize("test", ['"NONE"', "[]", '["CMD"]', '"curl http://localhost:99999/x"', '"curl http://localhost:0/x"'])
 def test_a_health_check_that_tells_nothing_is_no_trap(test: str) -> None:
     told = looked_into(f"services: {{app: {{image: x, healthcheck: {{test: {test}}}}}}}")
     assert (told.port.value, told.path.value) == (80, "/")

@@ -131,7 +131,7 @@ configs: {conf: {external: true}}
 version: '3.8'
 services:
   app:
-    volumes: ["data:/a:ro,nocopy", "/anonymous", "/srv:/s:rshared", "d:/x", "C:x/../../..:/host", "./r:/r", "data:/data:z"]
+    volumes: ["data:/a:ro,nocopy", "/anonymous", "/srv:/s:rshared", "C:x/../../..:/host", "./r:/r", "data:/data:z"]
 """,
 }  # fmt: skip
 

@@ -406,3 +406,8 @@ def test_whatever_is_not_refused_breaks_no_rule(odd: Any) -> None:
         refusals(read, name=STACK, domain="x.test")
         backup_plan(read)
     assert passed, "or this would prove nothing"
+
+
+def test_code_whose_lines_end_as_in_windows_is_found() -> None:
+    assert found("windows-line-ends", facts(windows=("abra.sh",))) == ["abra.sh"]
+    assert found("windows-line-ends", facts()) == []

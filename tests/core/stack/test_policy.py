@@ -35,7 +35,7 @@ def denied(resolved: Stack, *allow: str) -> set[str]:
         ({"volumes": ["/var/lib/../run/docker.sock/:/s"]}, {"bind:/var/run/docker.sock", "docker-socket"}),
         ({"volumes": ["//run/docker.sock:/s"]}, {"bind:/run/docker.sock", "docker-socket"}),
         ({"volumes": ["/:/host"]}, {"bind:/", "docker-socket"}),
-        ({"volumes": [{"type": "npipe", "source": "/run/docker.sock", "target": "/"}]},
+        ({"volumes": [{"type": "npipe", "source": "/run/docker.sock", "target": "/x"}]},
          {"bind:/run/docker.sock", "docker-socket"}),
         ({"volumes": ["C:x/../../..:/host"]}, {"bind:C:x/../../.."}),
         ({"volumes": ["nobody-declares-it:/x"]}, {"bind:nobody-declares-it"}),

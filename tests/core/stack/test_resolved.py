@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -19,8 +20,12 @@ WHO = Identity("i", "run", "r", "o", "r-1", "r.test", "1.0.0+1", "c")
 
 def read(*files: dict[str, Any]) -> Stack:
     """A stack of a service `app` for each of the files, which lie over each other."""
-    volumes: dict[str, Any] = {"data": {}, "more": {}}
-    bodies = [{"services": {"app": {"image": "x:1", **file}}, "volumes": volumes} for file in files]
+    declared: dict[str, Any] = {
+        "volumes": {"data": {}, "more": {}},
+        "configs": {"page": {"file": "page"}, "other": {"file": "other"}},
+        "secrets": {"key": {"external": True}, "word": {"external": True}},
+    }
+    bodies = [{"services": {"app": {"image": "x:1", **file}}, **declared} for file in files]
     return resolve([(f"{number}.yml", json.dumps(body)) for number, body in enumerate(bodies)], {})
 
 
@@ -38,7 +43,6 @@ def read(*files: dict[str, Any]) -> Stack:
         (r"\\.\pipe\x:/a", Mount("bind", r"\\.\pipe\x", "/a"), {}),
         # After one letter Docker takes the colon for a drive's.
         ("C:x/../../..:/host", Mount("bind", "C:x/../../..", "/host"), {}),
-        ("d:/a", Mount("volume", "", "d:/a"), {}),
         ("d:/x:/a", Mount("bind", "d:/x", "/a"), {}),
     ],
 )
@@ -81,6 +85,16 @@ def test_a_port_is_each_of_those_that_it_stands_for(short: Any, ports: list[tupl
         ("volumes", "", "no mount"),
         ("volumes", 7, "no mount"),
         ("volumes", {"type": "volume", "source": "data"}, "no target"),
+        ("volumes", "data:srv", "the mount 'data:srv' has the target 'srv', which is no absolute path"),
+        ("volumes", "d:/a", "the target 'd:/a', which is no absolute path: Docker takes one letter for a drive"),
+        ("volumes", "data:ro", "the target 'ro', which is no absolute path"),
+        ("volumes", "data", "the target 'data', which is no absolute path"),
+        ("volumes", "data:/..", "the container's whole file system"),
+        ("volumes", {"type": "tmpfs", "target": "run"}, "the target 'run', which is no absolute path"),
+        ("volumes", {"type": "volumes", "source": "data", "target": "/a"}, "did you mean 'volume'"),
+        ("volumes", {"type": "bind", "target": "/a"}, "is a bind, and names no source"),
+        ("volumes", {"type": "tmpfs", "source": "data", "target": "/a"}, "is a tmpfs, which has no source"),
+        ("volumes", {"source": "data", "target": "/a", "bind": {"propagation": "rslave"}}, "has options under 'bind'"),
         ("volumes", "unheard-of:/a", "'unheard-of', which nothing declares"),
         ("volumes", {"type": "volume", "source": "/etc", "target": "/a"}, "'/etc', which nothing declares"),
         ("volumes", "some/where:/a", "'some/where', which nothing declares"),
@@ -104,6 +118,28 @@ def test_an_overlay_means_a_mount_by_its_place_and_a_port_by_the_hosts_however_b
     service = read({"volumes": ["data:/a:ro", "data:/b"], "ports": ["8080:80", "9090:90"]}, over).services["app"]
     assert service.mounts == (Mount("volume", "more", "/a"), Mount("volume", "data", "/b"))
     assert [(port.target, port.published) for port in service.ports] == [(81, 8080), (90, 9090)]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"volumes": ["data:/a", "more:/a/"]}, "two volumes of the service 'app' have the target '/a': 'data' and 'more'"),
+        ({"volumes": ["data:/a", {"type": "tmpfs", "target": "/a"}]}, "have the target '/a': 'data' and 'tmpfs'"),
+        ({"configs": ["page", "page"]}, "two configs of the service 'app' have the target 'page'"),
+        (
+            {"configs": [{"source": "page", "target": "/p"}, {"source": "other", "target": "/p"}]},
+            "have the target '/p': 'page' and 'other'",
+        ),
+        ({"secrets": ["key", {"source": "word", "target": "key"}]}, "two secrets of the service 'app' have the target 'key'"),
+    ],
+)
+def test_one_place_that_is_given_twice_is_refused_with_its_line(body: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeProblem, match=f"0.yml:1 services.app.*{re.escape(said)}"):
+        read(body)
+
+
+def test_an_overlay_may_take_the_place_of_a_mount() -> None:
+    assert len(read({"volumes": ["data:/a"]}, {"volumes": ["more:/a"]}).services["app"].mounts) == 1
 
 
 def test_what_was_judged_is_what_docker_is_given() -> None:

@@ -319,7 +319,7 @@ def test_messages_that_were_not_delivered_are_told(tmp_path: Path) -> None:
 class OfThisHostAlone(Engine):
     """Its network `proxy` is a plain bridge."""
 
-    def check_network(self, name: str) -> None:
+    def check_network(self, name: str) -> bool:
         raise HostProblem(f"The network {name} is there, but for this host alone.", mend="make it again.", code="network-scope")
 
 
