@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 import yaml
 
 import canonq.flows.proving.proof as proof
@@ -22,8 +23,10 @@ import workers.chains
 import workers.steps
 import workers.tasks
 import workers.upkeep
+from canonq import wiring
 from canonq.adapters import checkout, fetching
 from canonq.adapters.data import archives as volumes
+from canonq.adapters.state.locks import redis_client
 from canonq.core.errors import CanonqError, RecipeProblem
 from canonq.core.ladder import PROVEN_TIERS, TierResult
 from canonq.core.recipe import yamlfile
@@ -120,6 +123,7 @@ def staged(house: House) -> Iterator[None]:
         patched.setattr(checkout, "read", _no_clone)
         patched.setattr(yaml, "load", _read_once)
         patched.setattr(workers.steps, "live", house.world)
+        patched.setattr(wiring, "redis_client", _one_client)
         later = SimpleNamespace(time=lambda: time.time() + house.waited, monotonic=time.monotonic)
         patched.setattr(workers.upkeep, "time", later)
         patched.setattr(shares, "time", later)
@@ -169,6 +173,12 @@ def _fetched(house: House, command: Sequence[str], *, timeout: float) -> Ended:
     except OSError as error:  # it is a program of its own, which says so by its status
         return Ended(1, str(error))
     return Ended(0, "")
+
+
+@functools.cache
+def _one_client(url: str) -> redis.Redis:
+    """One client for all that ask the same Redis: a connection for each question is a quarter of what a search does."""
+    return redis_client(url)
 
 
 def _climb(house: House, run: Run) -> None:
