@@ -37,18 +37,16 @@ need() {
 
 has() { command -v "$1" >/dev/null; }
 
-# Fields of /proc/PID/stat after the name: state ppid pgrp session tty_nr tpgid ...
+# Fields of /proc/PID/stat after the name, into REPLY: state ppid pgrp session tty_nr tpgid ... It starts no program and no
+# subshell: bash 5.2 takes a signal that comes while it reads a command substitution for a mistake in it, and drops the trap.
 stat_field() {
-    local stat
-    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    stat=${stat##*) }
-    echo "$stat" | cut -d' ' -f"$2"
+    local stat fields
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+    read -ra fields <<<"${stat##*) }"
+    REPLY=${fields[$2 - 1]}
 }
 
-alive() {
-    local state
-    state=$(stat_field "$1" 1) && [ "$state" != Z ]
-}
+alive() { stat_field "$1" 1 && [ "$REPLY" != Z ]; }
 
 # gone PID SECONDS: wait until the process has ended.
 gone() {
@@ -65,7 +63,10 @@ ended() {
     gone "$1" "$2" || kill -KILL "$1" 2>/dev/null || true
 }
 
-at_terminal() { [ "$(stat_field $$ 3)" = "$(stat_field $$ 6)" ]; }
+at_terminal() {
+    local group
+    stat_field $$ 3 && group=$REPLY && stat_field $$ 6 && [ "$group" = "$REPLY" ]
+}
 
 # await PID: its exit status, however often a signal interrupts the waiting.
 await() {
