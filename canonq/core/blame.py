@@ -74,12 +74,15 @@ PATTERNS: tuple[Pattern, ...] = (
             "anew."),
     Pattern(r"failed to create endpoint [^\n]*not found", "network-broken", HostProblem,
             "a network was removed while something was started in it: deploy again; where it comes again, start Docker anew."),
+    Pattern(r"network [^ ]+ is ambiguous", "network-broken", HostProblem,
+            "Docker has two networks of one name: `docker network ls --no-trunc` shows both; remove the one that nothing is in, "
+            "by its id."),
     Pattern(r"same bridge name", "network-broken", HostProblem,
             "two networks want one bridge: `docker network ls` shows docker_gwbridge twice; remove one by its id, and start "
             "Docker anew."),
-    Pattern(r"pair interfaces: |error creating vxlan", "network-broken", HostProblem,
+    Pattern(r"pair interfaces: |error creating vxlan|can't initialize ip6?tables table", "network-broken", HostProblem,
             "the kernel gives Docker no network devices: after an update of the kernel, start the host anew; else "
-            "`modprobe` veth, bridge and vxlan."),
+            "`modprobe` veth, bridge, vxlan and iptable_nat."),
     Pattern(r"applying cgroup configuration|apply cgroup configuration|apparmor failed to apply|cgroup mountpoint does not exist|"
             r"cannot find cgroup mount destination|mountpoint for devices not found|"
             r"mounting \"(proc|sysfs|cgroup2?|devpts|mqueue)\" to rootfs|loading seccomp filter|seccomp not supported|"
@@ -142,7 +145,7 @@ PATTERNS: tuple[Pattern, ...] = (
             "the release changes a config or secret without a new *_VERSION in abra.sh; bump it and tag again."),
     Pattern(r"already exists|alreadyexists|is already in use by container", "leftovers", HostProblem, "run `canonq janitor`."),
     Pattern(r"code = (unavailable|deadlineexceeded)|update out of sequence|transport is closing|"
-            r"received message larger than max|raft message is too large", "docker-busy", HostProblem,
+            r"message larger than max|raft message is too large", "docker-busy", HostProblem,
             "the swarm was too busy to answer; look at the host's load and disk."),
     # Known to be the recipe's: the image is there for nobody.
     Pattern(r"pull access denied", "image-unavailable", RecipeProblem,
@@ -150,7 +153,8 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(r"manifest unknown|\bname unknown|manifest for .* not found|repository .* not found|"
             r"failed to resolve reference \"[^\"]*\": [^ ]+: not found|no such image", "image-unavailable", RecipeProblem, _GONE,
             final=True),
-    Pattern(r"no matching manifest for|no match for platform|does not match the (specified|expected) platform",
+    Pattern(r"no matching manifest for|no match for platform|does not match the (specified|expected) platform|"
+            r"cannot be used on this platform",
             "image-unavailable", RecipeProblem, "the image is not made for this kind of machine.", final=True),
     Pattern(r"schema 1 support (has been removed|is disabled)|unsupported manifest format|unsupported media type|"
             r"unsupported schema version",
@@ -170,7 +174,7 @@ PATTERNS: tuple[Pattern, ...] = (
             r"error parsing http 40[13]|: denied\b|access denied", "registry-refused", HostProblem,
             "log the Engine in to the registry."),
     Pattern(r"(: |http )5[0-9][0-9]\b|connection reset by peer|broken pipe|\beof\b|unexpected (http )?status|error parsing http|"
-            r"error unmarshalling content|layer verification failed", "registry-unavailable", HostProblem,
+            r"error unmarshalling content|layer verification failed|malformed http response", "registry-unavailable", HostProblem,
             "the registry is in trouble, or something else answers in its place; its own status page may say more."),
     # Known to be the recipe's: what it asks of Docker.
     Pattern(r"invalid mount config|invalid (bind |volume )?mount (source|target)|duplicate mount point", "mount-invalid",

@@ -188,6 +188,13 @@ SAID: Sequence[tuple[str, str, bool]] = [
      False),
     ("failed to start shim: mkdir /run/containerd/io.containerd.runtime.v2.task/moby/0a1b: no space left on device", "disk-full",
      False),
+    ("(iptables failed: iptables v1.8.9 (legacy): can't initialize iptables table `nat': Table does not exist (do you need to "
+     "insmod?))", "network-broken", False),
+    (f'{ERR}Get "https://a.example/v2/": net/http: HTTP/1.x transport connection broken: malformed HTTP response', "registry-unavailable",
+     False),
+    (f"{ERR}network s_default is ambiguous (2 matches found on name)", "network-broken", False),
+    (f'{ERR}image operating system "windows" cannot be used on this platform: operating system is not supported',
+     "image-unavailable", True),
     ('failed to create endpoint s_app.1.x on network s_default: network id "u8x" not found', "network-broken", False),
     ("failed to register layer: open /srv/docker/aufs/layers/03e95f: no such file or directory", "docker-damaged", False),
     (f"{ERR}lstat /var/lib/docker/overlay2/dc31: no such file or directory", "docker-damaged", False),

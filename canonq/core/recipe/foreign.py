@@ -34,7 +34,7 @@ def missing_network(
     """
     make = f"`docker network create -d overlay --attachable {shlex.quote(name)}` makes it"
     lacks = f"{version} is to be in the network {shown(name)} of others (external), which this host does not have"
-    known = did_you_mean(name, [SHARED_NETWORK, *before])
+    known = did_you_mean(name, [SHARED_NETWORK, *(one for one in before if one != name)])
     near = known or did_you_mean(name, there)
     if not alone:
         return EnrolmentProblem(

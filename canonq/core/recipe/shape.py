@@ -6,6 +6,7 @@ Deliberately no more than Docker: what stands here only as `ANY` it reads by rul
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -26,11 +27,11 @@ ANY, TEXT, NUMBER, BOOL, DURATION, SIZE = (
 )
 LIST, MAPPING, LIST_OR_MAPPING, TEXT_OR_LIST = "a list", "a mapping", "a list or a mapping", "a text or a list of texts"
 TEXTS, WORDS, OPTIONS = "a list of texts", "a list of texts, or a mapping of texts and numbers", "a mapping of texts and numbers"
-LIMITS = "a mapping of limits"
+LIMITS, COUNT = "a mapping of limits", "a whole number"
 Form = str | Mapping[str, "Form"]
 
 _UPDATE: Form = {
-    "parallelism": NUMBER, "delay": DURATION, "failure_action": TEXT, "monitor": DURATION, "max_failure_ratio": NUMBER,
+    "parallelism": COUNT, "delay": DURATION, "failure_action": TEXT, "monitor": DURATION, "max_failure_ratio": NUMBER,
     "order": TEXT,
 }  # fmt: skip
 _SERVICE: Form = {
@@ -45,19 +46,19 @@ _SERVICE: Form = {
     "build": ANY, "oom_score_adj": NUMBER, "pid": ANY, "shm_size": ANY, "stop_grace_period": DURATION, "ulimits": LIMITS,
     "credential_spec": {"config": TEXT, "file": TEXT, "registry": TEXT},
     "healthcheck": {
-        "disable": BOOL, "interval": DURATION, "retries": NUMBER, "test": TEXT_OR_LIST, "timeout": DURATION,
+        "disable": BOOL, "interval": DURATION, "retries": COUNT, "test": TEXT_OR_LIST, "timeout": DURATION,
         "start_period": DURATION, "start_interval": DURATION,
     },
     "logging": {"driver": TEXT, "options": OPTIONS},
     "deploy": {
-        "mode": TEXT, "endpoint_mode": TEXT, "replicas": NUMBER, "labels": WORDS, "update_config": _UPDATE,
+        "mode": TEXT, "endpoint_mode": TEXT, "replicas": COUNT, "labels": WORDS, "update_config": _UPDATE,
         "rollback_config": _UPDATE,
         "resources": {
             "limits": {"cpus": TEXT, "memory": SIZE, "pids": NUMBER},
             "reservations": {"cpus": TEXT, "memory": SIZE, "generic_resources": LIST},
         },
-        "restart_policy": {"condition": TEXT, "delay": DURATION, "max_attempts": NUMBER, "window": DURATION},
-        "placement": {"constraints": TEXTS, "preferences": LIST, "max_replicas_per_node": NUMBER},
+        "restart_policy": {"condition": TEXT, "delay": DURATION, "max_attempts": COUNT, "window": DURATION},
+        "placement": {"constraints": TEXTS, "preferences": LIST, "max_replicas_per_node": COUNT},
     },
 }  # fmt: skip
 _LABELLED = {"name": TEXT, "external": ANY, "labels": WORDS}
@@ -74,8 +75,8 @@ FORBIDDEN = frozenset({
 })  # fmt: skip
 #: Lists of one file that Docker takes nothing twice in.
 _ONCE = frozenset({
-    "cap_add", "cap_drop", "devices", "dns", "dns_search", "environment", "expose", "extra_hosts", "labels", "links", "networks",
-    "ports", "security_opt", "sysctls",
+    "cap_add", "cap_drop", "devices", "dns", "dns_search", "env_file", "environment", "expose", "extra_hosts", "labels", "links",
+    "networks", "ports", "security_opt", "sysctls", "tmpfs",
 })  # fmt: skip
 #: Where keys that begin with `x-` are nobody's business.
 _OPEN = frozenset({"services", *_ENTRIES})
@@ -142,6 +143,8 @@ def _unlike(value: Any, form: str, path: tuple[str, ...]) -> str:
             fits = isinstance(value, str)
         case "a number":
             fits = not isinstance(value, bool) and _NUMBER.fullmatch(str(value)) is not None
+        case "a whole number":
+            fits = not isinstance(value, bool) and re.fullmatch("[0-9]+", str(value)) is not None
         case "true or false":
             fits = isinstance(value, bool) or str(value).lower() in _BOOLS
         case "a list":
@@ -242,6 +245,9 @@ def contrary(stack: Stack) -> Iterator[Misshapen]:
         if network.driver in _LOCAL and not network.external:
             what = f"a network of the driver {shown(network.driver)} is of one host alone, and Swarm's services cannot be in it"
             yield Misshapen(("networks", network.key, "driver"), what)
+        for subnet in _subnets(network.body.get("ipam")):
+            if not _is_a_subnet(subnet):
+                yield Misshapen(("networks", network.key, "ipam"), f"{shown(subnet)} is no subnet; one is 10.1.0.0/16")
     for service in stack.services.values():
         check = service.healthcheck
         if check.get("disable") in (True, "true") and check.get("test"):
@@ -256,6 +262,20 @@ def contrary(stack: Stack) -> Iterator[Misshapen]:
                 near = did_you_mean(asked, [*_ATTRIBUTES, *_OPEN_ATTRIBUTES])
                 what = f"{shown(str(one))} asks for what no node has: {shown(asked)}{near}"
                 yield Misshapen(("services", service.name, "deploy", "placement", "constraints"), what)
+
+
+def _subnets(ipam: Any) -> Iterator[str]:
+    config = ipam.get("config") if isinstance(ipam, Mapping) else None
+    for pool in config if isinstance(config, list) else ():
+        if isinstance(pool, Mapping) and pool.get("subnet"):
+            yield str(pool["subnet"])
+
+
+def _is_a_subnet(text: str) -> bool:
+    try:
+        return "/" in text and bool(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        return False
 
 
 def _at_one_place(service: Service) -> Iterator[Misshapen]:

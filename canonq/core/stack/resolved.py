@@ -350,6 +350,10 @@ def _is_an_address(host: list[str]) -> bool:
 
 def _long_reference(item: Any, section: str) -> dict[str, Any]:
     if isinstance(item, Mapping) and item.get("source"):
+        if not str(item.get("mode") or 0).isdecimal():
+            raise Unreadable(
+                section, f"the mode of {shown(str(item['source']))} must be a number, and is {shown(str(item['mode']))}"
+            )
         return dict(item)
     if isinstance(item, str) and item:
         return {"source": item}

@@ -31,9 +31,12 @@ _GENERIC_LIMIT = 600.0  #: seconds for the generic tests of one tier: canonq's o
 _FAILED, _INTERRUPTED, _NOT_BEGUN, _NONE_COLLECTED = 1, 2, 4, 5  #: pytest's exit statuses
 _NO_FIXTURE = re.compile(r"^E\s+fixture '([^'\n]+)' not found(?:\n>\s+available fixtures: ([^\n]*))?", re.MULTILINE)
 _ASKS_FOR = "asks for the fixture"
-#: How a problem begins that is of the test's own text: names that are not there, as an app cannot have it.
+#: What tests are given: names of classes.
+_GIVEN = "(?:DeployedApp|Http|Response|Volume|Ended)"
+#: How a problem begins that is of the test's own text: names that are not there, of what it is given too; no app can have it.
 _BROKEN = re.compile(
-    rf"{_ASKS_FOR} |(?:failed on setup with \")?(?:NameError|UnboundLocalError|ImportError|ModuleNotFoundError): "
+    rf"{_ASKS_FOR} |(?:failed on setup with \")?(?:(?:NameError|UnboundLocalError|ImportError|ModuleNotFoundError): "
+    rf"|AttributeError: (?:module|'{_GIVEN}' object) |TypeError: {_GIVEN}\.\w+\(\) )"
 )
 #: Of a traceback of pytest's; where the module cannot be read at all, Python's own words stand in it.
 _PLACE = re.compile(r"(\S+\.py):(\d+): in |E\s+File \"([^\"\n]+\.py)\", line (\d+)$")

@@ -103,6 +103,7 @@ def test_a_port_is_each_of_those_that_it_stands_for(short: Any, ports: list[tupl
         ("ports", "example.org:80:80", "no port"),
         ("ports", "1-2:3-5", "differ in length"),
         ("ports", {"published": 1}, "no target"),
+        ("configs", {"source": "page", "mode": "rwx"}, "the mode of 'page' must be a number, and is 'rwx'"),
         ("configs", {"target": "/a"}, "names no config"),
         ("secrets", 7, "names no secret"),
     ],
@@ -136,6 +137,13 @@ def test_an_overlay_means_a_mount_by_its_place_and_a_port_by_the_hosts_however_b
 def test_one_place_that_is_given_twice_is_refused_with_its_line(body: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeProblem, match=f"0.yml:1 services.app.*{re.escape(said)}"):
         read(body)
+
+
+@pytest.mark.parametrize("subnet", ["10.0.0.0/99", "10.0.0.0", "inner", "10.0.0/24"])
+def test_a_subnet_that_is_none_is_refused(subnet: str) -> None:
+    network = {"ipam": {"config": [{"subnet": subnet}]}}
+    with pytest.raises(RecipeProblem, match="is no subnet"):
+        resolve([("c.yml", json.dumps({"services": {"app": {"image": "x"}}, "networks": {"inner": network}}))], {})
 
 
 def test_an_overlay_may_take_the_place_of_a_mount() -> None:

@@ -75,6 +75,13 @@ def test_what_was_collected_and_ran_is_a_pass(tmp_path: Path) -> None:
             "IndentationError: unexpected indent (test_own.py:3)",
         ),
         ("def test_one(): assert soup\n", "", "functional-broken", "test_one: NameError: name 'soup' is not defined"),
+        ("def test_one(app): app.http.gett('/')\n", "", "functional-broken", "'Http' object has no attribute 'gett'"),
+        (
+            "def test_one(app): app.http.get(paths='/', path='/')\n",
+            "",
+            "functional-broken",
+            "unexpected keyword argument 'paths'",
+        ),
     ],
 )
 def test_own_tests_that_prove_nothing_are_the_enrolments_fault(
