@@ -190,7 +190,8 @@ PATTERNS: tuple[Pattern, ...] = (
             r"working directory .* is invalid|chdir to cwd|mkdir [^ ]*: not a directory|mounting \"[^\"]*\" to rootfs|"
             r"sysctl .*(not in a separate|no such file|invalid argument)|open /proc/sys/[^ ]*: no such file|"
             r"setting rlimit|wrong rlimit value|sethostname: |invalid ip address in add-host|invalid signal: |"
-            r"unknown log opt|initialize logging driver: invalid|uids and gids must be in range|invalid isolation|"
+            r"unknown log opt|initialize logging driver: (invalid|[^\n]*is expected)|"
+            r"uids and gids must be in range|invalid isolation|"
             r"invalid environment variable|failed to expand templated", "cannot-start", RecipeProblem,
             "the release's container cannot be made as it asks; the message names what.", final=True),
     Pattern(r"minimum memory limit allowed", "cannot-start", RecipeProblem,

@@ -192,6 +192,7 @@ SAID: Sequence[tuple[str, str, bool]] = [
      "insmod?))", "network-broken", False),
     (f'{ERR}Get "https://a.example/v2/": net/http: HTTP/1.x transport connection broken: malformed HTTP response', "registry-unavailable",
      False),
+    ("starting container failed: failed to initialize logging driver: splunk: splunk-url is expected", "cannot-start", True),
     (f"{ERR}network s_default is ambiguous (2 matches found on name)", "network-broken", False),
     (f'{ERR}image operating system "windows" cannot be used on this platform: operating system is not supported',
      "image-unavailable", True),

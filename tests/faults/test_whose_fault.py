@@ -316,6 +316,14 @@ RECIPE: list[Broken] = [
         engine=RELEASE | GIVEN_UP,
     ),
     Broken(
+        "it listens on another port than its label says",
+        "recipe",
+        "install-failed",
+        "port 80: refused; nothing listens on 80 in it, and something does on 3000",
+        deploys=2,
+        engine={**RELEASE, "answer": Answer(False, "port 80: refused", reached=False), "ports": [3000]},
+    ),
+    Broken(
         "it says itself why it ends",
         "recipe",
         "install-failed",

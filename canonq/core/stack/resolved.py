@@ -19,6 +19,13 @@ SECTIONS = ("services", "networks", "volumes", "secrets", "configs")
 _MAPS = ("environment", "labels", "sysctls")  #: written as a list or as a mapping
 _TEXTS = ("env_file", "dns", "dns_search", "tmpfs")  #: written as a text or as a list
 _KINDS = ("volume", "bind", "tmpfs", "npipe", "cluster")  #: of mounts
+#: Keys of an entry in its long form, by section.
+_KEYS = {
+    "volumes": ("type", "source", "target", "read_only", "consistency", "bind", "volume", "tmpfs", "cluster"),
+    "ports": ("target", "published", "protocol", "mode"),
+    "configs": ("source", "target", "uid", "gid", "mode"),
+    "secrets": ("source", "target", "uid", "gid", "mode"),
+}
 _OPTIONS = ("bind", "volume", "tmpfs")  #: that a mount of the same kind may have
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _PORT = re.compile(r"(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?")
@@ -212,6 +219,14 @@ def long_form(body: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
+def _check_keys(item: Mapping[Any, Any], section: str) -> None:
+    """Unreadable for a key that an entry in its long form does not have."""
+    for key in map(str, item):
+        if key not in _KEYS[section]:
+            near = did_you_mean(key, _KEYS[section])
+            raise Unreadable(section, f"{shown(key)} is not a key of an entry of {shown(section)}{near}")
+
+
 def as_map(value: Any) -> dict[str, Any]:
     """Turn `["A=b", "C"]` into `{"A": "b", "C": None}`; a mapping stays as it is."""
     if isinstance(value, Mapping):
@@ -246,6 +261,7 @@ def _long_mount(item: Any) -> dict[str, Any]:
 
 def _mapped_mount(item: Mapping[Any, Any]) -> dict[str, Any]:
     """A mount that is written in the long form already. Unreadable for what Docker says no to when the rest is deployed."""
+    _check_keys(item, "volumes")
     made = {"type": "volume", **{str(key): value for key, value in item.items()}}
     kind, source, target = str(made["type"]), made.get("source"), made.get("target")
     of = shown(str(source or target))
@@ -305,6 +321,7 @@ def _all_ports(items: list[Any]) -> list[dict[str, Any]]:
 def _long_ports(item: Any) -> list[dict[str, Any]]:
     """One entry of `ports` may be a range of them, which the long form has not."""
     if isinstance(item, Mapping):
+        _check_keys(item, "ports")
         if item.get("target") is None:
             raise Unreadable("ports", f"the port that is published as {shown(str(item.get('published')))} has no target")
         for key in ("target", "published"):
@@ -349,6 +366,8 @@ def _is_an_address(host: list[str]) -> bool:
 
 
 def _long_reference(item: Any, section: str) -> dict[str, Any]:
+    if isinstance(item, Mapping):
+        _check_keys(item, section)
     if isinstance(item, Mapping) and item.get("source"):
         if not str(item.get("mode") or 0).isdecimal():
             raise Unreadable(

@@ -261,7 +261,8 @@ def _gave_up(world: World, prepared: Prepared, look: Convergence, answer: Answer
             service=service,
             certain=True,
         )
-    said = with_last_words(world, prepared, f"{what}: all tasks run, but {answer.detail}.", service)
+    heard = "" if answer.reached else _listens_elsewhere(world, app)
+    said = with_last_words(world, prepared, f"{what}: all tasks run, but {answer.detail}{heard and f'; {heard}'}.", service)
     if not answer.reached and (logged := _logged_last(world, prepared, service)):
         said = f"{said} It logged last: {readable(logged)}"
     elsewhere = answer.status in _ASKED_ELSEWHERE and not app.answered
@@ -292,12 +293,18 @@ def _wrong_health(world: World, prepared: Prepared, answer: Answer) -> str | Non
         return f"its image has no program {shown(health.command[0])}" if missing and not app.answered else None
     if answer.reached or app.answered:
         return None
-    listens = world.containers.listening(app.identity.stack, health.service)
-    routed = _routed_port(prepared.filled.resolved.services[health.service])
-    if not listens or health.port in listens or routed == health.port:
+    if _routed_port(prepared.filled.resolved.services[health.service]) == health.port:
         return None
-    ports = ", ".join(map(str, listens[:5]))
-    return f"nothing listens on {health.port} in it, and something does on {ports}"
+    return _listens_elsewhere(world, app) or None
+
+
+def _listens_elsewhere(world: World, app: Deployment) -> str:
+    """On which ports something listens in the service that is asked, where nothing does on the one that it is asked at."""
+    health = app.enrolment.health
+    listens = world.containers.listening(app.identity.stack, health.service) if health.kind != "exec" else []
+    if not listens or health.port in listens:
+        return ""
+    return f"nothing listens on {health.port} in it, and something does on {', '.join(map(str, listens[:5]))}"
 
 
 def _routed_port(service: Service) -> int | None:

@@ -103,6 +103,13 @@ def test_a_port_is_each_of_those_that_it_stands_for(short: Any, ports: list[tupl
         ("ports", "example.org:80:80", "no port"),
         ("ports", "1-2:3-5", "differ in length"),
         ("ports", {"published": 1}, "no target"),
+        ("ports", {"target": 1, "publish": 1}, "'publish' is not a key of an entry of 'ports'; did you mean 'published'?"),
+        ("volumes", {"source": "data", "target": "/a", "readonly": True}, "did you mean 'read_only'?"),
+        (
+            "configs",
+            {"sources": "page", "target": "/a"},
+            "'sources' is not a key of an entry of 'configs'; did you mean 'source'?",
+        ),
         ("configs", {"source": "page", "mode": "rwx"}, "the mode of 'page' must be a number, and is 'rwx'"),
         ("configs", {"target": "/a"}, "names no config"),
         ("secrets", 7, "names no secret"),
