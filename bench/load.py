@@ -54,6 +54,7 @@ class Seen:
 
     recipes: int
     counts: dict[str, int] = field(default_factory=dict)  #: of outcomes
+    wrong: list[str] = field(default_factory=list)  #: what was told of those that did not end well
     first_test: float | None = None  #: seconds from beat's word to the first test
     seconds: float = 0.0  #: until the sweep was over
     own: float = 0.0  #: seconds of processors that workers and upkeep took themselves
@@ -211,7 +212,9 @@ class Night:
         now_own, now_others = self._cpu()
         seen.own, seen.others = now_own - own, now_others - others
         (report,) = (self.machine.folder / "state" / "sweeps").glob("*/report.json")
-        seen.counts = json.loads(report.read_text())["counts"]
+        told = json.loads(report.read_text())
+        seen.counts = told["counts"]
+        seen.wrong = [f"{one['recipe']}: {one['reason']}: {one['detail']}" for one in told["outcomes"] if one["fault"]]
         ends = {"canonq.decide": len(fleet.names), "canonq.promote": seen.counts["promoted"]}
         self._await("end of the events", lambda: all(self.executed[task] >= many for task, many in ends.items()))
         seen.redis_after, seen.keys_after = _used(client) - before, int(client.dbsize())

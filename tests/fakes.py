@@ -146,15 +146,24 @@ class FakeEngine:
                     for item in body.get("volumes", ())
                     if item["type"] == "volume" and "source" in item
                 ],
+                "ports": [_published(port) for port in body.get("ports", ())],
             }
             for name, body in stack.file["services"].items()
         }
+        self._ports_are_free(stack.stack, {port for it in services.values() for port in it["ports"]})
         shutil.rmtree(self._folder / "layers" / stack.stack, ignore_errors=True)
         _write(self._folder / "stacks" / stack.stack, services)
         for key, name in stack.volumes.items():
             self.make_volume(name, stack.file["volumes"][key]["labels"], stack.stack)
             with (self._data(name) / LINEAGE).open("a") as file:
                 file.write(f"{services['app']['labels'][f'coop-cloud.{stack.stack}.version']}\n")
+
+    def _ports_are_free(self, stack: str, ports: set[str]) -> None:
+        """As Docker has it: a port of the host is one stack's alone."""
+        for path in (self._folder / "stacks").glob("[!.]*") if ports else ():
+            taken = {port for it in _read(path).values() for port in it.get("ports", ())}
+            if path.name != stack and (both := ports & taken):
+                raise HostProblem(f"port '{min(both)}' is already in use by service '{path.name}'", code="port-in-use")
 
     def redeploy(self, stack: str) -> None:
         """See ports.Stacks.redeploy. What is in the layers is gone."""
@@ -483,6 +492,10 @@ class FakeEngine:
 
 _DUMP, _TABLES = "-- PostgreSQL database dump", "-- tables: "
 _INSERTED = re.compile(r"VALUES \('(.*)'\)")
+
+
+def _published(port: Any) -> str:
+    return str(port.get("published")) if isinstance(port, dict) else str(port).partition(":")[0]
 
 
 def _any_has(carried: list[dict[str, str]], labels: Mapping[str, str]) -> bool:

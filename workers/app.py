@@ -73,7 +73,7 @@ def _join(**_: Any) -> None:
         try:
             world = live()
             log.info("This is the host %s of its broker.", world.hosts.join(world.stamp()))
-            tell(world)
+            tell(world, everything=world.hosts.are_several())  # alone, what Redis has been told is not gone through again
             return
         except WrongConfiguration as error:
             sys.stderr.write(f"{error.line}\n")

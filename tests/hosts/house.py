@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,10 +122,10 @@ class House:
         """The broker."""
         return redis_client(self.url)
 
-    def enrol(self, recipe: str, toml: str = "", version: str = "1.0.0+1") -> None:
+    def enrol(self, recipe: str, toml: str = "", version: str = "1.0.0+1", files: Mapping[str, str] | None = None) -> None:
         """Enrol a recipe with one release."""
         if recipe not in self.repos:
-            self.repos[recipe] = make_recipe(self.below / "upstreams" / recipe, {version: FILES})
+            self.repos[recipe] = make_recipe(self.below / "upstreams" / recipe, {version: dict(files or FILES)})
         folder = self.below / "checkout" / "tests" / recipe
         folder.mkdir(exist_ok=True)
         (folder / "recipe.toml").write_text(f'upstream = "{self.below}/upstreams/{recipe}"\n{toml}{ENROLMENT}')

@@ -22,6 +22,7 @@ import pytest
 from pydantic import SecretStr
 
 from canonq.adapters.data.snapshots import problem_of
+from canonq.adapters.state.locks import redis_client
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.records import Canonical
 from canonq.core.versions import read_tags
@@ -108,7 +109,7 @@ class Apart:
         elif what == "drain" and not self.drained and self.type(name, "drain", other):
             self.drained = other
         elif what == "flush":
-            self.house.redis.flushall()
+            redis_client(self.links.url_here).flushall()
             self.done.append("flush")
         elif what in ("power", "death"):
             self.done.append(f"{what} of {name}")

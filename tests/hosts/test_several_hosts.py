@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from canonq.adapters.redis_server import embedded_redis
-from tests.hosts.house import House, house_in
+from tests.hosts.house import FILES, House, house_in
+from tests.hosts.worker import SECONDS
 
 pytestmark = pytest.mark.long
 
@@ -97,3 +98,19 @@ def test_a_sweep_is_shared_out_a_call_finds_its_host_and_a_stranger_is_refused_b
 def _state(house: House, name: str) -> str:
     rows = json.loads(house["ash"].canonq("hosts", "--json").out)["hosts"]
     return str(next(row["state"] for row in rows if row["host"] == name))
+
+
+def test_two_recipes_that_publish_one_port_are_never_up_at_once_on_a_host_and_both_are_promoted(house: House) -> None:
+    published = {**FILES, "compose.yml": FILES["compose.yml"].replace("image: site:1", 'image: site:1\n    ports: ["18080:80"]')}
+    for recipe in ("one", "two"):
+        house.enrol(recipe, files=published)
+    ash = house["ash"]
+    (ash.folder / "docker").mkdir(exist_ok=True)
+    (ash.folder / "docker" / SECONDS).write_text(json.dumps({"one": 1.0, "two": 1.0}))  # so that they would be, if they might
+    ash.start()
+    house.until("workers", lambda: "ready." in ash.said)
+    swept: Any = ash.canonq("sweep", "--wait", "--json")
+    assert swept.status == 0, swept
+    assert swept.json["counts"]["promoted"] == 2
+    runs = [ash.world.runs.newest(recipe) for recipe in ("one", "two")]
+    assert all(run is not None and run.seconds >= 1 for run in runs)
