@@ -291,7 +291,11 @@ class FakeEngine:
             for name in names:
                 kept = _read(self._folder / kind / name / "labels" if kind == "volumes" else self._folder / kind / name)
                 every = (
-                    kept if kind == "volumes" else kept["labels"] if kind == "secrets" else next(iter(kept.values()))["labels"]
+                    kept
+                    if kind == "volumes"
+                    else kept["labels"]
+                    if kind == "secrets"
+                    else next(iter(kept.values()), {"labels": {}})["labels"]
                 )
                 found.add(every.get(LABEL_OWNER, ""))
         return sorted(found - {""})

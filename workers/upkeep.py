@@ -145,6 +145,7 @@ def reconcile(world: World, app: Celery) -> list[str]:
             shares.go_on(world)
         with _told():
             world.hosts.tell_rows(rows_here(world))
+    if world.hosts.were_several():
         with _told():
             done += _go_on_moving(world)
     with _told():
@@ -169,6 +170,9 @@ def _go_on_moving(world: World) -> list[str]:
             if mark.state == "leaving":
                 tasks.send_move(world, mark.model_copy(update={"state": "gone"}))  # it may be there already
             done.append(f"{mark.recipe}: on its way to {mark.to}")
+    done += [
+        f"{recipe}: it was lost with the host that it had gone to, and may be begun anew" for recipe in moving.begin_anew(world)
+    ]
     for recipe, host in moving.drained(world):
         tasks.send_leave(str(world.hosts.own), recipe, host, by="drain")
         done.append(f"{recipe}: leaves for {host}, as this host is drained")

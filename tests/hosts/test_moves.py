@@ -26,7 +26,7 @@ from canonq.flows.promote import promote
 from canonq.flows.promoting import transaction
 from canonq.flows.promoting.rollback import rollback
 from canonq.flows.promoting.transaction import Transaction
-from canonq.flows.sweeps.moving import arrive, drained, leave, leaving, settle
+from canonq.flows.sweeps.moving import arrive, begin_anew, drained, leave, leaving, settle
 from canonq.flows.sync import sync
 from canonq.flows.world import World
 from canonq.settings import HostsSettings
@@ -448,3 +448,21 @@ def test_a_host_that_was_removed_is_not_let_in_by_a_drain_and_the_only_one_is_no
         with pytest.raises(WrongUse) as told:
             hosts_flow.drain(ash, "birch", undo=undo)
         assert told.value.code == "host-removed"
+
+
+def test_what_was_lost_with_the_host_that_it_had_gone_to_may_be_begun_anew_where_it_was_before(house: House) -> None:
+    with_two(house)
+    ash = house["ash"].world
+    whole_move(house, "ash", "birch")
+    house.join()
+    assert begin_anew(ash) == [], "birch has it"
+    house.redis.flushall()
+    assert begin_anew(ash) == [], "and is believed to have it until it has told all again"
+    House.tell(house["birch"])
+    assert begin_anew(ash) == []
+    house.redis.delete("canonq:host:birch")  # it is away, and does not come back
+    assert begin_anew(ash) == []
+    ash.hosts.mark("birch", "removed", "its disk is broken")
+    assert begin_anew(ash) == ["site"]
+    assert begin_anew(ash) == []
+    assert proven(house["ash"], "1.1.0+2", 5).outcome == "promoted"

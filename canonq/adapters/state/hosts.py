@@ -274,6 +274,11 @@ class Hosts:
         own = self.own
         return any(one.state != "removed" and name != own for name, one in self._joined_before().items())
 
+    def were_several(self) -> bool:
+        """The same, with those that were removed: what was on its way to one of them is seen to."""
+        own = self.own
+        return any(name != own for name in self._joined_before())
+
     def learn(self) -> list[Known]:
         """What Redis knows of all hosts, completed by what was known here, and kept for when it forgets. HostProblem without it.
 

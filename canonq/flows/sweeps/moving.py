@@ -29,7 +29,7 @@ from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
 from canonq.core.names import host_name, recipe_name, shown
 from canonq.core.records import Arrived, Canonical, Elsewhere
 from canonq.core.retention import KEPT
-from canonq.core.sweeps.placement import Wanted, least_loaded
+from canonq.core.sweeps.placement import Wanted, home, least_loaded
 from canonq.flows import hosts as hosts_flow
 from canonq.flows.keeping.data import unpack_retained
 from canonq.flows.keeping.leftovers import drop_interrupted, is_in_force
@@ -163,6 +163,28 @@ def leaving(world: World) -> list[Elsewhere]:
 
 def _something_left(world: World, recipe: str) -> bool:
     return recipe in world.registry.recipes()
+
+
+def begin_anew(world: World) -> list[str]:
+    """Let recipes be worked on here again that have gone to another host, where nobody has them any more: that host was lost, and
+    somebody has said so. What is on its way, or not told by now, is somebody's."""
+    done = list[str]()
+    members = [one for one in hosts_flow.known(world) if not one.removed]
+    if not all(one.told for one in members if one.name != world.hosts.own):
+        return done
+    for recipe in world.registry.begun():
+        with contextlib.suppress(CanonqError):
+            mark = world.registry.elsewhere(recipe)
+            if mark is None or mark.state != "gone" or _something_left(world, recipe):
+                continue
+            if home(recipe, [one.member() for one in members]):
+                continue
+            with _holding(world, recipe, "begin anew"):
+                world.registry.is_here_again(recipe)
+            hosts_flow.tell_of(world, recipe)
+            done.append(recipe)
+            log.warning("%s: its canonical had gone to %s, and is nowhere any more: it may be begun anew here", recipe, mark.to)
+    return done
 
 
 def settle(world: World, recipe: str) -> str:
