@@ -113,8 +113,10 @@ def _on_a_new_stack(run: Run, saved: Saved, begun: Started) -> str:
     run.findings.phase = "a stack to restore into"
     begun = replace(begun, health_ends=time.monotonic() + run.enrolment.health.timeout)  # what it had to wait for is not its own
     up, why = comes_up(run, ELSEWHERE, begun), ""
-    for _ in range(_TRIES):
+    for number in range(_TRIES):
         try:
+            if number:  # it may have died of what was put below it
+                comes_back(run, up, run.enrolment.health.timeout)
             why = _why_not(run, saved, up, run.enrolment.health.timeout)
         except RecipeProblem as error:
             why = error.what

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from canonq.core.enrolment import Health
+from canonq.core.errors import RecipeProblem
 from canonq.flows.test import test_tag as prove_tag
 from canonq.ports import Answer, Ended
 from tests.flows.sites import BASE, TARGET, Site
@@ -43,6 +46,40 @@ def test_a_backup_that_only_comes_back_where_it_was_taken_is_red(site: Site, see
 
 
 @pytest.mark.long
+def test_an_app_that_dies_of_what_is_restored_below_it_is_awaited_on_a_new_stack_too(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down, died = set[str](), list[str]()
+
+    def loads(words: list[str]) -> Ended:
+        stack = site.engine.asked[-1]
+        if died and stack not in died:  # not where it was taken
+            died.append(stack)
+            down.add(stack)
+            return Ended(137, "Container is not running")
+        died.append(stack)
+        lines = site.engine.place(stack, "db", words[1]).read_text().splitlines(keepends=True)
+        site.engine.place(stack, "db", "/var/lib/postgresql/rows").write_text("".join(lines[1:-1]))
+        return Ended(0, "")
+
+    def write_archive(stack: str, service: str, folder: str, archive: Any) -> None:
+        if stack in down:
+            raise RecipeProblem(f"The service '{service}' has no running container.", mend="", code="service-missing")
+        writes(stack, service, folder, archive)
+
+    def probe(stack: str, *_: Any) -> Answer:
+        down.discard(stack)
+        return Answer(True, "")
+
+    site.engine.programs["load"] = loads
+    writes = site.engine.write_archive
+    monkeypatch.setattr(site.engine, "write_archive", write_archive)
+    monkeypatch.setattr(site.engine, "probe", probe)
+    verdict = prove_tag(site.prepare(), "site", BASE)
+    assert verdict.verdict == "green", verdict.detail
+    assert len(died) == 3, "in place, and twice on the new one"
+
+
 def test_an_app_that_refuses_the_data_of_another_address_is_restored_under_its_own(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
