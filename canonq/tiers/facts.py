@@ -84,6 +84,7 @@ class BackupFacts(_Fact):
     captured: tuple[Captured, ...] = ()
     destroyed: tuple[Marker, ...] = ()
     still_there: tuple[Marker, ...] = ()  #: what was to be destroyed and was not
+    hooks_since: float | None = None  #: when the hooks began that may write something to be captured, in seconds since 1970
 
 
 class TierFacts(_Fact):

@@ -16,6 +16,7 @@ from typing import IO, Any
 from canonq.adapters.data.counting import SMALL, digest_of
 from canonq.adapters.files import told
 from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump
+from canonq.core.stack.engines import HEAD, SQLITE, of_file
 from canonq.core.stack.witness import File
 
 _CHUNK = 1 << 20
@@ -144,8 +145,11 @@ def look_through(
     return contents
 
 
-def members(path: Path, names: Sequence[str]) -> tuple[set[File], str]:
-    """What is in the files of a tar (`names`: see `counting.contents`), and the name of one that has other files in it."""
+def members(path: Path, names: Sequence[str], hooks_since: float | None = None) -> tuple[set[File], str]:
+    """What is in the files of a tar, and the name of one that has others in it, or is a database which hooks have made.
+
+    Only of those that canonq cannot read. `names`: see `counting.contents`; `hooks_since`: when they began, seconds since 1970.
+    """
     found: set[File] = set()
     packed = ""
     with contextlib.suppress(tarfile.TarError, OSError, EOFError), tarfile.open(path, mode="r:") as archive:
@@ -155,7 +159,11 @@ def members(path: Path, names: Sequence[str]) -> tuple[set[File], str]:
             packed = packed or (member.name if member.name.lower().endswith(_ARCHIVES) else "")
             file = archive.extractfile(member)
             assert file is not None  # a regular file
-            found.add(File(member.size, digest_of(file.read(SMALL), names) if member.size <= SMALL else ""))
+            text = file.read(SMALL)
+            kind = of_file(member.name.rpartition("/")[2], text[:HEAD], member.size)
+            if kind not in ("", SQLITE) and hooks_since is not None and int(member.mtime) >= int(hooks_since):
+                packed = packed or member.name
+            found.add(File(member.size, digest_of(text, names) if member.size <= SMALL else ""))
     return found, packed
 
 

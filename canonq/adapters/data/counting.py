@@ -88,7 +88,8 @@ def paths(folder: Path) -> list[str]:
 
 
 def contents(folder: Path, known: dict[tuple[int, ...], str], names: Sequence[str]) -> dict[str, File]:
-    """Path below a volume's root -> what is in each of its plain files that are no database's, in time that large volumes allow.
+    """Path below a volume's root -> what is in each of its plain files, in time that large volumes allow; and each database that
+    canonq cannot read, by its size (`.` where the volume is one).
 
     `known`: digests of files that were not written to since; it is added to. `names`: those that the app has in this place alone,
     the longest first, which are read as if they were the same everywhere.
@@ -96,8 +97,9 @@ def contents(folder: Path, known: dict[tuple[int, ...], str], names: Sequence[st
     found: dict[str, File] = {}
     room = _MOST_READ
     for below, folders, there, handle in inside.walk(folder):
-        if of_folder(there):
+        if kind := of_folder(there):
             folders.clear()
+            found[below or "."] = File(_size_of(there, handle), "", kind)
             continue
         beside = {name.removesuffix(end) for name in there for end in _BESIDE if name.endswith(end)}
         for name in there:
@@ -107,7 +109,10 @@ def contents(folder: Path, known: dict[tuple[int, ...], str], names: Sequence[st
                 about = os.stat(name, dir_fd=handle, follow_symlinks=False)
                 if not stat.S_ISREG(about.st_mode):
                     continue
-                if _may_be(name) and about.st_size >= 512 and of_file(name, _head(name, handle), about.st_size):
+                kind = of_file(name, _head(name, handle), about.st_size) if _may_be(name) and about.st_size >= 512 else ""
+                if kind:
+                    if kind != SQLITE:
+                        found[os.path.join(below, name)] = File(about.st_size, "", kind)
                     continue
                 digest = ""
                 if about.st_size <= min(SMALL, room):
@@ -119,6 +124,14 @@ def contents(folder: Path, known: dict[tuple[int, ...], str], names: Sequence[st
         if len(found) > _MOST_PATHS:
             break
     return found
+
+
+def _size_of(names: Sequence[str], at: int) -> int:
+    size = 0
+    for name in names:
+        with contextlib.suppress(OSError):  # gone meanwhile
+            size += os.stat(name, dir_fd=at, follow_symlinks=False).st_size
+    return size
 
 
 def _digest(name: str, at: int, names: Sequence[str]) -> str:

@@ -1,5 +1,7 @@
 """Which plain files of an app are its users', and which are lost or not backed up (docs/decisions/0041-witnesses.md). Pure.
 
+A database that canonq cannot read is one of them: what is in it is not known; that it is there, and how large, is.
+
 Size says little: what people write is often small, and beside much that an app brings along. Two installs of its own say what an
 app makes by itself, and one of them what the target makes of the same use; what the base has beside that is somebody's.
 """
@@ -15,10 +17,11 @@ from canonq.core.text import shown
 
 
 class File(NamedTuple):
-    """A plain file."""
+    """A plain file, or a database that canonq cannot read: a file as well, or a folder of them."""
 
     bytes: int
-    digest: str  #: of what is in it; empty where it is too large to be read each time
+    digest: str  #: of what is in it; empty where it is too large to be read each time, and of a database
+    kind: str = ""  #: of that database
 
 
 #: Key of a volume -> path below its root -> what is there.

@@ -88,7 +88,8 @@ def take(backup: Backup, markers: Sequence[Marker]) -> BackupFacts:
     captured = [_capture(backup, number, part, markers, since) for number, part in enumerate(backup.plan.parts)]
     hooks += [_run(backup, hook) for hook in backup.plan.after]
     own_parts = {marker.text for marker in markers if marker.kind == "part"}
-    return BackupFacts(problems=backup.plan.problems, hooks=tuple(hooks), captured=tuple(_expecting(captured, own_parts)))
+    captured = list(_expecting(captured, own_parts))
+    return BackupFacts(problems=backup.plan.problems, hooks=tuple(hooks), captured=tuple(captured), hooks_since=since)
 
 
 def _run(backup: Backup, hook: Hook) -> HookRan:
@@ -297,7 +298,7 @@ def _copies(backup: Backup, facts: BackupFacts, names: Sequence[str]) -> tuple[s
     packed = ""
     for part in facts.captured:
         if (kept := backup.folder / part.file).is_file():
-            there, archive = members(kept, names)
+            there, archive = members(kept, names, facts.hooks_since)
             found |= there
             packed = packed or archive
     return found, shown(packed, 100) if packed else ""

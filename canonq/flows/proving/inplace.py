@@ -69,6 +69,7 @@ def upgrade_tier(run: Run, version: str, base: Running) -> tuple[Running, tuple[
         )
 
     running, (markers, _) = in_tier(run, "upgrade", base, over_the_base, prove)
+    run.findings.held_files = files_of(run, running)
     return running, markers
 
 

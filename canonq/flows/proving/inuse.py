@@ -9,13 +9,14 @@ from canonq.core.errors import EnrolmentProblem, RecipeProblem
 from canonq.core.ladder import TierResult
 from canonq.core.stack.census import abandoned, carried_over, filled, unknown, unmade
 from canonq.core.stack.engines import SQLITE
+from canonq.core.stack.home import left_behind
 from canonq.core.stack.layers import moved_out, told
 from canonq.flows.deploying.stages import Running
 from canonq.flows.proving.counting import take_census
 from canonq.flows.proving.outside import in_containers
 from canonq.flows.proving.run import Run
 from canonq.flows.proving.using import unused
-from canonq.flows.proving.witnesses import folders, paths_declared
+from canonq.flows.proving.witnesses import folders, paths_declared, witness
 
 
 def in_use(run: Run, running: Running) -> dict[str, int]:
@@ -87,6 +88,11 @@ def is_looked_at(run: Run) -> None:
             "filled it: the data is still there, and the app looks somewhere else"
         )
         what += f" ({'; '.join(away)})" if away else ""
+    elif not away and (old := left_behind(found.base_used_files, found.held_files, witness(run), rules.volatile)):
+        what = (
+            f"{version} keeps its data in another folder than {was}, and has begun anew in it: what was put into {was} is still "
+            f"in {' and in '.join(old)}, and after the upgrade the new one has next to nothing of it"
+        )
     elif not away and (unkept := unused(run)):
         what = (
             f"what is put into {version} where it is installed anew is not where {was} kept it: the same use leaves "

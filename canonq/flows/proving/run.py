@@ -65,7 +65,7 @@ class Findings:
         self.later_files: Files = {}  #: the same after a while, before it was deployed once more
         self.base_first_files: Files | None = None  #: what the base makes by itself; None: not known
         self.base_used_files: Files = {}  #: what was in its volumes before it was upgraded
-        self.held_files: Files = {}  #: what was there when the backup was taken
+        self.held_files: Files = {}  #: what was there after the upgrade, and when the backup was taken
         self.before_use: Census | None = None  #: what the fresh install held before anybody used it; None where nobody does
         self.use: Use | None = None  #: what its use has left in it
         self.base_use: Use | None = None  #: what the same use has left in a new install of the base; None: not known

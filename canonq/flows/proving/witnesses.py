@@ -76,7 +76,10 @@ def _read(path: Path) -> Files | None:
     try:
         with path.open("rb") as file:
             kept = table_of(file.read(_LARGEST))
-        return {key: {name: File(int(one[0]), str(one[1])) for name, one in files.items()} for key, files in kept.items()}
+        return {
+            key: {name: File(int(one[0]), str(one[1]), str(one[2]) if len(one) > 2 else "") for name, one in files.items()}
+            for key, files in kept.items()
+        }
     except (OSError, ValueError, TypeError, AttributeError, IndexError, KeyError):
         return None  # of an older canonq, or spoilt: nothing is concluded from it
 

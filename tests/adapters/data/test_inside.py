@@ -11,6 +11,7 @@ import pytest
 from canonq.adapters.data import counting, inside
 from canonq.adapters.data.access import use_of
 from canonq.adapters.files import remove_tree
+from canonq.core.stack.witness import File
 
 LEVELS = 1500  #: more than Python calls within one another, and than a process has handles
 
@@ -53,6 +54,20 @@ def test_a_walk_goes_top_down_follows_no_link_and_leaves_out_what_it_is_told(tmp
         if "c" in folders:
             folders.remove("c")
     assert seen == {"": (["a", "c"], ["link"]), "a": (["b"], ["file"]), "a/b": ([], [])}
+
+
+def test_a_database_that_cannot_be_read_is_one_thing_of_a_size_and_sqlite_is_none_of_it(tmp_path: Path) -> None:
+    for name, content in {
+        "db/garden/CURRENT": b"MANIFEST-000002\n", "db/garden/MANIFEST-000002": b"x" * 50, "db/garden/000003.log": b"x" * 900,
+        "db/garden/deeper/LOCK": b"", "keys": bytes(16) + b"\xed\xda\x0c\xed" + bytes(1004), "settings": b"a = 1",
+        "app.db": b"SQLite format 3\0" + bytes(1000),
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    found = counting.contents(tmp_path, {}, ())
+    assert found.pop("settings").digest
+    assert found == {"db/garden": File(966, "", "leveldb"), "keys": File(1024, "", "bolt")}
+    assert counting.contents(tmp_path / "db/garden", {}, ()) == {".": File(966, "", "leveldb")}
 
 
 def test_a_folder_that_becomes_a_link_while_it_is_looked_at_leads_nowhere(tmp_path: Path) -> None:

@@ -81,6 +81,16 @@ def test_what_somebody_has_made_is_lost_where_it_is_gone_or_as_a_new_install_mak
     assert lost_files(before, after, by, {}, grown=False) == expected, what
 
 
+def test_a_database_that_cannot_be_read_is_missed_where_use_makes_it_whatever_else_has_grown() -> None:
+    held: Files = {"data": {"db/pans": File(900, "", "leveldb"), "db/ferns": File(700, "", "leveldb")}}
+    used = Witness(first={}, default={}, later=held, used=True)
+    left: Files = {"data": {"db/ferns": File(90, "", "leveldb")}}
+    assert lost_files(held, left, used, (), grown=True) == ["'db/pans' of the volume data is gone"]
+    assert lost_files(held, left, used, {"data/db/pans"}, grown=True) == []
+    carried = Witness(first={}, default={}, later={"data": {}}, used=True)
+    assert lost_files(held, {"data": {}}, carried, (), grown=True) == [], "what the target keeps in tables"
+
+
 def test_what_may_be_in_a_database_by_now_is_missed_only_where_the_same_use_makes_a_file_of_it() -> None:
     assert lost_files(MINE, NEW, UNUSED, {}, grown=True) == [RESET]
     assert lost_files(MINE, NEW, USED, {}, grown=True) == [GONE, RESET]

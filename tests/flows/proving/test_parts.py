@@ -176,3 +176,44 @@ def test_a_part_that_does_not_come_back_is_red(site: Site) -> None:
     verdict = prove_tag(site.prepare(target=target, own=None), "site", None)
     assert (verdict.verdict, verdict.reason) == ("red", "restore-failed"), verdict.detail
     assert "/mail, which the backup names (there is no such file)" in verdict.detail
+
+
+def uses_a_database_that_nobody_can_read(site: Site) -> Callable[..., None]:
+    """A hook that has the app make a LevelDB, as the app's users do."""
+
+    def hook(_: Path, function: str, facts: TierFacts, *__: Any) -> None:
+        assert function == "after_install"
+        for name, size in (("CURRENT", 16), ("MANIFEST-000002", 60), ("000003.log", 5000)):
+            place = site.engine.place(facts.stack, "app", f"/srv/files/db/garden/{name}")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text("x" * size)
+
+    return hook
+
+
+@pytest.mark.parametrize(
+    ("path", "labels", "reason"),
+    [
+        ("app.db, mail, settings", (), "not-backed-up"),
+        ("app.db, mail, settings, db", (), "proven"),
+        ("app.db, mail, settings, saved", (COPIES,), "proven"),  # in its own way, which nobody can look into
+    ],
+)
+def test_a_database_that_cannot_be_read_has_to_be_in_a_part_or_in_what_a_hook_made(
+    site: Site, monkeypatch: pytest.MonkeyPatch, path: str, labels: tuple[str, ...], reason: str
+) -> None:
+    def copies(_: list[str]) -> Ended:
+        saved = bytes(16) + b"\xed\xda\x0c\xed" + bytes(2000)  # as bolt's files begin
+        site.engine.place(site.engine.asked[-1], "app", "/srv/files/saved").write_bytes(saved)
+        return Ended(0, "")
+
+    site.engine.programs["copies"] = copies
+    world = site.prepare(target=labelled(site, path, *labels), own=None)
+    (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text("def after_install(app): ...\n")
+    monkeypatch.setattr(marking, "call_hook", uses_a_database_that_nobody_can_read(site))
+    verdict = prove_tag(world, "site", None)
+    assert verdict.reason == reason, verdict.detail
+    if reason == "not-backed-up":
+        assert "No backup has what was put into the app: 'db/garden' of the volume files (5076 bytes)." in verdict.detail
+    unsure = [gap for gap in verdict.gaps if gap.startswith("backup-unproven: whether ")]
+    assert bool(unsure) == bool(labels), verdict.gaps

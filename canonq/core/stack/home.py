@@ -1,0 +1,85 @@
+"""Whether a new install keeps in another folder of a volume what its base keeps there, and where the data is then. Pure.
+
+An app that was told another folder begins anew in it, beside data that is whole. What each version makes by itself says where its
+home is; what lies in the new one after the upgrade, whether anybody has brought the data along.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Iterator, Mapping
+
+from canonq.core.stack.witness import File, Files, Witness, is_nobodys, same
+
+_SMALLER = 4  #: how much smaller the same data may be in another form
+_MOST = 20  #: files of an install that are looked at; of another, to each of them
+
+
+def left_behind(before: Files, after: Files, by: Witness, volatile: Collection[str]) -> list[str]:
+    """A phrase for each folder that was an app's home and is no more, with somebody's data that is not in the new one.
+
+    `before`, `after`: what was there before the upgrade, and after it.
+    """
+    told = []
+    for key, made in sorted((by.first or {}).items()):
+        was, now, first, default, later = (
+            {path: one for path, one in files.get(key, {}).items() if not is_nobodys(key, path, volatile)}
+            for files in (before, after, {key: made}, by.default, by.later)
+        )
+        changed = {path: one.bytes for path, one in was.items() if not same(one, first.get(path)) and path in now}
+        brought = {path: one.bytes for path, one in now.items() if not same(one, default.get(path))}
+        for old, new in _moves(first, default):
+            theirs = sum(size for path, size in changed.items() if _is_of(path, old, new))
+            if not theirs or any(_is_of(path, old, new) for path in later):
+                continue  # nothing of it is there, or it is used still
+            own = [path for path in default if _is_in(path, new)]
+            there = sum(size for path, size in brought.items() if _is_in(path, new))
+            # Where it is not there after the upgrade, it is of that install alone.
+            if sum(path in now for path in own) * 2 >= len(own) and there * _SMALLER < theirs:
+                told.append(f"{_named(key, old)} ({theirs} bytes, which it keeps in {_named(key, new)} now)")
+    return told
+
+
+def _moves(first: Mapping[str, File], default: Mapping[str, File]) -> Iterator[tuple[str, str]]:
+    """Folders in which one version makes something by itself, each with that in which the other makes most of it, and nothing in
+    the old one. An empty path is the volume itself."""
+    alike_named: dict[str, list[str]] = {}
+    for path in sorted(default.keys() - first.keys()):
+        alike_named.setdefault(posixpath.basename(path), []).append(path)
+    seen = set()
+    for path in sorted(first.keys() - default.keys())[:_MOST]:
+        for other in alike_named.get(posixpath.basename(path), ())[:_MOST]:
+            pair = old, new = _apart(path, other)
+            if pair in seen:
+                continue
+            seen.add(pair)
+            mine = [one for one in first if _is_of(one, old, new)]
+            alike = sum(posixpath.join(new, _below(one, old)) in default for one in mine)
+            if alike * 2 >= len(mine) and not any(one in default for one in mine):
+                yield pair
+
+
+def _apart(path: str, other: str) -> tuple[str, str]:
+    """What two paths have before that in which they end alike."""
+    one, two = path.split("/"), other.split("/")
+    while one and two and one[-1] == two[-1]:
+        one.pop()
+        two.pop()
+    return "/".join(one), "/".join(two)
+
+
+def _is_of(path: str, old: str, new: str) -> bool:
+    """Whether it lies in the one folder, and not in the other within it."""
+    return _is_in(path, old) and not (new.startswith(old) and _is_in(path, new))
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return not folder or path.startswith(f"{folder}/")
+
+
+def _below(path: str, folder: str) -> str:
+    return path[len(folder) + 1 :] if folder else path
+
+
+def _named(key: str, folder: str) -> str:
+    return f"'{key}/{folder}'" if folder else f"'{key}'"

@@ -1,0 +1,77 @@
+"""Another folder in which an app begins anew, told from one into which its data was brought."""
+
+from __future__ import annotations
+
+import pytest
+
+from canonq.core.stack.home import left_behind
+from canonq.core.stack.witness import File, Files, Witness
+
+
+def volume(**there: int) -> dict[str, dict[str, File]]:
+    """Files of a volume with their sizes; `__` is a slash."""
+    return {"data": {path.replace("__", "/"): File(size, str(size)) for path, size in there.items()}}
+
+
+FIRST = volume(settings=50, db__index=10)  #: what the base makes by itself
+USED = volume(settings=50, db__index=900, pages__one=400)  #: and when it was used
+DEFAULT = volume(v2__settings=50, v2__db__index=10)
+LATER = volume(v2__settings=50, v2__db__index=900, v2__pages__one=400)
+BESIDE = {"data": USED["data"] | DEFAULT["data"]}
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        (BESIDE, ["'data' (1300 bytes, which it keeps in 'data/v2' now)"]),
+        (LATER, []),  # it was moved
+        ({"data": USED["data"] | LATER["data"]}, []),  # it was copied
+        ({"data": BESIDE["data"] | {"v2/all": File(500, "all")}}, []),  # it is there in another form
+        (USED, []),  # the folder is of that install alone
+        ({}, []),
+    ],
+)
+def test_a_new_home_has_to_have_what_was_in_the_old_one(after: Files, told: list[str]) -> None:
+    assert left_behind(USED, after, Witness(FIRST, DEFAULT, LATER, used=True), ()) == told
+
+
+@pytest.mark.parametrize(
+    "by",
+    [
+        Witness(None, DEFAULT, LATER, used=True),  # nobody knows what the base makes by itself
+        Witness(FIRST, FIRST, USED, used=True),  # the home is where it was
+        Witness(FIRST, {"data": FIRST["data"] | DEFAULT["data"]}, LATER, used=True),  # a second one, beside it
+        Witness(FIRST, DEFAULT, {"data": LATER["data"] | volume(pages__one=400)["data"]}, used=True),  # it is used still
+        Witness(volume(settings=50), volume(conf__settings=50), volume(conf__settings=50, pages__one=4), used=True),
+        Witness(FIRST, volume(v2__other=50), LATER, used=True),
+    ],
+)
+def test_where_that_is_no_home_of_the_same_kind_nothing_is_concluded(by: Witness) -> None:
+    assert left_behind(USED, BESIDE, by, ()) == []
+
+
+def test_a_database_that_cannot_be_read_is_a_part_of_its_home_by_its_size() -> None:
+    one, empty = File(900, "", "leveldb"), File(80, "", "leveldb")
+    first, default = {"data": {"db/all": empty}}, {"data": {"v2/all": empty}}
+    used, later = {"data": {"db/all": one, "db/garden": one}}, {"data": {"v2/all": one, "v2/garden": one}}
+    by = Witness(first, default, later, used=True)
+    beside = {"data": used["data"] | default["data"]}
+    assert left_behind(used, beside, by, ()) == ["'data/db' (1800 bytes, which it keeps in 'data/v2' now)"]
+    assert left_behind(used, later, by, ()) == []
+    assert left_behind(used, beside, by, {"data/db"}) == []
+
+
+def test_what_each_install_names_after_itself_is_no_other_home() -> None:
+    first, default = volume(one__store=10), volume(two__store=10)
+    used, later = volume(one__store=900), volume(two__store=900)
+    assert left_behind(used, used, Witness(first, default, later, used=True), ()) == []
+
+
+def test_a_thousand_files_of_an_app_s_own_take_no_time() -> None:
+    first = volume(**{f"a__f{number}__index": 1 for number in range(3000)})
+    default = volume(**{f"b__f{number}__index": 1 for number in range(3000)})
+    used = {"data": first["data"] | {"a/mine": File(9000, "mine")}}
+    beside = {"data": used["data"] | default["data"]}
+    assert left_behind(used, beside, Witness(first, default, default, used=True), ()) == [
+        "'data/a' (9000 bytes, which it keeps in 'data/b' now)"
+    ]
