@@ -29,6 +29,7 @@ from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Captured, HookRan, Marker
 
 _NOT_THERE = (126, 127)  #: exit statuses: the command cannot be run, is not there
+_KILLED = 137  #: that of what goes with its container
 # A dump that fails in the middle of a pipe must not count as one that worked.
 _PIPEFAIL = '(set -o pipefail) 2>/dev/null && set -o pipefail; eval "$0"'
 
@@ -396,4 +397,10 @@ def restore(backup: Backup) -> tuple[HookRan, ...]:
                 backup.data.write_archive(backup.stack, part.service, posixpath.dirname(part.path) or "/", archive)
         except OSError as error:
             raise CanonqError(f"The artifact of the backup cannot be read: {error}.", code="tier-machinery") from error
-    return (*hooks, *(_run(backup, hook) for hook in backup.plan.restore_after))
+    return (*hooks, *(_that_may_end_all(_run(backup, hook)) for hook in backup.plan.restore_after))
+
+
+def _that_may_end_all(ran: HookRan) -> HookRan:
+    """A hook that has its server begin anew over what was put back may well be gone with its container: what is there when the
+    app has come back says whether it did what it should."""
+    return ran.model_copy(update={"status": 0}) if ran.status == _KILLED else ran

@@ -46,6 +46,20 @@ def test_a_backup_that_only_comes_back_where_it_was_taken_is_red(site: Site, see
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("works", [True, False])
+def test_a_restore_hook_that_is_gone_with_its_container_is_judged_by_what_has_come_back(site: Site, works: bool) -> None:
+    def loads(words: list[str]) -> Ended:
+        stack = site.engine.asked[-1]
+        lines = site.engine.place(stack, "db", words[1]).read_text().splitlines(keepends=True)
+        if works:
+            site.engine.place(stack, "db", "/var/lib/postgresql/rows").write_text("".join(lines[1:-1]))
+        return Ended(137, "")
+
+    site.engine.programs["load"] = loads
+    verdict = prove_tag(site.prepare(), "site", BASE)
+    assert verdict.reason == ("proven" if works else "restore-failed"), verdict.detail
+
+
 def test_an_app_that_dies_of_what_is_restored_below_it_is_awaited_on_a_new_stack_too(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,7 +70,7 @@ def test_an_app_that_dies_of_what_is_restored_below_it_is_awaited_on_a_new_stack
         if died and stack not in died:  # not where it was taken
             died.append(stack)
             down.add(stack)
-            return Ended(137, "Container is not running")
+            return Ended(1, "Error response from daemon: container is not running")
         died.append(stack)
         lines = site.engine.place(stack, "db", words[1]).read_text().splitlines(keepends=True)
         site.engine.place(stack, "db", "/var/lib/postgresql/rows").write_text("".join(lines[1:-1]))
