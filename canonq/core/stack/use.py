@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from canonq.core.stack.census import Census
+from canonq.core.stack.databases import REDIS
 from canonq.core.stack.engines import SQLITE
 from canonq.core.stack.witness import Files, is_nobodys, is_of_the_moment, place_of, same
 
@@ -67,7 +68,7 @@ def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files) -> list[str]:
     tables = {(where, table): rows for where, it in upgraded.databases.items() for table, rows in it.tables.items() if rows}
     new = fresh.rows.keys() - base.rows.keys()
     if new or fresh.files.keys() - base.files.keys():
-        return _left_behind(base, fresh, tables, new)
+        return _left_behind(base, fresh, tables, new, {where for where, it in upgraded.databases.items() if it.kind == REDIS})
     places = {place_of(key, path) for key, there in held.items() for path in there}
     told = []
     for left, now, there, what in (
@@ -82,16 +83,19 @@ def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files) -> list[str]:
     return told
 
 
-def _left_behind(base: Use, fresh: Use, tables: Mapping[tuple[str, str], int], new: Collection[str]) -> list[str]:
+def _left_behind(
+    base: Use, fresh: Use, tables: Mapping[tuple[str, str], int], new: Collection[str], numbered: Collection[str]
+) -> list[str]:
     """A phrase for tables that are in another database now, where the upgraded app has less than half of what it has still in
-    the old one. `tables`: database and table -> its rows."""
+    the old one. `tables`: database and table -> its rows; `numbered`: servers whose databases have numbers for names."""
     told = []
     for (where, table), rows in sorted(tables.items()):
         name = f"{where}.{table}"
         if name not in base.rows or name in fresh.rows:
             continue
-        twins = [other for other in new if other.endswith(f".{table}")]
-        carried = sum(count for (other, its), count in tables.items() if its == table and f"{other}.{its}" in twins)
+        # A Redis has nothing but numbers for names: whoever looks into another of its databases looks into that one alone.
+        twins = [other for other in new if other.endswith(f".{table}") or (where in numbered and other.startswith(f"{where}."))]
+        carried = sum(count for (other, its), count in tables.items() if f"{other}.{its}" in twins)
         if twins and carried * 2 < rows:
             told.append(f"rows in {name}, of which {carried} of {rows} are in {twins[0]} after the upgrade,")
     return told[:_MOST_TOLD]

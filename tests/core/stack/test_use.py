@@ -79,5 +79,19 @@ def test_what_is_in_another_database_now_has_to_have_been_carried_there(posts: i
     assert not_kept(BASE, FILE, upgraded, {}) == told
 
 
+@pytest.mark.parametrize(
+    ("tables", "told"),
+    [
+        ({"db0": 25}, ["rows in redis.db0, of which 0 of 25 are in redis.db1 after the upgrade,"]),
+        ({"db0": 25, "db1": 3}, ["rows in redis.db0, of which 3 of 25 are in redis.db1 after the upgrade,"]),
+        ({"db0": 25, "db1": 25}, []),  # copied
+        ({"db1": 25}, []),  # moved
+    ],
+)
+def test_whoever_uses_another_number_of_a_redis_has_to_have_its_keys_there(tables: dict[str, int], told: list[str]) -> None:
+    upgraded = Census(databases={"redis": DatabaseCount(kind="redis", tables=tables)})
+    assert not_kept(Use(rows={"redis.db0": 20}), Use(rows={"redis.db1": 20}), upgraded, {}) == told
+
+
 def test_what_is_seen_later_counts_as_well() -> None:
     assert Use(rows={"db.posts": 1}).also(BASE) == BASE
