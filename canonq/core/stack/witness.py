@@ -193,7 +193,9 @@ def somebodys_own(held: Files, earlier: Files | None, by: Witness, volatile: Col
         if earlier is not None and path not in _of(earlier, key):
             continue
         first, default = None if by.first is None else _of(by.first, key).get(path), _of(by.default, key).get(path)
-        if first is None and default is None:
+        if held[key][path].kind:
+            made = True  # what is in a database that nobody can read may be anybody's, whatever its size
+        elif first is None and default is None:
             by_itself = not by.used and path in _of(by.later, key)
             # Where nobody knows what the base makes by itself, the same use has to make it anew.
             made = not by_itself and (by.first is not None or earlier is None or path in _of(by.filled, key))

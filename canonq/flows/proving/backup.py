@@ -7,6 +7,7 @@ back. What it found goes as facts to the tests of the two tiers, which judge it.
 from __future__ import annotations
 
 import posixpath
+import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from canonq.adapters.data import markerfile
 from canonq.adapters.data.artifact import keep, look_through, members, without_top
 from canonq.adapters.files import remove_tree
+from canonq.adapters.processes.stopping import check_stop
 from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
 from canonq.core.stack.census import Census
@@ -30,6 +32,8 @@ from canonq.tiers.facts import BackupFacts, Captured, HookRan, Marker
 
 _NOT_THERE = (126, 127)  #: exit statuses: the command cannot be run, is not there
 _KILLED = 137  #: that of what goes with its container
+_NOT_RUNNING = re.compile(r"[Cc]ontainer \S+ is not running")  #: what Docker says of one that is no more
+_PAUSE = 0.5  #: seconds until a container that is gone is looked for again
 # A dump that fails in the middle of a pipe must not count as one that worked.
 _PIPEFAIL = '(set -o pipefail) 2>/dev/null && set -o pipefail; eval "$0"'
 
@@ -397,10 +401,23 @@ def restore(backup: Backup) -> tuple[HookRan, ...]:
                 backup.data.write_archive(backup.stack, part.service, posixpath.dirname(part.path) or "/", archive)
         except OSError as error:
             raise CanonqError(f"The artifact of the backup cannot be read: {error}.", code="tier-machinery") from error
-    return (*hooks, *(_that_may_end_all(_run(backup, hook)) for hook in backup.plan.restore_after))
+    return (*hooks, *(_after_restore(backup, hook) for hook in backup.plan.restore_after))
 
 
-def _that_may_end_all(ran: HookRan) -> HookRan:
-    """A hook that has its server begin anew over what was put back may well be gone with its container: what is there when the
-    app has come back says whether it did what it should."""
-    return ran.model_copy(update={"status": 0}) if ran.status == _KILLED else ran
+def _after_restore(backup: Backup, hook: Hook) -> HookRan:
+    """Run a hook over what was put back, in a server that may have died of it and comes back, or that dies by the hook itself.
+
+    A hook that has it begin anew may well be gone with its container: what is there when the app has come back says whether it
+    did what it should.
+    """
+    ends = time.monotonic() + backup.left()
+    while True:
+        try:
+            ran = _run(backup, hook)
+            if ran.status != 1 or not _NOT_RUNNING.search(ran.output) or time.monotonic() > ends:
+                return ran.model_copy(update={"status": 0}) if ran.status == _KILLED else ran
+        except RecipeProblem as error:
+            if error.code != "not-running" or time.monotonic() > ends:
+                raise
+        check_stop()
+        time.sleep(_PAUSE)

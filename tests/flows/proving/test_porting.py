@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -46,6 +47,27 @@ def test_a_backup_that_only_comes_back_where_it_was_taken_is_red(site: Site, see
 
 
 @pytest.mark.long
+def test_a_restore_hook_waits_for_a_server_that_died_of_what_was_put_below_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone: dict[str, int] = {}
+
+    def execute(stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+        if command[-1].startswith("load"):
+            gone[stack] = gone.get(stack, 0) + 1
+            if gone[stack] == 1:
+                return Ended(1, "Error response from daemon: Container fa23bf575698 is not running")
+            if gone[stack] == 2:
+                raise RecipeProblem(f"The service '{service}' has no running container.", code="not-running")
+        return executes(stack, service, command, timeout)
+
+    executes = site.engine.execute
+    monkeypatch.setattr(site.engine, "execute", execute)
+    verdict = prove_tag(site.prepare(), "site", BASE)
+    assert verdict.verdict == "green", verdict.detail
+    assert set(gone.values()) == {3}
+
+
 @pytest.mark.parametrize("works", [True, False])
 def test_a_restore_hook_that_is_gone_with_its_container_is_judged_by_what_has_come_back(site: Site, works: bool) -> None:
     def loads(words: list[str]) -> Ended:
@@ -70,7 +92,7 @@ def test_an_app_that_dies_of_what_is_restored_below_it_is_awaited_on_a_new_stack
         if died and stack not in died:  # not where it was taken
             died.append(stack)
             down.add(stack)
-            return Ended(1, "Error response from daemon: container is not running")
+            return Ended(1, "it cannot load that now")
         died.append(stack)
         lines = site.engine.place(stack, "db", words[1]).read_text().splitlines(keepends=True)
         site.engine.place(stack, "db", "/var/lib/postgresql/rows").write_text("".join(lines[1:-1]))
