@@ -15,6 +15,7 @@ from canonq.settings import IngressSettings
 VARIABLE = "CANONQ_TIER"  #: names the file
 #: The module whose processes run tests and hooks (its imports are theirs alone), and what they are asked for.
 RUNNER, TIER, HOOK = "canonq.tiers.runner", "pytest", "hook"
+BROKE = 70  #: exit status of a process whose pytest broke, before any test had a say in it
 #: What such a process leaves in the tier's folder: each test as it is collected, begins and ends, and where a test hangs.
 PROGRESS, STACK = "progress.log", "hanging.log"
 

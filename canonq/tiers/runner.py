@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
 from canonq.adapters.processes.preloaded import serve
 from canonq.tiers import hooks, plugin
-from canonq.tiers.facts import HOOK, TIER, VARIABLE
+from canonq.tiers.facts import BROKE, HOOK, TIER, VARIABLE
 from canonq.tiers.hanging import tell_where_it_hangs
 
 
 def run_pytest(facts: str, arguments: Sequence[str], plugins: bool, limit: float) -> int:
-    """One tier: pytest's exit status.
+    """One tier: pytest's exit status, or BROKE where it is pytest itself that cannot go on.
 
     `facts` names the file of the tier's facts; `plugins`: whether pytest loads those that happen to be installed; `limit`:
     seconds until it is killed.
@@ -27,7 +28,11 @@ def run_pytest(facts: str, arguments: Sequence[str], plugins: bool, limit: float
     if not plugins:
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     plugin.ends_after(limit)
-    return int(pytest.main(list(arguments), plugins=[plugin]))
+    try:
+        return int(pytest.main(list(arguments), plugins=[plugin]))
+    except Exception:  # noqa: BLE001 - its own, or of what it stands on: what tests raise it keeps to itself
+        traceback.print_exc()
+        return BROKE
 
 
 def call_hook(facts: str, answer: str, path: str, function: str, arguments: Sequence[str], limit: float) -> int:

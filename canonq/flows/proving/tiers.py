@@ -25,7 +25,7 @@ from canonq.flows.deploying.deadline import left
 from canonq.flows.deploying.secrecy import ENV, masked_into
 from canonq.flows.deploying.stages import Deployment, Running
 from canonq.flows.world import World
-from canonq.tiers.facts import PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts
+from canonq.tiers.facts import BROKE, PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts
 
 _GENERIC_LIMIT = 600.0  #: seconds for the generic tests of one tier: canonq's own, so no recipe's to choose
 _FAILED, _INTERRUPTED, _NOT_BEGUN, _NONE_COLLECTED = 1, 2, 4, 5  #: pytest's exit statuses
@@ -96,18 +96,22 @@ def run_generic(tier: TierName, facts: TierFacts, folder: Path, deadline: float,
     except TimedOut as error:
         left(deadline)
         raise CanonqError(f"The generic tests of the {tier} tier: {error.what}", code="tier-machinery") from error
-    if status not in (0, _FAILED):
-        raise CanonqError(
-            f"The {tier} tier's pytest ended with status {status}.",
-            mend=f"look at {folder / tier}/pytest.log.",
-            code="tier-machinery",
-        )
+    if status not in (0, _FAILED) or not cases:
+        raise _of_pytest_itself(tier, status, folder / tier)
     if not_run := read_progress(folder / tier).not_run:
         what = f"The {tier} tier's pytest ended with status {status}, and {said_of(not_run)}"
         raise CanonqError(what, mend=f"look at {folder / tier}/pytest.log.", code="tier-machinery")
     # A generic test is never skipped: that would be a proof that nobody misses.
     problems = [f"{case.name}: {case.problem or 'was skipped'}" for case in cases if case.problem or case.skipped]
     return _result(status, cases, problems, seconds)
+
+
+def _of_pytest_itself(tier: TierName, status: int, kept: Path) -> CanonqError:
+    return CanonqError(
+        f"The {tier} tier's pytest ended with status {status}, and no test had its say.",
+        mend=f"look at {kept}/pytest.log; where canonq was installed anew meanwhile, test the release again.",
+        code="tier-machinery",
+    )
 
 
 def no_proof(folder: Path, files: Sequence[Path]) -> list[str]:
@@ -139,6 +143,8 @@ def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, dea
             mend=f"mend the test that hangs, or raise [limits] tests in recipe.toml; what was printed is in {kept}/pytest.log.",
             code="functional-timed-out",
         ) from error
+    if status == BROKE:
+        raise _of_pytest_itself("functional", status, kept)
     problems = [f"{case.name}: {case.problem}" for case in cases if case.problem]
     if status == _INTERRUPTED:
         what = "; ".join(problems) or "see its log"

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from canonq.core.enrolment import Health
-from canonq.core.errors import EnrolmentProblem, Fault, WrongConfiguration
+from canonq.core.errors import CanonqError, EnrolmentProblem, Fault, WrongConfiguration
 from canonq.core.ladder import TierResult
 from canonq.core.masks import Masks
+from canonq.flows.proving import tiers
 from canonq.flows.proving.hooks import KNOWN_HOOKS, call_hook, hook_names, hooks_told
-from canonq.flows.proving.tiers import no_proof, read_progress, run_own
-from canonq.tiers.facts import TierFacts
+from canonq.flows.proving.tiers import no_proof, read_progress, run_generic, run_own
+from canonq.tiers import plugin, runner
+from canonq.tiers.facts import BROKE, TierFacts
 
 FACTS = TierFacts(recipe="site", tier="functional", stack="s", domain="s.test", version="1.0.0+1", commit="c", health=Health())
 LONG = 3600.0  #: seconds
@@ -285,3 +288,28 @@ def test_what_tests_and_hooks_write_is_masked_before_it_is_in_its_place(tmp_path
     assert not [path for path in kept if b"s3cret-and-long" in path.read_bytes()]
     assert seen[0] is False, "the first is masked before there is a place to see it in"
     assert not list((tmp_path / "app").iterdir())
+
+
+@pytest.mark.parametrize("status", [0, 1, BROKE])
+def test_a_pytest_that_breaks_before_any_test_is_canonqs_own_error_and_no_red(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(tiers, "_pytest", lambda *_: (status, [], 0.1))
+    with pytest.raises(CanonqError) as told:
+        run_generic("upgrade", facts_in(tmp_path), tmp_path, time.monotonic() + LONG, Masks())
+    assert (told.value.code, told.value.fault) == ("tier-machinery", Fault.CANONQ)
+    if status == BROKE:
+        with pytest.raises(CanonqError) as told:
+            run_own(facts_in(tmp_path), tmp_path, [tmp_path / "test_it.py"], LONG, time.monotonic() + LONG, Masks())
+        assert (told.value.code, told.value.fault) == ("tier-machinery", Fault.CANONQ)
+
+
+def test_a_pytest_whose_files_are_gone_says_so_by_its_status(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def main(*_: Any, **__: Any) -> int:
+        raise ModuleNotFoundError("No module named '_pytest._argcomplete'")
+
+    monkeypatch.setattr(pytest, "main", main)
+    monkeypatch.setenv("CANONQ_TIER", "")
+    monkeypatch.setattr(plugin, "ends_after", lambda _: None)
+    assert runner.run_pytest("facts.json", [], True, LONG) == BROKE
+    assert "_argcomplete" in capsys.readouterr().err
