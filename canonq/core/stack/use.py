@@ -16,6 +16,7 @@ from canonq.core.stack.engines import SQLITE
 from canonq.core.stack.witness import Files, is_nobodys, is_of_the_moment, place_of, same
 
 _MOST_TOLD = 3
+_LESS = 4  #: how many times less of a Redis is taken for none of the same use
 
 
 class Use(BaseModel):
@@ -58,24 +59,35 @@ def use_between(before: Census, after: Census, was: Files, now: Files, volatile:
     return Use(rows=rows, files=files, sqlite=tuple(sorted(sqlite)))
 
 
-def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files) -> list[str]:
+def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files, shrink: Collection[str] = ()) -> list[str]:
     """A phrase for each kind of data most of which the use of the base has left in places that the same use of the fresh install
     leaves as they are, though the upgraded app has them still.
 
-    `upgraded`, `held`: what that one holds. Where the fresh install has it in places of its own, it is in another place by now:
-    tables of the same names, into which the upgrade has to have carried what there was; of others nothing is known.
+    `upgraded`, `held`: what that one holds; `shrink`: what may get smaller. Where the fresh install has it in places of its own,
+    it is in another place by now: tables of the same names, into which the upgrade has to have carried what there was; of others
+    nothing is known. All that a Redis has is in one place, and whoever uses it for queues alone leaves some keys there, too: a
+    quarter of what there was has to be there.
     """
     tables = {(where, table): rows for where, it in upgraded.databases.items() for table, rows in it.tables.items() if rows}
+    numbered = {where for where, it in upgraded.databases.items() if it.kind == REDIS}
+    some = {
+        f"{where}.{table}" for where, table in tables
+        if where in numbered and f"{where}.{table}" not in shrink and where not in shrink
+    }  # fmt: skip
     new = fresh.rows.keys() - base.rows.keys()
     if new or fresh.files.keys() - base.files.keys():
-        return _left_behind(base, fresh, tables, new, {where for where, it in upgraded.databases.items() if it.kind == REDIS})
+        return _left_behind(base, fresh, tables, new, numbered)
     places = {place_of(key, path) for key, there in held.items() for path in there}
     told = []
     for left, now, there, what in (
         (base.rows, fresh.rows, {f"{where}.{table}" for where, table in tables}, "rows in"),
         (base.files, fresh.files, places, "bytes of files in"),
     ):
-        gone = {place: size for place, size in left.items() if place not in now and place in there}
+        gone = {
+            place: size
+            for place, size in left.items()
+            if place in there and (place not in now or (place in some and now[place] * _LESS < size))
+        }
         if sum(gone.values()) * 2 > sum(left.values()):
             most = sorted(gone, key=lambda place: -gone[place])
             more = f" and {len(most) - _MOST_TOLD} more" if len(most) > _MOST_TOLD else ""

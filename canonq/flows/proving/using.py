@@ -60,7 +60,8 @@ def unused(run: Run) -> list[str]:
     found = run.findings
     if found.base_use is None or found.use is None:
         return []
-    return not_kept(found.base_use, found.use, found.census, found.held_files or found.base_used_files)
+    held = found.held_files or found.base_used_files
+    return not_kept(found.base_use, found.use, found.census, held, run.enrolment.data.shrink)
 
 
 def _since(run: Run, running: Running, before: Census, was: Files) -> Use:

@@ -93,5 +93,21 @@ def test_whoever_uses_another_number_of_a_redis_has_to_have_its_keys_there(table
     assert not_kept(Use(rows={"redis.db0": 20}), Use(rows={"redis.db1": 20}), upgraded, {}) == told
 
 
+@pytest.mark.parametrize(
+    ("keys", "shrink", "told"),
+    [
+        (0, (), ["20 rows in redis.db0"]),
+        (2, (), ["20 rows in redis.db0"]),  # those of a queue that nobody waits for
+        (6, (), []),
+        (1, ("redis.db0",), []),  # all in one hash, as declared
+        (1, ("redis",), []),
+    ],
+)
+def test_some_keys_of_a_redis_are_not_what_the_same_use_leaves_in_it(keys: int, shrink: tuple[str, ...], told: list[str]) -> None:
+    upgraded = Census(databases={"redis": DatabaseCount(kind="redis", tables={"db0": 25})})
+    fresh = Use(rows={"redis.db0": keys} if keys else {})
+    assert not_kept(Use(rows={"redis.db0": 20}), fresh, upgraded, {}, shrink) == told
+
+
 def test_what_is_seen_later_counts_as_well() -> None:
     assert Use(rows={"db.posts": 1}).also(BASE) == BASE
