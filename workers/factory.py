@@ -140,6 +140,7 @@ def make_app(settings: Settings) -> Celery:
         worker_redirect_stdouts=False,
         beat_schedule=beat_schedule(settings.nightly),
         beat_scheduler="workers.beat:NightlyScheduler",
+        worker_consumer="workers.taking:PatientConsumer",
         beat_schedule_filename=str(settings.state / "beat-schedule"),
     )
     return made

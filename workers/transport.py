@@ -7,11 +7,13 @@ somebody else's text lies in its queue.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 
 from canonq.core.sentinels import SCHEME
 
@@ -23,15 +25,45 @@ LAST_PLACE = 9  #: in a queue, of a message that all others go before
 _SHOWN = 200  #: characters of what is no message
 
 
+class PatientQoS(kombu_redis.QoS):  # type: ignore[misc]
+    """What a worker has in hand. A task that ended while Redis takes no writing is not in its hands any more.
+
+    Its message is delivered again when its time is over, and does nothing then. Kombu would hold its slot for ever: a worker
+    whose slots are all held asks for nothing, so that it never hears that the connection has to be made anew.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """See QoS."""
+        self._let_go(delivery_tag, super().ack)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """See QoS."""
+        self._let_go(delivery_tag, lambda tag: super(PatientQoS, self).reject(tag, requeue=requeue))
+
+    def _let_go(self, delivery_tag: str, tell: Callable[[str], None]) -> None:
+        try:
+            tell(delivery_tag)
+        except RedisError as error:
+            log.warning("Redis could not be told that a task is over, and delivers it again: %s", error)
+            virtual.QoS.ack(self, delivery_tag)
+
+
 class PatientChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu has no types
     """A channel that text which is no JSON does not close."""
+
+    QoS = PatientQoS
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)
-        except ValueError as error:  # it is off the queue by now
+        except (ValueError, RecursionError) as error:  # it is off the queue by now
             log.error("Something in the queues is not a message, and is dropped: %s", str(error)[:_SHOWN])
             return True
+
+    def _create_client(self, *given: Any, **more: Any) -> Any:
+        if self.connection is None:  # what was taken before a connection broke is acknowledged after it: that ends no worker
+            raise RedisConnectionError("The connection is closed.")
+        return super()._create_client(*given, **more)
 
 
 class PatientTransport(kombu_redis.Transport):  # type: ignore[misc]
@@ -63,7 +95,14 @@ def is_message(value: object) -> bool:
     properties, headers = value.get("properties"), value.get("headers")
     if not isinstance(properties, dict) or not isinstance(headers, dict):
         return False
-    return isinstance(properties.get("delivery_tag"), str) and isinstance(properties.get("delivery_info"), dict)
+    way = properties.get("delivery_info")
+    return (
+        isinstance(properties.get("delivery_tag"), str)
+        and properties.get("body_encoding") == "base64"
+        and isinstance(way, dict)
+        and isinstance(way.get("exchange"), str)
+        and isinstance(way.get("routing_key"), str)
+    )
 
 
 class PatientSentinelChannel(PatientChannel, kombu_redis.SentinelChannel):  # type: ignore[misc]

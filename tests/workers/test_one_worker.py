@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -10,11 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
+from redis.exceptions import ReadOnlyError
 
 from canonq.adapters.processes.programs import with_parent
 from canonq.adapters.redis_server import embedded_redis
@@ -22,11 +25,41 @@ from canonq.settings import Settings
 from tests.support import Installation, make_recipe
 from workers.app import only_answers
 from workers.factory import make_app
+from workers.transport import PatientQoS
 
 pytestmark = pytest.mark.long
 
 ENOUGH = 900  #: seconds; what is waited for takes a few, on a quiet machine
-JUNK = ["hello", "[1, 2]", '{"a": 1}', "\udcff", '{"headers": {}, "properties": {"delivery_info": {}, "delivery_tag": "x"}}']
+WORK: dict[str, Any] = {
+    "body": base64.b64encode(b'[["small"], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]').decode(),
+    "content-type": "application/json", "content-encoding": "utf-8",
+    "headers": {"lang": "py", "task": "canonq.sync", "id": "0c7f2b1e-0000-0000-0000-000000000000"},
+    "properties": {"body_encoding": "base64", "delivery_tag": "x", "delivery_info": {"exchange": "", "routing_key": "light"}},
+}  # fmt: skip
+
+
+def strange(part: str, **said: Any) -> str:
+    """A message as Celery's are, but for one thing."""
+    return json.dumps({**WORK, part: {**WORK[part], **said}})
+
+
+STRANGE_HEADERS: tuple[dict[str, Any], ...] = ({"task": ["x"]}, {"id": {}}, {"timelimit": ["a", "b"]})
+#: Each of these ended a worker for good, or cost it its connection.
+STRANGE = [
+    "[" * 100_000 + "]" * 100_000,
+    *(strange("headers", **said) for said in STRANGE_HEADERS),
+    strange("properties", delivery_info={}),
+    strange("properties", body_encoding="x"),
+    json.dumps({**WORK, "body": base64.b64encode(b"5").decode()}),
+]
+JUNK = [
+    *STRANGE,
+    "hello",
+    "[1, 2]",
+    '{"a": 1}',
+    "\udcff",
+    '{"headers": {}, "properties": {"delivery_info": {}, "delivery_tag": "x"}}',
+]
 
 
 class OneWorker:
@@ -127,6 +160,21 @@ def test_a_worker_keeps_what_is_proven_first_sends_heavy_work_on_and_outlives_ju
     one.until("refusal", lambda: "order shutdown by Celery's remote control is not obeyed" in one.log)
     last = one.send("sync", "large", queue="light")
     one.until("work after an order to stop", lambda: one.result(last))
+
+
+def test_what_redis_could_not_be_told_of_is_in_no_workers_hands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that ends in the moment of a failover: with one slot, its worker would do nothing for ever."""
+
+    def refused(*_: object) -> None:
+        raise ReadOnlyError("You can't write against a read only replica.")
+
+    monkeypatch.setattr(PatientQoS, "_remove_from_indices", refused)
+    for let_go in (PatientQoS.ack, PatientQoS.reject):
+        qos = PatientQoS(SimpleNamespace(do_restore=False), prefetch_count=1)
+        qos._delivered["a"] = object()
+        assert not qos.can_consume()
+        let_go(qos, "a")
+        assert qos.can_consume()
 
 
 def test_orders_by_remote_control_are_refused_and_what_flower_and_ctrl_c_need_stays() -> None:
