@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from canonq.adapters.files import remove_tree, told, told_error
+from canonq.adapters.files import plain_bytes, remove_tree, told, told_error
 from canonq.adapters.git.program import GitProgram
 from canonq.adapters.processes.programs import plain_environment, read
 from canonq.core.enrolment import SHARED, Enrolment, circle, parse_enrolment
@@ -184,7 +184,7 @@ class Checkout:
                 code="bad-recipe-name",
             )
         try:
-            content = path.read_bytes()
+            content = plain_bytes(path)
             text = content.decode()
         except UnicodeDecodeError as error:
             line = content[: error.start].count(b"\n") + 1
@@ -192,7 +192,7 @@ class Checkout:
                 f"{path}:{line} is not UTF-8 text: {error.reason}.", mend="save the file as UTF-8.", code="enrolment-invalid"
             ) from error
         except OSError as error:
-            mend = "it has to be a file." if path.is_dir() else "let canonq read it."
+            mend = "let canonq read it." if path.is_file() else "it has to be a file."
             raise WrongUse(f"{path} cannot be read: {error.strerror}.", mend=mend, code="enrolment-invalid") from error
         enrolment = parse_enrolment(folder.name, text, where=str(path))
         self._check_deps(enrolment, path)
@@ -217,7 +217,7 @@ class Checkout:
     def _deps(self, recipe: str) -> list[str]:
         """What a recipe depends on; nothing where its own enrolment cannot be read, which is told of that one."""
         try:
-            return parse_enrolment(recipe, (self.folder(recipe) / ENROLMENT_FILE).read_text(), where=recipe).deps
+            return parse_enrolment(recipe, plain_bytes(self.folder(recipe) / ENROLMENT_FILE).decode(), where=recipe).deps
         except (CanonqError, OSError, UnicodeDecodeError):
             return []
 

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ NEW = ".new-"
 _WRITTEN_TO = ("sweeps", "calls", "images", "repos", "warm", "locks", "report")
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  #: as mkstemp names them, below
 _STILL_WRITTEN = 6 * 3600.0  #: seconds
+_LARGEST_WRITTEN = 4 << 20  #: bytes of a file that people write
 _LONGEST_REMOVAL = 600  #: seconds
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NEXT_TO_NOTHING = 128 << 10  #: bytes; with less than that on a disk, what could not be written had no room
@@ -69,6 +71,18 @@ def _replace(path: Path, pieces: Iterable[bytes], mode: int, *, durably: bool) -
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
     """Write `value` as indented JSON, durably."""
     write_durably(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode(), mode=mode)
+
+
+def plain_bytes(path: Path) -> bytes:
+    """What is in a file that people write. OSError for what is no plain file, and may never end, and for more than 4 MiB."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        content = file.read(_LARGEST_WRITTEN + 1)
+    if len(content) > _LARGEST_WRITTEN:
+        raise OSError(errno.EFBIG, f"it has more than {_LARGEST_WRITTEN >> 20} MiB", str(path))
+    return content
 
 
 def table_in(path: Path) -> dict[str, Any]:

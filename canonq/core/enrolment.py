@@ -339,6 +339,7 @@ _WORDS = {
     "int_type": "must be a whole number, without quotes",
     "int_parsing": "must be a whole number",
     "float_type": "must be a number, without quotes",
+    "finite_number": "must be a number, and neither nan nor inf",
     "bool_type": "must be true or false, without quotes",
     "dict_type": "must be a table, such as { key = ... }",
     "model_type": "must be a table, such as { key = ... }",

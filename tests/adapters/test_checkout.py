@@ -79,7 +79,20 @@ def a_folder(folder: Path) -> None:
     (folder / "recipe.toml").mkdir()
 
 
-@pytest.mark.parametrize("make", [misspelt, hooks_only, dangling, no_text, a_folder])
+def a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "recipe.toml")
+
+
+def without_end(folder: Path) -> None:
+    (folder / "recipe.toml").symlink_to("/dev/zero")
+
+
+def too_large(folder: Path) -> None:
+    with (folder / "recipe.toml").open("w") as file:
+        file.truncate(1 << 30)
+
+
+@pytest.mark.parametrize("make", [misspelt, hooks_only, dangling, no_text, a_folder, a_pipe, without_end, too_large])
 def test_an_enrolment_that_is_none_is_accounted_for_and_says_why(tests: Path, make: Callable[[Path], None]) -> None:
     (tests / "blog").mkdir()
     make(tests / "blog")

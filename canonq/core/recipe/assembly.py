@@ -29,6 +29,7 @@ TEST_OVERLAY = "compose.canonq.yml"
 MOST_FILES = 50  #: under COMPOSE_FILE: each is read anew, however often it is named
 MOST_TEXT = 512 << 10  #: characters of all of them
 EXTRA = "EXTRA_DOMAINS"  #: by Co-op Cloud's convention further hosts of the app, as a piece of a label's rule
+_GIVEN = ("DOMAIN", "STACK_NAME", "LETS_ENCRYPT_ENV")  #: what canonq gives, and no file of a release says
 _HOST = re.compile(r"[A-Za-z0-9*_-]+(?:\.[A-Za-z0-9*_-]+)+")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -63,7 +64,7 @@ def app_env(
 
     `named`: `recipe:version`, as Co-op Cloud has it. `beside`: where to find what runs beside it.
     """
-    given = {"DOMAIN": domain, "STACK_NAME": stack, "LETS_ENCRYPT_ENV": "", **beside}
+    given = {**dict(zip(_GIVEN, (domain, stack, ""), strict=True)), **beside}
     forced = {"TYPE": named, "RECIPE": named, **own}
     if EXTRA not in own and (extra := parse_env(sample, given, forced=forced).get(EXTRA)):
         forced[EXTRA] = own_hosts(extra, domain)
@@ -85,7 +86,9 @@ def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None)
     RecipeProblem for what the files say, WrongConfiguration for what the overlay must not.
     """
     code = read(EXPORTS) or ""
-    exports = parse_exports(code, env)
+    exports = parse_exports(code, env, _GIVEN)
+    if EXTRA in exports:
+        exports[EXTRA] = own_hosts(exports[EXTRA], env.get("DOMAIN", ""))
     variables = {**env, **exports}
     files = [(name, _compose_file(read, name)) for name in _listed(variables.get("COMPOSE_FILE") or COMPOSE)]
     if (total := sum(len(text) for _, text in files)) > MOST_TEXT:

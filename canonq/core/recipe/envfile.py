@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import string
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from canonq.core.errors import RecipeProblem
@@ -114,8 +114,10 @@ def _room_for(found: dict[str, str], taken: int, key: str, value: str, where: st
     return taken
 
 
-def parse_exports(text: str, env: Mapping[str, str]) -> dict[str, str]:
+def parse_exports(text: str, env: Mapping[str, str], given: Collection[str] = ()) -> dict[str, str]:
     """Read the `export X_VERSION=v1` lines of an abra.sh; everything else in it is code and is left alone.
+
+    Lines for what is `given` (DOMAIN, STACK_NAME) are passed over: another name or domain would be somebody else's.
 
     RecipeProblem for one that was committed in the middle of a merge: no shell reads it, and which of its lines count is a guess.
     """
@@ -124,7 +126,7 @@ def parse_exports(text: str, env: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     known, taken = ChainMap(found, dict(env)), 0
     for number, line in enumerate(lines_of(text), start=1):
-        if match := _EXPORT.match(line):
+        if (match := _EXPORT.match(line)) and match[1] not in given:
             if "$(" in match[2] or "`" in match[2]:
                 continue  # a command substitution: abra would run it, canonq runs no recipe code on the host
             value = _value(match[2], known, f"abra.sh line {number}")

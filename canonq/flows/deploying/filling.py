@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from canonq.adapters.files import plain_bytes
 from canonq.core.deployable import Deployable, deployable
 from canonq.core.enrolment import SecretSource
 from canonq.core.errors import CanonqError, EnrolmentProblem, RecipeProblem, WrongConfiguration
@@ -293,7 +294,7 @@ def sample_of(deployment: Deployment) -> str:
 def _text_of(path: Path) -> str:
     """The text of a file of the enrolment."""
     try:
-        return path.read_text()
+        return plain_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise EnrolmentProblem(
             f"{path} cannot be read: {error}.", mend="write it as UTF-8, readable for canonq.", code="not-text", certain=True

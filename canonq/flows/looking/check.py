@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from canonq.adapters.files import plain_bytes
 from canonq.adapters.processes.programs import plain_environment, read
 from canonq.core.enrol.misnamed import misnamed
 from canonq.core.errors import CanonqError, EnrolmentInvalid
@@ -67,7 +68,7 @@ def _files(folder: Path) -> tuple[list[str], list[str]]:
 
 def _python(path: Path) -> None:
     try:
-        ast.parse(path.read_bytes(), filename=str(path))
+        ast.parse(plain_bytes(path), filename=str(path))
     except SyntaxError as error:
         raise _invalid(path, f"line {error.lineno}: {error.msg}") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -76,7 +77,7 @@ def _python(path: Path) -> None:
 
 def _overlay(path: Path) -> None:
     try:
-        if says_something(text := path.read_text()):
+        if says_something(text := plain_bytes(path).decode()):
             load_yaml(text, where=str(path))
     except FileNotFoundError:
         return

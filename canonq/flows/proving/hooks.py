@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from canonq.adapters.files import plain_bytes
 from canonq.core.errors import EnrolmentProblem, TimedOut, WrongConfiguration
 from canonq.core.jsontext import json_of
 from canonq.core.ladder import PROVEN_TIERS
@@ -82,7 +83,7 @@ def hook_names(folder: Path) -> frozenset[str]:
     path = folder / HOOKS
     named = own_name(path)
     try:
-        tree = ast.parse(path.read_bytes(), filename=named)
+        tree = ast.parse(plain_bytes(path), filename=named)
     except FileNotFoundError:
         return frozenset()
     except (SyntaxError, ValueError, OSError, RecursionError) as error:

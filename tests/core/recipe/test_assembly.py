@@ -118,6 +118,19 @@ def test_further_hosts_of_a_sample_are_the_runs_own_so_that_no_live_app_loses_it
     assert told == [] or "||" in line, "a pull request may have it, too"
 
 
+def test_no_export_of_a_release_gives_it_anothers_name_or_domain() -> None:
+    """A live app would lose its requests, and its secrets' names, to a test at night."""
+    abra = (
+        "export DOMAIN=live.example.org\nexport STACK_NAME=live_app\nexport LETS_ENCRYPT_ENV=production\n"
+        "export ADDRESS=https://$DOMAIN\nexport EXTRA_DOMAINS=www.example.org\n"
+    )
+    made = put_together({**FILES, "abra.sh": abra})
+    assert {name: made.variables[name] for name in ("DOMAIN", "STACK_NAME", "LETS_ENCRYPT_ENV", "ADDRESS", "EXTRA_DOMAINS")} == {
+        "DOMAIN": "s.test", "STACK_NAME": "site-1", "LETS_ENCRYPT_ENV": "", "ADDRESS": "https://s.test",
+        "EXTRA_DOMAINS": "extra1.s.test",
+    }  # fmt: skip
+
+
 def test_further_hosts_that_a_person_gives_are_taken_as_they_are() -> None:
     given = {"EXTRA_DOMAINS": ", `other.s.test`"}
     env = app_env("EXTRA_DOMAINS=', `www.example.org`'\n", named="site:1", domain="s.test", stack="site-1", own=given)
