@@ -37,6 +37,8 @@ from workers.steps import recipe_of
 
 _PATIENCE = 10.0  #: seconds that `celery result` waits for what is under way
 _LOOK_EVERY = 0.25  #: seconds
+#: What a shell leaves of `["custom-html"]` without quotes around it, and Python's way to write it.
+_UNQUOTED = re.compile(r"""\s*\[\s*(?:([\w.+-]+)|'([\w.+-]+)')\s*\]\s*""", re.ASCII)
 _CODED = re.compile(r"([a-z][a-z0-9-]*): (.*)", re.DOTALL)
 
 
@@ -52,6 +54,8 @@ class Words(click.ParamType[Any]):
         try:
             found = json_of(value)
         except ValueError as error:
+            if listed := _UNQUOTED.fullmatch(value):
+                return [listed[1] or listed[2]]
             if value.lstrip()[:1] in ("[", "{", '"'):
                 self.fail(f'this is no JSON: {error}. Give one word, or an array such as ["custom-html"].', param, ctx)
             return [value]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import click
 import pytest
 import redis
 from celery import Celery
@@ -26,6 +27,7 @@ from tests.core.test_decide import canonical
 from tests.core.test_gate import verdict
 from tests.flows.conftest import Whoever
 from tests.support import Ended, Installation, make_recipe
+from workers.console import Words
 from workers.factory import HEAVY, LIGHT, make_app
 from workers.steps import StepFailed
 
@@ -72,6 +74,20 @@ def client(installed: Installation) -> Iterator[redis.Redis]:
     with redis_client(installed.settings["CANONQ_REDIS_URL"]) as found:
         yield found
         found.delete(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "typed", ["custom-html", '"custom-html"', '["custom-html"]', "[custom-html]", "['custom-html']", " [ custom-html ] "]
+)
+def test_one_recipe_may_be_given_as_people_and_their_shells_write_it(typed: str) -> None:
+    """A shell leaves `[custom-html]` of an array that has no quotes around it."""
+    assert Words().convert(typed, None, None) == ["custom-html"]
+
+
+@pytest.mark.parametrize("typed", ["[custom-html", "['a\"]", "[a b]", "{a}", '{"recipe": "custom-html"}'])
+def test_what_is_neither_a_word_nor_an_array_is_refused(typed: str) -> None:
+    with pytest.raises(click.UsageError):
+        Words().convert(typed, None, None)
 
 
 @pytest.mark.long
