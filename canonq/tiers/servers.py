@@ -19,6 +19,7 @@ from canonq.ports import Data
 _TIMEOUT = 60.0  #: seconds for one question
 # What a container's programs print is its own doing.
 _NUMBER, _DATABASE = re.compile(r"[0-9]{1,15}"), re.compile(r"db[0-9]{1,5}")
+_FIRST = "db0"  #: of a Redis, in which canonq's own keys are
 _MOST_TABLES, _LONGEST = 10_000, 200  #: tables of a server; characters of a name
 TABLE, LEDGER = "canonq_marker", "canonq_ledger"
 
@@ -101,7 +102,8 @@ _REDIS = (
     'q() { "$c" --no-auth-warning "$@"; }\n'
     'w=$(q PING 2>&1); [ "$w" = PONG ] || { printf "%s\\n" "$w" >&2; exit 1; }\n'
     'case "$0" in\n'
-    "count) q CONFIG GET dir; q CONFIG GET save; q CONFIG GET appendonly; echo keyspace; q INFO keyspace;;\n"
+    "count) q CONFIG GET dir; q CONFIG GET save; q CONFIG GET appendonly; echo keyspace; q INFO keyspace; echo own; "
+    f"q EXISTS {TABLE} {LEDGER};;\n"
     f'write) q SET {TABLE} "$1" >/dev/null;; read) q GET {TABLE};; drop) q DEL {TABLE} >/dev/null;;\n'
     f'enter) q SADD {LEDGER} "$1" >/dev/null;; entered) q SMEMBERS {LEDGER};; esac'
 )
@@ -211,8 +213,10 @@ def read_counts(lines: tuple[str, ...]) -> dict[str, int]:
 
 
 def _kept_by_redis(data: Data, stack: str, service: str, lines: tuple[str, ...]) -> dict[str, int] | None:
-    """Database -> keys that do not expire; None where it does not write them into a volume."""
+    """Database -> keys that do not expire, and are not canonq's; None where it does not write them into a volume."""
     told = [line.strip() for line in lines]
+    ours = [line for line in told[told.index("own") + 1 :] if line] if "own" in told else []
+    own = int(ours[0]) if ours and _NUMBER.fullmatch(ours[0]) else 0
     if "keyspace" not in told:
         return None
     settings = dict(zip(told[: told.index("keyspace")][::2], told[: told.index("keyspace")][1::2], strict=False))
@@ -228,5 +232,5 @@ def _kept_by_redis(data: Data, stack: str, service: str, lines: tuple[str, ...])
         keys = dict(pair.split("=", 1) for pair in numbers.split(",") if "=" in pair)
         expires = keys.get("expires", "0")
         if _DATABASE.fullmatch(name) and _NUMBER.fullmatch(keys.get("keys", "")) and _NUMBER.fullmatch(expires):
-            found[name] = int(keys["keys"]) - int(expires)
+            found[name] = int(keys["keys"]) - int(expires) - (own if name == _FIRST else 0)
     return {name: max(0, keys) for name, keys in found.items()}

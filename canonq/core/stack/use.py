@@ -74,20 +74,17 @@ def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files, shrink: Colle
         f"{where}.{table}" for where, table in tables
         if where in numbered and f"{where}.{table}" not in shrink and where not in shrink
     }  # fmt: skip
-    new = fresh.rows.keys() - base.rows.keys()
+    rows = {place: count for place, count in fresh.rows.items() if place not in some or count * _LESS >= base.rows.get(place, 0)}
+    new = rows.keys() - base.rows.keys()
     if new or fresh.files.keys() - base.files.keys():
-        return _left_behind(base, fresh, tables, new, numbered)
+        return _left_behind(base.rows, rows, tables, new, numbered)
     places = {place_of(key, path) for key, there in held.items() for path in there}
     told = []
     for left, now, there, what in (
-        (base.rows, fresh.rows, {f"{where}.{table}" for where, table in tables}, "rows in"),
+        (base.rows, rows, {f"{where}.{table}" for where, table in tables}, "rows in"),
         (base.files, fresh.files, places, "bytes of files in"),
     ):
-        gone = {
-            place: size
-            for place, size in left.items()
-            if place in there and (place not in now or (place in some and now[place] * _LESS < size))
-        }
+        gone = {place: size for place, size in left.items() if place not in now and place in there}
         if sum(gone.values()) * 2 > sum(left.values()):
             most = sorted(gone, key=lambda place: -gone[place])
             more = f" and {len(most) - _MOST_TOLD} more" if len(most) > _MOST_TOLD else ""
@@ -96,14 +93,18 @@ def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files, shrink: Colle
 
 
 def _left_behind(
-    base: Use, fresh: Use, tables: Mapping[tuple[str, str], int], new: Collection[str], numbered: Collection[str]
+    base: Collection[str],
+    fresh: Collection[str],
+    tables: Mapping[tuple[str, str], int],
+    new: Collection[str],
+    numbered: Collection[str],
 ) -> list[str]:
     """A phrase for tables that are in another database now, where the upgraded app has less than half of what it has still in
     the old one. `tables`: database and table -> its rows; `numbered`: servers whose databases have numbers for names."""
     told = []
     for (where, table), rows in sorted(tables.items()):
         name = f"{where}.{table}"
-        if name not in base.rows or name in fresh.rows:
+        if name not in base or name in fresh:
             continue
         # A Redis has nothing but numbers for names: whoever looks into another of its databases looks into that one alone.
         twins = [other for other in new if other.endswith(f".{table}") or (where in numbered and other.startswith(f"{where}."))]

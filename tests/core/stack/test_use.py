@@ -90,7 +90,8 @@ def test_what_is_in_another_database_now_has_to_have_been_carried_there(posts: i
 )
 def test_whoever_uses_another_number_of_a_redis_has_to_have_its_keys_there(tables: dict[str, int], told: list[str]) -> None:
     upgraded = Census(databases={"redis": DatabaseCount(kind="redis", tables=tables)})
-    assert not_kept(Use(rows={"redis.db0": 20}), Use(rows={"redis.db1": 20}), upgraded, {}) == told
+    for left in ({}, {"redis.db0": 1}):  # a worker may be there still, and say that it lives
+        assert not_kept(Use(rows={"redis.db0": 20}), Use(rows={"redis.db1": 20, **left}), upgraded, {}) == told
 
 
 @pytest.mark.parametrize(
