@@ -213,8 +213,9 @@ class RecordUnreadable(CanonqError):
 
 
 class LockLost(CanonqError):
-    """The lease on a recipe's registry ended; whatever was under way must not be written."""
+    """The lease on a recipe's registry ended; whatever was under way must not be written. Redis forgot it, or the host slept."""
 
+    fault = Fault.HOST
     code = "lock-lost"
 
 
