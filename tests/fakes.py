@@ -507,7 +507,11 @@ def _any_has(carried: list[dict[str, str]], labels: Mapping[str, str]) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    """Empty for what is not there, or was removed by another process just now."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (FileNotFoundError, IsADirectoryError):
+        return {}
 
 
 def _write(path: Path, value: object) -> None:
