@@ -29,7 +29,12 @@ _NARROWEST = 20
 
 def print_json(value: Any) -> None:
     """One JSON value on standard output, which may be a terminal: what acts on one is written as its number."""
-    click.echo(escaped(json.dumps(value, indent=2, ensure_ascii=False)))
+    text = escaped(json.dumps(value, indent=2, ensure_ascii=False))
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = escaped(json.dumps(value, indent=2))
+    click.echo(text)
 
 
 def console(*, err: bool = False) -> Console:

@@ -79,8 +79,10 @@ def _hold() -> None:
 def _instead_of(stream: TextIO) -> tuple[io.TextIOWrapper, _Output]:
     stream.flush()
     output = _Output(stream.fileno(), "w", closefd=False)
+    # What the encoding has not is written as its number: a name from somewhere else ends no command.
+    errors = "backslashreplace" if stream.errors == "strict" else stream.errors
     # A line is out as soon as it is printed: what was left unprinted to the end would find its reader gone too late to be known.
-    return io.TextIOWrapper(io.BufferedWriter(output), stream.encoding, stream.errors, write_through=True), output
+    return io.TextIOWrapper(io.BufferedWriter(output), stream.encoding, errors, write_through=True), output
 
 
 readers = Readers()

@@ -163,6 +163,16 @@ def test_errors_are_json_too_when_json_was_asked_for(tmp_path: Path) -> None:
     assert ended.json["error"]["code"] == "hollow-sweep"
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_terminal_that_has_no_umlauts_is_told_all_the_same(tmp_path: Path, options: tuple[str, ...]) -> None:
+    installed = Installation(tmp_path, {"PYTHONIOENCODING": "ascii"})
+    (installed.enrol("small", 'upstream = "/nowhere"\n') / "recipe.toml").write_text('"für 🌻" = 1\n')
+    ended = installed.anew("canonq", "check", *options)
+    assert ended.status == 2, ended.err
+    said = ended.json["recipes"][0]["problems"][0] if options else ended.out
+    assert ("für 🌻: unknown key" if options else "f\\xfcr \\U0001f33b: unknown key") in said
+
+
 def test_celery_with_a_wrong_setting_ends_in_one_line(installed: Installation) -> None:
     installed.settings["CANONQ_KEEP"] = "0"
     ended = installed.celery("status")
