@@ -146,9 +146,18 @@ def staged(house: House) -> Iterator[None]:
         yield
 
 
-def _send_share(house: House, world: World, sweep: str, host: str, recipes: Sequence[str]) -> None:
+def _send_share(
+    house: House,
+    world: World,
+    sweep: str,
+    host: str,
+    recipes: Sequence[str],
+    share: str | None = None,
+    night: str | None = None,
+) -> None:
+    del night
     named = bool(world.sweeps.read(sweep).get("named"))
-    house.send("share", [world.hosts.own, list(recipes)], sweep, named, host)
+    house.send("share", [world.hosts.own, list(recipes)], share or sweep, named, host)
 
 
 def _send_move(house: House, world: World, mark: Elsewhere) -> None:

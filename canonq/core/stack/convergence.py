@@ -212,6 +212,8 @@ def _last_error(tasks: Sequence[Task]) -> str:
     failed = [task for task in tasks if task.error]
     if not failed:
         states = sorted({task.state for task in tasks if task.desired in _MEANT_TO_RUN})
+        if not states and any(task.state == "complete" for task in tasks):
+            return "its tasks end by themselves with exit status 0, and are started again"
         return f"its tasks are {', '.join(states) or 'not there yet'}"
     newest = max(failed, key=lambda task: task.created)
     exits = f" (exit status {newest.exit_code})" if newest.exit_code else ""

@@ -367,6 +367,8 @@ def test_a_waiting_service_tells_its_newest_error() -> None:
 def test_a_waiting_service_without_errors_tells_what_its_tasks_do() -> None:
     assert "preparing" in judge([APP], [replace(RUNNING, state="preparing")]).detail
     assert "not there yet" in judge([APP], []).detail
+    ended = replace(RUNNING, state="complete", desired="shutdown", error="", exit_code=0)
+    assert "its tasks end by themselves with exit status 0" in judge([APP], [ended]).detail
 
 
 def test_the_same_spec_is_the_same_whatever_the_engine_adds() -> None:
