@@ -641,6 +641,14 @@ ENROLMENT: list[Broken] = [
         kind="error",
     ),
     Broken(
+        "hooks.py returns outside of a function",
+        "enrolment",
+        "hooks-invalid",
+        "tests/site/hooks.py cannot be read as Python: 'return' outside function",
+        own={"hooks.py": "return 1\n"},
+        kind="error",
+    ),
+    Broken(
         "install_steps.sh fails",
         "enrolment",
         "install-steps-failed",

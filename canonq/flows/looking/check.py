@@ -68,7 +68,7 @@ def _files(folder: Path) -> tuple[list[str], list[str]]:
 
 def _python(path: Path) -> None:
     try:
-        ast.parse(plain_bytes(path), filename=str(path))
+        compile(ast.parse(plain_bytes(path), filename=str(path)), str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
         raise _invalid(path, f"line {error.lineno}: {error.msg}") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -84,6 +84,7 @@ def hook_names(folder: Path) -> frozenset[str]:
     named = own_name(path)
     try:
         tree = ast.parse(plain_bytes(path), filename=named)
+        compile(tree, named, "exec", dont_inherit=True)  # some faults, as a `return` outside of functions, are found only here
     except FileNotFoundError:
         return frozenset()
     except (SyntaxError, ValueError, OSError, RecursionError) as error:
