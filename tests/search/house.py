@@ -788,6 +788,7 @@ class House:
         """What is on its way between hosts ends, as nothing hinders it any more."""
         if len(self.machines) == 1:
             return
+        self._let_leases_end()
         for _ in range(_PASSES):
             self._beat()
             self.upkeep()
@@ -797,9 +798,13 @@ class House:
                     self._between_hosts(world, messages[0])
             if not any(moving.leaving(self.world(name)) for name in self.machines):
                 break
-            self.redis.delete(*[f"canonq:{lane}:{RECIPE}" for lane in ("registry", "run")])  # the leases of the dead end
+            self._let_leases_end()
         else:
             self._hold(self.harmed or self.record_lost, "5.1 a move ends: it is on its way for ever")
+
+    def _let_leases_end(self) -> None:
+        """Of those who were killed: on their own host that shows at once, on another one when a minute is over."""
+        self.redis.delete(*[f"canonq:{lane}:{RECIPE}" for lane in ("registry", "run")])
 
     def _is_clean(self, world: World) -> None:
         owned = world.engine.owned({LABEL_INSTANCE: world.instance, LABEL_KIND: "run"})
