@@ -52,8 +52,8 @@ def test_a_green_run_goes_through_every_tier_and_its_release_is_promoted_with_it
     [
         ({"starts": {TARGET: wipe}}, "upgrade", "upgrade-failed", "database of the service db (its table is not there)"),
         ({"target": files(TARGET, hook="dmup it")}, "backup", "backup-failed", "pre-hook of 'db' exited with 127"),
-        ({"target": files(TARGET, hook="true")}, "backup", "backup-failed", "is empty or not there"),
-        ({"target": files(TARGET, load="true")}, "restore", "restore-failed", "did not bring back what was destroyed"),
+        ({"target": files(TARGET, hook="'true'")}, "backup", "backup-failed", "is empty or not there"),
+        ({"target": files(TARGET, load="'true'")}, "restore", "restore-failed", "did not bring back what was destroyed"),
         ({"target": files(TARGET, load="laod it")}, "restore", "restore-failed", "post-hook of 'db' exited with 127"),
         ({"own": "def test_a():\n    assert False, 'no page'\n"}, "functional", "functional-failed", "test_a: no page"),
     ],
