@@ -456,6 +456,9 @@ class Locks(Protocol):
     def carry(self, recipe: str, fence: int) -> None:
         """Whoever holds the recipe here from now on has a higher fence than this one, which comes from another host."""
 
+    def newest_fence(self, recipe: str) -> int:
+        """The newest fence of a recipe that Redis remembers, whatever host had it; 0 where it remembers none, or is away."""
+
     def is_held(self, recipe: str, lane: Lane = "registry") -> bool:
         """Whether a living process of this host holds the recipe, by its file lock alone. Looking changes nothing."""
 

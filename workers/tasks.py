@@ -115,6 +115,7 @@ def send_share(
     record = world.sweeps.read(sweep)
     named = bool(record.get("named"))
     given: dict[str, Any] = {"named": named, "opener": world.hosts.own, "night": night, "closes": record.get("closes")}
+    given |= {"fences": record.get("fences")} if named else {}
     app.signature(
         "canonq.share", args=[share or sweep, list(recipes)], kwargs=given, options={"queue": queue, "priority": FIRST}
     ).apply_async()
@@ -129,6 +130,7 @@ def share(
     opener: str = "",
     night: str | None = None,
     closes: float | None = None,
+    fences: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """Sweep this host's share of a sweep that another host has opened. Delivered again, what was told is told again."""
     world = None
@@ -139,7 +141,9 @@ def share(
             world.sweeps.calls.sweep_for(self.request.id, sweep)
         again = world.sweeps.shares.opener(sweep) is not None
         opener = host_name(opener)
-        opened = open_sweep(world, recipes, sweep, named=named, nightly=night is not None, share_of=opener, closes=closes)
+        opened = open_sweep(
+            world, recipes, sweep, named=named, nightly=night is not None, share_of=opener, closes=closes, fences=fences or {}
+        )
         begun = start(world, opened, lambda enrolment: _start(world, opened, enrolment))
         (tell_again if again else tell_share)(world, sweep)
     except CanonqError as error:

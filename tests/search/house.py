@@ -302,7 +302,8 @@ class House:
         opened = open_sweep(world, [RECIPE] if named % 3 == 1 else ())
         begins, elsewhere = shares.divide(world, opened)
         for host, names in elsewhere.items():
-            self.send("share", [self.here, names], opened.sweep, opened.named, host)
+            fences = world.sweeps.read(opened.sweep)["fences"]
+            self.send("share", [self.here, names, fences], opened.sweep, opened.named, host)
         start(world, begins, lambda enrolment: self.send("sync", enrolment.recipe, opened.sweep, opened.named))
 
     def deliver(self, which: int = 0) -> None:
@@ -353,9 +354,9 @@ class House:
         """What hosts send each other: shares of a sweep, and the steps of a move. Done again, it is done once."""
         try:
             match message.step, message.given:
-                case "share", [opener, names]:
+                case "share", [opener, names, fences]:
                     again = world.sweeps.shares.opener(message.sweep) is not None
-                    opened = open_sweep(world, names, message.sweep, named=message.named, share_of=opener)
+                    opened = open_sweep(world, names, message.sweep, named=message.named, share_of=opener, fences=fences)
                     start(world, opened, lambda one: self.send("sync", one.recipe, message.sweep, message.named))
                     (shares.tell_again if again else shares.tell_share)(world, message.sweep)
                 case "leave", to:

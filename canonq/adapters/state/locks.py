@@ -161,7 +161,7 @@ class RedisLocks:
     @contextlib.contextmanager
     def _held(self, recipe: str, lane: Lane, lock: redis.lock.Lock, fence_file: Path, lease: _Lease) -> Iterator[HeldRecipe]:
         newest = self._newest(recipe) if lane == "registry" else 0
-        fence = self._next_fence(_key(lane, recipe), fence_file, newest)
+        fence = self._next_fence(_fence_of(lane, recipe), fence_file, newest)
         held = HeldRecipe(recipe, fence, fence_file, lambda: self._clock() > lease.until)
         over = threading.Event()
         renewal = threading.Thread(target=self._renew, args=(lock, held, lease, over), daemon=True, name=f"lease-{recipe}")
@@ -189,6 +189,13 @@ class RedisLocks:
             path.parent.mkdir(parents=True, exist_ok=True)
         if read_fence(path) < fence:
             write_durably(path, str(fence).encode())
+
+    def newest_fence(self, recipe: str) -> int:
+        """See ports.Locks.newest_fence."""
+        try:
+            return int(self._redis.get(_fence_of("registry", recipe)) or 0)
+        except (redis.exceptions.RedisError, HostProblem, ValueError):
+            return 0
 
     def holder(self, recipe: str) -> dict[str, Any] | None:
         """Who holds the recipe's registry, or runs it, since when."""
@@ -225,11 +232,11 @@ class RedisLocks:
 
     def _next_fence(self, key: str, fence_file: Path, newest: int) -> int:
         with _away():
-            counted = int(self._redis.incr(f"{key}:fence"))
+            counted = int(self._redis.incr(key))
             # Each of the three may have been lost; the record of the canonical is the last to go.
             fence = max(counted, read_fence(fence_file) + 1, newest + 1)
             if fence != counted:
-                self._redis.set(f"{key}:fence", fence)
+                self._redis.set(key, fence)
         write_durably(fence_file, str(fence).encode())
         return fence
 
@@ -251,6 +258,10 @@ class RedisLocks:
 
 def _key(lane: str, recipe: str) -> str:
     return f"canonq:{lane}:{recipe}"
+
+
+def _fence_of(lane: str, recipe: str) -> str:
+    return f"{_key(lane, recipe)}:fence"
 
 
 def read_fence(path: Path) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from canonq.adapters.checkout import Enrolled, at_revision
@@ -65,6 +65,7 @@ def open_sweep(
     night_before: str | None = None,
     share_of: str | None = None,
     closes: object = None,
+    fences: object = None,
 ) -> Opened:
     """Put a sweep on record: who is enrolled, and an error at once for each broken enrolment.
 
@@ -73,7 +74,8 @@ def open_sweep(
     `bound`: whether its workers are a command's own, and end with it: see brokenoff.py.
     Recipes that nobody named, as a push did, are bound: one chain at a time, and `daily_pushes` sweeps a day.
     `nightly`: recipes that an open sweep is still at are left to it. `night_before`: the night that was due before this one.
-    `share_of`: the host that has opened it, and has placed these recipes here; `closes`: when its window closes.
+    `share_of`: the host that has opened it, and has placed these recipes here; `closes`: when its window closes; `fences`:
+    recipe -> its fence when it was named there.
     HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled. Opened a second
     time (a task delivered twice), the same sweep gives the chains that have no outcome yet, and none once it is closed.
     """
@@ -100,7 +102,7 @@ def open_sweep(
                 "named": named,
                 "whole": not recipes and share_of is None,
                 # A rollback after this is not undone by it, however late the recipe's turn comes.
-                "fences": {name: world.registry.newest_fence(name) for name in wanted if named and RECIPE_NAME.fullmatch(name)},
+                "fences": {name: _named_at(world, name, fences) for name in wanted if named and RECIPE_NAME.fullmatch(name)},
                 "awaited": awaited,
                 **({"bound": True} if bound else {}),
                 "checkout": str(world.checkout.root),
@@ -126,6 +128,15 @@ def open_sweep(
         settle_unreadable(world, sweep, name)
     chains = tuple(enrolled.recipes[name] for name in wanted if name in enrolled.recipes and name not in settled)
     return Opened(sweep, chains, named)
+
+
+def _named_at(world: World, recipe: str, told: object) -> int:
+    """The recipe's fence when a person named it: now, or, in a share, when that was on the host that has opened the sweep."""
+    own = world.registry.newest_fence(recipe)
+    if told is None:  # on several hosts, that where the recipe is has the newest; what Redis remembers is everybody's
+        return max(own, world.locks.newest_fence(recipe)) if world.hosts.are_several() else own
+    then = told.get(recipe) if isinstance(told, Mapping) else None
+    return min(own, then) if type(then) is int and then > 0 else own
 
 
 def _pull(world: World) -> list[str]:
