@@ -44,7 +44,7 @@ def on(engine: Engine, patched: pytest.MonkeyPatch) -> None:
     patched.setattr(marking, "run_generic", generic)
     patched.setattr(inplace, "run_own", own)
     patched.setattr(warming, "run_own", own)
-    patched.setattr(access, "processes_beside", lambda _: [Process(os.geteuid(), frozenset(os.getgroups()), True, began=0.0)])
+    patched.setattr(access, "processes_below", lambda _: [Process(os.geteuid(), frozenset(os.getgroups()), True, began=0.0)])
     patched.setattr(staying, "_NOTICED", 0.0)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from canonq.adapters.data import inside
@@ -21,23 +21,40 @@ _STARTTIME = 19  #: of proc(5)'s /proc/pid/stat, counted from the field after th
 _ACL = "system.posix_acl_access"
 
 
-def processes_beside(pid: int) -> list[Process]:
-    """All processes of the container that a process is in, told by its pid namespace; empty when it has ended."""
+def processes_below(pid: int) -> list[Process]:
+    """All processes of the container whose first one this is, told by its pid namespace; empty when it has ended.
+
+    What others have begun in it, as Docker does its checks of health, is as a rule not the app's user, and not the app.
+    """
     try:
         room = os.readlink(_PROC / str(pid) / "ns" / "pid")
     except OSError:
         return []
-    found = []
+    said: dict[int, dict[str, str]] = {}
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
-            with contextlib.suppress(OSError, KeyError, ValueError):  # it ended meanwhile
+            with contextlib.suppress(OSError):  # it ended meanwhile
                 if os.readlink(entry / "ns" / "pid") == room:
-                    found.append(_process(entry))
+                    said[int(entry.name)] = _status(entry)
+    found = []
+    for other in said:
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            if _comes_from(pid, other, said):
+                found.append(_process(_PROC / str(other), said[other]))
     return found
 
 
-def _process(entry: Path) -> Process:
-    said = dict(line.split(":", 1) for line in (entry / "status").read_text().splitlines() if ":" in line)
+def _status(entry: Path) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in (entry / "status").read_text().splitlines() if ":" in line)
+
+
+def _comes_from(first: int, pid: int, said: Mapping[int, Mapping[str, str]]) -> bool:
+    while pid != first and pid in said:
+        pid = int(said[pid]["PPid"])
+    return pid == first
+
+
+def _process(entry: Path, said: Mapping[str, str]) -> Process:
     uids, gids = said["Uid"].split(), said["Gid"].split()
     groups = frozenset(map(int, [gids[1], *said.get("Groups", "").split()]))
     return Process(int(uids[1]), groups, bool(int(said["CapEff"], 16) & _DAC_OVERRIDE), _began(entry))

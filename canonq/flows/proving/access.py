@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from canonq.adapters.data.access import processes_beside, use_of
+from canonq.adapters.data.access import processes_below, use_of
 from canonq.core.errors import CanonqError, RecipeProblem
 from canonq.core.stack.access import Process, Use, locked_out
 from canonq.flows.deploying.stages import Running
@@ -30,7 +30,7 @@ def uses(world: World, running: Running) -> dict[str, Use]:
 
 def _processes(world: World, running: Running, service: str) -> list[Process]:
     try:
-        return processes_beside(world.containers.process_of(running.stack.stack, service))
+        return processes_below(world.containers.process_of(running.stack.stack, service))
     except CanonqError:  # it has ended, as one-shots do
         return []
 

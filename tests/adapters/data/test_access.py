@@ -10,25 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from canonq.adapters.data.access import folders_of, processes_beside, use_of
+from canonq.adapters.data.access import folders_of, processes_below, use_of
+from canonq.adapters.engine import pause_until
 from canonq.core.stack.access import Process, Use
 
 
 @pytest.mark.real  # only root can change users
-def test_the_processes_of_a_container_are_those_of_its_namespace() -> None:
-    command = ["unshare", "--pid", "--fork", "setpriv", "--reuid=33", "--regid=33", "--clear-groups", sys.executable, "-c",
-               "import sys; print('up', flush=True); sys.stdin.read()"]  # fmt: skip
+def test_the_processes_of_a_container_are_those_of_its_namespace_that_nobody_else_has_begun() -> None:
+    program = "import subprocess, sys; subprocess.Popen(['sleep', '600']); print('up', flush=True); sys.stdin.read()"
+    user = ["setpriv", "--reuid=33", "--regid=33", "--clear-groups"]
+    command = ["unshare", "--pid", "--fork", *user, sys.executable, "-c", program]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as outer:
         assert outer.stdout is not None
         assert outer.stdout.readline() == b"up\n"
         children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
         time.sleep(0.5)  # the time of its folder in /proc is that of the first look there
+        # As a check of its health does, and as root.
+        beside = subprocess.Popen(["nsenter", "--target", children[0], "--pid", "sleep", "600"])
+        assert pause_until(lambda: Path(f"/proc/{beside.pid}/task/{beside.pid}/children").read_text() != "", 60)
         looked = time.time()
-        (found,) = processes_beside(int(children[0]))
-        assert (found.uid, found.groups, found.overrides) == (33, frozenset({33}), False)
-        assert looked - 600 < found.began < looked - 0.4
-        outer.communicate(b"")
-    assert processes_beside(outer.pid) == []
+        found = processes_below(int(children[0]))
+        assert [(one.uid, one.groups, one.overrides) for one in found] == 2 * [(33, frozenset({33}), False)]
+        assert all(looked - 600 < one.began < looked - 0.4 for one in found)
+        outer.communicate(b"")  # all that is in the namespace ends with its first process
+        beside.wait(60)
+    assert processes_below(outer.pid) == []
 
 
 def test_the_folders_of_a_volume_are_those_of_its_tree_and_not_what_its_links_lead_to(tmp_path: Path) -> None:
