@@ -220,6 +220,18 @@ def unproven(facts: BackupFacts, markers: Sequence[Marker]) -> str:
     )
 
 
+def keys_unproven(facts: BackupFacts, markers: Sequence[Marker]) -> Iterator[str]:
+    """A gap for each store of keys whose files are in a backup: what it has in memory outlives a restore."""
+    saved = {part.service for part in facts.captured}
+    if any(one.kind == "own" for one in markers):
+        return
+    for place, server in sorted({(one.place, one.server) for one in markers if one.kind == "key" and one.place in saved}):
+        yield (
+            f"backup-unproven: whether a restore brings back the keys of '{place}' ({server}) was not looked at, as it goes on "
+            "with those that it has in memory; write_marker and read_marker in hooks.py prove it"
+        )
+
+
 def not_backed_up(backup: Backup, facts: BackupFacts, markers: Sequence[Marker], volatile: Mapping[str, str]) -> list[str]:
     """The services whose database took a mark that is in nothing which was captured, and of which no label covers anything.
 

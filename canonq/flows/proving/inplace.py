@@ -133,6 +133,7 @@ def _take_backup(
         run.findings.unmarked += tuple(gaps)
         if gap := backup.unproven(facts, markers):
             run.findings.unmarked += (gap,)
+        run.findings.unmarked += tuple(backup.keys_unproven(facts, markers))
         run.findings.unmarked += tuple(backup.partly(taken, facts, held, markers, run.enrolment.data.volatile))
         return running, (markers, facts, held)
 

@@ -17,7 +17,7 @@ from canonq.adapters.processes.programs import run
 from canonq.core.backup import BackupPlan, Part
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.recipe.compose import resolve
-from canonq.flows.proving.backup import Backup, destroy, left_out, take, unproven
+from canonq.flows.proving.backup import Backup, destroy, keys_unproven, left_out, take, unproven
 from canonq.ports import Data, Ended
 from canonq.tiers import markers, servers
 from canonq.tiers.facts import BackupFacts, Captured, Marker
@@ -227,6 +227,15 @@ def test_a_backup_that_holds_nothing_of_canonqs_is_a_gap() -> None:
     assert unproven(captured(), (file, own)) == "", "what hooks.py wrote has to come back"
     assert unproven(captured(marks=(TEXT,)), (file,)) == ""
     assert unproven(captured(closed=("a custom-format dump",)), (file,)) == "", "that is told already"
+
+
+def test_keys_that_a_restore_may_not_bring_back_are_a_gap() -> None:
+    own = Marker(kind="own", place="hooks.py", text=TEXT)
+    keys = Marker(kind="key", place="app", text=TEXT, server="redis")
+    (gap,) = keys_unproven(captured(), (keys,))
+    assert gap.startswith("backup-unproven: whether a restore brings back the keys of 'app' (redis) was not looked at")
+    assert not list(keys_unproven(captured(), (keys, own))), "what hooks.py wrote has to come back"
+    assert not list(keys_unproven(captured(), (keys.model_copy(update={"place": "cache"}),))), "no backup has it"
 
 
 def test_a_volume_that_no_backup_has_is_told() -> None:
