@@ -664,15 +664,20 @@ def test_a_moved_tag_is_followed_after_a_person_has_accepted_it(repos: GitRepos,
     assert repos.tags("site")[TAG] == repos.known("site")[TAG] == upstream.head.commit.hexsha
 
 
-def test_a_damaged_clone_gives_what_only_it_had_to_the_new_one_or_is_kept(
-    repos: GitRepos, upstream: Repo, url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    release(upstream, "1.1.0+1.1", {"only": "here"})
-    commit = upstream.head.commit.hexsha
+def only_in_the_clone(repos: GitRepos, upstream: Repo, url: str) -> str:
+    """The commit of a release that was brought, and is not upstream any more."""
+    commit = release(upstream, "1.1.0+1.1", {"only": "here"})
     brought(repos, url)
     upstream.git.tag("-d", "1.1.0+1.1")
     upstream.git.reset("--hard", "HEAD~1")
     brought(repos, url)
+    return commit
+
+
+def test_a_damaged_clone_gives_what_only_it_had_to_the_new_one_or_is_kept(
+    repos: GitRepos, upstream: Repo, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    commit = only_in_the_clone(repos, upstream, url)
     (repos.clone("site") / "HEAD").write_text("")
     brought(repos, url)
     assert Repo(repos.clone("site")).git.rev_parse("refs/canonq/deleted/1.1.0+1.1^{commit}") == commit
@@ -690,12 +695,7 @@ def test_a_damaged_clone_gives_what_only_it_had_to_the_new_one_or_is_kept(
 def test_what_only_a_damaged_clone_has_outlives_a_full_disk_and_a_kill_while_it_is_made_anew(
     repos: GitRepos, upstream: Repo, url: str, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    release(upstream, "1.1.0+1.1", {"only": "here"})
-    commit = upstream.head.commit.hexsha
-    brought(repos, url)
-    upstream.git.tag("-d", "1.1.0+1.1")
-    upstream.git.reset("--hard", "HEAD~1")
-    brought(repos, url)
+    commit = only_in_the_clone(repos, upstream, url)
     clone = repos.clone("site")
     (clone / "HEAD").write_text("")
     with monkeypatch.context() as patched:
