@@ -67,11 +67,6 @@ NO_PASSWORD = (
 )
 
 
-def _clock() -> float:
-    """Seconds that also pass while the machine sleeps: the lease in Redis runs on."""
-    return up_for()
-
-
 class HeldRecipe:
     """Proof that a recipe's registry is held."""
 
@@ -115,7 +110,7 @@ class RedisLocks:
         instance: str,
         lease: float = 60.0,
         renew_every: float | None = None,
-        clock: Callable[[], float] = _clock,
+        clock: Callable[[], float] = up_for,  # it also runs while the machine sleeps, as the lease in Redis does
         newest: Callable[[str], int] = lambda _: 0,
         elsewhere: Callable[[str], str | None] = lambda _: None,
     ) -> None:

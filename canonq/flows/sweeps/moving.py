@@ -20,6 +20,7 @@ from pathlib import Path
 from canonq.adapters.data import snapshots
 from canonq.adapters.fetching import Fetcher, scratch
 from canonq.adapters.files import remove_tree, told, write_json
+from canonq.adapters.state.hosts import Known
 from canonq.adapters.state.records import readable_json
 from canonq.adapters.state.registry import ELSEWHERE, RECORD, Registry
 from canonq.adapters.state.work_folders import alive
@@ -104,18 +105,18 @@ def leave(world: World, recipe: str, to: str, *, by: str, give_up: bool = False)
     return mark
 
 
-def _has_joined(world: World, host: str) -> None:
-    """WrongUse for a host that nobody knows: a message may name any, and its word would be fetched and believed."""
+def _has_joined(world: World, host: str) -> Known:
+    """What is known of a host. WrongUse where nobody knows it: a message may name any, and its word would be believed."""
     there = {one.name: one for one in world.hosts.learn()}
     if host not in there or there[host].removed:
         known = ", ".join(name for name, one in there.items() if not one.removed)
         raise WrongUse(f"No host called {shown(host)} has joined.", mend=f"there are: {known}.", code="host-unknown")
+    return there[host]
 
 
 def _takes_new(world: World, host: str) -> None:
     """WrongUse for one that is not known, or from where all would leave again."""
-    _has_joined(world, host)
-    if any(one.name == host and not one.takes_new for one in world.hosts.learn()):
+    if not _has_joined(world, host).takes_new:
         raise WrongUse(
             f"The host {host} is being drained, so that all would leave it again.",
             mend=f"name another one, or `canonq drain {host} --undo` first.",
