@@ -10,13 +10,14 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from canonq.adapters.data.counting import SMALL, digest_of
+from canonq.adapters.data.counting import SMALL, database, digest_of
 from canonq.adapters.files import told
 from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump
-from canonq.core.stack.engines import HEAD, SQLITE, of_file
+from canonq.core.stack.engines import BOLT, HEAD, SQLITE, of_file
 from canonq.core.stack.witness import File
 
 _CHUNK = 1 << 20
@@ -163,8 +164,16 @@ def members(path: Path, names: Sequence[str], hooks_since: float | None = None) 
             kind = of_file(member.name.rpartition("/")[2], text[:HEAD], member.size)
             if kind not in ("", SQLITE) and hooks_since is not None and int(member.mtime) >= int(hooks_since):
                 packed = packed or member.name
+            if kind == BOLT:
+                found.add(database(kind, member.size, partial(_at, file)))
+                continue
             found.add(File(member.size, digest_of(text, names) if member.size <= SMALL else ""))
     return found, packed
+
+
+def _at(file: IO[bytes], size: int, at: int) -> bytes:
+    file.seek(at)
+    return file.read(size)
 
 
 def _has_its_end(path: Path) -> bool:

@@ -10,16 +10,17 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from canonq.adapters.data import inside, sqlitefile
+from canonq.adapters.data import boltfile, inside, sqlitefile
 from canonq.adapters.data.markerfile import OWN
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.errors import CanonqError, TimedOut
 from canonq.core.jsontext import table_of
-from canonq.core.stack.engines import HEAD, SQLITE, of_file, of_folder
+from canonq.core.stack.engines import BOLT, HEAD, SQLITE, is_index, of_file, of_folder
 from canonq.core.stack.witness import File
 
 _PASSING = (".pid", ".lock", ".sock", ".tmp", ".swp")  #: of what runs, and gone with it
@@ -54,6 +55,7 @@ def count(folder: Path) -> InVolume:
     engines: set[str] = set()
     for below, _, names, handle in inside.walk(folder):
         engines.add(of_folder(names))
+        of_an_index = is_index(names)
         beside = {name.removesuffix(end) for name in names for end in _BESIDE if name.endswith(end)}
         for name in names:
             if name.startswith(OWN) or name.endswith(_PASSING):
@@ -68,7 +70,7 @@ def count(folder: Path) -> InVolume:
             if kind == SQLITE:
                 found.append(os.path.join(below, name))
                 continue
-            engines.add(kind)
+            engines.add(kind if not of_an_index else "")
             files, size = files + 1, size + about.st_size
     return InVolume(files, size, tuple(sorted(found)[:_MOST_SQLITE]), tuple(sorted(engines - {""})))
 
@@ -89,7 +91,7 @@ def paths(folder: Path) -> list[str]:
 
 def contents(folder: Path, known: dict[tuple[int, ...], str], names: Sequence[str]) -> dict[str, File]:
     """Path below a volume's root -> what is in each of its plain files, in time that large volumes allow; and each database that
-    canonq cannot read, by its size (`.` where the volume is one).
+    canonq cannot read, by its size (`.` where the volume is one), or that of what is in it.
 
     `known`: digests of files that were not written to since; it is added to. `names`: those that the app has in this place alone,
     the longest first, which are read as if they were the same everywhere.
@@ -97,6 +99,8 @@ def contents(folder: Path, known: dict[tuple[int, ...], str], names: Sequence[st
     found: dict[str, File] = {}
     room = _MOST_READ
     for below, folders, there, handle in inside.walk(folder):
+        if is_index(there):
+            continue
         if kind := of_folder(there):
             folders.clear()
             found[below or "."] = File(_size_of(there, handle), "", kind)
@@ -112,7 +116,8 @@ def contents(folder: Path, known: dict[tuple[int, ...], str], names: Sequence[st
                 kind = of_file(name, _head(name, handle), about.st_size) if _may_be(name) and about.st_size >= 512 else ""
                 if kind:
                     if kind != SQLITE:
-                        found[os.path.join(below, name)] = File(about.st_size, "", kind)
+                        with _opened(name, handle) as file:
+                            found[os.path.join(below, name)] = database(kind, about.st_size, partial(os.pread, file))
                     continue
                 digest = ""
                 if about.st_size <= min(SMALL, room):
@@ -126,6 +131,12 @@ def contents(folder: Path, known: dict[tuple[int, ...], str], names: Sequence[st
     return found
 
 
+def database(kind: str, size: int, read: boltfile.Read) -> File:
+    """A file that is a database of a kind which canonq cannot ask, by what is known of it."""
+    found = boltfile.contents(read) if kind == BOLT else None
+    return File(*found, kind) if found is not None else File(size, "", kind)
+
+
 def _size_of(names: Sequence[str], at: int) -> int:
     size = 0
     for name in names:
@@ -135,8 +146,17 @@ def _size_of(names: Sequence[str], at: int) -> int:
 
 
 def _digest(name: str, at: int, names: Sequence[str]) -> str:
-    with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at), "rb") as file:
+    with _opened(name, at) as handle, os.fdopen(handle, "rb", closefd=False) as file:
         return digest_of(file.read(SMALL), names)
+
+
+@contextlib.contextmanager
+def _opened(name: str, at: int) -> Iterator[int]:
+    handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def digest_of(text: bytes, names: Sequence[str]) -> str:
@@ -182,13 +202,10 @@ def _may_be(name: str) -> bool:
 
 def _head(name: str, at: int) -> bytes:
     try:
-        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+        with _opened(name, at) as handle:
+            return os.read(handle, HEAD)
     except OSError:
         return b""
-    try:
-        return os.read(handle, HEAD)
-    finally:
-        os.close(handle)
 
 
 def opened(folder: Path, paths: Sequence[str]) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 SQLITE, ENCRYPTED = "sqlite", "encrypted file"
+BOLT = "bolt"  #: how much is in one is known, as a file of it has room beside that
 HEAD = 32  #: bytes of a file by which its kind is told
 
 #: Kind -> where its mark is, and what it is.
 _MARKS: tuple[tuple[str, int, bytes], ...] = (
     (SQLITE, 0, b"SQLite format 3\0"),
     ("lmdb", 16, b"\xde\xc0\xef\xbe"),
-    ("bolt", 16, b"\xed\xda\x0c\xed"),
+    (BOLT, 16, b"\xed\xda\x0c\xed"),
     ("duckdb", 8, b"DUCK"),
     ("h2", 0, b"H:2,"),
     ("realm", 16, b"T-DB"),
@@ -21,6 +22,7 @@ _MARKS: tuple[tuple[str, int, bytes], ...] = (
     ("berkeley db", 12, b"\x61\x15\x06\x00"),
 )  # fmt: skip
 _ENCRYPTED_NAMES = (".db", ".db3", ".sqlite", ".sqlite3", ".sqlcipher")
+_OF_LUCENE = (".cfs", ".cfe", ".si", ".fnm", ".fdt")
 _PAGE, _DISTINCT = 1024, 12
 
 
@@ -32,6 +34,16 @@ def of_file(name: str, head: bytes, size: int) -> str:
     # Whole pages, and nothing in them that looks like anything.
     noise = len(set(head[:16])) >= _DISTINCT and any(byte >= 128 for byte in head[:16]) and size >= _PAGE and not size % _PAGE
     return ENCRYPTED if noise else ""
+
+
+def is_index(names: Collection[str]) -> bool:
+    """Whether a folder is one of a full-text index (Bleve's, Lucene's, Xapian's), which is made anew from what it is of."""
+    there = set(names)
+    if "root.bolt" in there and all(name.endswith(".zap") for name in there - {"root.bolt"}):
+        return True
+    if any(name.startswith("segments_") for name in there):
+        return any(name.endswith(_OF_LUCENE) for name in there)
+    return {"postlist.glass", "termlist.glass"} <= there or "iamglass" in there
 
 
 def of_folder(names: Collection[str]) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Collection, Iterator, Mapping
 
-from canonq.core.stack.witness import File, Files, Witness, is_nobodys, same
+from canonq.core.stack.engines import BOLT
+from canonq.core.stack.witness import File, Files, Witness, is_nobodys, new_bytes, same
 
 _SMALLER = 4  #: how much smaller the same data may be in another form
 _MOST = 20  #: files of an install that are looked at; of another, to each of them
@@ -26,8 +27,12 @@ def left_behind(before: Files, after: Files, by: Witness, volatile: Collection[s
             {path: one for path, one in files.get(key, {}).items() if not is_nobodys(key, path, volatile)}
             for files in (before, after, {key: made}, by.default, by.later)
         )
-        changed = {path: one.bytes for path, one in was.items() if not same(one, first.get(path)) and path in now}
-        brought = {path: one.bytes for path, one in now.items() if not same(one, default.get(path))}
+        changed = {
+            path: new_bytes(one, first.get(path))
+            for path, one in was.items()
+            if path in now and not same(one, first.get(path)) and _is_known(one)
+        }
+        brought = {path: new_bytes(one, default.get(path)) for path, one in now.items() if not same(one, default.get(path))}
         for old, new in _moves(first, default):
             theirs = sum(size for path, size in changed.items() if _is_of(path, old, new))
             if not theirs or any(_is_of(path, old, new) for path in later):
@@ -57,6 +62,11 @@ def _moves(first: Mapping[str, File], default: Mapping[str, File]) -> Iterator[t
             alike = sum(posixpath.join(new, _below(one, old)) in default for one in mine)
             if alike * 2 >= len(mine) and not any(one in default for one in mine):
                 yield pair
+
+
+def _is_known(one: File) -> bool:
+    """Whether its size says how much is in it: in a file of bolt's there is room beside that."""
+    return one.kind != BOLT or bool(one.digest)
 
 
 def _apart(path: str, other: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from canonq.core.stack.census import Census
 from canonq.core.stack.databases import REDIS
 from canonq.core.stack.engines import SQLITE
-from canonq.core.stack.witness import Files, is_nobodys, is_of_the_moment, place_of, same
+from canonq.core.stack.witness import Files, is_nobodys, is_of_the_moment, new_bytes, place_of, same
 
 _MOST_TOLD = 3
 _LESS = 4  #: how many times less of a Redis is taken for none of the same use
@@ -53,9 +53,12 @@ def use_between(before: Census, after: Census, was: Files, now: Files, volatile:
     files: dict[str, int] = {}
     for key, there in now.items():
         for path, one in there.items():
-            if not is_nobodys(key, path, volatile) and not same(one, was.get(key, {}).get(path)):
+            earlier = was.get(key, {}).get(path)
+            if is_nobodys(key, path, volatile) or same(one, earlier):
+                continue
+            if (more := new_bytes(one, earlier)) or not one.kind:
                 place = place_of(key, path)
-                files[place] = files.get(place, 0) + one.bytes
+                files[place] = files.get(place, 0) + more
     return Use(rows=rows, files=files, sqlite=tuple(sorted(sqlite)))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from canonq.core.stack.engines import BOLT
 from canonq.core.stack.passing import is_passing
 from canonq.core.text import shown
 
@@ -20,7 +21,7 @@ class File(NamedTuple):
     """A plain file, or a database that canonq cannot read: a file as well, or a folder of them."""
 
     bytes: int
-    digest: str  #: of what is in it; empty where it is too large to be read each time, and of a database
+    digest: str  #: of what is in it; empty where it is too large to be read each time, and of a database that is not looked into
     kind: str = ""  #: of that database
 
 
@@ -36,6 +37,7 @@ _MADE_ANEW = frozenset(
 _APART = str.maketrans("-_@.", "    ")
 _MOST_TOLD = 3
 _SMALLER = 4  #: how much smaller the same data may be in another form
+_LITTLE = 1024  #: bytes in a database that may come and go by themselves
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ def same(one: File | None, other: File | None) -> bool:
     if one is None or other is None:
         return False
     return one.bytes == other.bytes and (one.digest == other.digest or not (one.digest and other.digest))
+
+
+def new_bytes(now: File, was: File | None) -> int:
+    """Bytes that are new in a file that is another one: all of them, but for a database of which is known how much is in it."""
+    known = was is not None and now.kind == was.kind == BOLT and now.digest and was.digest
+    return max(0, now.bytes - was.bytes) if was is not None and known else now.bytes
 
 
 def is_nobodys(key: str, path: str, volatile: Collection[str]) -> bool:
@@ -98,6 +106,7 @@ def lost_files(before: Files, after: Files, by: Witness, volatile: Collection[st
     else than plain files holds more than before, so that what is gone may be there, in another form: see `_for_good`."""
     gone: dict[str, list[str]] = {}
     reset: dict[str, list[str]] = {}
+    emptied: dict[str, list[str]] = {}
     missed: dict[str, list[str]] = {}
     there = [one for files in after.values() for one in files.values()]
     for key, path in _somebodys(before, volatile):
@@ -110,6 +119,8 @@ def lost_files(before: Files, after: Files, by: Witness, volatile: Collection[st
         if now is not None:
             if now.digest and same(now, default) and _is_of_use(key, path, by):
                 reset.setdefault(key, []).append(path)
+            elif not grown and _is_of_use(key, path, by) and _is_emptied(was, now, first, default, _of(by.filled, key).get(path)):
+                emptied.setdefault(key, []).append(path)
         elif any(same(was, one) for one in there):
             continue
         elif _is_of_use(key, path, by) and (default is not None or path in _of(by.filled, key)):
@@ -122,7 +133,21 @@ def lost_files(before: Files, after: Files, by: Witness, volatile: Collection[st
         *(f"{_listed(paths)} of the volume {key} {_is(paths)} gone" for key, paths in sorted(gone.items())),
         *(f"{_listed(paths)} of the volume {key} {_is(paths)} as a new install makes {'it' if len(paths) == 1 else 'them'}"
           for key, paths in sorted(reset.items())),
+        *(f"{_listed(paths)} of the volume {key} {_is(paths)} next to empty ({_bytes_of(before, key, paths)} bytes were in "
+          f"{'it' if len(paths) == 1 else 'them'}, and {_bytes_of(after, key, paths)} are now)"
+          for key, paths in sorted(emptied.items())),
     ]  # fmt: skip
+
+
+def _is_emptied(was: File, now: File, first: File | None, default: File | None, filled: File | None) -> bool:
+    """Whether a database of which is known how much is in it has nearly nothing of what somebody has put there: less than the
+    same use puts into a new install, where it does."""
+    if not was.kind == now.kind == BOLT or not was.digest or not now.digest:
+        return False
+    theirs = new_bytes(was, first)
+    if filled is not None:
+        theirs = min(theirs, new_bytes(filled, default))
+    return theirs > _LITTLE and new_bytes(now, default) * _SMALLER < theirs
 
 
 def _is_of_use(key: str, path: str, by: Witness) -> bool:
@@ -229,6 +254,10 @@ def _listed(paths: Iterable[str]) -> str:
     more = len(first) - _MOST_TOLD
     names = [shown(path, 100) for path in first[:_MOST_TOLD]]
     return ", ".join(names) + (f" and {more} other{'s' if more > 1 else ''}" if more > 0 else "")
+
+
+def _bytes_of(files: Files, key: str, paths: Iterable[str]) -> int:
+    return sum(files[key][path].bytes for path in paths)
 
 
 def _is(paths: Collection[str]) -> str:

@@ -60,13 +60,15 @@ def test_a_database_that_cannot_be_read_is_one_thing_of_a_size_and_sqlite_is_non
     for name, content in {
         "db/garden/CURRENT": b"MANIFEST-000002\n", "db/garden/MANIFEST-000002": b"x" * 50, "db/garden/000003.log": b"x" * 900,
         "db/garden/deeper/LOCK": b"", "keys": bytes(16) + b"\xed\xda\x0c\xed" + bytes(1004), "settings": b"a = 1",
-        "app.db": b"SQLite format 3\0" + bytes(1000),
+        "app.db": b"SQLite format 3\0" + bytes(1000), "found/root.bolt": bytes(16) + b"\xed\xda\x0c\xed" + bytes(1004),
     }.items():  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
     found = counting.contents(tmp_path, {}, ())
     assert found.pop("settings").digest
     assert found == {"db/garden": File(966, "", "leveldb"), "keys": File(1024, "", "bolt")}
+    assert counting.count(tmp_path).engines == ("bolt", "leveldb")
+    assert counting.count(tmp_path / "found").engines == ()  # an index, which is made anew
     assert counting.contents(tmp_path / "db/garden", {}, ()) == {".": File(966, "", "leveldb")}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from canonq.core.stack.engines import HEAD, of_file, of_folder
+from canonq.core.stack.engines import HEAD, is_index, of_file, of_folder
 
 NOISE = bytes(range(120, 152))
 
@@ -48,3 +48,19 @@ def test_a_file_is_told_by_its_first_bytes(name: str, head: bytes, size: int, ex
 )
 def test_a_folder_is_told_by_the_names_in_it(names: list[str], expected: str) -> None:
     assert of_folder(names) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["root.bolt", "00000000000a.zap", "00000000000b.zap"], True),
+        (["root.bolt"], True),
+        (["segments_2", "_0.cfs", "_0.cfe", "_0.si", "write.lock"], True),
+        (["iamglass", "postlist.glass", "docdata.glass"], True),
+        (["root.bolt", "vault.bolt"], False),
+        (["segments_2", "notes.txt"], False),
+        ([], False),
+    ],
+)
+def test_a_full_text_index_is_told_by_the_names_in_it(names: list[str], expected: bool) -> None:
+    assert is_index(names) == expected

@@ -61,6 +61,19 @@ def test_a_database_that_cannot_be_read_is_a_part_of_its_home_by_its_size() -> N
     assert left_behind(used, beside, by, {"data/db"}) == []
 
 
+def test_a_file_of_bolt_s_is_as_large_as_what_is_in_it() -> None:
+    """As etcd keeps it: each begins with 16 MiB."""
+    empty, full, unread = File(900, "<first>", "bolt"), File(50_000, "<full>", "bolt"), File(16 << 20, "", "bolt")
+    first, default = {"data": {"member/db": empty}}, {"data": {"v2/member/db": File(910, "<other>", "bolt")}}
+    used, later = {"data": {"member/db": full}}, {"data": {"v2/member/db": full}}
+    by = Witness(first, default, later, used=True)
+    begun = used["data"] | {"v2/member/db": File(950, "<anew>", "bolt")}
+    assert left_behind(used, {"data": begun}, by, ()) == ["'data' (49100 bytes, which it keeps in 'data/v2' now)"]
+    assert left_behind(used, {"data": used["data"] | later["data"]}, by, ()) == []
+    assert left_behind({"data": {"member/db": unread}}, {"data": begun | {"member/db": unread}}, by, ()) == []
+    assert left_behind(used, {"data": begun | {"v2/member/db": unread}}, by, ()) == []
+
+
 def test_what_each_install_names_after_itself_is_no_other_home() -> None:
     first, default = volume(one__store=10), volume(two__store=10)
     used, later = volume(one__store=900), volume(two__store=900)

@@ -110,5 +110,12 @@ def test_some_keys_of_a_redis_are_not_what_the_same_use_leaves_in_it(keys: int, 
     assert not_kept(Use(rows={"redis.db0": 20}), fresh, upgraded, {}, shrink) == told
 
 
+def test_a_file_of_bolt_s_has_of_use_what_it_has_grown_by() -> None:
+    was = {"data": {"a.db": File(900, "<1>", "bolt"), "b.db": File(900, "<1>", "bolt"), "c.db": File(900, "", "bolt")}}
+    now = {"data": {"a.db": File(950, "<2>", "bolt"), "b.db": File(890, "<2>", "bolt"), "c.db": File(900, "", "bolt")}}
+    assert use_between(census(), census(), was, now, ()) == Use(files={"data": 50})
+    assert use_between(census(), census(), was, {"data": {"b.db": File(890, "<2>", "bolt")}}, ()) == Use()  # a clock in it
+
+
 def test_what_is_seen_later_counts_as_well() -> None:
     assert Use(rows={"db.posts": 1}).also(BASE) == BASE

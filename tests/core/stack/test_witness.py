@@ -91,6 +91,31 @@ def test_a_database_that_cannot_be_read_is_missed_where_use_makes_it_whatever_el
     assert lost_files(held, {"data": {}}, carried, (), grown=True) == [], "what the target keeps in tables"
 
 
+@pytest.mark.parametrize(
+    ("now", "filled", "emptied"),
+    [
+        (1_000, 50_000, True),  # begun anew, with something of its own
+        (45_000, 50_000, False),
+        (20_000, 50_000, False),
+        (2_000, 1_500, False),  # the use puts next to nothing in
+        (14_000, 50_000, False),  # a quarter of it may be all, in another form
+    ],
+)
+def test_a_file_of_bolt_s_that_is_begun_anew_in_its_place_is_lost(now: int, filled: int, *, emptied: bool) -> None:
+    first, default = File(900, "<first>", "bolt"), File(950, "<default>", "bolt")
+
+    def volume(it: File) -> Files:
+        return {"data": {"member/db": it}}
+
+    by = Witness(volume(first), volume(default), volume(File(filled, "<filled>", "bolt")), used=True)
+    held, after = volume(File(60_000, "<held>", "bolt")), volume(File(now, "<now>", "bolt"))
+    told = [f"'member/db' of the volume data is next to empty (60000 bytes were in it, and {now} are now)"] if emptied else []
+    assert lost_files(held, after, by, (), grown=False) == told
+    assert lost_files(held, after, by, (), grown=True) == []  # it may be in a table
+    assert lost_files(held, volume(File(16 << 20, "", "bolt")), by, (), grown=False) == []  # nobody knows
+    assert lost_files(held, after, by, {"data/member"}, grown=False) == []
+
+
 def test_what_may_be_in_a_database_by_now_is_missed_only_where_the_same_use_makes_a_file_of_it() -> None:
     assert lost_files(MINE, NEW, UNUSED, {}, grown=True) == [RESET]
     assert lost_files(MINE, NEW, USED, {}, grown=True) == [GONE, RESET]
