@@ -69,7 +69,7 @@ def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files, shrink: Colle
     `upgraded`, `held`: what that one holds; `shrink`: what may get smaller. Where the fresh install has it in places of its own,
     it is in another place by now: tables of the same names, into which the upgrade has to have carried what there was; of others
     nothing is known. All that a Redis has is in one place, and whoever uses it for queues alone leaves some keys there, too: a
-    quarter of what there was has to be there.
+    quarter of what there was has to be there. Beside tables that use fills, all keys together count as a single row.
     """
     tables = {(where, table): rows for where, it in upgraded.databases.items() for table, rows in it.tables.items() if rows}
     numbered = {where for where, it in upgraded.databases.items() if it.kind == REDIS}
@@ -82,17 +82,23 @@ def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files, shrink: Colle
     if new or fresh.files.keys() - base.files.keys():
         return _left_behind(base.rows, rows, tables, new, numbered)
     places = {place_of(key, path) for key, there in held.items() for path in there}
+    keys = {f"{where}.{table}" for where, table in tables if where in numbered}
+    beside = keys if base.rows.keys() - keys else set[str]()  # queues and the like, where the data is in tables
     told = []
     for left, now, there, what in (
         (base.rows, rows, {f"{where}.{table}" for where, table in tables}, "rows in"),
         (base.files, fresh.files, places, "bytes of files in"),
     ):
         gone = {place: size for place, size in left.items() if place not in now and place in there}
-        if sum(gone.values()) * 2 > sum(left.values()):
+        if _weight(gone, beside) * 2 > _weight(left, beside):
             most = sorted(gone, key=lambda place: -gone[place])
             more = f" and {len(most) - _MOST_TOLD} more" if len(most) > _MOST_TOLD else ""
             told.append(f"{sum(gone.values())} {what} {', '.join(most[:_MOST_TOLD])}{more}")
     return told
+
+
+def _weight(left: Mapping[str, int], small: Collection[str]) -> int:
+    return sum(1 if place in small else count for place, count in left.items())
 
 
 def _left_behind(

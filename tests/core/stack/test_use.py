@@ -110,6 +110,13 @@ def test_some_keys_of_a_redis_are_not_what_the_same_use_leaves_in_it(keys: int, 
     assert not_kept(Use(rows={"redis.db0": 20}), fresh, upgraded, {}, shrink) == told
 
 
+def test_keys_of_a_queue_beside_tables_are_not_most_of_the_data() -> None:
+    base, fresh = Use(rows={"db.posts": 2, "redis.db0": 9}), Use(rows={"db.posts": 2})
+    upgraded = Census(databases=HELD.databases | {"redis": DatabaseCount(kind="redis", tables={"db0": 9})})
+    assert not_kept(base, fresh, upgraded, {}) == []
+    assert not_kept(base, Use(rows={"redis.db0": 9}), upgraded, {}) == ["2 rows in db.posts"]
+
+
 def test_a_file_of_bolt_s_has_of_use_what_it_has_grown_by() -> None:
     was = {"data": {"a.db": File(900, "<1>", "bolt"), "b.db": File(900, "<1>", "bolt"), "c.db": File(900, "", "bolt")}}
     now = {"data": {"a.db": File(950, "<2>", "bolt"), "b.db": File(890, "<2>", "bolt"), "c.db": File(900, "", "bolt")}}
