@@ -68,10 +68,16 @@ def without_marker(kinds: Mapping[str, str], marked: Collection[str]) -> tuple[s
     return tuple(f"no-marker: {name} ({kind})" for name, kind in sorted(kinds.items()) if name not in marked)
 
 
+def unmarked_in(gaps: Iterable[str]) -> dict[str, str]:
+    """Service -> kind, of the databases that such phrases of a verdict name."""
+    return {found[1]: found[2] for gap in gaps if (found := _UNMARKED.fullmatch(gap))}
+
+
 #: answered; absent: it answered that there is no such table; not-yet: it may answer in a while; refused: it will not.
 State: TypeAlias = Literal["answered", "absent", "not-yet", "refused"]
 #: Exit status that the asking shell gives where the server takes no connections now, by the word of pg_isready.
 NOT_YET = 75
+_UNMARKED = re.compile(r"no-marker: ([^\s:]+) \(([^()]+)\)")
 _NOTHING_TO_RUN = (126, 127)
 _BAD_CONNECTION = 2  #: psql's
 _SQLSTATE = re.compile(r"^\S+:\s+(?=[A-Z]*[0-9])([0-9A-Z]{5}):", re.M)  # the word before it is in the server's language

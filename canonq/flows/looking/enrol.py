@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from canonq.core.errors import RecipeProblem, WrongUse
 from canonq.core.names import recipe_name
 from canonq.core.recipe.assembly import SAMPLE, app_env, assemble
 from canonq.core.recipe.envfile import secret_rules
+from canonq.core.stack.databases import unmarked_in
 from canonq.core.upstream.addresses import address
 from canonq.core.upstream.catalogue import Entry, find
 from canonq.core.versions import Release, read_tags
@@ -45,6 +47,8 @@ def enrol(
     entry = Entry(name, upstream) if upstream else find(read_catalogue(where), name, where=where)
     url = address(entry.repository, str(world.checkout.root))
     release, found = _look(world, name, url)
+    if isinstance(found, Inspected):
+        found = _with_gaps(world, name, found)
     text = enrolment_text(name, entry.repository, found, version=release.tag if release else None, description=entry.description)
     parse_enrolment(name, text, where="what would be written")
     hooks = path.with_name(HOOKS)
@@ -78,6 +82,15 @@ def _look(world: World, name: str, url: str) -> tuple[Release | None, Inspected 
             return release, _inspected(repos, name, release)
         except RecipeProblem as error:
             return release, f"{release.tag}: {error.what}"
+
+
+def _with_gaps(world: World, name: str, found: Inspected) -> Inspected:
+    """With the databases that runs before have seen, and could not mark: those that are files tell nothing by an image."""
+    last = world.runs.newest(name)
+    seen = unmarked_in(last.gaps) if last is not None else {}
+    return replace(
+        found, unmarked={service: kind for service, kind in seen.items() if service in found.services} | found.unmarked
+    )
 
 
 def _scratch(world: World) -> Path:

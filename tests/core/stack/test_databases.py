@@ -12,6 +12,7 @@ from canonq.core.stack.databases import (
     postgres_services,
     reading,
     seen,
+    unmarked_in,
     without_marker,
 )
 
@@ -45,7 +46,9 @@ IMAGES = {"app": "nginx:1", "db": "postgres:15", "more": "timescaledb-ha:1", "ol
 def test_every_database_without_a_marker_is_named() -> None:
     assert postgres_services(IMAGES) == ["db", "more"]
     kinds = {service: kind for service, image in IMAGES.items() if (kind := database_kind(image))}
-    assert without_marker(kinds, {"db"}) == ("no-marker: more (postgres)", "no-marker: old (mariadb)")
+    told = without_marker(kinds, {"db"})
+    assert told == ("no-marker: more (postgres)", "no-marker: old (mariadb)")
+    assert unmarked_in((*told, "no-marker: app:a.db (sqlite)", "redeploy-unproven: x")) == {"more": "postgres", "old": "mariadb"}
 
 
 @pytest.mark.parametrize(

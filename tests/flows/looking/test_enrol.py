@@ -11,6 +11,7 @@ from git.repo import Repo
 
 from canonq.core.errors import HostProblem, SyncFailed, WrongConfiguration, WrongUse
 from canonq.flows.looking.enrol import enrol
+from tests.core.test_gate import verdict
 from tests.flows.conftest import Place
 from tests.forge import serving, status
 from tests.support import make_recipe
@@ -69,6 +70,23 @@ def test_a_database_that_canonq_cannot_ask_gets_a_hooks_file_to_be_finished_once
     path.write_text("# mine\n")
     assert enrol(place.world, "site", upstream=str(repo.working_dir), force=True)["hooks"] is None
     assert path.read_text() == "# mine\n"
+
+
+def test_so_does_one_that_only_a_run_has_seen(place: Place, upstream: Repo) -> None:
+    run = place.world.new_id("site")
+    place.world.runs.make("site", run)
+    gaps = (
+        "no-marker: app (leveldb)",
+        "no-marker: gone (lmdb)",
+        "no-marker: app:a.db (sqlite)",
+        "not-backed-up: no backup has it",
+    )
+    place.world.runs.record(verdict(run=run, ts=place.world.stamp(), gaps=gaps))
+    made = enrol(place.world, "site", upstream=str(upstream.working_dir))
+    text = (place.folder / "checkout" / "tests" / "site" / "hooks.py").read_text()
+    assert made["hooks"]
+    assert "into: app (leveldb). Whether" in text
+    assert 'app.exec("app", ' in text
 
 
 def test_an_address_needs_no_catalogue(place: Place, upstream: Repo) -> None:
