@@ -13,7 +13,7 @@ import inspect
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from canonq.adapters.checkout import Checkout
 from canonq.core.errors import CanonqError, WrongUse, redis_problem
 from canonq.core.jsontext import json_of
 from canonq.core.names import shown
+from canonq.flows.sweeps.opening import fences_now
 from canonq.settings import load_settings
 from canonq.wiring import looking
 from workers.broker import check_broker, no_reader, require_readers, unread, waiting_in
@@ -93,7 +94,7 @@ def _checked(send: Callable[..., Any]) -> Callable[..., Any]:
     def checked(**given: Any) -> Any:
         with _in_one_line():
             refuse(click.get_current_context().obj.app, **given)
-            return send(**given)
+            return send(**given | {"kwargs": since_named(given["name"], given["args"], given["kwargs"])})
 
     return checked
 
@@ -142,6 +143,17 @@ def refuse(app: Celery, *, name: str, args: list[Any], kwargs: dict[str, Any], q
     _refuse_arguments(app.tasks[name], args, kwargs)
     unknown_weight = name in ("canonq.test", "canonq.promote") and load_settings().repo is None
     require_readers(app, {queue} if queue else {LIGHT, HEAVY} if unknown_weight else {route(name, args, kwargs, {})["queue"]})
+
+
+def since_named(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call; a sweep of recipes that a person names goes with their fences of now.
+
+    It may wait until a worker takes it, and undoes no rollback that is made meanwhile.
+    """
+    if name != "canonq.sweep" or "fences" in kwargs or not (found := recipe_given(name, args, kwargs)):
+        return kwargs
+    names = [one for one in (found if isinstance(found, list) else [found]) if isinstance(one, str)]
+    return {**kwargs, "fences": fences_now(looking(load_settings()), names)}
 
 
 def _refuse_arguments(task: Any, args: list[Any], kwargs: dict[str, Any]) -> None:

@@ -48,11 +48,12 @@ def sweep(
     nightly: bool = False,
     named: bool | None = None,
     night: str | None = None,
+    fences: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """Open a sweep, look at all upstreams, and enqueue a chain for every recipe in which anything may be new.
 
     `nightly`: once for each `night` (when it was due), however many beats ask. `named`: whether a person named the recipes; a
-    push that did is none.
+    push that did is none. `fences`: those of the recipes when they were named, see workers/console.py.
     """
     world = None
     try:
@@ -74,6 +75,7 @@ def sweep(
             named=named,
             nightly=nightly,
             night_before=the_night_before(night, world.settings.nightly) if nightly else None,
+            fences=fences,
         )
         begins, shares = divide(world, opened)
         for host in sorted({*shares, *(others(world) if nightly else ())}):

@@ -27,7 +27,7 @@ from tests.core.test_decide import canonical
 from tests.core.test_gate import verdict
 from tests.flows.conftest import Whoever
 from tests.support import Ended, Installation, make_recipe
-from workers.console import Words
+from workers.console import Words, since_named
 from workers.factory import HEAVY, LIGHT, make_app
 from workers.steps import StepFailed
 
@@ -195,6 +195,19 @@ def test_a_call_that_no_worker_would_do_fails_where_it_is_typed(installed: Insta
         assert "Traceback" not in ended.err
         assert ended.out == ""
     assert client.llen(LIGHT) == client.llen(HEAVY) == 0
+
+
+def test_a_sweep_that_is_called_goes_with_the_fences_of_that_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may wait for a worker for long, and a rollback that is made meanwhile has a higher one."""
+    monkeypatch.setenv("CANONQ_STATE", str(tmp_path))
+    record = canonical("1.0.0+1.0", "a" * 40).model_copy(update={"fence": 7})
+    live(Settings(state=tmp_path)).registry.write(record, Whoever())
+    with_fences = {"fences": {record.recipe: 7}}
+    for given in ([record.recipe], [[record.recipe]]):
+        assert since_named("canonq.sweep", given, {}) == with_fences
+    assert since_named("canonq.sweep", [], {"recipes": record.recipe}) == {"recipes": record.recipe, **with_fences}
+    for name, args, kwargs in (("canonq.sweep", [], {"nightly": True}), ("canonq.promote", [record.recipe], {})):
+        assert since_named(name, args, kwargs) == kwargs
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +33,7 @@ from canonq.core.records import STAMP_FORMAT, Canonical, Decision, Snapshot, Syn
 from canonq.core.retention import Generation, generation_of
 from canonq.core.steering import What
 from canonq.flows.decide import decide_recipe
-from canonq.flows.hosts import tell, where_is
+from canonq.flows.hosts import opens_sweeps, tell, where_is
 from canonq.flows.keeping.kept import all_kept, end_all
 from canonq.flows.keeping.room import tidy
 from canonq.flows.promote import promote
@@ -41,7 +41,7 @@ from canonq.flows.promoting.restore import remove, restore
 from canonq.flows.promoting.rollback import rollback
 from canonq.flows.sweeps import moving, shares
 from canonq.flows.sweeps.closing import stop
-from canonq.flows.sweeps.opening import open_sweep, start
+from canonq.flows.sweeps.opening import fences_now, open_sweep, start
 from canonq.flows.sweeps.summary import summary
 from canonq.flows.sync import accept_moved, sync
 from canonq.flows.test import test_decided as prove_decided
@@ -69,7 +69,10 @@ ENROLMENTS = (
     f"min_age = '36h'\n[upgrade]\nbase = '{version(1)}'\n[promote]\napproval = 'ask'\n",
     "[promote]\ndata = 'fresh'\n",
     "[refs]\ndata = true\n",
+    "enrolled = false\n",
+    "gone",  # its folder is
 )
+_OFF = ENROLMENTS[-2:]
 _RECORDS = ("record.json", "in-force.json", "canonical.json")
 _HOUR = 3600
 _AGE = 36 * _HOUR  #: seconds, where a release is to have an age
@@ -166,15 +169,20 @@ class House:
 
     def prepare(self) -> House:
         """Enrol the recipe, in an empty state folder."""
-        (self.root / "checkout" / "tests" / RECIPE).mkdir(parents=True)
+        (self.root / "checkout" / "tests").mkdir(parents=True)
         self._enrol()
         self.machines[HOSTS[0]] = Machine(self.root / "state", self.root / "docker")
         return self
 
     def _enrol(self) -> None:
+        folder = self.root / "checkout" / "tests" / RECIPE
+        if ENROLMENTS[self.enrolled] == "gone":
+            shutil.rmtree(folder, ignore_errors=True)
+            return
         top, table, below = ENROLMENTS[self.enrolled].partition("[")
         text = f'upstream = "/nowhere"\n{top}{ENROLMENT}{table}{below}'
-        (self.root / "checkout" / "tests" / RECIPE / "recipe.toml").write_text(text)
+        folder.mkdir(exist_ok=True)
+        (folder / "recipe.toml").write_text(text)
 
     @property
     def state(self) -> Path:
@@ -298,12 +306,18 @@ class House:
     def sweep(self, named: int = 0) -> None:
         """The night begins, or a person's sweep of the recipe."""
         self._beat()
-        world = self.world()
-        opened = open_sweep(world, [RECIPE] if named % 3 == 1 else ())
+        self._open(self.world(), [RECIPE] if named % 3 == 1 else ())
+
+    def call(self) -> None:
+        """`celery call canonq.sweep --args RECIPE`: it waits until a worker takes it."""
+        self.send("call", [secrets.token_hex(4), fences_now(self.world(), [RECIPE])], "", True)
+
+    def _open(self, world: World, recipes: Sequence[str], sweep: str | None = None, fences: object = None) -> None:
+        opened = open_sweep(world, recipes, sweep, fences=fences)
         begins, elsewhere = shares.divide(world, opened)
         for host, names in elsewhere.items():
-            fences = world.sweeps.read(opened.sweep)["fences"]
-            self.send("share", [self.here, names, fences], opened.sweep, opened.named, host)
+            told = world.sweeps.read(opened.sweep)["fences"]
+            self.send("share", [self.here, names, told], opened.sweep, opened.named, host)
         start(world, begins, lambda enrolment: self.send("sync", enrolment.recipe, opened.sweep, opened.named))
 
     def deliver(self, which: int = 0) -> None:
@@ -315,7 +329,7 @@ class House:
             if message.step in STEPS:
                 self._step(message)
             else:
-                self._between_hosts(world, message)
+                self._at_once(world, message)
 
     def _step(self, message: Message) -> None:
         task = _Task(f"{message.sweep}-{message.step}", message.host)
@@ -350,10 +364,15 @@ class House:
                 self.too_soon = decided.version
         return decided
 
-    def _between_hosts(self, world: World, message: Message) -> None:
-        """What hosts send each other: shares of a sweep, and the steps of a move. Done again, it is done once."""
+    def _at_once(self, world: World, message: Message) -> None:
+        """What people call, and what hosts send each other: shares of a sweep, and the steps of a move. Done again, it is done
+        once."""
         try:
             match message.step, message.given:
+                case "call", [_, _] if (opener := opens_sweeps(world)) is not None:
+                    self.send("call", message.given, "", True, opener)
+                case "call", [task, fences]:
+                    self._open(world, [RECIPE], world.sweeps.calls.sweep_for(task, world.new_id()), fences)
                 case "share", [opener, names, fences]:
                     again = world.sweeps.shares.opener(message.sweep) is not None
                     opened = open_sweep(world, names, message.sweep, named=message.named, share_of=opener, fences=fences)
@@ -486,7 +505,7 @@ class House:
         self.noted.add(self.newest)
 
     def enrol(self, which: int = 0) -> None:
-        """The enrolment is changed."""
+        """The enrolment is changed, switched off, or taken away."""
         self.enrolled = which % len(ENROLMENTS)
         self._enrol()
         self.begun_before |= {(name, sweep) for name in self.machines for sweep in self.world(name).sweeps.open_sweeps()}
@@ -681,6 +700,8 @@ class House:
         self._hold(exact not in self.held, f"5.2 nothing comes back: {now}, which a person went back from, after {move}")
         wanted = now not in self.blocked or now == before  # what is the canonical may be made anew
         self._hold(wanted, f"4 what is blocked is not promoted: {now}, after {move}")
+        off = ENROLMENTS[self.enrolled] in _OFF and not self.begun_before
+        self._hold(not off, f"2 what is not enrolled is not promoted: {now}, after {move}")
         asks = "approval" in ENROLMENTS[self.enrolled] and not self.begun_before and self._asking(before, now)
         self._hold(exact in self.approved or not asks, f"4 what is to be approved waits: {now}, after {move}")
         trusted = self.trusted.get(now, record.commit)
@@ -796,7 +817,7 @@ class House:
             while messages := [one for one in self.queue if one.step in ("leave", "arrive", "left")]:
                 self.queue.remove(messages[0])
                 with self.at(messages[0].host) as world, contextlib.suppress(CanonqError):
-                    self._between_hosts(world, messages[0])
+                    self._at_once(world, messages[0])
             if not any(moving.leaving(self.world(name)) for name in self.machines):
                 break
             self._let_leases_end()
@@ -820,6 +841,8 @@ class House:
         for name in self.machines:
             with contextlib.suppress(CanonqError):
                 self.world(name).hosts.mark(name, "in")
+        if ENROLMENTS[self.enrolled] in _OFF:
+            self.enrol()
         self.accept()
         self.release()
         self.hurry()

@@ -26,7 +26,7 @@ ACTS = (
     "quick", "night",
 )  # fmt: skip
 #: What the world does. None of it is damage that canonq may not be able to mend.
-EVENTS = ("release", "release+prove", "double", "lose", "redden", "clock", "move_state", "lose_fence", "lose_locks")
+EVENTS = ("release", "release+prove", "call", "double", "lose", "redden", "clock", "move_state", "lose_fence", "lose_locks")
 #: What only some sequences are about, so that each is about few things, and those meet each other often.
 THEMES = {
     "harm": ("lose_record", "spoil_record", "spoil_kept", "lose_volume"),
@@ -93,7 +93,7 @@ def play(house: House, moves: list[Move]) -> None:
             house.offset += 60  # so that ids sort in the order in which they were made
             house.broken_into = bool(move.way)
             acts = {*move.act.split("+"), *move.other.split("+")}
-            if acts & {"prove", "look_at"} or ("sweep" in acts and move.number % 3 == 1):
+            if acts & {"prove", "look_at", "call"} or ("sweep" in acts and move.number % 3 == 1):
                 house.held.discard(house.newest_exactly)  # also where it is done by a process of its own
             _do(house, move)
             house.broken_into = False

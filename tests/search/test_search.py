@@ -49,6 +49,7 @@ FOUND = {
     "a share that waited is none, either": [
         "night 0", "release 0", "night 0", "second 0", "move 0", "deliver 0", "deliver 0", "sweep 1", "rollback 0", "night 0",
     ],
+    "a call that waits for a worker is none, either": ["night 0", "release 0", "night 0", "call 0", "rollback 0", "night 0"],
     "a lock file that is removed lets nobody in beside the writer": [
         "prove 0", "promote 0", "release 0", "prove 0", "night 0 beside 246 lose_locks+rollback",
     ],

@@ -75,7 +75,7 @@ def open_sweep(
     Recipes that nobody named, as a push did, are bound: one chain at a time, and `daily_pushes` sweeps a day.
     `nightly`: recipes that an open sweep is still at are left to it. `night_before`: the night that was due before this one.
     `share_of`: the host that has opened it, and has placed these recipes here; `closes`: when its window closes; `fences`:
-    recipe -> its fence when it was named there.
+    recipe -> its fence when it was named, where that was earlier than now.
     HollowSweep when there is nothing to sweep, WrongUse for a named recipe that is not enrolled. Opened a second
     time (a task delivered twice), the same sweep gives the chains that have no outcome yet, and none once it is closed.
     """
@@ -102,7 +102,7 @@ def open_sweep(
                 "named": named,
                 "whole": not recipes and share_of is None,
                 # A rollback after this is not undone by it, however late the recipe's turn comes.
-                "fences": {name: _named_at(world, name, fences) for name in wanted if named and RECIPE_NAME.fullmatch(name)},
+                "fences": fences_now(world, wanted, told=fences) if named else {},
                 "awaited": awaited,
                 **({"bound": True} if bound else {}),
                 "checkout": str(world.checkout.root),
@@ -130,8 +130,13 @@ def open_sweep(
     return Opened(sweep, chains, named)
 
 
+def fences_now(world: World, recipes: Sequence[str], told: object = None) -> dict[str, int]:
+    """recipe -> its fence as a person names it: a rollback after this has a higher one. `told`: what they were, of a naming that
+    has waited since, on another host or in a queue."""
+    return {name: _named_at(world, name, told) for name in recipes if RECIPE_NAME.fullmatch(name)}
+
+
 def _named_at(world: World, recipe: str, told: object) -> int:
-    """The recipe's fence when a person named it: now, or, in a share, when that was on the host that has opened the sweep."""
     own = world.registry.newest_fence(recipe)
     if told is None:  # on several hosts, that where the recipe is has the newest; what Redis remembers is everybody's
         return max(own, world.locks.newest_fence(recipe)) if world.hosts.are_several() else own
