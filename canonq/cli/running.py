@@ -17,6 +17,7 @@ from canonq.cli.waiting import clean_up, ends_here
 from canonq.cli.watching import show_open
 from canonq.core.errors import CanonqError, ExitStatus
 from canonq.flows.looking.progress import Watcher
+from canonq.flows.sweeps.brokenoff import put_back
 from canonq.flows.world import World
 from canonq.settings import Settings, load_settings
 from canonq.wiring import live
@@ -83,6 +84,7 @@ def _tell_what_stays(settings: Settings, world: World) -> None:
     """The workers are gone: remove what they had under way, and say what becomes of open sweeps."""
     if any(not is_alive(path) for path in at_work(world.work)):
         clean_up(settings)
+    put_back(world)
     for sweep in world.sweeps.open_sweeps():
         say(f"The sweep {sweep} is open, and goes on when there are workers again. `canonq stop {sweep}` ends it.", err=True)
 

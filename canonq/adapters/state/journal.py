@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,17 @@ class Journal:
     def count_resend(self, recipe: str) -> None:
         """Count one more."""
         write_json(self._resends(recipe), {"resent": self.resent(recipe) + 1})
+
+    def put_back(self, recipe: str) -> None:
+        """A person has stopped whoever worked on it: no step that was begun, and no chain that is sent again for that, counts."""
+        path, steps = self._path(recipe), self.steps(recipe)
+        self._resends(recipe).unlink(missing_ok=True)
+        if begun := [entry for entry in steps.values() if "result" not in entry]:
+            last_sign = path.stat().st_mtime
+            for entry in begun:
+                entry["attempts"] = 0
+            write_json(path, steps)
+            os.utime(path, (last_sign, last_sign))  # it is silent since then, and soon goes on
 
     def _resends(self, recipe: str) -> Path:
         return self._folder / "resent" / f"{recipe_name(recipe)}.json"
