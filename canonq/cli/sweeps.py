@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from celery import Celery
 from kombu.exceptions import OperationalError
 
 from canonq.cli.options import caller, json_option, recipes_argument
@@ -59,28 +60,33 @@ def sweep(recipes: tuple[str, ...], wait: bool, as_json: bool) -> ExitStatus:
         sweep_id = world.new_id()
         if tree is not None:
             attending.enter_context(world.sweeps.attended(sweep_id))
-        opened = open_sweep(world, recipes, sweep_id, awaited=wait or tree is not None, bound=tree is not None)
-        if not as_json:
-            enrolled = world.sweeps.read(opened.sweep)["enrolled"]
-            click.echo(f"Sweep {opened.sweep} of {len(enrolled)} recipes.", err=True)
-        try:
-            queue = queue_on(LIGHT, world.hosts.own)  # the sweep is on this disk
-            enqueue(app, app.signature("canonq.sweep", args=[list(recipes), opened.sweep], options={"queue": queue}))
-        except (CanonqError, OperationalError) as error:
-            stop_sweep(world, opened.sweep, f"It could not be handed to a worker: {error}", refused=True)
-            raise
-        if not wait and tree is None:
-            shown = {"sweep": opened.sweep, "enrolled": len(world.sweeps.read(opened.sweep)["enrolled"])}
-            print_json(shown) if as_json else click.echo(f"Sweep {opened.sweep} of {shown['enrolled']} recipes was enqueued.")
-            return ExitStatus.DONE
-        with stopping(f"the sweep {opened.sweep}", lambda: _stopped(world, opened.sweep, tree)):
-            result = await_sweep(live(), opened.sweep, tree, quiet=as_json)
+        with stopping(f"the sweep {sweep_id}", lambda: _stopped(world, sweep_id, tree)):
+            enrolled = _begun(world, app, recipes, sweep_id, awaited=wait or tree is not None, bound=tree is not None)
+            if not as_json:
+                click.echo(f"Sweep {sweep_id} of {enrolled} recipes.", err=True)
+            if not wait and tree is None:
+                shown = {"sweep": sweep_id, "enrolled": enrolled}
+                print_json(shown) if as_json else click.echo(f"Sweep {sweep_id} of {enrolled} recipes was enqueued.")
+                return ExitStatus.DONE
+            result = await_sweep(live(), sweep_id, tree, quiet=as_json)
         tell_gently(live(), due_since(settings))
     if as_json:
         print_json(result)
     else:
         _print_sweep(result)
     return ExitStatus(result["exit_status"])
+
+
+def _begun(world: World, app: Celery, recipes: Sequence[str], sweep: str, *, awaited: bool, bound: bool) -> int:
+    """Put a sweep on record and hand it to a worker; how many are enrolled in it."""
+    open_sweep(world, recipes, sweep, awaited=awaited, bound=bound)
+    try:
+        queue = queue_on(LIGHT, world.hosts.own)  # the sweep is on this disk
+        enqueue(app, app.signature("canonq.sweep", args=[list(recipes), sweep], options={"queue": queue}))
+    except (CanonqError, OperationalError) as error:
+        stop_sweep(world, sweep, f"It could not be handed to a worker: {error}", refused=True)
+        raise
+    return len(world.sweeps.read(sweep)["enrolled"])
 
 
 def _queues(world: World, names: Sequence[str], host: str | None) -> set[str]:
@@ -92,6 +98,8 @@ def _queues(world: World, names: Sequence[str], host: str | None) -> set[str]:
 
 
 def _stopped(world: World, sweep: str, tree: process_tree.Tree | None) -> str:
+    if not world.sweeps.read(sweep):
+        return "It was not begun."
     stop_sweep(world, sweep, "A person stopped it (Ctrl-C).")
     shares.stopped(world, sweep)
     return f"Nothing more of it starts. {ends_here(tree)}"

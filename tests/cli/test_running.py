@@ -1,4 +1,4 @@
-"""`canonq up` that a person ends says what it does, removes what was under way, and tells what goes on later."""
+"""`canonq up` and `canonq sweep` that a person ends say what they do, leave nothing, and tell what goes on later."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from canonq.adapters.state.work_folders import alive
-from canonq.cli import running
+from canonq.cli import running, sweeps
 from canonq.flows.sweeps.opening import open_sweep
 from canonq.settings import Settings
 from tests.flows.conftest import Place
@@ -57,3 +58,33 @@ def test_up_ended_by_a_person_removes_what_was_broken_off_and_names_the_open_swe
     assert "Stopping. Steps under way get 30 s to end, then they are removed. Ctrl-C again to end them at once." in ended.stderr
     assert f"The sweep {sweep} is open, and goes on when there are workers again. `canonq stop {sweep}` ends it." in ended.stderr
     assert cleaned == ([world.settings] if broken_off else [])
+
+
+@pytest.mark.parametrize("at", ["open_sweep", "enqueue"])
+def test_a_sweep_that_a_person_stops_before_anybody_works_at_it_is_begun_by_nobody_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    place = Place(tmp_path)
+    place.recipe("site")
+    world = place.world
+
+    @contextlib.contextmanager
+    def workers(*_: object, **__: object) -> Iterator[object]:
+        yield "a tree of processes"
+
+    def ctrl_c(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweeps, "load_settings", lambda: world.settings)
+    monkeypatch.setattr(sweeps, "live", lambda *_: world)
+    monkeypatch.setattr(sweeps, "workers_for", workers)
+    monkeypatch.setattr(sweeps, at, ctrl_c)
+    ended = CliRunner().invoke(sweeps.sweep, standalone_mode=False)
+    assert isinstance(ended.exception, click.Abort)
+    assert "Stopping the sweep " in ended.stderr
+    assert world.sweeps.open_sweeps() == []
+    if at == "enqueue":
+        (sweep,) = world.sweeps.newest_first()
+        closed = world.sweeps.closed(sweep)
+        assert closed is not None
+        assert closed.state == "stopped"

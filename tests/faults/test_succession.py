@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -499,12 +499,19 @@ def away(*_: Any, **__: Any) -> Any:
     raise HostProblem("The Docker Engine does not answer.", code="docker-unreachable")
 
 
-def test_a_rollback_that_cannot_tidy_up_has_gone_back_and_says_so(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+def ctrl_c(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("trouble", [away, ctrl_c])
+def test_a_rollback_that_cannot_tidy_up_has_gone_back_and_says_so(
+    trouble: Callable[..., Any], scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls, reclaim = [], leftovers_flow.reclaim
 
     def second_fails(*arguments: Any) -> Any:
         calls.append(arguments)
-        return reclaim(*arguments) if len(calls) == 1 else away()
+        return reclaim(*arguments) if len(calls) == 1 else trouble()
 
     monkeypatch.setattr(rollback_flow, "reclaim", second_fails)
     assert scenario.go_back().version == A

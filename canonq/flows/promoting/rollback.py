@@ -23,6 +23,9 @@ from canonq.ports import Held
 
 log = logging.getLogger("canonq")
 
+#: What may come after the switch, and changes nothing about it: a person's Ctrl-C, too.
+TROUBLES = (CanonqError, OSError, KeyboardInterrupt)
+
 
 def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str) -> Canonical:
     """Make a kept canonical the canonical again; the new record. The one it replaces stays kept as well.
@@ -54,8 +57,8 @@ def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str
                 remove_tree(world.work / owner)
         try:
             reclaim(world, recipe, record)
-        except (CanonqError, OSError) as error:  # it has gone back all the same
-            log.warning("%s: the janitor will remove what %s has left: %s", recipe, now.version, error)
+        except TROUBLES as error:  # it has gone back all the same
+            log.warning("%s: the janitor will remove what %s has left: %s", recipe, now.version, error or "a person stopped it")
         return record
 
 
@@ -156,7 +159,9 @@ def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, 
             with contextlib.suppress(CanonqError):
                 world.ownership.remove_owned({LABEL_OWNER: owner}, world.settings.teardown_timeout)
             raise
-        if not isinstance(error, CanonqError | OSError):
+        if not isinstance(error, TROUBLES):
             raise
-        log.warning("%s: the record of %s was written, with a trouble after it: %s", now.recipe, target.version, error)
+        log.warning(
+            "%s: the record of %s was written, with a trouble after it: %s", now.recipe, target.version, error or "a stop"
+        )
     return record
