@@ -17,7 +17,8 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from socket import gethostname
 
-from canonq.adapters.files import told, try_lock, write_durably
+from canonq.adapters.filelocks import try_lock
+from canonq.adapters.files import told, write_durably
 from canonq.adapters.host import Host
 from canonq.adapters.processes.preloaded import die_with, keep_shared
 from canonq.adapters.redis_server import RedisServer

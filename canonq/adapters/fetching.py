@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from canonq.adapters.files import entries, is_held, remove_tree, told
+from canonq.adapters.filelocks import is_held
+from canonq.adapters.files import entries, remove_tree, told
 from canonq.adapters.host import Host
 from canonq.adapters.processes.programs import run
 from canonq.core.errors import HostProblem, WrongConfiguration

@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from canonq.adapters.files import entries, is_held, locked, table_in, told, write_json
+from canonq.adapters.filelocks import is_held, locked
+from canonq.adapters.files import entries, table_in, told, write_json
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import Busy
 

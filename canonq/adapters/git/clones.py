@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import copy_tree, is_there, locked, not_readable, remove_tree, told, write_durably, write_json
+from canonq.adapters.filelocks import locked
+from canonq.adapters.files import copy_tree, is_there, not_readable, remove_tree, told, write_durably, write_json
 from canonq.adapters.git.history import History
 from canonq.adapters.git.program import GitProgram, failed, local_problem, sync_failed, timed_out
 from canonq.adapters.git.tree import remove, write_out

@@ -11,7 +11,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import entries, is_held, locked, told, write_json
+from canonq.adapters.filelocks import is_held, locked
+from canonq.adapters.files import entries, told, write_json
 from canonq.core.budget import KINDS, Disk, FileSystem, Kind, Need, PulledImage, Standing, needed, tightest
 from canonq.core.errors import HostProblem, NoRoom
 from canonq.core.jsontext import json_of

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from canonq.adapters.filelocks import locked
 from canonq.adapters.files import (
     entries,
     is_read_only,
-    locked,
     not_readable,
     read_only,
     table_in,

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from canonq.adapters.files import locked, write_json
+from canonq.adapters.filelocks import locked
+from canonq.adapters.files import write_json
 from canonq.adapters.lazily import redis
 from canonq.adapters.state.records import read_often, readable_json
 from canonq.core.errors import CanonqError, WrongConfiguration, WrongUse, redis_problem

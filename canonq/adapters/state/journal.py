@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import entries, is_held, told, try_lock, write_json
+from canonq.adapters.filelocks import is_held, try_lock
+from canonq.adapters.files import entries, told, write_json
 from canonq.adapters.state.records import outcome_in, readable_json
 from canonq.core.names import recipe_name
 from canonq.core.outcomes import Outcome

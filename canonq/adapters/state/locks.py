@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from canonq.adapters.files import is_held, told, try_lock, write_durably
+from canonq.adapters.filelocks import is_held, try_lock
+from canonq.adapters.files import told, write_durably
 from canonq.adapters.lazily import redis
 from canonq.adapters.uptime import up_for
 from canonq.core.errors import HostProblem, LockLost, redis_problem

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from canonq.adapters.files import locked, write_json
+from canonq.adapters.filelocks import locked
+from canonq.adapters.files import write_json
 from canonq.adapters.state.records import read_json
 from canonq.core.errors import CanonqError
 

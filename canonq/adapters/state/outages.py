@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from canonq.adapters.files import locked, write_json
+from canonq.adapters.filelocks import locked
+from canonq.adapters.files import write_json
 from canonq.core.errors import CanonqError
 from canonq.core.sweeps.outages import Outage, after
 

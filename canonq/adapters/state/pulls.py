@@ -6,7 +6,8 @@ import contextlib
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from canonq.adapters.files import entries, locked, table_in, told, write_json
+from canonq.adapters.filelocks import locked
+from canonq.adapters.files import entries, table_in, told, write_json
 from canonq.core.pulls import Limit, pause_before, within
 
 _LONGEST = 7 * 86400.0  #: seconds after which a pull counts for nothing

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from canonq.adapters.files import entries, locked, write_json
+from canonq.adapters.filelocks import locked
+from canonq.adapters.files import entries, write_json
 from canonq.adapters.state.records import readable_json
 from canonq.core.names import RECIPE_NAME, recipe_name
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from canonq.adapters.files import locked, not_readable, write_json
+from canonq.adapters.filelocks import locked
+from canonq.adapters.files import not_readable, write_json
 from canonq.core.errors import RecordUnreadable
 from canonq.core.jsontext import table_of
 from canonq.core.names import RECIPE_NAME, recipe_name

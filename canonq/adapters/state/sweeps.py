@@ -16,7 +16,8 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from canonq.adapters.files import entries, is_held, locked, write_json, write_whole
+from canonq.adapters.filelocks import is_held, locked
+from canonq.adapters.files import entries, write_json, write_whole
 from canonq.adapters.state.calls import Calls
 from canonq.adapters.state.journal import Journal
 from canonq.adapters.state.nights import Nights

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from canonq.adapters.files import NEW, entries, is_held, locked, told, write_json
+from canonq.adapters.filelocks import is_held, locked
+from canonq.adapters.files import NEW, entries, told, write_json
 from canonq.core.errors import CanonqError, StoppedByPerson
 from canonq.core.jsontext import json_of
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from canonq.adapters.files import locked, write_json
+from canonq.adapters.filelocks import locked
+from canonq.adapters.files import write_json
 from canonq.adapters.network.notify import Notifier
 from canonq.adapters.state.records import readable_json
 from canonq.core.errors import CanonqError

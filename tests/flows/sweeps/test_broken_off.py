@@ -10,7 +10,7 @@ from celery import Celery
 
 import workers.tasks
 import workers.upkeep
-from canonq.adapters.files import locked
+from canonq.adapters.filelocks import locked
 from canonq.adapters.host import UPKEEP
 from canonq.core.records import Decision
 from canonq.core.sweeps.reconcile import MOST_RESENDS
