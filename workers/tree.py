@@ -260,7 +260,7 @@ def _the_only_one(settings: Settings) -> Iterator[None]:
     with told(path):
         file = path.open("r+" if path.exists() else "w+")
     with file:
-        if not try_lock(file.fileno()):
+        if not try_lock(file):
             who = file.read().strip() or "another process"
             raise Busy(
                 f"A `canonq up` runs on {settings.state} already: {who}.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -11,11 +10,10 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from canonq.adapters.filelocks import is_held, locked
+from canonq.adapters.filelocks import is_held, let_go, lock_until, locked, opened_lock
 from canonq.adapters.files import entries, table_in, told, write_json
-from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import Busy
 
 log = logging.getLogger("canonq")
@@ -25,7 +23,6 @@ Kept: TypeAlias = Mapping[str, Any]
 
 MOST_WAIT = 900.0  #: seconds that work waits for a red which is tried again alone; then it is deferred
 UPKEEP = "upkeep"  #: what one process of a host does for all of its workers: see workers/upkeep.py
-_LOOK_EVERY = 0.2  #: seconds
 _PLACE_EVERY = 1.0  #: seconds between two looks at what others take
 _TURN = "wait until others end; in a sweep it is tried again by itself."
 
@@ -66,8 +63,8 @@ class Host:
         path = folder / f"{secrets.token_hex(6)}.json"
         with contextlib.ExitStack() as stack:
             stack.callback(_forget, path)
-            with self._open("places") as turn:
-                if not _taken(turn, ends):
+            with opened_lock(self.lock_file("places")) as turn:
+                if not lock_until(turn, ends):
                     raise Busy(f"{none}: others wait for one.", mend=_TURN)
                 why = why_not(_kept(folder))
                 if why:
@@ -87,18 +84,18 @@ class Host:
     def shared(self, timeout: float = MOST_WAIT) -> Iterator[None]:
         """Work beside others. Busy when somebody has, or waits for, the host alone for more than `timeout` seconds."""
         ends = time.monotonic() + timeout
-        with self._open("turnstile") as turnstile, self._open("host") as host:
-            if not (_taken(turnstile, ends) and _taken(host, ends, fcntl.LOCK_SH)):
+        with opened_lock(self.lock_file("turnstile")) as turnstile, opened_lock(self.lock_file("host")) as host:
+            if not (lock_until(turnstile, ends) and lock_until(host, ends, shared=True)):
                 raise Busy("A failed run is being tried again with the host to itself.", mend="wait until it ends.")
-            fcntl.flock(turnstile, fcntl.LOCK_UN)
+            let_go(turnstile)
             yield
 
     @contextlib.contextmanager
     def alone(self, timeout: float) -> Iterator[bool]:
         """Work alone: new work waits, what is under way is waited for; False when that took longer than `timeout` seconds."""
         ends = time.monotonic() + timeout
-        with self._open("turnstile") as turnstile, self._open("host") as host:
-            yield _taken(turnstile, ends) and _taken(host, ends)
+        with opened_lock(self.lock_file("turnstile")) as turnstile, opened_lock(self.lock_file("host")) as host:
+            yield lock_until(turnstile, ends) and lock_until(host, ends)
 
     @contextlib.contextmanager
     def claiming(self) -> Iterator[Claims]:
@@ -123,11 +120,6 @@ class Host:
             self._folder.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _open(self, name: str) -> IO[str]:
-        path = self.lock_file(name)
-        with told(path):
-            return path.open("a")
-
 
 class Claims:
     """What some work has of its host for itself: a file lock for each thing."""
@@ -141,10 +133,7 @@ class Claims:
         ends = time.monotonic() + timeout
         for name in sorted(set(names) - self._mine):  # in one order, so that no two wait for each other
             path = self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.lock"
-            with told(path):
-                self._folder.mkdir(parents=True, exist_ok=True)
-                file = self._stack.enter_context(path.open("a"))
-            if not _taken(file, ends):
+            if not lock_until(self._stack.enter_context(opened_lock(path)), ends):
                 raise Busy(
                     f"Another test or promotion on this host has {name}, and had not ended within {timeout:.0f} s.",
                     mend=_TURN,
@@ -176,15 +165,3 @@ def _kept(folder: Path) -> list[Kept]:
 def _forget(path: Path) -> None:
     path.unlink(missing_ok=True)
     path.with_suffix(".lock").unlink(missing_ok=True)
-
-
-def _taken(file: IO[str], ends: float, kind: int = fcntl.LOCK_EX) -> bool:
-    while True:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > ends:
-                return False
-            check_stop()
-            time.sleep(_LOOK_EVERY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import re
@@ -12,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.filelocks import locked
+from canonq.adapters.filelocks import locked, locked_to_read
 from canonq.adapters.files import copy_tree, is_there, not_readable, remove_tree, told, write_durably, write_json
 from canonq.adapters.git.history import History
 from canonq.adapters.git.program import GitProgram, failed, local_problem, sync_failed, timed_out
@@ -361,9 +360,7 @@ class GitRepos:
     def copied(self, recipe: str, root: Path) -> GitRepos:
         """See ports.Repos.copied. Whoever is changing the clone is waited for."""
         folder = self._root / recipe
-        with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
-            lock = stack.enter_context((folder / "lock").open("rb"))
-            fcntl.flock(lock, fcntl.LOCK_SH)
+        with contextlib.suppress(FileNotFoundError), locked_to_read(folder / "lock"):
             copy_tree(folder, root / recipe)
         return self.elsewhere(root)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.filelocks import is_held, try_lock
-from canonq.adapters.files import entries, told, write_json
+from canonq.adapters.filelocks import is_held, opened_lock, try_lock
+from canonq.adapters.files import entries, write_json
 from canonq.adapters.state.records import outcome_in, readable_json
 from canonq.core.names import recipe_name
 from canonq.core.outcomes import Outcome
@@ -67,12 +67,8 @@ class Journal:
     @contextlib.contextmanager
     def executing(self, recipe: str) -> Iterator[bool]:
         """Show, as long as the block lasts or this process lives, that the recipe is worked on; False: another does."""
-        path = self._path(recipe).with_suffix(".lock")
-        with told(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a")
-        with file:
-            yield try_lock(file.fileno())
+        with opened_lock(self._path(recipe).with_suffix(".lock")) as file:
+            yield try_lock(file)
 
     def is_executing(self, recipe: str) -> bool:
         """Whether a living process works on the recipe."""
