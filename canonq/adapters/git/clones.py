@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.filelocks import locked, locked_to_read
-from canonq.adapters.files import copy_tree, is_there, not_readable, remove_tree, told, write_durably, write_json
+from canonq.adapters.files import copy_tree, is_there, not_readable, remove_tree, table_in, told, write_durably, write_json
 from canonq.adapters.git.history import History
 from canonq.adapters.git.program import GitProgram, failed, local_problem, sync_failed, timed_out
 from canonq.adapters.git.tree import remove, write_out
+from canonq.adapters.state.records import readable_json
 from canonq.core.enrolment import Tree
 from canonq.core.errors import CanonqError, HostProblem, RecipeProblem, SyncFailed, TimedOut, WrongUse, tag_moved
-from canonq.core.jsontext import json_of
+from canonq.core.jsontext import table_of
 from canonq.core.names import COMMIT, flat_ref, ref_name, ref_problem, shown
 from canonq.core.text import did_you_mean, ended
 from canonq.core.upstream.addresses import masked
@@ -104,13 +105,12 @@ class GitRepos:
         """Every tag ever fetched with the commit it had then."""
         path = self._seen(recipe)
         try:
-            seen = json_of(path.read_text())
-            return {str(tag): str(commit) for tag, commit in dict(seen).items()}
+            return {str(tag): str(commit) for tag, commit in table_of(path.read_text()).items()}
         except FileNotFoundError:
             return {}
         except PermissionError as error:
             raise not_readable(path) from error
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise CanonqError(
                 f"{path} cannot be read: {error}.",
                 mend="restore the file, or remove it: the clone's tags are then believed as they are.",
@@ -130,11 +130,7 @@ class GitRepos:
 
     def remembered(self, recipe: str) -> dict[str, Any]:
         """What `remember` kept; empty when there is no clone, or it was made anew since."""
-        try:
-            value = json_of((self.clone(recipe) / _REMEMBERED).read_text())
-        except (OSError, ValueError):
-            return {}
-        return value if isinstance(value, dict) else {}
+        return table_in(self.clone(recipe) / _REMEMBERED)
 
     def remember(self, recipe: str, value: dict[str, Any]) -> None:
         """Keep something about the clone as it is now, for as long as it is this clone."""
@@ -142,11 +138,8 @@ class GitRepos:
 
     def closed_pulls(self, recipe: str) -> dict[int, str]:
         """See ports.Repos.closed_pulls."""
-        try:
-            kept = json_of((self._root / recipe / _CLOSED).read_text())
-            return {int(number): str(head) for number, head in dict(kept).items()}
-        except (FileNotFoundError, ValueError, TypeError):
-            return {}
+        kept = readable_json(self._root / recipe / _CLOSED)
+        return {int(number): str(head) for number, head in kept.items() if number.isdecimal()}
 
     def note_closed(self, recipe: str, number: int, head: str) -> None:
         """See ports.Repos.note_closed."""
@@ -154,11 +147,9 @@ class GitRepos:
 
     def not_landed(self, recipe: str, main: str) -> frozenset[str]:
         """See ports.Repos.not_landed."""
-        try:
-            kept = json_of((self._root / recipe / _NOT_LANDED).read_text())
-            return frozenset(str(head) for head in kept["heads"]) if kept["main"] == main else frozenset()
-        except (OSError, ValueError, TypeError, KeyError):
-            return frozenset()
+        kept = table_in(self._root / recipe / _NOT_LANDED)
+        heads = kept.get("heads")
+        return frozenset(map(str, heads)) if kept.get("main") == main and isinstance(heads, list) else frozenset()
 
     def note_not_landed(self, recipe: str, main: str, heads: Iterable[str]) -> None:
         """See ports.Repos.note_not_landed."""

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.filelocks import is_held, locked
-from canonq.adapters.files import entries, told, write_json
+from canonq.adapters.files import entries, table_in, told, write_json
 from canonq.core.budget import KINDS, Disk, FileSystem, Kind, Need, PulledImage, Standing, needed, tightest
 from canonq.core.errors import HostProblem, NoRoom
-from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_name
 
 _CUT_SHORT = ".cut-short"
@@ -136,8 +135,8 @@ class Budget:
                 continue
             if not is_held(path.with_suffix(".lock")):
                 continue  # who looks removes nothing; who reserves does
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it ended at this moment
-                kept = json_of(path.read_text())
+            kept = table_in(path)
+            with contextlib.suppress(KeyError, TypeError):  # it ended at this moment
                 need, taken = (Need(**kept[name]) for name in ("need", "taken"))
                 found.append(_Kept(path.stem, str(kept["what"]), need, taken, bool(kept["ending"])))
         return found
@@ -221,7 +220,5 @@ class PulledImages:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        return {str(version): dict(entry) for version, entry in json_of(path.read_text()).items()}
-    except (OSError, ValueError, AttributeError, TypeError):  # a list of what may be pruned: lost, nothing is pruned
-        return {}
+    # A list of what may be pruned: where it is lost, nothing is.
+    return {version: entry for version, entry in table_in(path).items() if isinstance(entry, dict)}

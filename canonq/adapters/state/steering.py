@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from canonq.adapters.filelocks import locked
 from canonq.adapters.files import not_readable, write_json
+from canonq.adapters.state.records import readable_json
 from canonq.core.errors import RecordUnreadable
-from canonq.core.jsontext import table_of
 from canonq.core.names import RECIPE_NAME, recipe_name
 from canonq.core.steering import Word
-
-log = logging.getLogger("canonq")
 
 _WORDS = TypeAdapter(tuple[Word, ...])
 
@@ -68,13 +65,7 @@ class Steering:
         return found
 
     def _seen(self, recipe: str) -> dict[str, Any]:
-        try:
-            return table_of((self._root / f"{recipe_name(recipe)}.seen.json").read_text())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            log.error("Since when releases of %s are known is not known: %s", recipe, error)
-            return {}
+        return readable_json(self._root / f"{recipe_name(recipe)}.seen.json")
 
     def _path(self, recipe: str) -> Path:
         return self._root / f"{recipe_name(recipe)}.json"

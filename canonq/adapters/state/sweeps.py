@@ -17,7 +17,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from canonq.adapters.filelocks import is_held, locked
-from canonq.adapters.files import entries, write_json, write_whole
+from canonq.adapters.files import entries, table_in, write_json, write_whole
 from canonq.adapters.state.calls import Calls
 from canonq.adapters.state.journal import Journal
 from canonq.adapters.state.nights import Nights
@@ -27,7 +27,6 @@ from canonq.adapters.state.records import outcome_in, read_json, read_often, rea
 from canonq.adapters.state.shares import Shares
 from canonq.adapters.uptime import seconds_since, uptime
 from canonq.core.errors import CanonqError, ExitStatus
-from canonq.core.jsontext import json_of
 from canonq.core.names import SWEEP_ID, identifier, recipe_name
 from canonq.core.outcomes import Closed, Outcome, Tried
 from canonq.core.sweeps.again import waits
@@ -171,10 +170,10 @@ class Sweeps:
 
     def tally(self, sweep: str) -> Tally | None:
         """How far the sweep is; None where that has to be counted."""
+        kept = table_in(self.folder(sweep) / _TALLY)
         try:
-            kept = json_of((self.folder(sweep) / _TALLY).read_text())
             return Tally(int(kept["pending"]), tuple(map(str, kept["waiting"])))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             return None
 
     def count(self, sweep: str) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from canonq.adapters.filelocks import is_held, locked
-from canonq.adapters.files import NEW, entries, told, write_json
+from canonq.adapters.files import NEW, entries, table_in, told, write_json
 from canonq.core.errors import CanonqError, StoppedByPerson
-from canonq.core.jsontext import json_of
 
 JOURNAL = "promotion.json"  #: in the scratch folder of a promotion: of which recipe, and which step is under way
 _ALIVE = "alive"
@@ -35,10 +34,7 @@ def is_alive(work: Path) -> bool:
 
 def promotion_in(work: Path) -> dict[str, str]:
     """The journal in the scratch folder of a promotion: `recipe`, `version`, `step`; empty when it is none."""
-    try:
-        return {str(key): str(value) for key, value in json_of((work / JOURNAL).read_text()).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}
+    return {key: str(value) for key, value in table_in(work / JOURNAL).items()}
 
 
 def ask_to_stop(work: Path, error: CanonqError) -> None:
@@ -48,12 +44,9 @@ def ask_to_stop(work: Path, error: CanonqError) -> None:
 
 def asked_to_stop(work: Path) -> CanonqError | None:
     """The word that was left, if one was."""
-    try:
-        found = json_of((work / _STOP).read_text())
-    except (OSError, ValueError):
+    if not (work / _STOP).exists():
         return None
-    what = found.get("what") if isinstance(found, dict) else None
-    return StoppedByPerson(str(what or "A person stopped it."))
+    return StoppedByPerson(str(table_in(work / _STOP).get("what") or "A person stopped it."))
 
 
 def at_work(work: Path) -> list[Path]:

@@ -9,10 +9,9 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from canonq.adapters.files import remove_tree
+from canonq.adapters.files import remove_tree, table_in
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
-from canonq.core.jsontext import json_of
 from canonq.core.masks import Masks
 from canonq.core.recipe.envfile import parse_env
 from canonq.core.records import Verdict
@@ -68,8 +67,7 @@ def masks_in(work: Path) -> Masks:
     """The same of deployments that have ended, or were killed, as far as their scratch folder still tells."""
     pairs: list[tuple[str, str]] = []
     for app in (work / "app", work / "fresh", *work.glob("dep-*/app")):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            pairs += [(str(name), str(value)) for name, value in json_of((app / SECRETS).read_text()).items()]
+        pairs += [(name, str(value)) for name, value in table_in(app / SECRETS).items()]
         with contextlib.suppress(OSError, ValueError, CanonqError):
             pairs += _in_env(parse_env((app / ENV).read_text(), where=ENV))
     return Masks(pairs)

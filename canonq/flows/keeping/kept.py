@@ -13,11 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from canonq.adapters.files import remove_tree, write_json
+from canonq.adapters.files import remove_tree, table_in, write_json
 from canonq.adapters.state.work_folders import at_work, is_alive
 from canonq.core.deployable import LABEL_OWNER
 from canonq.core.errors import CanonqError, WrongUse
-from canonq.core.jsontext import json_of
 from canonq.core.names import recipe_in
 from canonq.core.records import STAMP_FORMAT, Stamp
 from canonq.core.text import shown
@@ -66,8 +65,8 @@ def stays_until(world: World, seconds: float) -> str:
 def kept_in(work: Path) -> KeptEnvironment | None:
     """What a scratch folder says about being kept; None when nothing, or nothing that can be read."""
     try:
-        return KeptEnvironment.model_validate(json_of((work / KEPT).read_text()))
-    except (OSError, ValueError, ValidationError, RecursionError):
+        return KeptEnvironment.model_validate(table_in(work / KEPT))
+    except ValidationError:
         return None
 
 

@@ -9,9 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from canonq.adapters.files import plain_bytes
+from canonq.adapters.files import plain_bytes, table_in
 from canonq.core.errors import EnrolmentProblem, TimedOut, WrongConfiguration
-from canonq.core.jsontext import json_of
 from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.masks import Masks
 from canonq.core.text import beginning, shown
@@ -173,12 +172,4 @@ def _called(
             mend="nobody is there to answer it: have it wait for less, or raise [limits] hook in recipe.toml.",
             code="hook-timed-out",
         ) from error
-    return ended, _answer(answer)
-
-
-def _answer(path: Path) -> dict[str, Any]:
-    try:
-        found = json_of(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return ended, table_in(answer)
