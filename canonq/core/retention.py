@@ -23,6 +23,11 @@ class Generation:
     followed: bool = False  #: whether a record names it as the one before, which says the same as a mark that was lost
 
     @property
+    def known(self) -> list[Canonical]:
+        """What is known of it: the record, and the mark."""
+        return [each for each in (self.record, self.mark) if each is not None]
+
+    @property
     def fence(self) -> int:
         """Its place in the succession: fences only grow. 0 when it is not known."""
         return self.record.fence if self.record else self.mark.fence if self.mark else 0
@@ -111,13 +116,11 @@ def _was_left(one: Generation, found: Sequence[Generation]) -> bool:
 
     Where a version was made anew, a rollback left the newest that was there then, and not the one before it.
     """
-    named = one.record or one.mark
-    assert named is not None
-    which = (named.version, named.commit)
+    which = _named(one)
     # Each time that is known: one that was gone back to was in force before that as well.
-    alike = [known.fence for other in found if _is_of(other, *which) for known in (other.record, other.mark) if known is not None]
-    backs = [back for each in found for known in (each.record, each.mark) if known is not None for back in known.rolled_back]
-    mine = _last_in_force(one)
+    alike = [known.fence for other in found if _named(other) == which for known in other.known]
+    backs = [back for each in found for known in each.known for back in known.rolled_back]
+    mine = max((known.fence for known in one.known), default=0)
 
     def is_mine(back: RolledBack) -> bool:
         if back.left:
@@ -127,13 +130,9 @@ def _was_left(one: Generation, found: Sequence[Generation]) -> bool:
     return any(is_mine(back) for back in backs if (back.version, back.commit) == which)
 
 
-def _is_of(one: Generation, version: str, commit: str) -> bool:
-    named = one.record or one.mark
-    return named is not None and (named.version, named.commit) == (version, commit)
-
-
-def _last_in_force(one: Generation) -> int:
-    return max(known.fence for known in (one.record, one.mark) if known is not None)
+def _named(one: Generation) -> tuple[str, str] | None:
+    """The version and commit that it is of, as far as that is known."""
+    return next(((known.version, known.commit) for known in one.known), None)
 
 
 def _newest_first(found: Sequence[Generation]) -> list[Generation]:

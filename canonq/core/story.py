@@ -188,7 +188,7 @@ def _events(facts: Facts) -> list[Event]:
         found.append(
             Event(what="promotion", at=at, text=f"{_PROMOTIONS[promotion.outcome]} ({promotion.reason}): {promotion.detail}")
         )
-    if facts.outcome is not None and facts.outcome.outcome in ("error", "deferred") and not _told(facts):
+    if facts.outcome is not None and facts.outcome.outcome in ("error", "deferred") and not _is_told(facts, facts.outcome):
         outcome = facts.outcome
         text = f"the sweep ended for it as {outcome.outcome} ({outcome.reason}) at {outcome.step}: {outcome.detail}"
         found.append(Event(what="ended", at=facts.settled or facts.sweep_started, text=text))
@@ -200,10 +200,8 @@ def _events(facts: Facts) -> list[Event]:
     return sorted(found, key=lambda event: event.at or "9")
 
 
-def _told(facts: Facts) -> bool:
+def _is_told(facts: Facts, outcome: Outcome) -> bool:
     """Whether a step's own event says already how the sweep ended for the recipe."""
-    outcome = facts.outcome
-    assert outcome is not None
     by = {
         "decide": facts.decided and facts.decided[1].reason,
         "test": facts.verdict and facts.verdict.reason,

@@ -36,11 +36,10 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
     """
     began = time.monotonic()
     recipe = recipe_name(proven if isinstance(proven, str) else proven.recipe)
-    verdict = _on_disk(world, recipe, proven)
-    enrolment = _enrolment(world, recipe)
-    if (answer := _without_work(world, recipe, enrolment, verdict, again)) is not None:
-        return answer
-    assert enrolment is not None and verdict is not None  # the gate has let them through
+    let_through = _let_through(world, recipe, _enrolment(world, recipe), _on_disk(world, recipe, proven), again)
+    if isinstance(let_through, Promotion):
+        return let_through
+    enrolment, verdict = let_through
     must_end_in_time(world, verdict.sweep, recipe, f"The promotion of {recipe} {verdict.version}", proven=True)
     try:
         tried = try_consumers(world, verdict) if again is None else []
@@ -111,16 +110,20 @@ def _announced(tx: Transaction) -> list[str]:
 
 def answer_at_once(world: World, recipe: str, again: Again | None = None) -> Promotion | None:
     """What a promotion by hand would answer without doing anything; None when there is something to do."""
-    return _without_work(world, recipe, _enrolment(world, recipe), _on_disk(world, recipe, recipe), again)
+    answer = _let_through(world, recipe, _enrolment(world, recipe), _on_disk(world, recipe, recipe), again)
+    return answer if isinstance(answer, Promotion) else None
 
 
-def _without_work(
+def _let_through(
     world: World, recipe: str, enrolment: Enrolment | None, verdict: Verdict | None, again: Again | None
-) -> Promotion | None:
+) -> Promotion | tuple[Enrolment, Verdict]:
+    """What is to be promoted, by the gate; or the answer where that is nothing."""
     refusals = _ask_gate(world, recipe, enrolment, verdict, again)
     if verdict is not None and again is None and _is_canonical(world, verdict):
         return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
-    return _refused(recipe, verdict, refusals) if refusals or enrolment is None or verdict is None else None
+    if refusals or enrolment is None or verdict is None:
+        return _refused(recipe, verdict, refusals)
+    return enrolment, verdict
 
 
 def _on_disk(world: World, recipe: str, proven: Verdict | str) -> Verdict | None:

@@ -28,7 +28,7 @@ from canonq.core.budget import Need
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
 from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
 from canonq.core.names import host_name, recipe_name, shown
-from canonq.core.records import Arrived, Canonical, Elsewhere
+from canonq.core.records import Arrived, Canonical, Elsewhere, Snapshot
 from canonq.core.retention import KEPT
 from canonq.core.sweeps.placement import Wanted, home, least_loaded
 from canonq.flows import hosts as hosts_flow
@@ -304,25 +304,26 @@ def _bring(world: World, mark: Elsewhere, source: str, stage: Path) -> None:
     came = Registry(stage / "warm")
     fetch.fetch(source, f"warm/{recipe}/{RECORD}", stage / "warm" / recipe)
     record = came.read(recipe)
-    if record is None or record.snapshot is None or record.fence != mark.fence:
+    name = came.name_of(record)
+    if record is None or record.snapshot is None or name is None or record.fence != mark.fence:
         raise HostProblem(f"What {source} has of {recipe} is not what it said that leaves.", code="fetch-failed")
     room = Need(state=record.snapshot.bytes * (world.settings.keep + 1), volumes=record.snapshot.content_bytes or 0)
     with room_for(world, f"the move of {recipe} from {source}", room, otherwise=make_room):
         for part in mark.parts:
             fetch.fetch(source, part, (stage / part).parent)
-        _prove(came, record, source)
+        _prove(came, record, record.snapshot, source)
         world.locks.carry(recipe, max(mark.fence, came.newest_fence(recipe)))
         with _holding(world, recipe, f"move from {source}") as held:
             if mark.move in _moves_in(world.registry.folder(recipe) / REFUSED):
                 return
             _put_in_place(world, recipe, stage)
-            _switch(world, record, mark, source, held, stage)
+            here = str(world.registry.generation(recipe, name) / Path(record.snapshot.path).name)
+            _switch(world, record, record.snapshot.model_copy(update={"path": here}), mark, source, held, stage)
 
 
-def _prove(came: Registry, record: Canonical, source: str) -> None:
+def _prove(came: Registry, record: Canonical, snapshot: Snapshot, source: str) -> None:
     """CanonqError when the canonical did not come whole; older ones that did not are left out."""
-    assert record.snapshot is not None
-    if problem := snapshots.problem_of(record.snapshot):
+    if problem := snapshots.problem_of(snapshot):
         raise HostProblem(
             f"The canonical of {record.recipe} did not come whole from {source}: {problem}. Nothing was switched.",
             mend="look at the way between the hosts: owners, times, links and attributes of files have to come as they are "
@@ -331,8 +332,8 @@ def _prove(came: Registry, record: Canonical, source: str) -> None:
         )
     present = came.name_of(record)
     for one in came.all_generations(record.recipe):
-        snapshot = one.record.snapshot if one.record else None
-        if one.name != present and (snapshot is None or snapshots.problem_of(snapshot)):
+        kept = one.record.snapshot if one.record else None
+        if one.name != present and (kept is None or snapshots.problem_of(kept)):
             log.warning("%s: the kept canonical %s is damaged on %s, and is left out", record.recipe, one.name, source)
             remove_tree(came.generation(record.recipe, one.name))
 
@@ -354,14 +355,9 @@ def _put_in_place(world: World, recipe: str, stage: Path) -> None:
             os.rename(source, target)
 
 
-def _switch(world: World, record: Canonical, mark: Elsewhere, source: str, held: Held, stage: Path) -> None:
-    """Make its volumes, look once more that it still leaves, and write the record: from then on it is here."""
-    name = world.registry.name_of(record)
-    assert record.snapshot is not None
-    assert name is not None
-    kept = record.snapshot.model_copy(
-        update={"path": str(world.registry.generation(record.recipe, name) / Path(record.snapshot.path).name)}
-    )
+def _switch(world: World, record: Canonical, kept: Snapshot, mark: Elsewhere, source: str, held: Held, stage: Path) -> None:
+    """Make its volumes of the snapshot that is kept here now, look once more that it still leaves, and write the record: from
+    then on it is here."""
     owner = world.new_id(record.recipe)
     with alive(world.work / owner):
         try:

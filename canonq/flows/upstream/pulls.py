@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, ForgeProblem
@@ -29,7 +30,8 @@ def close_landed(world: World, enrolment: Enrolment, mirror: str, listing: Listi
     if hindered:
         return (f"pull requests of the mirror were not looked at: {hindered}",)
     mine = [pull for pull in pulls if pull.base == listing.branch]
-    return tuple(_close(world, enrolment, mirror, mine, listing.head, dry_run=dry_run or forge.dry_run))
+    closing = _Closing(forge, repo, mirror, dry_run=dry_run or forge.dry_run)
+    return tuple(_close(world, enrolment.recipe, closing, mine, listing.head))
 
 
 def open_pulls(forge: Forge, repo: str) -> tuple[list[Pull], str]:
@@ -43,16 +45,23 @@ def open_pulls(forge: Forge, repo: str) -> tuple[list[Pull], str]:
     return ([] if there.empty or not there.pulls else forge.open_pulls(repo)), ""
 
 
-def _close(world: World, enrolment: Enrolment, mirror: str, pulls: Sequence[Pull], main: str, *, dry_run: bool) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Closing:
+    """Where pull requests are closed, or would be."""
+
+    forge: Forge
+    repo: str
+    mirror: str
+    dry_run: bool
+
+
+def _close(world: World, recipe: str, where: _Closing, pulls: Sequence[Pull], main: str) -> Iterator[str]:
     """Close what has landed; those that were looked at before, beside the same head of upstream, need no second look."""
-    repo = forge_repo(world, mirror)
-    assert world.forge is not None
-    assert repo is not None
-    repos, recipe = world.repos, enrolment.recipe
+    repos = world.repos
     closed, known = repos.closed_pulls(recipe), repos.not_landed(recipe, main)
     new = {pull.number: pull.head for pull in pulls if pull.head not in known and closed.get(pull.number) != pull.head}
     try:
-        heads = repos.fetch_pulls(recipe, mirror, new) if new else {}
+        heads = repos.fetch_pulls(recipe, where.mirror, new) if new else {}
     except CanonqError as error:
         heads = {}
         yield f"{len(new)} pull request(s) could not be looked at: {error.what}"
@@ -70,12 +79,12 @@ def _close(world: World, enrolment: Enrolment, mirror: str, pulls: Sequence[Pull
             if found is None:
                 outside.add(pull.head)
                 continue
-            if not dry_run:
-                world.forge.comment_once(repo, pull.number, mark(found), comment(found, pull.base))
-                world.forge.close(repo, pull.number)
+            if not where.dry_run:
+                where.forge.comment_once(where.repo, pull.number, mark(found), comment(found, pull.base))
+                where.forge.close(where.repo, pull.number)
                 repos.note_closed(recipe, pull.number, pull.head)
-            said = f"{name} {'would be' if dry_run else 'was'} closed: {found.how} upstream as {found.commit[:12]}"
-            log.warning("%s: %s", recipe, said)
+            said = f"{name} {'would be' if where.dry_run else 'was'} closed: {found.how} upstream as {found.commit[:12]}"
+            log.info("%s: %s", recipe, said)
             yield said
     finally:
         if outside != known:
