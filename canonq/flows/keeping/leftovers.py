@@ -66,7 +66,7 @@ def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, li
         try:
             world.volumes.remove_volume(name)
         except HostProblem as error:  # somebody looks at it; its name is its own, so it is in nobody's way
-            log.warning("%s: the volume %s stays for now: %s", recipe, name, error)
+            log.info("%s: the volume %s stays for now: %s", recipe, name, error)
             used.append(name)
     left["volumes"] = [name for name in left["volumes"] if name not in used]
     world.ownership.remove_secrets({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe})

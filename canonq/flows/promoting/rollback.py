@@ -58,7 +58,7 @@ def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str
         try:
             reclaim(world, recipe, record)
         except TROUBLES as error:  # it has gone back all the same
-            log.warning("%s: the janitor will remove what %s has left: %s", recipe, now.version, error or "a person stopped it")
+            log.info("%s: the janitor will remove what %s has left: %s", recipe, now.version, error or "a person stopped it")
         return record
 
 

@@ -251,7 +251,7 @@ def _reclaim(tx: Transaction) -> None:
     clean(world, recipe=recipe)
     left = reclaim(world, recipe, tx.old)
     if any(left.values()):
-        log.warning("%s: an interrupted promotion had left %s", recipe, ", ".join(kind for kind in left if left[kind]))
+        log.info("%s: removed what an interrupted promotion had left: %s", recipe, ", ".join(kind for kind in left if left[kind]))
     services, _ = world.stacks.observe(tx.app.identity.stack)
     if services:
         raise CanonqError(
@@ -405,9 +405,9 @@ def _retire(tx: Transaction, record: Canonical) -> None:
     try:
         reclaim(tx.world, tx.recipe, record)
         for line in retire(tx.world, tx.recipe, record):
-            log.warning("%s: %s", tx.recipe, line)
+            log.info("%s: %s", tx.recipe, line)
     except (CanonqError, OSError) as error:  # it is the canonical all the same
-        log.warning("%s: the janitor will remove what the old canonical has left: %s", tx.recipe, error)
+        log.info("%s: the janitor will remove what the old canonical has left: %s", tx.recipe, error)
 
 
 def _volumes(tx: Transaction, running: Running) -> dict[str, Path]:
@@ -423,6 +423,6 @@ def _progress(tx: Transaction) -> Callable[[int], None]:
         check_stop()
         if time.monotonic() - told > _TELL_EVERY:
             told = time.monotonic()
-            log.warning("%s: snapshot of %s, %d MiB read", tx.recipe, tx.verdict.version, count >> 20)
+            log.info("%s: snapshot of %s, %d MiB read", tx.recipe, tx.verdict.version, count >> 20)
 
     return tell

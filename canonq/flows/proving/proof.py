@@ -89,7 +89,7 @@ def _tried(world: World, enrolment: Enrolment, target: Target, order: Order) -> 
         return first  # somebody wants to look at it, and what stays up is in the way of a second try
     if not _may_be_load(first, load, world.settings.loaded_above) or limit < 0:
         return first
-    log.warning(
+    log.info(
         "%s: red once (%s) on a loaded host; it waits to be tried again alone, after the run %s",
         enrolment.recipe, first.reason, first.run,
     )  # fmt: skip
