@@ -56,8 +56,8 @@ search: setup ## look for orders of commands that break something, for SECONDS (
 fuzz: setup ## feed CASES (100000) cases of bad input, from SEED on, to all that reads what others wrote
 	@.venv/bin/python -m tests.fuzz.play --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED))
 
-bench: setup ## measure against the baselines
-	@$(WITH_ENGINE) $(PYTHON) -m bench
+bench: setup ## measure against the baselines; PARTS="plan start": these alone (bench/__main__.py names them)
+	@$(WITH_ENGINE) $(PYTHON) -m bench $(PARTS)
 
 requirements: ## resolve requirements/*.in again; UPGRADE=1 takes the newest versions
 	@scripts/requirements $(if $(UPGRADE),--upgrade)

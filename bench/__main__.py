@@ -1,6 +1,7 @@
 """`make bench`: ratios against baselines taken in the same run. Absolute times are not printed: machines differ, ratios less.
 
-Each figure is the median of the pairwise ratios canonq / baseline, the two taken in turn.
+Each figure is the median of the pairwise ratios canonq / baseline, the two taken in turn. `make bench PARTS="order plan"` runs these
+alone.
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ def ratio(name: str, canonq: Action, baseline: Action, rounds: int) -> None:
     print(f"{name:70} {statistics.median(pairs):6.2f}  ({min(pairs):.2f} to {max(pairs):.2f}, {rounds} pairs)", flush=True)
 
 
-def bench_order() -> None:
+def bench_order(folder: Path) -> None:
     """Reading and ordering 2,000 tags, beside `packaging` on the same tags."""
+    del folder
     chance = random.Random(1)
     tags = {f"{chance.randrange(9)}.{n % 50}.{n // 50}+{chance.randrange(9)}.{n}.0": "0" * 40 for n in range(2000)}
     ratio(
@@ -150,7 +152,7 @@ def idle_sweep(world: World) -> None:
 def bench_idle(folder: Path) -> None:
     """An idle sweep beside a bare `git ls-remote` of the same repositories, as many at a time; and 1,000 beside 200."""
     few, many = enrol_many(folder / "few", 200), enrol_many(folder / "many", 1000)
-    listed = "".join(f"file://{path}\n" for path in sorted((folder / "few" / "upstreams").glob("site-*"))).encode()
+    listed = addresses(folder / "few")
     bare = ["xargs", "-P", str(AT_ONCE), "-n", "1", "git", "ls-remote"]
     processes: dict[str, list[int]] = {"canonq": [], "bare": []}
 
@@ -203,34 +205,50 @@ def run_often(world: World, count: int) -> None:
             (world.runs.make(recipe, run) / "run.json").write_text(kept.model_dump_json())
 
 
-def bench_looks(folder: Path) -> None:
-    """Commands that only look, beside the imports that they cannot do without, and at ten times as many recipes."""
+def typed(place: Path, *arguments: str) -> Action:
+    """A command, as somebody types it."""
+    settings = {"CANONQ_REPO": str(place / "checkout"), "CANONQ_STATE": str(place / "state")}
+    command = [sys.executable, "-m", "canonq", *arguments]
+    return lambda: subprocess.run(command, env=os.environ | settings, stdout=subprocess.DEVNULL, check=False)
 
-    def typed(place: str, *arguments: str) -> Action:
-        settings = {"CANONQ_REPO": str(folder / place / "checkout"), "CANONQ_STATE": str(folder / place / "state")}
-        command = [sys.executable, "-m", "canonq", *arguments]
-        return lambda: subprocess.run(command, env=os.environ | settings, stdout=subprocess.DEVNULL, check=False)
 
-    def imports(names: str) -> Action:
-        return lambda: subprocess.run([sys.executable, "-c", f"import {names}"], check=True)
+def imports(names: str) -> Action:
+    """A Python that imports them, and nothing else."""
+    return lambda: subprocess.run([sys.executable, "-c", f"import {names}"], check=True)
 
-    for name, count in (("21", 21), ("100", 100), ("1000", 1000)):
-        run_often(enrol_many(folder / name, count), count)
-    ratio("canonq --help / import click, rich", typed("21", "--help"), imports("click, rich"), 15)
-    ratio("canonq status of 21 recipes / import click, rich, pydantic_settings", typed("21", "status"),
+
+def addresses(place: Path) -> bytes:
+    """The upstreams of a place, one in each line."""
+    return "".join(f"file://{path}\n" for path in sorted((place / "upstreams").glob("site-*"))).encode()
+
+
+def bench_start(folder: Path) -> None:
+    """Commands that only look, beside the imports that they cannot do without."""
+    run_often(enrol_many(folder / "21", 21), 21)
+    ratio("canonq --help / import click, rich", typed(folder / "21", "--help"), imports("click, rich"), 15)
+    ratio("canonq status of 21 recipes / import click, rich, pydantic_settings", typed(folder / "21", "status"),
           imports("click, rich, pydantic_settings"), 15)  # fmt: skip
+
+
+def bench_growth(folder: Path) -> None:
+    """Commands that only look, at ten times as many recipes."""
+    few, many = folder / "100", folder / "1000"
+    for place, count in ((few, 100), (many, 1000)):
+        run_often(enrol_many(place, count), count)
     for look in (["status"], ["plan"], ["janitor", "--dry-run"]):
         ratio(
-            f"canonq {' '.join(look)} of 1,000 recipes with {RUNS} runs each / of 100",
-            typed("1000", *look),
-            typed("100", *look),
-            3,
+            f"canonq {' '.join(look)} of 1,000 recipes with {RUNS} runs each / of 100", typed(many, *look), typed(few, *look), 3
         )
-    listed = "".join(f"file://{path}\n" for path in sorted((folder / "few" / "upstreams").glob("site-*"))).encode()
-    bare = [sys.executable, "-m", "bench.listing", str(AT_ONCE)]
+
+
+def bench_plan(folder: Path) -> None:
+    """A plan beside a bare `git ls-remote` of the same repositories, as many at a time, and its own imports."""
+    place = folder / "planned"
+    enrol_many(place, 200)
+    listed, bare = addresses(place), [sys.executable, "-m", "bench.listing", str(AT_ONCE)]
     ratio(
         f"canonq plan over 200 recipes / its imports and git ls-remote of each, {AT_ONCE} at a time",
-        typed("few", "plan"),
+        typed(place, "plan"),
         lambda: subprocess.run(bare, input=listed, stdout=subprocess.DEVNULL, check=True),
         5,
     )
@@ -289,6 +307,7 @@ def bench_snapshot(folder: Path) -> None:
 
 def bench_cold_cycle(folder: Path) -> None:
     """A whole cold run of one service through the command's own flow, beside deploy, wait, rm in a bare loop."""
+    for_deploys()
     make_recipe(folder / "cycle", {"1.0.0+1.29.0": {"compose.yml": RECIPE, ".env.sample": "TYPE=cycle\nDOMAIN=x\n"}})
     enrolment = folder / "checkout" / "tests" / "cycle"
     enrolment.mkdir(parents=True)
@@ -322,7 +341,7 @@ def bench_cold_cycle(folder: Path) -> None:
 
 def bench_upgrade_cycle(folder: Path) -> None:
     """A whole cold run with a base, fresh install included, beside a bare loop: both up together, one upgraded, both removed."""
-    folder.mkdir()
+    for_deploys()
     trees = {tag: RECIPE.replace("networks: [proxy]", f"networks: [proxy]\n    environment: {{TAG: '{tag}'}}") for tag in UPGRADE}
     label = '    deploy: {{labels: ["coop-cloud.${{STACK_NAME}}.version={tag}"]}}\n'
     trees = {tag: text.replace("networks:\n  proxy", f"{label.format(tag=tag)}networks:\n  proxy") for tag, text in trees.items()}
@@ -384,7 +403,6 @@ GB = 10**9
 
 def bench_census(folder: Path) -> None:
     """Census and markers of a database of 1 GB: seconds and memory, canonq's and that of the process that reads the file."""
-    folder.mkdir()
     with contextlib.closing(sqlite3.connect(folder / "app.db")) as file, file:
         file.execute("CREATE TABLE posts (id INTEGER PRIMARY KEY, text BLOB)")
         file.executemany("INSERT INTO posts (text) VALUES (?)", ((os.urandom(2000),) for _ in range(GB // 2000)))
@@ -400,8 +418,9 @@ _FEW, _MANY = 100, 1000
 _NIGHT = 180.0  #: seconds that a night of 21 recipes takes, where none of it is canonq's own
 
 
-def bench_load() -> None:
+def bench_load(folder: Path) -> None:
     """Fleets on real beat, Redis, workers and Flower, over an Engine of files: what a chain costs as they grow, and a night."""
+    del folder
     few, many = (load.chains_that_end_early(count) for count in (_FEW, _MANY))
     measured: dict[str, Callable[[load.Seen], float]] = {
         "own CPU of a chain that ends early": lambda seen: seen.own,
@@ -425,28 +444,46 @@ def bench_load() -> None:
     print(f"{'    as simulated / what no schedule can beat':70} {made.makespan / made.lower_bound:6.2f}")
 
 
-def main() -> int:
-    """Run all; canonq / baseline, so lower is better and 1.00 is the baseline."""
+def for_deploys() -> None:
+    """What the runs on a real Engine need of it."""
+    SwarmEngine().preflight()
+    SwarmEngine().ensure_network("proxy")
+    images.build(["static"])
+
+
+#: Each works below a folder of its own. The last two need an Engine.
+PARTS: dict[str, Callable[[Path], None]] = {
+    "order": bench_order,
+    "listing": bench_listing,
+    "idle": bench_idle,
+    "start": bench_start,
+    "growth": bench_growth,
+    "plan": bench_plan,
+    "snapshot": bench_snapshot,
+    "census": bench_census,
+    "load": bench_load,
+    "cycle": bench_cold_cycle,
+    "upgrade": bench_upgrade_cycle,
+}
+
+
+def main(wanted: list[str]) -> int:
+    """Run the parts that are named, or all; canonq / baseline, so lower is better and 1.00 is the baseline."""
+    if unknown := [name for name in wanted if name not in PARTS]:
+        print(f"There is no part {', '.join(unknown)}; there are {', '.join(PARTS)}.", file=sys.stderr)
+        return 2
     for role in ("AUTHOR", "COMMITTER"):  # a fresh machine has told git nobody's name
         os.environ.setdefault(f"GIT_{role}_NAME", "Bench")
         os.environ.setdefault(f"GIT_{role}_EMAIL", "bench@localhost")
     print("canonq / baseline, median of pairs; 1.00 is the baseline, lower is better")
     with tempfile.TemporaryDirectory(prefix="canonq-bench-") as name:
-        folder = Path(name)
-        bench_order()
-        bench_listing(folder)
-        bench_idle(folder)
-        bench_looks(folder)
-        bench_snapshot(folder)
-        bench_census(folder / "census")
-        bench_load()
-        SwarmEngine().preflight()
-        SwarmEngine().ensure_network("proxy")
-        images.build(["static"])
-        bench_cold_cycle(folder)
-        bench_upgrade_cycle(folder / "upgrade-cycle")
+        for part in wanted or PARTS:
+            folder = Path(name) / part
+            folder.mkdir()
+            PARTS[part](folder)
+            shutil.rmtree(folder)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
