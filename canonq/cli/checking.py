@@ -69,11 +69,12 @@ def doctor(as_json: bool) -> ExitStatus:
             [
                 check["check"],
                 check["state"],
+                check["reason"],
                 f"{ended(check['detail'])} Mend: {check['mend']}" if check["mend"] else check["detail"],
             ]
             for check in checks
         ]
-        print_table("Doctor", ("check", "state", "what is found"), rows, sentence="what is found")
+        print_table("Doctor", ("check", "state", "reason", "what is found"), rows, sentence="what is found")
     broken = [check for check in checks if check["state"] == "broken"]
     if any(check["check"] in ("checkout", "enrolments") for check in broken):
         return ExitStatus.WRONG_USE

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from canonq.adapters.state.hosts import Facts, Known
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.budget import Need
-from canonq.core.check import Check
+from canonq.core.check import Check, of_error
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, RecordUnreadable, WrongUse
 from canonq.core.history import expected_disk, expected_seconds, expected_share
@@ -327,7 +327,7 @@ def checks(world: World) -> Iterator[Check]:
     except HostProblem:  # that is told elsewhere
         pass
     except CanonqError as error:
-        yield Check("hosts", "broken", error.what, error.mend)
+        yield of_error("hosts", error)
         return
     if not world.hosts.are_several():
         return
@@ -340,12 +340,14 @@ def checks(world: World) -> Iterator[Check]:
         told = True
         kept = sorted(name for name, claim in (one.claims or {}).items() if claim.version)
         listed = f"; its canonicals: {', '.join(kept)}" if kept else ""
-        yield Check("hosts", "warning", f"{one.name} has not been heard of for longer than its lease{listed}", _back(one.name))
+        what = f"{one.name} has not been heard of for longer than its lease{listed}"
+        yield Check("hosts", "warning", what, _back(one.name), "host-away")
     for recipe in sorted({name for one in members for name in one.claims or {}}):
         if len(homes := home(recipe, members)) > 1:
             told = True
             what = f"{recipe} has a canonical on {' and '.join(one.name for one in homes)}"
-            yield Check("hosts", "broken", what, f"`canonq why {recipe}` on each; `canonq move {recipe} HOST --give-up` on one.")
+            mend = f"`canonq why {recipe}` on each; `canonq move {recipe} HOST --give-up` on one."
+            yield Check("hosts", "broken", what, mend, "on-two-hosts")
     if not told:
         yield Check("hosts", "ok", f"{', '.join(one.name for one in found if not one.removed)} are there")
 

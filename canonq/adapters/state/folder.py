@@ -20,7 +20,7 @@ from canonq.adapters.files import (
     write_durably,
     write_json,
 )
-from canonq.core.check import Check
+from canonq.core.check import Check, of_error
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.errors import HostProblem
 from canonq.core.place import Place, found
@@ -176,7 +176,7 @@ def state_of(state: Path) -> Check:
             return _broken(f"{state} is not there, and cannot be made: {_why_not(above)}", "set CANONQ_STATE, or make it.")
         return Check("state", "ok", f"{state} is not there yet; the first command that works makes it")
     if not state.is_dir():
-        return _broken(f"{state} is not a folder", "move it away, or set CANONQ_STATE.")
+        return _broken(f"{state} is not a folder", "move it away, or set CANONQ_STATE.", "state-not-a-folder")
     try:
         if not os.access(state, os.R_OK | os.X_OK):
             raise not_readable(state)
@@ -185,7 +185,7 @@ def state_of(state: Path) -> Check:
             raise copied
         refused = [path for path in _written_to(state) if not os.access(path, os.W_OK | os.X_OK)]
     except HostProblem as error:
-        return _broken(error.what, error.mend)
+        return of_error("state", error)
     if not refused and state.stat().st_mode & _OTHERS:
         what = f"{state} can be read by every user of this host; clones, logs and environments of runs are in it"
         return Check("state", "warning", what, f"`chmod o-rwx {state}`.")
@@ -195,7 +195,8 @@ def state_of(state: Path) -> Check:
         f" and {len(refused) - _MOST_NAMED} more" if refused[_MOST_NAMED:] else ""
     )
     if is_read_only(refused[0]):
-        return _broken(f"{told} cannot be written: {_why_not(refused[0])}", read_only(refused[0]).mend)
+        refusal = read_only(refused[0])
+        return _broken(f"{told} cannot be written: {_why_not(refused[0])}", refusal.mend, refusal.code)
     return _broken(
         f"{told} cannot be written: {_why_not(refused[0])}",
         f"give it to the user that runs canonq, or look as that one (this is uid {os.geteuid()}, it belongs to uid "
@@ -203,8 +204,8 @@ def state_of(state: Path) -> Check:
     )
 
 
-def _broken(what: str, mend: str) -> Check:
-    return Check("state", "broken", what, mend)
+def _broken(what: str, mend: str, reason: str = "state-not-writable") -> Check:
+    return Check("state", "broken", what, mend, reason)
 
 
 def _written_to(state: Path) -> Iterator[Path]:

@@ -17,9 +17,9 @@ from canonq.adapters.redis_server import redis_server_program
 from canonq.adapters.state.folder import NO_INSTANCE, state_of
 from canonq.adapters.state.locks import NO_PASSWORD, asks_no_password, redis_client
 from canonq.core.ago import duration
-from canonq.core.check import Check
+from canonq.core.check import Check, of_error
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
-from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.errors import CanonqError, HostProblem, redis_problem
 from canonq.core.pulls import FREELY, within
 from canonq.core.records import STAMP_FORMAT
 from canonq.core.report.messages import DEFAULT
@@ -58,7 +58,7 @@ def _safely(probe: Callable[[World], Iterator[Check]], world: World) -> Iterator
     try:
         yield from probe(world)
     except CanonqError as error:
-        yield Check(_name_of(probe), "broken", error.what, error.mend)
+        yield of_error(_name_of(probe), error)
     except OSError as error:
         yield Check(
             _name_of(probe), "broken", f"{error.filename or 'a file'}: {error.strerror}", "look at its rights and the disk."
@@ -97,7 +97,7 @@ def _checkout(world: World) -> Iterator[Check]:
         yield Check("checkout", "ok", at_revision(world.checkout.root, revision))
     yield Check("enrolments", "ok", f"{len(enrolled.recipes)} enrolled: {', '.join(enrolled.recipes)}")
     for error in enrolled.broken.values():
-        yield Check("enrolments", "broken", error.what, error.mend)
+        yield of_error("enrolments", error)
 
 
 def _checkout_age(world: World) -> Iterator[Check]:
@@ -146,7 +146,7 @@ def _redis(world: World) -> Iterator[Check]:
         client = redis_client(url)
         client.ping()
     except Exception as error:  # noqa: BLE001 - redis-py raises many kinds; each means the same here
-        yield Check("redis", "broken", f"Redis does not answer: {error}", "start Redis, or correct CANONQ_REDIS_URL.")
+        yield of_error("redis", redis_problem(str(error)))
         return
     yield Check("redis", "ok", "Redis answers")
     if asks_no_password(url):
@@ -173,7 +173,7 @@ def _leftovers(world: World) -> Iterator[Check]:
     try:
         lines = tidy(world, dry_run=True)
     except CanonqError as error:
-        yield Check("leftovers", "warning", f"what the dead have left cannot be told: {error.what}", error.mend)
+        yield of_error("leftovers", error, "warning")
         return
     if lines:
         more = f", and {len(lines) - _MOST_ASKED} more" if len(lines) > _MOST_ASKED else ""
@@ -369,7 +369,7 @@ def _programs(world: World) -> Iterator[Check]:
         try:
             run([program, "--version"], timeout=20, env=plain_environment())
         except CanonqError as error:
-            yield Check("programs", "broken", error.what, error.mend)
+            yield of_error("programs", error)
             return
     yield Check("programs", "ok", "git, docker, tar, cp and bash are there")
 

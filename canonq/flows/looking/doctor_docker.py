@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from canonq.adapters.files import table_in
 from canonq.core.budget import Disk, gib
-from canonq.core.check import Check
+from canonq.core.check import Check, of_error
 from canonq.core.dockerinfo import dns_trouble, known_engine
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.recipe.foreign import BUILT_IN, missing_network
@@ -47,7 +48,7 @@ def docker(world: World) -> Iterator[Check]:
         yield Check("docker", "ok", f"the Engine answers and is a Swarm manager; asked at {world.engine.asked_at()}")
     except CanonqError as error:
         if error.code != "docker-api":  # told above
-            yield Check("docker", "broken", f"{error.what} Asked at {world.engine.asked_at()}.", error.mend)
+            yield replace(of_error("docker", error), detail=f"{error.what} Asked at {world.engine.asked_at()}.")
     yield from _user(world)
 
 
@@ -112,12 +113,12 @@ def networks(world: World) -> Iterator[Check]:
             if error.code == "docker-unreachable":  # told above
                 return
             wrong = True
-            yield Check("networks", "broken", error.what, error.mend)
+            yield of_error("networks", error)
             continue
         if not there:
             wrong = True
             lacks = missing_network(name, f"The canonical of {names[name]}")
-            yield Check("networks", "broken", lacks.what, lacks.mend)
+            yield of_error("networks", lacks)
     if not wrong:
         yield Check("networks", "ok", f"{', '.join(map(readable, sorted(names)))}: there for stacks, or made when first needed")
 
