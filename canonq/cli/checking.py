@@ -128,7 +128,7 @@ def config(as_json: bool) -> ExitStatus:
 @click.option("--memory", metavar="SIZE", help="Memory of each host for what runs, such as 16 GiB.")
 @click.option("--disk", metavar="SIZE", help="Disk of each host for what runs.")
 @click.option("--window", metavar="TIME", help="Nothing starts that would not end within it, such as 6h.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Another one makes other recipes up.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed makes up other recipes.")
 @click.option("--page", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw it as a page, too.")
 @json_option
 def simulate(
@@ -143,7 +143,7 @@ def simulate(
     page: Path | None,
     as_json: bool,
 ) -> ExitStatus:
-    """Say how long a night takes by what is on record, or for a fleet that is not there; changes nothing."""
+    """Estimate how long a night takes, from what is on record or for a made-up fleet; changes nothing."""
     world = looking(load_settings())
     jobs = simulate_flow.recorded(world) if fleet is None else simulate_flow.imagined(fleet, seed)
     night = simulate_flow.Night(

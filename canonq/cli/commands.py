@@ -23,11 +23,11 @@ class _Entry(NamedTuple):
 #: What a command does not need is not imported for it.
 COMMANDS = {
     "hurry": _Entry(
-        "steering", "Have a release proven though it is younger than the recipe's `min_age`.",
+        "steering", "Let a release be proven although it is younger than the recipe's `min_age`.",
         ("canonq hurry custom-html 1.13.0+1.31.1 --reason 'a security fix'",),
     ),
     "unblock": _Entry(
-        "steering", "Take a block back.",
+        "steering", "Lift a block.",
         ("canonq unblock custom-html 1.13.0+1.31.1 --reason 'it stays after all'",),
     ),
     "block": _Entry(
@@ -51,7 +51,7 @@ COMMANDS = {
         ("canonq doctor",),
     ),
     "drain": _Entry(
-        "hosts", "Have a host get nothing new, and move what it has to the others.",
+        "hosts", "Take a host out of service: it gets nothing new, and its canonicals move to the others.",
         ("canonq drain old-server",),
     ),
     "enrol": _Entry(
@@ -59,11 +59,11 @@ COMMANDS = {
         ("canonq enrol custom-html", "canonq enrol site --upstream https://git.example.org/me/site.git"),
     ),
     "hosts": _Entry(
-        "hosts", "Show the hosts that share the broker, who lives and what each has; or let one join, or go.",
+        "hosts", "Show the hosts that share one Redis, which of them live and what each has; or let one join, or leave.",
         ("canonq hosts", "canonq hosts join", "canonq hosts remove old-server --reason 'its disk broke'"),
     ),
     "janitor": _Entry(
-        "keeping", "Remove what dead work left, and what is beyond `keep` and `keep_runs`.",
+        "keeping", "Remove what killed runs left behind, and what is beyond `keep` and `keep_runs`.",
         ("canonq janitor --dry-run",),
     ),
     "kept": _Entry(
@@ -79,7 +79,7 @@ COMMANDS = {
         ("canonq move custom-html new-server",),
     ),
     "notify": _Entry(
-        "reporting", "Show the channels that messages go to and what waits to be delivered, or try them.",
+        "reporting", "Show the channels that messages go to and what waits to be delivered, or test them.",
         ("canonq notify --test",),
     ),
     "plan": _Entry(
@@ -103,7 +103,7 @@ COMMANDS = {
         ("canonq rollback custom-html --reason 'it lost mail'",),
     ),
     "simulate": _Entry(
-        "checking", "Say how long a night takes by what is on record, or for a fleet that is not there.",
+        "checking", "Estimate how long a night takes, from what is on record or for a made-up fleet.",
         ("canonq simulate", "canonq simulate --fleet 200 --hosts 3 --memory '16 GiB'", "canonq simulate --page night.html"),
     ),
     "status": _Entry(
@@ -123,7 +123,7 @@ COMMANDS = {
         ("canonq sync custom-html --dry-run",),
     ),
     "test": _Entry(
-        "proofs", "Prove one release from a cold start, now; or look at a ref, or at the canonical's data.",
+        "proofs", "Test one release now, from a cold start; or a branch or pull request, or the canonical's data.",
         ("canonq test custom-html", "canonq test custom-html --tag 1.13.0+1.31.1", "canonq test custom-html --ref pull/7/head"),
     ),
     "up": _Entry(
@@ -135,7 +135,7 @@ COMMANDS = {
         ("canonq verify custom-html",),
     ),
     "watch": _Entry(
-        "watching", "Join what is under way: a sweep, the newest open one, or else what was called by hand.",
+        "watching", "Follow what is under way: a sweep (the newest open one), or else what was started by hand.",
         ("canonq watch", "canonq watch 20261123T030000Z-4f1c2a"),
     ),
     "web": _Entry(
@@ -144,7 +144,7 @@ COMMANDS = {
         ("CANONQ_WEB__PASSWORD=... canonq web",),
     ),
     "webhook": _Entry(
-        "running", "Take pushes that a forge tells of, until it is stopped; only with [webhook] configured.",
+        "running", "Receive a forge's notices of pushes, until it is stopped; only with [webhook] configured.",
         ("CANONQ_WEBHOOK__SECRET_FILE=/etc/canonq/webhook canonq webhook",),
     ),
     "why": _Entry(

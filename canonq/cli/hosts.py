@@ -29,7 +29,7 @@ _LOOK_EVERY = 1.0  #: seconds
 @json_option
 @click.pass_context
 def hosts(ctx: click.Context, as_json: bool) -> ExitStatus | None:
-    """Show the hosts that share the broker, who lives and what each has; or let one join, or go.
+    """Show the hosts that share one Redis, which of them live and what each has; or let one join, or leave.
 
     Exit status 1 where one has not been heard of for longer than its lease.
     """
@@ -99,7 +99,7 @@ def remove(name: str, reason: str, as_json: bool) -> ExitStatus:
 @click.command()
 @recipe_argument
 @click.argument("host")
-@click.option("--wait", is_flag=True, help="Wait until it is there.")
+@click.option("--wait", is_flag=True, help="Wait until the canonical is on the new host.")
 @click.option("--give-up", is_flag=True, help="Move nothing: give up this host's canonical, as HOST has one too.")
 @json_option
 def move(recipe: str, host: str, wait: bool, give_up: bool, as_json: bool) -> ExitStatus:
@@ -162,7 +162,7 @@ def _await_move(world: World, recipe: str, host: str) -> str:
 @click.option("--undo", is_flag=True, help="Let it have new recipes again; what has moved stays where it is.")
 @json_option
 def drain(host: str, undo: bool, as_json: bool) -> ExitStatus:
-    """Have a host get nothing new, and move what it has to the others.
+    """Take a host out of service: it gets nothing new, and its canonicals move to the others.
 
     One after the other; its workers do it.
     """

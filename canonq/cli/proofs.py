@@ -34,7 +34,7 @@ from workers.factory import LIGHT, declare, make_app, queue_on
 @click.option("--keep-on-red", metavar="TIME", help="Leave what a red run has deployed up for so long (30m, 4h, 2d), to look at.")
 @json_option
 def test(recipe: str, tag: str | None, ref: str | None, quick: bool, keep_on_red: str | None, as_json: bool) -> ExitStatus:
-    """Prove one release from a cold start, now; or look at a ref, or at the canonical's data."""
+    """Test one release now, from a cold start; or a branch or pull request, or the canonical's data."""
     settings = load_settings()
     world = live(settings)
     enrolment = world.checkout.enrolment(recipe)

@@ -41,7 +41,7 @@ def report(as_json: bool) -> ExitStatus:
 @click.option("--channel", help="Only to this channel.")
 @json_option
 def notify(try_it: bool, channel: str | None, as_json: bool) -> ExitStatus:
-    """Show the channels that messages go to and what waits to be delivered, or try them."""
+    """Show the channels that messages go to and what waits to be delivered, or test them."""
     settings = load_settings()
     notifier = Notifier(settings.notify)
     names = notifier.names if channel is None else [channel]

@@ -105,7 +105,7 @@ def web(as_json: bool) -> ExitStatus:
 @click.command()
 @json_option
 def webhook(as_json: bool) -> ExitStatus:
-    """Take pushes that a forge tells of, until it is stopped; only with [webhook] configured.
+    """Receive a forge's notices of pushes, until it is stopped; only with [webhook] configured.
 
     With --json: where it is, once it listens.
     """

@@ -59,7 +59,7 @@ def _said(world: World, recipe: str, version: str, what: What, reason: str, unti
 @until_option
 @json_option
 def approve(recipe: str, version: str, reason: str, until: str | None, as_json: bool) -> ExitStatus:
-    """Let a release be promoted that waits for a person (`needs-approval`); its very commit, and no other."""
+    """Let a release be promoted that waits for a person (`needs-approval`); this commit, and no other."""
     word = _said(live(), recipe, version, "approve", reason, until, as_json)
     if not as_json:
         say(f"{recipe} {word.version} at {word.commit[:12]} is approved. Once it is proven, the next sweep promotes it, and "
@@ -88,7 +88,7 @@ def block(recipe: str, version: str, reason: str, until: str | None, as_json: bo
 @reason_option
 @json_option
 def unblock(recipe: str, version: str, reason: str, as_json: bool) -> ExitStatus:
-    """Take a block back."""
+    """Lift a block."""
     word = _said(live(), recipe, version, "unblock", reason, None, as_json)
     if not as_json:
         say(f"{recipe} {word.version} is not blocked any more; the next sweep looks at it.")
@@ -102,7 +102,7 @@ def unblock(recipe: str, version: str, reason: str, as_json: bool) -> ExitStatus
 @until_option
 @json_option
 def hurry(recipe: str, version: str, reason: str, until: str | None, as_json: bool) -> ExitStatus:
-    """Have a release proven though it is younger than the recipe's `min_age`; its very commit, and no other."""
+    """Let a release be proven although it is younger than the recipe's `min_age`; this commit, and no other."""
     word = _said(live(), recipe, version, "hurry", reason, until, as_json)
     if not as_json:
         say(f"{recipe} {word.version} waits for no age; the next sweep proves it, and `canonq sweep {recipe}` does it now.")

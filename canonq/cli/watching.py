@@ -38,7 +38,7 @@ def sweeps_typed(ctx: click.Context, param: click.Parameter, typed: str) -> list
 @click.argument("sweep", required=False, shell_complete=sweeps_typed)
 @json_option
 def watch(sweep: str | None, as_json: bool) -> ExitStatus:
-    """Join what is under way: a sweep, the newest open one, or else what was called by hand.
+    """Follow what is under way: a sweep (the newest open one), or else what was started by hand.
 
     Each recipe's step, tier and time beside its usual one, its place in the queue, and when the end is expected. It ends with the
     sweep, and with its exit status; Ctrl-C ends only the watching. With --json: how far it is now.
