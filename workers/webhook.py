@@ -61,7 +61,7 @@ class Inbox:
                 return 200, {"started": [], "why": "no enrolled recipe has this repository"}
             # For a moment only, until it is done: Redis may be away also when the mark is to be taken back.
             if not self._client.set(self._key("seen", told.digest), "1", nx=True, ex=_BEING_TAKEN):
-                return 200, {"started": [], "why": "this very word was taken before"}
+                return 200, {"started": [], "why": "this delivery was taken before"}
             try:
                 started = [recipe for recipe in recipes if self._start(recipe)]
                 self._client.set(self._key("seen", told.digest), "1", ex=_REMEMBERED)

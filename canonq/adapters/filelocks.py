@@ -34,7 +34,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked_to_read(path: Path) -> Iterator[None]:
-    """Hold a lock file beside others who read what it guards; whoever changes that is waited for. FileNotFoundError without one."""
+    """Hold a lock file beside others who read what it guards. FileNotFoundError where there is none."""
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)  # noqa: TID251 - the one place
         yield

@@ -234,7 +234,7 @@ def read_only(path: Path) -> HostProblem:
     """What to raise where nobody can write, whatever rights they have."""
     return HostProblem(
         f"{path} cannot be written: its file system is read-only.",
-        mend="`dmesg` says why, mostly a disk that fails: check it, then `mount -o remount,rw` it, and start Docker anew where "
+        mend="`dmesg` says why, mostly a disk that fails: check it, then `mount -o remount,rw` it, and restart Docker where "
         "its folders are on it.",
         code="disk-read-only",
     )

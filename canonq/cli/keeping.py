@@ -85,7 +85,7 @@ def restore(recipe: str, stack: str, to: str | None, remove: bool, as_json: bool
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @json_option
 def janitor(dry_run: bool, as_json: bool) -> ExitStatus:
-    """Remove what killed runs left behind, and what is beyond `keep` and `keep_runs`; never the canonical or what is not canonq's."""
+    """Remove what killed runs left behind, and what is beyond `keep` and `keep_runs`; never a canonical or what is others'."""
     with contextlib.nullcontext(looking()) if dry_run else locks_for(load_settings()) as world:
         lines = room_flow.tidy(world, dry_run=dry_run)
         alone = orphans(world)

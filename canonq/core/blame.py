@@ -38,7 +38,7 @@ _SHAPE = "correct the compose file; the message names the place."
 PATTERNS: tuple[Pattern, ...] = (
     # What canonq's host must have, and what is in its way.
     Pattern(r"permission denied while trying to connect to the docker", "docker-unreachable", HostProblem,
-            "Docker runs, and this user may not speak with it: `usermod --append --groups docker USER`, then log in anew, or "
+            "Docker runs, and this user may not speak with it: `usermod --append --groups docker USER`, then log in again, or "
             "start the service again."),
     Pattern(r"cannot connect to the docker daemon|error during connect|connect to the docker (daemon|api)", "docker-unreachable",
             HostProblem, "start Docker."),
@@ -46,14 +46,14 @@ PATTERNS: tuple[Pattern, ...] = (
             "the docker command and the Engine are too far apart in age; install those of one release."),
     Pattern(r"authentication handshake failed: x509", "no-swarm", HostProblem,
             "the swarm's own certificates have run out, or the clock is wrong; Docker's log tells. "
-            "`docker swarm init --force-new-cluster --advertise-addr ADDRESS` makes it anew and keeps its stacks."),
+            "`docker swarm init --force-new-cluster --advertise-addr ADDRESS` makes it again and keeps its stacks."),
     Pattern(r"is not a swarm manager|swarm does not have a leader|swarm is encrypted", "no-swarm", HostProblem,
             "run `docker swarm init`, or unlock the swarm."),
     # A release that mounts into a folder of its own that is read-only is told by the runtime, not by Docker.
     Pattern(r"error mounting .* to rootfs .*read-only file system", "mount-invalid", RecipeProblem,
             "the release mounts into a volume or folder that it has mounted read-only.", final=True),
     Pattern(r"read-only file system", "disk-read-only", HostProblem,
-            "Docker's disk has become read-only: `dmesg` says why. Check it, `mount -o remount,rw` it, and start Docker anew.",
+            "Docker's disk has become read-only: `dmesg` says why. Check it, `mount -o remount,rw` it, and restart Docker.",
             final=True),
     Pattern(r"(failed to register layer|/var/lib/(docker|containerd)/|writing? layer|extract(ing)? layer)[^\n]*"
             r"(input/output error|structure needs cleaning)", "disk-broken", HostProblem,
@@ -64,7 +64,7 @@ PATTERNS: tuple[Pattern, ...] = (
             "container, on its host."),
     Pattern(r"/sys/fs/cgroup/[^\n]*no space left on device", "host-exhausted", HostProblem,
             "the kernel takes no more control groups, though its disk has room: those of dead containers are left over "
-            "(`cat /proc/cgroups`); start the host anew."),
+            "(`cat /proc/cgroups`); restart the host."),
     Pattern(r"no space left on device|disk quota exceeded", "disk-full", HostProblem, "free some disk.", final=True),
     Pattern(r"no chain/target/match by that name|failed to setup ip tables", "firewall-flushed", HostProblem,
             "the firewall rules that Docker made are gone, as after `iptables -F` or a restart of firewalld or ufw; "
@@ -73,7 +73,7 @@ PATTERNS: tuple[Pattern, ...] = (
             "a device of a network that is gone was left behind: remove the stack's network and deploy again, or start the host "
             "anew."),
     Pattern(r"failed to create endpoint [^\n]*not found", "network-broken", HostProblem,
-            "a network was removed while something was started in it: deploy again; where it comes again, start Docker anew."),
+            "a network was removed while something was started in it: deploy again; where it comes back, restart Docker."),
     Pattern(r"network [^ ]+ is ambiguous", "network-broken", HostProblem,
             "Docker has two networks of one name: `docker network ls --no-trunc` shows both; remove the one that nothing is in, "
             "by its id."),
@@ -81,14 +81,14 @@ PATTERNS: tuple[Pattern, ...] = (
             "two networks want one bridge: `docker network ls` shows docker_gwbridge twice; remove one by its id, and start "
             "Docker anew."),
     Pattern(r"pair interfaces: |error creating vxlan|can't initialize ip6?tables table", "network-broken", HostProblem,
-            "the kernel gives Docker no network devices: after an update of the kernel, start the host anew; else "
+            "the kernel gives Docker no network devices: after an update of the kernel, restart the host; else "
             "`modprobe` veth, bridge, vxlan and iptable_nat."),
     Pattern(r"applying cgroup configuration|apply cgroup configuration|apparmor failed to apply|cgroup mountpoint does not exist|"
             r"cannot find cgroup mount destination|mountpoint for devices not found|"
             r"mounting \"(proc|sysfs|cgroup2?|devpts|mqueue)\" to rootfs|loading seccomp filter|seccomp not supported|"
             r"sysctl [a-z0-9_.]+ file: .*permission denied", "runtime-broken", HostProblem,
             "Docker's own runtime does not work on this host (cgroups, AppArmor, seccomp): `docker run --rm IMAGE true` shows it "
-            "too; start Docker anew, the host after updates; `journalctl -u docker -u containerd` says more. Where that is an "
+            "too; restart Docker, the host after updates; `journalctl -u docker -u containerd` says more. Where that is an "
             "LXC container, its own host says what it may do."),
     Pattern(r"fork/exec [^ ]*: resource temporarily unavailable", "host-exhausted",
             HostProblem, "the host gives Docker no more processes: look what takes them (`ps -eLf | wc -l`), and at TasksMax and "
@@ -105,7 +105,7 @@ PATTERNS: tuple[Pattern, ...] = (
             r"error mounting \"[^\"]*/volumes/[^\"]*/_data\" to rootfs [^\n]*no such file",
             "docker-damaged", HostProblem,
             "files of Docker's own store of images or volumes are gone, as after a power loss or a clean-up by hand: `docker "
-            "rmi --force` the image and pull it again, start Docker anew, and look at the disk."),
+            "rmi --force` the image and pull it again, restart Docker, and look at the disk."),
     Pattern(r"lsetxattr [^\n]*operation not supported|failed to register layer: exit status", "layer-not-unpacked", HostProblem,
             "this host cannot unpack the image: the file system of Docker's disk lacks what it needs (extended attributes), or a "
             "program for it (unpigz) does not run. `docker pull` of the same image shows it."),
@@ -128,7 +128,7 @@ PATTERNS: tuple[Pattern, ...] = (
             "another program has the port; stop it."),
     Pattern(r"address already in use", "addresses-used-up", HostProblem,
             "a network's address is still held, mostly by one that was not removed whole: `docker network ls`, remove it, or "
-            "start Docker anew."),
+            "restart Docker."),
     Pattern(r"missing plugin on|plugin \"[^\"]*\" not found", "plugin-missing", HostProblem,
             "install the plugin of Docker that the release asks for.", final=True),
     Pattern(r"no suitable node \([^)]*not available for new tasks", "node-unavailable", HostProblem,

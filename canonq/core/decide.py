@@ -113,7 +113,7 @@ def _decide_new(facts: Facts, releases: tuple[Release, ...], latest: Release, co
             action="skip",
             reason="held-red",
             detail=(
-                f"{latest.tag} is held: {facts.reds} red run(s) on this very commit and enrolment. "
+                f"{latest.tag} is held: {facts.reds} red run(s) on this commit with this enrolment. "
                 "A new tag, a changed enrolment or "
                 f"`canonq sweep {facts.enrolment.recipe}` releases it."
             ),

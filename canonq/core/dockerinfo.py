@@ -97,7 +97,7 @@ def swarm_trouble(info: Mapping[str, Any]) -> tuple[str, str] | None:
     match state:
         case "locked":
             return (
-                "The swarm of this host is locked: Docker was started anew, and its swarm asks for a key.",
+                "The swarm of this host is locked: Docker was restarted, and its swarm asks for a key.",
                 "`docker swarm unlock`, with the key that `docker swarm unlock-key` has shown; "
                 "`docker swarm update --autolock=false` lets it start by itself.",
             )
@@ -105,7 +105,7 @@ def swarm_trouble(info: Mapping[str, Any]) -> tuple[str, str] | None:
             return (
                 f"The swarm of this host does not start: {said or 'Docker does not say why'}.",
                 "look at Docker's log (`journalctl -u docker`): an address that the host has no more, and certificates that ran "
-                "out, are usual. `docker swarm init --force-new-cluster --advertise-addr ADDRESS` makes it anew, and keeps "
+                "out, are usual. `docker swarm init --force-new-cluster --advertise-addr ADDRESS` makes it again, and keeps "
                 "its stacks.",
             )
         case "pending":

@@ -64,7 +64,7 @@ def _as_on_disk(world: World, enrolment: Enrolment, decision: Decision) -> int:
             raise WrongUse(
                 f"A decision names {shown(version or 'no version')} of {recipe} at {(commit or 'no commit')[:12]}, which is no "
                 "release in the clone.",
-                mend=f"`canonq sweep {recipe}` decides anew; where this comes again, look at who may write to Redis.",
+                mend=f"`canonq sweep {recipe}` decides again; where this comes back, look at who may write to Redis.",
                 code="not-a-release",
             )
     return min(decision.fence or 0, record.fence if record else 0)

@@ -54,7 +54,7 @@ class DockerImages(DockerClient):
         try:
             self._pull(other, timeout)
         except CanonqError as error:
-            log.warning("%s was not to be had as %s, and is pulled from %s itself: %s", reference, other, name.registry, error)
+            log.warning("%s could not be pulled as %s, and is pulled from %s itself: %s", reference, other, name.registry, error)
             return False
         with translated(f"name the image {reference}"):
             self._api.tag(other, reference.removesuffix(f":{name.tag}"), name.tag)

@@ -332,7 +332,7 @@ class GitRepos:
         except HostProblem as error:
             if error.code == "git-failed":  # its refs are there, so that no sync would see it by itself
                 self._condemn(recipe)
-                error.mend = f"nothing, if it was the clone: the next sync makes it anew; `canonq sync {recipe}` is one."
+                error.mend = f"nothing, if it was the clone: the next sync makes it again; `canonq sync {recipe}` is one."
             raise
 
     def drop_checkout(self, recipe: str, folder: Path) -> None:

@@ -60,5 +60,5 @@ def why_waits(wanted: Share, others: Sequence[Share], processors: int, free: int
     # What others were given and have not taken yet is not to be had, though it is free.
     left = free + taken - max(taken, sum(one.memory for one in others)) - _LEFT
     if wanted.memory > left:
-        return f"it is expected to take {gib(wanted.memory)} of memory, and {gib(max(0, left))} are to be had"
+        return f"it is expected to take {gib(wanted.memory)} of memory, and {gib(max(0, left))} are left"
     return ""

@@ -92,7 +92,7 @@ def _ask_whose_secret(run: Run, app: Deployment, missing: SecretMissing) -> None
         return
     what = (
         f"The secret '{missing.secret}' of {run.target.version} is made by the .env.sample of {base.version}, and not by its "
-        "own: who has the app already keeps it, who installs it anew has none."
+        "own: who has the app already keeps it, a new install has none."
     )
     run.findings.tiers["install"] = TierResult(status="fail", reason=what)
     raise RecipeProblem(

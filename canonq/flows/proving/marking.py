@@ -26,7 +26,7 @@ from canonq.tiers import ledger
 from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Marker, TierFacts
 
-_MAY_GO = "what may go, or is made anew when the app starts, is declared under [data] volatile in recipe.toml."
+_MAY_GO = "what may go, or is made again when the app starts, is declared under [data] volatile in recipe.toml."
 
 _RECOUNT = (1.0, 2.0, 0.0)  #: seconds after a count that shows a loss, until it is counted again
 

@@ -109,7 +109,7 @@ def run_generic(tier: TierName, facts: TierFacts, folder: Path, deadline: float,
 def _of_pytest_itself(tier: TierName, status: int, kept: Path) -> CanonqError:
     return CanonqError(
         f"The {tier} tier's pytest ended with status {status}, and no test had its say.",
-        mend=f"look at {kept}/pytest.log; where canonq was installed anew meanwhile, test the release again.",
+        mend=f"look at {kept}/pytest.log; where canonq was installed again meanwhile, test the release again.",
         code="tier-machinery",
     )
 

@@ -155,9 +155,9 @@ def test_versions_are_told_with_what_is_known_of_them(engine: Engine) -> None:
 def test_a_firewall_that_was_flushed_is_broken_and_one_without_any_rules_of_dockers_a_warning(engine: Engine) -> None:
     assert told(doctor_docker.firewall, engine=engine) == []
     for sure, state in ((True, "broken"), (False, "warning")):
-        engine.unled = Unled(sure, "Rules are gone", "start Docker anew.")
+        engine.unled = Unled(sure, "Rules are gone", "restart Docker.")
         (found,) = told(doctor_docker.firewall, engine=engine)
-        assert (found.state, found.detail, found.mend) == (state, "Rules are gone", "start Docker anew.")
+        assert (found.state, found.detail, found.mend) == (state, "Rules are gone", "restart Docker.")
 
 
 def test_an_engine_nobody_has_tried_is_a_warning(engine: Engine) -> None:
