@@ -16,6 +16,7 @@ ASTRAY = {
     "canonq/utils.py": ("import subprocess\n", "every module of canonq has its layer"),
     "canonq/flows/asking.py": ("import socket\n", "flows touch the outside through ports and adapters"),
     "canonq/cli/shelling.py": ("import subprocess\n", "programs are started by adapters and workers"),
+    "canonq/tiers/test_shells.py": ("import subprocess\n", "programs are started by adapters and workers"),
     "canonq/core/peeking.py": ("import os\n", "the core touches no outside world"),
     "canonq/adapters/deciding.py": ("from canonq.flows import sync\n", "imports point down"),
     "canonq/flows/queueing.py": ("import celery\n", "Celery stops at workers and the command line"),
