@@ -1,7 +1,7 @@
 """`make bench`: ratios against baselines taken in the same run. Absolute times are not printed: machines differ, ratios less.
 
-Each figure is the median of the pairwise ratios canonq / baseline, the two taken in turn. `make bench PARTS="order plan"` runs these
-alone.
+Each figure is the median of the pairwise ratios canonq / baseline, the two taken in turn. `make bench PARTS="order plan"`: these
+parts alone.
 """
 
 from __future__ import annotations
