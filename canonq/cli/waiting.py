@@ -44,12 +44,14 @@ def workers_for(settings: Settings, *, quiet: bool) -> Iterator[process_tree.Tre
     if not quiet:
         logs = process_tree.log_folder(settings)
         click.echo(f"No Redis is configured: running one and the workers here; their logs are in {logs}.", err=True)
+    began = live(settings).stamp()
     try:
         with process_tree.running(settings, hurried=interrupts.hurried) as tree:
             yield tree
     except BaseException:
         # Stopped in the middle: the workers are gone, so what they had begun is nobody's any more.
         clean_up(settings, quiet=quiet)
+        _tell_promoted(live(settings), began)
         raise
 
 
@@ -71,6 +73,15 @@ def clean_up(settings: Settings, *, quiet: bool = False) -> None:
         click.echo(f"Left behind: {line}. `canonq janitor` removes it.", err=True)
     if not left:
         click.echo("Nothing is left of what was under way.", err=True)
+
+
+def _tell_promoted(world: World, since: str) -> None:
+    """What was promoted before it ended is told, as it was done: a step under way had some time to end."""
+    for recipe in world.registry.recipes():
+        with contextlib.suppress(CanonqError):
+            record = world.registry.read(recipe)
+            if record is not None and (record.promoted_at or "") >= since:
+                click.echo(f"The canonical of {recipe} is {record.version} since {record.promoted_at}.", err=True)
 
 
 @contextlib.contextmanager
@@ -159,6 +170,15 @@ def await_result(
 
     Interrupted, nothing of it begins later.
     """
+    try:
+        return _value_of(result, tree, limit, view, recipe)
+    finally:
+        _let_go(result)
+
+
+def _value_of(
+    result: AsyncResult[Any], tree: process_tree.Tree | None, limit: float, view: View | None, recipe: str
+) -> dict[str, Any]:
     ends = time.monotonic() + limit
     shown, watcher, first = view or View(quiet=True), Watcher(live()) if view else None, _first(result)
     with stopping("this call", lambda: _revoke(result, tree)), shown:
@@ -178,6 +198,14 @@ def await_result(
         what, _, mend = str(value["detail"]).partition(" Mend: ")
         raise Busy(what, mend=mend or "wait until it ends.", code=str(value.get("reason") or Busy.code))
     return value
+
+
+def _let_go(result: AsyncResult[Any]) -> None:
+    """Nobody asks for it any more: as it goes, Celery would tell so to a Redis that may have ended with its workers."""
+    link: AsyncResult[Any] | None = result
+    while link is not None:
+        link.backend = None
+        link = getattr(link, "parent", None)
 
 
 def _first(result: AsyncResult[Any]) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from canonq.adapters.state.work_folders import alive
-from canonq.cli import running, sweeps
+from canonq.cli import running, sweeps, waiting
 from canonq.flows.sweeps.opening import open_sweep
 from canonq.settings import Settings
-from tests.flows.conftest import Place
+from tests.core.test_decide import canonical
+from tests.flows.conftest import Place, Whoever
 
 
 class Ended:
@@ -88,3 +89,53 @@ def test_a_sweep_that_a_person_stops_before_anybody_works_at_it_is_begun_by_nobo
         closed = world.sweeps.closed(sweep)
         assert closed is not None
         assert closed.state == "stopped"
+
+
+def test_what_was_promoted_before_the_workers_of_a_command_had_ended_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = Place(tmp_path).world
+
+    def promote(recipe: str, stamp: str) -> None:
+        record = canonical("1.1.0+2").model_copy(update={"recipe": recipe, "promoted_at": stamp})
+        world.registry.write(record, Whoever())
+
+    @contextlib.contextmanager
+    def workers(*_: object, **__: object) -> Iterator[None]:
+        try:
+            yield
+        finally:  # within the time that they get
+            promote("site", world.stamp())
+
+    monkeypatch.setattr("workers.tree.running", workers)
+    monkeypatch.setattr(waiting, "clean_up", lambda *_, **__: None)
+    promote("other", "20260617T050314Z")
+    with pytest.raises(KeyboardInterrupt), waiting.workers_for(world.settings, quiet=True):
+        raise KeyboardInterrupt
+    told = capsys.readouterr().err
+    assert told.startswith("The canonical of site is 1.1.0+2 since ")
+    assert told.count("\n") == 1
+
+
+class Asked:
+    """A task whose Redis ends with the workers."""
+
+    backend: object = "a Redis"
+
+    def __init__(self, parent: Asked | None = None) -> None:
+        self.id, self.parent = "x", parent
+
+    def ready(self) -> bool:
+        """A person does not wait for it."""
+        raise KeyboardInterrupt
+
+    def revoke(self) -> None:
+        """No worker has begun it."""
+
+
+def test_nobody_asks_a_redis_that_has_ended_for_a_task_that_a_person_has_stopped() -> None:
+    """Celery does when such a task goes, and its traceback is the last that is said."""
+    task = Asked(parent=Asked())
+    with pytest.raises(KeyboardInterrupt):
+        waiting.await_result(cast(Any, task), None, 1.0)
+    assert [task.backend, task.parent and task.parent.backend] == [None, None]
