@@ -163,6 +163,7 @@ class House:
     record_lost: bool = False
     pid: int = field(default_factory=os.getpid)
     broken_into: bool = False  #: whether an act is under way that is met by something
+    named_beside: bool = False  #: whether one of two acts at the same time has the newest release tested
     volumes_lost: bool = False
     _seen: tuple[Any, ...] = ()
     _generations: list[Generation] = field(default_factory=list)
@@ -726,7 +727,7 @@ class House:
         """By a rollback, which may also lead to one that came later, and then to all that this one came from."""
         left, order = self.present or "", list(self.versions)
         self.held.discard(self.exact[name])
-        if self.versions[left] != self.versions[name]:
+        if self.versions[left] != self.versions[name] and not self._was_named_since(name, self.exact[left]):
             self.held.add(self.exact[left])
         if order.index(name) > order.index(left):
             self.line = list(self.came[name])
@@ -738,6 +739,18 @@ class House:
             self.line = [one for one in self.line if one not in (left, name)] + [name]
             self.must.discard(left)
         self.present, self.record_lost, self.volumes_lost = name, False, False
+
+    def _was_named_since(self, name: str, exact: str) -> bool:
+        """Whether somebody beside a rollback to `name` had a release tested when it had just been gone back from: who does that
+        may promote it."""
+        if not self.named_beside:
+            return False
+        world = self.world(self.home)
+        record, newest = world.registry.read(RECIPE), world.runs.newest(RECIPE)
+        known = [one.mark for one in self._generations if one.name == name]
+        fences = [one.fence for one in (*known, record) if one is not None and world.registry.name_of(one) == name]
+        since = newest is not None and newest.fence is not None and bool(fences) and newest.fence >= max(fences)
+        return since and newest is not None and f"{newest.version} {newest.commit}" == exact
 
     def _whole(self, move: str, record: Canonical, name: str) -> None:
         engine = self.world(self.home).engine

@@ -93,6 +93,7 @@ def play(house: House, moves: list[Move]) -> None:
             house.offset += 60  # so that ids sort in the order in which they were made
             house.broken_into = bool(move.way)
             acts = {*move.act.split("+"), *move.other.split("+")}
+            house.named_beside = move.way in ("beside", "race") and "prove" in acts
             if acts & {"prove", "look_at", "call"} or ("sweep" in acts and move.number % 3 == 1):
                 house.held.discard(house.newest_exactly)  # also where it is done by a process of its own
             _do(house, move)

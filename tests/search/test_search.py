@@ -50,6 +50,9 @@ FOUND = {
         "night 0", "release 0", "night 0", "second 0", "move 0", "deliver 0", "deliver 0", "sweep 1", "rollback 0", "night 0",
     ],
     "a call that waits for a worker is none, either": ["night 0", "release 0", "night 0", "call 0", "rollback 0", "night 0"],
+    "who has a release tested when it was gone back from may promote it": [
+        "prove+promote 0", "release 0", "prove+promote 0", "rollback 0 beside 47 prove+promote", "promote 0",
+    ],
     "a lock file that is removed lets nobody in beside the writer": [
         "prove 0", "promote 0", "release 0", "prove 0", "night 0 beside 246 lose_locks+rollback",
     ],
