@@ -263,6 +263,9 @@ class Stacks(Protocol):
     def networks(self) -> list[str]:
         """Names of the networks that a stack may use which it has not made itself."""
 
+    def configs(self) -> list[str]:
+        """Names of all configs that are there."""
+
     def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
         """Have the secret with this value; an older one of the same name and owner is replaced."""
 

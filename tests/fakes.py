@@ -106,6 +106,10 @@ class FakeEngine:
         """See ports.Stacks.networks."""
         return sorted(path.name for path in (self._folder / "networks").glob("*"))
 
+    def configs(self) -> list[str]:
+        """Nobody makes one beside a stack."""
+        return []
+
     def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
         """See ports.Stacks.put_secret."""
         path = self._folder / "secrets" / name

@@ -49,14 +49,17 @@ PATTERNS: tuple[Pattern, ...] = (
             "`docker swarm init --force-new-cluster --advertise-addr ADDRESS` makes it again and keeps its stacks."),
     Pattern(r"is not a swarm manager|swarm does not have a leader|swarm is encrypted", "no-swarm", HostProblem,
             "run `docker swarm init`, or unlock the swarm."),
+    Pattern(r"sysctl [^\n]*not in a separate kernel namespace", "cannot-start", RecipeProblem,
+            "the release sets a sysctl that is the whole host's, which no container may: take it out, or ask operators for it.",
+            final=True),
     # A release that mounts into a folder of its own that is read-only is told by the runtime, not by Docker.
     Pattern(r"error mounting .* to rootfs .*read-only file system", "mount-invalid", RecipeProblem,
             "the release mounts into a volume or folder that it has mounted read-only.", final=True),
     Pattern(r"read-only file system", "disk-read-only", HostProblem,
             "Docker's disk has become read-only: `dmesg` says why. Check it, `mount -o remount,rw` it, and restart Docker.",
             final=True),
-    Pattern(r"(failed to register layer|/var/lib/(docker|containerd)/|writing? layer|extract(ing)? layer)[^\n]*"
-            r"(input/output error|structure needs cleaning)", "disk-broken", HostProblem,
+    Pattern(r"(failed to register layer|/var/lib/(docker|containerd)/|writing? layer|extract(ing)? layer|to rootfs)[^\n]*"
+            r"(input/output error|structure needs cleaning|stale (nfs )?file handle)", "disk-broken", HostProblem,
             "Docker's disk gives errors: `dmesg` and SMART (`smartctl -a`) say more. Look at it before anything else is written.",
             final=True),
     Pattern(r"create session key", "host-exhausted", HostProblem,
@@ -86,19 +89,35 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(r"applying cgroup configuration|apply cgroup configuration|apparmor failed to apply|cgroup mountpoint does not exist|"
             r"cannot find cgroup mount destination|mountpoint for devices not found|"
             r"mounting \"(proc|sysfs|cgroup2?|devpts|mqueue)\" to rootfs|loading seccomp filter|seccomp not supported|"
-            r"sysctl [a-z0-9_.]+ file: .*permission denied", "runtime-broken", HostProblem,
+            r"sysctl [a-z0-9_.]+ file: .*permission denied|can't get final child's pid|"
+            r"mounting \"[^\"]*\" to rootfs [^\n]*(operation not permitted|permission denied|no such device)", "runtime-broken",
+            HostProblem,
             "Docker's own runtime does not work on this host (cgroups, AppArmor, seccomp): `docker run --rm IMAGE true` shows it "
             "too; restart Docker, the host after updates; `journalctl -u docker -u containerd` says more. Where that is an "
             "LXC container, its own host says what it may do."),
     Pattern(r"fork/exec [^ ]*: resource temporarily unavailable", "host-exhausted",
             HostProblem, "the host gives Docker no more processes: look what takes them (`ps -eLf | wc -l`), and at TasksMax and "
             "`kernel.pid_max`."),
+    Pattern(r"fork/exec [^ ]*: cannot allocate memory", "host-exhausted", HostProblem,
+            "the host has no memory left to start a program of Docker's own: look what takes it."),
     Pattern(r"unable to retrieve oci runtime error|failed to start shim|container failed: exec: \"docker-init\"",
             "runtime-broken", HostProblem,
             "a program of Docker's own is not there or does not run (runc, containerd's shim, docker-init): the message names "
             "it; install Docker's packages again."),
+    # What an image lacks, the runtime says of the container's process; without it, Docker speaks of a program of its own.
+    Pattern(r"(?s)^(?!.*(?:container process|container_linux)).*"
+            r"(?:error getting credentials|exec: \"[^\"]*(?:docker-proxy|ip6?tables[a-z-]*|nft|modprobe|unpigz|zfs|btrfs|runc|"
+            r"crun|containerd[a-z0-9-]*|nvidia-[a-z-]+)\": )",
+            "host-program-missing", HostProblem,
+            "Docker starts a program of this host for that (a helper of its logins, iptables, docker-proxy, ...), which is not "
+            "there or fails: the message names it. Install it, or take it out of Docker's configuration; the helper of logins "
+            "stands in `~/.docker/config.json` (`credsStore`, `credHelpers`)."),
     Pattern(r"containerd\.sock", "runtime-broken", HostProblem,
             "containerd, which runs Docker's containers, does not answer: `systemctl restart containerd`, then `docker`."),
+    Pattern(r"overlay mount [^\n]*(no such device|invalid argument|not supported|operation not permitted)", "runtime-broken",
+            HostProblem,
+            "this host lets Docker mount no layers over each other: `modprobe overlay`, and look at the file system below "
+            "Docker's folder; in an LXC container, at what its own host allows (nesting)."),
     Pattern(r"failed to get digest|layer does not exist|error creating overlay mount|"
             r"(open|l?stat|readlink|rename|unlinkat) [^ ]*/((overlay2|aufs|imagedb|layerdb)/|tmp/getimageblob)[^ ]*: no such|"
             r"lstat [^ ]*/volumes/[^ ]*/_data: no such|"
@@ -111,6 +130,12 @@ PATTERNS: tuple[Pattern, ...] = (
             "program for it (unpigz) does not run. `docker pull` of the same image shows it."),
     Pattern(r"cannot allocate memory|resource temporarily unavailable|too many open files", "host-exhausted", HostProblem,
             "the host has run out of memory, processes or files; look what takes them."),
+    Pattern(r"setting rlimit[^\n]*operation not permitted", "host-limits", HostProblem,
+            "the release asks for higher `ulimits` than this host may give: raise `fs.nr_open` where it is `nofile`; in an LXC "
+            "container, on its host.", final=True),
+    Pattern(r"bind source path does not exist", "host-path-missing", HostProblem,
+            "the release is given a path of this host (one under [mounts] keep, or what is the same everywhere, such as "
+            "/etc/localtime), and this host has none: make it, or take it out of [mounts] keep.", final=True),
     Pattern(r"non-overlapping ipv4 address pool|address pools have been fully subnetted|pool overlaps with other one|"
             r"addresses may be exhausted", "addresses-used-up",
             HostProblem, "Docker has no addresses left for another network; remove networks, or widen default-address-pools."),
@@ -139,8 +164,10 @@ PATTERNS: tuple[Pattern, ...] = (
             final=True),
     Pattern(r"declared as external, but it is not in the right scope", "network-scope", HostProblem,
             "a network of that name is there, but for this host alone; make it again with `docker network create -d overlay`."),
-    Pattern(r"declared as external, but could not be found|(config|secret) not found: ", "network-missing", HostProblem,
-            "the recipe expects an external network, secret or config that this host does not have; make it."),
+    Pattern(r"declared as external, but could not be found", "network-missing", HostProblem,
+            "the recipe expects an external network that this host does not have; make it."),
+    Pattern(r"(config|secret) not found: ", "config-missing", HostProblem,
+            "the recipe expects an external config or secret that this host does not have; make it."),
     Pattern(r"only updates to labels are allowed", "config-not-bumped", RecipeProblem,
             "the release changes a config or secret without a new *_VERSION in abra.sh; bump it and tag again."),
     Pattern(r"already exists|alreadyexists|is already in use by container", "leftovers", HostProblem, "run `canonq janitor`."),
@@ -161,26 +188,11 @@ PATTERNS: tuple[Pattern, ...] = (
             "image-unavailable", RecipeProblem, "the image has a form that this Docker does not read any more.", final=True),
     Pattern(r"invalid (image )?reference|is not a valid repository/tag|no image specified", "image-name-invalid", RecipeProblem,
             "correct `image` in the compose file, or the variable it is filled in from.", final=True),
-    # Of a registry: everything else.
-    Pattern(r"toomanyrequests|too many requests|(: |http )429\b|pull rate limit", "registry-rate-limit", HostProblem,
-            "wait, or log the Engine in to the registry.", final=True),
-    Pattern(r"x509|\btls: |server gave http response to https client|certificate", "registry-certificate", HostProblem,
-            "the registry's certificate is not trusted here; look at it, at the clock, or at Docker's insecure-registries."),
-    Pattern(r"no such host|i/o timeout|connection refused|network is unreachable|no route to host|host is down|"
-            r"connection timed out|timeout awaiting|tls handshake timeout|client\.timeout exceeded|name resolution|"
-            r"server misbehaving|https?://.*(context deadline exceeded|context canceled)|proxyconnect", "registry-unreachable",
-            HostProblem, "the registry cannot be reached; check the network and its name."),
-    Pattern(r"unauthorized|authentication required|no basic auth credentials|authorization failed|forbidden|"
-            r"error parsing http 40[13]|: denied\b|access denied", "registry-refused", HostProblem,
-            "log the Engine in to the registry."),
-    Pattern(r"(: |http )5[0-9][0-9]\b|connection reset by peer|broken pipe|\beof\b|unexpected (http )?status|error parsing http|"
-            r"error unmarshalling content|layer verification failed|malformed http response", "registry-unavailable", HostProblem,
-            "the registry is in trouble, or something else answers in its place; its own status page may say more."),
-    # Known to be the recipe's: what it asks of Docker.
+    # Known to be the recipe's: what it asks of Docker. Before registries: a command may be called certificate-exporter.
     Pattern(r"invalid mount config|invalid (bind |volume )?mount (source|target)|duplicate mount point", "mount-invalid",
             RecipeProblem, "the release mounts what is not there, or where nothing can be mounted.", final=True),
-    Pattern(r"executable file not found|exec format error|exec: \"[^\"]*\": .*no such file or directory", "cannot-start",
-            RecipeProblem, "the image lacks the command, or is for another kind of machine.", final=True),
+    Pattern(r"executable file (`[^`]*` )?not found|exec format error|exec: \"[^\"]*\": .*no such file or directory",
+            "cannot-start", RecipeProblem, "the image lacks the command, or is for another kind of machine.", final=True),
     Pattern(r"exec: \"[^\"]*\": (is a directory: )?permission denied", "cannot-start", RecipeProblem,
             "what is to be started may not be run: `mode: 0555` where it is a config, `chmod +x` where it is in the image.",
             final=True),
@@ -188,14 +200,33 @@ PATTERNS: tuple[Pattern, ...] = (
             "not even its start has room in the memory it may have.", final=True),
     Pattern(r"unable to find (user|group)|no matching entries in (passwd|group) file|unknown capability|"
             r"working directory .* is invalid|chdir to cwd|mkdir [^ ]*: not a directory|mounting \"[^\"]*\" to rootfs|"
-            r"sysctl .*(not in a separate|no such file|invalid argument)|open /proc/sys/[^ ]*: no such file|"
+            r"sysctl .*(no such file|invalid argument)|open /proc/sys/[^ ]*: no such file|"
             r"setting rlimit|wrong rlimit value|sethostname: |invalid ip address in add-host|invalid signal: |"
             r"unknown log opt|initialize logging driver: (invalid|[^\n]*is expected)|"
-            r"uids and gids must be in range|invalid isolation|"
+            r"uids and gids must be in range|invalid isolation|strconv\.(atoi|parseu?int): |ulimit soft limit must be|"
+            r"in healthcheck cannot be|no log driver named|"
             r"invalid environment variable|failed to expand templated", "cannot-start", RecipeProblem,
             "the release's container cannot be made as it asks; the message names what.", final=True),
     Pattern(r"minimum memory limit allowed", "cannot-start", RecipeProblem,
             "Docker starts nothing with so little: `memory` under deploy.resources.limits has to be 6M or more.", final=True),
+    # Of a registry: everything else.
+    Pattern(r"toomanyrequests|too many requests|(: |http )429\b|pull rate limit", "registry-rate-limit", HostProblem,
+            "wait, or log the Engine in to the registry.", final=True),
+    Pattern(r"x509|\btls: |server gave http response to https client|certificate", "registry-certificate", HostProblem,
+            "the registry's certificate is not trusted here; look at it, at the clock, or at Docker's insecure-registries."),
+    Pattern(r"no such host|i/o timeout|connection refused|network is unreachable|no route to host|host is down|"
+            r"connection timed out|timeout awaiting|tls handshake timeout|client\.timeout exceeded|name resolution|"
+            r"server misbehaving|https?://.*(context deadline exceeded|context canceled)", "registry-unreachable",
+            HostProblem, "the registry cannot be reached; check the network and its name."),
+    Pattern(r"proxy authentication required|proxyconnect", "registry-unreachable", HostProblem,
+            "the HTTP proxy that Docker goes through refuses it, or is not there: `docker info` shows which it is."),
+    Pattern(r"unauthorized|authentication required|no basic auth credentials|authorization failed|forbidden|"
+            r"error parsing http 40[13]|: denied\b|access denied", "registry-refused", HostProblem,
+            "log the Engine in to the registry."),
+    Pattern(r"(: |http )5[0-9][0-9]\b|connection reset by peer|broken pipe|\beof\b|unexpected (http )?status|error parsing http|"
+            r"error unmarshalling content|layer verification failed|malformed http response", "registry-unavailable", HostProblem,
+            "the registry is in trouble, or something else answers in its place; its own status page may say more."),
+    # What is left to the recipe.
     Pattern(r"non-zero exit|unhealthy container", "not-healthy", RecipeProblem, "its log says more."),
     Pattern(r"characters allowed|must be 63 characters or fewer|valid as a dns name component", "name-too-long", RecipeProblem,
             "shorten the name of the config, secret or service."),
@@ -204,14 +235,18 @@ PATTERNS: tuple[Pattern, ...] = (
             r"invalid type|decoding failed|cannot parse '|yaml: |undefined (network|volume|config|secret) \"|"
             r"unsupported compose file version|contains unsupported options|unknown mode: |duplicate (config|secret) target|"
             r"test and disable can't be set|error while interpolating|invalid interpolation|"
-            r"open .*: no such file or directory|constraint expected|cannot be used with services|"
+            r"constraint expected|cannot be used with services|can only be used with replicated|"
+            r"(invalid|unknown) restart policy|failed to parse [^ ]* as a rational|value is too precise|"
             r"invalid (credential spec|restartcondition|subnet|ip range|gateway)|unrecognized update", "compose-invalid",
             RecipeProblem, _SHAPE),
     Pattern(r"code = invalidargument", "deploy-refused", RecipeProblem, _SHAPE),
 )  # fmt: skip
 
+_ENDED = "not-healthy"  #: the code of a container that ended by itself, or that its health check ended
 #: What stands for a recipe's own word where rows are looked for.
 _NAME = "<name>"
+#: What the runtime quotes of a release and may have a blank in it: a command, a user, a place to mount at.
+_COMMAND = re.compile(r'(?<=exec: ")[^"]* [^"]*(?=": )|(?<=unable to find user ).*(?=: )|(?<=to rootfs at ")[^"]* [^"]*(?=")')
 #: What newer versions of Docker's command print about themselves.
 _NOTICES = ("Since --detach=false", "In a future release, --detach", "Creating ", "Updating ", "Ignoring ", "Removing ")
 
@@ -219,8 +254,8 @@ _NOTICES = ("Since --detach=false", "In a future release, --detach", "Creating "
 CERTAIN = frozenset({
     "compose-invalid", "compose-missing", "config-not-bumped", "deploy-refused", "env-missing", "env-too-large",
     "env-unreadable", "file-too-large",
-    "file-missing", "health-service-unknown", "image-name-invalid", "image-unavailable", "mount-invalid", "name-invalid",
-    "name-too-long", "no-app-service", "not-text",
+    "file-empty", "file-missing", "health-service-unknown", "image-name-invalid", "image-unavailable", "mount-invalid",
+    "name-invalid", "name-too-long", "no-app-service", "not-text",
     "port-twice", "path-outside-recipe", "policy-refused", "secret-charset", "secret-length",
     "unsafe-tree", "volume-missing",
 })  # fmt: skip
@@ -228,16 +263,19 @@ CERTAIN = frozenset({
 
 def known(text: str, names: Iterable[str] = ()) -> Pattern | None:
     """The first row that the text shows. `names` are the recipe's own words in it, which say nothing: see `names_of_stack`."""
-    lowered = text.lower()
+    lowered = _COMMAND.sub(_NAME, text.lower())
     for name in sorted({name.lower() for name in names if name}, key=len, reverse=True):
         lowered = lowered.replace(name, _NAME)
     return next((pattern for pattern in PATTERNS if pattern.found_in(lowered)), None)
 
 
 def worst(texts: list[str]) -> Pattern | None:
-    """What several texts of one failure show together: what is known to be the recipe's, else the host's, else nothing."""
+    """What several texts of one failure, the newest first, show together: what is known to be the recipe's, else the newest.
+
+    That a container ended says not why: what a host then had no room, network or memory for is the host's.
+    """
     found = [pattern for text in texts if (pattern := known(text)) is not None]
-    recipes = [pattern for pattern in found if issubclass(pattern.kind, RecipeProblem)]
+    recipes = [pattern for pattern in found if issubclass(pattern.kind, RecipeProblem) and pattern.code != _ENDED]
     return next(iter(recipes or found), None)
 
 

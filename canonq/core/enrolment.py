@@ -29,7 +29,7 @@ from canonq.core.amounts import Size, seconds_in
 from canonq.core.errors import EnrolmentInvalid, WrongUse
 from canonq.core.ladder import NotApplying
 from canonq.core.names import HOST_NAME, RECIPE_NAME, ref_problem
-from canonq.core.text import did_you_mean, ended, unmerged
+from canonq.core.text import did_you_mean, ended, shown, unmerged
 
 _ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _SERVICE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -270,7 +270,7 @@ def faults(
     """
     words = {**_PATTERNS, **patterns}
     found = []
-    all_of_them = error.errors(include_url=False, include_input=False)
+    all_of_them = error.errors(include_url=False)
     for fault in all_of_them[:_MOST_FAULTS]:
         path = tuple(part for part in fault["loc"] if part != "[key]")
         key = ".".join(str(part) for part in path) or "file"
@@ -308,10 +308,17 @@ def _said(fault: ErrorDetails, model: type[BaseModel], patterns: Mapping[str, st
         case "string_too_long":
             return f"must have {ctx['max_length']} characters or fewer"
         case "literal_error":
-            return f"must be {ctx['expected']}"
+            return f"must be {ctx['expected']}{_and_is(fault)}"
+        case "byte_size" | "byte_size_unit":
+            return f"{_WORDS[fault['type']]}{_and_is(fault)}"
         case "string_pattern_mismatch" if ctx["pattern"] in patterns:
             return patterns[ctx["pattern"]]
     return _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+
+
+def _and_is(fault: ErrorDetails) -> str:
+    """What stands there instead of one of a few words; nothing for what is no text."""
+    return f", and is {shown(fault['input'])}" if isinstance(fault["input"], str) else ""
 
 
 def _amount(number: float) -> str:

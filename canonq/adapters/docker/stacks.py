@@ -53,6 +53,11 @@ class SwarmStacks(DockerClient):
         with translated("list networks"):
             return [one["Name"] for one in self._api.networks() if one.get("Scope") == "swarm" and not one.get("Ingress")]
 
+    def configs(self) -> list[str]:
+        """See ports.Stacks.configs."""
+        with translated("list configs"):
+            return [one["Spec"]["Name"] for one in self._api.configs()]
+
     def _has_network(self, name: str) -> bool:
         """Whether the network is there. HostProblem when it is one of this host alone, which no stack can use."""
         found = [network for network in self._api.networks(names=[name]) if network["Name"] == name]

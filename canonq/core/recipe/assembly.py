@@ -23,6 +23,7 @@ from canonq.core.text import shown
 ReadFile = Callable[[str], str | None]
 
 SAMPLE, EXPORTS, COMPOSE = ".env.sample", "abra.sh", "compose.yml"
+LISTED = "COMPOSE_FILE"  #: names the compose files, in the env
 _ITS_OTHER_NAMES = ("docker-compose.yml", "compose.yaml", "docker-compose.yaml")  #: that Compose knows, and Co-op Cloud does not
 #: The enrolment's overlay, in its folder.
 TEST_OVERLAY = "compose.canonq.yml"
@@ -90,7 +91,7 @@ def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None)
     if EXTRA in exports:
         exports[EXTRA] = own_hosts(exports[EXTRA], env.get("DOMAIN", ""))
     variables = {**env, **exports}
-    files = [(name, _compose_file(read, name)) for name in _listed(variables.get("COMPOSE_FILE") or COMPOSE)]
+    files = [(name, _compose_file(read, name)) for name in _listed(variables.get(LISTED) or COMPOSE)]
     if (total := sum(len(text) for _, text in files)) > MOST_TEXT:
         raise RecipeProblem(
             f"The compose files have {total} characters; at most {MOST_TEXT} are read.",

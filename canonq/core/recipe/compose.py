@@ -118,14 +118,19 @@ def _last_place(files: Sequence[tuple[str, str]], wrong: Misshapen) -> tuple[str
 def unset(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> list[str]:
     """For people: the variables that the files take and nothing sets, which Docker fills in with nothing, each once.
 
-    A default is as good as a value, but in a name that has to be another one when its content is.
+    A default is as good as a value, but in a name that has to be another one when its content is. In such a name, what is
+    empty is as good as nothing.
     """
     found: dict[str, str] = {}
     for name, text in files:
         for variable, path, default in variables(load_yaml(text, where=name)):
             if len(found) == _MOST_TOLD:
                 break
-            if variable in env or variable in found or (default is not None and not _is_name(path)):
+            if variable in found or (default is not None and not _is_name(path)):
+                continue
+            if variable in env:
+                if not env[variable] and _is_name(path):
+                    found[variable] = f"{placed(name, text, path)}: {variable} is empty"
                 continue
             stays = "" if default is None else f", so it stays at its default {shown(default)}"
             found[variable] = f"{placed(name, text, path)}: nothing sets {variable}{stays}{did_you_mean(variable, env)}"
@@ -170,7 +175,8 @@ def _check_services(stack: Stack, files: Sequence[tuple[str, str]]) -> None:
     for service in stack.services.values():
         if not service.image:
             near = did_you_mean(service.name, [other for other, one in stack.services.items() if one.image])
-            wrong = Misshapen(("services", service.name), f"the service {shown(service.name)} has no image{near}")
+            builds = " ('build' says how to make one, and Swarm makes none)" if service.body.get("build") and not near else ""
+            wrong = Misshapen(("services", service.name), f"the service {shown(service.name)} has no image{builds}{near}")
             raise _bad(*_last_place(files, wrong))
 
 

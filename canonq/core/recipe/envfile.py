@@ -20,7 +20,7 @@ _EXPORT = re.compile(r"^\s*export\s+([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
 _VARIABLE = re.compile(r"\\\$|\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _IN_QUOTES = re.compile(r"\\(.)|\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
-_MODIFIER = re.compile(r"(?<![a-z])([a-z]+)=([A-Za-z0-9,]+)")
+_MODIFIER = re.compile(r"(?<![^\s#;])([a-z]+)=([A-Za-z0-9,]+)")
 _NOTE = re.compile(r"(?<![ \t])[ \t]+#|^#")  #: a run of blanks is looked at from its beginning only
 _SECRET = re.compile(r"SECRET_([A-Za-z0-9_]+)_VERSION")
 
@@ -33,7 +33,7 @@ CHARSETS = {
     "hex": "0123456789abcdef",
 }
 DEFAULT_SECRET_LENGTH = 32
-LARGEST_SECRET = 500 * 1000 - 1  #: bytes that Docker takes as one
+LARGEST_SECRET = (500 << 10) - 1  #: bytes that Docker takes as one
 LONGEST_SECRET = 4096
 LONGEST_VALUE = 64 << 10  #: characters of one value of an env
 MOST_OF_ENV = 1 << 20  #: characters of all names and values
@@ -199,7 +199,7 @@ def secret_rules(sample: str, env: Mapping[str, str]) -> dict[str, SecretRule]:
 
 def _rule(name: str, version: str, modifiers: Mapping[str, str]) -> SecretRule:
     asked = modifiers.get("length", "")
-    length = whole_number(asked, LONGEST_SECRET) if asked.isdecimal() else DEFAULT_SECRET_LENGTH
+    length = whole_number(asked, LONGEST_SECRET) if asked else DEFAULT_SECRET_LENGTH
     problem: RecipeProblem | None = None
     if not length:
         problem = RecipeProblem(

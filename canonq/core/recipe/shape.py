@@ -9,10 +9,12 @@ from __future__ import annotations
 import ipaddress
 import posixpath
 import re
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from canonq.core.stack.lengths import seconds
 from canonq.core.stack.resolved import Service, Stack
 from canonq.core.text import did_you_mean, shown
 
@@ -95,6 +97,14 @@ _WORDS: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("restart_policy", "condition"): ("none", "on-failure", "any"),
 }
 _LOCAL = ("bridge", "host", "none", "null", "macvlan", "ipvlan")  #: drivers of networks that no service can be in
+#: Drivers that each Docker has; of any other name, somebody has to install a plugin.
+_NETWORKS = ("overlay", *_LOCAL)
+_LOGS = ("json-file", "local", "none", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "gcplogs")
+_RESTARTS = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]+)?")  #: what Docker reads where no restart_policy stands
+_SIGNAL = re.compile(r"(?:SIG)?(?:RTMIN(?:\+(?:[0-9]|1[0-5]))?|RTMAX(?:-(?:[0-9]|1[0-4]))?)")
+_SIGNALS = frozenset({*(one.name.removeprefix("SIG") for one in signal.Signals), "IOT", "CLD", "POLL", "STKFLT"})
+_LONGEST_HOSTNAME = 64  #: bytes, to the kernel
+_SHORTEST_CHECK = 0.001  #: seconds
 _CHECKS = ("NONE", "CMD", "CMD-SHELL")  #: how the list of a health check's test begins
 #: What a constraint of Swarm's may ask of a node; of any other, no node fulfils it.
 _ATTRIBUTES = ("node.id", "node.hostname", "node.ip", "node.role", "node.platform.os", "node.platform.arch")
@@ -176,6 +186,8 @@ def _unlike(value: Any, form: str, path: tuple[str, ...]) -> str:
         return f"{shown(key)} must be {form}, and has {odd} in it"
     if not fits:
         return f"{shown(key)} must be {form}, and is {_said(value)}"
+    if why := _unlike_any(path, value):
+        return why
     if key == "cpus" and not _NUMBER.fullmatch(value):
         return f"'cpus' must be a number such as '0.5', and is {shown(value)}"
     if (words := _WORDS.get(path[-2:])) and value not in words:
@@ -186,6 +198,49 @@ def _unlike(value: Any, form: str, path: tuple[str, ...]) -> str:
     if isinstance(value, list) and key in _ONCE and (twice := _twice(value)):
         return f"{shown(key)} has {twice} twice"
     return ""
+
+
+def _unlike_any(path: tuple[str, ...], value: Any) -> str:
+    """Why no container can be made of a value of the right form, or nothing. What Swarm itself fills in, nobody knows yet."""
+    if not isinstance(value, str) or "{{" in value or path[0] != "services":
+        return ""
+    match path[2:]:
+        case ("command" | "entrypoint" as key,) if not _is_a_command(value):
+            return f"{shown(key)} is no line that Docker can take apart, as a quote in it is not closed: {shown(value)}"
+        case ("stop_signal",) if not _is_a_signal(value):
+            return f"'stop_signal' is {shown(value)}, which is no signal{did_you_mean(value.upper(), _named_signals())}"
+        case ("working_dir",) if value and not value.startswith("/"):
+            return f"'working_dir' must be an absolute path, and is {shown(value)}"
+        case ("hostname",) if len(value.encode(errors="surrogateescape")) > _LONGEST_HOSTNAME:
+            return f"'hostname' has {len(value)} characters; the kernel takes {_LONGEST_HOSTNAME}: {shown(value)}"
+        case ("healthcheck", "interval" | "timeout" | "start_period" | "start_interval" as key):
+            if 0 < (seconds(value) or 0) < _SHORTEST_CHECK:
+                return f"{shown(key)} must be 1ms or more, and is {shown(value)}"
+    return ""
+
+
+#: A command of one text as Docker takes it apart: what is not closed is left over. A `#` that begins a word begins a note.
+_WORDS_OF_A_LINE = re.compile(
+    r"""(?: \s+ | \#[^\n]*
+    | (?: [^\s"'\\\#] | \\. | "(?:[^"\\]|\\.)*" | '[^']*' )
+      (?: [^\s"'\\] | \\. | "(?:[^"\\]|\\.)*" | '[^']*' )*+ )*+""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def _is_a_command(text: str) -> bool:
+    """Whether Docker can take a command apart that is one text."""
+    return _WORDS_OF_A_LINE.fullmatch(text) is not None
+
+
+def _is_a_signal(text: str) -> bool:
+    upper = text.upper()
+    known = upper.removeprefix("SIG") in _SIGNALS or _SIGNAL.fullmatch(upper) is not None
+    return known or (text.isascii() and text.isdecimal() and text.strip("0") != "")
+
+
+def _named_signals() -> list[str]:
+    return sorted(f"SIG{name}" for name in _SIGNALS)
 
 
 def _are_texts(value: Any) -> bool:
@@ -245,6 +300,8 @@ def contrary(stack: Stack) -> Iterator[Misshapen]:
         if network.driver in _LOCAL and not network.external:
             what = f"a network of the driver {shown(network.driver)} is of one host alone, and Swarm's services cannot be in it"
             yield Misshapen(("networks", network.key, "driver"), what)
+        if (near := _nearly(network.driver, _NETWORKS)) and not network.external:
+            yield Misshapen(("networks", network.key, "driver"), f"there is no driver {shown(network.driver)} of networks{near}")
         for subnet in _subnets(network.body.get("ipam")):
             if not _is_a_subnet(subnet):
                 yield Misshapen(("networks", network.key, "ipam"), f"{shown(subnet)} is no subnet; one is 10.1.0.0/16")
@@ -254,6 +311,7 @@ def contrary(stack: Stack) -> Iterator[Misshapen]:
             what = f'the health check of {shown(service.name)} is switched off and has a test; `test: ["NONE"]` switches one off'
             yield Misshapen(("services", service.name, "healthcheck", "disable"), what)
         yield from _at_one_place(service)
+        yield from _never_started(service)
         placement = service.deploy.get("placement")
         constraints = placement.get("constraints") if isinstance(placement, Mapping) else None
         for one in constraints if isinstance(constraints, list) else ():
@@ -262,6 +320,41 @@ def contrary(stack: Stack) -> Iterator[Misshapen]:
                 near = did_you_mean(asked, [*_ATTRIBUTES, *_OPEN_ATTRIBUTES])
                 what = f"{shown(str(one))} asks for what no node has: {shown(asked)}{near}"
                 yield Misshapen(("services", service.name, "deploy", "placement", "constraints"), what)
+
+
+def _never_started(service: Service) -> Iterator[Misshapen]:
+    """What Docker says no to when it makes a service or its container, though each word for itself is right."""
+    where = ("services", service.name)
+    mode = str(service.deploy.get("mode") or "replicated")
+    if mode.startswith("global") and service.deploy.get("replicas") is not None:
+        what = f"'replicas' says how many of {shown(service.name)} there are, and its mode {shown(mode)} one on each node"
+        yield Misshapen((*where, "deploy", "replicas"), what)
+    restart = service.body.get("restart")
+    if restart and not service.policy("restart_policy") and not _RESTARTS.fullmatch(str(restart)):
+        near = did_you_mean(str(restart), ("always", "unless-stopped", "on-failure", "no"))
+        what = f"'restart' must be no, always, unless-stopped or on-failure, and is {shown(str(restart))}{near}"
+        yield Misshapen((*where, "restart"), what)
+    limits = service.body.get("ulimits")
+    for name, one in limits.items() if isinstance(limits, Mapping) else ():
+        soft, hard = (int(one[key]) if isinstance(one, Mapping) and key in one else 0 for key in ("soft", "hard"))
+        if soft > hard >= 0 or (soft == -1 and hard > 0):
+            what = f"the soft limit of {shown(str(name))} ({soft}) is above its hard one ({hard}), which no kernel takes"
+            yield Misshapen((*where, "ulimits", str(name)), what)
+    driver = str((service.body.get("logging") or {}).get("driver") or "")
+    if near := _nearly(driver, _LOGS):
+        yield Misshapen((*where, "logging", "driver"), f"there is no driver {shown(driver)} of logs{near}")
+    for section in ("configs", "secrets"):
+        for item in service.body.get(section) or ():
+            for key in ("uid", "gid"):
+                said = item.get(key)
+                if said is not None and not (isinstance(said, str) and said.isascii() and said.isdecimal()):
+                    what = f"the {key} of {shown(str(item['source']))} must be a number in quotes, and is {shown(str(said))}"
+                    yield Misshapen((*where, section), what)
+
+
+def _nearly(driver: str, known: tuple[str, ...]) -> str:
+    """The end of a sentence about a driver that is misspelt; empty for one that is there, or may be a plugin's."""
+    return did_you_mean(driver, known) if driver and driver not in known else ""
 
 
 def _subnets(ipam: Any) -> Iterator[str]:

@@ -57,6 +57,19 @@ def clash(stack: Stack) -> str | None:
     return None
 
 
+def more_than_a_node_takes(stack: Stack) -> str:
+    """For people: a service that asks for more tasks than one node may have of it; empty where none does."""
+    for service in stack.services.values():
+        placement = service.deploy.get("placement")
+        most = placement.get("max_replicas_per_node") if isinstance(placement, dict) else None
+        if most and (asked := _tasks(service)) > int(most):
+            return (
+                f"services.{service.name}.deploy asks for {asked} replicas, and for {most} on each node at the most "
+                "(max_replicas_per_node)"
+            )
+    return ""
+
+
 def in_its_own_way(service: Service) -> str | None:
     """Why a new task of a service never gets the port that the old one, which it is to replace, still has; None where it does."""
     held = sorted(str(port.published) for port in service.ports if port.published is not None and port.mode == "host")

@@ -337,7 +337,10 @@ def _long_ports(item: Any) -> list[dict[str, Any]]:
     *host, inside = text.rsplit(":", 2)
     targets = _range(inside)
     published = _range(host[-1]) if host and host[-1] else None
-    if not targets or published == [] or protocol not in _PROTOCOLS or not _is_an_address(host[:-1]):
+    if protocol not in _PROTOCOLS:
+        what = f"the port {shown(str(item))} has the protocol {shown(protocol)}, and there are {', '.join(_PROTOCOLS)}"
+        raise Unreadable("ports", what)
+    if not targets or published == [] or not _is_an_address(host[:-1]):
         raise Unreadable("ports", f"{shown(str(item))} is no port")
     if published is None:
         return [{"target": target, "protocol": protocol} for target in targets]

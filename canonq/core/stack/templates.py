@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from canonq.core.text import shown
+from canonq.core.text import did_you_mean, shown
 
 #: Words of Go's templates that give what is there, or choose: none of them makes something longer.
 _HARMLESS = frozenset({
@@ -51,6 +51,37 @@ def strange(text: str) -> str | None:
                 return word
             taken += word in _TAKES or part["field"] is not None
     return "many" if taken > MOST_TAKEN else None
+
+
+#: A value that a template takes by its name, and nothing else; and words by which it may take none of what it names.
+_TAKEN = re.compile(r"""\{\{-?[ \t]*(secret|config)[ \t]+["`]([^"`\\\n]+)["`][ \t]*-?\}\}""")
+_CHOOSES = re.compile(r"\{\{-?\s*(?:if|with|range|define|block|/\*)")
+
+
+def taken(text: str) -> Iterator[tuple[str, str]]:
+    """(secret or config, its name in the service) of all that a template takes in any case."""
+    if _CHOOSES.search(text) is None:
+        for found in _TAKEN.finditer(text):
+            yield found[1], found[2]
+
+
+def not_given(file: Mapping[str, Any], texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(place, why) of each template that takes what its service is not given, so that Swarm cannot fill it in.
+
+    `texts`: place in the file -> what is filled in there.
+    """
+    for name, service in file["services"].items():
+        given = {
+            kind: {str(item.get("target") or item["source"]) for item in service.get(f"{kind}s") or ()}
+            for kind in ("secret", "config")
+        }
+        for section in ("configs", "secrets"):
+            for item in service.get(section) or ():
+                where = f"{section}.{item['source']}"
+                for kind, wanted in taken(texts.get(where, "")):
+                    if wanted not in given[kind]:
+                        near = did_you_mean(wanted, given[kind])
+                        yield where, f"takes the {kind} {shown(wanted)}, which the service {shown(name)} is not given{near}"
 
 
 def filled_in(file: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

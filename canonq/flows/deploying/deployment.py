@@ -6,22 +6,24 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from canonq.adapters.beneath import read_beneath
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, Identity
 from canonq.core.errors import CanonqError, EnrolmentProblem, HostProblem, RecipeProblem, TimedOut, WrongConfiguration
-from canonq.core.recipe.assembly import EXPORTS
+from canonq.core.recipe.assembly import EXPORTS, LISTED
 from canonq.core.recipe.envfile import parse_env, render_env, secret_rules
-from canonq.core.recipe.foreign import missing_network, networks_of_others
+from canonq.core.recipe.foreign import Others, missing, of_others
 from canonq.core.recipe.steering import steering, steers
 from canonq.core.stack.beside import of_the_host
 from canonq.core.stack.policy import SHARED_NETWORK
+from canonq.core.stack.resolved import Stack
 from canonq.core.text import ending, shown
 from canonq.flows.deploying.answering import await_answer
 from canonq.flows.deploying.deadline import left
-from canonq.flows.deploying.filling import INSTALL_STEPS, build_env, fitted, make_secrets, sample_of
+from canonq.flows.deploying.filling import INSTALL_STEPS, asked_alone, build_env, fitted, make_secrets, sample_of
 from canonq.flows.deploying.ownfiles import last_line, own_name
 from canonq.flows.deploying.pulling import have_images
 from canonq.flows.deploying.secrecy import ENV
@@ -49,7 +51,7 @@ def start(world: World, deployment: Deployment, phase: str, deadline: float) -> 
     account = deployment.account
     with account.timed(f"{phase}.prepare"):
         prepared = prepare(world, deployment, deadline)
-    _ask_whose(world, prepared)
+    _ask_whose(world, prepared, deadline)
     have_to_itself(prepared.filled, account, min(_MOST_TURN, left(deadline)))
     stack = prepared.stack
     with account.timed(f"{phase}.pull"):
@@ -77,7 +79,7 @@ def have_to_itself(filled: Filled, account: Account, timeout: float) -> None:
         account.claims.take(of_the_host(filled.resolved), timeout)
 
 
-def _ask_whose(world: World, prepared: Prepared) -> None:
+def _ask_whose(world: World, prepared: Prepared, deadline: float) -> None:
     """HostProblem when something that is not this deployment's own has one of the names it would be written under, or when what
     is to be another's is not there."""
     labels = prepared.deployment.identity.labels
@@ -88,9 +90,30 @@ def _ask_whose(world: World, prepared: Prepared) -> None:
             mend="remove it if it is a leftover of yours, or give it another name.",
             code="name-taken",
         )
-    for name in networks_of_others(prepared.filled.resolved):
-        if not world.stacks.check_network(name):
-            raise missing_network(name, prepared.deployment.identity.version, there=world.stacks.networks())
+    for one, there in lacking(world, prepared.filled.resolved):
+        identity, asks = prepared.deployment.identity, prepared.asks
+        if asks is None:
+            asks = asked_alone(prepared.deployment, prepared.filled.sample, deadline)
+        script = world.checkout.folder(identity.recipe) / INSTALL_STEPS
+        raise missing(
+            one,
+            identity.version,
+            alone=asks is None or one in asks,
+            there=there,
+            stack=identity.stack,
+            steps=own_name(script) if script.is_file() else "",
+        )
+
+
+def lacking(world: World, stack: Stack) -> Iterator[tuple[Others, list[str]]]:
+    """What a stack expects others to have made and this host does not have, each with what it has of the kind."""
+    asked = of_others(stack)
+    configs = world.stacks.configs() if any(one.kind == "config" for one in asked) else []
+    for one in asked:
+        if one.kind == "config" and one.name not in configs:
+            yield one, configs
+        elif one.kind == "network" and not world.stacks.check_network(one.name):
+            yield one, world.stacks.networks()
 
 
 def prepare(world: World, deployment: Deployment, deadline: float) -> Prepared:
@@ -101,10 +124,10 @@ def prepare(world: World, deployment: Deployment, deadline: float) -> Prepared:
     env_file = deployment.work / ENV
     _write_private(env_file, render_env(env))
     script = world.checkout.folder(deployment.identity.recipe) / INSTALL_STEPS
-    said_before: dict[str, bytes | None] | None = None
+    release: _Release | None = None
     if script.is_file():
+        release = _before_steps(world, deployment, sample, env, deadline)
         before = {path.name for path in deployment.work.iterdir()}
-        said_before = _said(deployment)
         try:
             _install_steps(script, deployment, env, env_file, deadline)
         except CanonqError:
@@ -114,17 +137,35 @@ def prepare(world: World, deployment: Deployment, deadline: float) -> Prepared:
         env = _env_after(script, env_file)
         _note_astray(deployment, before)
         account.secrecy.env(env)
-    with _changed_by_steps(script, deployment, said_before):
+    with _changed_by_steps(script, deployment, release, env):
         filled, stack = fitted(world, deployment, sample, env, deadline)
     stack = own_copies(stack, deployment.tree, deployment.work / FILES)
     (deployment.work / RESOLVED).write_text(json.dumps(filled.resolved.written(), indent=1))
     made = make_secrets(deployment, stack, secret_rules(sample, env))
     _write_private(deployment.secrets_file, json.dumps(made))
-    return Prepared(deployment, filled, stack, made)
+    return Prepared(deployment, filled, stack, made, release.asks if release is not None else None)
 
 
 #: Files of a release that say what is deployed.
 _SAYS = ("*.yml", "*.yaml", EXPORTS)
+
+
+@dataclass(frozen=True)
+class _Release:
+    """What a release came to before install steps were run."""
+
+    said: Mapping[str, bytes | None]  #: its files that say what is deployed
+    env: Mapping[str, str]
+    fits: bool  #: whether it could have been deployed as it was
+    asks: tuple[Others, ...] | None  #: what it expects others to have made
+
+
+def _before_steps(world: World, deployment: Deployment, sample: str, env: Mapping[str, str], deadline: float) -> _Release:
+    try:
+        fits = bool(fitted(world, deployment, sample, env, deadline))
+    except CanonqError:
+        fits = False
+    return _Release(_said(deployment), env, fits, asked_alone(deployment, sample, deadline))
 
 
 def _said(deployment: Deployment) -> dict[str, bytes | None]:
@@ -138,8 +179,8 @@ def _said(deployment: Deployment) -> dict[str, bytes | None]:
 
 
 @contextlib.contextmanager
-def _changed_by_steps(script: Path, deployment: Deployment, before: Mapping[str, bytes | None] | None) -> Iterator[None]:
-    """What cannot be deployed of files that install steps have changed is the enrolment's fault. `before`: None without steps."""
+def _changed_by_steps(script: Path, deployment: Deployment, before: _Release | None, env: Mapping[str, str]) -> Iterator[None]:
+    """What cannot be deployed of what install steps have changed is the enrolment's fault. `before`: None without steps."""
     if before is None:
         yield
         return
@@ -149,11 +190,18 @@ def _changed_by_steps(script: Path, deployment: Deployment, before: Mapping[str,
         raise
     except RecipeProblem as error:
         after = _said(deployment)
-        changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-        if not changed:
+        changed = sorted(shown(name) for name in {*before.said, *after} if before.said.get(name) != after.get(name))
+        if error.code == "compose-missing" and env.get(LISTED) != before.env.get(LISTED):
+            changed.append(f"{LISTED} in $APP_ENV")
+        if not changed and not before.fits:
             raise
+        what = (
+            f"has changed {', '.join(changed[:5])} before"
+            if changed
+            else "has changed something: before it, it could be deployed"
+        )
         raise EnrolmentProblem(
-            f"{error.what} {own_name(script)} has changed {', '.join(map(shown, changed[:5]))} before.",
+            f"{error.what} {own_name(script)} {what}.",
             mend=f"see what {INSTALL_STEPS} makes of the release's files.",
             code=error.code,
             certain=True,

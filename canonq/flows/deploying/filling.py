@@ -16,12 +16,12 @@ from canonq.core.errors import CanonqError, EnrolmentProblem, RecipeProblem, Wro
 from canonq.core.recipe.assembly import SAMPLE, TEST_OVERLAY, app_env, assemble
 from canonq.core.recipe.compose import unset_near
 from canonq.core.recipe.envfile import LARGEST_SECRET, SecretRule, generate_secret, might_be, secret_rules
-from canonq.core.stack.beside import clash
+from canonq.core.recipe.foreign import Others, of_others
+from canonq.core.stack.beside import clash, more_than_a_node_takes
 from canonq.core.stack.containment import allotment, contained
 from canonq.core.stack.mounts import shared_by_name, with_own
 from canonq.core.stack.policy import Denied, refusals
-from canonq.core.stack.resolved import Stack
-from canonq.core.stack.templates import filled_in, strange, why
+from canonq.core.stack.templates import filled_in, not_given, strange, why
 from canonq.core.text import did_you_mean, ended, readable, shown
 from canonq.flows.deploying.stages import Deployment, Filled
 from canonq.flows.deploying.treefiles import check_files, filled_in_by_swarm, hashes, reads, text_in
@@ -121,13 +121,13 @@ def _without_enrolment(deployment: Deployment) -> Deployment:
     return replace(deployment, enrolment=deployment.enrolment.model_copy(update={"env": {}}))
 
 
-def alone(deployment: Deployment, filled: Filled, deadline: float) -> Stack:
-    """The stack as the release has it, without what the enrolment lays over it; as it is where the release cannot be read so."""
+def asked_alone(deployment: Deployment, sample: str, deadline: float) -> tuple[Others, ...] | None:
+    """What the release expects others to have made without the enrolment's files; None where it cannot be read without them."""
     bare = _without_enrolment(deployment)
     try:
-        return _filled(bare, filled.sample, build_env(filled.sample, bare), None, deadline).resolved
+        return of_others(_filled(bare, sample, build_env(sample, bare), None, deadline).resolved)
     except CanonqError:
-        return filled.resolved
+        return None
 
 
 def _filled(deployment: Deployment, sample: str, env: Mapping[str, str], overlay: Path | None, deadline: float) -> Filled:
@@ -167,8 +167,23 @@ def _fit(deployment: Deployment, filled: Filled) -> Deployable:
             mend="publish it once, or another one; what a reverse proxy reaches needs no published port.",
             code="port-twice",
         )
+    if fewer := more_than_a_node_takes(within):
+        raise RecipeProblem(
+            f"{fewer}, and canonq's swarm has one node.",
+            mend="on a server with one node it never comes up whole: raise max_replicas_per_node, or ask for fewer replicas.",
+            code="no-node-fits",
+            certain=True,
+        )
     stack = deployable(within, deployment.identity, env, folder=str(deployment.tree), volume_names=names)
     check_files(stack, deployment.tree)
+    for where, why_not in not_given(stack.file, dict(filled_in_by_swarm(stack, deployment.tree))):
+        section, _, key = where.partition(".")
+        raise RecipeProblem(
+            ended(f"{where}: its template {shown(filled.resolved.declared(section)[key].file)} {why_not}"),
+            mend="correct the name there, or give the service what it names.",
+            code="cannot-start",
+            certain=True,
+        )
     _ask_templates(deployment, stack)
     return stack
 

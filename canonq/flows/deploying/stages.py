@@ -19,6 +19,7 @@ from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, Depl
 from canonq.core.enrolment import Enrolment
 from canonq.core.ladder import TierName
 from canonq.core.peaks import Peak
+from canonq.core.recipe.foreign import Others
 from canonq.core.stack.resolved import Stack
 from canonq.flows.deploying.secrecy import SECRETS, Secrecy
 from canonq.ports import Answer
@@ -87,6 +88,7 @@ class Prepared:
     filled: Filled
     stack: Deployable
     secrets: Mapping[str, str]  #: name in the recipe -> value
+    asks: tuple[Others, ...] | None = None  #: what the release expected others to have made before install steps; None: none ran
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ from canonq.core.text import did_you_mean, ended, shown
 from canonq.flows.deploying.deadline import left
 
 MOST_OF_TEXT = 256 << 10  #: bytes of a file that canonq reads itself
-MOST_OF_ONE = 1 << 20  #: bytes of a file that Docker is given; it takes no more as a config
+MOST_OF_ONE = 1 << 20  #: bytes of a file that Docker is given
+#: Bytes that Swarm takes as one config or secret, each less than this many.
+_MOST_OF = {"configs": 1000 << 10, "secrets": 500 << 10}
 MOST_OF_ALL = 64 << 20
 _FORMS = ("configs", "secrets")
 
@@ -82,7 +84,16 @@ def check_files(stack: Deployable, tree: Path) -> None:
     """RecipeProblem for a file that the stack is made of and the release does not have."""
     files = Files(tree)
     for where, body, key in _named(stack.file):
-        _content(files, tree, where, body[key])
+        size = len(_content(files, tree, where, body[key]))
+        most = _MOST_OF.get(where.partition(".")[0], MOST_OF_ONE + 1)
+        if not 0 < size < most and where.startswith(_FORMS):
+            name = posixpath.relpath(body[key].replace("$$", "$"), str(tree))
+            said = f"has {size} bytes, and Swarm takes fewer than {most}" if size else "is empty, and Swarm takes nothing empty"
+            raise RecipeProblem(
+                f"{where} is made from the file {shown(name)}, which {said}.",
+                mend="keep data out of it." if size else "give it a content, if only a newline, or take it out.",
+                code="file-too-large" if size else "file-empty",
+            )
 
 
 def filled_in_by_swarm(stack: Deployable, tree: Path) -> Iterator[tuple[str, str]]:
@@ -124,8 +135,20 @@ def _content(files: Files, tree: Path, where: str, path: str) -> bytes:
     if content is None:
         there = [str(other.relative_to(tree)) for other in tree.rglob("*") if other.is_file() and ".git" not in other.parts]
         raise RecipeProblem(
-            ended(f"{where} is made from the file {shown(name)}, which this version does not have{did_you_mean(name, there)}"),
+            ended(f"{where} is made from {_what_is_not_there(tree, name)}{did_you_mean(name, there)}"),
             mend="add the file to the recipe, or correct its name.",
             code="file-missing",
         )
     return content
+
+
+def _what_is_not_there(tree: Path, name: str) -> str:
+    """For people: the file that something is to be made from, and why it is none of this version's."""
+    modules = read_beneath(tree, ".gitmodules", MOST_OF_TEXT) or b""
+    paths = [line.partition("=")[2].strip() for line in modules.decode(errors="replace").splitlines() if "path" in line]
+    below = next((path for path in paths if path and name.startswith(f"{path}/")), "")
+    if (tree / name).is_dir():
+        return f"{shown(name)}, which is a folder"
+    if below:
+        return f"the file {shown(name)}, which lies in the submodule {shown(below)}: a release is what its own repository has"
+    return f"the file {shown(name)}, which this version does not have"

@@ -13,7 +13,7 @@ from canonq.core.budget import Disk, gib
 from canonq.core.check import Check, of_error
 from canonq.core.dockerinfo import dns_trouble, known_engine
 from canonq.core.errors import CanonqError, HostProblem
-from canonq.core.recipe.foreign import BUILT_IN, missing_network
+from canonq.core.recipe.foreign import BUILT_IN, Others, missing
 from canonq.core.stack.policy import SHARED_NETWORK
 from canonq.core.text import readable
 from canonq.flows.deploying.deployment import RESOLVED
@@ -117,8 +117,7 @@ def networks(world: World) -> Iterator[Check]:
             continue
         if not there:
             wrong = True
-            lacks = missing_network(name, f"The canonical of {names[name]}")
-            yield of_error("networks", lacks)
+            yield of_error("networks", missing(Others("network", name), f"The canonical of {names[name]}"))
     if not wrong:
         yield Check("networks", "ok", f"{', '.join(map(readable, sorted(names)))}: there for stacks, or made when first needed")
 

@@ -9,15 +9,15 @@ from dataclasses import replace
 
 from canonq.adapters.host import MOST_WAIT
 from canonq.core.bases import Base
-from canonq.core.errors import CanonqError, RecipeProblem
+from canonq.core.errors import CanonqError, Fault, RecipeProblem
 from canonq.core.ladder import TierResult
 from canonq.core.recipe.assembly import TEST_OVERLAY
 from canonq.core.recipe.envfile import secret_rules
-from canonq.core.recipe.foreign import missing_network, networks_of_others
+from canonq.core.recipe.foreign import Others, missing, of_others
 from canonq.core.stack.lint import LintFacts, lint, not_bumped
 from canonq.core.text import shown
-from canonq.flows.deploying.deployment import have_to_itself
-from canonq.flows.deploying.filling import INSTALL_STEPS, SecretMissing, alone, look_ahead, read_files
+from canonq.flows.deploying.deployment import have_to_itself, lacking
+from canonq.flows.deploying.filling import INSTALL_STEPS, SecretMissing, asked_alone, look_ahead, read_files
 from canonq.flows.deploying.stages import Deployment, Filled
 from canonq.flows.proving.marking import facts_for
 from canonq.flows.proving.run import Run
@@ -53,20 +53,27 @@ def ask_for_shared_volumes(run: Run, ahead: Filled) -> None:
         )
 
 
-def ask_for_others_networks(run: Run, app: Deployment, ahead: Filled) -> None:
-    """Say that the release is to be in a network which nobody has made here, before anything is pulled or deployed."""
+def ask_for_others(run: Run, app: Deployment, ahead: Filled) -> None:
+    """Say that the release takes a network or config which nobody has made here, before anything is pulled or deployed.
+
+    What the enrolment's install steps may still make is looked for when they were run.
+    """
     world, base = run.world, run.target.base
-    gone = [name for name in networks_of_others(ahead.resolved) if not world.stacks.check_network(name)]
-    if not gone:
+    gone = next(lacking(world, ahead.resolved), None)
+    if gone is None:
         return
-    before: tuple[str, ...] = ()
+    before: tuple[Others, ...] = ()
     if base.version is not None and base.commit is not None:
         with contextlib.suppress(CanonqError):  # the install tier says what is wrong with the base
             below = read_files(world, run.trees.look_at(app.of(base.version, base.commit)), run.deadline)
-            before = networks_of_others(below.resolved)
-    own = networks_of_others(alone(run.trees.look_at(app), ahead, run.deadline))
-    name = gone[0]
-    raise missing_network(name, run.target.version, alone=name in own, before=before, there=world.stacks.networks())
+            before = of_others(below.resolved)
+    own = asked_alone(run.trees.look_at(app), ahead.sample, run.deadline)
+    one, there = gone
+    error = missing(
+        one, run.target.version, alone=own is None or one in own, before=before, there=there, stack=app.identity.stack
+    )
+    if error.fault is Fault.RECIPE or not (run.own / INSTALL_STEPS).is_file():
+        raise error
 
 
 def has_its_turn(run: Run, ahead: Filled) -> Run:

@@ -11,7 +11,7 @@ from canonq.core.ladder import TierResult, skipped
 from canonq.flows.deploying.pulling import have_ahead
 from canonq.flows.deploying.stages import Deployment
 from canonq.flows.keeping.data import copy_canonical
-from canonq.flows.proving.ahead import ask_ahead, ask_for_others_networks, ask_for_shared_volumes, has_its_turn
+from canonq.flows.proving.ahead import ask_ahead, ask_for_others, ask_for_shared_volumes, has_its_turn
 from canonq.flows.proving.dependencies import beside, bring_up_dependency, plan_dependencies
 from canonq.flows.proving.evidence import keep_deployment
 from canonq.flows.proving.fresh import (
@@ -53,7 +53,7 @@ def climb(run: Run) -> None:
     run.world.engine.preflight()
     if ahead is not None:
         ask_for_shared_volumes(run, ahead)
-        ask_for_others_networks(run, app, ahead)
+        ask_for_others(run, app, ahead)
         run = has_its_turn(run, ahead)
     TIERS.prepare()
     if references:

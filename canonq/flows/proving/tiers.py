@@ -175,7 +175,7 @@ def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, dea
     if problems:
         problems += cut
     elif cut or not cases or all(case.skipped for case in cases):
-        why = "; ".join(cut) or (f"all {len(cases)} tests were skipped" if cases else "no test was collected")
+        why = "; ".join(cut) or (_all_skipped(cases) if cases else "no test was collected")
         raise EnrolmentProblem(
             f"The recipe's own tests are no proof: {why}.",
             mend="let every test run, or skip single ones with a reason; a test that calls pytest.exit ends the others too.",
@@ -265,6 +265,12 @@ def hangs_in(kept: Path, folder: Path) -> str:
         return ""
     text = " ".join(linecache.getline(str(place[0]), place[1]).split())[:120]
     return f"{place[0].relative_to(folder)}, line {place[1]}: {text}"
+
+
+def _all_skipped(cases: Sequence[_Case]) -> str:
+    """That no test was run, by their names."""
+    names = beginning(", ".join(case.name for case in cases), 200)
+    return f"its one test was skipped ({names})" if len(cases) == 1 else f"all {len(cases)} tests were skipped ({names})"
 
 
 def _result(status: int, cases: list[_Case], problems: list[str], seconds: float) -> TierResult:

@@ -8,6 +8,7 @@ import pytest
 
 from canonq.core.errors import RecipeProblem, WrongConfiguration
 from canonq.core.recipe.assembly import Assembled, app_env, assemble
+from canonq.core.recipe.compose import unset
 from canonq.core.stack.routes import strange_labels
 
 FILES = {
@@ -135,3 +136,10 @@ def test_further_hosts_that_a_person_gives_are_taken_as_they_are() -> None:
     given = {"EXTRA_DOMAINS": ", `other.s.test`"}
     env = app_env("EXTRA_DOMAINS=', `www.example.org`'\n", named="site:1", domain="s.test", stack="site-1", own=given)
     assert env["EXTRA_DOMAINS"] == ", `other.s.test`"
+
+
+def test_a_version_that_is_empty_is_told_of_the_name_that_it_spoils() -> None:
+    secrets = 'secrets: {db: {external: true, name: "${STACK_NAME}_db_${SECRET_DB_VERSION}"}}\n'
+    files = [("compose.yml", "services:\n  app:\n    image: x:${TAG}\n" + secrets)]
+    told = unset(files, {"STACK_NAME": "s", "SECRET_DB_VERSION": "", "TAG": ""})
+    assert told == ["compose.yml:4 secrets.db.name: SECRET_DB_VERSION is empty."]

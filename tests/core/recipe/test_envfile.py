@@ -78,7 +78,7 @@ def test_secret_rules_come_from_the_sample_with_their_modifiers() -> None:
     assert set(made) <= set(string.hexdigits.lower())
 
 
-@pytest.mark.parametrize("modifier", ["length=0", "length=99999", "charset=emoji"])
+@pytest.mark.parametrize("modifier", ["length=0", "length=99999", "length=lots", "length=32x", "charset=emoji"])
 def test_a_secret_that_cannot_be_made_is_the_recipes_fault(modifier: str) -> None:
     sample = f"SECRET_X_VERSION=v1 # {modifier}\n"
     rule = secret_rules(sample, parse_env(sample))["x"]
@@ -86,7 +86,9 @@ def test_a_secret_that_cannot_be_made_is_the_recipes_fault(modifier: str) -> Non
         generate_secret(rule, random.Random(1).choice)
 
 
-@pytest.mark.parametrize("modifier", ["charset=emoji generate=false", "charset=alnum", "length=8 charset=alnum"])
+@pytest.mark.parametrize(
+    "modifier", ["charset=emoji generate=false", "charset=alnum", "length=8 charset=alnum", "x/?charset=utf8&length=lots"]
+)
 def test_a_charset_that_need_not_be_made_is_nobodys_fault_and_alnum_is_the_usual_one(modifier: str) -> None:
     sample = f"SECRET_X_VERSION=v1 # {modifier}\n"
     rule = secret_rules(sample, parse_env(sample))["x"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from canonq.core.errors import RecipeProblem
@@ -55,6 +58,20 @@ volumes:
             "healthcheck: {test: [curl, -f, x]}",
             "'test' must begin with NONE, CMD or CMD-SHELL where it is a list, and begins with 'curl'",
         ),
+        ('command: "sh -c \'echo hi"', "'command' is no line that Docker can take apart, as a quote in it is not closed"),
+        ("entrypoint: a\\", "compose.yml:5 services.app.entrypoint: 'entrypoint' is no line"),
+        ("stop_signal: SIGWITCH", "'stop_signal' is 'SIGWITCH', which is no signal; did you mean 'SIGWINCH'?"),
+        ("working_dir: srv/app", "'working_dir' must be an absolute path, and is 'srv/app'"),
+        (f"hostname: {'h' * 65}", "'hostname' has 65 characters; the kernel takes 64"),
+        ("healthcheck: {interval: 500us}", "'interval' must be 1ms or more, and is '500us'"),
+        ("deploy: {mode: global, replicas: 2}", "services.app.deploy.replicas: 'replicas' says how many of 'app' there are"),
+        (
+            "restart: allways",
+            "'restart' must be no, always, unless-stopped or on-failure, and is 'allways'; did you mean 'always'?",
+        ),
+        ("ulimits: {nofile: {soft: 9, hard: 3}}", "the soft limit of 'nofile' (9) is above its hard one (3)"),
+        ("logging: {driver: json-flie}", "there is no driver 'json-flie' of logs; did you mean 'json-file'?"),
+        ("ports: ['53:53/ucp']", "the port '53:53/ucp' has the protocol 'ucp', and there are tcp, udp, sctp"),
         ("hostname: {{ host }}", "compose.yml:5 is not YAML: a key is no text; what begins with '{' or '[' has to be in quotes"),
         ("mem_limit: 1g", "'mem_limit' is not in Swarm"),
         ("volumes: [dta:/srv]", "names the volume 'dta', which nothing declares under 'volumes'; did you mean 'data'?"),
@@ -73,6 +90,51 @@ def test_what_docker_would_refuse_is_said_with_its_line_and_the_nearest_right_wo
         resolve([("compose.yml", SHAPES.format(line=line))], {})
     assert said in told.value.what
     assert told.value.code in ("compose-invalid", "env-missing")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "command: \"echo $$(a 'b c') `d ; x && \\\"y z\\\" #'\"", "command: echo (x)", "entrypoint: ''", "stop_signal: rtmin+3",
+        "stop_signal: '9'", "stop_signal: KILL", "working_dir: /", f"hostname: '{{{{.Node.Hostname}}}}-{'h' * 60}'",
+        "healthcheck: {interval: 0s}", "deploy: {mode: global}", "restart: on-failure:3",
+        "ulimits: {nofile: {soft: 9, hard: -1}}", "ulimits: {nofile: -1}", "logging: {driver: loki}",
+        "logging: {driver: 'grafana/loki-docker-driver:latest'}",
+        "restart: whatever\n    deploy: {restart_policy: {condition: any}}",
+    ],
+)  # fmt: skip
+def test_what_docker_takes_or_knows_by_a_plugin_is_taken(line: str) -> None:
+    assert resolve([("compose.yml", SHAPES.format(line=line))], {})
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"configs": [{"source": "c", "uid": "www"}]}, "the uid of 'c' must be a number in quotes, and is 'www'"),
+        ({"secrets": [{"source": "s", "gid": 103}]}, "the gid of 's' must be a number in quotes, and is '103'"),
+        ({"networks": ["n"]}, "there is no driver 'overley' of networks; did you mean 'overlay'?"),
+        ({"networks": ["mine"]}, None),
+    ],
+)
+def test_what_is_declared_is_what_docker_can_make(said: dict[str, Any], why: str | None) -> None:
+    drivers = {"n": {"driver": "overley"}} if said.get("networks") == ["n"] else {"mine": {"driver": "weave"}}
+    body = {
+        "services": {"app": {"image": "x:1", **said}},
+        "configs": {"c": {"file": "./c"}},
+        "secrets": {"s": {"file": "./s"}},
+        "networks": drivers,
+    }
+    if why is None:
+        assert resolve([("compose.yml", json.dumps(body))], {})
+        return
+    with pytest.raises(RecipeProblem) as told:
+        resolve([("compose.yml", json.dumps(body))], {})
+    assert why in told.value.what
+
+
+def test_a_service_that_can_only_be_built_is_told_so() -> None:
+    with pytest.raises(RecipeProblem, match=r"'app' has no image \('build' says how to make one, and Swarm makes none\)"):
+        resolve([("compose.yml", "services:\n  app:\n    build: .\n")], {})
 
 
 def test_every_key_of_a_service_that_docker_knows_is_taken() -> None:

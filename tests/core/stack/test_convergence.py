@@ -118,7 +118,7 @@ def test_a_paused_update_whose_tasks_are_all_current_is_converged() -> None:
         ("pull access denied for x, repository does not exist or may require 'docker login'", "image-unavailable"),
         ("toomanyrequests: You have reached your pull rate limit", "registry-rate-limit"),
         ("driver failed programming external connectivity: Bind for 0.0.0.0:80 failed: port is already allocated", "port-taken"),
-        ('invalid mount config for type "bind": bind source path does not exist: /no', "mount-invalid"),
+        ('invalid mount config for type "bind": bind source path does not exist: /no', "host-path-missing"),
         ('starting container failed: exec: "no": executable file not found in $PATH', "cannot-start"),
         (
             'OCI runtime create failed: unable to start container process: exec: "/no": stat /no: no such file or directory',
