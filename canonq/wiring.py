@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from canonq.adapters.checkout import Checkout
 from canonq.adapters.docker.disks import file_systems
-from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.files import is_read_only, not_readable, read_only, told
 from canonq.adapters.git.clones import GitRepos
 from canonq.adapters.git.mirror import Mirrors
 from canonq.adapters.git.program import GitLimits, GitProgram
 from canonq.adapters.host import Host
+from canonq.adapters.lazily import later
 from canonq.adapters.state.budget import Budget, PulledImages
 from canonq.adapters.state.folder import NO_INSTANCE, give_instance, instance_of, make_state, must_be_a_folder, must_be_its_own
 from canonq.adapters.state.hosts import Hosts
@@ -31,7 +31,7 @@ from canonq.core.budget import FileSystem, Kind
 from canonq.core.errors import CanonqError, HostProblem, WrongConfiguration, no_redis
 from canonq.flows.sweeps.nights import DueSince
 from canonq.flows.world import World
-from canonq.ports import Forge, Ingress
+from canonq.ports import Engine, Forge, Ingress
 from canonq.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def due_since(settings: Settings) -> DueSince:
 
 
 def _world(settings: Settings, state: Path, instance: str) -> World:
-    engine = SwarmEngine(settings.containerd_root)
+    engine = later(functools.partial(engine_of, settings))
     client = functools.partial(_redis, settings)
     if settings.broker_url() is not None:
         client()  # an address that cannot be one is told at once
@@ -120,6 +120,13 @@ def _world(settings: Settings, state: Path, instance: str) -> World:
         pulls=Pulls(state / "registries"),
         steering=Steering(state / "steering"),
     )
+
+
+def engine_of(settings: Settings) -> Engine:
+    """The Engine that is meant."""
+    from canonq.adapters.engine import SwarmEngine  # with all that speaks with Docker, which looks do not need
+
+    return SwarmEngine(settings.containerd_root)
 
 
 def _redis(settings: Settings) -> redis.Redis:
@@ -161,7 +168,7 @@ def _ingress(settings: Settings) -> Ingress | None:
     return HttpIngress(settings.ingress)
 
 
-def _disks(state: Path, engine: SwarmEngine) -> list[FileSystem]:
+def _disks(state: Path, engine: Engine) -> list[FileSystem]:
     """The file systems that canonq, Docker and its containerd write to, with what is free on each."""
     there = next(folder for folder in (state, *state.parents) if folder.is_dir())  # it may not be made yet
     places: list[tuple[Path, Kind]] = [(there, "state")]

@@ -1,11 +1,15 @@
-"""Modules that are imported when something of them is first asked for: most commands need no Docker and no Redis."""
+"""What is imported, or made, when something of it is first asked for: most commands need no Docker and no Redis."""
 
 from __future__ import annotations
 
+import functools
 import importlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-__all__ = ["docker", "http", "redis", "requests"]
+__all__ = ["docker", "http", "later", "redis", "requests"]
+
+_T = TypeVar("_T")
 
 
 class _Later:
@@ -21,6 +25,25 @@ class _Later:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module(self._name), name)
+
+
+class _Made:
+    """Stands for an object, and has it made when something of it is asked for."""
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        self._make = make
+
+    @functools.cached_property
+    def _made(self) -> object:
+        return self._make()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+
+def later(make: Callable[[], _T]) -> _T:
+    """What `make` makes, made when something of it is first asked for."""
+    return cast(_T, _Made(make))
 
 
 if TYPE_CHECKING:

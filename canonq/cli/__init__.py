@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import traceback
@@ -52,6 +53,7 @@ def main() -> None:
         )
         click.echo(problem.line, err=True)
         status = problem.exit_status
+    gc.freeze()  # what is left by now is not looked through for garbage: it goes with the process
     sys.exit(int(status or 0))
 
 

@@ -30,7 +30,7 @@ def main() -> None:
     def engine(*_: Any) -> FakeEngine:
         return FakeEngine(Path(folder))
 
-    vars(wiring)["SwarmEngine"] = engine
+    vars(wiring)["engine_of"] = engine
     seconds = table_in(Path(folder) / SECONDS)
 
     def passes(tier: str, facts: TierFacts, *_: Any) -> TierResult:

@@ -10,13 +10,12 @@ from functools import partial
 from typing import Any
 
 from canonq.adapters.checkout import Enrolled
-from canonq.adapters.data import snapshots
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, ExitStatus, Fault, HostProblem, NotReadable, WrongUse
 from canonq.core.gate import awaiting_promotion
 from canonq.core.names import RECIPE_NAME, recipe_in
-from canonq.core.records import Canonical, Verdict
+from canonq.core.records import Canonical, Snapshot, Verdict
 from canonq.core.retention import Generation
 from canonq.flows import hosts as hosts_flow
 from canonq.flows.keeping.leftovers import lost_record
@@ -262,7 +261,13 @@ def _verified(world: World, name: str) -> dict[str, Any]:
 def _problem_of(kept: Generation) -> str | None:
     if kept.problem or kept.record is None or kept.record.snapshot is None:
         return kept.problem or None
-    return snapshots.problem_of(kept.record.snapshot)
+    return _snapshot_problem(kept.record.snapshot)
+
+
+def _snapshot_problem(kept: Snapshot) -> str | None:
+    from canonq.adapters.data import snapshots  # with archives, which only who verifies needs
+
+    return snapshots.problem_of(kept)
 
 
 def _checks(world: World, record: Canonical) -> list[Callable[[], str | None]]:
@@ -272,7 +277,7 @@ def _checks(world: World, record: Canonical) -> list[Callable[[], str | None]]:
         return [lambda: why]
     kept = record.snapshot
     return [
-        lambda: snapshots.problem_of(kept) if kept else "no snapshot is named",
+        lambda: _snapshot_problem(kept) if kept else "no snapshot is named",
         *(partial(_lost_volume, world, volume) for volume in record.volumes),
         partial(_lost_secrets, world, record),
     ]
