@@ -21,6 +21,7 @@ from canonq.adapters.filelocks import try_lock
 from canonq.adapters.files import told, write_durably
 from canonq.adapters.host import Host
 from canonq.adapters.processes.preloaded import die_with, keep_shared
+from canonq.adapters.processes.programs import await_group
 from canonq.adapters.redis_server import RedisServer
 from canonq.core.ago import duration
 from canonq.core.errors import Busy, CanonqError, HostProblem
@@ -30,6 +31,7 @@ from workers.factory import make_app
 
 _START_LIMIT = 180.0  #: seconds until workers must answer
 STOP_LIMIT = 30.0  #: seconds a process gets to stop
+_TO_DIE = 30.0  #: seconds that one which was killed may take, on a busy host
 _LOOK_EVERY = 0.1  #: seconds
 FLOWER_CONF = Path(__file__).with_name("flowerconfig.py")
 
@@ -167,6 +169,8 @@ class Tree:
         for process in processes:
             _end_session(process)
             process.kill()  # it may not have come as far as that
+        for process in processes:  # what a pool was at is dead, and may be removed, only when all of it has ended
+            await_group(_pid(process), _TO_DIE)
             process.join()
 
 

@@ -44,14 +44,15 @@ def workers_for(settings: Settings, *, quiet: bool) -> Iterator[process_tree.Tre
     if not quiet:
         logs = process_tree.log_folder(settings)
         click.echo(f"No Redis is configured: running one and the workers here; their logs are in {logs}.", err=True)
-    began = live(settings).stamp()
+    world = live(settings)
+    began = world.stamp()
     try:
         with process_tree.running(settings, hurried=interrupts.hurried) as tree:
             yield tree
     except BaseException:
         # Stopped in the middle: the workers are gone, so what they had begun is nobody's any more.
         clean_up(settings, quiet=quiet)
-        _tell_promoted(live(settings), began)
+        _tell_promoted(world, began)
         raise
 
 

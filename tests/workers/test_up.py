@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -17,11 +19,13 @@ from pathlib import Path
 
 import pytest
 
+from canonq.adapters.processes.programs import await_group
 from canonq.adapters.redis_server import RedisServer
 from canonq.adapters.state.locks import redis_client
 from canonq.core.errors import HostProblem
 from tests.support import Installation, make_recipe
-from workers.tree import Pauses
+from workers import tree
+from workers.tree import Pauses, Tree
 
 LIMIT = 900.0  #: seconds
 
@@ -44,6 +48,41 @@ def test_the_pause_grows_up_to_a_limit_and_begins_anew_when_it_lived_well() -> N
     assert waited[:4] == [1.0, 2.0, 4.0, 8.0]
     assert waited[-1] == 300.0
     assert pauses.ended(now + 601.0) == 1.0
+
+
+def a_pool(locked: Path) -> None:
+    """A process that leads a session; a child of it holds a file, and heeds no gentle word."""
+    os.setsid()
+    with locked.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fork():
+            signal.pause()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        file.write("held")
+        file.flush()
+        signal.pause()
+
+
+def test_what_workers_held_is_free_when_they_have_been_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it is taken for somebody's who lives, and nobody removes it."""
+    ended = list[bool]()
+
+    def awaited(group: int, limit: float) -> bool:
+        ended.append(await_group(group, limit))
+        return ended[-1]
+
+    monkeypatch.setattr(tree, "await_group", awaited)
+    process = multiprocessing.get_context("fork").Process(target=a_pool, args=(tmp_path / "locked",))
+    process.start()
+    until((tmp_path / "locked").is_file)
+    until((tmp_path / "locked").read_text)
+    assert not await_group(process.pid or 0, 0.0)
+    stopped = Tree.__new__(Tree)
+    stopped._parts = {"worker": tree._Part((), {}, process, Pauses(0.0))}
+    stopped.stop(hurried=lambda: True)
+    assert ended == [True]
+    with (tmp_path / "locked").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def with_state(state: Path) -> list[int]:

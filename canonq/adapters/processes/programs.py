@@ -379,6 +379,27 @@ def _kill_daemons(cookie: bytes) -> None:
                 os.kill(int(folder.name), signal.SIGKILL)
 
 
+def await_group(group: int, limit: float) -> bool:
+    """Wait for the end of a process group that was killed: until then its files stay locked. False: one has not ended in time."""
+    ends = time.monotonic() + limit
+    while _lives(group):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _lives(group: int) -> bool:
+    """Whether a process of a group lives; one that has ended and that nobody reaps does not."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # pid (name) state parent group ...; the name may hold anything
+            state, _, found = path.read_bytes().rpartition(b")")[2].split()[:3]
+            if int(found) == group and state not in (b"Z", b"X"):
+                return True
+    return False
+
+
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     if process.returncode is not None:
         return  # reaped: by now its number may be another group's
