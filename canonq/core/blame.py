@@ -6,6 +6,7 @@ and it stays an error (docs/decisions/0019-whose-fault.md).
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -242,6 +243,7 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(r"code = invalidargument", "deploy-refused", RecipeProblem, _SHAPE),
 )  # fmt: skip
 
+_AGAIN = 2  #: failures of the host's behind the last end of a container, which a port that its own one still held does not make
 _ENDED = "not-healthy"  #: the code of a container that ended by itself, or that its health check ended
 #: What stands for a recipe's own word where rows are looked for.
 _NAME = "<name>"
@@ -270,13 +272,16 @@ def known(text: str, names: Iterable[str] = ()) -> Pattern | None:
 
 
 def worst(texts: list[str]) -> Pattern | None:
-    """What several texts of one failure, the newest first, show together: what is known to be the recipe's, else the newest.
+    """What several texts of one failure, the newest first, show together: what is known to be the recipe's, else the host's.
 
-    That a container ended says not why: what a host then had no room, network or memory for is the host's.
+    That a container ended is the recipe's too, but says not why: where the host then failed again and again, it is the host's.
     """
     found = [pattern for text in texts if (pattern := known(text)) is not None]
-    recipes = [pattern for pattern in found if issubclass(pattern.kind, RecipeProblem) and pattern.code != _ENDED]
-    return next(iter(recipes or found), None)
+    recipes = [pattern for pattern in found if issubclass(pattern.kind, RecipeProblem)]
+    if said := next((pattern for pattern in recipes if pattern.code != _ENDED), None):
+        return said
+    since = list(itertools.takewhile(lambda pattern: pattern.code != _ENDED, found))
+    return next(iter(recipes if len(since) < _AGAIN else since), next(iter(found), None))
 
 
 def names_of_stack(stack: str, keys: Iterable[str]) -> Iterator[str]:

@@ -18,15 +18,21 @@ from canonq.core import budget
 from canonq.core.bases import MOST_STEPS
 from canonq.core.blame import CERTAIN, PATTERNS
 from canonq.core.enrolment import LONGEST_RUN, Enrolment, SecretSource, parse_enrolment
+from canonq.core.keeping import LEAST_SWEEPS
 from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.masks import Masks
 from canonq.core.names import DOCKER_NAME_LIMIT
-from canonq.core.recipe.envfile import LONGEST_SECRET
+from canonq.core.pulls import FREELY
+from canonq.core.recipe.envfile import LONGEST_SECRET, LONGEST_VALUE
 from canonq.core.records import Canonical, Promotion, Synced, Verdict
 from canonq.core.records import Decision as DecisionValue
+from canonq.core.stack import staying
 from canonq.core.stack.lint import RULES
+from canonq.core.sweeps import slots
 from canonq.core.sweeps.again import AWAITED_PAUSE, MOST_AWAITED, MOST_TRIES, NIGHT
+from canonq.flows.deploying import treefiles
 from canonq.flows.keeping import room
+from canonq.flows.keeping.history import LOG_SIZE
 from canonq.flows.sweeps import opening
 from canonq.settings import (
     CheckoutSettings,
@@ -251,6 +257,18 @@ def test_every_test_that_is_named_for_a_known_failure_exists() -> None:
     assert named - there == set()
 
 
+def test_every_table_has_a_head_and_as_many_columns_in_each_row() -> None:
+    """One that a blank line cuts in two is shown as text from there on."""
+    broken = []
+    for path in documents():
+        shown = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+        for table in re.findall(r"(?:^[ ]*\|.*\n)+", shown, re.M):
+            rows = [re.sub(r"`[^`]*`|\\\|", "", row).count("|") for row in table.splitlines()]
+            if len(rows) < 2 or len(set(rows)) > 1 or not re.fullmatch(r" *\|[ :|-]+\|", table.splitlines()[1]):
+                broken.append(f"{path.relative_to(ROOT)}: {table.splitlines()[0][:80]}")
+    assert broken == []
+
+
 def test_every_make_verb_of_the_readme_exists() -> None:
     verbs = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     readme = ROOT / "README.md"
@@ -364,6 +382,18 @@ def test_each_decision_has_a_number_of_its_own_which_its_title_and_those_who_nam
         ("configuration.md", "The same delivery again within a week is ignored", webhook._REMEMBERED == 7 * 24 * 3600),
         ("configuration.md", "when the checkout has been behind for three days", opening._STALE_AFTER == 3 * 24 * 3600),
         ("json.md", "the last 30 at most", MOST_NIGHTS == 30),
+        ("runbook.md", "becomes a config (1000 KiB) or a secret (500 KiB", treefiles._MOST_OF["configs"] == 1000 << 10),
+        ("runbook.md", "becomes a config (1000 KiB) or a secret (500 KiB", treefiles._MOST_OF["secrets"] == 500 << 10),
+        ("runbook.md", "more than 64 KiB once it is filled in, an env more than 1 MiB or 5000 names", LONGEST_VALUE == 64 << 10),
+        ("runbook.md", "are put aside at 16 MiB, three of each", LOG_SIZE == 16 * 2**20),
+        ("runbook.md", "1.7 times its `[health] soak`", staying._IN_ALL == 1.7),
+        (
+            "configuration.md",
+            "one for each 512 MiB of memory, whichever is less, at most 16",
+            (slots._LEAST_MEMORY, slots._MOST) == (2**29, 16),
+        ),
+        ("configuration.md", "The first four fifths are used as they come", FREELY == 0.8),
+        ("configuration.md", "The newest 10 sweeps always stay", LEAST_SWEEPS == 10),
         ("decisions/0013-disk-budget.md", "nobody used it for six hours", room._IN_USE == 6 * 3600),
         ("decisions/0019-whose-fault.md", "not later than six hours after the sweep began", NIGHT == 6 * 3600),
     ],

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from canonq.core.errors import RecipeProblem, WrongConfiguration
-from canonq.core.recipe.compose import resolve, unset
+from canonq.core.recipe.compose import from_variables, resolve, unset
 from canonq.core.recipe.envfile import parse_env, parse_exports
 from canonq.core.recipe.yamlfile import load_yaml
 from canonq.core.stack.resolved import Stack
@@ -45,6 +45,8 @@ class Assembled:
     unset: tuple[str, ...]  #: variables that its compose files take and nothing sets, as sentences
     overlay: Mapping[str, Mapping[str, Any]]  #: what the enrolment's overlay says of services
     windows: tuple[str, ...]  #: files of code among them whose lines end as in Windows
+    typed: tuple[tuple[str, str], ...] = ()  #: (place, what) of numbers, durations and the like that come from variables
+    lost: tuple[tuple[str, str], ...] = ()  #: (place, what) of what Docker loses when it lays the files over each other
 
     @property
     def variables(self) -> dict[str, str]:
@@ -102,9 +104,11 @@ def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None)
     own = (TEST_OVERLAY, overlay) if overlay is not None and says_something(overlay) else None
     if own is not None:
         laid_over = _of_overlay(files, own[1])
-    stack = resolve(files, variables, own)
+    lost: list[tuple[str, str]] = []
+    stack = resolve(files, variables, own, lost)
     lacks = tuple(unset([*files, *([own] if own else [])], variables))
-    return Assembled(env, exports, stack, lacks, laid_over, (EXPORTS,) if "\r\n" in code else ())
+    windows = (EXPORTS,) if "\r\n" in code else ()
+    return Assembled(env, exports, stack, lacks, laid_over, windows, tuple(from_variables(files)), tuple(lost))
 
 
 def says_something(overlay: str) -> bool:

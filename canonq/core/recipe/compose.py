@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,10 +37,16 @@ _VERSION = re.compile(r"3(\.[0-9]{1,2})?")
 _MOST_TOLD = 20  #: variables that nothing sets
 
 
-def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str], overlay: tuple[str, str] | None = None) -> Stack:
+def resolve(
+    files: Sequence[tuple[str, str]],
+    env: Mapping[str, str],
+    overlay: tuple[str, str] | None = None,
+    told: list[tuple[str, str]] | None = None,
+) -> Stack:
     """Read, fill in and merge compose files, given as (name, text) in order. RecipeProblem names the file.
 
     They are merged as Docker does it; the enrolment's `overlay` is laid over the outcome by what it says (`merge`).
+    `told` is given what Docker loses on the way and canonq does not, as (place, what).
     """
     merged: dict[str, Any] = {}
     versions: list[tuple[str, str]] = []
@@ -56,6 +62,8 @@ def resolve(files: Sequence[tuple[str, str]], env: Mapping[str, str], overlay: t
             merged = merge(merged, sections)
             continue
         versions.append((_version(said, name, text), name))
+        if told is not None and merged:
+            told += _lost(merged, sections, name)
         merged = _laid(merged, sections, env) if merged else sections
     merged["version"] = _one_of(versions, merged)
     try:
@@ -203,6 +211,67 @@ def _laid(base: Mapping[str, Any], over: Mapping[str, Any], env: Mapping[str, st
         if name in base["services"]:
             made["services"][name] = _over(base["services"][name], _found_in(env, body))
     return made
+
+
+#: Lists that Docker takes for a mapping by this key when a later file speaks of their service: of several only the last stays.
+_BY = {"ports": "published", "configs": "source", "secrets": "source"}
+
+
+def _lost(base: Mapping[str, Any], over: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
+    """What Docker drops of the services that a later file, `name`, says something of, whatever that is."""
+    for service in over["services"]:
+        for section, by in _BY.items():
+            seen: set[str] = set()
+            for item in base["services"].get(service, {}).get(section) or ():
+                key = str(item.get(by) or 0)
+                if key in seen:
+                    one = (
+                        f"published {key}"
+                        if section == "ports" and key != "0"
+                        else "not published"
+                        if by == "published"
+                        else shown(key)
+                    )
+                    yield (
+                        f"services.{service}.{section}",
+                        f"Of two entries ({one}) Docker keeps the last alone, as {name} says something of {shown(service)} too: "
+                        "state them in the last file that speaks of it.",
+                    )
+                    break
+                seen.add(key)
+
+
+def from_variables(files: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """(place, what) of each value that has to be a number, a duration or the like and is filled in from a variable.
+
+    abra reads the files once before it fills anything in, and refuses these.
+    """
+    for name, text in files:
+        said = load_yaml(text, where=name)
+        services = said.get("services")
+        found = [(wrong.path, wrong.what) for wrong in misshapen(said)]
+        for service, body in services.items() if isinstance(services, dict) else ():
+            for place, port in enumerate(body.get("ports") or () if isinstance(body, dict) else ()):
+                parts = (port.get("target"), port.get("published")) if isinstance(port, dict) else (port,)
+                if any(isinstance(one, str) and "$" in one for one in parts):
+                    found.append(
+                        (("services", service, "ports", str(place)), f"a port must be a number, and is {shown(str(port))}")
+                    )
+        for path, what in found:
+            if "$" in str(_at(said, path)):
+                yield (
+                    placed(name, text, path),
+                    f"{what}: abra looks at it before it is filled in, and refuses it; write the value.",
+                )
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    for step in path:
+        if isinstance(value, dict):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+    return value
 
 
 def _found_in(env: Mapping[str, str], body: Mapping[str, Any]) -> dict[str, Any]:

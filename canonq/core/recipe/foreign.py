@@ -96,8 +96,8 @@ def missing(
         return EnrolmentProblem(
             f"{lacks}. Its name begins with the stack's, so whoever deploys the app makes it each time"
             + (f", and {steps} has not." if steps else "."),
-            mend=f"have install_steps.sh in the enrolment make it ({make}, as $STACK_NAME says), or give the app another in "
-            f"{TEST_OVERLAY}.",
+            mend=f"make it the stack's own in {TEST_OVERLAY}: `external: false`"
+            + (" and a `file:`, which install_steps.sh may write into the recipe's folder." if one.kind == "config" else "."),
             code=code,
             certain=True,
         )

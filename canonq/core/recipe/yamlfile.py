@@ -58,7 +58,7 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:int",
-    re.compile(r"^(?:[-+]?0b[01_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+)$"),
+    re.compile(r"^[-+]?(?:0[bB]_*[01][01_]*|0[oO]_*[0-7][0-7_]*|0[xX]_*[0-9a-fA-F][0-9a-fA-F_]*|[0-9][0-9_]*)$"),
     list("-+0123456789"),
 )
 _Loader.add_implicit_resolver(
@@ -66,6 +66,21 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9]+)$"),
     list("-+0123456789."),
 )
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """A whole number as Docker reads it: `010` and `0o10` are 8, and `08` is 8 as well."""
+    text = node.value.replace("_", "").lower()
+    sign, digits = (-1 if text.startswith("-") else 1), text.lstrip("+-")
+    if digits[:2] in ("0b", "0o", "0x"):
+        return sign * int(digits, 0)
+    return sign * int(digits, 8 if digits.startswith("0") and set(digits) <= set("01234567") else 10)
+
+
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float | str:
+    """A number; as it is written where it is beyond all."""
+    number = float(node.value.replace("_", ""))
+    return number if math.isfinite(number) else str(node.value)
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
@@ -92,6 +107,8 @@ def _as_if_untagged(loader: _Loader, tag: str, node: yaml.Node) -> Any:
     return loader.construct_scalar(node)
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_multi_constructor("!", _as_if_untagged)
 

@@ -50,6 +50,8 @@ class LintFacts:
     annotated: bool  #: whether the tag is an annotated one
     replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, which are tested with plain volumes in their place
     windows: tuple[str, ...] = ()  #: files of code whose lines end as in Windows
+    typed: tuple[tuple[str, str], ...] = ()  #: (place, what) of numbers, durations and the like that come from variables
+    lost: tuple[tuple[str, str], ...] = ()  #: (place, what) of what Docker loses when it lays the files over each other
     ref: bool = False  #: a branch or pull request, which may still be tagged and labelled before it is a release
 
 
@@ -447,6 +449,14 @@ def _windows_line_ends(facts: LintFacts) -> Iterator[tuple[str, str]]:
         )
 
 
+def _typed_by_variable(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    yield from facts.typed
+
+
+def _lost_in_merge(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    yield from facts.lost
+
+
 _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("image-missing", _image_missing),
     ("image-not-pinned", _image_not_pinned),
@@ -473,6 +483,8 @@ _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("duration-unreadable", _duration_unreadable),
     ("mount-not-its-own", _not_its_own),
     ("windows-line-ends", _windows_line_ends),
+    ("typed-by-variable", _typed_by_variable),
+    ("lost-in-merge", _lost_in_merge),
 )
 #: Every rule with its stable code, in the order in which they are told.
 RULES: tuple[tuple[str, Rule], ...] = tuple((code, partial(_findings, code, check)) for code, check in _CHECKS)

@@ -36,6 +36,10 @@ ASKED_ELSEWHERE = "asked-elsewhere"
 _LAST_LOGGED = 3  #: lines
 #: Of a service that came down: what its last container said is why.
 _DIED = ("crash-loop", "not-restarted", "exited", "rolled-back", "update-paused", "not-healthy", "cannot-start")
+#: How the runtime says that it cannot start a command; what the command itself lacks, it says in words of its own.
+_NO_PROGRAM = re.compile(
+    r'exec: "[^"]*": [^\n]*(executable file not found|no such file or directory)|file `[^`]*` not found in \$PATH'
+)
 _ROUTED = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
 
 
@@ -289,8 +293,8 @@ def _wrong_health(world: World, prepared: Prepared, answer: Answer) -> str | Non
     app = prepared.deployment
     health = app.enrolment.health
     if health.kind == "exec":
-        missing = "executable file not found" in answer.detail or "no such file or directory" in answer.detail
-        return f"its image has no program {shown(health.command[0])}" if missing and not app.answered else None
+        missing = _NO_PROGRAM.search(answer.detail) is not None and not app.answered
+        return f"its image has no program {shown(health.command[0])}" if missing else None
     if answer.reached or app.answered:
         return None
     if _routed_port(prepared.filled.resolved.services[health.service]) == health.port:

@@ -136,7 +136,7 @@ def _filled(deployment: Deployment, sample: str, env: Mapping[str, str], overlay
     made = assemble(reads(deployment.tree, deadline), env, laid_over)
     kept = hashes(deployment.tree, made.stack)
     filled = Filled(deployment.identity, sample, made.env, made.exports, made.stack, kept)
-    return replace(filled, unset=made.unset, overlay=made.overlay, windows=made.windows)
+    return replace(filled, unset=made.unset, overlay=made.overlay, windows=made.windows, typed=made.typed, lost=made.lost)
 
 
 def _with_own(deployment: Deployment, filled: Filled) -> Filled:

@@ -76,6 +76,8 @@ class Filled:
     unset: tuple[str, ...] = ()  #: variables that its compose files take and nothing sets, as sentences
     overlay: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  #: what the enrolment's overlay says of services
     windows: tuple[str, ...] = ()  #: files of code among them whose lines end as in Windows
+    typed: tuple[tuple[str, str], ...] = ()  #: (place, what) of numbers, durations and the like that come from variables
+    lost: tuple[tuple[str, str], ...] = ()  #: (place, what) of what Docker loses when it lays the files over each other
     shared: tuple[str, ...] = ()  #: names of the volumes among these that another stack has to have made
     replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, for which it has plain volumes of its own
 

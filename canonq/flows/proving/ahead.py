@@ -145,6 +145,8 @@ def run_lint(run: Run) -> None:
             annotated=run.world.repos.is_annotated(run.enrolment.recipe, target.version),
             replaced=filled.replaced,
             windows=filled.windows,
+            typed=filled.typed,
+            lost=filled.lost,
         )
     )
     told = {rule: tuple(f"{finding.where}: {finding.what}" for finding in findings) for rule, findings in found.items()}

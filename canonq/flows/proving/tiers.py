@@ -28,7 +28,7 @@ from canonq.flows.world import World
 from canonq.tiers.facts import BROKE, PROGRESS, RUNNER, STACK, TIER, TierFacts, write_facts
 
 _GENERIC_LIMIT = 600.0  #: seconds for the generic tests of one tier: canonq's own, so no recipe's to choose
-_FAILED, _INTERRUPTED, _NOT_BEGUN, _NONE_COLLECTED = 1, 2, 4, 5  #: pytest's exit statuses
+_FAILED, _INTERRUPTED, _INTERNAL, _NOT_BEGUN, _NONE_COLLECTED = 1, 2, 3, 4, 5  #: pytest's exit statuses
 _NO_FIXTURE = re.compile(r"^E\s+fixture '([^'\n]+)' not found(?:\n>\s+available fixtures: ([^\n]*))?", re.MULTILINE)
 _ASKS_FOR = "asks for the fixture"
 #: What tests are given: names of classes.
@@ -40,6 +40,8 @@ _BROKEN = re.compile(
 )
 #: Of a traceback of pytest's; where the module cannot be read at all, Python's own words stand in it.
 _PLACE = re.compile(r"(\S+\.py):(\d+): in |E\s+File \"([^\"\n]+\.py)\", line (\d+)$")
+_BROKEN_OFF = "INTERNALERROR>"
+_RAISED_AT = re.compile(r'File "([^"\n]+\.py)", line (\d+), in ')
 _FRAME = re.compile(r'File "([^"\n]+)", line (\d+) in ')  #: of faulthandler
 
 
@@ -145,6 +147,15 @@ def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, dea
         ) from error
     if status == BROKE:
         raise _of_pytest_itself("functional", status, kept)
+    if status == _INTERNAL and all(case.name == "internal" for case in cases if case.problem):
+        if (why_ended := _in_own_files(kept, files[0].parent)) is None:
+            raise _of_pytest_itself("functional", status, kept)
+        raise EnrolmentProblem(
+            f"The recipe's own tests end pytest itself: {why_ended}.",
+            mend=f"correct them; all that was printed is in {kept}/pytest.log.",
+            code="functional-uncollected",
+            certain=True,
+        )
     problems = [f"{case.name}: {case.problem}" for case in cases if case.problem]
     if status == _INTERRUPTED:
         what = "; ".join(problems) or "see its log"
@@ -182,6 +193,17 @@ def run_own(facts: TierFacts, folder: Path, files: list[Path], limit: float, dea
             code="functional-incomplete",
         )
     return _result(status, cases, problems, seconds)
+
+
+def _in_own_files(kept: Path, folder: Path) -> str | None:
+    """Where in the person's own files what broke pytest was raised, and what that was; None where it was none of them."""
+    try:
+        lines = (kept / "pytest.log").read_text(errors="replace").splitlines()
+    except OSError:
+        return None
+    told = [line.removeprefix(_BROKEN_OFF).strip() for line in lines if line.startswith(_BROKEN_OFF)]
+    places = [found for line in told if (found := _RAISED_AT.match(line)) and Path(found[1]).parent == folder]
+    return readable(beginning(f"{Path(places[-1][1]).name}:{places[-1][2]}: {told[-1]}", 600)) if places else None
 
 
 def _why_not_begun(kept: Path, folder: Path) -> str:

@@ -143,3 +143,36 @@ def test_a_version_that_is_empty_is_told_of_the_name_that_it_spoils() -> None:
     files = [("compose.yml", "services:\n  app:\n    image: x:${TAG}\n" + secrets)]
     told = unset(files, {"STACK_NAME": "s", "SECRET_DB_VERSION": "", "TAG": ""})
     assert told == ["compose.yml:4 secrets.db.name: SECRET_DB_VERSION is empty."]
+
+
+def test_what_docker_loses_of_two_files_and_what_abra_refuses_of_one_is_told() -> None:
+    base = (
+        "services:\n  app:\n    image: x:1\n    ports: ['53:53/tcp', '53:53/udp', '80', '81', '${PORT:-90}:90']\n"
+        "    configs: [{source: c, target: /a}, {source: c, target: /b}]\n    stop_grace_period: ${GRACE:-1m}\n"
+        "    hostname: ${GRACE:-h}\n    deploy: {replicas: '${N:-1}'}\nconfigs: {c: {file: ./c}}\n"
+    )
+    files = {"compose.yml": base, "more.yml": "services: {app: {hostname: h}}\n", "other.yml": "services: {two: {image: y:1}}\n"}
+    made = assemble(files.get, {"COMPOSE_FILE": "compose.yml:other.yml"})
+    assert made.lost == ()
+    assert made.typed == (
+        (
+            "compose.yml:6 services.app.stop_grace_period",
+            "'stop_grace_period' must be a duration such as 30s, and is '${GRACE:-1m}': abra looks at it before it is filled in, "
+            "and refuses it; write the value.",
+        ),
+        (
+            "compose.yml:8 services.app.deploy.replicas",
+            "'replicas' must be a whole number, and is '${N:-1}': abra looks at it before it is filled in, and refuses it; "
+            "write the value.",
+        ),
+        (
+            "compose.yml:4 services.app.ports.4",
+            "a port must be a number, and is '${PORT:-90}:90': abra looks at it before it is filled in, and refuses it; "
+            "write the value.",
+        ),
+    )
+    made = assemble(files.get, {"COMPOSE_FILE": "compose.yml:other.yml:more.yml"})
+    assert [(place, what.split(" Docker")[0]) for place, what in made.lost] == [
+        ("services.app.ports", "Of two entries (published 53)"),
+        ("services.app.configs", "Of two entries ('c')"),
+    ]

@@ -31,3 +31,13 @@ def test_a_file_that_is_no_mapping_or_a_bomb_is_refused(text: str) -> None:
 def test_of_several_documents_and_tags_of_somebodys_own_docker_reads_what_is_plain() -> None:
     text = "a: !reset [x]\nb: !other {c: =}\n---\na: [\n"
     assert load_yaml(text, where="x") == {"a": ["x"], "b": {"c": "="}}
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [("08", 8), ("010", 8), ("0o14", 12), ("0b11", 3), ("-0o7", -7), ("+12", 12), ("1__0", 10), ("007", 7), ("0888", 888),
+     ("0x1F", 31), ("0x", "0x"), ("1:20", "1:20"), ("1e400", "1e400"), ("12e03", 12000.0), ("1.2.3", "1.2.3"), ("0.0", 0.0)],
+)  # fmt: skip
+def test_numbers_are_what_dockers_reader_makes_of_them(said: str, read: object) -> None:
+    """Seen of `docker stack config` 28.2."""
+    assert load_yaml(f"a: {said}\n", where="x") == {"a": read}

@@ -168,3 +168,12 @@ def asked(release: Ref) -> CanonqError:
     with pytest.raises(CanonqError) as told:
         start(world, app, "install", time.monotonic() + 600)
     return told.value
+
+
+def test_a_config_of_others_that_the_overlay_makes_from_a_file_is_the_stacks_own(release: Ref) -> None:
+    (release.root / "enrolment" / "compose.canonq.yml").write_text("configs: {motd: {external: false, file: motd.txt}}\n")
+    release.steps('echo hello > "$RECIPE_DIR/motd.txt"\n')
+    prepared = release.says(MOTD.replace("NAME", "${STACK_NAME}_motd_v1"))
+    made = prepared.stack.file["configs"]["motd"]
+    assert (made["name"], made["external"], Path(made["file"]).read_text()) == ("s-1_motd_v1", False, "hello\n")
+    assert made["labels"]

@@ -68,6 +68,7 @@ def test_what_was_collected_and_ran_is_a_pass(tmp_path: Path) -> None:
         ),
         ("", "", "functional-incomplete", "no test was collected"),
         ("import not_there_at_all\n", "", "functional-uncollected", "No module named 'not_there_at_all'"),
+        ("import sys\nsys.exit('no browser')\n", "", "functional-uncollected", "test_own.py:2: SystemExit: no browser"),
         (BOTH_FINE, "import os\nURL = {}['TALLY_URL']\n", "functional-uncollected", "conftest.py:2: KeyError: 'TALLY_URL'"),
         (
             "def test_one(ap): pass\n",
