@@ -33,7 +33,10 @@ def left_behind(before: Files, after: Files, by: Witness, volatile: Collection[s
             if path in now and not same(one, first.get(path)) and _is_known(one)
         }
         brought = {path: new_bytes(one, default.get(path)) for path, one in now.items() if not same(one, default.get(path))}
-        for old, new in _moves(first, default):
+        moves = list(_moves(first, default))
+        if by.used and not moves:
+            moves = list(_moves_by_use(was, first, later, default, after.get(key, {})))
+        for old, new in moves:
             theirs = sum(size for path, size in changed.items() if _is_of(path, old, new))
             if not theirs or any(_is_of(path, old, new) for path in later):
                 continue  # nothing of it is there, or it is used still
@@ -62,6 +65,24 @@ def _moves(first: Mapping[str, File], default: Mapping[str, File]) -> Iterator[t
             alike = sum(posixpath.join(new, _below(one, old)) in default for one in mine)
             if alike * 2 >= len(mine) and not any(one in default for one in mine):
                 yield pair
+
+
+def _moves_by_use(
+    was: Mapping[str, File],
+    first: Mapping[str, File],
+    later: Mapping[str, File],
+    default: Mapping[str, File],
+    after: Collection[str],
+) -> Iterator[tuple[str, str]]:
+    """The same where versions make nothing by themselves that tells: most of what the same use leaves in a folder of the new
+    install is in another one of the base, which had nothing in that one; and the upgraded app has been there."""
+    base = {path: one for path, one in was.items() if not same(one, first.get(path))}
+    fresh = {path: one for path, one in later.items() if not same(one, default.get(path))}
+    for new, old in _moves(fresh, base):
+        if any(_is_of(path, new, old) for path in was) or any(_is_of(path, old, new) for path in default):
+            continue  # a further folder, beside the old one
+        if any(_is_in(path, new) for path in after):
+            yield old, new
 
 
 def _is_known(one: File) -> bool:

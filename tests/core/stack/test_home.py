@@ -50,6 +50,31 @@ def test_where_that_is_no_home_of_the_same_kind_nothing_is_concluded(by: Witness
     assert left_behind(USED, BESIDE, by, ()) == []
 
 
+QUIET = Witness({"data": {}}, {"data": {}}, volume(v2__pages__one=400, v2__pages__two=300, v2__meta__one=9), used=True)
+PAGES = volume(pages__one=400, pages__two=300, meta__one=9, pages__more=5000)
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        (volume(v2__cache__x=1), ["'data' (5709 bytes, which it keeps in 'data/v2' now)"]),
+        ({}, []),  # nobody was there
+        (volume(v2__pages__one=400, v2__pages__two=300, v2__pages__more=5000), []),  # copied
+    ],
+)
+def test_where_an_app_makes_nothing_by_itself_the_same_use_says_where_its_home_is(after: Files, told: list[str]) -> None:
+    held = {"data": PAGES["data"] | after.get("data", {})}
+    assert left_behind(PAGES, held, QUIET, ()) == told
+    assert left_behind(PAGES, held, Witness(QUIET.first, QUIET.default, QUIET.later), ()) == []  # nobody has used them
+
+
+def test_a_folder_for_each_month_is_no_other_home() -> None:
+    by = Witness({"data": {}}, {"data": {}}, volume(up__2026__12__one=400), used=True)
+    before = volume(up__2026__11__one=400, up__2026__12__mine=4)
+    assert left_behind(before, before, by, ()) == []
+    assert left_behind(volume(up__2026__11__one=400), volume(up__2026__11__one=400), by, ()) == []
+
+
 def test_a_database_that_cannot_be_read_is_a_part_of_its_home_by_its_size() -> None:
     one, empty = File(900, "", "leveldb"), File(80, "", "leveldb")
     first, default = {"data": {"db/all": empty}}, {"data": {"v2/all": empty}}
