@@ -101,9 +101,12 @@ def is_of_the_moment(name: str) -> bool:
     return bool(words) and _STATES.issuperset(words)
 
 
-def lost_files(before: Files, after: Files, by: Witness, volatile: Collection[str], *, grown: bool) -> list[str]:
+def lost_files(
+    before: Files, after: Files, by: Witness, volatile: Collection[str], *, grown: bool, unread: bool = False
+) -> list[str]:
     """A phrase for each volume with files of somebody's that are gone, or are what a new install makes. `grown`: whether anything
-    else than plain files holds more than before, so that what is gone may be there, in another form: see `_for_good`."""
+    else than plain files holds more than before, so that what is gone may be there, in another form (see `_for_good`); `unread`:
+    whether there is a database that may hold it, and says nothing."""
     gone: dict[str, list[str]] = {}
     reset: dict[str, list[str]] = {}
     emptied: dict[str, list[str]] = {}
@@ -127,7 +130,10 @@ def lost_files(before: Files, after: Files, by: Witness, volatile: Collection[st
             gone.setdefault(key, []).append(path)
         elif by.first is not None and first is None:
             missed.setdefault(key, []).append(path)
-    for key, path in _for_good(missed, before, after, by, grown=grown):
+    came = sum(size for key, path, size in _arrived(before, after, by) if not is_nobodys(key, path, volatile)) if emptied else 0
+    if came * _SMALLER >= sum(_bytes_of(before, key, paths) for key, paths in emptied.items()):
+        emptied = {}  # it may be in there by now
+    for key, path in _for_good(missed, before, after, by, grown=grown or unread):
         gone.setdefault(key, []).append(path)
     return [
         *(f"{_listed(paths)} of the volume {key} {_is(paths)} gone" for key, paths in sorted(gone.items())),

@@ -105,8 +105,8 @@ def lost_of(run: Run, running: Running, by: Witness, before: Files, was: Census,
     told = list[str]()
     for pause in _AGAIN if before else ():
         after, count = files_of(run, running), now()
-        grown = not _somebody_was_there(run) or has_more(was, count) or bool(count.unread)
-        told = lost_files(before, after, by, run.enrolment.data.volatile, grown=grown)
+        grown = not _somebody_was_there(run) or has_more(was, count)
+        told = lost_files(before, after, by, run.enrolment.data.volatile, grown=grown, unread=bool(count.unread))
         if not told:
             break
         check_stop()

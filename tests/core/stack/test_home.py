@@ -63,7 +63,7 @@ PAGES = volume(pages__one=400, pages__two=300, meta__one=9, pages__more=5000)
     ],
 )
 def test_where_an_app_makes_nothing_by_itself_the_same_use_says_where_its_home_is(after: Files, told: list[str]) -> None:
-    held = {"data": PAGES["data"] | after.get("data", {})}
+    held = {"data": PAGES["data"] | dict(after.get("data", {}))}
     assert left_behind(PAGES, held, QUIET, ()) == told
     assert left_behind(PAGES, held, Witness(QUIET.first, QUIET.default, QUIET.later), ()) == []  # nobody has used them
 
