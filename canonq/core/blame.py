@@ -192,6 +192,8 @@ PATTERNS: tuple[Pattern, ...] = (
     # Known to be the recipe's: what it asks of Docker. Before registries: a command may be called certificate-exporter.
     Pattern(r"invalid mount config|invalid (bind |volume )?mount (source|target)|duplicate mount point", "mount-invalid",
             RecipeProblem, "the release mounts what is not there, or where nothing can be mounted.", final=True),
+    Pattern(r"source [^ ]*/merged/[^ ]* is not (a )?directory", "mount-invalid", RecipeProblem,
+            "the release mounts a volume where its image has a file; the message ends with the place.", final=True),
     Pattern(r"executable file (`[^`]*` )?not found|exec format error|exec: \"[^\"]*\": .*no such file or directory",
             "cannot-start", RecipeProblem, "the image lacks the command, or is for another kind of machine.", final=True),
     Pattern(r"exec: \"[^\"]*\": (is a directory: )?permission denied", "cannot-start", RecipeProblem,

@@ -287,6 +287,7 @@ SAID: Sequence[tuple[str, str, bool]] = [
     ('invalid mount config for type "bind": bind source path does not exist: /etc/localtime', "host-path-missing", False),
     ('invalid mount config for type "volume": invalid mount path: \'srv\' mount path must be absolute', "mount-invalid", True),
     ("invalid mount target, must be an absolute path: v:/v", "mount-invalid", True),
+    ("source /var/lib/docker/overlay2/bcf090355bb3/merged/bin/busybox is not directory", "mount-invalid", True),
     ('starting container failed: exec: "no": executable file not found in $PATH', "cannot-start", True),
     (f'starting container failed: {OCI}exec: "/docker-entrypoint.sh": permission denied: unknown', "cannot-start", True),
     (f'{OCI}exec: "/nosuch": stat /nosuch: no such file or directory: unknown', "cannot-start", True),

@@ -305,6 +305,7 @@ def contrary(stack: Stack) -> Iterator[Misshapen]:
         for subnet in _subnets(network.body.get("ipam")):
             if not _is_a_subnet(subnet):
                 yield Misshapen(("networks", network.key, "ipam"), f"{shown(subnet)} is no subnet; one is 10.1.0.0/16")
+    yield from _overlapping(stack)
     for service in stack.services.values():
         check = service.healthcheck
         if check.get("disable") in (True, "true") and check.get("test"):
@@ -320,6 +321,20 @@ def contrary(stack: Stack) -> Iterator[Misshapen]:
                 near = did_you_mean(asked, [*_ATTRIBUTES, *_OPEN_ATTRIBUTES])
                 what = f"{shown(str(one))} asks for what no node has: {shown(asked)}{near}"
                 yield Misshapen(("services", service.name, "deploy", "placement", "constraints"), what)
+
+
+def _overlapping(stack: Stack) -> Iterator[Misshapen]:
+    """Networks of one stack that ask for the same addresses: Docker gives them to one, and no task of the other ever begins."""
+    taken: list[tuple[str, ipaddress.IPv4Network | ipaddress.IPv6Network]] = []
+    for network in stack.networks.values():
+        for subnet in _subnets(network.body.get("ipam")) if not network.external else ():
+            if not _is_a_subnet(subnet):
+                continue
+            asked = ipaddress.ip_network(subnet, strict=False)
+            if other := next((name for name, there in taken if there.version == asked.version and there.overlaps(asked)), None):
+                what = f"the networks {shown(other)} and {shown(network.key)} ask for the same addresses: {shown(subnet)}"
+                yield Misshapen(("networks", network.key, "ipam"), what)
+            taken.append((network.key, asked))
 
 
 def _never_started(service: Service) -> Iterator[Misshapen]:

@@ -21,6 +21,7 @@ _OVER = (*_DEAD, "complete", "shutdown", "remove", "orphaned")  #: states that a
 _MEANT_TO_RUN = ("running", "complete")  #: what Swarm wants of a task; of a job's, that it ends
 #: How the sentence of a health check that failed begins.
 FAILED_CHECK = "Its health check `"
+_ENDS_WELL = "its tasks end by themselves with exit status 0, and are started again"
 _PENDING_UPDATE = ("updating", "rollback_started")
 #: The code of a service that Swarm makes no task for at all.
 NO_TASK = "no-task"
@@ -167,7 +168,9 @@ def _judge_service(service: Service, tasks: Sequence[Task], *, died: int, nodes:
     ended = complete - {_place(service, task) for task in running} if may_end else set()
     if len(running) + len(ended) != wanted or stale:
         done = f" and {len(ended)} ended well" if ended else ""
-        what = f"'{name}' has {len(running)} of {wanted} tasks running{done}; {_last_error(tasks)}"
+        ends_well = not service.one_shot and not running and any(task.state == "complete" for task in current)
+        said = _ENDS_WELL if ends_well and not any(task.error for task in current) else _last_error(tasks)
+        what = f"'{name}' has {len(running)} of {wanted} tasks running{done}; {said}"
         return Convergence("waiting", "not-running", what, name, _said(current))
     return Convergence("converged", service=name)
 
@@ -213,7 +216,7 @@ def _last_error(tasks: Sequence[Task]) -> str:
     if not failed:
         states = sorted({task.state for task in tasks if task.desired in _MEANT_TO_RUN})
         if not states and any(task.state == "complete" for task in tasks):
-            return "its tasks end by themselves with exit status 0, and are started again"
+            return _ENDS_WELL
         return f"its tasks are {', '.join(states) or 'not there yet'}"
     newest = max(failed, key=lambda task: task.created)
     exits = f" (exit status {newest.exit_code})" if newest.exit_code else ""

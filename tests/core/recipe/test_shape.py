@@ -154,3 +154,18 @@ def test_every_key_of_a_service_that_docker_knows_is_taken() -> None:
         },
     }  # fmt: skip
     assert not list(misshapen({"services": {"app": body}}))
+
+
+@pytest.mark.parametrize(
+    ("other", "overlaps"),
+    [("10.91.0.128/25", True), ("10.91.0.0/16", True), ("10.92.0.0/24", False), ("fd00:91::/64", False)],
+)
+def test_two_networks_of_a_stack_may_not_ask_for_the_same_addresses(other: str, overlaps: bool) -> None:
+    subnets = {"front": "10.91.0.0/24", "back": other}
+    networks = {name: {"ipam": {"config": [{"subnet": subnet}]}} for name, subnet in subnets.items()}
+    body = json.dumps({"services": {"app": {"image": "x:1", "networks": ["front", "back"]}}, "networks": networks})
+    if not overlaps:
+        assert resolve([("compose.yml", body)], {})
+        return
+    with pytest.raises(RecipeProblem, match="the networks 'front' and 'back' ask for the same addresses: "):
+        resolve([("compose.yml", body)], {})

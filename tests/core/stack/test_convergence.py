@@ -369,6 +369,9 @@ def test_a_waiting_service_without_errors_tells_what_its_tasks_do() -> None:
     assert "not there yet" in judge([APP], []).detail
     ended = replace(RUNNING, state="complete", desired="shutdown", error="", exit_code=0)
     assert "its tasks end by themselves with exit status 0" in judge([APP], [ended]).detail
+    again = replace(RUNNING, id="next", state="ready", desired="running")
+    assert "its tasks end by themselves with exit status 0" in judge([APP], [ended, again]).detail
+    assert "its tasks are ready" in judge([replace(APP, one_shot=True)], [again]).detail
 
 
 def test_the_same_spec_is_the_same_whatever_the_engine_adds() -> None:
