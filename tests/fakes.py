@@ -113,8 +113,8 @@ class FakeEngine:
     def put_secret(self, name: str, value: str, labels: Mapping[str, str]) -> None:
         """See ports.Stacks.put_secret."""
         path = self._folder / "secrets" / name
-        if path.is_file():
-            if any(_read(path)["labels"].get(key) != text for key, text in labels.items()):
+        if there := _labels_in(_read(path)):
+            if any(there.get(key) != text for key, text in labels.items()):
                 raise HostProblem(f"Docker has a secret '{name}' that is not of this run.", code="foreign-secret")
             return
         _write(path, {"labels": dict(labels), "value": value})
@@ -133,7 +133,7 @@ class FakeEngine:
         for kind, names in (("volume", stack.volumes.values()), ("secret", stack.secrets)):
             for name in names:
                 path = self._folder / f"{kind}s" / name
-                carried = _read(path / "labels") if kind == "volume" else _read(path).get("labels", {})
+                carried = _read(path / "labels") if kind == "volume" else _labels_in(_read(path))
                 if path.exists() and not _any_has([carried], labels):
                     found.append(f"a {kind} '{name}'")
         return found
@@ -260,7 +260,7 @@ class FakeEngine:
         stacks = {
             path.name: [service["labels"] for service in _read(path).values()] for path in (self._folder / "stacks").glob("[!.]*")
         }
-        secrets = {path.name: [_read(path)["labels"]] for path in (self._folder / "secrets").glob("[!.]*")}
+        secrets = {path.name: [_labels_in(_read(path))] for path in (self._folder / "secrets").glob("[!.]*")}
         volumes = {path.name: [self._labels(path / "labels")] for path in self._volumes_with(labels)}
         kinds = {"stacks": stacks, "containers": {}, "networks": {}, "configs": {}, "secrets": secrets, "volumes": volumes}
         return {kind: sorted(name for name, of in found.items() if _any_has(of, labels)) for kind, found in kinds.items()}
@@ -297,9 +297,9 @@ class FakeEngine:
                 every = (
                     kept
                     if kind == "volumes"
-                    else kept["labels"]
+                    else _labels_in(kept)
                     if kind == "secrets"
-                    else next(iter(kept.values()), {"labels": {}})["labels"]
+                    else _labels_in(next(iter(kept.values()), {}))
                 )
                 found.add(every.get(LABEL_OWNER, ""))
         return sorted(found - {""})
@@ -508,6 +508,11 @@ def _published(port: Any) -> str:
 
 def _any_has(carried: list[dict[str, str]], labels: Mapping[str, str]) -> bool:
     return any(all(it.get(key) == text for key, text in labels.items()) for it in carried)
+
+
+def _labels_in(kept: Mapping[str, Any]) -> dict[str, str]:
+    """None where it was removed while it was read."""
+    return dict(kept.get("labels") or {})
 
 
 def _read(path: Path) -> dict[str, Any]:
