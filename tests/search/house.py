@@ -163,6 +163,7 @@ class House:
     record_lost: bool = False
     pid: int = field(default_factory=os.getpid)
     broken_into: bool = False  #: whether an act is under way that is met by something
+    records: list[tuple[str, bytes]] = field(default_factory=list)  #: canonical.json as it was, and whose it was
     named_beside: bool = False  #: whether one of two acts at the same time has the newest release tested
     volumes_lost: bool = False
     _seen: tuple[Any, ...] = ()
@@ -569,6 +570,19 @@ class House:
             os.truncate(self.warm / "canonical.json", 40)
             self.record_lost = True
 
+    def old_record(self) -> None:
+        """Somebody puts canonical.json back as it was when another one that is kept was in force."""
+        path, whole = self.warm / "canonical.json", self.must - self.harmed - self.passed - {self.present}
+        before = [(name, text) for name, text in self.records if name in whole]
+        if not before or self.present is None or self.record_lost or not path.is_file():
+            return
+        name, text = before[-1]
+        path.write_bytes(text)
+        self.line = list(self.came[name])
+        self.must.add(self.present)
+        self.runs.pop(self.present, None)  # it may be promoted once more
+        self.present, self.volumes_lost = name, True  # those of that time are gone, until the janitor unpacks them
+
     def lose_fence(self, empty: int = 0) -> None:
         """The fence is gone, or empty."""
         path = self.warm / "registry.fence"
@@ -643,6 +657,8 @@ class House:
             self._promoted(move, record, name)
         elif self.record_lost:
             self.record_lost = False  # it was brought back as it was
+        if (text := (self.warm / "canonical.json").read_bytes()) not in [known for _, known in self.records[-1:]]:
+            self.records.append((name, text))
         self._whole(move, record, name)
         self._kept(move)
         self._sweeps(move)

@@ -29,7 +29,7 @@ ACTS = (
 EVENTS = ("release", "release+prove", "call", "double", "lose", "redden", "clock", "move_state", "lose_fence", "lose_locks")
 #: What only some sequences are about, so that each is about few things, and those meet each other often.
 THEMES = {
-    "harm": ("lose_record", "spoil_record", "spoil_kept", "lose_volume"),
+    "harm": ("lose_record", "spoil_record", "old_record", "spoil_kept", "lose_volume"),
     "words": ("block", "approve", "hurry", "demand", "enrol"),
     "tags": ("move_tag", "accept"),
     "looking": ("look_at", "ref", "redden"),
