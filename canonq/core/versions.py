@@ -7,6 +7,7 @@ a recipe part with a pre-release, and never a whole tag.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ RecipeKey: TypeAlias = tuple[tuple[int, ...], int, int]
 Key: TypeAlias = tuple[RecipeKey, AppKey, str]
 #: What comes before a final release, earliest first, as `packaging` names it.
 _BEFORE_FINAL = ("dev", "a", "b", "rc")
+_MOST_KEPT = 4096  #: keys that are not computed again: releases of one recipe are compared with each other a few times
 
 
 class Release(NamedTuple):
@@ -88,6 +90,7 @@ def is_newer(tag: str, than: str) -> bool:
     return isinstance(parse(tag), NotARelease) or version_key(tag) > version_key(than)
 
 
+@functools.lru_cache(maxsize=_MOST_KEPT)
 def _recipe_key(part: str) -> RecipeKey:
     """The numbers, then how far before the final release it is."""
     numbers = part.split(".")
@@ -100,6 +103,7 @@ def _recipe_key(part: str) -> RecipeKey:
     return version.release, _BEFORE_FINAL.index(kind), number
 
 
+@functools.lru_cache(maxsize=_MOST_KEPT)
 def app_key(part: str) -> AppKey:
     """Key of an app part: leading numbers, final after pre-release, the rest in natural order."""
     text = part[1:] if re.match(r"v[0-9]", part) else part

@@ -97,6 +97,11 @@ class Budget:
             for one in systems
         ]
 
+    def as_of_now(self) -> Budget:
+        """The same for who asks for many recipes at once: the disks are looked at now, and not again."""
+        free = self._free()
+        return Budget(self._folder, lambda: free, self._floor)
+
     def disk(self, need: Need | int) -> Disk:
         """The disk that is shortest of room for work that needs so much."""
         return tightest(self.disks(need))

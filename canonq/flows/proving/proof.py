@@ -87,7 +87,7 @@ def _tried(world: World, enrolment: Enrolment, target: Target, order: Order) -> 
     limit = LONGEST_RUN - 2 * enrolment.limits.run
     if order.keep_on_red is not None:
         return first  # somebody wants to look at it, and what stays up is in the way of a second try
-    if not _may_be_load(first, load, world.settings.loaded_above) or limit < 0:
+    if not is_tried_again(first, load, world.settings.loaded_above) or limit < 0:
         return first
     log.info(
         "%s: red once (%s) on a loaded host; it waits to be tried again alone, after the run %s",
@@ -172,10 +172,6 @@ def _told(world: World, verdict: Verdict, note: str) -> Verdict:
     noted = verdict.model_copy(update={"notes": (*verdict.notes, note)})
     world.runs.record(noted)
     return noted
-
-
-def _may_be_load(verdict: Verdict, load: float, above: float) -> bool:
-    return is_tried_again(verdict, load, above)
 
 
 def _once(

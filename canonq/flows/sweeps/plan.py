@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from canonq.core.decide import decide
@@ -27,6 +28,7 @@ def plan(world: World, recipes: Sequence[str] = ()) -> dict[str, Any]:
     HollowSweep when there is nothing to sweep, WrongUse for a name that is not enrolled.
     """
     enrolled, names = who(world, recipes)
+    world = replace(world, budget=world.budget.as_of_now())
     rows = [_error_row(name, error, None) for name, error in enrolled.broken.items() if name in names]
     wanted: dict[str, str] = {}
     for name, enrolment in ((name, found) for name, found in enrolled.recipes.items() if name in names):
