@@ -30,7 +30,7 @@ test: setup ## all tests, with a real Docker Engine and Redis; ENGINE=29: on tha
 	@$(WITH_ENGINE) .venv/bin/pytest -n $(TOGETHER) $(DEALT) $(if $(MARK),-m "$(MARK)")
 
 test-fast: setup ## what can be told in a minute: no Docker, nothing that takes long, few crash points
-	@.venv/bin/pytest -m "not real and not long" -n $(TOGETHER) $(DEALT) --crash-stride 30
+	@.venv/bin/pytest -m "not real and not long" -n 4 $(DEALT) --crash-stride 30
 
 test-forge: setup ## the tests of mirrors on a real Gitea, built from its Go module
 	@CANONQ_GITEA=$$(scripts/engine build gitea) && export CANONQ_GITEA && .venv/bin/pytest -m gitea tests/forges

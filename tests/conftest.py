@@ -37,6 +37,8 @@ for number, (name, value) in enumerate(_settings.items()):
 # How long an example takes says how busy the machine is.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
+#: For the loop of every change; all examples are tried where all crash points are.
+settings.register_profile("few", settings.get_profile("any-machine"), max_examples=25)
 
 #: What takes longest is begun first, or one process works on when all others are through. A file goes to one process whole,
 #: for the sake of its fixtures.
@@ -51,6 +53,12 @@ LONGEST_FIRST = (
     "flows/proving/test_witnesses.py", "real/test_servers.py", "hosts/test_several_hosts.py", "real/test_containment.py",
     "faults/test_succession.py", "faults/test_broken_bases.py", "hosts/test_moves.py",
 )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where few crash points are tried, few examples are."""
+    if config.getoption("crash_stride") != "1":
+        settings.load_profile("few")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -225,6 +225,7 @@ def test_asking_for_a_result_ends_whatever_became_of_the_task(installed: Install
     assert answers[3].json["detail"].startswith("'../x' is not a recipe name.")
 
 
+@pytest.mark.long
 def test_a_heavy_recipe_found_on_the_light_queue_goes_on_to_the_heavy_one(installed: Installation, client: redis.Redis) -> None:
     """So calls whoever has no checkout at hand."""
     asked = app_of(installed).send_task("canonq.promote", kwargs={"recipe": "wiki"}, queue=LIGHT)
@@ -234,6 +235,7 @@ def test_a_heavy_recipe_found_on_the_light_queue_goes_on_to_the_heavy_one(instal
     assert json.loads(message)["headers"]["id"] == asked.id
 
 
+@pytest.mark.long
 def test_a_redis_that_is_away_is_told_in_one_line(installed: Installation) -> None:
     away = Installation(installed.root, {"CANONQ_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"})
     for typed in (["call", "canonq.promote", "--args", "custom-html"], ["result", "some-id"]):
@@ -286,6 +288,7 @@ def test_what_a_worker_refuses_ends_the_waiting_command_as_the_same_refusal_woul
     assert "Mend:" not in told.value.what
 
 
+@pytest.mark.long
 def test_any_error_travels_from_worker_to_command_whole() -> None:
     for kind in (HollowSweep, TagMoved, EnrolmentInvalid, HostProblem, RecipeProblem, CanonqError):
         sent = kind("It is so: really.", mend="do this.", code="some-code")

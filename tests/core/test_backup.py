@@ -201,6 +201,7 @@ def test_a_sparse_file_is_kept_whole_and_takes_no_more_room_than_it_has_content(
     assert look_through(tmp_path / "a.tar", ["the-mark"], dumps=False).found == {"the-mark"}
 
 
+@pytest.mark.long
 def test_a_look_through_keeps_no_list_of_the_files(tmp_path: Path) -> None:
     """Of a million empty ones, which a container makes in seconds, it would have taken gigabytes."""
     entry = tarfile.TarInfo("empty")

@@ -150,6 +150,7 @@ def test_the_list_of_a_real_flower_says_recipe_and_outcome(page: tuple[Installat
     assert "(never-released)" in rows[0]["result"]
 
 
+@pytest.mark.long
 def test_nobody_looks_without_the_login_and_nobody_acts_with_it(page: tuple[Installation, str]) -> None:
     _, url = page
     ends = time.monotonic() + LIMIT

@@ -161,6 +161,7 @@ def test_a_second_one_on_the_state_folder_is_refused_and_names_the_first(up: Up)
     assert up.process.poll() is None
 
 
+@pytest.mark.long
 def test_flower_runs_behind_a_login_that_is_in_a_file_and_on_no_command_line(up: Up) -> None:
     file = up.state / "flower-login"
     assert file.stat().st_mode & 0o077 == 0
@@ -251,6 +252,7 @@ def test_whoever_has_a_redis_and_is_killed_leaves_neither_it_nor_its_folder(tmp_
     until(lambda: not list(tmp_path.iterdir()), lambda: list(tmp_path.iterdir()))
 
 
+@pytest.mark.long
 def test_a_server_that_is_killed_is_noticed_and_begins_again_at_the_same_address(monkeypatch: pytest.MonkeyPatch) -> None:
     server = RedisServer()
     try:

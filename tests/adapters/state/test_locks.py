@@ -298,6 +298,7 @@ def test_a_stale_lock_file_that_is_removed_makes_no_second_writer(client: redis.
         assert not can_be_had(locks(client, warm))
 
 
+@pytest.mark.long
 def test_who_only_looks_keeps_nobody_from_the_recipe(client: redis.Redis, warm: Path) -> None:
     ours = locks(client, warm)
     assert can_be_had(ours)

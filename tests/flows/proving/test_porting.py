@@ -116,6 +116,7 @@ def test_an_app_that_dies_of_what_is_restored_below_it_is_awaited_on_a_new_stack
     assert len(died) == 3, "in place, and twice on the new one"
 
 
+@pytest.mark.long
 def test_an_app_that_refuses_the_data_of_another_address_is_restored_under_its_own(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
