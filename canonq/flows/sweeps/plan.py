@@ -61,7 +61,9 @@ def _row(world: World, enrolment: Enrolment, listing: Listing | SyncFailed) -> d
         if isinstance(listing, SyncFailed):
             raise listing
         check_moved(world, enrolment.recipe, listing)
-        odd = world.repos.odd_tags(enrolment.recipe)  # only the clone knows what a tag names; a listing does not say
+        # Only the clone knows what a tag names; a listing does not say. Those that were fetched as commits need no look.
+        unknown = listing.tags.keys() - world.repos.known(enrolment.recipe).keys()
+        odd = world.repos.odd_tags(enrolment.recipe) if unknown else {}
         decision = decide(gather(world, enrolment, {tag: name for tag, name in listing.tags.items() if tag not in odd}))
     except CanonqError as error:
         return _error_row(enrolment.recipe, error, enrolment.queue)
