@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED := 1
 # Tests start many processes: let them keep their bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 # More than there are processors: tests that wait for Docker (tests/dealing.py) leave them to others; each takes half a gigabyte.
-TOGETHER ?= 6
+TOGETHER ?= 7
 DEALT := --dist loadfile --no-loadscope-reorder
 # ENGINE=29: on a Docker of that version, built from source, instead of the one that is there. MARK=engines: only the tests so marked.
 WITH_ENGINE = scripts/with-engine --busybox $(if $(ENGINE),--engine $(ENGINE))

@@ -5,10 +5,13 @@ from __future__ import annotations
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
-#: Files whose tests wait for Docker, for the most part: so many of them at once that each has a processor when it needs one, and
-#: files that only compute beside them. With more, all wait longer, and what asks meanwhile whether it is over takes the rest.
-WAITING = ("tests/real/", "tests/demo/", "tests/deploy/", "tests/apps/")
-MOST_WAITING = 4
+#: Files whose tests wait for Docker or for workers, for the most part: so many of them at once that each has a processor when it
+#: needs one, and files that only compute beside them. With more, all wait longer, and asking whether it is over takes the rest.
+WAITING = (
+    "tests/real/", "tests/demo/", "tests/deploy/", "tests/apps/", "tests/workers/", "tests/cli/test_celery_words.py",
+    "tests/hosts/test_several_hosts.py", "tests/hosts/test_cut_links.py",
+)  # fmt: skip
+MOST_WAITING = 5
 
 
 class Mixed(LoadFileScheduling):  # type: ignore[misc]

@@ -156,12 +156,14 @@ class SwarmStacks(DockerClient):
         """See ports.Stacks.changes. Docker's own events; when their stream breaks, waiting is all that is left."""
         happened = threading.Event()
         with translated("tell its events"):
-            stream = self._api.events(filters={"label": f"{NAMESPACE}={stack}"})
+            stream = self._api.events(filters={"label": f"{NAMESPACE}={stack}"}, decode=True)
 
         def listen() -> None:
             with contextlib.suppress(Exception):  # closed below, or the Engine is gone: the next look tells
-                for _ in stream:
-                    happened.set()
+                for event in stream:
+                    # What is run in a container, such as its health check, changes nothing; what the check finds is told apart.
+                    if not str(event.get("Action")).startswith("exec_"):
+                        happened.set()
 
         def wait(seconds: float) -> bool:
             found = happened.wait(seconds)
@@ -228,15 +230,15 @@ class SwarmStacks(DockerClient):
         """See ports.Stacks.undeploy. `stack rm` returns at once and sometimes fails half way: go on until all is gone."""
         ends, began = time.monotonic() + timeout, time.time()
         graces = self._stop_graces(stack)
-        while left := self._parts(stack):
-            if time.monotonic() > ends:
+        while not self._is_gone(stack):
+            if time.monotonic() > ends and (left := list(self._parts(stack))):
                 raise TimedOut(
                     f"The stack {stack} was not gone after {timeout:.0f} s; left are {', '.join(left[:5])}.",
                     mend=f"run `docker stack rm {stack}` and look at the Engine's log.",
                 )
             run(["docker", "stack", "rm", stack], timeout=60, env=plain_environment())
             self._stop_containers(stack, graces, _patience(ends - time.monotonic(), timeout))
-            if not pause_until(lambda: not self._parts(stack), min(4.0, max(0.1, ends - time.monotonic()))):
+            if not pause_until(lambda: self._is_gone(stack), min(4.0, max(0.1, ends - time.monotonic()))):
                 self._remove_orphans(stack)
         return self._killed(stack, began)
 
@@ -249,15 +251,21 @@ class SwarmStacks(DockerClient):
         killed = {one.get("com.docker.swarm.service.name", "") for one in died if one.get("exitCode") == str(_KILLED)}
         return tuple(sorted(name.removeprefix(f"{stack}_") for name in killed if name))
 
-    def _parts(self, stack: str) -> list[str]:
+    def _is_gone(self, stack: str) -> bool:
+        """Most looks find its containers and are over; services are asked for before them again, as they make new ones."""
+        with translated("list what is left of a stack"):
+            running = self._api.containers(all=True, filters={"label": f"{NAMESPACE}={stack}"})
+        return not running and next(self._parts(stack), None) is None
+
+    def _parts(self, stack: str) -> Iterator[str]:
         label = {"label": f"{NAMESPACE}={stack}"}
         with translated("list what is left of a stack"):
-            return (
-                [f"service {s['Spec']['Name']}" for s in self._api.services(filters=label)]
-                + [f"container {c['Names'][0].lstrip('/')}" for c in self._api.containers(all=True, filters=label) if c["Names"]]
-                + [f"network {n['Name']}" for n in self._api.networks(filters=label)]
-                + [f"config {c['Spec']['Name']}" for c in self._api.configs(filters=label)]
+            yield from (f"service {s['Spec']['Name']}" for s in self._api.services(filters=label))
+            yield from (
+                f"container {c['Names'][0].lstrip('/')}" for c in self._api.containers(all=True, filters=label) if c["Names"]
             )
+            yield from (f"network {n['Name']}" for n in self._api.networks(filters=label))
+            yield from (f"config {c['Spec']['Name']}" for c in self._api.configs(filters=label))
 
     def _stop_graces(self, stack: str) -> dict[str, int]:
         with translated("list services"):

@@ -24,9 +24,8 @@ from canonq.flows.deploying.treefiles import MOST_OF_ONE
 from canonq.flows.world import World
 from canonq.ports import Answer
 
-_LOOK_EVERY = 0.1  #: seconds between two looks at a stack in which something happens
-_LOOK_AT_LEAST_EVERY = 1.0  #: seconds between two looks at one that is quiet
-_BUSY = 2.0  #: seconds after an event of Docker's in which Swarm may still be about to follow
+_LOOK_EVERY = 0.1  #: seconds between two looks at a stack in which something just happened
+_LOOK_AT_LEAST_EVERY = 1.0  #: seconds between two looks at one that is quiet; each pause before is twice the one before it
 _LOOKS_IN_A_ROW = 3  #: good looks, so that a stack between two states is not taken for settled
 _CHECKS_EVERY = 5.0  #: seconds between two looks at what the health checks of a stack say that is not up yet
 _PROBE_TIMEOUT = 10.0
@@ -64,7 +63,7 @@ def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float
     answer = Answer(False, "it was not asked yet", reached=False)
     dead: set[tuple[str, str]] = set()
     asked = False
-    busy_until = time.monotonic() + _BUSY
+    pause = _LOOK_EVERY
     checks_looked_at = time.monotonic()
     while True:
         check_stop()
@@ -88,9 +87,11 @@ def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float
         if now > ends and (asked or not good or now > deadline):
             raise _gave_up(world, prepared, look, answer, deadline)
         # Swarm's word about a task follows Docker's event about its container within moments.
-        if wait(_LOOK_EVERY if good or now < busy_until else min(_LOOK_AT_LEAST_EVERY, ends - now)):
-            busy_until = time.monotonic() + _BUSY
+        if wait(_LOOK_EVERY if good else max(0.0, min(pause, ends - now))):
+            pause = _LOOK_EVERY
             time.sleep(_LOOK_EVERY)
+        else:
+            pause = min(2 * pause, _LOOK_AT_LEAST_EVERY)
 
 
 def _hopeless_check(world: World, prepared: Prepared) -> NotHealthy | None:
