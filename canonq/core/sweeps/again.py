@@ -92,7 +92,7 @@ def when_due(at: float | None, now: float) -> Next:
 
 
 #: What was put off for these reasons is not done in this sweep any more.
-_NOT_THIS_NIGHT = frozenset({"sweep-stopped", "sweep-refused", "window-closed"})
+_NOT_THIS_NIGHT = frozenset({"sweep-stopped", "sweep-refused", "window-closed", "host-draining"})
 #: What a recipe was put off for: room on disk, or its turn (another works on the recipe, or has the host alone).
 Lack: TypeAlias = Literal["disk", "turn"]
 

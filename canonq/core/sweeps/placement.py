@@ -13,11 +13,11 @@ from canonq.core.sweeps.schedule import Host, Job, schedule
 
 Reason: TypeAlias = Literal[
     "alone", "pinned", "canonical", "words", "history", "room",
-    "host-unknown", "host-away", "host-removed", "on-two-hosts", "not-told-yet", "moving", "no-host-fits",
+    "host-unknown", "host-away", "host-removed", "host-draining", "on-two-hosts", "not-told-yet", "moving", "no-host-fits",
 ]  # fmt: skip
 #: Those of them with which nothing is done; the others name a host.
 NOWHERE: frozenset[Reason] = frozenset(
-    {"host-unknown", "host-away", "host-removed", "on-two-hosts", "not-told-yet", "moving", "no-host-fits"}
+    {"host-unknown", "host-away", "host-removed", "host-draining", "on-two-hosts", "not-told-yet", "moving", "no-host-fits"}
 )
 
 #: Of those that name a host, the ones that bind nobody to it: another host may take over what it cannot do.
@@ -142,6 +142,12 @@ def _fixed(wanted: Wanted, members: Sequence[Member]) -> Placement | None:
             f"workers; if it does not come back, `canonq hosts remove {silent[0]} --reason ...`.",
         )  # fmt: skip
     said = _where_said(recipe, members)
+    if pin is not None and by_name[pin].draining:
+        return Placement(
+            recipe, None, "host-draining",
+            f"Its recipe.toml pins {recipe} to the host {pin}, which is being drained and gets nothing new. Mend: pin it to "
+            f"another, or to none; `canonq drain {pin} --undo` has {pin} take work again.",
+        )  # fmt: skip
     if pin is not None:
         notes: tuple[str, ...] = ()
         if said not in (None, by_name[pin]):

@@ -76,7 +76,7 @@ def _kept(one: Placement) -> dict[str, Any]:
 
 def _nowhere(one: Placement) -> Outcome:
     common: dict[str, Any] = {"recipe": one.recipe, "reason": one.reason, "detail": one.detail, "step": "sweep"}
-    if one.reason == "moving":
+    if one.reason in ("moving", "host-draining"):
         return Outcome(outcome="deferred", **common)
     return Outcome(outcome="error", fault="enrolment" if one.reason == "host-unknown" else "host", **common)
 

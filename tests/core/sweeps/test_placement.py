@@ -28,6 +28,8 @@ def member(name: str, claims: Mapping[str, Claim] | None = None, **more: Any) ->
         ("b", [member("a"), member("b")], "b", "pinned"),
         ("b", [member("a"), member("b", alive=False)], None, "host-away"),
         ("c", [member("a"), member("b")], None, "host-unknown"),
+        ("b", [member("a"), member("b", draining=True)], None, "host-draining"),
+        ("b", [member("a"), member("b", {"site": HERE}, draining=True)], "b", "canonical"),
         ("b", [member("a"), member("c"), member("b", removed=True)], None, "host-removed"),
         (None, [member("a"), member("b", {"site": HERE})], "b", "canonical"),
         ("a", [member("a"), member("b", {"site": HERE})], "b", "canonical"),
