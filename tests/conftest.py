@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from canonq.adapters.processes.preloaded import keep_shared
 from canonq.adapters.redis_server import embedded_redis
+from tests import support
 from tests.dealing import Mixed
 
 # Looking for garbage after every few hundred objects is a seventh of what the quick tests cost.
@@ -62,6 +63,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Where few crash points are tried, few examples are."""
     if config.getoption("crash_stride") != "1":
         settings.load_profile("few")
+
+
+def pytest_unconfigure() -> None:
+    """What a process of several leaves; it ends without a word to `atexit`."""
+    support.forget_made()
 
 
 @pytest.hookimpl(optionalhook=True)

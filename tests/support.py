@@ -23,13 +23,22 @@ from tests.forks import COMMANDS
 
 COMMAND_LIMIT = 3600  #: seconds
 _COMMANDS = Preloaded(COMMANDS)
-_MADE = Path(tempfile.mkdtemp(prefix="canonq-recipes-"))  #: repositories that were made before, by their content
+_made: list[tuple[int, Path]] = []  #: who keeps repositories that were made before, and where
 
 
-@atexit.register
-def _forget_made(maker: int = os.getpid()) -> None:
-    if os.getpid() == maker:  # and no fork of it
-        shutil.rmtree(_MADE, ignore_errors=True)
+def _kept() -> Path:
+    """Where repositories are that were made before, by their content."""
+    if not _made:
+        _made.append((os.getpid(), Path(tempfile.mkdtemp(prefix="canonq-recipes-"))))
+        atexit.register(forget_made)
+    return _made[0][1]
+
+
+def forget_made() -> None:
+    """Remove them, where this process keeps them and is no fork of that one."""
+    for maker, folder in _made:
+        if maker == os.getpid():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,7 +163,7 @@ def make_recipe(folder: Path, releases: dict[str, dict[str, str]]) -> Repo:
 
     What was made before is copied: a dozen of git's processes are spared.
     """
-    made = _MADE / hashlib.sha256(json.dumps(releases).encode()).hexdigest()
+    made = _kept() / hashlib.sha256(json.dumps(releases).encode()).hexdigest()
     if not made.exists():
         new = made.with_name(f"{made.name}.{os.getpid()}")
         repo = Repo.init(new, initial_branch="main")
