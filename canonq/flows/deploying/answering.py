@@ -19,7 +19,7 @@ from canonq.core.stack.containment import short_of_memory
 from canonq.core.stack.convergence import NO_SERVICES, NO_TASK, NOT_ALLOCATED, Convergence, deaths, judge
 from canonq.core.stack.resolved import HIGHEST_PORT, Service
 from canonq.core.text import ending, readable, shown, whole_number
-from canonq.flows.deploying.stages import Deployment, Prepared
+from canonq.flows.deploying.stages import Deployment, Prepared, Up
 from canonq.flows.deploying.treefiles import MOST_OF_ONE
 from canonq.flows.world import World
 from canonq.ports import Answer
@@ -48,7 +48,7 @@ class NotHealthy(RecipeProblem):
     code = "not-healthy"
 
 
-def await_answer(world: World, prepared: Prepared, ends: float, deadline: float) -> Answer:
+def await_answer(world: World, prepared: Prepared, ends: float, deadline: float) -> Up:
     """Wait until the stack has converged and the app answers, or until it is certain that it never will.
 
     An app that has come up just before `ends`, or while a busy host did not look, is asked once all the same.
@@ -57,7 +57,7 @@ def await_answer(world: World, prepared: Prepared, ends: float, deadline: float)
         return _await_answer(world, prepared, ends, deadline, wait)
 
 
-def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float, wait: Callable[[float], bool]) -> Answer:
+def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float, wait: Callable[[float], bool]) -> Up:
     app, good = prepared.deployment, 0
     stack, health = app.identity.stack, app.enrolment.health
     answer = Answer(False, "it was not asked yet", reached=False)
@@ -78,7 +78,7 @@ def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float
                 raise _gave_up(world, prepared, look, answer, deadline)
             answer, asked = ask(world.containers, world.ingress, stack, health, app.identity.domain, time_to_answer), True
             if answer.ok:
-                return answer
+                return Up(answer, frozenset(dead))
         now = time.monotonic()
         if not good and now > checks_looked_at + _CHECKS_EVERY:
             checks_looked_at = now

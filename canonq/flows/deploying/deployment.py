@@ -69,8 +69,8 @@ def start(world: World, deployment: Deployment, phase: str, deadline: float) -> 
 def come_up(world: World, started: Started, phase: str, deadline: float) -> Running:
     """The second half: wait until the app answers."""
     with started.prepared.deployment.account.timed(f"{phase}.healthy"):
-        answer = await_answer(world, started.prepared, min(deadline, started.health_ends), deadline)
-    return Running(started.prepared, started.images, answer)
+        up = await_answer(world, started.prepared, min(deadline, started.health_ends), deadline)
+    return Running(started.prepared, started.images, up)
 
 
 def have_to_itself(filled: Filled, account: Account, timeout: float) -> None:

@@ -103,12 +103,21 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Up:
+    """What was found when a stack had converged and its app answered."""
+
+    answer: Answer
+    #: Service and task of those that had died while it came up. Who is dead beside them has died since, however soon.
+    dead: frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Running:
     """A stack that is up, and whose app has answered."""
 
     prepared: Prepared
     images: Mapping[str, str]  #: service -> digest
-    answer: Answer
+    up: Up
 
     @property
     def deployment(self) -> Deployment:

@@ -48,7 +48,7 @@ def warmed(it: Promoted) -> list[LedgerMark]:
     kinds, volatile = servers.kinds(world.data, stack, running.stack.images), enrolment.data.volatile
     patience = Patience(min(enrolment.health.timeout, left(it.deadline)))
     vigil = Vigil(world)
-    vigil.came_up(running)
+    vigil.came_up(running, running.up.dead)
     before = wanted(it.carried.ledger, volatile) if it.carried is not None else []
     if missing := ledger.missing(world.data, stack, before, kinds, patience):
         raise RecipeProblem(

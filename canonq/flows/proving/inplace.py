@@ -186,7 +186,7 @@ def comes_back(run: Run, running: Running, patience: float) -> None:
     ends = min(run.deadline, time.monotonic() + patience)
     try:
         with run.account.timed("restore.healthy"):
-            await_answer(run.world, running.prepared, ends, run.deadline)
+            up = await_answer(run.world, running.prepared, ends, run.deadline)
     except NotHealthy as error:
         raise RecipeProblem(
             f"After the restore the app did not come back: {error.what}",
@@ -196,7 +196,7 @@ def comes_back(run: Run, running: Running, patience: float) -> None:
             service=error.service,
             fault=error.fault,
         ) from error
-    run.vigil(running.deployment).came_up(running)
+    run.vigil(running.deployment).came_up(running, up.dead)
 
 
 def _room_for(run: Run) -> None:

@@ -163,7 +163,7 @@ def start_of(run: Run, phase: str, app: Deployment, *, new: bool) -> Started:
 def comes_up(run: Run, phase: str, started: Started) -> Running:
     """Wait until it is up."""
     running = come_up(run.world, started, phase, run.deadline)
-    run.vigil(running.deployment).came_up(running)
+    run.vigil(running.deployment).came_up(running, running.up.dead)
     run.findings.standing[running.identity.stack] = frozenset(running.stack.file["services"])
     took(run)
     return running

@@ -72,7 +72,7 @@ def await_back(run: Run, it: Redeployed) -> None:
     ends = min(run.deadline, time.monotonic() + run.enrolment.health.timeout)
     try:
         with run.account.timed("redeploy.healthy"):
-            await_answer(run.world, it.running.prepared, ends, run.deadline)
+            up = await_answer(run.world, it.running.prepared, ends, run.deadline)
     except NotHealthy as error:
         raise RecipeProblem(
             f"It came up once, and not again when its containers were replaced by new ones: {error.what}",
@@ -83,7 +83,7 @@ def await_back(run: Run, it: Redeployed) -> None:
             fault=error.fault,
         ) from error
     if vigil.is_awaited:
-        vigil.came_up(it.running)
+        vigil.came_up(it.running, up.dead)
 
 
 def found_again(run: Run, it: Redeployed, missing: Sequence[str]) -> None:

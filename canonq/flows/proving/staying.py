@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar, cast
 
 from canonq.adapters.processes.stopping import check_stop
@@ -45,13 +45,12 @@ class Vigil:
         self.deaths: list[Death] = []
         self._before = 0  #: how many of these were before it was last deployed
 
-    def came_up(self, running: Running) -> None:
-        """It has converged and answered: from now on whoever of it dies has died."""
-        dead = self._dead(running)[0]
+    def came_up(self, running: Running, dead: Collection[tuple[str, str]]) -> None:
+        """It has converged and answered, and `dead` was whoever of it had died until then: whoever dies after that has died."""
         self._up, self._awaited, self._down, self.since = running, None, False, time.monotonic()
-        if not self._begun or dead - self._known:
+        if not self._begun or set(dead) - self._known:
             self._begun = self.since
-        self._known |= dead
+        self._known |= set(dead)
 
     def goes_down(self, *, another: bool = False, comes_back: bool = False) -> None:
         """Its data is to be put back, or `another` version deployed over it: no death counts until it came up again.
@@ -73,7 +72,7 @@ class Vigil:
         if self._awaited is not None:
             services, tasks = self._world.stacks.observe(self._awaited.identity.stack)
             if judge(services, tasks, answering=self._awaited.deployment.enrolment.health.service).state == "converged":
-                self.came_up(self._awaited)
+                self.came_up(self._awaited, deaths(services, tasks))
 
     def see(self) -> None:
         """Count who has died since the last look; NotHealthy where that is more than a restart."""
@@ -121,7 +120,9 @@ class Vigil:
         """What `act` gives; again where it `failed` and a service died meanwhile, and the app came back from that."""
         tries = 0
         while True:
-            before, tries = self._dead(running)[0], tries + 1
+            self.come_back(deadline)
+            # What nobody has seen yet counts: it may have died just before this began.
+            before, tries = set(self._known), tries + 1
             problem: RecipeProblem | None = None
             made: Made | None = None
             try:
@@ -133,17 +134,21 @@ class Vigil:
                 problem = error
             # A second death that counts is a loop, and raised as that; while a restore is under way none counts.
             by = self._disturbed(running, before, deadline)
-            if by is None or tries > _AGAIN:
+            if by is None:
                 break
+            if tries > _AGAIN:
+                service, died = by
+                told = f"{died}, as each of the {tries} times that canonq was at {what}"
+                raise self._problem(running, Fallen("crash-loop", told, service)) from problem
             running.deployment.account.note(
-                f"interrupted: {by} while canonq was at {what}, and {running.identity.version} came back; that was done again"
+                f"interrupted: {by[1]} while canonq was at {what}, and {running.identity.version} came back; that was done again"
             )
         if problem is not None:
             raise problem
         return cast("Made", made)
 
-    def _disturbed(self, running: Running, before: set[tuple[str, str]], deadline: float) -> str | None:
-        """Who died since the tasks of `before` had, once the app is back from it; None where nobody did."""
+    def _disturbed(self, running: Running, before: set[tuple[str, str]], deadline: float) -> tuple[str, str] | None:
+        """Who died since the tasks of `before` had, and a word of it, once the app is back from it; None where nobody did."""
         noticed = time.monotonic() + _NOTICED
         while not (new := self._dead(running)[0] - before) and not self._down and time.monotonic() < noticed:
             check_stop()
@@ -153,11 +158,11 @@ class Vigil:
         services = {service for service, _ in new} or {self.deaths[-1].service}
         died = " and ".join(f"'{service}'" for service in sorted(services))
         if self._up is None:  # a restore puts data below it: whoever died of that is not counted
-            await_answer(self._world, running.prepared, self._until(running, deadline), deadline)
-            self.came_up(running)
-            return f"{died} died"
+            up = await_answer(self._world, running.prepared, self._until(running, deadline), deadline)
+            self.came_up(running, up.dead)
+            return min(services), f"{died} died"
         self.come_back(deadline)
-        return f"{died} died ({self.deaths[-1].how})" if self.deaths else f"{died} died"
+        return min(services), f"{died} died ({self.deaths[-1].how})" if self.deaths else f"{died} died"
 
     @staticmethod
     def _until(running: Running, deadline: float) -> float:

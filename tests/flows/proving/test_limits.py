@@ -146,7 +146,7 @@ def waited(host: SlowHost, monkeypatch: pytest.MonkeyPatch, *, ends: float = 6, 
     app = Deployment(identity, enrolment, Path(), Path(), Account())
     stack = Deployable("s", {}, {}, {}, {}, ())
     prepared = Prepared(app, Filled(identity, "", {}, {}, stack_of({"services": {"app": {}}}), {}), stack, {})
-    return await_answer(world, prepared, ends, deadline)
+    return await_answer(world, prepared, ends, deadline).answer
 
 
 def test_an_app_that_has_come_up_is_asked_once_however_slowly_the_host_looked(monkeypatch: pytest.MonkeyPatch) -> None:
