@@ -60,9 +60,11 @@ def test_a_sweep_is_shared_out_a_call_finds_its_host_and_a_stranger_is_refused_b
     assert on_whom(house, "pinned") == ["birch"]
 
     # From one that has none of it, all is seen.
-    shown = elsewhere.canonq("status", "--json").json["recipes"]
-    assert {row["recipe"]: row["host"] for row in shown} == {recipe: where for recipe, (where,) in homes.items()}
-    assert {row["recipe"]: row["canonical"]["version"] for row in shown if row["recipe"] == "pinned"} == {"pinned": "1.1.0+2"}
+    def shown() -> dict[str, Any]:
+        return {row["recipe"]: row for row in elsewhere.canonq("status", "--json").json["recipes"]}
+
+    house.until("word of it", lambda: shown()["pinned"]["canonical"]["version"] == "1.1.0+2")
+    assert {recipe: row["host"] for recipe, row in shown().items()} == {recipe: where for recipe, (where,) in homes.items()}
 
     back = elsewhere.canonq("rollback", "pinned", "--reason", "it lost mail", "--json")
     assert back.json["version"] == house["birch"].record("pinned")["version"] == "1.0.0+1"
