@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,22 +77,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Mixed | None
     return Mixed(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
-def _place(names: Sequence[str], item: pytest.Item) -> int:
-    return next((at for at, name in enumerate(names) if item.path.as_posix().endswith(f"tests/{name}")), len(names))
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """In a fresh clone, compile the tests once, before several processes do it side by side."""
     folder = Path(__file__).parent
-    if len(list(folder.rglob("__pycache__/test_*-pytest-*.pyc"))) < len(list(folder.rglob("test_*.py"))):
-        collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", str(folder)]
-        subprocess.run(collect, cwd=config.rootpath, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    files = sorted(map(str, folder.rglob("test_*.py")))
+    if len(list(folder.rglob("__pycache__/test_*-pytest-*.pyc"))) < len(files):
+        collect = [sys.executable, "-m", "pytest", "--collect-only", "-q"]
+        with contextlib.ExitStack() as both:
+            for half in (files[::2], files[1::2]):
+                both.enter_context(
+                    subprocess.Popen([*collect, *half], cwd=config.rootpath, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest first."""
-    items.sort(key=lambda item: _place(LONGEST_FIRST, item))
+    places = {f"tests/{name}": at for at, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
 
 
 def pytest_collection_finish() -> None:
