@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Set
 from typing import TypeVar, cast
 
 from canonq.adapters.processes.stopping import check_stop
@@ -45,12 +45,12 @@ class Vigil:
         self.deaths: list[Death] = []
         self._before = 0  #: how many of these were before it was last deployed
 
-    def came_up(self, running: Running, dead: Collection[tuple[str, str]]) -> None:
+    def came_up(self, running: Running, dead: Set[tuple[str, str]]) -> None:
         """It has converged and answered, and `dead` was whoever of it had died until then: whoever dies after that has died."""
         self._up, self._awaited, self._down, self.since = running, None, False, time.monotonic()
-        if not self._begun or set(dead) - self._known:
+        if not self._begun or dead - self._known:
             self._begun = self.since
-        self._known |= set(dead)
+        self._known |= dead
 
     def goes_down(self, *, another: bool = False, comes_back: bool = False) -> None:
         """Its data is to be put back, or `another` version deployed over it: no death counts until it came up again.
