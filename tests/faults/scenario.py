@@ -52,6 +52,7 @@ secrets:
 """,
     ".env.sample": "TYPE=site\nDOMAIN=site.example.com\nSECRET_PASSWORD_VERSION=v1\n",
 }
+KEPT_RUNS = 5
 ENROLMENT = "[health]\nkind = 'exec'\ncommand = ['true']\nsoak = 0\n"
 
 Mode = Literal["kill", "disk-full", "docker-away"]
@@ -128,6 +129,7 @@ class Scenario:
             images={"app": digests[IMAGE]}, ts=world.stamp(), disk_bytes=1,
         )  # fmt: skip
         world.runs.record(verdict)
+        world.runs.retain(RECIPE, KEPT_RUNS)  # as a test does when it has ended
         return tag
 
     def promote(self) -> Promotion:

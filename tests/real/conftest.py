@@ -143,6 +143,14 @@ class Processes:
     def log(self, name: str) -> str:
         return (self._installation.root / f"{name}.log").read_text(errors="replace")
 
+    def told(self) -> str:
+        """Which of them have ended, and what each said last: its last lines without what Python was at."""
+        lines = []
+        for name, process in self.running.items():
+            state = "runs" if process.poll() is None else f"ended with {process.poll()}"
+            lines += [f"-- {name} {state}", *(line[:200] for line in self.log(name).splitlines()[-12:])]
+        return "\n".join(lines)
+
     def stop(self) -> None:
         """End them at once, each with all that is of its session, and Redis last: without it a worker waits to be able to end.
 
@@ -164,8 +172,7 @@ def until(what: str, done: Callable[[], object], processes: Processes | None = N
     ends = time.monotonic() + limit
     while not done():
         if time.monotonic() > ends:
-            logs = {name: processes.log(name)[-3000:] for name in processes.running} if processes else {}
-            pytest.fail(f"{what} did not come in {limit:.0f} s; {logs}")
+            pytest.fail(f"{what} did not come in {limit:.0f} s\n{processes.told() if processes else ''}")
         time.sleep(0.2)
 
 
