@@ -18,7 +18,7 @@ from canonq.adapters.data.artifact import keep, look_through, members, without_t
 from canonq.adapters.data.counting import digest_of
 from canonq.core.backup import Part, backup_plan
 from canonq.core.errors import TimedOut
-from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump, where_expected
+from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump, may_hold_rows, where_expected
 from canonq.core.stack.resolved import stack_of
 from canonq.core.stack.witness import File
 
@@ -235,6 +235,26 @@ def test_no_bytes_break_the_look_through(tmp_path_factory: pytest.TempPathFactor
 )  # fmt: skip
 def test_what_cannot_be_looked_into_is_told_from_how_it_begins(head: bytes, what: str) -> None:
     assert what in str(closed_to_us(head))
+
+
+SQLITE = b"SQLite format 3\0" + bytes(40)
+
+
+@pytest.mark.parametrize(
+    ("what", "head", "by_a_hook", "expected"),
+    [
+        ("a picture of the app's", b"\x89PNG\r\n\x1a\n\0", False, False),
+        ("an archive that somebody has brought", b"PK\x03\x04", False, False),
+        ("an archive that a hook has made", b"PK\x03\x04", True, True),
+        ("a dump, whoever has made it", b"PGDMP\x01\x0e\0", False, True),
+        ("a copy of an SQLite file, in which rows can be seen", SQLITE + b"\0\0\0\x01", True, False),
+        ("one whose texts are in UTF-16", SQLITE + b"\0\0\0\x02", True, True),
+    ],
+)
+def test_a_database_may_be_saved_in_what_is_closed_and_has_been_made_for_that(
+    what: str, head: bytes, by_a_hook: bool, expected: bool
+) -> None:
+    assert may_hold_rows(head, by_a_hook=by_a_hook) is expected, what
 
 
 @pytest.mark.parametrize("head", [b"", b"-- PostgreSQL database dump\n", "Grüße\n".encode() * 99, "ü".encode()[:1], b"a,b\n"])

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from canonq.adapters.data.counting import SMALL, database, digest_of
 from canonq.adapters.files import told
-from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump
+from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump, may_hold_rows
 from canonq.core.stack.engines import BOLT, HEAD, SQLITE, of_file
 from canonq.core.stack.witness import File
 
@@ -38,6 +38,7 @@ class Contents:
     found: set[str] = field(default_factory=set)  #: the marks that were in it
     problems: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)  #: what could not be looked into, and why; the first few
+    may_hold_rows: bool = False  #: whether a database may be saved in any of that
 
     def close(self, what: str) -> None:
         """Note one that could not be looked into."""
@@ -140,7 +141,7 @@ def look_through(
                     assert file is not None  # a regular file
                     by_a_hook = hooks_since is not None and int(member.mtime) >= int(hooks_since)
                     judged = is_a_dump(member.name, member.size, alone="/" not in member.name, by_a_hook=by_a_hook)
-                    _look(member.name, file, marks, contents, dumps and judged, in_time)
+                    _look(member.name, file, marks, contents, dumps and judged, by_a_hook, in_time)
     except (tarfile.TarError, OSError, EOFError) as error:
         contents.problems.append(f"the archive cannot be read to its end: {error}")
     return contents
@@ -185,7 +186,13 @@ def _has_its_end(path: Path) -> bool:
 
 
 def _look(
-    name: str, file: IO[bytes], marks: Sequence[str], contents: Contents, is_dump: bool, in_time: Callable[[], object]
+    name: str,
+    file: IO[bytes],
+    marks: Sequence[str],
+    contents: Contents,
+    is_dump: bool,
+    by_a_hook: bool,
+    in_time: Callable[[], object],
 ) -> None:
     head, tail, size, last = b"", b"", 0, b""
     wanted = [mark.encode() for mark in marks if mark not in contents.found]
@@ -204,9 +211,11 @@ def _look(
             contents.problems.append(f"{name} is packed and breaks off: {error}")
         else:
             contents.close(f"{name} is packed and breaks off")
+            contents.may_hold_rows |= by_a_hook
         return
     if closed := closed_to_us(head):
         contents.close(f"{name} is {closed}")
+        contents.may_hold_rows |= may_hold_rows(head, by_a_hook=by_a_hook)
     if is_dump and (problem := dump_problem(head, tail, size)):
         contents.problems.append(f"{name} {problem}")
 

@@ -22,6 +22,7 @@ _TEXTS: tuple[tuple[bytes, tuple[bytes, ...], str], ...] = (
 )
 _ZIP, _ZIP_END = b"PK\x03\x04", b"PK\x05\x06"
 _SQLITE = b"SQLite format 3\x00"
+_UTF8, _EMPTY = b"\0\0\0\x01", bytes(4)  #: how the texts of an SQLite file are written, in its head
 #: What is packed, sealed or coded in a way that canonq does not look into: how it begins, and what it is.
 _CLOSED: tuple[tuple[bytes, str], ...] = (
     (b"PGDMP", "a dump in pg_dump's custom format"),
@@ -51,6 +52,16 @@ def closed_to_us(head: bytes) -> str | None:
         return "no text"
     # A character may be cut in two where the beginning ends.
     return None if head[:-4].decode(errors="replace").count("\ufffd") * 10 <= len(head) else "no text"
+
+
+def may_hold_rows(head: bytes, *, by_a_hook: bool) -> bool:
+    """Whether what is closed to us may be where a database is saved: a dump's own form, or what a pre-hook has just written.
+
+    Whatever else lies beside it is the app's: pictures, archives that people bring. In a copy of an SQLite file rows can be seen.
+    """
+    if head.startswith((b"PGDMP", b"PGCOPY\n")):
+        return True
+    return by_a_hook and not (head.startswith(_SQLITE) and head[56:60] in (_UTF8, _EMPTY))
 
 
 def is_a_dump(name: str, size: int, *, alone: bool, by_a_hook: bool) -> bool:

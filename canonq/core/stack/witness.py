@@ -34,6 +34,8 @@ _MADE_ANEW = frozenset(
     ("index", "indexes", "indices", "indexer", "indexers", "queue", "queues", "transcodes", "previews", "node_modules", "vendor",
      "compiled", "generated")
 )  # fmt: skip
+#: The same of files of rows which an app keeps beside the one that has its data.
+_BESIDE = _STATES | {"caches", "queues", "cable", "jobs", "locks"}
 _APART = str.maketrans("-_@.", "    ")
 _MOST_TOLD = 3
 _SMALLER = 4  #: how much smaller the same data may be in another form
@@ -99,6 +101,26 @@ def is_of_the_moment(name: str) -> bool:
     """Whether a name says that what has it tells of the moment alone: all of its words do."""
     words = name.lower().translate(_APART).split()
     return bool(words) and _STATES.issuperset(words)
+
+
+def is_beside_the_data(key: str, path: str, tables: Mapping[str, int], kept: Collection[str]) -> bool:
+    """Whether nobody misses an SQLite file that is in no backup, as its name says, or those of all its tables that have rows.
+
+    `kept`: paths in the same volume of those that are in one: `shop_cache.db` beside `shop.db` is of the moment, too.
+    """
+    filled = [table for table, rows in tables.items() if rows]
+    if is_nobodys(key, path, ()) or (filled and all(is_of_the_moment(table) for table in filled)):
+        return True
+    folder, words = _words(path)
+    return not _BESIDE.isdisjoint(words) and any(
+        of == folder and its and [word for word in words if word not in _BESIDE] == its for of, its in map(_words, kept)
+    )
+
+
+def _words(path: str) -> tuple[str, list[str]]:
+    """The folder of a file, and the words of its name."""
+    folder, _, name = path.lower().rpartition("/")
+    return folder, name.lstrip(".").partition(".")[0].translate(_APART).split()
 
 
 def lost_files(

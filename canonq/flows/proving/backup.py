@@ -23,7 +23,7 @@ from canonq.core.stack.census import Census
 from canonq.core.stack.dumps import where_expected
 from canonq.core.stack.engines import SQLITE
 from canonq.core.stack.resolved import Stack
-from canonq.core.stack.witness import File, Files, phrase, same
+from canonq.core.stack.witness import File, Files, is_beside_the_data, phrase, same
 from canonq.core.text import ending, shown
 from canonq.flows.deploying.deadline import left
 from canonq.ports import Data
@@ -75,11 +75,12 @@ class Saved:
         whole = {part.volume for part in self.taken.plan.parts if part.whole}
         services = {part.service for part in self.taken.plan.parts}
         rows = {marker.place for marker in self.markers if marker.kind == "database"}
+        beside = beside_the_data(self.taken, self.held, {marker.place for marker in self.markers})
         return Census(
             volumes={key: it for key, it in self.held.volumes.items() if key in whole},
             databases={
                 where: it for where, it in self.held.databases.items()
-                if where in rows or (it.kind == SQLITE and where.partition(":")[0] in services)
+                if where in rows or (it.kind == SQLITE and where.partition(":")[0] in services and where not in beside)
             },
         )  # fmt: skip
 
@@ -123,7 +124,7 @@ def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker],
     except RecipeProblem as error:
         problems.append(error.what)
         path.unlink(missing_ok=True)  # nothing of what is not there can be looked through
-    looked_for = expected if part.whole else [marker.text for marker in markers if marker.kind in ("database", "sqlite", "part")]
+    looked_for = [*expected, *(one.text for one in markers if one.kind in ("database", "sqlite", "part"))]
     found = (
         look_through(path, looked_for, dumps=not part.whole, hooks_since=since, in_time=lambda: left(backup.deadline))
         if path.is_file()
@@ -143,6 +144,7 @@ def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker],
         expected_marks=tuple(expected),
         problems=tuple(problems + (found.problems if found else [])),
         closed=tuple(found.closed) if found else (),
+        may_hold_rows=found is not None and found.may_hold_rows,
     )
 
 
@@ -211,7 +213,9 @@ def left_out(stack: Stack, plan: BackupPlan) -> list[str]:
 
 def unproven(facts: BackupFacts, markers: Sequence[Marker]) -> str:
     """A gap where nothing that canonq or hooks.py wrote is in what the labels name, so that its way back is not proven."""
-    if any(part.expected_marks or part.closed for part in facts.captured) or any(one.kind == "own" for one in markers):
+    if any(part.expected_marks or part.marks or part.closed for part in facts.captured) or any(
+        one.kind == "own" for one in markers
+    ):
         return ""
     listed = ", ".join(f"{shown(part.path)} of '{part.service}'" for part in facts.captured)
     return (
@@ -232,15 +236,18 @@ def keys_unproven(facts: BackupFacts, markers: Sequence[Marker]) -> Iterator[str
         )
 
 
-def not_backed_up(backup: Backup, facts: BackupFacts, markers: Sequence[Marker], volatile: Mapping[str, str]) -> list[str]:
-    """The services whose database took a mark that is in nothing which was captured, and of which no label covers anything.
+def not_backed_up(
+    backup: Backup, facts: BackupFacts, markers: Sequence[Marker], held: Census, volatile: Mapping[str, str]
+) -> list[str]:
+    """The services whose database took a mark that is in nothing which was captured, and of which no label covers anything; and
+    SQLite files whose mark is in nothing.
 
-    Where something was captured that cannot be looked into, it may be in there.
+    Where a hook has made something that cannot be looked into, it may be in there.
     """
     covered = {part.service for part in backup.plan.parts}
     users = {service: volume for volume, service, _ in backup.data.mounted(backup.stack)}
     whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
-    if any(part.closed for part in facts.captured):
+    if any(part.may_hold_rows for part in facts.captured):
         return []
     there = {mark for part in facts.captured for mark in part.marks}
     servers = [
@@ -248,26 +255,63 @@ def not_backed_up(backup: Backup, facts: BackupFacts, markers: Sequence[Marker],
         if marker.kind == "database" and marker.place not in {*covered, *volatile} and marker.text not in there
         and users.get(marker.place) not in whole
     ]  # fmt: skip
-    return [*servers, *_left_out_of_parts(backup, markers, there, volatile)]
+    return [*servers, *_left_out_of_parts(backup, markers, there, held, volatile)]
 
 
 def _left_out_of_parts(
-    backup: Backup, markers: Sequence[Marker], there: Collection[str], volatile: Mapping[str, str]
+    backup: Backup, markers: Sequence[Marker], there: Collection[str], held: Census, volatile: Mapping[str, str]
 ) -> Iterator[str]:
-    """SQLite files of volumes of which labels name only parts, where no part has the file or a copy of what is in it."""
+    """SQLite files of volumes of which labels name only parts, where no part has what was last written into the file."""
     keys = {name: key for key, name in backup.volumes.items()}
     parts = [part for part in backup.plan.parts if part.volume is not None]
-    whole = {part.volume for part in parts if part.whole}
-    named = {part.volume for part in parts} - whole
+    named = {part.volume for part in parts} - {part.volume for part in parts if part.whole}
+    users = {volume: service for volume, service, _ in backup.data.mounted(backup.stack)}
+    nobodys = beside_the_data(backup, held, _saved(markers, there))
     for marker in markers:
         name, _, path = marker.place.partition("/")
         key = keys.get(name, "")
         if marker.kind != "sqlite" or key not in named or marker.text in there:
             continue
-        user = next((service for volume, service, _ in backup.data.mounted(backup.stack) if volume == name), key)
-        below = [_below(backup, part) for part in parts if part.volume == key]
-        if not any(f"{path}/".startswith(f"{one}/") for one in below) and not {key, f"{user}:{path}"} & set(volatile):
-            yield f"{user}:{path}"
+        where = f"{users.get(name, key)}:{path}"
+        if {key, where} & {*volatile, *nobodys}:
+            continue
+        if any(f"{path}/".startswith(f"{_below(backup, part)}/") for part in parts if part.volume == key):
+            yield f"{where} (what was written last is in {path}-wal, which no label names)"
+        else:
+            yield where
+
+
+def _saved(markers: Sequence[Marker], there: Collection[str]) -> set[str]:
+    """The places of those marks that are in what was captured."""
+    return {marker.place for marker in markers if marker.text in there}
+
+
+def beside_the_data(backup: Backup, held: Census, saved: Collection[str]) -> list[str]:
+    """SQLite files that are in no part of a backup, and that nobody misses: sessions, a cache. `saved`: volume/path of those of
+    which what is in them was captured, wherever that was."""
+    users = {volume: service for volume, service, _ in backup.data.mounted(backup.stack)}
+    found: dict[str, list[tuple[str, str]]] = {}  # who has it -> key and name of each volume
+    for key, name in backup.volumes.items():
+        found.setdefault(users.get(name, key), []).append((key, name))
+    told = []
+    for user, volumes in found.items():
+        there = {where.partition(":")[2]: it for where, it in held.databases.items()
+                 if it.kind == SQLITE and where.partition(":")[0] == user}  # fmt: skip
+        kept = {
+            path for path in there for key, name in volumes
+            if f"{name}/{path}" in saved or _is_covered(backup, key, path)
+        }  # fmt: skip
+        for path in there.keys() - kept:
+            if any(is_beside_the_data(key, path, there[path].tables, kept) for key, _ in volumes):
+                told.append(f"{user}:{path}")
+    return sorted(told)
+
+
+def told_beside(backup: Backup, facts: BackupFacts, held: Census, markers: Sequence[Marker]) -> list[str]:
+    """A sentence for each SQLite file that is in no backup and need not be."""
+    there = {mark for part in facts.captured for mark in part.marks}
+    left = beside_the_data(backup, held, _saved(markers, there)) if backup.plan.parts else []
+    return [f"not-backed-up: no backup has {where}, which by its name, or its tables', is of the moment" for where in left]
 
 
 def in_no_part(
@@ -364,10 +408,11 @@ def destroy(
 ) -> tuple[tuple[Marker, ...], tuple[Marker, ...], tuple[str, ...]]:
     """Destroy what the backup must bring back: (markers destroyed, markers still there all the same, what could not be).
 
-    Only markers that the backup covers are destroyed; an SQLite file's row also where a copy of the file is what was captured. A
-    captured dump is removed from its volume as well, so that a restore hook which works on the old one is found out.
+    Only markers that the backup covers are destroyed; a row also where a copy of the file, or a dump that another service's hook
+    has made, is what was captured. A captured dump is removed from its volume as well, so that a restore hook which works on the
+    old one is found out.
     """
-    copied = {mark for part in captured if not part.whole for mark in part.marks}
+    copied = {mark for part in captured for mark in part.marks}
     whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
     services = {part.service for part in backup.plan.parts}
     covered = [
@@ -375,7 +420,7 @@ def destroy(
         if marker.kind == "part"
         or (marker.kind in ("file", "sqlite") and marker.place.partition("/")[0] in whole)
         or (marker.kind == "sqlite" and marker.text in copied)
-        or (marker.kind == "database" and marker.place in services)
+        or (marker.kind == "database" and (marker.place in services or marker.text in copied))
     ]  # fmt: skip
     still = marks.drop(backup.data, backup.stack, covered, patience)
     kept = [told for part in backup.plan.parts if not part.whole and (told := _removed(backup, part))]

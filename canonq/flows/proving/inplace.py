@@ -113,12 +113,13 @@ def _take_backup(
         facts = backup.take(taken, markers)
         run.account.notes += backup.left_to_the_restore(facts, markers)
         run.account.notes += backup.left_out(running.prepared.filled.resolved, taken.plan)
-        if missed := backup.not_backed_up(taken, facts, markers, run.enrolment.data.volatile):
+        run.account.notes += backup.told_beside(taken, facts, held, markers)
+        if missed := backup.not_backed_up(taken, facts, markers, held, run.enrolment.data.volatile):
             raise RecipeProblem(
                 f"No backup has the data of {' and '.join(missed)}.",
                 mend="the maintainer has to label it; a database that need not be kept is declared under [data] volatile.",
                 code="not-backed-up",
-                service=missed[0],
+                service=missed[0].partition(":")[0],
             )
         made = made_by_somebody(run, files)
         missed, gaps = backup.in_no_part(taken, facts, files, made, own_names(running))

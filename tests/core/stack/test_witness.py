@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from canonq.core.stack.witness import File, Files, Witness, as_anywhere, is_nobodys, lost_files, same, somebodys_own
+from canonq.core.stack.witness import (
+    File,
+    Files,
+    Witness,
+    as_anywhere,
+    is_beside_the_data,
+    is_nobodys,
+    lost_files,
+    same,
+    somebodys_own,
+)
 
 
 def of(**there: str) -> Files:
@@ -211,3 +221,23 @@ def test_of_large_files_only_the_size_is_compared() -> None:
 )
 def test_a_file_that_is_named_after_its_address_is_the_same_one_everywhere(path: str, called: str) -> None:
     assert as_anywhere(path, {"s-012345.example.org": "DOMAIN", "s-012345": "STACK"}) == called
+
+
+@pytest.mark.parametrize(
+    ("path", "tables", "kept", "expected"),
+    [
+        ("sessions.db", {"sess": 3}, ["app.db"], True),
+        ("cache/pages.sqlite", {"pages": 3}, ["app.db"], True),
+        ("store.sqlite", {"sessions": 3, "migrations": 0}, ["app.db"], True),
+        ("storage/production_queue.sqlite3", {"jobs": 3}, ["storage/production.sqlite3"], True),
+        ("storage/production_queue.sqlite3", {"jobs": 3}, ["production.sqlite3"], False),
+        ("shop-cache.db", {"pages": 3}, [], False),
+        ("orders_queue.db", {"orders": 3}, ["shop.db"], False),
+        ("app.db", {"notes": 3, "sessions": 1}, ["sessions.db"], False),
+        ("notes.db", {}, ["app.db"], False),
+    ],
+)
+def test_an_sqlite_file_of_the_moment_need_not_be_in_a_backup(
+    path: str, tables: dict[str, int], kept: list[str], expected: bool
+) -> None:
+    assert is_beside_the_data("data", path, tables, kept) is expected

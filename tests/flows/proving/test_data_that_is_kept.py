@@ -132,6 +132,11 @@ def test_a_release_that_needs_a_volume_of_another_stack_is_red_where_there_is_no
 def test_a_database_that_no_label_covers_is_red(site: Site) -> None:
     target = files(TARGET)
     target["compose.yml"] = target["compose.yml"].replace('backupbot.backup: "true"', 'backupbot.backup: "false"')
+
+    def has_a_picture(engine: Docker, stack: Deployable) -> None:
+        engine.place(stack.stack, "app", "/srv/files/logo.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+
+    site.engine.starts = dict.fromkeys((BASE, TARGET), has_a_picture)
     verdict = prove_tag(site.prepare(target=target), "site", None)
     assert (verdict.verdict, verdict.reason, verdict.service) == ("red", "not-backed-up", "db"), verdict.detail
 

@@ -17,7 +17,8 @@ from canonq.adapters.processes.programs import run
 from canonq.core.backup import BackupPlan, Part
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.recipe.compose import resolve
-from canonq.flows.proving.backup import Backup, destroy, keys_unproven, left_out, take, unproven
+from canonq.core.stack.census import Census
+from canonq.flows.proving.backup import Backup, destroy, keys_unproven, left_out, not_backed_up, take, unproven
 from canonq.ports import Data, Ended
 from canonq.tiers import markers, servers
 from canonq.tiers.facts import BackupFacts, Captured, Marker
@@ -227,6 +228,29 @@ def test_a_backup_that_holds_nothing_of_canonqs_is_a_gap() -> None:
     assert unproven(captured(), (file, own)) == "", "what hooks.py wrote has to come back"
     assert unproven(captured(marks=(TEXT,)), (file,)) == ""
     assert unproven(captured(closed=("a custom-format dump",)), (file,)) == "", "that is told already"
+
+
+class Mounted:
+    """An app whose one volume is at /data."""
+
+    def mounted(self, stack: str) -> list[tuple[str, str, str]]:
+        return [(f"{stack}_files", "app", "/data")]
+
+
+@pytest.mark.parametrize(
+    ("marks", "said"),
+    [
+        ((TEXT,), []),
+        ((), ["app:app.db (what was written last is in app.db-wal, which no label names)"]),
+    ],
+)
+def test_a_part_has_to_have_what_was_last_written_into_an_sqlite_file(marks: tuple[str, ...], said: list[str]) -> None:
+    plan = BackupPlan(capable=True, parts=(Part("app", "/data/app.db", "files", whole=False),))
+    given = Backup(cast("Data", Mounted()), "s", plan, {"files": "s_files"}, Path(), 60, time.monotonic() + 60)
+    marker = Marker(kind="sqlite", place="s_files/app.db", text=TEXT, server="sqlite")
+    facts = captured(marks=marks, closed=("app.db is no text",))
+    assert not_backed_up(given, facts, (marker,), Census(), {}) == said
+    assert not_backed_up(given, facts, (marker,), Census(), {"app:app.db": "made anew"}) == []
 
 
 def test_keys_that_a_restore_may_not_bring_back_are_a_gap() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -45,7 +46,14 @@ def labelled(site: Site, path: str, *labels: str) -> dict[str, str]:
 
 
 def test_data_that_is_in_no_part_is_not_backed_up_though_something_is_saved(site: Site) -> None:
-    verdict = prove_tag(site.prepare(target=labelled(site, "settings"), own=None), "site", None)
+    def has_a_picture(engine: Docker, stack: Deployable) -> None:
+        begins(engine, stack)
+        (place := engine.place(stack.stack, "app", "/srv/files/settings/logo.png")).write_bytes(b"\x89PNG\r\n\x1a\n\0")
+        os.utime(place, (0, 0))
+
+    target = labelled(site, "settings")
+    site.engine.starts = dict.fromkeys((BASE, TARGET), has_a_picture)
+    verdict = prove_tag(site.prepare(target=target, own=None), "site", None)
     assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "not-backed-up", "recipe"), verdict.detail
     assert "No backup has the data of app:app.db." in verdict.detail
 
@@ -83,8 +91,16 @@ def test_a_database_that_nobody_has_open_and_nobody_uses_is_a_gap_by_its_name(si
 
 
 def test_a_part_with_the_data_and_a_mark_of_its_own_is_green(site: Site) -> None:
-    verdict = prove_tag(site.prepare(target=labelled(site, "app.db, mail, settings"), own=None), "site", None)
+    def has_sessions(engine: Docker, stack: Deployable) -> None:
+        begins(engine, stack)
+        OPEN.append(sqlite3.connect(engine.place(stack.stack, "app", "/srv/files/sessions.db"), check_same_thread=False))
+        OPEN[-1].executescript("CREATE TABLE IF NOT EXISTS sess (a); INSERT INTO sess VALUES (1);")
+
+    target = labelled(site, "app.db, mail, settings")
+    site.engine.starts = dict.fromkeys((BASE, TARGET), has_sessions)
+    verdict = prove_tag(site.prepare(target=target, own=None), "site", None)
     assert verdict.verdict == "green", verdict.detail
+    assert "not-backed-up: no backup has app:sessions.db, which by its name, or its tables', is of the moment" in verdict.notes
     marked = json.loads((Path(verdict.directory) / "restore" / "facts.json").read_text())["markers"]
     assert sorted(one["place"].partition("/")[2] for one in marked if one["kind"] == "part") == ["mail", "settings"]
 
