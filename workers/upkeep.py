@@ -92,7 +92,7 @@ def main() -> None:
 def _beat() -> None:
     """Say, for ever, that this host lives: however long anything else takes here."""
     while True:
-        with _told():
+        with contextlib.suppress(ImportError), _told():  # whoever else meets it ends this process
             tell(live(), everything=False)
         time.sleep(LEAST_LEASE / 4)
 
@@ -103,6 +103,9 @@ def _told() -> Any:
         yield
     except CanonqError as error:
         log.error("%s", error)
+    except ImportError:
+        # canonq is installed again meanwhile. What was asked for half-way stays wrong in this process; the next one has it whole.
+        raise
     except Exception:
         log.exception("upkeep broke; it goes on")
 

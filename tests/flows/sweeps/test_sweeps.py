@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from celery.exceptions import Ignore
@@ -360,6 +362,17 @@ def test_a_pass_of_upkeep_is_not_ended_by_one_bad_folder_or_one_bad_sweep(sweepi
     workers.upkeep.reconcile(world, None)
     assert sorted(sweeping.sent) == ["blog", "site", "site"]
     assert world.sweeps.outcomes(other)["Wiki"].reason == "bad-recipe-name"
+
+
+@pytest.mark.parametrize(
+    ("broken", "ends"), [(ModuleNotFoundError("No module named 'celery.loaders.app'"), True), (KeyError("x"), False)]
+)
+def test_an_upkeep_below_which_canonq_is_installed_again_ends_and_so_begins_anew(
+    broken: Exception, ends: bool, sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.upkeep, "end_broken_off", Mock(side_effect=broken))
+    with pytest.raises(ImportError) if ends else contextlib.nullcontext():
+        workers.upkeep.reconcile(sweeping.world, None)
 
 
 def test_a_sweep_opened_while_the_clock_was_ahead_is_mended_now(sweeping: Sweeping) -> None:
