@@ -13,6 +13,7 @@ from typing import Any
 from celery.exceptions import SecurityWarning
 from celery.signals import beat_init, celeryd_after_setup, worker_init, worker_ready
 
+from canonq.adapters.processes.asked import Asked
 from canonq.core.errors import CanonqError, WrongConfiguration, no_redis
 from canonq.flows.hosts import tell
 from canonq.flows.keeping.janitor import clean
@@ -116,6 +117,14 @@ def _not_obeyed(name: str, state: object, /, **_: object) -> dict[str, str]:
 @beat_init.connect
 def _begin(**_: Any) -> None:
     say_what_runs(load_settings())
+
+
+@worker_ready.connect
+def _listen(**_: Any) -> None:
+    """Who is asked to end has not died of what it was at. Celery has its own handlers by now, and no step is under way yet."""
+    asked = Asked(load_settings().state)
+    asked.begin()
+    asked.listen()
 
 
 @worker_ready.connect

@@ -12,6 +12,7 @@ from celery.exceptions import Ignore
 
 from canonq.adapters.files import told_error
 from canonq.adapters.logs import about
+from canonq.adapters.processes.asked import Asked, names_here
 from canonq.adapters.state.journal import Journal
 from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem, WrongUse
 from canonq.core.names import recipe_name, shown
@@ -34,7 +35,7 @@ from workers.taskpage import in_order
 
 log = logging.getLogger("canonq")
 
-#: A step that has begun this often without an end takes its worker down; it is not tried again.
+#: A step that has begun this often without an end, and without a word to its worker to end, takes it down; it is not tried again.
 MOST_ATTEMPTS = 3
 
 
@@ -159,7 +160,8 @@ def _once(
     """A step's value, its outcome when it ends the chain, and whether it was done just now."""
     if (kept := read_value(step, journal.result(recipe, step))) is not None:
         return kept, journal.outcome(recipe, step) or outcome_of(world, kept), False
-    attempts = journal.begin(recipe, step, world.stamp(), worker)
+    asked = Asked(world.settings.state)
+    attempts = journal.begin(recipe, step, world.stamp(), worker, names_here(), asked.any_of)
     if attempts > MOST_ATTEMPTS:
         raise CanonqError(
             f"{recipe}: {step} was begun {attempts - 1} times and never ended; its worker died each time.",

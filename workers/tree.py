@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkProcess
+from multiprocessing.process import _children  # type: ignore[attr-defined]  # the only way to leave one behind
 from pathlib import Path
 from socket import gethostname
 
 from canonq.adapters.filelocks import try_lock
 from canonq.adapters.files import told, write_durably
 from canonq.adapters.host import Host
+from canonq.adapters.processes.asked import Asked, name_of
 from canonq.adapters.processes.preloaded import die_with, keep_shared
 from canonq.adapters.processes.programs import await_group
 from canonq.adapters.redis_server import RedisServer
@@ -88,6 +90,7 @@ class Tree:
 
     def __init__(self, settings: Settings, redis: RedisServer | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._logs = settings.state / "logs"
+        self._asked = Asked(settings.state)
         self._parts: dict[str, _Part] = {}
         self._clock = clock
         self._redis, self._redis_pauses = redis, Pauses(clock())
@@ -153,12 +156,13 @@ class Tree:
             return [f"Redis did not start again: {error} The next try is in {duration(pauses.ended(now))}."]
         return ["Redis is started again; messages are as they were written down, and lost chains are sent again."]
 
-    def stop(self, *, at_once: bool = False, hurried: Callable[[], bool] = lambda: False) -> None:
+    def stop(self, *, at_once: bool = False, hurried: Callable[[], bool] = lambda: False) -> list[str]:
         """Stop all: workers end their tasks first, or put them back when `at_once`. Those that take too long are killed, and
-        so are all as soon as somebody is in a hurry."""
+        so are all as soon as somebody is in a hurry. A sentence for each that has not even died of that."""
         processes = [part.process for part in self._parts.values()]
         for process in processes:
             if process.exitcode is None:
+                self._asked.note(name_of(_pid(process)))  # it may be killed before it can
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(_pid(process), signal.SIGQUIT if at_once else signal.SIGTERM)
         ends = time.monotonic() + STOP_LIMIT
@@ -169,9 +173,17 @@ class Tree:
         for process in processes:
             _end_session(process)
             process.kill()  # it may not have come as far as that
+        told, ends = [], time.monotonic() + _TO_DIE
         for process in processes:  # what a pool was at is dead, and may be removed, only when all of it has ended
-            await_group(_pid(process), _TO_DIE)
-            process.join()
+            if await_group(_pid(process), max(0.0, ends - time.monotonic())):
+                process.join()
+                continue
+            _children.discard(process)  # Python would wait for it for ever as it ends
+            told.append(
+                f"{process.name} (process {_pid(process)} and what is in its session) was killed and has not ended within "
+                f"{_TO_DIE:.0f} s, as the kernel waits for something. What it was at is left alone until it has."
+            )
+        return told
 
 
 def _end_session(process: ForkProcess) -> None:
@@ -213,12 +225,13 @@ def running(
     flower: str | None = None,
     web: bool = False,
     hurried: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], object],
 ) -> Iterator[Tree]:
     """Run Redis (where none is configured), a light and a heavy worker, and beat, as long as the block lasts.
 
     In the block the settings name the Redis in use. HostProblem when the workers do not come up, Busy when a `canonq up`
     runs on this state folder already. `flower`: the login of a page of tasks that is to run beside them.
-    `hurried`: asked while it stops, whether what does not end by itself is to be killed at once.
+    `hurried`: asked while it stops, whether what does not end by itself is to be killed at once. `tell`: is told what stays.
     """
     with contextlib.ExitStack() as stack:
         redis = None
@@ -254,7 +267,8 @@ def running(
             yield tree
             interrupted = False
         finally:
-            tree.stop(at_once=interrupted, hurried=hurried)
+            for line in tree.stop(at_once=interrupted, hurried=hurried):
+                tell(line)
 
 
 @contextlib.contextmanager

@@ -13,11 +13,10 @@ from canonq.cli.interrupts import interrupts
 from canonq.cli.options import json_option
 from canonq.cli.output import print_json, say
 from canonq.cli.view import View
-from canonq.cli.waiting import clean_up, ends_here
+from canonq.cli.waiting import clean_up, ends_here, tell_of_one
 from canonq.cli.watching import show_open
 from canonq.core.errors import CanonqError, ExitStatus
 from canonq.flows.looking.progress import Watcher
-from canonq.flows.sweeps.brokenoff import put_back
 from canonq.flows.world import World
 from canonq.settings import Settings, load_settings
 from canonq.wiring import live
@@ -42,7 +41,7 @@ def up(flower: bool, with_web: bool, as_json: bool) -> ExitStatus:
     enrolled = world.checkout.enrolled()  # a hollow installation is told now, not at 03:00
     login, kept = process_tree.flower_login(settings) if flower else (None, None)
     with process_tree.running(
-        settings, beat=True, keep_redis=True, flower=login, web=with_web, hurried=interrupts.hurried
+        settings, beat=True, keep_redis=True, flower=login, web=with_web, hurried=interrupts.hurried, tell=tell_of_one
     ) as tree:
         told = {"up": True, "enrolled": enrolled.names, "logs": str(process_tree.log_folder(settings))}
         told["redis"] = load_settings().broker_url() if settings.configured_broker() is None else None
@@ -84,7 +83,6 @@ def _tell_what_stays(settings: Settings, world: World) -> None:
     """The workers are gone: remove what they had under way, and say what becomes of open sweeps."""
     if any(not is_alive(path) for path in at_work(world.work)):
         clean_up(settings)
-    put_back(world)
     for sweep in world.sweeps.open_sweeps():
         say(f"The sweep {sweep} is open, and goes on when there are workers again. `canonq stop {sweep}` ends it.", err=True)
 

@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 
 from canonq.adapters.redis_server import embedded_redis
+from canonq.adapters.state.work_folders import at_work, is_alive
 from canonq.cli.interrupts import interrupts
 from canonq.cli.view import View
 from canonq.core.enrolment import Enrolment
@@ -47,7 +48,7 @@ def workers_for(settings: Settings, *, quiet: bool) -> Iterator[process_tree.Tre
     world = live(settings)
     began = world.stamp()
     try:
-        with process_tree.running(settings, hurried=interrupts.hurried) as tree:
+        with process_tree.running(settings, hurried=interrupts.hurried, tell=tell_of_one) as tree:
             yield tree
     except BaseException:
         # Stopped in the middle: the workers are gone, so what they had begun is nobody's any more.
@@ -56,12 +57,18 @@ def workers_for(settings: Settings, *, quiet: bool) -> Iterator[process_tree.Tre
         raise
 
 
+def tell_of_one(line: str) -> None:
+    """What is told of a process that does not end."""
+    click.echo(line, err=True)
+
+
 def clean_up(settings: Settings, *, quiet: bool = False) -> None:
     """Remove what ended workers had begun, and tell what is left all the same."""
     try:
         with locks_for(settings) as world:
             done = clean(world)
             left = [line.removeprefix("would remove ") for line in clean(world, dry_run=True)]
+            living = [path.name for path in at_work(world.work) if is_alive(path)]
     except CanonqError as error:
         click.echo(f"What was under way could not be removed: {error} `canonq janitor` does it.", err=True)
         return
@@ -72,8 +79,11 @@ def clean_up(settings: Settings, *, quiet: bool = False) -> None:
         click.echo(line, err=True)
     for line in left:
         click.echo(f"Left behind: {line}. `canonq janitor` removes it.", err=True)
+    if living:
+        told = f"Left alone, as whoever is at it has not ended: {', '.join(living)}."
+        click.echo(f"{told} `canonq janitor` removes what is left of it then.", err=True)
     if not left:
-        click.echo("Nothing is left of what was under way.", err=True)
+        click.echo(f"Nothing {'else ' if living else ''}is left of what was under way.", err=True)
 
 
 def _tell_promoted(world: World, since: str) -> None:

@@ -117,6 +117,23 @@ def test_what_was_promoted_before_the_workers_of_a_command_had_ended_is_told(
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize("living", [False, True])
+def test_what_is_still_at_work_is_not_told_as_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], living: bool
+) -> None:
+    """A killed pool may take its time to die: its lock is held as long, and nobody cleans up under it."""
+    world = Place(tmp_path).world
+    run = world.new_id("site")
+    monkeypatch.setattr(waiting, "locks_for", lambda _: contextlib.nullcontext(world))
+    monkeypatch.setattr(waiting, "clean", lambda *_, **__: [])
+    with alive(world.work / run) if living else contextlib.nullcontext():
+        waiting.clean_up(world.settings)
+    told = capsys.readouterr().err
+    assert (f"Left alone, as whoever is at it has not ended: {run}. `canonq janitor`" in told) is living
+    assert ("Nothing is left of what was under way." in told) is not living
+    assert ("Nothing else is left" in told) is living
+
+
 class Asked:
     """A task whose Redis ends with the workers."""
 

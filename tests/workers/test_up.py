@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from canonq.adapters.processes.asked import Asked, name_of
 from canonq.adapters.processes.programs import await_group
 from canonq.adapters.redis_server import RedisServer
 from canonq.adapters.state.locks import redis_client
@@ -77,12 +78,28 @@ def test_what_workers_held_is_free_when_they_have_been_stopped(tmp_path: Path, m
     until((tmp_path / "locked").is_file)
     until((tmp_path / "locked").read_text)
     assert not await_group(process.pid or 0, 0.0)
-    stopped = Tree.__new__(Tree)
-    stopped._parts = {"worker": tree._Part((), {}, process, Pauses(0.0))}
-    stopped.stop(hurried=lambda: True)
+    stopped, name = Tree.__new__(Tree), name_of(process.pid or 0)
+    stopped._parts, stopped._asked = {"worker": tree._Part((), {}, process, Pauses(0.0))}, Asked(tmp_path)
+    assert stopped.stop(hurried=lambda: True) == []
     assert ended == [True]
+    assert stopped._asked.any_of([name]), "it was not given the time to note that itself"
     with (tmp_path / "locked").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_killed_worker_that_does_not_die_is_told_and_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "await_group", lambda group, limit: False)  # as in a freezer, or on a disk that does not answer
+    monkeypatch.setattr(tree, "_TO_DIE", 0.0)
+    process = multiprocessing.get_context("fork").Process(target=signal.pause, name="worker-light")
+    process.start()
+    stopped = Tree.__new__(Tree)
+    stopped._parts, stopped._asked = {"worker-light": tree._Part((), {}, process, Pauses(0.0))}, Asked(tmp_path)
+    (told,) = stopped.stop(hurried=lambda: True)
+    assert told.startswith(f"worker-light (process {process.pid} and what is in its session) was killed and has not ended")
+    assert process not in multiprocessing.active_children(), "else Python waits for it as it ends"
+    os.waitpid(process.pid or 0, 0)
 
 
 def with_state(state: Path) -> list[int]:

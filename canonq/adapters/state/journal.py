@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,27 @@ class Journal:
         """Of whom it tells."""
         return [path.stem for path in entries(self._folder / "steps") if path.suffix == ".json"]
 
-    def begin(self, recipe: str, step: str, stamp: str, worker: str | None = None) -> int:
-        """Note that a step begins, and whose it is; how many times it has begun by now."""
+    def begin(
+        self,
+        recipe: str,
+        step: str,
+        stamp: str,
+        worker: str | None = None,
+        processes: Sequence[str] = (),
+        were_asked: Callable[[object], bool] = lambda _: False,
+    ) -> int:
+        """Note that a step begins, and whose it is; how many times it has begun by now.
+
+        `were_asked`: whether those `processes` that began it before were asked to end. They have not died of it then: that time
+        does not count, nor do chains that were lost with them.
+        """
         steps = self.steps(recipe)
         entry = steps.setdefault(step, {"attempts": 0})
-        entry |= {"attempts": int(entry["attempts"]) + 1, "started": stamp, "worker": worker}
+        before = int(entry["attempts"])
+        if before and "result" not in entry and were_asked(entry.get("processes")):
+            before -= 1
+            self._resends(recipe).unlink(missing_ok=True)
+        entry |= {"attempts": before + 1, "started": stamp, "worker": worker, "processes": list(processes)}
         write_json(self._path(recipe), steps)
         return int(entry["attempts"])
 
@@ -87,17 +102,6 @@ class Journal:
     def count_resend(self, recipe: str) -> None:
         """Count one more."""
         write_json(self._resends(recipe), {"resent": self.resent(recipe) + 1})
-
-    def put_back(self, recipe: str) -> None:
-        """A person has stopped whoever worked on it: no step that was begun, and no chain that is sent again for that, counts."""
-        path, steps = self._path(recipe), self.steps(recipe)
-        self._resends(recipe).unlink(missing_ok=True)
-        if begun := [entry for entry in steps.values() if "result" not in entry]:
-            last_sign = path.stat().st_mtime
-            for entry in begun:
-                entry["attempts"] = 0
-            write_json(path, steps)
-            os.utime(path, (last_sign, last_sign))  # it is silent since then, and soon goes on
 
     def _resends(self, recipe: str) -> Path:
         return self._folder / "resent" / f"{recipe_name(recipe)}.json"

@@ -59,15 +59,6 @@ def _end(world: World, sweep: str) -> list[str]:
     return [told]
 
 
-def put_back(world: World) -> None:
-    """A person has stopped the workers of this host: what they had begun goes on later, and they have not died of it."""
-    for sweep in world.sweeps.open_sweeps():
-        journal = world.sweeps.journal(sweep)
-        for name in _names(world, sweep):
-            if not journal.is_executing(name):
-                journal.put_back(name)
-
-
 def settle_ended(world: World, sweep: str, recipe: str, step: str, result: Mapping[str, Any] | None) -> None:
     """Settle a recipe whose chain has ended at `step`, with what that came to then."""
     outcome = world.sweeps.journal(sweep).outcome(recipe, step)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from canonq.adapters.processes.asked import Asked
 from canonq.adapters.state.journal import Journal
 
 
@@ -27,6 +28,25 @@ def test_an_empty_result_is_a_result(tmp_path: Path) -> None:
 
 def test_attempts_are_counted_over_restarts(tmp_path: Path) -> None:
     assert [Journal(tmp_path).begin("site", "test", "20260617T050314Z") for _ in range(3)] == [1, 2, 3]
+
+
+def test_only_who_died_without_being_asked_to_end_has_died_of_what_it_was_at(tmp_path: Path) -> None:
+    journal, asked = Journal(tmp_path), Asked(tmp_path)
+
+    def begin(worker: str) -> int:
+        return journal.begin(
+            "site", "test", "20260617T050314Z", processes=[f"child-of-{worker}", worker], were_asked=asked.any_of
+        )
+
+    assert [begin("killed"), begin("killed")] == [1, 2]
+    for number in range(5):  # systemd, compose or a person, each time another worker
+        journal.count_resend("site")
+        asked.note(f"stopped-{number}")
+        assert begin(f"stopped-{number}") == 3
+    assert journal.resent("site") == 0, "chains that were lost with them are no loss either"
+    assert begin("killed") == 3
+    assert [begin("killed"), begin("killed")] == [4, 5]
+    assert journal.begin("site", "test", "20260617T050314Z") == 6, "whoever notes nothing may have died of it"
 
 
 def test_a_step_begun_again_keeps_its_result_and_the_others(tmp_path: Path) -> None:

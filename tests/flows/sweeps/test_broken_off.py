@@ -13,13 +13,11 @@ import workers.upkeep
 from canonq.adapters.filelocks import locked
 from canonq.adapters.host import UPKEEP
 from canonq.core.records import Decision
-from canonq.core.sweeps.reconcile import MOST_RESENDS
 from canonq.flows.looking import doctor
-from canonq.flows.sweeps.brokenoff import end_broken_off, nobody_works, put_back
+from canonq.flows.sweeps.brokenoff import end_broken_off, nobody_works
 from canonq.flows.sweeps.opening import open_sweep
 from canonq.flows.sweeps.summary import summary
 from tests.flows.conftest import Place
-from workers.steps import MOST_ATTEMPTS
 
 
 def of_a_command(place: Place, *, bound: bool = True) -> str:
@@ -85,22 +83,6 @@ def test_a_command_is_alone_without_a_redis_and_without_anybody_who_keeps_sweeps
     elsewhere = Place(tmp_path / "elsewhere")
     elsewhere.settings["redis_url"] = "redis://127.0.0.1:1/0"
     assert not nobody_works(elsewhere.world), "its workers may be anybody's"
-
-
-def test_workers_that_a_person_stops_time_and_again_have_not_died_of_what_they_were_at(place: Place) -> None:
-    sweep = of_a_command(place, bound=False)
-    journal = place.world.sweeps.journal(sweep)
-    for _ in range(2 * max(MOST_ATTEMPTS, MOST_RESENDS)):
-        assert (journal.begin("site", "sync", place.world.stamp()), journal.resent("site")) == (1, 0)
-        journal.count_resend("site")
-        silent_since = journal.touched("site")
-        put_back(place.world)
-        assert (journal.touched("site") or 0) <= (silent_since or 0), "it is sent again as soon as without that"
-    with journal.executing("site"):
-        journal.begin("site", "sync", place.world.stamp())
-        put_back(place.world)
-    assert journal.begin("site", "sync", place.world.stamp()) == 2, "who goes on with it was not stopped"
-    assert list(journal.steps("blog")) == ["decide"], "what has ended stays"
 
 
 @pytest.mark.parametrize("alive", [False, True])
