@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import gc
-import json
 import sys
 import traceback
 
 import click
 
 from canonq.adapters.files import of_host
+from canonq.cli import asjson
 from canonq.cli.commands import canonq
 from canonq.cli.interrupts import interrupts
 from canonq.cli.readers import readers
-from canonq.core.errors import CanonqError, ExitStatus, HostProblem, WrongUse
+from canonq.core.errors import CanonqError, ExitStatus, HostProblem, Interrupted, WrongUse
 from canonq.core.text import ended
 
 
 def main() -> None:
     """Entry point. Exit status: 0 done, 1 red, deferred or refused, 2 wrong use, 3 machinery (docs/rules.md 6)."""
     as_json = "--json" in sys.argv[1:]
+    asjson.begin()
     interrupts.install()
     readers.install()
     try:
@@ -35,8 +36,10 @@ def main() -> None:
             click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n", err=True)
         status = _fail(wrong, as_json)
     except (click.exceptions.Abort, KeyboardInterrupt):
+        if as_json:
+            _print_error(Interrupted("Stopped by Ctrl-C or a signal."))
         click.echo("Stopped.", err=True)
-        status = ExitStatus.MACHINERY
+        status = Interrupted.exit_status
     except CanonqError as error:
         status = _fail(error, as_json)
     except Exception as error:  # noqa: BLE001 - Python's own exit status would say that something is red
@@ -72,5 +75,6 @@ def _fail(error: CanonqError, as_json: bool) -> ExitStatus:
 
 
 def _print_error(error: CanonqError) -> None:
-    told = {"code": error.code, "fault": error.fault, "what": error.what, "mend": error.mend}
-    click.echo(json.dumps({"error": told}, indent=2))
+    """One JSON value is what is promised: where a command has printed its own before it failed, that one stays alone."""
+    if not asjson.was_printed():
+        asjson.print_json({"error": {"code": error.code, "fault": error.fault, "what": error.what, "mend": error.mend}})

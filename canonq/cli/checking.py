@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from canonq.cli.asjson import print_json
 from canonq.cli.options import json_option, recipes_argument
-from canonq.cli.output import print_json, print_table, say
+from canonq.cli.output import print_table, say
 from canonq.core.ago import duration
 from canonq.core.amounts import bytes_in, seconds_in
 from canonq.core.errors import ExitStatus

@@ -6,8 +6,9 @@ import time
 
 import click
 
+from canonq.cli.asjson import print_json
 from canonq.cli.options import caller, json_option, recipe_argument
-from canonq.cli.output import print_json, print_table, say
+from canonq.cli.output import print_table, say
 from canonq.cli.waiting import await_result
 from canonq.core.ago import duration
 from canonq.core.budget import gib

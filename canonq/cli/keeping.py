@@ -6,8 +6,8 @@ import contextlib
 
 import click
 
+from canonq.cli.asjson import print_json
 from canonq.cli.options import caller, json_option, recipe_argument
-from canonq.cli.output import print_json
 from canonq.cli.waiting import await_result, enqueue, locks_for, require_workers
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus

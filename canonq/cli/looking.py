@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from canonq.cli.asjson import print_json
 from canonq.cli.options import json_option, maybe_recipe
-from canonq.cli.output import print_json, print_table, say
+from canonq.cli.output import print_table, say
 from canonq.core.ago import ago
 from canonq.core.errors import ExitStatus, Fault
 from canonq.flows.looking import status as status_flow

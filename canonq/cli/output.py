@@ -1,20 +1,18 @@
-"""Tables for people, JSON for programs."""
+"""Tables and sentences for people."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from canonq.core.outcomes import HELD
-from canonq.core.text import escaped, readable
+from canonq.core.text import readable
 
 COLOURS = {
     "promoted": "green", "green": "green", "ok": "green", "pass": "green",
@@ -25,16 +23,6 @@ _GAP = 2
 _LEAST_TEXT = 40  #: columns; a sentence with fewer stands below its row
 _INDENT = 4
 _NARROWEST = 20
-
-
-def print_json(value: Any) -> None:
-    """One JSON value on standard output, which may be a terminal: what acts on one is written as its number."""
-    text = escaped(json.dumps(value, indent=2, ensure_ascii=False))
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        text = escaped(json.dumps(value, indent=2))
-    click.echo(text)
 
 
 def console(*, err: bool = False) -> Console:

@@ -7,8 +7,9 @@ from dataclasses import asdict
 import click
 from celery import chain
 
+from canonq.cli.asjson import print_json
 from canonq.cli.options import caller, json_option, recipe_argument
-from canonq.cli.output import print_json, print_table, say
+from canonq.cli.output import print_table, say
 from canonq.cli.view import View
 from canonq.cli.waiting import await_result, enqueue, host_for, require_workers, workers_for
 from canonq.core.amounts import seconds_in

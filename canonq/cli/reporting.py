@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from canonq.adapters.network.notify import Notifier
+from canonq.cli.asjson import print_json
 from canonq.cli.options import json_option
-from canonq.cli.output import print_json, print_table, say
+from canonq.cli.output import print_table, say
 from canonq.core.errors import ExitStatus, WrongConfiguration, WrongUse
 from canonq.core.text import did_you_mean, ended, shown
 from canonq.flows.looking import report as report_flow

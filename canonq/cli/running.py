@@ -9,9 +9,10 @@ import time
 import click
 
 from canonq.adapters.state.work_folders import at_work, is_alive
+from canonq.cli.asjson import print_json
 from canonq.cli.interrupts import interrupts
 from canonq.cli.options import json_option
-from canonq.cli.output import print_json, say
+from canonq.cli.output import say
 from canonq.cli.view import View
 from canonq.cli.waiting import clean_up, ends_here, tell_of_one
 from canonq.cli.watching import show_open

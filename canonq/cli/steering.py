@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 
 import click
 
+from canonq.cli.asjson import print_json
 from canonq.cli.options import caller, json_option, recipe_argument
-from canonq.cli.output import print_json, say
+from canonq.cli.output import say
 from canonq.core.amounts import seconds_in
 from canonq.core.errors import ExitStatus, WrongUse
 from canonq.core.records import STAMP_FORMAT

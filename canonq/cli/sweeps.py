@@ -11,8 +11,9 @@ import click
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from canonq.cli.asjson import print_json
 from canonq.cli.options import caller, json_option, recipes_argument
-from canonq.cli.output import OUTCOME_COLUMNS, OUTCOME_GIVES_WAY, outcome_rows, print_json, print_table, say, told_tries
+from canonq.cli.output import OUTCOME_COLUMNS, OUTCOME_GIVES_WAY, outcome_rows, print_table, say, told_tries
 from canonq.cli.waiting import await_sweep, ends_here, enqueue, require_workers, stopping, workers_for
 from canonq.cli.watching import sweeps_typed
 from canonq.core.errors import CanonqError, ExitStatus, WrongUse

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from canonq.cli.asjson import print_json
 from canonq.cli.options import json_option, recipe_argument
-from canonq.cli.output import print_json, say
+from canonq.cli.output import say
 from canonq.core.ago import ago
 from canonq.core.errors import ExitStatus
 from canonq.core.flakes import told

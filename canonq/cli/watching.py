@@ -8,8 +8,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from canonq.cli.asjson import print_json
 from canonq.cli.options import json_option
-from canonq.cli.output import print_json, say
+from canonq.cli.output import say
 from canonq.cli.readers import readers
 from canonq.cli.view import View
 from canonq.core.errors import CanonqError, ExitStatus, WrongUse

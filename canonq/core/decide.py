@@ -75,7 +75,7 @@ def decide(facts: Facts) -> Decision:
         gone = f"It had {len(had)} release(s), the newest {had[-1].tag}, and its upstream has none of them any more."
         return Decision(action="skip", reason="releases-gone", detail=gone, **common)
     if latest is None:
-        return Decision(action="skip", reason="never-released", detail=_never_released(refused), **common)
+        return Decision(action="skip", reason="never-released", detail=never_released(refused), **common)
     if facts.canonical is not None and latest.key <= version_key(facts.canonical.version):
         return Decision(
             action="skip",
@@ -242,7 +242,8 @@ def _yanked(facts: Facts, latest: Release | None) -> str | None:
     )
 
 
-def _never_released(refused: tuple[NotARelease, ...]) -> str:
+def never_released(refused: tuple[NotARelease, ...]) -> str:
+    """Why none of a recipe's tags is a release."""
     if not refused:
         return "The recipe has no tags."
     listed = "; ".join(f"{no.tag}: {no.reason}" for no in refused[:3])

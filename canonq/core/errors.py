@@ -241,6 +241,13 @@ class StoppedByPerson(CanonqError):
     exit_status = ExitStatus.ATTENTION
 
 
+class Interrupted(CanonqError):
+    """A person stopped the command itself, by Ctrl-C or a signal."""
+
+    fault = Fault.USER
+    code = "interrupted"
+
+
 class TimedOut(CanonqError):
     """A phase did not end within its limit."""
 

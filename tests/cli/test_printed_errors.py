@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from canonq import cli
+from canonq.cli import asjson
 from canonq.core.errors import CanonqError
 from tests.support import ROOT
 
@@ -86,6 +88,34 @@ def test_a_fault_of_canonqs_own_prints_its_code_too(
     assert "canonq: [canonq-failed] canonq broke: KeyError: 'x'." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("at", ["before anything was printed", "after its value was printed"])
+def test_a_command_that_a_person_stops_prints_one_json_value_too(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at: str
+) -> None:
+    def ctrl_c(*_: object) -> int:
+        if at.startswith("after"):
+            asjson.print_json({"web": "here"})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("canonq.flows.sweeps.plan.plan", ctrl_c)
+    assert typed(monkeypatch, "plan", "--json") == 3
+    said = capsys.readouterr()
+    value = json.loads(said.out)
+    assert "Stopped." in said.err
+    assert value == {"web": "here"} if at.startswith("after") else value["error"]["code"] == "interrupted"
+
+
+def test_up_beside_a_redis_that_is_away_says_so_before_it_starts_anything(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CANONQ_REDIS_URL", "redis://127.0.0.1:1/0")
+    assert typed(monkeypatch, "up", "--json") == 3
+    said = capsys.readouterr()
+    assert json.loads(said.out)["error"]["code"] == "redis-unreachable"
+    assert "Traceback" not in said.err
+    assert not (settings / "state" / "logs").exists()
+
+
 def test_every_class_of_errors_has_a_code_with_a_heading() -> None:
     classes = [CanonqError]
     for known in classes:
@@ -112,6 +142,7 @@ def test_a_reader_that_has_enough_is_no_trouble(settings: Path) -> None:
 PROGRAM = """
 import click
 from canonq import cli
+from canonq.cli import asjson
 from canonq.core.errors import ExitStatus
 
 @click.command()

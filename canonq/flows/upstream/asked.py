@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from canonq.core.decide import never_released
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import WrongConfiguration, WrongUse
 from canonq.core.names import recipe_name, ref_name, shown
@@ -30,14 +31,22 @@ def recipe_asked(world: World, recipe: object) -> str:
 def release_asked(enrolment: Enrolment, tags: Mapping[str, str], tag: str | None) -> Release:
     """The release of that very tag, or the newest. WrongUse, naming the newest ones, when there is none."""
     releases, refused = read_tags(dict(tags), prereleases=enrolment.prereleases)
-    wanted = releases[-1].tag if tag is None and releases else ref_name(tag or "?")
+    if tag is None:
+        if not releases:
+            raise WrongUse(
+                f"{enrolment.recipe} has no release to test. {never_released(refused)}",
+                mend=f"name what is to be tested: `canonq test {enrolment.recipe} --ref BRANCH`.",
+                code="never-released",
+            )
+        return releases[-1]
+    wanted = ref_name(tag)
     found = next((release for release in releases if release.tag == wanted), None)
     if found is None:
         why = next((no.reason for no in refused if no.tag == wanted), "there is no such tag")
         listed = ", ".join(release.tag for release in releases[-5:]) or "none"
-        near = did_you_mean(tag, [release.tag for release in releases]) if tag else ""
+        near = did_you_mean(tag, [release.tag for release in releases])
         raise WrongUse(
-            ended(f"{shown(tag or 'The newest tag')} is not a release of {enrolment.recipe}: {why}{near}"),
+            ended(f"{shown(tag)} is not a release of {enrolment.recipe}: {why}{near}"),
             mend=f"the newest releases are: {listed}."
             if tags
             else f"no tags of it are known here; `canonq sync {enrolment.recipe}` reads them.",
