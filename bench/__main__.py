@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import shlex
 import shutil
 import sqlite3
 import statistics
@@ -209,7 +210,7 @@ def typed(place: Path, *arguments: str) -> Action:
     """A command, as somebody types it."""
     settings = {"CANONQ_REPO": str(place / "checkout"), "CANONQ_STATE": str(place / "state")}
     command = [sys.executable, "-m", "canonq", *arguments]
-    return lambda: subprocess.run(command, env=os.environ | settings, stdout=subprocess.DEVNULL, check=False)
+    return lambda: subprocess.run(command, env=os.environ | settings, stdout=subprocess.DEVNULL, check=True)
 
 
 def imports(names: str) -> Action:
@@ -476,13 +477,19 @@ def main(wanted: list[str]) -> int:
         os.environ.setdefault(f"GIT_{role}_NAME", "Bench")
         os.environ.setdefault(f"GIT_{role}_EMAIL", "bench@localhost")
     print("canonq / baseline, median of pairs; 1.00 is the baseline, lower is better")
+    failed = 0
     with tempfile.TemporaryDirectory(prefix="canonq-bench-") as name:
         for part in wanted or PARTS:
             folder = Path(name) / part
             folder.mkdir()
-            PARTS[part](folder)
+            try:
+                PARTS[part](folder)
+            except subprocess.CalledProcessError as error:  # how long it takes to fail is no figure
+                failed = 1
+                command = shlex.join(map(str, error.cmd)) if isinstance(error.cmd, list) else error.cmd
+                print(f"{part}: NOT measured (further): `{command}` ended with {error.returncode}", file=sys.stderr)
             shutil.rmtree(folder)
-    return 0
+    return failed
 
 
 if __name__ == "__main__":

@@ -61,7 +61,9 @@ class PatientChannel(kombu_redis.Channel):  # type: ignore[misc]  # kombu has no
             return True
 
     def _create_client(self, *given: Any, **more: Any) -> Any:
-        if self.connection is None:  # what was taken before a connection broke is acknowledged after it: that ends no worker
+        # What was taken before a connection broke is acknowledged after it, or given back when it is closed a second time, as
+        # happens to one that broke in the middle of a read: that ends no worker.
+        if self.connection is None or self.connection.client is None:
             raise RedisConnectionError("The connection is closed.")
         return super()._create_client(*given, **more)
 

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
+from kombu import Connection
+from kombu.common import ignore_errors
 from redis.exceptions import ReadOnlyError
 
 from canonq.adapters.processes.programs import with_parent
@@ -25,7 +27,7 @@ from canonq.settings import Settings
 from tests.support import Installation, make_recipe
 from workers.app import only_answers
 from workers.factory import make_app
-from workers.transport import PatientQoS
+from workers.transport import PatientQoS, use
 
 pytestmark = pytest.mark.long
 
@@ -175,6 +177,18 @@ def test_what_redis_could_not_be_told_of_is_in_no_workers_hands(monkeypatch: pyt
         assert not qos.can_consume()
         let_go(qos, "a")
         assert qos.can_consume()
+
+
+def test_what_is_in_hand_of_a_connection_that_was_half_closed_already_ends_no_worker(redis_url: str) -> None:
+    """One that broke in the middle of a read: kombu stops closing it there, forgets whose it was, and closes it again."""
+    use()
+    connection = Connection(redis_url)
+    channel = connection.default_channel
+    channel.qos._delivered["a"] = object()
+    channel._disconnect_pools()
+    connection._do_close_transport()
+    ignore_errors(connection, connection.close)
+    assert channel.closed
 
 
 def test_orders_by_remote_control_are_refused_and_what_flower_and_ctrl_c_need_stays() -> None:
