@@ -148,9 +148,11 @@ def look_through(
 
 
 def members(path: Path, names: Sequence[str], hooks_since: float | None = None) -> tuple[set[File], str]:
-    """What is in the files of a tar, and the name of one that has others in it, or is a database which hooks have made.
+    """What is in the files of a tar, and the name of one which hooks have made that may have others in it.
 
-    Only of those that canonq cannot read. `names`: see `counting.contents`; `hooks_since`: when they began, seconds since 1970.
+    That is an archive, or a database that canonq cannot read.
+
+    `names`: see `counting.contents`; `hooks_since`: when they began, seconds since 1970.
     """
     found: set[File] = set()
     packed = ""
@@ -158,18 +160,27 @@ def members(path: Path, names: Sequence[str], hooks_since: float | None = None) 
         for member in _each(archive):
             if not member.isreg():
                 continue
-            packed = packed or (member.name if member.name.lower().endswith(_ARCHIVES) else "")
             file = archive.extractfile(member)
             assert file is not None  # a regular file
             text = file.read(SMALL)
             kind = of_file(member.name.rpartition("/")[2], text[:HEAD], member.size)
-            if kind not in ("", SQLITE) and hooks_since is not None and int(member.mtime) >= int(hooks_since):
-                packed = packed or member.name
+            if hooks_since is not None and int(member.mtime) >= int(hooks_since):
+                has_others = member.name.lower().endswith(_ARCHIVES) and not _is_one_packed(text)
+                packed = packed or (member.name if has_others or kind not in ("", SQLITE) else "")
             if kind == BOLT:
                 found.add(database(kind, member.size, partial(_at, file)))
                 continue
             found.add(File(member.size, digest_of(text, names) if member.size <= SMALL else ""))
     return found, packed
+
+
+def _is_one_packed(text: bytes) -> bool:
+    """Whether what is packed with gzip is one file, such as a dump, and no tar of many."""
+    if not text.startswith(_GZIP):
+        return False
+    with contextlib.suppress(zlib.error):
+        return zlib.decompressobj(wbits=31).decompress(text, 512)[257:262] != b"ustar"
+    return False
 
 
 def _at(file: IO[bytes], size: int, at: int) -> bytes:

@@ -10,7 +10,7 @@ import posixpath
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from canonq.adapters.data import markerfile
@@ -49,6 +49,7 @@ class Backup:
     folder: Path  #: the artifact's
     hook_timeout: float  #: seconds
     deadline: float  #: of the whole run, monotonic
+    mounts: Mapping[str, Collection[str]] = field(default_factory=dict)  #: service -> keys of the volumes that it mounts
 
     def left(self) -> float:
         """Seconds for the next hook."""
@@ -331,10 +332,15 @@ def in_no_part(
         key: [path for path in paths if held[key][path] not in copies and not any(same(held[key][path], one) for one in copies)]
         for key, paths in missed.items()
     }
-    told = [phrase(key, paths, held) for key, paths in sorted(missed.items()) if paths]
-    if packed:
-        return [], [f"backup-unproven: whether {packed} has {one} was not looked at" for one in told]
-    return told, []
+    told = {key: phrase(key, paths, held) for key, paths in sorted(missed.items()) if paths}
+    unsure = {key for key in told if packed and _hooks_see(backup, key)}
+    gaps = [f"backup-unproven: whether {packed} has {one} was not looked at" for key, one in told.items() if key in unsure]
+    return [one for key, one in told.items() if key not in unsure], gaps
+
+
+def _hooks_see(backup: Backup, key: str) -> bool:
+    """Whether a hook runs where that volume is mounted, so that it may have packed what is in there."""
+    return not backup.mounts or any(key in backup.mounts.get(hook.service, ()) for hook in backup.plan.before)
 
 
 def covered_files(backup: Backup, held: Files) -> Files:

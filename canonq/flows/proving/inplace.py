@@ -88,6 +88,10 @@ def backup_and_restore_tiers(run: Run, running: Running, earlier: tuple[Marker, 
         running.deployment.work / "backup",
         run.enrolment.limits.hook,
         run.deadline,
+        {
+            name: frozenset(one.source for one in service.mounts if one.kind == "volume")
+            for name, service in running.prepared.filled.resolved.services.items()
+        },
     )
     markers, facts, held = _take_backup(run, running, taken, earlier)
     return backup.Saved(taken, _restore(run, running, taken, markers, facts, held), held)

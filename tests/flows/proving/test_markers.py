@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import io
 import os
 import re
+import tarfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,11 +17,12 @@ import pytest
 
 from canonq.adapters.data import markerfile
 from canonq.adapters.processes.programs import run
-from canonq.core.backup import BackupPlan, Part
+from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.recipe.compose import resolve
 from canonq.core.stack.census import Census
-from canonq.flows.proving.backup import Backup, destroy, keys_unproven, left_out, not_backed_up, take, unproven
+from canonq.core.stack.witness import File
+from canonq.flows.proving.backup import Backup, destroy, in_no_part, keys_unproven, left_out, not_backed_up, take, unproven
 from canonq.ports import Data, Ended
 from canonq.tiers import markers, servers
 from canonq.tiers.facts import BackupFacts, Captured, Marker
@@ -251,6 +255,40 @@ def test_a_part_has_to_have_what_was_last_written_into_an_sqlite_file(marks: tup
     facts = captured(marks=marks, closed=("app.db is no text",))
     assert not_backed_up(given, facts, (marker,), Census(), {}) == said
     assert not_backed_up(given, facts, (marker,), Census(), {"app:app.db": "made anew"}) == []
+
+
+def gzipped(*, many: bool) -> bytes:
+    """A dump as gzip packs it, or a tar of files."""
+    if not many:
+        return gzip.compress(b"-- PostgreSQL database dump\n" * 30)
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("page.txt"), io.BytesIO())
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("what", "sees", "many", "by_the_hook", "is_red"),
+    [
+        ("a dump is one file", ("files", "rows"), False, True, True),
+        ("an archive of files, where its hook sees them", ("files", "rows"), True, True, False),
+        ("an archive, where its hook sees nothing of them", ("rows",), True, True, True),
+        ("an archive that somebody has brought", ("files", "rows"), True, False, True),
+    ],
+)
+def test_what_is_in_no_backup_may_be_in_what_a_hook_has_packed_where_it_is(
+    tmp_path: Path, what: str, sees: tuple[str, ...], many: bool, by_the_hook: bool, is_red: bool
+) -> None:
+    part = Part("db", "/rows/saved.gz", "rows", whole=False)
+    plan = BackupPlan(capable=True, before=(Hook("backupbot.backup.pre-hook", "db", "x"),), parts=(part,))
+    given = Backup(cast("Data", Mounted()), "s", plan, {"files": "s_files"}, tmp_path, 60, time.monotonic() + 60, {"db": sees})
+    with tarfile.open(tmp_path / "0.tar", mode="w") as archive:
+        entry = tarfile.TarInfo("saved.gz")
+        entry.mtime, entry.size = 2000 if by_the_hook else 1000, len(packed := gzipped(many=many))
+        archive.addfile(entry, io.BytesIO(packed))
+    facts = captured().model_copy(update={"hooks_since": 1500.0})
+    told, gaps = in_no_part(given, facts, {"files": {"page.txt": File(5, "p")}}, {"files": ["page.txt"]}, ())
+    assert (bool(told), bool(gaps)) == (is_red, not is_red), what
 
 
 def test_keys_that_a_restore_may_not_bring_back_are_a_gap() -> None:
