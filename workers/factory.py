@@ -141,6 +141,7 @@ def make_app(settings: Settings) -> Celery:
         beat_schedule=beat_schedule(settings.nightly),
         beat_scheduler="workers.beat:NightlyScheduler",
         worker_consumer="workers.taking:PatientConsumer",
+        worker_pool="workers.prefork:TaskPool",
         beat_schedule_filename=str(settings.state / "beat-schedule"),
     )
     return made

@@ -41,7 +41,7 @@ FLOWER_CONF = Path(__file__).with_name("flowerconfig.py")
 
 #: What a worker is made of, beside what a command has imported anyway; the tasks themselves belong to a worker's own app.
 OF_A_WORKER = (
-    "celery.__main__", "celery.bin.celery", "celery.apps.worker", "celery.concurrency.prefork", "celery.fixups.django",
+    "celery.__main__", "celery.bin.celery", "celery.apps.worker", "workers.prefork", "celery.fixups.django",
     "celery.loaders.app", "celery.backends.redis", "celery.worker.autoscale", "celery.worker.components",
     "celery.worker.consumer", "celery.worker.control", "celery.worker.pidbox", "celery.worker.strategy",
     "kombu.transport.redis", "workers.beat", "workers.upkeep",
