@@ -160,9 +160,7 @@ class Checkout:
                     break
                 remove_tree(half)
             else:
-                raise WrongUse(
-                    f"{source} changed again and again while it was read.", mend="sweep again.", code="enrolment-invalid"
-                )
+                raise EnrolmentInvalid(f"{source} changed again and again while it was read.", mend="sweep again.")
             try:
                 half.chmod(0o755)
                 half.rename(target)
@@ -178,7 +176,7 @@ class Checkout:
     def _read(self, folder: Path) -> Enrolment:
         path = folder / ENROLMENT_FILE
         if not RECIPE_NAME.fullmatch(folder.name):
-            raise WrongUse(
+            raise EnrolmentInvalid(
                 f"{folder} is not named like a recipe.",
                 mend="use lower-case letters, digits, '-' and '_', at most 40.",
                 code="bad-recipe-name",
@@ -188,12 +186,10 @@ class Checkout:
             text = content.decode()
         except UnicodeDecodeError as error:
             line = content[: error.start].count(b"\n") + 1
-            raise WrongUse(
-                f"{path}:{line} is not UTF-8 text: {error.reason}.", mend="save the file as UTF-8.", code="enrolment-invalid"
-            ) from error
+            raise EnrolmentInvalid(f"{path}:{line} is not UTF-8 text: {error.reason}.", mend="save the file as UTF-8.") from error
         except OSError as error:
             mend = "let canonq read it." if path.is_file() else "it has to be a file."
-            raise WrongUse(f"{path} cannot be read: {error.strerror}.", mend=mend, code="enrolment-invalid") from error
+            raise EnrolmentInvalid(f"{path} cannot be read: {error.strerror}.", mend=mend) from error
         enrolment = parse_enrolment(folder.name, text, where=str(path))
         self._check_deps(enrolment, path)
         return enrolment
@@ -320,20 +316,18 @@ def _may_be_one(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_enrolment(folder: Path) -> bool:
-    """Whether a folder enrols a recipe. WrongUse when it was to, and does not: it must not drop out in silence."""
+    """Whether a folder enrols a recipe. EnrolmentInvalid when it was to, and does not: it must not drop out in silence."""
     try:
         with os.scandir(folder) as entries:
             names = {entry.name for entry in entries}
     except OSError as error:
-        raise WrongUse(
-            f"{folder} cannot be read: {error.strerror}.", mend="let canonq read it.", code="enrolment-invalid"
-        ) from error
+        raise EnrolmentInvalid(f"{folder} cannot be read: {error.strerror}.", mend="let canonq read it.") from error
     if ENROLMENT_FILE in names:
         return True
     spelt = difflib.get_close_matches(ENROLMENT_FILE, sorted(names), n=1, cutoff=0.8)
     meant = spelt or sorted(names & _OURS)
     if meant:
-        raise WrongUse(
+        raise EnrolmentInvalid(
             f"{folder} has {meant[0]} and no {ENROLMENT_FILE}.",
             mend=f"write {ENROLMENT_FILE} (`enrolled = false` switches it off), or begin the folder's name with '_'.",
             code="enrolment-missing",

@@ -165,12 +165,15 @@ def entries(folder: Path) -> list[Path]:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copy a folder with all that is in it. HostProblem where the file system refuses."""
+    """Copy a folder with all that is in it. HostProblem where the file system refuses; NotReadable for what may not be read."""
     with told(target):
         try:
             shutil.copytree(source, target, symlinks=True)
         except shutil.Error as error:  # it goes on after each failure, and keeps nothing of them but their texts
             said = [str(why) for *_, why in error.args[0]]
+            for path, _, why in error.args[0]:
+                if os.strerror(errno.EACCES) in str(why) and str(path) in str(why):
+                    raise not_readable(Path(path)) from error
             number = next((one for one in (*_FULL, errno.EROFS) if any(os.strerror(one) in why for why in said)), errno.EIO)
             raise OSError(number, os.strerror(number)) from error
 

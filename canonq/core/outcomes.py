@@ -93,6 +93,15 @@ def ended_by(value: Step, canonical: Canonical | None) -> Outcome | None:
             return None
 
 
+#: Whose fault an error of decide is, by its reason; of a record that cannot be used nobody's is known.
+_DECIDED = {"tag-moved": "recipe", "base-unusable": "enrolment"}
+
+
+def fault_of(value: Decision | Verdict | Promotion) -> str | None:
+    """Whose fault it is that a step ended a chain, where it is known."""
+    return _DECIDED.get(value.reason) if isinstance(value, Decision) else value.fault
+
+
 def _of(value: Decision | Verdict | Promotion, kind: Kind, step: str, **more: str) -> Outcome:
     return Outcome(
         recipe=value.recipe,
@@ -106,7 +115,7 @@ def _of(value: Decision | Verdict | Promotion, kind: Kind, step: str, **more: st
         seconds=getattr(value, "seconds", 0.0),
         step=step,
         cause=more.get("cause", getattr(value, "cause", None)),
-        fault=getattr(value, "fault", None),
+        fault=fault_of(value),
         outside=getattr(value, "outside", None),
         retry_after=getattr(value, "retry_after", None),
     )

@@ -206,11 +206,11 @@ def _hindrance(world: World, enrolment: Enrolment | None, verdict: Verdict | Non
 
 
 def _is_canonical(world: World, verdict: Verdict) -> bool:
-    """Whether the tested version, at the tested commit, is the canonical already (by this run or another)."""
+    """Whether what a green cold run proved, at that commit, is the canonical already (by this run or another)."""
+    if verdict.verdict != "green" or verdict.quick:
+        return False
     record = world.registry.read(verdict.recipe)
-    return (
-        verdict.verdict == "green" and record is not None and (record.version, record.commit) == (verdict.version, verdict.commit)
-    )
+    return record is not None and (record.version, record.commit) == (verdict.version, verdict.commit)
 
 
 def _refused(recipe: str, verdict: Verdict | None, refusals: tuple[Refusal, ...]) -> Promotion:

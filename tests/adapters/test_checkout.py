@@ -102,6 +102,7 @@ def test_an_enrolment_that_is_none_is_accounted_for_and_says_why(tests: Path, ma
     with pytest.raises(CanonqError) as told:
         checkout(tests).enrolment("blog")
     assert told.value.code == found.broken["blog"].code
+    assert found.broken["blog"].fault == told.value.fault == Fault.ENROLMENT
 
 
 def test_an_unreadable_folder_and_a_link_to_nowhere_are_accounted_for(tests: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canonq.core.errors import ExitStatus
-from canonq.core.outcomes import KINDS, Outcome, counts, ended_by, exit_status, needs_looking_at, status_of_rows, status_of_step
+from canonq.core.outcomes import (
+    KINDS,
+    Outcome,
+    counts,
+    ended_by,
+    exit_status,
+    needs_a_person,
+    needs_looking_at,
+    status_of_rows,
+    status_of_step,
+)
 from canonq.core.records import Decision, Promotion, Synced, Verdict
 from tests.core.test_decide import canonical
 from tests.core.test_gate import verdict
@@ -33,6 +43,13 @@ def test_errors_outrank_reds_and_reds_outrank_green(kinds: list[Any]) -> None:
         else ExitStatus.DONE
     )
     assert status == worst
+
+
+@pytest.mark.parametrize(("reason", "fault"), [("tag-moved", "recipe"), ("base-unusable", "enrolment"), ("record-missing", None)])
+def test_an_error_of_decide_says_whose_it_is_where_that_is_known(reason: str, fault: str | None) -> None:
+    ended = ended_by(Decision(recipe="r", action="error", reason=reason, detail=""), None)
+    assert ended is not None
+    assert (ended.fault, needs_a_person(ended)) == (fault, True)
 
 
 @pytest.mark.parametrize("fault", ["recipe", "enrolment", "user"])

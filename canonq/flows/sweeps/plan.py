@@ -10,6 +10,7 @@ from canonq.core.decide import decide
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, SyncFailed
 from canonq.core.history import expected_disk, expected_seconds
+from canonq.core.outcomes import fault_of
 from canonq.core.records import Decision
 from canonq.flows.decide import gather
 from canonq.flows.hosts import light_workers
@@ -77,7 +78,7 @@ def _row(world: World, enrolment: Enrolment, listing: Listing | SyncFailed) -> d
 
 def _told(decision: Decision) -> dict[str, Any]:
     keys = {"recipe", "action", "reason", "detail", "latest", "canonical", "base", "queue", "notes"}
-    return {**decision.model_dump(mode="json", include=keys), "fault": None}
+    return {**decision.model_dump(mode="json", include=keys), "fault": fault_of(decision)}
 
 
 def _error_row(recipe: str, error: CanonqError, queue: str | None) -> dict[str, Any]:

@@ -88,6 +88,8 @@ def settle_unreadable(world: World, sweep: str, recipe: str) -> Enrolment | None
     try:
         return world.checkout.enrolment(recipe)
     except CanonqError as error:
+        with contextlib.suppress(CanonqError):  # of a folder that has no recipe's name, its place is told
+            error = world.checkout.enrolled().broken.get(recipe, error)
         world.sweeps.settle(sweep, failed(recipe, error, "enrolment"))
         return None
 
