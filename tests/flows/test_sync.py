@@ -498,22 +498,22 @@ def test_many_open_pull_requests_come_in_one_fetch_and_are_looked_at_once(
     first, _ = proposal(place, forge, ("a", "0"))
     other, _ = proposal(place, forge, ("b", "0"))
     tree = forge.repo(NAME).git.rev_parse(f"refs/pull/{other}/head^{{tree}}")
-    for number in range(2, 60):
+    for number in range(2, 20):
         forge.open_pull(NAME, forge.repo(NAME).git.commit_tree(tree, "-p", "main", "-m", str(number)))
     gone = forge.open_pull(NAME, forge.repo(NAME).git.commit_tree(tree, "-p", "main", "-m", "gone"))
     forge.repo(NAME).git.update_ref("-d", f"refs/pull/{gone}/head")
     forge.asked.clear()
     assert sync(place.world, "site").notes == ()
-    assert (fetches(forge), len(looked)) == (2, 60), "one listing, one fetch"
+    assert (fetches(forge), len(looked)) == (2, 20), "one listing, one fetch"
     forge.pulls[NAME][gone]["state"] = "closed"
     sync(place.world, "site")
-    assert (fetches(forge), len(looked)) == (0, 60), "nothing has changed"
+    assert (fetches(forge), len(looked)) == (0, 20), "nothing has changed"
     work = Repo(place.folder / "work-0")
     commit(work, "a", "new")
     forge.repo(NAME).git.fetch(str(work.working_dir), f"proposal:refs/pull/{first}/head")
     forge.pulls[NAME][first]["head"]["sha"] = work.head.commit.hexsha
     sync(place.world, "site")
-    assert (fetches(forge), len(looked)) == (2, 61), "one was pushed to"
+    assert (fetches(forge), len(looked)) == (2, 21), "one was pushed to"
     land(upstream, work)
     sync(place.world, "site")
     assert (fetches(forge), state(forge, first)) == (1, "closed"), "what was pushed is looked at; all heads are here"

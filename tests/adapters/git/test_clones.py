@@ -362,15 +362,16 @@ def test_a_listing_without_end_is_stopped(repos: GitRepos, upstream: Repo, monke
 
 
 @pytest.mark.long
-def test_twenty_thousand_tags_are_read_and_ordered(repos: GitRepos, upstream: Repo, tmp_path: Path) -> None:
-    commit = upstream.head.commit.hexsha
-    lines = "".join(f"create refs/tags/1.{n // 100}.{n % 100}+{n} {commit}\n" for n in range(20_000))
-    subprocess.run(["git", "update-ref", "--stdin"], cwd=upstream.working_dir, input=lines.encode(), check=True)
+def test_thousands_of_tags_are_read_and_ordered(repos: GitRepos, upstream: Repo, tmp_path: Path) -> None:
     upstream.git.pack_refs("--all")
+    packed = Path(upstream.git_dir) / "packed-refs"
+    own = [line for line in packed.read_text().splitlines() if not line.startswith("#")]
+    more = [f"{upstream.head.commit.hexsha} refs/tags/1.{n // 100}.{n % 100}+{n}" for n in range(5_000)]
+    packed.write_text("\n".join(["# pack-refs with:", *own, *more, ""]))  # it says of none that it is sorted or peeled
     assert brought(repos, str(upstream.working_dir))
     releases, refused = read_tags(repos.tags("site"))
-    assert (len(releases), refused) == (20_001, ())
-    assert releases[-1].tag == "1.199.99+19999"
+    assert (len(releases), refused) == (5_001, ())
+    assert releases[-1].tag == "1.49.99+4999"
     assert not brought(repos, str(upstream.working_dir))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -190,8 +191,9 @@ def test_a_mirror_that_is_gone_is_named(sides: Sides, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_many_tags_go_in_pushes_of_a_size_that_git_and_a_forge_take(sides: Sides) -> None:
-    for number in range(1000):
-        sides.upstream.git.update_ref(f"refs/tags/1.{number}.0+1", "HEAD")
+    head = sides.upstream.head.commit.hexsha
+    tags = "".join(f"create refs/tags/1.{number}.0+1 {head}\n" for number in range(1000))
+    subprocess.run(["git", "update-ref", "--stdin"], cwd=sides.upstream.working_dir, input=tags.encode(), check=True)
     assert len(sides.bring().changes) == 1002
     assert equal(sides)
 
