@@ -26,7 +26,7 @@ from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.state.budget import Budget
 from canonq.adapters.state.records import readable_json
 from canonq.adapters.state.work_folders import promotion_in
-from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_RECIPE
 from canonq.core.errors import CanonqError, RecordUnreadable
 from canonq.core.gate import Again
 from canonq.core.records import STAMP_FORMAT, Canonical, Decision, Snapshot, Synced, Verdict
@@ -58,7 +58,9 @@ from tests.search.stage import TagsOnly, commit_of
 
 STEPS = ("sync", "decide", "test", "promote")
 LOOK = "look"  #: the stack that `restore` is asked for
-KEEP = 3  #: canonicals; with more of them there is more to mix up
+KEEP = 3  #: canonicals, to begin with; with more of them there is more to mix up
+MOST_KEPT = 5
+NEIGHBOUR = "blog"  #: another recipe, which nothing that happens to the first one may touch
 HOSTS = ("ash", "birch")  #: the second one joins when its time has come
 #: What people change in an enrolment.
 ENROLMENTS = (
@@ -109,6 +111,11 @@ class Message:
     sweep: str
     named: bool
     host: str = HOSTS[0]
+
+    @property
+    def recipe(self) -> str:
+        """Whose chain it is a link of."""
+        return str(self.given["recipe"] if isinstance(self.given, dict) else self.given)
 
 
 @dataclass
@@ -166,6 +173,12 @@ class House:
     records: list[tuple[str, bytes]] = field(default_factory=list)  #: canonical.json as it was, and whose it was
     named_beside: bool = False  #: whether one of two acts at the same time has the newest release tested
     volumes_lost: bool = False
+    keep: int = KEEP  #: canonicals that stay restorable, as it is set now
+    neighbours: int = 0  #: releases of the other recipe; 0: it was never enrolled
+    neighbour_left: bool = False  #: whether its enrolment was taken away
+    neighbour_goes_on: bool = False  #: whether a sweep was open then, which goes by what it read
+    neighbour: tuple[bytes, str] = (b"", "")  #: its record, and the version in it
+    neighbour_held: set[str] = field(default_factory=set)  #: versions of it that a person went back from
     _seen: tuple[Any, ...] = ()
     _generations: list[Generation] = field(default_factory=list)
 
@@ -177,14 +190,22 @@ class House:
         return self
 
     def _enrol(self) -> None:
+        self._enrol_neighbour()
         folder = self.root / "checkout" / "tests" / RECIPE
         if ENROLMENTS[self.enrolled] == "gone":
             shutil.rmtree(folder, ignore_errors=True)
             return
         top, table, below = ENROLMENTS[self.enrolled].partition("[")
-        text = f'upstream = "/nowhere"\n{top}{ENROLMENT}{table}{below}'
+        text = f'upstream = "/nowhere/{RECIPE}"\n{top}{ENROLMENT}{table}{below}'
         folder.mkdir(exist_ok=True)
         (folder / "recipe.toml").write_text(text)
+
+    def _enrol_neighbour(self) -> None:
+        folder = self.root / "checkout" / "tests" / NEIGHBOUR
+        shutil.rmtree(folder, ignore_errors=True)
+        if self.neighbours and not self.neighbour_left:
+            folder.mkdir()
+            (folder / "recipe.toml").write_text(f'upstream = "/nowhere"\n{ENROLMENT}')
 
     @property
     def state(self) -> Path:
@@ -199,7 +220,7 @@ class House:
                 repo=self.root / "checkout",
                 state=machine.state,
                 redis_url=self.redis_url,
-                keep=KEEP,
+                keep=self.keep,
                 disk_need=1,
                 loaded_above=0,
                 host=name or self.here,
@@ -347,7 +368,7 @@ class House:
     def _action(self, message: Message) -> Callable[[World], Any]:
         given, sweep = message.given, message.sweep
         return {
-            "sync": lambda world: sync(world, RECIPE, sweep=sweep, named=message.named),
+            "sync": lambda world: sync(world, message.recipe, sweep=sweep, named=message.named),
             "decide": lambda world: self._aged(world, decide_recipe(world, Synced.model_validate(given))),
             "test": lambda world: prove_decided(world, Decision.model_validate(given)),
             "promote": lambda world: promote(world, Verdict.model_validate(given)),
@@ -356,7 +377,7 @@ class House:
     def _aged(self, world: World, decided: Decision) -> Decision:
         """A decision, and whether it sends a release on before its time."""
         asks = "min_age" in ENROLMENTS[self.enrolled] and not self.begun_before
-        if asks and decided.version is not None and decided.action == "run":
+        if asks and decided.recipe == RECIPE and decided.version is not None and decided.action == "run":
             now = world.now().timestamp()
             noted = world.steering.first_seen(RECIPE, decided.version, self.tags[decided.version])
             seen = datetime.strptime(noted, STAMP_FORMAT).replace(tzinfo=UTC).timestamp() if noted else now
@@ -426,11 +447,44 @@ class House:
         finally:
             self.waited = 0
 
+    # -- moves: beside another recipe ----------------------------------------------------------------------
+
+    def meet(self) -> None:
+        """Another recipe is enrolled, or has its next release; its enrolment comes back where it was taken away."""
+        if len(self.machines) == 1:
+            self.neighbours += 1
+            self.neighbour_left = False
+            self._enrol()
+
+    def part(self) -> None:
+        """Its enrolment is taken away, or brought back."""
+        self.neighbour_left = self.neighbours > 0 and not self.neighbour_left
+        self.neighbour_goes_on = bool(self.world().sweeps.open_sweeps())
+        self._enrol()
+
+    def neighbour_on(self) -> None:
+        """A person has its newest release tested and promoted."""
+        if self.neighbours:
+            prove_tag(self.world(), NEIGHBOUR, None)
+            promote(self.world(), NEIGHBOUR)
+
+    def neighbour_back(self) -> None:
+        """A person goes back from its canonical."""
+        if self.neighbours:
+            rollback(self.world(), NEIGHBOUR, to=None, reason="it lost mail", who="a person")
+
+    def set_keep(self, keep: int = 0) -> None:
+        """The setting `keep` is changed."""
+        self.keep = 1 + keep % MOST_KEPT
+        for machine in self.machines.values():
+            machine.lasting = None
+        self.must &= {*self.line[-self.keep :], self.present or ""}
+
     # -- moves: between hosts ------------------------------------------------------------------------------
 
     def second(self) -> None:
         """A second host joins the first."""
-        if len(self.machines) < len(HOSTS):
+        if len(self.machines) < len(HOSTS) and not self.neighbours:
             self.machines[HOSTS[1]] = Machine(self.root / "state-2", self.root / "docker-2")
             for name in self.machines:
                 world = self.world(name)
@@ -619,7 +673,7 @@ class House:
     def lose_volume(self) -> None:
         """A retained volume is gone from Docker."""
         docker = self.machines[self.home].docker
-        for name in FakeEngine(docker).owned({LABEL_KIND: "warm"})["volumes"][:1]:
+        for name in FakeEngine(docker).owned({LABEL_KIND: "warm", LABEL_RECIPE: RECIPE})["volumes"][:1]:
             shutil.rmtree(docker / "volumes" / name)
             self.volumes_lost = True
 
@@ -635,6 +689,7 @@ class House:
         self._hold(not self.too_soon, f"2 what is too young is not proven: {self.too_soon}, after {move}")
         self._stays(move)
         self._find_home(move)
+        self._untouched(move)
         try:
             record = self.world(self.home).registry.read(RECIPE)
         except RecordUnreadable:
@@ -663,6 +718,31 @@ class House:
         self._kept(move)
         self._sweeps(move)
         self.begun_before = {(name, one) for name, one in self.begun_before if not self.world(name).sweeps.closed(one)}
+
+    def _untouched(self, move: str) -> None:
+        """The other recipe's canonical is whole, and is another one only by its own releases and rollbacks."""
+        if not self.neighbours:
+            return
+        world, (text, before) = self.world(), self.neighbour
+        record, path = world.registry.read(NEIGHBOUR), self.state / "warm" / NEIGHBOUR / "canonical.json"
+        if record is None:
+            self._hold(not text, f"5.1 the neighbour's record is there: it is gone after {move}")
+            return
+        now = record.version
+        if path.read_bytes() != text:
+            if before and _number(now) < _number(before):
+                self._hold("neighbour_back" in move, f"5.2 the neighbour goes forwards only: {before} to {now}, after {move}")
+                if "neighbour_on" not in move:
+                    self.neighbour_held.add(before)
+            elif now != before:
+                self._hold(now not in self.neighbour_held, f"5.2 nothing of the neighbour comes back: {now}, after {move}")
+                left = self.neighbour_left and not self.neighbour_goes_on
+                self._hold(not left, f"2 a neighbour that left is not promoted: {now}, after {move}")
+            self.neighbour = (path.read_bytes(), now)
+        problem = _problem_of(cast(Snapshot, record.snapshot))
+        self._hold(problem is None, f"5.1 the neighbour's snapshot verifies: {now}: {problem}, after {move}")
+        gone = [volume for volume in record.volumes if world.engine.volume_path(volume) is None]
+        self._hold(not gone, f"5.1 the neighbour's volumes are there: {gone} of {now} are gone, after {move}")
 
     def _find_home(self, move: str) -> None:
         """Where the canonical is in force; on its way that is where it leaves."""
@@ -730,7 +810,7 @@ class House:
         told = f"2 proven from what it came from: {now} from {proven and proven.base}, and it came from {before}, after {move}"
         self._hold(from_it, told)
         self.line.append(name)
-        self.must = (self.must | {name}) & set(self.line[-KEEP:])
+        self.must = (self.must | {name}) & set(self.line[-self.keep :])
         self.versions[name], self.runs[name], self.came[name] = now, str(record.run), list(self.line)
         self.exact[name] = exact
         self.present, self.record_lost, self.volumes_lost = name, False, False
@@ -748,7 +828,7 @@ class House:
         if order.index(name) > order.index(left):
             self.line = list(self.came[name])
             self.passed -= set(self.line)
-            self.must = (self.must | {left, name}) & set(self.line[-KEEP:])
+            self.must = (self.must | {left, name}) & set(self.line[-self.keep :])
         else:
             self.passed |= {one for one in self.line if order.index(one) > order.index(name)} - {name}
             self.passed.discard(name)
@@ -787,7 +867,7 @@ class House:
         if not wanted:
             return
         kept = {one.name: one.record for one in self._generations}
-        full = len((set(self.line) - self.passed) & set(kept)) >= KEEP
+        full = len((set(self.line) - self.passed) & set(kept)) >= self.keep
         for name in sorted(wanted):
             tag, found = self.versions[name], kept.get(name)
             if found is None and name in self.passed and full:  # one more was there, as a killed promotion drops nothing
@@ -830,8 +910,11 @@ class House:
             world = self.world(name)
             warm = world.engine.owned({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm"})
             record = world.registry.read(RECIPE)
-            named = sorted(record.volumes) if record else []
+            beside = world.registry.read(NEIGHBOUR)
+            named = sorted(volume for one in (record, beside) if one is not None for volume in one.volumes)
             self._hold(warm["volumes"] == named, f"5.4 nothing warm but what the record names: {warm['volumes']} beside {named}")
+            kept = [one for one in world.registry.kept(RECIPE) if one.record is not None]
+            self._hold(len(kept) <= self.keep, f"4 no more than `keep` stay: {len(kept)} of {self.keep}")
             self._hold(not warm["stacks"], "4 an idle canonical runs nothing: " + ", ".join(warm["stacks"]))
         self._next_release()
 

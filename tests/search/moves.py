@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from canonq.core.errors import CanonqError
-from tests.faults.scenario import Faults, breaking
+from tests.faults.scenario import Faults, breaking, version
 from tests.search.house import Broken, House, Message
 from tests.search.stage import staged
 
@@ -33,15 +33,24 @@ THEMES = {
     "words": ("block", "approve", "hurry", "demand", "enrol"),
     "tags": ("move_tag", "accept"),
     "looking": ("look_at", "ref", "redden"),
+    "keep": ("set_keep", "set_keep"),
+    "beside": ("meet", "meet", "part", "neighbour_on", "neighbour_back", "neighbour_on"),
     "hosts": ("second", "second", "move", "move", "go_over", "drain", "upkeep", "deliver", "deliver"),
 }
 #: Acts among them.
-_MORE_ACTS = ("look_at", "ref", "move")
+_MORE_ACTS = ("look_at", "ref", "move", "neighbour_on", "neighbour_back")
 #: How an act is met: killed, its disk full once or from then on, its Docker gone, the clock set, another act in the middle of it
 #: or all the time beside it.
 WAYS = ("killed", "disk-full", "disk-stays-full", "docker-away", "clock-jumps", "beside", "race")
 #: What may come into the middle of an act; two with `+` one after the other.
-INTRUSIONS = (*ACTS, "lose", "lose_locks", "lose_fence", *(f"lose_locks+{act}" for act in ("promote", "rollback", "janitor")))
+INTRUSIONS = (
+    *ACTS,
+    *_MORE_ACTS[-2:],
+    "lose",
+    "lose_locks",
+    "lose_fence",
+    *(f"lose_locks+{act}" for act in ("promote", "rollback", "janitor")),
+)
 #: What changes the canonical while somebody is at it.
 _RIVALS = ("promote", "prove+promote", "rollback", "again", "night")
 #: Points that an act passes, about; what it asks before it holds the recipe, it asks before the first few.
@@ -94,6 +103,8 @@ def play(house: House, moves: list[Move]) -> None:
             house.broken_into = bool(move.way)
             acts = {*move.act.split("+"), *move.other.split("+")}
             house.named_beside = move.way in ("beside", "race") and "prove" in acts
+            if "neighbour_on" in acts and house.neighbours:
+                house.neighbour_held.discard(version(house.neighbours))
             if acts & {"prove", "look_at", "call"} or ("sweep" in acts and move.number % 3 == 1):
                 house.held.discard(house.newest_exactly)  # also where it is done by a process of its own
             _do(house, move)

@@ -20,7 +20,7 @@ import redis
 
 from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.state.locks import redis_client
-from tests.search.house import ENROLMENTS, Broken, House
+from tests.search.house import ENROLMENTS, MOST_KEPT, Broken, House
 from tests.search.moves import ACTS, EVENTS, THEMES, Move, is_met, play
 
 LONGEST = 60  #: moves in a sequence
@@ -31,7 +31,7 @@ WEIGHTS = {
     "sweep": 2, "janitor": 2,
     "approve": 4, "block": 2, "demand": 3, "enrol": 3, "move_tag": 2, "accept": 3, "move": 2, "look_at": 2, "ref": 2,
 }  # fmt: skip
-_DRAWN = {"clock": 1000, "enrol": len(ENROLMENTS)}  #: how many numbers a move has; of others these are few
+_DRAWN = {"clock": 1000, "enrol": len(ENROLMENTS), "set_keep": MOST_KEPT}  #: how many numbers a move has; of others these are few
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from canonq.flows.proving.run import Run
 from canonq.flows.sweeps import shares
 from canonq.flows.world import World
 from canonq.ports import Ended, Listing
-from tests.faults.scenario import FILES, RECIPE
+from tests.faults.scenario import FILES, RECIPE, version
 
 if TYPE_CHECKING:
     from tests.search.house import House
@@ -54,22 +54,22 @@ class TagsOnly:
     """A clone and its upstream as one table of tags: a tag that moves has moved in both, and what it named first is known."""
 
     def __init__(self, folder: Path, house: House) -> None:
-        self._kept = folder / "remembered.json"
+        self._folder = folder
         self._house = house
         self._tags = house.tags
+        self._beside = {tag: commit_of(tag) for tag in map(version, range(1, house.neighbours + 1))}
 
     def listing(self, url: str, *, which: str = "upstream") -> Listing:
-        del url, which
-        refs = {f"refs/tags/{tag}": commit for tag, commit in self._tags.items()}
-        return Listing("main", commit_of("main"), dict(self._tags), refs)
+        del which
+        tags = self.tags(RECIPE if RECIPE in url else "another")
+        refs = {f"refs/tags/{tag}": commit for tag, commit in tags.items()}
+        return Listing("main", commit_of("main"), tags, refs)
 
     def tags(self, recipe: str) -> dict[str, str]:
-        del recipe
-        return dict(self._tags)
+        return dict(self._tags if recipe == RECIPE else self._beside)
 
     def known(self, recipe: str) -> dict[str, str]:
-        del recipe
-        return {**self._tags, **self._house.trusted}
+        return {**self._tags, **self._house.trusted} if recipe == RECIPE else self.tags(recipe)
 
     def accept(self, recipe: str, tag: str, commit: str | None) -> bool:
         del recipe
@@ -85,12 +85,11 @@ class TagsOnly:
         return {}
 
     def remembered(self, recipe: str) -> dict[str, Any]:
-        del recipe
-        return dict(json.loads(self._kept.read_text())) if self._kept.is_file() else {}
+        kept = self._folder / f"remembered-{recipe}.json"
+        return dict(json.loads(kept.read_text())) if kept.is_file() else {}
 
     def remember(self, recipe: str, value: dict[str, Any]) -> None:
-        del recipe
-        self._kept.write_text(json.dumps(value))
+        (self._folder / f"remembered-{recipe}.json").write_text(json.dumps(value))
 
     def update(self, recipe: str, url: str, listing: Listing) -> bool:
         del recipe, url, listing
@@ -129,7 +128,7 @@ def staged(house: House) -> Iterator[None]:
         patched.setattr(shares, "time", later)
         # It goes on whatever breaks; here what breaks is to show.
         patched.setattr(workers.upkeep, "_told", lambda: contextlib.suppress(CanonqError))
-        patched.setattr(workers.upkeep, "queued", lambda app: {(one.sweep, RECIPE) for one in house.queue})
+        patched.setattr(workers.upkeep, "queued", lambda app: {(one.sweep, one.recipe) for one in house.queue})
         for module in (workers.chains, workers.tasks):
             patched.setattr(
                 module,
