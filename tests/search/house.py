@@ -171,6 +171,7 @@ class House:
     pid: int = field(default_factory=os.getpid)
     broken_into: bool = False  #: whether an act is under way that is met by something
     records: list[tuple[str, bytes]] = field(default_factory=list)  #: canonical.json as it was, and whose it was
+    swapped: bool = False  #: whether one was put back while the canonical was on its way: a person takes it back
     named_beside: bool = False  #: whether one of two acts at the same time has the newest release tested
     volumes_lost: bool = False
     keep: int = KEEP  #: canonicals that stay restorable, as it is set now
@@ -636,6 +637,7 @@ class House:
         self.must.add(self.present)
         self.runs.pop(self.present, None)  # it may be promoted once more
         self.present, self.volumes_lost = name, True  # those of that time are gone, until the janitor unpacks them
+        self.swapped = bool(moving.leaving(self.world(self.home)))
 
     def lose_fence(self, empty: int = 0) -> None:
         """The fence is gone, or empty."""
@@ -923,6 +925,9 @@ class House:
         if len(self.machines) == 1:
             return
         self._let_leases_end()
+        if self.swapped:
+            for mark in moving.leaving(self.world(self.home)):
+                moving.leave(self.world(self.home), mark.recipe, self.home, by="a person")
         for _ in range(_PASSES):
             self._beat()
             self.upkeep()

@@ -306,7 +306,11 @@ def _bring(world: World, mark: Elsewhere, source: str, stage: Path) -> None:
     record = came.read(recipe)
     name = came.name_of(record)
     if record is None or record.snapshot is None or name is None or record.fence != mark.fence:
-        raise HostProblem(f"What {source} has of {recipe} is not what it said that leaves.", code="fetch-failed")
+        raise HostProblem(
+            f"What {source} has of {recipe} is not what it said that leaves: its record was changed since, by somebody else.",
+            mend=f"`canonq move {recipe} {source}` takes it back; look at `canonq status {recipe}` there, then move it again.",
+            code="fetch-failed",
+        )
     room = Need(state=record.snapshot.bytes * (world.settings.keep + 1), volumes=record.snapshot.content_bytes or 0)
     with room_for(world, f"the move of {recipe} from {source}", room, otherwise=make_room):
         for part in mark.parts:
