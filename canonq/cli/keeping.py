@@ -8,7 +8,7 @@ import click
 
 from canonq.cli.asjson import print_json
 from canonq.cli.options import caller, json_option, recipe_argument
-from canonq.cli.waiting import await_result, enqueue, locks_for, require_workers
+from canonq.cli.waiting import await_result, enqueue, locks_for, require_workers, stopping
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus
 from canonq.core.records import Canonical
@@ -21,6 +21,7 @@ from canonq.flows.looking import enrol as enrol_flow
 from canonq.flows.promoting import restore as restore_flow
 from canonq.flows.promoting import rollback as rollback_flow
 from canonq.flows.upstream.asked import recipe_asked
+from canonq.flows.world import World
 from canonq.settings import load_settings
 from canonq.wiring import live, looking
 from workers.factory import LIGHT, declare, make_app, queue_on
@@ -38,7 +39,8 @@ def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitSta
         if (there := where_is(world, recipe)) is not None:
             record = _roll_back_on(there, recipe, to, reason)
         else:
-            record = rollback_flow.rollback(world, recipe, to=to, reason=reason, who=caller())
+            with stopping(f"the rollback of {recipe}", lambda: _in_force(world, recipe)):
+                record = rollback_flow.rollback(world, recipe, to=to, reason=reason, who=caller())
     if as_json:
         print_json(record.model_dump(mode="json", by_alias=True))
     else:
@@ -47,6 +49,11 @@ def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitSta
         if held:
             click.echo(f"Held until a newer release, or `canonq sweep {recipe}`: {', '.join(held)}.")
     return ExitStatus.DONE
+
+
+def _in_force(world: World, recipe: str) -> str:
+    record = world.registry.read(recipe)
+    return f"Its canonical is {record.version}." if record is not None else "It has no canonical."
 
 
 def _roll_back_on(host: str, recipe: str, to: str | None, reason: str) -> Canonical:

@@ -12,16 +12,18 @@ from celery import Celery, Signature
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 from pydantic import SecretStr
+from redis.exceptions import RedisError
 
 from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.state.work_folders import at_work, is_alive
 from canonq.cli.interrupts import interrupts
 from canonq.cli.view import View
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem, TimedOut
+from canonq.core.errors import Busy, CanonqError, ExitStatus, Fault, HostProblem, TimedOut, redis_problem
 from canonq.flows.hosts import host_of
 from canonq.flows.keeping.janitor import clean
 from canonq.flows.looking.progress import Watcher
+from canonq.flows.sweeps.brokenoff import nobody_works
 from canonq.flows.sweeps.closing import give_up
 from canonq.flows.sweeps.shares import collect
 from canonq.flows.sweeps.summary import summary
@@ -157,13 +159,19 @@ def await_sweep(world: World, sweep: str, tree: process_tree.Tree | None, *, qui
     """Wait until the sweep is closed, done or not; recipes that never get an outcome are accounted for as lost."""
     ends = time.monotonic() + world.settings.sweep_timeout
     with View(quiet=quiet) as view:
-        watcher, several, looked = Watcher(world), world.hosts.are_several(), time.monotonic()
+        watcher, several, looked, alone = Watcher(world), world.hosts.are_several(), time.monotonic(), False
         while world.sweeps.closed(sweep) is None:
             view.look(lambda: watcher.sweep(sweep))
-            if several and time.monotonic() > looked + _COLLECT_EVERY:
+            if time.monotonic() > looked + _COLLECT_EVERY:
                 looked = time.monotonic()
                 with contextlib.suppress(CanonqError):  # upkeep does it all the same
-                    collect(world, sweep)
+                    if several:
+                        collect(world, sweep)
+                if tree is None and not alone and nobody_works(world):
+                    alone = True
+                    click.echo(
+                        "No worker is there any more. The sweep goes on with the next `canonq up`; Ctrl-C stops it.", err=True
+                    )
             dead = tree.dead() if tree else None
             if dead or time.monotonic() > ends:
                 give_up(world, sweep, f"no outcome: {f'{dead} ended' if dead else 'the sweep took too long'}.")
@@ -190,10 +198,10 @@ def await_result(
 def _value_of(
     result: AsyncResult[Any], tree: process_tree.Tree | None, limit: float, view: View | None, recipe: str
 ) -> dict[str, Any]:
-    ends = time.monotonic() + limit
+    ends, is_ready = time.monotonic() + limit, _ready(result)
     shown, watcher, first = view or View(quiet=True), Watcher(live()) if view else None, _first(result)
     with stopping("this call", lambda: _revoke(result, tree)), shown:
-        while not result.ready():
+        while not is_ready():
             if watcher is not None:
                 shown.look(lambda: watcher.call(first, recipe))
             if tree and (dead := tree.dead()):
@@ -209,6 +217,25 @@ def _value_of(
         what, _, mend = str(value["detail"]).partition(" Mend: ")
         raise Busy(what, mend=mend or "wait until it ends.", code=str(value.get("reason") or Busy.code))
     return value
+
+
+def _ready(result: AsyncResult[Any]) -> Callable[[], bool]:
+    """Whether a task has ended. Where Redis is away that is told, once, and asked again."""
+    told = False
+    result.backend.always_retry = False  # it would ask by itself, in silence, until Redis is back
+
+    def is_ready() -> bool:
+        nonlocal told
+        try:
+            return bool(result.ready())
+        except (RedisError, OperationalError, OSError) as error:
+            if not told:
+                told = True
+                line = f"{redis_problem(str(error))} What was asked for goes on when it answers again; Ctrl-C waits no longer."
+                click.echo(line, err=True)
+            return False
+
+    return is_ready
 
 
 def _let_go(result: AsyncResult[Any]) -> None:
@@ -228,6 +255,7 @@ def _first(result: AsyncResult[Any]) -> str:
 
 def _revoke(result: AsyncResult[Any], tree: process_tree.Tree | None) -> str:
     """Take back a task, and those of its chain before it, where no worker has begun them."""
+    check_broker(result.app)  # without it, each word would be tried for minutes
     link: AsyncResult[Any] | None = result
     while link is not None:
         with contextlib.suppress(OperationalError, OSError):  # no broker: its workers cannot get it either

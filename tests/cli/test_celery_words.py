@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import click
@@ -302,6 +303,7 @@ class _Ready:
     """A task that is done."""
 
     id = "x"
+    backend = SimpleNamespace()
 
     def __init__(self, value: dict[str, Any]) -> None:
         self.result = value

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import click
 import pytest
+import redis
 from click.testing import CliRunner
 
 from canonq.adapters.state.work_folders import alive
-from canonq.cli import running, sweeps, waiting
+from canonq.cli import keeping, running, sweeps, waiting
+from canonq.core.errors import redis_problem
+from canonq.flows.sweeps.closing import stop
 from canonq.flows.sweeps.opening import open_sweep
 from canonq.settings import Settings
 from tests.core.test_decide import canonical
@@ -135,24 +140,87 @@ def test_what_is_still_at_work_is_not_told_as_gone(
 
 
 class Asked:
-    """A task whose Redis ends with the workers."""
+    """A task that a person stops after some looks; its Redis may be away at each."""
 
-    backend: object = "a Redis"
-
-    def __init__(self, parent: Asked | None = None) -> None:
-        self.id, self.parent = "x", parent
+    def __init__(self, parent: Asked | None = None, looks: Sequence[Exception] = ()) -> None:
+        self.id, self.parent, self.looks, self.app = "x", parent, list(looks), "an app"
+        self.backend: Any = SimpleNamespace(always_retry=True)
+        self.revoked = False
 
     def ready(self) -> bool:
         """A person does not wait for it."""
+        if self.looks:
+            raise self.looks.pop()
         raise KeyboardInterrupt
 
     def revoke(self) -> None:
         """No worker has begun it."""
+        self.revoked = True
 
 
-def test_nobody_asks_a_redis_that_has_ended_for_a_task_that_a_person_has_stopped() -> None:
+def test_nobody_asks_a_redis_that_has_ended_for_a_task_that_a_person_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Celery does when such a task goes, and its traceback is the last that is said."""
+    monkeypatch.setattr(waiting, "check_broker", lambda _: None)
     task = Asked(parent=Asked())
     with pytest.raises(KeyboardInterrupt):
         waiting.await_result(cast(Any, task), None, 1.0)
     assert [task.backend, task.parent and task.parent.backend] == [None, None]
+
+
+def test_a_redis_that_goes_away_is_told_once_and_a_stop_does_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where `canonq up` is stopped while somebody waits for a test: each word to its workers would be tried for minutes."""
+
+    def away(_: object) -> None:
+        raise redis_problem("Error 2 connecting to it")
+
+    monkeypatch.setattr(waiting, "check_broker", away)
+    monkeypatch.setattr(waiting, "_LOOK_EVERY", 0.0)
+    task = Asked(looks=[redis.ConnectionError("Error 2 connecting to it"), ConnectionResetError(), redis.TimeoutError("no")])
+    with pytest.raises(KeyboardInterrupt):
+        waiting.await_result(cast(Any, task), None, 60.0)
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("Redis does not answer: no. Mend: ")
+    assert told[0].endswith("What was asked for goes on when it answers again; Ctrl-C waits no longer.")
+    assert told[1].startswith("Stopping this call. It could not be told to its workers: Redis does not answer: Error 2")
+    assert len(told) == 2
+    assert not task.revoked
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_who_waits_for_a_sweep_is_told_once_that_its_workers_have_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], up: bool
+) -> None:
+    place = Place(tmp_path)
+    place.recipe("site")
+    world = place.world
+    sweep, looks = open_sweep(world).sweep, list[float]()
+
+    def pause(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            stop(world, sweep, "it was long enough.")
+
+    monkeypatch.setattr(waiting, "_COLLECT_EVERY", -1.0)
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=pause, monotonic=time.monotonic))
+    monkeypatch.setattr(waiting, "nobody_works", lambda _: not up)
+    waiting.await_sweep(world, sweep, None, quiet=True)
+    assert capsys.readouterr().err.count("No worker is there any more. The sweep goes on with the next `canonq up`") == (not up)
+
+
+def test_a_rollback_that_is_stopped_says_what_is_the_canonical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path)
+    place.recipe("site")
+    world = place.world
+    world.registry.write(canonical("1.1.0+2"), Whoever())
+
+    def ctrl_c(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keeping, "load_settings", lambda: world.settings)
+    monkeypatch.setattr(keeping, "locks_for", lambda _: contextlib.nullcontext(world))
+    monkeypatch.setattr("canonq.flows.promoting.rollback.rollback", ctrl_c)
+    ended = CliRunner().invoke(keeping.rollback, ["site", "--reason", "it lost mail"], standalone_mode=False)
+    assert isinstance(ended.exception, click.Abort)
+    assert ended.stderr.startswith("Stopping the rollback of site. Its canonical is 1.1.0+2.\n")
