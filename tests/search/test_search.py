@@ -117,20 +117,24 @@ def only_the_last(self: Canonical, version: str, commit: str) -> RolledBack | No
 
 
 @pytest.mark.parametrize(
-    ("make_it", "rule", "seed"),  # not far before the one that finds it: what is shown is that it is found
+    ("make_it", "rules", "seed"),  # not far before the one that finds it: what is shown is that it is found
     [
-        (lambda patched: patched.setattr(leftovers, "retain", by_the_clock), "4 the last `keep` stay", 1),
-        (lambda patched: patched.setattr(Canonical, "held", only_the_last), "5.2 nothing comes back", 90),
+        (lambda patched: patched.setattr(leftovers, "retain", by_the_clock), ("4 the last `keep` stay", "4 no more than"), 1),
+        (lambda patched: patched.setattr(Canonical, "held", only_the_last), ("5.2 nothing comes back",), 90),
     ],
     ids=["kept-by-the-clock", "one-room-for-rollbacks"],
 )
 def test_a_fault_made_on_purpose_is_found_and_shrunk_to_a_few_lines_that_show_it_again(
-    search: Search, monkeypatch: pytest.MonkeyPatch, make_it: Callable[[pytest.MonkeyPatch], None], rule: str, seed: int
+    search: Search,
+    monkeypatch: pytest.MonkeyPatch,
+    make_it: Callable[[pytest.MonkeyPatch], None],
+    rules: tuple[str, ...],
+    seed: int,
 ) -> None:
     with monkeypatch.context() as patched:
         make_it(patched)
         found = search.run(seed, seconds=PATIENCE, moves=20, only=ORDERS, shrink_seconds=PATIENCE)
-        assert found.broken.startswith(rule), found
+        assert found.broken.startswith(rules), found
         assert len(found.shrunk) <= 12, found
         lines = [str(move) for move in found.shrunk]
         assert search.broken_by([Move.read(line) for line in lines]) == found.broken
