@@ -8,6 +8,7 @@ from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError
 
 from canonq.core.errors import HostProblem, no_redis, redis_problem
@@ -68,6 +69,17 @@ def waiting_messages(channel: Any, app: Celery) -> Iterator[tuple[str, bytes]]:
         for place in channel.priority_steps:
             for raw in channel.client.lrange(channel._q_for_pri(name, place), 0, -1):
                 yield name, raw
+
+
+def take_back(app: Celery) -> int:
+    """Put what was handed to workers back into its queues, as they are all gone; how much. Redis itself would do so only after
+    the longest time that a step may take, and whoever has called one would wait as long."""
+    with app.connection_for_write() as connection:
+        channel = connection.default_channel
+        tags = channel.client.zrange(channel.unacked_index_key, 0, -1)
+        for tag in tags:
+            channel.qos.restore_by_tag(bytes_to_str(tag))
+        return len(tags)
 
 
 def waiting_in(app: Celery) -> dict[str, str]:

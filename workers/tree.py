@@ -29,7 +29,7 @@ from canonq.core.ago import duration
 from canonq.core.errors import Busy, CanonqError, HostProblem
 from canonq.settings import Settings, load_settings
 from canonq.wiring import live
-from workers.broker import check_broker
+from workers.broker import check_broker, take_back
 from workers.factory import make_app
 
 _START_LIMIT = 180.0  #: seconds until workers must answer
@@ -245,6 +245,8 @@ def running(
             stack.callback(redis.stop)
             redis.start()
             stack.enter_context(_named(redis.url))
+            if keep_redis:  # what was in it before is there again
+                take_back(make_app(load_settings()))
         check_broker(make_app(load_settings()))
         with contextlib.suppress(HostProblem):  # one that went away since: workers wait for it
             world = live(load_settings())
