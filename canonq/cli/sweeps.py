@@ -137,7 +137,8 @@ def stop(sweep: str | None, reason: str, as_json: bool) -> ExitStatus:
         return _stop_run(world, sweep, reason, as_json)
     why = f": {reason}" if reason else ""
     if sweep is not None and not world.sweeps.read(sweep):
-        raise WrongUse(f"There is no sweep {sweep}.", mend=f"open are: {', '.join(world.sweeps.open_sweeps()) or 'none'}.")
+        open_ones = ", ".join(world.sweeps.open_sweeps()) or "none"
+        raise WrongUse(f"There is no sweep {sweep}.", mend=f"open are: {open_ones}.", code="no-such-sweep")
     stopped = [
         name
         for name in ([sweep] if sweep is not None else world.sweeps.open_sweeps())

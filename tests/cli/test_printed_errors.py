@@ -53,6 +53,8 @@ def typed(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
         (("rollback", "site", "--reason", "x"), "no-canonical", 2),
         (("sync", "--accept-moved", "1.0.0"), "wrong-use", 2),
         (("stop", "no-such-sweep"), "bad-identifier", 2),
+        (("stop", "20261123T030000Z-4f1c2a"), "no-such-sweep", 2),
+        (("watch", "20261123T030000Z-4f1c2a"), "no-such-sweep", 2),
         (("webhook",), "no-webhook", 2),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else str(value),
