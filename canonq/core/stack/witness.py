@@ -222,9 +222,13 @@ def _by_folder(files: Iterable[tuple[str, str, int]]) -> dict[str, int]:
 
 
 def _folder(key: str, path: str) -> str:
-    """The folder that a file is in, of those one or two below the root of its volume; empty where it lies in the root."""
-    above = path.split("/")[:-1][:2]
-    return "/".join((key, *above)) if above else ""
+    """The folder that a file is in, of those one or two below the root of its volume; in the root, all of one ending are as in a
+    folder, and those without one in none."""
+    *above, name = path.split("/")
+    if above:
+        return "/".join((key, *above[:2]))
+    _, dot, end = name.lstrip(".").rpartition(".")
+    return f"{key}/*.{end.lower()}" if dot else ""
 
 
 def _arrived(before: Files, after: Files, by: Witness) -> Iterator[tuple[str, str, int]]:

@@ -101,6 +101,15 @@ def test_a_database_that_cannot_be_read_is_missed_where_use_makes_it_whatever_el
     assert lost_files(held, {"data": {}}, carried, (), grown=True) == [], "what the target keeps in tables"
 
 
+def test_files_in_the_root_of_a_volume_are_missed_where_the_same_use_leaves_such_there_whatever_has_grown() -> None:
+    by = Witness(NOTHING, NOTHING, of(c3_pdf="of a new install"), used=True)
+    held, left = of(a1_pdf="somebody's", b2_pdf="another's"), of(a1_pdf="somebody's")
+    assert lost_files(held, left, by, (), grown=True) == ["'b2.pdf' of the volume data is gone"]
+    assert lost_files(held, left, by, {"data/b2.pdf"}, grown=True) == []
+    into_rows = of(notes_json="all of them")
+    assert lost_files(into_rows, NOTHING, by, (), grown=True) == [], "which use makes nowhere any more"
+
+
 @pytest.mark.parametrize(
     ("now", "filled", "emptied"),
     [
