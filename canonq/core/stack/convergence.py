@@ -175,6 +175,15 @@ def _judge_service(service: Service, tasks: Sequence[Task], *, died: int, nodes:
     return Convergence("converged", service=name)
 
 
+def stopped_updates(services: Iterable[Service]) -> list[str]:
+    """A sentence for each service that is up though Swarm has stopped its update, as Docker goes on showing."""
+    return [
+        f"update-paused: Swarm stopped the update of '{one.name}' ({one.update_message}), and started it again all the same"
+        for one in services
+        if one.update == "paused"
+    ]
+
+
 def _place(service: Service, task: Task) -> tuple[int, str]:
     """What Swarm fills with one task after the other: a slot, or a node where one runs on each."""
     return (0, task.node) if service.replicas is None else (task.slot, "")

@@ -12,6 +12,7 @@ from canonq.core.errors import NoRoom, RecipeProblem
 from canonq.core.ladder import TierName, TierResult, skipped, with_fresh, with_upgraded
 from canonq.core.recipe.assembly import TEST_OVERLAY
 from canonq.core.stack.census import Census
+from canonq.core.stack.convergence import stopped_updates
 from canonq.core.stack.staying import counted
 from canonq.flows.deploying.answering import NotHealthy, await_answer
 from canonq.flows.deploying.stages import Running
@@ -57,6 +58,7 @@ def upgrade_tier(run: Run, version: str, base: Running) -> tuple[Running, tuple[
             started = start_of(run, "upgrade", base.over(target.version, target.commit), new=False)
             running = comes_up(run, "upgrade", started)
             run.account.notes += still_written(used, uses(run.world, running), version)
+            run.account.notes += stopped_updates(run.world.stacks.observe(running.identity.stack)[0])
             return running, (markers, held)
 
     def prove(running: Running, made: tuple[tuple[Marker, ...], Census]) -> TierResult:

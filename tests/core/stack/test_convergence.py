@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from canonq.core.stack.convergence import CRASHES, Convergence, Service, Task, deaths, failing_check, judge, same_spec
+from canonq.core.stack.convergence import (
+    CRASHES,
+    Convergence,
+    Service,
+    Task,
+    deaths,
+    failing_check,
+    judge,
+    same_spec,
+    stopped_updates,
+)
 
 APP = Service("app", replicas=1, update=None)
 RUNNING = Task("t1", "app", state="running", desired="running", current=True, slot=1)
@@ -103,6 +113,10 @@ def test_a_paused_update_with_no_old_task_left_is_waited_for() -> None:
     assert look(APP, DEAD, replace(RUNNING, state="ready", desired="ready"), update="paused") == ("waiting", "not-running")
     assert look(APP, DEAD, RUNNING, update="paused") == ("converged", "")
     assert look(APP, *dead(8), update="paused") == ("failed", "crash-loop")
+    (told,) = stopped_updates(
+        [replace(APP, update="paused", update_message="a task failed early"), replace(APP, update="completed")]
+    )
+    assert told == "update-paused: Swarm stopped the update of 'app' (a task failed early), and started it again all the same"
 
 
 def test_a_paused_update_whose_tasks_are_all_current_is_converged() -> None:
