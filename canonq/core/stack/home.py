@@ -45,7 +45,37 @@ def left_behind(before: Files, after: Files, by: Witness, volatile: Collection[s
             # Where it is not there after the upgrade, it is of that install alone.
             if sum(path in now for path in own) * 2 >= len(own) and there * _SMALLER < theirs:
                 told.append(f"{_named(key, old)} ({theirs} bytes, which it keeps in {_named(key, new)} now)")
+        if not moves:
+            told += _databases_begun_anew(key, changed, now, first, default, later)
     return told
+
+
+def _databases_begun_anew(
+    key: str,
+    changed: Mapping[str, int],
+    now: Mapping[str, File],
+    first: Mapping[str, File],
+    default: Mapping[str, File],
+    later: Mapping[str, File],
+) -> Iterator[str]:
+    """A phrase for each folder in which an app has another database of a kind that canonq cannot read than its base had.
+
+    `changed`: path of what lies there still -> bytes of somebody's. Those that use alone makes have any name.
+    """
+    left: dict[tuple[str, str], list[str]] = {}
+    for path in changed:
+        if now[path].kind and path not in default and path not in later:
+            left.setdefault((posixpath.dirname(path), now[path].kind), []).append(path)
+    for (folder, kind), old in sorted(left.items()):
+        new = [
+            path for path, one in now.items()
+            if one.kind == kind and posixpath.dirname(path) == folder and path in default and path not in first
+        ]  # fmt: skip
+        is_used = any(not same(later.get(path), default[path]) for path in new) and any(path in first for path in old)
+        theirs = sum(changed[path] for path in old)
+        there = sum(new_bytes(now[path], default[path]) for path in new if not same(now[path], default[path]))
+        if is_used and all(_is_known(now[path]) for path in new) and there * _SMALLER < theirs:
+            yield f"{_named(key, old[0])} ({theirs} bytes, which it keeps in {_named(key, new[0])} now)"
 
 
 def _moves(first: Mapping[str, File], default: Mapping[str, File]) -> Iterator[tuple[str, str]]:

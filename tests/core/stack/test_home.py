@@ -86,6 +86,23 @@ def test_a_database_that_cannot_be_read_is_a_part_of_its_home_by_its_size() -> N
     assert left_behind(used, beside, by, {"data/db"}) == []
 
 
+def test_a_database_that_cannot_be_read_is_begun_anew_under_another_name_in_its_folder() -> None:
+    """As PowerDNS does, told of another file: with each it makes one for locks."""
+    one, empty, lock = File(900, "", "lmdb"), File(80, "", "lmdb"), File(8, "lock")
+    first, default = {"data": {"a.lmdb": empty, "a.lmdb-lock": lock}}, {"data": {"b.lmdb": empty, "b.lmdb-lock": lock}}
+    used, later = {"data": {"a.lmdb": one, "a.lmdb-0": one}}, {"data": {"b.lmdb": one, "b.lmdb-0": one}}
+    by = Witness(first, default, later, used=True)
+    beside: Files = {"data": used["data"] | {"b.lmdb": empty}}
+    assert left_behind(used, beside, by, ()) == ["'data/a.lmdb' (1800 bytes, which it keeps in 'data/b.lmdb' now)"]
+    assert left_behind(used, beside, by, {"data/a.lmdb", "data/a.lmdb-0"}) == []
+    assert left_behind(used, {"data": used["data"] | later["data"]}, by, ()) == [], "it was copied"
+    assert left_behind(used, later, by, ()) == [], "it was moved"
+    still = Witness(first, default, {"data": later["data"] | used["data"]}, used=True)
+    assert left_behind(used, beside, still, ()) == [], "the new one is beside it"
+    others = Witness({"data": {}}, {"data": {"b.lmdb": empty}}, {"data": {"b.lmdb": one, "x.lmdb": one}}, used=True)
+    assert left_behind(used, beside, others, ()) == [], "each place makes those of a name of its own"
+
+
 def test_a_file_of_bolt_s_is_as_large_as_what_is_in_it() -> None:
     """As etcd keeps it: each begins with 16 MiB."""
     empty, full, unread = File(900, "<first>", "bolt"), File(50_000, "<full>", "bolt"), File(16 << 20, "", "bolt")
