@@ -175,6 +175,12 @@ def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience |
     )
 
 
+def homes(data: Data, stack: str, markers: Sequence[Marker]) -> dict[str, str]:
+    """Service -> the database in it that its marker is in, where one says so."""
+    found = {one.place: servers.home(data, stack, one.place, one.server) for one in markers if one.kind == "database"}
+    return {place: database for place, database in found.items() if database}
+
+
 def _dropped(data: Data, stack: str, marker: Marker, patience: Patience) -> Reading:
     return _until(lambda: servers.ask(data, stack, marker.place, marker.server, "drop"), _UNDECIDED, patience)
 

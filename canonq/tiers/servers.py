@@ -145,6 +145,8 @@ _SQL: Mapping[str, str] = {
     "enter": f"CREATE TABLE IF NOT EXISTS {LEDGER} (text VARCHAR(500)); INSERT INTO {LEDGER} VALUES ('%s')",
     "entered": f"SELECT text FROM {LEDGER}",
 }
+#: Kind -> which database canonq's marker is in.
+_WHERE: Mapping[str, str] = {POSTGRES: "SELECT current_database()", **dict.fromkeys(MYSQLS, "SELECT DATABASE()")}
 
 
 def kinds(data: Data, stack: str, images: Mapping[str, str]) -> dict[str, str]:
@@ -173,6 +175,14 @@ def ask(data: Data, stack: str, service: str, kind: str, what: str, text: str = 
     script, more = _SCRIPTS[kind]
     said = _SQL[what].replace("%s", text.replace("'", "''")) if kind in (*MYSQLS, POSTGRES) else text
     return _asked(data, stack, service, kind, ["sh", "-c", _GIVEN + script, what, said, *(more[1:] if kind == MONGO else ())])
+
+
+def home(data: Data, stack: str, service: str, kind: str) -> str:
+    """The database of a server that canonq's marker is in; empty where that is not known."""
+    if kind not in _WHERE:
+        return ""
+    said = _asked(data, stack, service, kind, ["sh", "-c", _GIVEN + _SCRIPTS[kind][0], "where", _WHERE[kind]])
+    return said.lines[0].strip() if said.state == "answered" and said.lines else ""
 
 
 def _asked(data: Data, stack: str, service: str, kind: str, command: list[str]) -> Reading:

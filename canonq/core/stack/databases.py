@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from canonq.core.text import beginning
+from canonq.core.text import beginning, shown
 
 POSTGRES, MONGO, REDIS = "postgres", "mongodb", "redis"
 MYSQLS = ("mariadb", "mysql")
@@ -127,6 +127,16 @@ def reading(status: int, answer: str, errors: str, kind: str = POSTGRES) -> Read
     if states:
         return Reading("not-yet" if states[-1].startswith(_MAY_PASS) else "refused", why=why)
     return Reading("refused" if status in (*_NOTHING_TO_RUN, _BAD_CONNECTION) else "not-yet", why=why)
+
+
+def put_elsewhere(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    """Service -> a few words, of each server in which a restore has put what was in one database into another, which the app does
+    not ask. `before`, `after`: service -> the database that canonq's mark was in, and is in, where that is known."""
+    return {
+        service: f"into the database {shown(database)}, and it was in {shown(before[service])}"
+        for service, database in after.items()
+        if before.get(service, database) != database
+    }
 
 
 def is_broken(why: str) -> bool:

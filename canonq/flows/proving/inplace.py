@@ -13,6 +13,7 @@ from canonq.core.ladder import TierName, TierResult, skipped, with_fresh, with_u
 from canonq.core.recipe.assembly import TEST_OVERLAY
 from canonq.core.stack.census import Census
 from canonq.core.stack.convergence import stopped_updates
+from canonq.core.stack.databases import put_elsewhere
 from canonq.core.stack.staying import counted
 from canonq.flows.deploying.answering import NotHealthy, await_answer
 from canonq.flows.deploying.stages import Running
@@ -38,6 +39,7 @@ from canonq.flows.proving.marking import (
 from canonq.flows.proving.run import Run, took
 from canonq.flows.proving.tiers import no_proof, run_own
 from canonq.flows.proving.witnesses import files_of, made_by_somebody, own_names
+from canonq.tiers import markers as marks
 from canonq.tiers.facts import BackupFacts, Marker
 
 
@@ -160,6 +162,7 @@ def _restore(
     """Destroy and restore; the marks that came back."""
 
     def from_destroyed() -> tuple[Running, BackupFacts]:
+        homes = marks.homes(run.world.data, running.stack.stack, markers)
         covered, still, kept = backup.destroy(taken, markers, of.captured, patience_of(run))
         run.account.notes += kept
         own = tuple(marker for marker in markers if marker.kind == "own")
@@ -170,6 +173,13 @@ def _restore(
         hooks = backup.restore(taken)
         if all(hook.status == 0 for hook in hooks):
             comes_back(run, running, run.enrolment.health.timeout)
+            for service, told in put_elsewhere(homes, marks.homes(run.world.data, running.stack.stack, covered)).items():
+                raise RecipeProblem(
+                    f"The restore has put the data of '{service}' {told}.",
+                    mend="look at the post-hook of the restore: it has to load the dump into the app's own database.",
+                    code="restore-failed",
+                    service=service,
+                )
         return running, BackupFacts(hooks=hooks, destroyed=(*covered, *own), still_there=still)
 
     _, facts = in_tier(

@@ -21,6 +21,7 @@ from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.recipe.compose import resolve
 from canonq.core.stack.census import Census
+from canonq.core.stack.databases import put_elsewhere
 from canonq.core.stack.witness import File
 from canonq.flows.proving.backup import Backup, destroy, in_no_part, keys_unproven, left_out, not_backed_up, take, unproven
 from canonq.ports import Data, Ended
@@ -289,6 +290,32 @@ def test_what_is_in_no_backup_may_be_in_what_a_hook_has_packed_where_it_is(
     facts = captured().model_copy(update={"hooks_since": 1500.0})
     told, gaps = in_no_part(given, facts, {"files": {"page.txt": File(5, "p")}}, {"files": ["page.txt"]}, ())
     assert (bool(told), bool(gaps)) == (is_red, not is_red), what
+
+
+class Server:
+    """A server in a container, which says in which of its databases canonq's mark is."""
+
+    def __init__(self, ended: Ended) -> None:
+        self.ended = ended
+
+    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+        assert command[3] == "where"
+        return self.ended
+
+
+@pytest.mark.parametrize(
+    ("server", "ended", "told"),
+    [
+        ("postgres", Ended(0, "", raw=b"app\n"), {}),
+        ("postgres", Ended(0, "", raw=b"app_old\n"), {"db": "into the database 'app_old', and it was in 'app'"}),
+        ("mariadb", Ended(0, "", raw=b"app_old\n"), {"db": "into the database 'app_old', and it was in 'app'"}),
+        ("mariadb", REFUSED, {}),
+        ("mongodb", Ended(0, "", raw=b"app_old\n"), {}),
+    ],
+)
+def test_a_restore_into_another_database_than_the_apps_is_told(server: str, ended: Ended, told: dict[str, str]) -> None:
+    marker = Marker(kind="database", place="db", text=TEXT, server=server)
+    assert put_elsewhere({"db": "app"}, markers.homes(cast("Data", Server(ended)), "s", [marker])) == told
 
 
 def test_keys_that_a_restore_may_not_bring_back_are_a_gap() -> None:
