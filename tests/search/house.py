@@ -750,17 +750,21 @@ class House:
         """Where the canonical is in force; on its way that is where it leaves."""
         if len(self.machines) == 1:
             return
-        found = {}
+        found, fences = {}, {}
         for name in self.machines:
             registry = self.world(name).registry
             mark = registry.elsewhere(RECIPE)
             with contextlib.suppress(RecordUnreadable):
-                if registry.read(RECIPE) is None or (mark is not None and mark.state == "gone"):
+                record = registry.read(RECIPE)
+                if record is None or (mark is not None and mark.state == "gone"):
                     continue
+                fences[name] = record.fence
             found[name] = mark is None
         in_force = [name for name, there in found.items() if there]
         self._hold(len(in_force) <= 1, f"5.3 one host has it: {' and '.join(in_force)} have, after {move}")
-        self.home = next(iter([*in_force, *found]), self.home)
+        # Where it leaves again before the host that it came from has heard that it had come, it leaves both.
+        on_its_way = sorted(found, key=lambda name: fences.get(name, 0), reverse=True)
+        self.home = next(iter([*in_force, *on_its_way]), self.home)
 
     def _stays(self, move: str) -> None:
         """What somebody wants to look at is there until its time is over."""

@@ -80,6 +80,9 @@ FOUND = {
     "one that a rollback went past makes room for those that the present one came from": [
         "night 0", "release 0", "night 0", "release 0", "night 0", "prove 0", "again 3 killed 213", "rollback 2",
     ],
+    "what leaves a host again is not in force there when it is told once more that it has come": [
+        "night 0", "second 0", "move 0", "deliver 0", "go_over 0", "move 0",
+    ],
     "a host that gives its canonical up while Docker is away keeps none of its volumes": [
         "night 0", "second 0", "move 0", "deliver 0", "deliver 0 docker-away 1",
     ],

@@ -200,6 +200,8 @@ def settle(world: World, recipe: str) -> str:
     if mark.state == "leaving":
         if _is_removed(world, mark.to) or (mark.taken_back and _is_refused(world, mark)):
             with _holding(world, recipe, "take a move back"):
+                if world.registry.elsewhere(recipe) != mark:
+                    return "leaving"
                 world.registry.is_here_again(recipe)
             hosts_flow.tell_of(world, recipe)
             log.info("%s: its move to %s was taken back, or that host was removed", recipe, mark.to)
@@ -264,7 +266,9 @@ def arrive(world: World, recipe: str, source: str, move: str) -> str:
     recipe, source = recipe_name(recipe), host_name(source)
     record = world.registry.read(recipe)
     if record is not None and record.arrived is not None and record.arrived.move == move:
-        world.registry.is_here_again(recipe)
+        mark = world.registry.elsewhere(recipe)
+        if mark is not None and mark.fence < record.fence:  # of before it came; one made since says that it leaves again
+            world.registry.is_here_again(recipe)
         return "arrived"
     _has_joined(world, source)
     with scratch(world.settings.state, world.host, recipe) as stage:
