@@ -122,6 +122,8 @@ def _take_backup(
         run.account.notes += backup.left_to_the_restore(facts, markers)
         run.account.notes += backup.left_out(running.prepared.filled.resolved, taken.plan)
         run.account.notes += backup.told_beside(taken, facts, held, markers)
+        if any(hook.status for hook in facts.hooks):
+            return running, (markers, facts, held)  # what a hook had to make is not there: its own words say why
         if missed := backup.not_backed_up(taken, facts, markers, held, run.enrolment.data.volatile):
             raise RecipeProblem(
                 f"No backup has the data of {' and '.join(missed)}.",

@@ -135,6 +135,13 @@ def test_a_copy_of_the_database_that_nothing_puts_back_is_red(site: Site) -> Non
     assert "files/app.db (the file has it no more)" in verdict.detail, "the copy itself has it still"
 
 
+def test_a_hook_that_fails_is_told_before_what_it_had_to_save(site: Site) -> None:
+    site.engine.programs["copies"] = lambda words: Ended(127, "copies: not found")
+    verdict = prove_tag(site.prepare(target=labelled(site, "settings", COPIES), own=None), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "backup-failed", "recipe"), verdict.detail
+    assert "backupbot.backup.pre-hook of 'app' exited with 127: copies: not found" in verdict.detail
+
+
 def test_a_part_with_most_of_the_files_and_few_of_the_bytes_is_told(site: Site) -> None:
     def keeps_blobs(engine: Docker, stack: Deployable) -> None:
         for name, size in [*((f"index/{number}", 10) for number in range(9)), ("blobs/a", 20_000), ("blobs/b", 20_000)]:
