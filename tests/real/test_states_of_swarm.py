@@ -79,12 +79,18 @@ def told(found: dict[str, Convergence]) -> dict[str, tuple[str, str]]:
 def test_each_kind_of_service_comes_to_its_own_end(engine: SwarmEngine, mine: Identity, tmp_path: Path) -> None:
     engine.deploy(stack_of(mine, {}), tmp_path, 600)
     seen: dict[str, Convergence] = {}
+    other: dict[str, Convergence] = {}  #: those that are not what is expected
 
     def all_there() -> bool:
         seen.update(looks(engine, mine))
+        other.clear()
+        other.update({name: look for name, look in seen.items() if told(seen)[name] != EXPECTED.get(name)})
         return told(seen) == EXPECTED
 
-    until("each in its own state", all_there, limit=240)
+    try:
+        until("each in its own state", all_there)
+    except pytest.fail.Exception as error:
+        pytest.fail(f"{error}: {other}")
     assert "exit (3)" in seen["job-that-fails"].detail
     assert "insufficient resources" in seen["too-big"].detail
     assert "last with exit status 8: it said 404" in engine.failing_checks(mine.stack)["unwell"]
@@ -101,5 +107,5 @@ def test_each_kind_of_service_comes_to_its_own_end(engine: SwarmEngine, mine: Id
         update = next(service.update for service in services if service.name == "dies-once")
         return update == "paused" and found["dies-once"].state == "converged" and found["job"].state == "converged"
 
-    until("the paused update, up", paused_and_up, limit=240)
+    until("the paused update, up", paused_and_up)
     assert "failed" not in {state for state, _ in states}, states

@@ -122,7 +122,7 @@ def only_the_last(self: Canonical, version: str, commit: str) -> RolledBack | No
 @pytest.mark.parametrize(
     ("make_it", "rules", "seed"),  # not far before the one that finds it: what is shown is that it is found
     [
-        (lambda patched: patched.setattr(leftovers, "retain", by_the_clock), ("4 the last `keep` stay", "4 no more than"), 1),
+        (lambda patched: patched.setattr(leftovers, "retain", by_the_clock), ("4 the last `keep` stay", "4 no more than"), 7),
         (lambda patched: patched.setattr(Canonical, "held", only_the_last), ("5.2 nothing comes back",), 90),
     ],
     ids=["kept-by-the-clock", "one-room-for-rollbacks"],
