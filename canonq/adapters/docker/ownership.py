@@ -23,13 +23,14 @@ class DockerOwnership(SwarmStacks, DockerVolumes):
         """See ports.Ownership.owned."""
         wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
         with translated("list what canonq owns"):
-            stacks = {s["Spec"]["Labels"].get(NAMESPACE, "") for s in self._api.services(filters=wanted)}
-            stacks |= {n.get("Labels", {}).get(NAMESPACE, "") for n in self._api.networks(filters=wanted)}
-            stacks |= {c.get("Labels", {}).get(NAMESPACE, "") for c in self._api.containers(all=True, filters=wanted)}
+            services, networks = self._api.services(filters=wanted), self._api.networks(filters=wanted)
+            containers = self._api.containers(all=True, filters=wanted)
+            stacks = {s["Spec"]["Labels"].get(NAMESPACE, "") for s in services}
+            stacks |= {it.get("Labels", {}).get(NAMESPACE, "") for it in (*networks, *containers)}
             return {
                 "stacks": sorted(stacks - {""}),
-                "containers": [c["Id"][:12] for c in self._api.containers(all=True, filters=wanted)],
-                "networks": [n["Name"] for n in self._api.networks(filters=wanted)],
+                "containers": [c["Id"][:12] for c in containers],
+                "networks": [n["Name"] for n in networks],
                 "configs": [c["Spec"]["Name"] for c in self._api.configs(filters=wanted)],
                 "secrets": [s["Spec"]["Name"] for s in self._api.secrets(filters=wanted)],
                 "volumes": [v["Name"] for v in self._api.volumes(filters=wanted)["Volumes"] or []],

@@ -16,7 +16,15 @@ from canonq.core.names import recipe_in
 from canonq.flows.deploying.secrecy import mask, masks_in
 from canonq.flows.keeping.data import heal, what_to_heal
 from canonq.flows.keeping.kept import is_kept
-from canonq.flows.keeping.leftovers import forgotten, lost_record, of_runs, reclaim, retire, warm_leftovers
+from canonq.flows.keeping.leftovers import (
+    forgotten,
+    lost_record,
+    of_runs,
+    only_what_records_name,
+    reclaim,
+    retire,
+    warm_leftovers,
+)
 from canonq.flows.world import World
 from canonq.ports import Held
 
@@ -29,6 +37,7 @@ _STILL_NEW = 3600.0  #: seconds
 def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
     """Warm leftovers of every recipe that nobody holds; one whose record cannot be read is left as it is."""
     done = []
+    in_docker = not only_what_records_name(world)
     for recipe in world.registry.begun():
         with contextlib.suppress(HostProblem, RecordUnreadable), _mine(world, recipe, dry_run=dry_run) as mine:
             if not mine:
@@ -36,7 +45,7 @@ def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
             record = world.registry.read(recipe)
             if record is None and (lost_record(world, recipe) or forgotten(world, recipe)):
                 continue  # a person has to look; decide and verify say so
-            left = (warm_leftovers if dry_run else reclaim)(world, recipe, record)
+            left = (warm_leftovers if dry_run else reclaim)(world, recipe, record, in_docker=in_docker)
             said = "would remove" if dry_run else "removed"
             listed = [f"{kind} {', '.join(names)}" for kind, names in left.items() if names]
             if listed:

@@ -25,14 +25,14 @@ def _interrupted(world: World, recipe: str) -> list[str]:
     return [path.name for path in at_work(world.work) if promotion_in(path).get("recipe") == recipe and not is_alive(path)]
 
 
-def warm_leftovers(world: World, recipe: str, record: Canonical | None) -> dict[str, list[str]]:
+def warm_leftovers(world: World, recipe: str, record: Canonical | None, *, in_docker: bool = True) -> dict[str, list[str]]:
     """Everything warm of a recipe that its record does not name: what an interrupted promotion or rollback built.
 
     A kept canonical that was ever in force is never among it, whatever the record says: that may be one which a person
-    has put back.
+    has put back. `in_docker`: whether there may be any of it in Docker; see `only_what_records_name`.
     """
     warm = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe}
-    found = world.ownership.owned(warm)
+    found = world.ownership.owned(warm) if in_docker else dict[str, list[str]](stacks=[], volumes=[], secrets=[])
     kept = set(record.volumes) if record else set()
     folders = {folder.name for folder in world.registry.half_built(recipe)} | _never_in_force(world, recipe, record)
     return {
@@ -41,6 +41,20 @@ def warm_leftovers(world: World, recipe: str, record: Canonical | None) -> dict[
         "secrets": found["secrets"],
         "folders": sorted(str(world.registry.generation(recipe, name)) for name in folders),
     }
+
+
+def only_what_records_name(world: World) -> bool:
+    """Whether all that is warm in Docker are the volumes which the records name; asked once, instead of for each of thousands.
+
+    False where that is not known. What is made while one goes through the recipes afterwards is of somebody who is at work.
+    """
+    try:
+        found = world.ownership.owned({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm"})
+        records = [world.registry.read(recipe) for recipe in world.registry.begun()]
+    except CanonqError:
+        return False
+    named = {name for record in records if record is not None for name in record.volumes}
+    return not found["stacks"] and not found["secrets"] and named.issuperset(found["volumes"])
 
 
 def _never_in_force(world: World, recipe: str, record: Canonical | None) -> set[str]:
@@ -54,11 +68,11 @@ def _never_in_force(world: World, recipe: str, record: Canonical | None) -> set[
     return (never | interrupted) - kept - {present}
 
 
-def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, list[str]]:
-    """Remove the warm leftovers of a recipe; what was removed. The caller holds the recipe's registry."""
+def reclaim(world: World, recipe: str, record: Canonical | None, *, in_docker: bool = True) -> dict[str, list[str]]:
+    """Remove the warm leftovers of a recipe; what was removed. The caller holds the recipe's registry. `in_docker`: see above."""
     if record is not None:
         world.registry.mark(record)  # whoever made it the canonical may have died before that
-    left = warm_leftovers(world, recipe, record)
+    left = warm_leftovers(world, recipe, record, in_docker=in_docker)
     for stack in left["stacks"]:
         world.stacks.undeploy(stack, world.settings.teardown_timeout)
     used = []
@@ -69,7 +83,8 @@ def reclaim(world: World, recipe: str, record: Canonical | None) -> dict[str, li
             log.info("%s: the volume %s stays for now: %s", recipe, name, error)
             used.append(name)
     left["volumes"] = [name for name in left["volumes"] if name not in used]
-    world.ownership.remove_secrets({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe})
+    if left["secrets"]:
+        world.ownership.remove_secrets({LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe})
     for folder in left["folders"]:
         world.registry.drop_generation(recipe, Path(folder).name)
     world.registry.drop_half_written(recipe)
