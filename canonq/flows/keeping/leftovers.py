@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from canonq.adapters.files import remove_tree
@@ -32,9 +32,11 @@ def warm_leftovers(world: World, recipe: str, record: Canonical | None, *, in_do
     has put back. `in_docker`: whether there may be any of it in Docker; see `only_what_records_name`.
     """
     warm = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe}
-    found = world.ownership.owned(warm) if in_docker else dict[str, list[str]](stacks=[], volumes=[], secrets=[])
+    interrupted = _interrupted(world, recipe)  # it may have begun since Docker was asked
+    asked = in_docker or interrupted
+    found = world.ownership.owned(warm) if asked else dict[str, list[str]](stacks=[], volumes=[], secrets=[])
     kept = set(record.volumes) if record else set()
-    folders = {folder.name for folder in world.registry.half_built(recipe)} | _never_in_force(world, recipe, record)
+    folders = {folder.name for folder in world.registry.half_built(recipe)} | _never_in_force(world, recipe, record, interrupted)
     return {
         "stacks": found["stacks"],
         "volumes": [name for name in found["volumes"] if name not in kept],
@@ -57,10 +59,10 @@ def only_what_records_name(world: World) -> bool:
     return not found["stacks"] and not found["secrets"] and named.issuperset(found["volumes"])
 
 
-def _never_in_force(world: World, recipe: str, record: Canonical | None) -> set[str]:
-    """Canonicals whose promotion died before the switch; without a record, their journals alone tell."""
+def _never_in_force(world: World, recipe: str, record: Canonical | None, owners: Collection[str]) -> set[str]:
+    """Canonicals whose promotion died before the switch; without a record, only the journals of `owners` tell."""
     present = world.registry.name_of(record)
-    interrupted = {owner for owner in _interrupted(world, recipe) if world.registry.generation(recipe, owner).is_dir()}
+    interrupted = {owner for owner in owners if world.registry.generation(recipe, owner).is_dir()}
     found = world.registry.all_generations(recipe)
     sure = {one.name for one in found if one.mark is not None or one.followed}
     kept = {one.name for one in found if one.was_in_force(present) and (one.name in sure or one.name not in interrupted)}

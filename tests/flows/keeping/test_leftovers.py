@@ -7,9 +7,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_RECIPE
+from canonq.flows.keeping import janitor
 from canonq.flows.keeping.room import tidy
 from tests.fakes import FakeEngine
-from tests.faults.scenario import RECIPE, Scenario
+from tests.faults.scenario import RECIPE, Scenario, killed_at
 
 
 def test_docker_is_asked_of_single_recipes_only_where_something_is_left(tmp_path: Path, redis_url: str) -> None:
@@ -32,3 +33,13 @@ def test_docker_is_asked_of_single_recipes_only_where_something_is_left(tmp_path
         assert tidy(world) == [f"removed what {RECIPE}'s record does not name: volumes nobodys"]
         assert [labels for labels in asked if LABEL_RECIPE in labels]
     assert owned(FakeEngine(tmp_path / "docker"), {LABEL_RECIPE: RECIPE})["volumes"] == sorted(record.volumes)
+
+
+def test_a_first_promotion_that_began_and_died_since_docker_was_asked_leaves_nothing(tmp_path: Path, redis_url: str) -> None:
+    """Without its journal, its volumes would be taken for those of a canonical whose record is lost."""
+    scenario = Scenario(tmp_path, redis_url).prepare(releases=1)
+    scenario.prove()
+    assert killed_at(scenario, lambda point: point.startswith("after engine.deploy"))
+    with patch.object(janitor, "only_what_records_name", lambda world: True):
+        scenario.is_clean("what was seen was nothing")
+    assert scenario.promote().outcome == "promoted"
