@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -71,15 +72,39 @@ def waiting_messages(channel: Any, app: Celery) -> Iterator[tuple[str, bytes]]:
                 yield name, raw
 
 
-def take_back(app: Celery) -> int:
-    """Put what was handed to workers back into its queues, as they are all gone; how much. Redis itself would do so only after
-    the longest time that a step may take, and whoever has called one would wait as long."""
+class InHand(NamedTuple):
+    """A task that was handed to a worker, which has not acknowledged it. Nothing that was sent as one is trusted."""
+
+    name: str
+    id: str
+    root: str  #: the id that its whole chain goes by
+    given: Any  #: its first argument
+
+
+def take_back(app: Celery, is_dead: Callable[[InHand], bool] | None = None) -> list[InHand]:
+    """Put back into their queues those tasks in hand whose workers are dead (None: they all are), and say which.
+
+    Redis itself would do so only after the longest time that a step may take, and whoever has called one would wait as long.
+    """
+    found = []
     with app.connection_for_write() as connection:
         channel = connection.default_channel
-        tags = channel.client.zrange(channel.unacked_index_key, 0, -1)
-        for tag in tags:
-            channel.qos.restore_by_tag(bytes_to_str(tag))
-        return len(tags)
+        for tag, raw in channel.client.hgetall(channel.unacked_key).items():
+            task = _in_hand(raw)
+            if is_dead is None or (task is not None and is_dead(task)):
+                channel.qos.restore_by_tag(bytes_to_str(tag))
+                found += [task] if task is not None else []
+    return found
+
+
+def _in_hand(raw: bytes) -> InHand | None:
+    with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):  # not one of ours
+        message = json_of(raw)[0]
+        headers, args = message["headers"], json_of(base64.b64decode(message["body"]))[0]
+        return InHand(
+            str(headers["task"]), str(headers["id"]), str(headers["root_id"] or headers["id"]), args[0] if args else None
+        )
+    return None
 
 
 def waiting_in(app: Celery) -> dict[str, str]:
@@ -92,7 +117,7 @@ def waiting_in(app: Celery) -> dict[str, str]:
         for queue, raw in waiting_messages(connection.default_channel, app):
             with contextlib.suppress(ValueError, KeyError, TypeError):  # not one of ours
                 found[json_of(raw)["headers"]["id"]] = queue
-        for raw in client.hvals("unacked"):
-            with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
-                found[json_of(raw)[0]["headers"]["id"]] = ""
+        for task in map(_in_hand, client.hvals("unacked")):
+            if task is not None:
+                found[task.id] = ""
     return found

@@ -42,9 +42,9 @@ from canonq.settings import load_settings
 from canonq.wiring import due_since, live
 from workers import tasks
 from workers.app import app as own_app
-from workers.broker import waiting_messages
+from workers.broker import InHand, take_back, waiting_messages
 from workers.factory import LIGHT, say_what_runs
-from workers.steps import go_on
+from workers.steps import go_on, recipe_of
 from workers.transport import is_redis
 
 log = logging.getLogger("canonq")
@@ -54,6 +54,7 @@ RECONCILE_EVERY = 15.0  #: seconds
 _SHARE, _LONGEST_PAUSE = 0.1, 120.0
 _TELL_ALL_EVERY = 600.0  #: seconds
 JANITOR_EVERY = 3600.0  #: seconds
+_CALL_IS_QUIET = 60.0  #: seconds that a step which is over may take to be acknowledged, at the most
 #: Sweeps that are open for longer are given up: nobody waits for them any more.
 _OLD_SWEEP = 48 * 3600.0  #: seconds
 
@@ -76,6 +77,8 @@ def main() -> None:
             told = time.monotonic() if everything else told
         with _told():
             reconcile(live(), own_app)
+        with _told():
+            go_on_with_calls(live(), own_app)
         with _told():
             for line in end_due(live()):
                 log.info("Janitor: %s", line)
@@ -156,6 +159,28 @@ def reconcile(world: World, app: Celery) -> list[str]:
             app.send_task("canonq.sweep", args=[[recipe]], kwargs={"named": False}, queue=LIGHT)
             done.append(f"{recipe}: something was pushed to it while a sweep was at it, so it is looked at again")
     return done
+
+
+def go_on_with_calls(world: World, app: Celery) -> list[str]:
+    """Put steps that were called by hand back into their queues where their worker has died; a sentence for each."""
+    if not is_redis(str(app.conf.broker_url)):  # a RabbitMQ sees by itself that whoever had a message has gone
+        return []
+    told = []
+    for task in take_back(app, partial(_has_died, world)):
+        told.append(f"{recipe_of(task.given)}: the worker that was at {task.name} ({task.id}) has died; it is done again")
+        log.warning("%s", told[-1])
+    return told
+
+
+def _has_died(world: World, task: InHand) -> bool:
+    """Whether a step that was called by hand, and begun on this host, has had nobody at it for a while: those of a sweep are sent
+    again by themselves, and of what others have begun nothing is known here."""
+    try:
+        recipe, journal = recipe_of(task.given), world.sweeps.calls.journal(task.root)
+    except CanonqError:
+        return False
+    touched = journal.touched(recipe)
+    return touched is not None and abs(time.time() - touched) > _CALL_IS_QUIET and not journal.is_executing(recipe)
 
 
 #: Seconds after which what is on its way is asked for again, each after its last word.

@@ -17,7 +17,8 @@ class Interrupts:
     def install(self) -> None:
         """Take the signals from now on."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._take)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, self._take)
 
     def hurried(self) -> bool:
         """Whether what is left is to be ended at once."""
