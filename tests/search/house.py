@@ -788,6 +788,8 @@ class House:
 
     def _promoted(self, move: str, record: Canonical, name: str) -> None:
         came_from = _name_of(record.previous or {})
+        if came_from and came_from not in self.versions and self.keep == 1 and ("beside" in move or "race" in move):
+            self._dropped(came_from, record.previous or {})
         if came_from != self.present:
             told = f"4 the one before is the one before: {record.version} came from {came_from}, after {move}"
             self._hold("rollback" in move and came_from in self.versions, told)
@@ -820,6 +822,13 @@ class House:
         self.versions[name], self.runs[name], self.came[name] = now, str(record.run), list(self.line)
         self.exact[name] = exact
         self.present, self.record_lost, self.volumes_lost = name, False, False
+
+    def _dropped(self, name: str, told: dict[str, Any]) -> None:
+        """One that came within the move and was followed, so that only who came after it says that it was."""
+        self.line.append(name)
+        self.versions[name], self.runs[name], self.came[name] = str(told["version"]), str(told.get("run")), list(self.line)
+        self.exact[name] = f"{told['version']} {told['commit']}"
+        self.present = name
 
     def _asking(self, before: str | None, now: str) -> bool:
         """Whether notes of a release after one version, up to another, ask for something."""

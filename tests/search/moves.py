@@ -10,9 +10,11 @@ import os
 import random
 import select
 import signal
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, cast
 
 from canonq.core.errors import CanonqError
@@ -56,8 +58,8 @@ _RIVALS = ("promote", "prove+promote", "rollback", "again", "night")
 #: Points that an act passes, about; what it asks before it holds the recipe, it asks before the first few.
 _FARTHEST, _FIRST = 220, 2
 
-#: Seconds that an act of another process may take; what waits longer waits for a lock of ours.
-_WAITS_AT_MOST = 60.0
+#: Seconds that an act of another process may take, and between two looks at whether it waits for a file lock of ours.
+_WAITS_AT_MOST, _LOOK_EVERY = 60.0, 0.05
 _JUMP = 400 * 24 * 3600  #: seconds
 
 
@@ -186,13 +188,27 @@ class _Full:
 
 def _end_of(child: int) -> int:
     """Wait for a child's end; its status. One that waits for a lock which we hold, in the middle of an act, is killed there."""
-    handle = os.pidfd_open(child)
+    handle, ends = os.pidfd_open(child), time.monotonic() + _WAITS_AT_MOST
     try:
-        if not select.select([handle], [], [], _WAITS_AT_MOST)[0]:
-            os.kill(child, signal.SIGKILL)
+        while not select.select([handle], [], [], _LOOK_EVERY)[0]:
+            if _waits_for_us(child) or time.monotonic() > ends:
+                os.kill(child, signal.SIGKILL)
+                break
     finally:
         os.close(handle)
     return os.waitpid(child, 0)[1]
+
+
+def _waits_for_us(child: int) -> bool:
+    """Whether a file lock that a child waits for is one that this process has taken, as Linux tells it (proc(5))."""
+    taken, wanted = set(), set()
+    for line in Path("/proc/locks").read_text().splitlines():
+        number, *words = line.split()
+        if words[0] == "->" and words[4] == str(child):
+            wanted.add(number)
+        elif words[3] == str(os.getpid()):
+            taken.add(number)
+    return bool(taken & wanted)
 
 
 def _apart(house: House, acts: Sequence[Callable[[], None]], faults: Faults | None) -> None:
