@@ -208,7 +208,7 @@ class FakeEngine:
 
     @contextlib.contextmanager
     def changes(self, stack: str) -> Iterator[Callable[[float], bool]]:
-        """Nothing ever happens, and nobody waits for it for long; whoever looks until some time is over leaves the processor alone."""
+        """Nothing ever happens, and is waited for a moment only: whoever looks on leaves the processor alone."""
         del stack
         yield _moment
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import os
 import re
 import stat
@@ -33,6 +34,9 @@ _CHUNK = 1 << 20
 _LEVEL = 3
 _ONLY_WHILE_IT_RUNS = (".pid", ".lock")
 _AHEAD = 16  #: chunks that may wait to be written
+_BEGIN_WRITING = (
+    16 << 20
+)  #: bytes after which the disk is to begin with them: made durable at the end, all of it would be waited for
 _TAR_LIMIT = 6 * 3600.0  #: seconds
 _KINDS = {
     tarfile.DIRTYPE: stat.S_IFDIR,
@@ -116,20 +120,29 @@ def _compress(command: list[str], file: IO[bytes], progress: Callable[[int], Non
     compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=2).compressobj()
     # Its complaints go to a file: through a pipe that nobody reads meanwhile, many of them would stop it.
     with tempfile.TemporaryFile() as said, ThreadPoolExecutor(1, "snapshot") as writer:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=plain_environment(), start_new_session=True)
-        assert process.stdout  # a pipe
+        process = subprocess.Popen(
+            command, bufsize=0, stdout=subprocess.PIPE, stderr=said, env=plain_environment(), start_new_session=True
+        )
+        assert isinstance(process.stdout, io.RawIOBase)  # a pipe without a buffer
         _widen(process.stdout)
+        begun = 0  #: bytes that the disk has been told to begin with
 
         def write(packed: bytes) -> None:
+            nonlocal begun
             summed.update(packed)
             file.write(packed)
+            if (now := file.tell()) >= begun + _BEGIN_WRITING:
+                file.flush()
+                os.posix_fadvise(file.fileno(), begun, now - begun, os.POSIX_FADV_DONTNEED)
+                begun = now
 
         written: deque[Future[None]] = deque()
         try:
-            while chunk := process.stdout.read(_CHUNK):
-                read += len(chunk)
+            chunk = memoryview(bytearray(_CHUNK))
+            while size := process.stdout.readinto(chunk):
+                read += size
                 progress(read)
-                if packed := compressor.compress(chunk):
+                if packed := compressor.compress(chunk[:size]):
                     written.append(writer.submit(write, packed))
                 while len(written) > _AHEAD:
                     written.popleft().result()
@@ -145,7 +158,7 @@ def _compress(command: list[str], file: IO[bytes], progress: Callable[[int], Non
     return summed.hexdigest(), read
 
 
-def _widen(pipe: IO[bytes]) -> None:
+def _widen(pipe: IO[bytes] | io.RawIOBase) -> None:
     """Let a pipe hold a whole chunk, so that both ends are woken less often."""
     with contextlib.suppress(OSError):  # the host limits it
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
