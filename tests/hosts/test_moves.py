@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ from canonq.flows.promote import promote
 from canonq.flows.promoting import transaction
 from canonq.flows.promoting.rollback import rollback
 from canonq.flows.promoting.transaction import Transaction
+from canonq.flows.sweeps import moving
 from canonq.flows.sweeps.moving import arrive, begin_anew, drained, leave, leaving, settle
 from canonq.flows.sync import sync
 from canonq.flows.world import World
@@ -226,6 +228,41 @@ def test_a_move_is_taken_back_as_long_as_it_has_not_ended(house: House) -> None:
     assert is_whole(house, "moved after all", ["1.0.0+1", "1.1.0+2"]) == "birch"
     with pytest.raises(WrongUse):
         leave(ash, "site", "ash", by="ada")
+
+
+@pytest.mark.parametrize("then", ["goes on", "is taken back"])
+def test_what_has_come_half_way_is_still_the_other_hosts(house: House, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    """Kept canonicals without a record look like a host's own whose record was lost: nobody may go back to one of them there."""
+    before = with_two(house)
+    ash, birch = house["ash"].world, house["birch"].world
+    mark = leave(ash, "site", "birch", by="ada")
+    assert mark is not None
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr(moving, "_switch", full)
+        arrive(birch, "site", "ash", mark.move)
+    assert birch.registry.all_generations("site")
+    assert hosts_flow.claim(birch, "site").version is None
+    for back in (None, "1.0.0+1", "1.1.0+2"):
+        with pytest.raises(Busy, match="ash"):
+            rollback(birch, "site", to=back, reason="it lost mail", who="ada")
+    if then == "goes on":
+        assert arrive(birch, "site", "ash", mark.move) == "arrived"
+        assert settle(ash, "site") == "gone"
+        assert in_force(ash) is None
+        assert (now := in_force(birch)) is not None
+        assert now.version == before.version
+    else:
+        leave(ash, "site", "ash", by="ada")
+        assert arrive(birch, "site", "ash", mark.move) == "refused"
+        assert settle(ash, "site") == "here"
+        assert birch.registry.all_generations("site") == [], "it takes no room"
+        assert in_force(ash) == before
+        assert (again := leave(ash, "site", "birch", by="ada")) is not None
+        assert arrive(birch, "site", "ash", again.move) == "arrived"
 
 
 def test_a_host_that_never_had_it_seeds_no_second_one(house: House) -> None:

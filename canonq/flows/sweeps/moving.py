@@ -3,7 +3,7 @@
 Three facts on two disks, each written by its own host alone and read by the other, whatever messages say:
 
 1. the old host notes that the canonical is leaving (`elsewhere.json`): it is in force nowhere then, and nobody changes it;
-2. the new host brings all of it, proves it whole, and switches with one write of its own `canonical.json`, under a higher fence;
+2. the new host notes that it is on the old one, brings all of it, proves it whole, and switches with one write of its own `canonical.json`, under a higher fence;
 3. the old host reads that record on the new one's disk, and only then gives its own up.
 
 Each step may be killed, and done again. A move that is taken back ends the same way: the new host notes that it refuses it.
@@ -214,13 +214,17 @@ def settle(world: World, recipe: str) -> str:
         world.registry.set_elsewhere(mark.model_copy(update={"state": "gone"}))
         warm = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: recipe}
         world.ownership.remove_owned(warm, world.settings.teardown_timeout)
-        for one in world.registry.all_generations(recipe):
-            world.registry.drop_generation(recipe, one.name)
+        _drop_kept(world, recipe)
         drop_interrupted(world, recipe)  # no janitor may hold a recipe that is elsewhere
         world.registry.drop_record(recipe)  # last: as long as it is there, it is known that something is left
     hosts_flow.tell_of(world, recipe)
     log.info("%s: its canonical is on %s, and was given up here", recipe, mark.to)
     return "gone"
+
+
+def _drop_kept(world: World, recipe: str) -> None:
+    for one in world.registry.all_generations(recipe):
+        world.registry.drop_generation(recipe, one.name)
 
 
 def _has_arrived(world: World, mark: Elsewhere) -> bool:
@@ -279,6 +283,8 @@ def arrive(world: World, recipe: str, source: str, move: str) -> str:
             with _holding(world, recipe, f"refuse a move from {source}"):
                 path = world.registry.folder(recipe) / REFUSED
                 write_json(path, {"moves": sorted({*_moves_in(path), move})})
+                if record is None and world.registry.elsewhere(recipe) is not None:
+                    _drop_kept(world, recipe)  # it had come half-way
             return "refused"
         if record is not None and world.registry.elsewhere(recipe) is None:
             raise CanonqError(
@@ -324,6 +330,10 @@ def _bring(world: World, mark: Elsewhere, source: str, stage: Path) -> None:
         with _holding(world, recipe, f"move from {source}") as held:
             if mark.move in _moves_in(world.registry.folder(recipe) / REFUSED):
                 return
+            if world.registry.elsewhere(recipe) is None:
+                # What is put in place would be taken for this host's own, whose record was lost. It is that of the other one.
+                there = mark.model_copy(update={"state": "gone", "to": source, "at": world.stamp(), "parts": []})
+                world.registry.set_elsewhere(there)
             _put_in_place(world, recipe, stage)
             here = str(world.registry.generation(recipe, name) / Path(record.snapshot.path).name)
             _switch(world, record, record.snapshot.model_copy(update={"path": here}), mark, source, held, stage)
