@@ -3,7 +3,8 @@
 Three facts on two disks, each written by its own host alone and read by the other, whatever messages say:
 
 1. the old host notes that the canonical is leaving (`elsewhere.json`): it is in force nowhere then, and nobody changes it;
-2. the new host notes that it is on the old one, brings all of it, proves it whole, and switches with one write of its own `canonical.json`, under a higher fence;
+2. the new host notes that it is on the old one, brings all of it, proves it whole, and switches with one write of its own
+   `canonical.json`, under a higher fence;
 3. the old host reads that record on the new one's disk, and only then gives its own up.
 
 Each step may be killed, and done again. A move that is taken back ends the same way: the new host notes that it refuses it.
