@@ -342,7 +342,7 @@ def test_each_decision_has_a_number_of_its_own_which_its_title_and_those_who_nam
         ("configuration.md", "after this pause, then after twice that, five times in all", MOST_TRIES == 5),
         ("configuration.md", "twice, after 5 and 10 seconds at the most", (MOST_AWAITED, AWAITED_PAUSE) == (2, 5)),
         ("configuration.md", "`[limits] run` is above 5400 seconds", LONGEST_RUN == 2 * 5400),
-        ("configuration.md", "after four and a half hours, when Redis", VISIBILITY_TIMEOUT == 4.5 * 3600),
+        ("configuration.md", "Redis itself delivers again after four and a half hours", VISIBILITY_TIMEOUT == 4.5 * 3600),
         ("configuration.md", "Tasks are stopped after four hours", HARD_LIMIT == 4 * 3600),
         ("configuration.md", "the running step gets 60 seconds", SOFT_STOP == 60),
         ("enrolment.md", "| `run` | seconds, 10 to 10800 |", LONGEST_RUN == 10800),
