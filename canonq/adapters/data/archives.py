@@ -34,9 +34,8 @@ _CHUNK = 1 << 20
 _LEVEL = 3
 _ONLY_WHILE_IT_RUNS = (".pid", ".lock")
 _AHEAD = 16  #: chunks that may wait to be written
-_BEGIN_WRITING = (
-    16 << 20
-)  #: bytes after which the disk is to begin with them: made durable at the end, all of it would be waited for
+#: Bytes after which the disk is to begin with them: at the end, when they are made durable, all of them would be waited for.
+_BEGIN_WRITING = 16 << 20
 _TAR_LIMIT = 6 * 3600.0  #: seconds
 _KINDS = {
     tarfile.DIRTYPE: stat.S_IFDIR,
