@@ -72,6 +72,12 @@ def waiting_messages(channel: Any, app: Celery) -> Iterator[tuple[str, bytes]]:
                 yield name, raw
 
 
+def arguments_in(message: Any) -> tuple[list[Any], dict[str, Any]]:
+    """A task's arguments, of its message as it lies in a Redis. ValueError, KeyError or TypeError for what is none of ours."""
+    args, kwargs, _ = json_of(base64.b64decode(message["body"]))
+    return args, kwargs
+
+
 class InHand(NamedTuple):
     """A task that was handed to a worker, which has not acknowledged it. Nothing that was sent as one is trusted."""
 
@@ -100,7 +106,7 @@ def take_back(app: Celery, is_dead: Callable[[InHand], bool] | None = None) -> l
 def _in_hand(raw: bytes) -> InHand | None:
     with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):  # not one of ours
         message = json_of(raw)[0]
-        headers, args = message["headers"], json_of(base64.b64decode(message["body"]))[0]
+        headers, (args, _) = message["headers"], arguments_in(message)
         return InHand(
             str(headers["task"]), str(headers["id"]), str(headers["root_id"] or headers["id"]), args[0] if args else None
         )
@@ -117,7 +123,7 @@ def waiting_in(app: Celery) -> dict[str, str]:
         for queue, raw in waiting_messages(connection.default_channel, app):
             with contextlib.suppress(ValueError, KeyError, TypeError):  # not one of ours
                 found[json_of(raw)["headers"]["id"]] = queue
-        for task in map(_in_hand, client.hvals("unacked")):
-            if task is not None:
-                found[task.id] = ""
+        for raw in client.hvals("unacked"):
+            with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+                found[json_of(raw)[0]["headers"]["id"]] = ""
     return found

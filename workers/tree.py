@@ -24,6 +24,7 @@ from canonq.adapters.host import Host
 from canonq.adapters.processes.asked import Asked, name_of
 from canonq.adapters.processes.preloaded import die_with, keep_shared
 from canonq.adapters.processes.programs import await_group
+from canonq.adapters.processes.signals import ENDING
 from canonq.adapters.redis_server import RedisServer
 from canonq.core.ago import duration
 from canonq.core.errors import Busy, CanonqError, HostProblem
@@ -207,7 +208,7 @@ def _become(arguments: Sequence[str], log: Path, parent: int, environment: Mappi
     os.setsid()
     # Their Redis may have died with the parent: a worker that ends gently would wait for it.
     die_with(parent)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, signal.SIG_DFL)
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
@@ -245,9 +246,10 @@ def running(
             stack.callback(redis.stop)
             redis.start()
             stack.enter_context(_named(redis.url))
-            if keep_redis:  # what was in it before is there again
-                take_back(make_app(load_settings()))
-        check_broker(make_app(load_settings()))
+        app = make_app(load_settings())
+        check_broker(app)
+        if keep_redis and redis is not None:  # what was in it before is there again
+            take_back(app)
         with contextlib.suppress(HostProblem):  # one that went away since: workers wait for it
             world = live(load_settings())
             world.hosts.join(world.stamp())

@@ -5,7 +5,6 @@ A process of its own, `python -m workers.upkeep`, started by the worker when its
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import threading
@@ -42,7 +41,7 @@ from canonq.settings import load_settings
 from canonq.wiring import due_since, live
 from workers import tasks
 from workers.app import app as own_app
-from workers.broker import InHand, take_back, waiting_messages
+from workers.broker import InHand, arguments_in, take_back, waiting_messages
 from workers.factory import LIGHT, say_what_runs
 from workers.steps import go_on, recipe_of
 from workers.transport import is_redis
@@ -266,7 +265,7 @@ def queued(app: Celery) -> set[tuple[str, str]]:
     with app.connection_for_read() as connection:
         for _, raw in waiting_messages(connection.default_channel, app):
             with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):  # not one of ours
-                args, kwargs, _ = json_of(base64.b64decode(json_of(raw)["body"]))
+                args, kwargs = arguments_in(json_of(raw))
                 first = args[0]
                 recipe = first["recipe"] if isinstance(first, dict) else first
                 sweep = kwargs.get("sweep") or (first.get("sweep") if isinstance(first, dict) else None)

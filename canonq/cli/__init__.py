@@ -13,7 +13,7 @@ from canonq.cli import asjson
 from canonq.cli.commands import canonq
 from canonq.cli.interrupts import interrupts
 from canonq.cli.readers import readers
-from canonq.core.errors import CanonqError, ExitStatus, HostProblem, Interrupted, WrongUse
+from canonq.core.errors import CanonqError, ExitStatus, HostProblem, Interrupted, WrongUse, interrupted
 from canonq.core.text import ended
 
 
@@ -37,7 +37,7 @@ def main() -> None:
         status = _fail(wrong, as_json)
     except (click.exceptions.Abort, KeyboardInterrupt):
         if as_json:
-            _print_error(Interrupted("Stopped by Ctrl-C or a signal."))
+            _print_error(interrupted())
         click.echo("Stopped.", err=True)
         status = Interrupted.exit_status
     except CanonqError as error:
@@ -77,4 +77,4 @@ def _fail(error: CanonqError, as_json: bool) -> ExitStatus:
 def _print_error(error: CanonqError) -> None:
     """One JSON value is what is promised: where a command has printed its own before it failed, that one stays alone."""
     if not asjson.was_printed():
-        asjson.print_json({"error": {"code": error.code, "fault": error.fault, "what": error.what, "mend": error.mend}})
+        asjson.print_json(error.for_programs)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from types import FrameType
 
 import click
+
+from canonq.adapters.processes import signals
 
 
 class Interrupts:
@@ -16,9 +17,7 @@ class Interrupts:
 
     def install(self) -> None:
         """Take the signals from now on."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
-                signal.signal(number, self._take)
+        signals.take(self._take)
 
     def hurried(self) -> bool:
         """Whether what is left is to be ended at once."""

@@ -71,6 +71,11 @@ class CanonqError(Exception):
         """What a command prints of it: the code is its heading in docs/runbook.md."""
         return readable_lines(f"canonq: [{self.code}] {self}")
 
+    @property
+    def for_programs(self) -> dict[str, Any]:
+        """What a command prints of it with `--json`."""
+        return {"error": {"code": self.code, "fault": self.fault, "what": self.what, "mend": self.mend}}
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Celery's pool hands exceptions from child to parent by pickle, which calls cls(*args).
         kept = ("mend", "code", "service", "cause", "outside", "retry_after", "certain", "fault")
@@ -246,6 +251,11 @@ class Interrupted(CanonqError):
 
     fault = Fault.USER
     code = "interrupted"
+
+
+def interrupted() -> Interrupted:
+    """The error of a command that was stopped, whatever it was at."""
+    return Interrupted("Stopped by Ctrl-C or a signal.")
 
 
 class TimedOut(CanonqError):

@@ -789,7 +789,9 @@ class House:
     def _promoted(self, move: str, record: Canonical, name: str) -> None:
         came_from = _name_of(record.previous or {})
         if came_from and came_from not in self.versions and self.keep == 1 and ("beside" in move or "race" in move):
-            self._dropped(came_from, record.previous or {})
+            # It came within the move and was followed, so that only who came after it says that it was.
+            told_of = record.previous or {}
+            self._has_come(came_from, str(told_of["version"]), told_of.get("run"), told_of["commit"])
         if came_from != self.present:
             told = f"4 the one before is the one before: {record.version} came from {came_from}, after {move}"
             self._hold("rollback" in move and came_from in self.versions, told)
@@ -817,17 +819,15 @@ class House:
         from_it = before in (None, now) or proven is None or proven.base_from == "pinned" or proven.base == before
         told = f"2 proven from what it came from: {now} from {proven and proven.base}, and it came from {before}, after {move}"
         self._hold(from_it, told)
-        self.line.append(name)
+        self._has_come(name, now, record.run, record.commit)
         self.must = (self.must | {name}) & set(self.line[-self.keep :])
-        self.versions[name], self.runs[name], self.came[name] = now, str(record.run), list(self.line)
-        self.exact[name] = exact
-        self.present, self.record_lost, self.volumes_lost = name, False, False
+        self.record_lost, self.volumes_lost = False, False
 
-    def _dropped(self, name: str, told: dict[str, Any]) -> None:
-        """One that came within the move and was followed, so that only who came after it says that it was."""
+    def _has_come(self, name: str, version: str, run: object, commit: object) -> None:
+        """It is the canonical, after all that were before it."""
         self.line.append(name)
-        self.versions[name], self.runs[name], self.came[name] = str(told["version"]), str(told.get("run")), list(self.line)
-        self.exact[name] = f"{told['version']} {told['commit']}"
+        self.versions[name], self.runs[name], self.came[name] = version, str(run), list(self.line)
+        self.exact[name] = f"{version} {commit}"
         self.present = name
 
     def _asking(self, before: str | None, now: str) -> bool:

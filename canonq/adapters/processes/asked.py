@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-_WORDS = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-)  #: a person's, systemd's, Docker's, a terminal's that was closed
+from canonq.adapters.processes.signals import ENDING
+
+_WORDS = (*ENDING, signal.SIGQUIT)  #: a person's, systemd's, Docker's, a terminal's that was closed
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _REMEMBERED = 7 * 24 * 3600.0  #: seconds; no order is gone on with for longer
 
