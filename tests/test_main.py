@@ -24,12 +24,18 @@ main()
 """
 
 
+def hangs_up() -> None:
+    """Let SIGHUP end the process, also where the tests themselves were begun by nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["plain", "json"])
 def test_a_signal_before_the_command_has_begun_is_answered_as_one_behind_it(number: signal.Signals, options: list[str]) -> None:
     started = subprocess.Popen(
-        [sys.executable, "-c", STARTED, "status", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", STARTED, "status", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=hangs_up,
+    )  # fmt: skip
     assert started.stderr
     assert started.stderr.readline() == "it imports\n"
     started.send_signal(number)
