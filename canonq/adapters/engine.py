@@ -118,10 +118,13 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
     def versions(self) -> Versions:
         """See ports.Engine.versions."""
         with translated("tell its version"):
-            said = self._api.version()
             spoken = str(self._api.api_version)
-        asked = read(["docker", "version", "--format", "{{json .Client}}"], timeout=30, env=plain_environment(), harmless=True)
-        client = _json_in(asked.output)
+        asked = read(["docker", "version", "--format", "{{json .}}"], timeout=30, env=plain_environment(), harmless=True)
+        told = _json_in(asked.output)
+        client, said = told.get("Client") or {}, told.get("Server") or {}
+        if not said:  # they do not meet, so it is asked without the command
+            with translated("tell its version"):
+                said = self._api.version()
         engine = Speaks(
             f"the Engine {said.get('Version')}", str(said.get("MinAPIVersion") or "1.12"), str(said.get("ApiVersion"))
         )
