@@ -54,6 +54,7 @@ python3Packages.buildPythonApplication rec {
     requests
     rich
     tenacity
+    tomlkit
     tornado
     urllib3
     zstandard

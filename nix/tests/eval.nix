@@ -11,7 +11,7 @@ let
   };
   names = builtins.listToAttrs (map (name: { inherit name; value = package "python-${name}"; }) [
     "apprise" "celery" "click" "docker" "flower" "gitpython" "jinja2" "packaging" "prometheus-client" "pygal" "pydantic" "pydantic-settings" "pytest" "pyyaml" "redis"
-    "requests" "rich" "setuptools" "tenacity" "tornado" "urllib3" "wheel" "zstandard"
+    "requests" "rich" "setuptools" "tenacity" "tomlkit" "tornado" "urllib3" "wheel" "zstandard"
   ]);
 
   programs = builtins.listToAttrs (map (name: { inherit name; value = package name; }) [

@@ -30,7 +30,8 @@ from canonq.adapters.state.sweeps import Sweeps
 from canonq.core.backup import backup_plan
 from canonq.core.budget import FileSystem
 from canonq.core.deployable import Identity, deployable
-from canonq.core.enrol.inspect import enrolment_text, inspect
+from canonq.core.enrol.files import enrolment_text
+from canonq.core.enrol.inspect import inspect
 from canonq.core.enrolment import parse_enrolment
 from canonq.core.errors import CanonqError
 from canonq.core.names import commit_id, flat_ref, recipe_in, recipe_name, ref_name, ref_problem

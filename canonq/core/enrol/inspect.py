@@ -1,13 +1,12 @@
-"""What a release tells about how to enrol its recipe, and the commented recipe.toml that says so. Pure.
+"""What a release tells about how to enrol its recipe. Pure.
 
 Everything here is a guess with its reason beside it, for a person to look at. Nothing of it is believed by a run.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from canonq.core.recipe.envfile import SecretRule
 from canonq.core.stack.beside import asked_memory
 from canonq.core.stack.databases import ASKED, server_kind
 from canonq.core.stack.resolved import HIGHEST_PORT, Service, Stack
-from canonq.core.text import readable, whole_number
+from canonq.core.text import whole_number
 
 _LOADBALANCER = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port")
 _LOCAL = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::[0-9]+)?[^\s\"'|;&)]*")
@@ -30,7 +29,6 @@ _HEAVY_IMAGES = (
     "discourse", "elasticsearch", "opensearch", "gitlab", "immich", "jitsi", "keycloak", "mailu", "mastodon", "matrix-synapse",
     "mattermost", "nextcloud", "onlyoffice", "peertube", "synapse", "zulip", "clickhouse", "collabora",
 )  # fmt: skip
-_MOST_LISTED = 40
 
 
 @dataclass(frozen=True)
@@ -132,103 +130,3 @@ def _weight(stack: Stack) -> Guess:
     if memory >= _MUCH_MEMORY:
         return Guess("heavy", f"its services ask for {memory / 2**30:.1f} GiB of memory")
     return Guess("light", f"{len(stack.services)} service(s), and none is known to be heavy")
-
-
-# -- the file -----------------------------------------------------------------------------------------------
-
-
-def enrolment_text(recipe: str, upstream: str, told: Inspected | str, *, version: str | None, description: str = "") -> str:
-    """A commented recipe.toml. `told`: what the newest release tells, or why it could not be read."""
-    return "\n".join(_lines(recipe, upstream, told, version, description)) + "\n"
-
-
-def hooks_text(recipe: str, told: Inspected) -> str | None:
-    """A hooks.py for a person to finish, where canonq cannot write into a database of the recipe; None where it can."""
-    if not told.unmarked:
-        return None
-    listed = ", ".join(f"{_plain(service)} ({kind})" for service, kind in sorted(told.unmarked.items()))
-    return _HOOKS.format(recipe=recipe, listed=listed, first=json.dumps(min(told.unmarked)))
-
-
-_HOOKS = """# Hooks of {recipe}. Written by `canonq enrol`.
-#
-# canonq writes no mark of its own into: {listed}. Whether what is in there survives an upgrade and a restore is
-# proven once both functions below are there; until then each verdict has the gap `no-marker`.
-# In which state the app is when they are called, and all that `app` can do: docs/writing-tests.md of canonq.
-#
-# def write_marker(app, text):
-#     # Write over one and the same thing: it is called again, with the text `destroyed`, before a restore.
-#     ended = app.exec({first}, "the-database's-own-client", "write", text)
-#     assert ended.status == 0, ended.output
-#
-#
-# def read_marker(app):
-#     # Give back exactly that text.
-#     return app.exec({first}, "the-database's-own-client", "read").output.strip()
-"""
-
-
-def _lines(recipe: str, upstream: str, told: Inspected | str, version: str | None, description: str) -> Iterator[str]:
-    yield f"# {recipe}{': ' + _plain(description) if description else ''}"
-    yield f"# Written by `canonq enrol` from the release {version}." if version else "# Written by `canonq enrol`."
-    yield "# Every key is in docs/enrolment.md; what stands here is a first guess, and yours to correct."
-    yield ""
-    yield f"upstream = {_text(upstream)}"
-    yield '# mirror = "https://git.example.org/mirror/' + recipe + '.git"   # where the pull requests are'
-    if isinstance(told, str):
-        yield ""
-        yield f"# The recipe could not be looked into: {_plain(told)}"
-        return
-    yield f"weight = {_text(told.weight.value)}   # {_plain(told.weight.why)}"
-    yield ""
-    yield "# Services:"
-    for service, image in list(told.services.items())[:_MOST_LISTED]:
-        yield f"#   {_plain(service)}: {_plain(image)}"
-    yield f"# Volumes: {', '.join(map(_plain, told.volumes[:_MOST_LISTED])) or 'none, so there is no data to keep'}"
-    yield ""
-    yield "[health]"
-    yield f"kind = {_text(told.kind.value)}   # {_plain(told.kind.why)}"
-    yield f"service = {_text(told.service.value)}   # {_plain(told.service.why)}"
-    yield f"port = {told.port.value}   # in the container; {_plain(told.port.why)}"
-    if told.kind.value == "http":
-        yield f"path = {_text(told.path.value)}   # {_plain(told.path.why)}"
-        yield "status = [200]   # add 301, 302 or 401 where the app answers so to strangers"
-    yield "timeout = 300   # seconds until it must answer; some apps take many minutes at their first boot"
-    yield from _env_and_secrets(told)
-    yield from _backup(told)
-
-
-def _env_and_secrets(told: Inspected) -> Iterator[str]:
-    if told.empty_env:
-        yield ""
-        yield "# Keys that .env.sample leaves empty; fill in those without which the app does not start."
-        yield "[env]"
-        yield from (f'# {_plain(key)} = ""' for key in told.empty_env[:_MOST_LISTED])
-    if told.wanted_secrets:
-        yield ""
-        yield "# Secrets that cannot be generated from .env.sample: each needs a value before the first run."
-        yield "[secrets]"
-        for name in told.wanted_secrets[:_MOST_LISTED]:
-            yield f'# {_plain(name)} = {{ file = "/path/to/it" }}   # or {{ hex = 32 }}, or {{ env = "NAME" }}'
-
-
-def _backup(told: Inspected) -> Iterator[str]:
-    yield ""
-    if told.backup.value:
-        yield f"# Backup: the recipe has backupbot labels; {_plain(told.backup.why)}."
-    else:
-        yield f"# Backup: {_plain(told.backup.why)}. If that is right for this app, say why:"
-        yield "# [expected_na]"
-        yield '# backup = "..."'
-        yield '# restore = "..."'
-    yield from (f"# Look at: {_plain(problem)}" for problem in told.problems[:_MOST_LISTED])
-
-
-def _text(value: str) -> str:
-    """A TOML string. JSON's escapes are TOML's, but for characters beyond the first 65,536 and for DEL."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _plain(text: str) -> str:
-    """Text from a recipe for a comment: one line, nothing that could end it."""
-    return readable(" ".join(str(text).split()))[:200]

@@ -11,7 +11,8 @@ from typing import Any
 from canonq.adapters.checkout import ENROLMENT_FILE
 from canonq.adapters.files import NEW, told, write_durably
 from canonq.adapters.network.catalogue import read_catalogue
-from canonq.core.enrol.inspect import Inspected, enrolment_text, hooks_text, inspect
+from canonq.core.enrol.files import enrolment_text, hooks_text
+from canonq.core.enrol.inspect import Inspected, inspect
 from canonq.core.enrolment import parse_enrolment
 from canonq.core.errors import RecipeProblem, WrongUse
 from canonq.core.names import recipe_name
