@@ -96,8 +96,8 @@ def check(recipes: tuple[str, ...], as_json: bool) -> ExitStatus:
     if as_json:
         print_json({"recipes": rows})
     else:
-        cells = [[row["recipe"], row["state"], "; ".join([*row["problems"], *row["notes"]])] for row in rows]
-        print_table("Enrolments", ("recipe", "state", "what is found"), cells, sentence="what is found")
+        cells = [[row["recipe"], row["state"], row["reason"], "; ".join([*row["problems"], *row["notes"]])] for row in rows]
+        print_table("Enrolments", ("recipe", "state", "reason", "what is found"), cells, sentence="what is found")
         broken = sum(row["state"] == "broken" for row in rows)
         say(f"{len(rows)} looked at, {broken or 'none'} of them broken.")
     return ExitStatus.WRONG_USE if any(row["state"] == "broken" for row in rows) else ExitStatus.DONE

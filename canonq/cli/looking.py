@@ -13,6 +13,7 @@ from canonq.cli.output import print_table, say
 from canonq.core.ago import ago
 from canonq.core.errors import ExitStatus, Fault
 from canonq.flows.looking import status as status_flow
+from canonq.flows.looking import verify as verify_flow
 from canonq.flows.sweeps.brokenoff import is_broken_off
 from canonq.flows.upstream.asked import recipe_asked
 from canonq.settings import load_settings
@@ -97,15 +98,13 @@ def _status_row(row: dict[str, Any], now: datetime) -> list[Any]:
 def verify(recipe: str | None, as_json: bool) -> ExitStatus:
     """Check records, snapshots, checksums and retained volumes."""
     world = looking()
-    rows = status_flow.verify(world, recipe_asked(world, recipe) if recipe else None)
+    rows = verify_flow.verify(world, recipe_asked(world, recipe) if recipe else None)
     if as_json:
         print_json({"recipes": rows})
     else:
-        columns = ("recipe", "canonical", "state", "problems")
-        print_table(
-            "Canonicals on record", columns,
-            [[r["recipe"], r["version"], r["state"], "; ".join(r["problems"])] for r in rows], sentence="problems",
-        )  # fmt: skip
+        columns = ("recipe", "canonical", "state", "reason", "problems")
+        cells = [[r["recipe"], r["version"], r["state"], r["reason"], "; ".join(r["problems"])] for r in rows]
+        print_table("Canonicals on record", columns, cells, sentence="problems")
         if not rows:
             say(f"Nothing was verified: no canonical is on record in {world.settings.state.absolute()}.")
     if any(row["state"] == "broken" or row["fault"] == Fault.HOST for row in rows):

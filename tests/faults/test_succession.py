@@ -26,7 +26,8 @@ from canonq.flows import promote as promote_flow
 from canonq.flows.decide import decide_recipe
 from canonq.flows.keeping import leftovers as leftovers_flow
 from canonq.flows.keeping.room import tidy
-from canonq.flows.looking.status import status, verify
+from canonq.flows.looking.status import status
+from canonq.flows.looking.verify import verify
 from canonq.flows.promote import promote
 from canonq.flows.promoting import rollback as rollback_flow
 from canonq.flows.promoting.restore import restore
@@ -405,7 +406,7 @@ def test_one_kept_record_that_cannot_be_read_costs_only_that_one(lost: str, scen
     tidy(scenario.world())
     assert path.parent.is_dir()
     (row,) = verify(scenario.world())
-    assert (row["ok"], len(row["problems"])) == (False, 1)
+    assert (row["ok"], row["reason"], len(row["problems"])) == (False, "record-unreadable", 1)
     assert path.parent.name in row["problems"][0]
     assert advance(scenario) == D
     assert scenario.go_back(B).version == B
@@ -437,6 +438,7 @@ def test_a_state_folder_that_was_copied_to_another_host_has_its_canonicals(scena
     scenario.moved = new
     (row,) = verify(scenario.world())
     assert all("the volume" in problem for problem in row["problems"]), row
+    assert row["reason"] == "volume-gone"
     assert [scenario.go_back(to).version for to in (B, A)] == [B, A]
     scenario.is_whole("after it", A)
     assert verify(scenario.world())[0]["ok"]
@@ -649,7 +651,8 @@ def test_the_record_of_an_older_server_has_empty_volumes_in_words_and_in_data(re
     decision = scenario.night()
     assert (decision.action, decision.base) == ("run", A)
     assert any(note.startswith("record-commit-differs: ") for note in decision.notes)
-    assert "empty volumes" in str(verify(scenario.world()))
+    (row,) = verify(scenario.world())
+    assert ("empty volumes" in str(row["problems"]), row["reason"]) == (True, "no-data-kept")
     scenario.prove()
     done = scenario.promote()
     assert (done.outcome, done.data) == ("promoted", "empty volumes")

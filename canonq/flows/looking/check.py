@@ -21,7 +21,8 @@ from canonq.flows.world import World
 
 
 def check(world: World, recipes: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """A row for each enrolment, or those named: `state` is ok, off (not enrolled, and looked at all the same) or broken.
+    """A row for each enrolment, or those named: `state` is ok, off (not enrolled, and looked at all the same) or broken; `reason`
+    the code of the first problem, or empty.
 
     Neither upstream nor Docker is asked, and nothing is run. HollowSweep where nobody is enrolled, WrongUse for an unknown name.
     """
@@ -33,17 +34,24 @@ def check(world: World, recipes: Sequence[str] = ()) -> list[dict[str, Any]]:
     rows = []
     for name in sorted(set(recipes)) or names:
         if (error := enrolled.broken.get(name)) is not None:
-            rows.append({"recipe": name, "state": "broken", "problems": [str(error)], "notes": []})
-            continue
-        problems, notes = _files(world.checkout.folder(name))
-        state = "broken" if problems else "off" if name in enrolled.off else "ok"
-        rows.append({"recipe": name, "state": state, "problems": problems, "notes": notes})
+            problems, notes = [error], list[str]()
+        else:
+            problems, notes = _files(world.checkout.folder(name))
+        rows.append(
+            {
+                "recipe": name,
+                "state": "broken" if problems else "off" if name in enrolled.off else "ok",
+                "reason": problems[0].code if problems else "",
+                "problems": [str(problem) for problem in problems],
+                "notes": notes,
+            }
+        )
     return rows
 
 
-def _files(folder: Path) -> tuple[list[str], list[str]]:
+def _files(folder: Path) -> tuple[list[CanonqError], list[str]]:
     """What is wrong with the files beside recipe.toml, and what a person should know of them."""
-    problems: list[str] = []
+    problems: list[CanonqError] = []
     tests = sorted(folder.glob("test_*.py"))
     looks: list[Callable[[], None]] = [
         *(lambda path=path: _python(path) for path in [*sorted(folder.glob("conftest.py")), *tests]),
@@ -54,12 +62,12 @@ def _files(folder: Path) -> tuple[list[str], list[str]]:
     try:
         names = hook_names(folder)
     except CanonqError as error:
-        problems.append(str(error))
+        problems.append(error)
     for look in looks:
         try:
             look()
         except CanonqError as error:
-            problems.append(str(error))
+            problems.append(error)
     notes = [f"misnamed-file: {told}" for told in misnamed(path.name for path in folder.iterdir())]
     if names is not None:
         notes += hooks_told(names, there=(folder / HOOKS).is_file())

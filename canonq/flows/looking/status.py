@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from canonq.adapters.checkout import Enrolled
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, ExitStatus, Fault, HostProblem, NotReadable, WrongUse
+from canonq.core.errors import CanonqError, ExitStatus, HostProblem
 from canonq.core.gate import awaiting_promotion
 from canonq.core.names import RECIPE_NAME, recipe_in
-from canonq.core.records import Canonical, Snapshot, Verdict
-from canonq.core.retention import Generation
+from canonq.core.records import Verdict
 from canonq.flows import hosts as hosts_flow
 from canonq.flows.keeping.leftovers import lost_record
 from canonq.flows.sweeps.nights import DueSince, look_at_nights, none_due
@@ -188,106 +187,3 @@ def _last_verdicts(world: World, name: str) -> list[Verdict]:
         if one.ref is None and not one.quick:
             break
     return found
-
-
-def verify(world: World, recipe: str | None = None) -> list[dict[str, Any]]:
-    """Check records, snapshots and retained volumes; one row for each recipe that has a record, or has lost it.
-
-    `state`: ok, broken, or unknown where all that is wrong is that it could not be looked at: `fault` is then the user's, who may
-    not, or the host's, whose Docker does not answer. WrongUse where the recipe that was named has none: nothing of it is broken.
-    """
-    if recipe is not None and recipe not in world.registry.recipes():
-        raise WrongUse(f"{recipe} has no canonical, so there is nothing to verify.", code="no-canonical")
-    return [_verified(world, name) for name in ([recipe] if recipe else world.registry.recipes())]
-
-
-@dataclass
-class _Seen:
-    """What was found out about one recipe."""
-
-    broken: list[str] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)  #: what this user may not look at
-    unasked: list[str] = field(default_factory=list)  #: what the host did not answer
-
-    @property
-    def state(self) -> str:
-        return "broken" if self.broken else "unknown" if self.hidden or self.unasked else "ok"
-
-    @property
-    def fault(self) -> Fault | None:
-        """Why something is unknown: what the host does not answer comes before what another user could see."""
-        return Fault.HOST if self.unasked else Fault.USER if self.hidden else None
-
-    def ask(self, check: Callable[[], str | None], told: str = "") -> None:
-        """Ask for one problem. What could not be looked at is not known, and no problem of the canonical."""
-        try:
-            self.broken += [f"{told}{problem}" for problem in [check()] if problem]
-        except NotReadable as error:
-            self.hidden.append(f"{told}{error.what}")
-        except HostProblem as error:
-            self.unasked.append(f"{told}it could not be asked: {error.what}")
-        except CanonqError as error:
-            self.broken.append(f"{told}{error}")
-
-
-def _verified(world: World, name: str) -> dict[str, Any]:
-    seen = _Seen()
-    record = None
-    try:
-        record = world.registry.read(name)
-        for check in _checks(world, record) if record else [lambda: lost_record(world, name) or "there is no canonical"]:
-            seen.ask(check)
-        kept = [one for one in world.registry.kept(name) if one.name != world.registry.name_of(record)]
-        for one in kept:
-            told = f"kept {one.record.version if one.record else one.name}: "
-            if one.hidden:
-                seen.hidden.append(f"{told}{one.problem}")
-            else:
-                seen.ask(partial(_problem_of, one), told)
-    except NotReadable as error:
-        seen.hidden.append(error.what)
-    except CanonqError as error:
-        seen.broken.append(str(error))
-    return {
-        "recipe": name,
-        "version": record.version if record else None,
-        "state": seen.state,
-        "ok": seen.state == "ok",
-        "fault": seen.fault,
-        "problems": [*seen.broken, *dict.fromkeys([*seen.hidden, *seen.unasked])],
-    }
-
-
-def _problem_of(kept: Generation) -> str | None:
-    if kept.problem or kept.record is None or kept.record.snapshot is None:
-        return kept.problem or None
-    return _snapshot_problem(kept.record.snapshot)
-
-
-def _snapshot_problem(kept: Snapshot) -> str | None:
-    from canonq.adapters.data import snapshots  # with archives, which only who verifies needs
-
-    return snapshots.problem_of(kept)
-
-
-def _checks(world: World, record: Canonical) -> list[Callable[[], str | None]]:
-    """What is asked of the present canonical."""
-    if not record.has_data:
-        why = "no snapshot is named: its record is an older server's, so it has empty volumes and no way back"
-        return [lambda: why]
-    kept = record.snapshot
-    return [
-        lambda: _snapshot_problem(kept) if kept else "no snapshot is named",
-        *(partial(_lost_volume, world, volume) for volume in record.volumes),
-        partial(_lost_secrets, world, record),
-    ]
-
-
-def _lost_secrets(world: World, record: Canonical) -> str | None:
-    """Without them its data is of no use; RecordUnreadable says what is wrong with them."""
-    world.registry.secrets(record)
-    return None
-
-
-def _lost_volume(world: World, volume: str) -> str | None:
-    return f"the volume {volume} is gone" if world.volumes.volume_path(volume) is None else None

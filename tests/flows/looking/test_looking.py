@@ -57,7 +57,7 @@ def test_a_sound_enrolment_is_ok_and_nothing_is_left_behind(place: Place) -> Non
         test_page__py="def test_x(app): assert 1\n",
     )
     status, rows = checked()
-    assert (status, rows["site"]) == (0, {"recipe": "site", "state": "ok", "problems": [], "notes": []})
+    assert (status, rows["site"]) == (0, {"recipe": "site", "state": "ok", "reason": "", "problems": [], "notes": []})
     assert not (place.folder / "state").exists()
 
 

@@ -29,8 +29,9 @@ from canonq.flows.looking.check import check
 from canonq.flows.looking.doctor import doctor
 from canonq.flows.looking.logs import logs, run_of
 from canonq.flows.looking.progress import Watcher
-from canonq.flows.looking.status import status, verify
+from canonq.flows.looking.status import status
 from canonq.flows.looking.story import story
+from canonq.flows.looking.verify import verify
 from canonq.flows.promote import promote
 from canonq.flows.promoting.rollback import rollback
 from canonq.flows.sweeps.opening import open_sweep
@@ -125,7 +126,7 @@ PARTS: dict[str, Callable[[Scenario], Path]] = {
 
 def test_whoever_may_read_all_of_it_needs_no_right_to_write(scenario: Scenario) -> None:
     assert as_somebody(lambda: verify(seen(scenario))) == [
-        {"recipe": RECIPE, "version": B, "state": "ok", "ok": True, "fault": None, "problems": []}
+        {"recipe": RECIPE, "version": B, "state": "ok", "ok": True, "fault": None, "reason": "", "problems": []}
     ]
 
 
@@ -148,7 +149,7 @@ def test_what_is_broken_is_broken_also_where_some_of_it_may_not_be_read(scenario
             (row,) = as_somebody(lambda: verify(seen(scenario)))
     finally:
         damaged.write_bytes(was)
-    assert (row["state"], len(row["problems"])) == ("broken", 2)
+    assert (row["state"], row["reason"], len(row["problems"])) == ("broken", "snapshot-damaged", 2)
 
 
 def test_a_folder_of_all_recipes_that_may_not_be_read_is_not_an_installation_without_any(scenario: Scenario) -> None:
