@@ -118,6 +118,10 @@ _MENDS = {
 }
 
 
+#: Commands that only read a clone.
+_LOOKS = frozenset({"cat-file", "for-each-ref", "ls-tree", "merge-base", "rev-list", "rev-parse"})
+
+
 @dataclass(frozen=True)
 class GitLimits:
     """Limits and credentials for talking to other hosts."""
@@ -145,7 +149,8 @@ class GitProgram:
         named = {} if clone is None else {"GIT_DIR": str(clone)}
         env = {**self._environment(), **_NO_SETTINGS, **named}
         try:
-            return read(self._command(arguments), timeout=timeout, env=env, stdin=stdin, most=most)
+            looks = arguments[0] in _LOOKS
+            return read(self._command(arguments), timeout=timeout, env=env, stdin=stdin, most=most, harmless=looks)
         except TimedOut as error:
             raise HostProblem(f"`git {arguments[0]}` on {clone} timed out: {error.what}", code="git-failed") from error
 

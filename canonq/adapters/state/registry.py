@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,7 @@ def _text(path: Path) -> str:
         raise _unreadable(path, str(error)) from error
 
 
+@functools.lru_cache(maxsize=64)  # a step reads the same few again and again; who has a record never changes what is in it
 def _parse(path: Path, text: str, recipe: str) -> Canonical:
     try:
         record = Canonical.model_validate(table_of(text))
