@@ -47,16 +47,16 @@ settings.register_profile("few", settings.get_profile("any-machine"), max_exampl
 LONGEST_FIRST = (
     "real/test_demo.py", "deploy/test_compose_deployment.py", "faults/test_crash_points.py", "real/test_upgrades.py",
     "real/test_random_kills.py", "real/test_going_back.py", "real/test_killed_workers.py", "real/test_disk.py",
-    "real/test_data_and_refs.py", "real/test_ingress.py", "real/test_tiers.py", "cli/test_celery_words.py",
-    "adapters/git/test_clones.py", "real/test_interrupts.py", "demo/test_demo_deploys.py", "faults/test_whose_fault.py",
-    "flows/test_sync_crashes.py", "real/test_staying.py", "real/test_forge_and_webhook.py", "real/test_workers.py",
+    "real/test_workers.py", "real/test_data_and_refs.py", "real/test_ingress.py", "real/test_tiers.py",
+    "cli/test_celery_words.py", "adapters/git/test_clones.py", "real/test_interrupts.py", "demo/test_demo_deploys.py",
+    "faults/test_whose_fault.py", "flows/test_sync_crashes.py", "real/test_staying.py", "real/test_forge_and_webhook.py",
     "hosts/test_moves.py", "real/test_beats.py", "real/test_databases.py", "flows/test_sync.py", "real/test_registries.py",
-    "hosts/test_several_hosts.py", "hosts/test_cut_links.py", "faults/test_succession.py", "search/test_search.py",
-    "workers/test_up.py", "real/test_containment.py", "real/test_small_disk.py", "workers/test_web.py",
+    "hosts/test_several_hosts.py", "hosts/test_cut_links.py", "hosts/test_a_night.py", "faults/test_succession.py",
+    "search/test_search.py", "workers/test_up.py", "real/test_containment.py", "real/test_small_disk.py", "workers/test_web.py",
     "workers/test_one_worker.py", "real/test_engine_contract.py", "real/test_states_of_swarm.py",
     "flows/upstream/test_discovery.py", "flows/proving/test_witnesses.py", "faults/test_broken_bases.py",
-    "flows/upstream/test_bad_upstreams.py", "flows/proving/test_parts.py", "flows/sweeps/test_damage.py",
-    "test_collection.py",
+    "flows/upstream/test_bad_upstreams.py", "flows/proving/test_parts.py", "flows/sweeps/test_damage.py", "test_collection.py",
+    "test_the_current_folder.py",
 )  # fmt: skip
 
 
