@@ -31,6 +31,7 @@ from canonq.adapters.processes.preloaded import die_with, keep_shared, leave, se
 from canonq.adapters.processes.programs import begun
 from canonq.cli import main as canonq_typed
 from canonq.settings import load_settings
+from canonq.tiers import runner
 from tests.forks import COMMANDS, LARGEST, forked, of
 from workers import supervise
 from workers.tree import OF_A_WORKER
@@ -50,6 +51,7 @@ def import_all() -> None:
     for name in OF_A_WORKER:
         if name != "workers.upkeep":
             importlib.import_module(name)
+    runner.prepare()
     assert "workers.app" not in sys.modules, "a command's own settings would not be read"
 
 

@@ -42,7 +42,17 @@ def call_hook(facts: str, answer: str, path: str, function: str, arguments: Sequ
     return hooks.main(path, function, answer, *arguments)
 
 
+def prepare() -> None:
+    """Have pytest import what it imports when it begins: most of its own plugins, in which each fork would go on for longer than
+    in the tests of a tier. The environment's plugins are none of that.
+    """
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    pytest.main(["--markers", "--noconftest", "-c", os.devnull, "-p", "no:cacheprovider", "-p", "no:faulthandler"])
+    del os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
+
+
 CALLS: Mapping[str, Callable[..., int]] = {TIER: run_pytest, HOOK: call_hook}
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(serve(CALLS))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -319,3 +321,11 @@ def test_a_pytest_whose_files_are_gone_says_so_by_its_status(monkeypatch: pytest
     monkeypatch.setattr(plugin, "ends_after", lambda _: None)
     assert runner.run_pytest("facts.json", [], True, LONG) == BROKE
     assert "_argcomplete" in capsys.readouterr().err
+
+
+def test_pytest_is_whole_before_the_first_fork_and_reads_nothing_of_the_folder_it_begins_in(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("raise SystemExit('it was read')\n")
+    told = "print('_pytest.junitxml' in sys.modules, 'PYTEST_DISABLE_PLUGIN_AUTOLOAD' in os.environ)"
+    code = f"import os, sys; from canonq.tiers import runner; runner.prepare(); {told}"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "True False"
