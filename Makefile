@@ -39,8 +39,9 @@ test-apps: setup ## the tests on real applications with real databases, built fr
 	@CANONQ_APPS=$$(scripts/engine build apps) && export CANONQ_APPS && $(PYTHON) -m tests.apps.images && \
 	$(WITH_ENGINE) .venv/bin/pytest -m "apps$(if $(FEW), and not further)" tests/apps
 
-test-links: setup ## three hosts, whose links are cut ROUNDS (100) times while they sweep, at random from SEED (1) on; as root
-	@.venv/bin/pytest tests/hosts/test_cut_links.py --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
+test-links: setup ## three hosts, whose links are cut ROUNDS (100) times while they sweep, and DOCKERS (10) times with a Docker on each; as root
+	@$(WITH_ENGINE) .venv/bin/pytest tests/hosts/test_cut_links.py tests/real/test_hosts_apart.py --rounds $(or $(ROUNDS),100) \
+	--dockers $(or $(DOCKERS),10) --seed $(or $(SEED),1)
 
 check: setup ## look at formatting, lint, types, import rules, shell scripts
 	.venv/bin/ruff format --check .

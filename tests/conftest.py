@@ -111,6 +111,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--kills", default="16", help="how many real processes are killed (default: 16)")
     group.addoption("--rounds", default="2", help="how often hosts are cut off while they sweep (default: 2)")
+    group.addoption("--dockers", default="0", help="the same, with a Docker on each of them (default: not at all)")
     group.addoption("--seed", default="1", help="what decides which, and when (default: 1)")
 
 
