@@ -8,6 +8,7 @@ import io
 import json
 import math
 import tempfile
+import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -394,7 +395,9 @@ def played(made: Callable[[], Any]) -> None:
 
     def enrolled() -> str:
         told = inspect(stack, secret_rules(SAMPLE, ENV), ENV, name="site_1")
-        return enrolment_text("site", ADDRESSES[0], told, version="1.0.0+1")
+        text = enrolment_text("site", ADDRESSES[0], told, version="1.0.0+1")
+        assert set(tomllib.loads(text)) <= {"upstream", "weight", "health", "env", "secrets"}
+        return text
 
     facts = LintFacts("1.0.0+1.27", stack, "site_1", ENV, SAMPLE, {"x": "0"}, stack, {}, True)
     of_each(

@@ -91,6 +91,7 @@ class Hosts:
         self.house.machines = {name: Real(name, below, links.url) for name in NAMES}
         self.dockers: dict[str, Docker] = {}
         self.released: dict[str, list[str]] = {}
+        self.began: dict[str, str] = {}  #: recipe -> the version of its first canonical, which its data names for ever
 
     def begin(self) -> None:
         """Have Docker and workers on each, and all of them joined."""
@@ -146,23 +147,24 @@ class Hosts:
         return (one.folder / "state" / "warm" / recipe / "elsewhere.json").is_file()
 
     def holds(self) -> dict[str, str]:
-        """No canonical on two hosts, each whole, with the data of its first release, and nothing else in any Docker."""
+        """No canonical on two hosts, each whole, with the data of its first one, and nothing else in any Docker."""
         homes = self.homes()
         assert all(len(where) <= 1 for where in homes.values()), homes
         for name, one in self.house.machines.items():
             docker = self.dockers[name]
             assert one.canonq("janitor", "--json").status == 0
             mine = [recipe for recipe, where in homes.items() if where == [name]]
-            kept = [volume for recipe in mine for volume in one.record(recipe)["volumes"]]
+            kept = {volume: recipe for recipe in mine for volume in one.record(recipe)["volumes"]}
             if mine:
                 told = one.canonq("verify", "--json")
                 assert told.status == 0, told
             assert docker.lines("stack", "ls", "--format", "{{.Name}}") == []
             assert docker.lines("ps", "-aq") == []
             assert set(kept) <= set(docker.lines("volume", "ls", "-q")), (name, kept)
-            for volume in kept:
+            for volume, recipe in kept.items():
                 (path,) = docker.lines("volume", "inspect", "-f", "{{.Mountpoint}}", volume)
-                assert (Path(path) / "index.html").read_text().strip() == FIRST
+                began = self.began.setdefault(recipe, one.record(recipe)["version"])
+                assert (Path(path) / "index.html").read_text().strip() == began
         return {recipe: where[0] for recipe, where in homes.items() if where}
 
     def end(self) -> None:
