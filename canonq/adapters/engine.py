@@ -121,8 +121,8 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
             spoken = str(self._api.api_version)
         asked = read(["docker", "version", "--format", "{{json .}}"], timeout=30, env=plain_environment(), harmless=True)
         told = _json_in(asked.output)
-        client, said = told.get("Client") or {}, told.get("Server") or {}
-        if not said:  # they do not meet, so it is asked without the command
+        client, said = (one if isinstance(one, dict) else {} for one in (told.get("Client"), told.get("Server")))
+        if "ApiVersion" not in said:  # they do not meet, or the command is another's, so it is asked without it
             with translated("tell its version"):
                 said = self._api.version()
         engine = Speaks(
