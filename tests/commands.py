@@ -146,9 +146,9 @@ def _first() -> None:
 
 
 def _be(name: str, *arguments: str) -> None:
+    supervise.start = _start_upkeep  # before anybody imports the app, which takes it from there
     _first()
     sys.argv = [name, *arguments]
-    supervise.start = _start_upkeep
     begin = _PROGRAMS.get(name) or importlib.import_module(name).main
     begin()
 
