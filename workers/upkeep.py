@@ -136,9 +136,11 @@ def reconcile(world: World, app: Celery) -> list[str]:
             if world.sweeps.open_for(sweep) > _OLD_SWEEP:
                 give_up(world, sweep, f"the sweep was open for more than {_OLD_SWEEP / 3600:.0f} hours.")
                 continue
+            send = partial(tasks.send_share, world, sweep)
+            shares.divide_late(world, sweep, send)  # as long as it is not known whose they are, no chain is sent again
             elsewhere = world.sweeps.shares.elsewhere(sweep)
             with _told():
-                done += collect(world, sweep, partial(tasks.send_share, world, sweep), partial(_start, world, sweep))
+                done += collect(world, sweep, send, partial(_start, world, sweep))
                 elsewhere = world.sweeps.shares.elsewhere(sweep)
             for recipe in summary(world, sweep)["pending"]:
                 if recipe not in elsewhere:

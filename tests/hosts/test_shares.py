@@ -14,8 +14,9 @@ from canonq.adapters.pages.render import first_page
 from canonq.adapters.state.hosts import Facts
 from canonq.core.budget import Disk, Need
 from canonq.core.enrolment import Enrolment
+from canonq.core.errors import Fault
 from canonq.core.outcomes import Outcome
-from canonq.core.records import Verdict
+from canonq.core.records import Elsewhere, Verdict
 from canonq.flows import hosts as hosts_flow
 from canonq.flows.hosts import checks
 from canonq.flows.looking.report import report
@@ -114,6 +115,42 @@ def test_a_share_that_was_lost_is_sent_again_and_what_was_told_is_told_again(
     shares.tell_again(birch, SWEEP)
     shares.collect(ash, SWEEP, sent)
     assert ash.sweeps.outcomes(SWEEP)["far"].outcome == "skipped"
+
+
+def test_a_sweep_whose_opener_was_killed_before_it_was_divided_is_divided_then_and_nobody_does_anothers_share(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ash, sent = house["ash"].world, Sent()
+    open_sweep(ash, sweep=SWEEP)
+    shares.divide_late(ash, SWEEP, sent)
+    assert (sent, ash.sweeps.shares.elsewhere(SWEEP)) == ([], {}), "whoever opens it may be just about to"
+    monkeypatch.setattr(shares, "GRACE", -1.0)
+    for _ in range(2):
+        shares.divide_late(ash, SWEEP, sent)
+        assert sent == [("birch", ["far"])]
+    assert ash.sweeps.shares.elsewhere(SWEEP) == {"far": "birch"}
+    assert ash.sweeps.outcomes(SWEEP)["lost"].reason == "host-unknown"
+
+
+def test_what_has_gone_to_another_host_since_it_was_to_be_done_here_is_waited_for_by_nobody(house: House) -> None:
+    ash = house["ash"].world
+    opened(ash)
+    busy = Outcome(recipe="near", outcome="deferred", reason="busy", detail="x", step="test", fault=Fault.HOST)
+    take(house["birch"].world)
+    done(house["birch"].world, "far")
+    assert finish(house["birch"].world, SWEEP)
+    shares.go_on(house["birch"].world)
+    ash.sweeps.settle(SWEEP, busy)
+    shares.collect(ash, SWEEP)
+    with ash.locks.hold("near", "somebody") as held:
+        assert held
+        assert finish(ash, SWEEP) is None, "its turn may come"
+    mark = Elsewhere(recipe="near", state="gone", to="birch", move="m", by="ada", at="20260101T030000Z", fence=1)
+    (ash.registry.folder("near")).mkdir(parents=True, exist_ok=True)
+    ash.registry.set_elsewhere(mark)
+    whole = finish(ash, SWEEP)
+    assert whole is not None
+    assert {one["recipe"]: one["outcome"] for one in whole["outcomes"]}["near"] == "deferred"
 
 
 def test_what_a_host_will_not_tell_any_more_is_an_error_and_a_short_cut_is_none(house: House) -> None:

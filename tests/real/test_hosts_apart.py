@@ -7,7 +7,6 @@ What may happen to hosts beside that is played in `tests/hosts/test_cut_links.py
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import shutil
 import signal
@@ -130,6 +129,16 @@ class Hosts:
         assert not [one for one in found["outcomes"] if one["outcome"] == "red" or one.get("fault") == "canonq"], found
         return found
 
+    def all_newest(self) -> bool:
+        """Sweep once more; whether every recipe's newest release is a canonical now."""
+        self.swept("ash")
+        self.house.until("end", self.is_over)
+        homes = self.holds()
+        return all(
+            recipe in homes and self.house[homes[recipe]].record(recipe)["version"] == tags[-1]
+            for recipe, tags in self.released.items()
+        )
+
     def is_over(self) -> bool:
         """Whether no sweep is open anywhere."""
         rows = [one.canonq("status", "--json") for one in self.house.machines.values()]
@@ -197,16 +206,14 @@ def test_of_three_hosts_with_a_docker_each_no_cut_link_puts_a_recipe_on_two_or_l
     for number in range(4):
         hosts.enrol(f"apart-{number}")
     hosts.begin()
-    first = hosts.swept("ash")
-    assert first["counts"]["promoted"] == 4, first
+    # On a busy machine a host may be silent for longer than its lease, which is short here: then it is done by the next sweep.
+    hosts.house.until("first canonicals", hosts.all_newest)
     homes = hosts.holds()
     assert len(set(homes.values())) > 1, "work is spread"
 
     moved, there = "apart-0", next(name for name in NAMES if name != homes["apart-0"])
-    told = hosts.house["cedar"].canonq("move", moved, there, "--wait", "--json")
-    assert (told.status, told.json["state"]) == (0, "there"), told
-    homes = hosts.holds()
-    assert homes[moved] == there
+    hosts.house.until("move", lambda: hosts.house["cedar"].canonq("move", moved, there, "--wait", "--json").status == 0)
+    assert hosts.holds()[moved] == there
 
     for number in range(int(pytestconfig.getoption("--dockers"))):
         if number % 2 == 0:
@@ -221,9 +228,5 @@ def test_of_three_hosts_with_a_docker_each_no_cut_link_puts_a_recipe_on_two_or_l
         hosts.house.until(f"end of round {number}", hosts.is_over)
         hosts.holds()
 
-    last = hosts.swept("ash")
-    assert last["counts"]["promoted"] + last["counts"]["skipped"] == len(hosts.released), json.dumps(last, indent=1)
-    homes = hosts.holds()
-    assert set(homes) == set(hosts.released)
-    for recipe, name in homes.items():
-        assert hosts.house[name].record(recipe)["version"] == hosts.released[recipe][-1]
+    hosts.house.until("newest releases", hosts.all_newest)
+    assert set(hosts.holds()) == set(hosts.released)

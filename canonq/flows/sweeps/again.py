@@ -81,6 +81,8 @@ def _is_there(world: World, outcome: Outcome, need: Need) -> tuple[bool, bool]:
     """Whether what a recipe was put off for is there by now, and whether somebody is at work whose end may bring it."""
     if outcome.reason == NoRoom.code:
         return world.budget.disk(need).short <= 0, bool(world.budget.reserved())
+    if (mark := world.registry.elsewhere(outcome.recipe)) is not None and mark.state == "gone":
+        return False, False  # its turn never comes here: it went to another host meanwhile
     try:
         held = world.locks.holder(outcome.recipe) is not None
     except HostProblem:  # no Redis: nobody can take the recipe, and the messages wait with us

@@ -62,6 +62,23 @@ def divide(world: World, opened: Opened) -> tuple[Opened, dict[str, list[str]]]:
     return replace(opened, chains=here), _awaited(elsewhere, settled)
 
 
+def divide_late(world: World, sweep: str, send: Send) -> None:
+    """Divide a sweep whose opener was killed before it had: what is to be done elsewhere would be done here, with no canonical.
+
+    Not at once: whoever opens it may be just about to.
+    """
+    known = world.sweeps.shares.opener(sweep) is not None or isinstance(world.sweeps.shares.placed(sweep).get("recipes"), dict)
+    if known or world.sweeps.begun(sweep) or not world.hosts.are_several():
+        return
+    if abs(time.time() - world.sweeps.opened_at(sweep)) < GRACE:
+        return
+    record = world.sweeps.read(sweep)
+    enrolled, settled = world.checkout.enrolled().recipes, world.sweeps.outcomes(sweep)
+    chains = tuple(enrolled[name] for name in record["enrolled"] if name in enrolled and name not in settled)
+    for host, names in divide(world, Opened(sweep, chains, bool(record.get("named"))))[1].items():
+        send(host, names, sweep)
+
+
 def _awaited(elsewhere: Mapping[str, str], settled: Collection[str]) -> dict[str, list[str]]:
     """host -> recipes of its share of which nothing is known yet."""
     shares: dict[str, list[str]] = {}
