@@ -27,7 +27,7 @@ from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.records import Canonical
 from canonq.core.versions import read_tags
 from canonq.flows.keeping.janitor import clean
-from canonq.flows.sweeps.moving import leaving
+from canonq.flows.sweeps.moving import drained, leaving
 from canonq.flows.world import World
 from tests.fakes import LINEAGE
 from tests.hosts.apart import LEASE
@@ -157,9 +157,9 @@ class Apart:
             self.drained = ""
 
     def is_over(self) -> bool:
-        """Whether no sweep is open on any host, nobody works, and nothing is on its way."""
+        """Whether no sweep is open on any host, nobody works, and nothing is on its way or about to leave a drained host."""
         worlds = [one.world for one in self.house.machines.values()]
-        return not any(world.sweeps.open_sweeps() or _working(world) or leaving(world) for world in worlds)
+        return not any(world.sweeps.open_sweeps() or _working(world) or leaving(world) or drained(world) for world in worlds)
 
     def holds(self) -> None:
         """Every promise that can be seen from outside."""
