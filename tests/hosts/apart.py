@@ -13,6 +13,11 @@ LEASE = 3.0  #: seconds
 _CLONE_NEWNET = 0x40000000
 
 
+def settings_in(space: int) -> dict[str, str]:
+    """The settings of a process that goes there; `space`: a process in the network of its host."""
+    return {"TESTS_FIRST": __name__, "TESTS_SPACE": str(space), "CANONQ_LEASE": f"{LEASE:.0f}"}
+
+
 def first() -> None:
     """Do so."""
     enter(int(os.environ["TESTS_SPACE"]))

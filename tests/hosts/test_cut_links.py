@@ -30,7 +30,7 @@ from canonq.flows.keeping.janitor import clean
 from canonq.flows.sweeps.moving import drained, leaving
 from canonq.flows.world import World
 from tests.fakes import LINEAGE
-from tests.hosts.apart import LEASE
+from tests.hosts.apart import LEASE, settings_in
 from tests.hosts.house import House, Machine
 from tests.hosts.links import Links, what_is_missing
 
@@ -75,8 +75,7 @@ class Apart:
         self.drained = ""
         self.done: list[str] = []  #: what has happened
         for name, one in self.house.machines.items():
-            more = {"TESTS_FIRST": "tests.hosts.apart", "TESTS_SPACE": str(links.spaces[name]), "CANONQ_LEASE": f"{LEASE:.0f}"}
-            one.installed.settings |= more
+            one.installed.settings |= settings_in(links.spaces[name])
             one.settings = one.settings.model_copy(update={"redis_url": SecretStr(links.url_here)})
 
     def start(self) -> None:

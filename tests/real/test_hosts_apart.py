@@ -21,7 +21,7 @@ import pytest
 
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.processes.programs import with_parent
-from tests.hosts.apart import LEASE
+from tests.hosts.apart import LEASE, settings_in
 from tests.hosts.house import ENOUGH, House, Machine
 from tests.hosts.links import Links, what_is_missing
 from tests.real.conftest import IMAGE, tree
@@ -98,10 +98,7 @@ class Hosts:
             self.dockers[name] = Docker(self.house.below / f"{name}-docker", self.links.spaces[name])
         for name, docker in self.dockers.items():
             docker.begin(IMAGE)
-            self.house[name].installed.settings |= {
-                "TESTS_FIRST": "tests.hosts.apart", "TESTS_SPACE": str(self.links.spaces[name]), "DOCKER_HOST": docker.address,
-                "CANONQ_LEASE": f"{LEASE:.0f}",
-            }  # fmt: skip
+            self.house[name].installed.settings |= settings_in(self.links.spaces[name]) | {"DOCKER_HOST": docker.address}
             assert self.house[name].canonq("hosts", "join").status == 0
             self.house[name].start()
         self.house.until("workers", lambda: all("ready." in one.said for one in self.house.machines.values()))

@@ -126,8 +126,14 @@ def open_sweep(
     settled = world.sweeps.outcomes(sweep)
     for name in sorted(set(wanted) - set(enrolled.recipes) - set(settled)):
         settle_unreadable(world, sweep, name)
-    chains = tuple(enrolled.recipes[name] for name in wanted if name in enrolled.recipes and name not in settled)
-    return Opened(sweep, chains, named)
+    return Opened(sweep, chains_left(world, sweep, enrolled), named)
+
+
+def chains_left(world: World, sweep: str, enrolled: Enrolled) -> tuple[Enrolment, ...]:
+    """The enrolments of a sweep's recipes that can be read and have no outcome yet."""
+    settled = world.sweeps.outcomes(sweep)
+    swept = world.sweeps.read(sweep)["enrolled"]
+    return tuple(enrolled.recipes[name] for name in swept if name in enrolled.recipes and name not in settled)
 
 
 def fences_now(world: World, recipes: Sequence[str], told: object = None) -> dict[str, int]:

@@ -24,7 +24,7 @@ from canonq.core.sweeps.reconcile import GRACE
 from canonq.flows import hosts as hosts_flow
 from canonq.flows.sweeps.again import take_back, tried_as, waiting
 from canonq.flows.sweeps.closing import finish, stop
-from canonq.flows.sweeps.opening import Opened, begin_late
+from canonq.flows.sweeps.opening import Opened, begin_late, chains_left
 from canonq.flows.world import World
 
 log = logging.getLogger("canonq")
@@ -72,10 +72,9 @@ def divide_late(world: World, sweep: str, send: Send) -> None:
         return
     if abs(time.time() - world.sweeps.opened_at(sweep)) < GRACE:
         return
-    record = world.sweeps.read(sweep)
-    enrolled, settled = world.checkout.enrolled().recipes, world.sweeps.outcomes(sweep)
-    chains = tuple(enrolled[name] for name in record["enrolled"] if name in enrolled and name not in settled)
-    for host, names in divide(world, Opened(sweep, chains, bool(record.get("named"))))[1].items():
+    named = bool(world.sweeps.read(sweep).get("named"))
+    opened = Opened(sweep, chains_left(world, sweep, world.checkout.enrolled()), named)
+    for host, names in divide(world, opened)[1].items():
         send(host, names, sweep)
 
 
