@@ -26,8 +26,9 @@ from canonq.adapters.state.locks import redis_client
 from canonq.core.deployable import LABEL_INSTANCE
 from canonq.core.records import Canonical
 from canonq.core.versions import read_tags
+from canonq.flows.hosts import known
 from canonq.flows.keeping.janitor import clean
-from canonq.flows.sweeps.moving import drained, leaving
+from canonq.flows.sweeps.moving import leaving
 from canonq.flows.world import World
 from tests.fakes import LINEAGE
 from tests.hosts.apart import LEASE, settings_in
@@ -156,9 +157,9 @@ class Apart:
             self.drained = ""
 
     def is_over(self) -> bool:
-        """Whether no sweep is open on any host, nobody works, and nothing is on its way or about to leave a drained host."""
+        """Whether no sweep is open on any host, nobody works, nothing is on its way, and drained hosts are empty."""
         worlds = [one.world for one in self.house.machines.values()]
-        return not any(world.sweeps.open_sweeps() or _working(world) or leaving(world) or drained(world) for world in worlds)
+        return not any(world.sweeps.open_sweeps() or _working(world) or leaving(world) or _to_leave(world) for world in worlds)
 
     def holds(self) -> None:
         """Every promise that can be seen from outside."""
@@ -221,6 +222,12 @@ def _is_alive(world: World, name: str) -> bool:
 
 def _in_force(world: World, recipe: str) -> Canonical | None:
     return world.registry.read(recipe) if world.registry.elsewhere(recipe) is None else None
+
+
+def _to_leave(world: World) -> list[str]:
+    """What a drained host has. Of its files, as it marks what leaves between a look at the marks and one at its claims."""
+    drained = any(one.name == world.hosts.own and one.joined.state == "draining" for one in known(world))
+    return world.registry.recipes() if drained else []
 
 
 def _working(world: World) -> list[str]:
