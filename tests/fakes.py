@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.engine import NAMESPACE
-from canonq.core.deployable import LABEL_INSTANCE, LABEL_OWNER, LABEL_RECIPE, Deployable
+from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, Deployable
 from canonq.core.dockerinfo import Speaks, Unled
 from canonq.core.enrolment import Health
 from canonq.core.errors import HostProblem, RecipeProblem
@@ -26,6 +26,7 @@ from canonq.core.stack.convergence import Service, Task
 from canonq.core.stack.databases import POSTGRES, database_kind
 from canonq.ports import Answer, Ended, Outside, Roots, Versions
 
+_LISTED = (NAMESPACE, LABEL_OWNER, LABEL_RECIPE, LABEL_KIND)  #: labels by which volumes are found, the rarest text first
 LINEAGE = "lineage"  #: the file in which each deployment adds its version to the volume
 
 
@@ -267,8 +268,8 @@ class FakeEngine:
         return {kind: sorted(name for name, of in found.items() if _any_has(of, labels)) for kind, found in kinds.items()}
 
     def _volumes_with(self, labels: Mapping[str, str]) -> Iterator[Path]:
-        """Those that may have the labels. Of thousands, those of a stack, an owner or a recipe are found without the others."""
-        key = next((key for key in (NAMESPACE, LABEL_OWNER, LABEL_RECIPE) if key in labels), None)
+        """Those that may have the labels. Of thousands, those with one of `_LISTED` are found without the others."""
+        key = next((key for key in _LISTED if key in labels), None)
         if key is None:
             return (self._folder / "volumes").glob("[!.]*")
         return (
@@ -333,11 +334,7 @@ class FakeEngine:
             (half / "_data").mkdir(parents=True)
             carried = {**labels, NAMESPACE: stack}
             (half / "labels").write_text(json.dumps(carried))
-            for key in carried.keys() & {
-                NAMESPACE,
-                LABEL_OWNER,
-                LABEL_RECIPE,
-            }:  # first: what is listed and not there is passed over
+            for key in carried.keys() & set(_LISTED):  # first: what is listed and not there is passed over
                 self._listed(key, carried[key]).mkdir(parents=True, exist_ok=True)
                 (self._listed(key, carried[key]) / name).touch()
             half.rename(folder)
@@ -369,7 +366,7 @@ class FakeEngine:
             with contextlib.suppress(FileNotFoundError):  # another janitor was quicker
                 folder.rename(gone)
                 shutil.rmtree(gone)
-                for key in carried.keys() & {NAMESPACE, LABEL_OWNER, LABEL_RECIPE}:
+                for key in carried.keys() & set(_LISTED):
                     (self._listed(key, carried[key]) / name).unlink(missing_ok=True)
 
     def volumes_in_use(self, stack: str) -> dict[str, Path]:
