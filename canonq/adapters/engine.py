@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import socket
 import time
 from collections.abc import Mapping
@@ -35,6 +37,17 @@ __all__ = ["NAMESPACE", "SwarmEngine", "pause_until"]
 
 _MEND_VERSIONS = "install a `docker` command of the age of the Engine, first on PATH; `docker version` must answer."
 
+_MEET: set[tuple[object, ...]] = set()  #: commands and Engines of which this process knows that they speak with each other
+
+
+def _docker_command() -> tuple[object, ...]:
+    """Which file the `docker` command is, and as of when; nothing where it is not there."""
+    with contextlib.suppress(OSError):
+        if found := shutil.which("docker", path=plain_environment()["PATH"]):
+            file = os.stat(found)
+            return found, file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns
+    return ()
+
 
 def _json_in(text: str) -> dict[str, Any]:
     try:
@@ -50,8 +63,8 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
     def preflight(self) -> None:
         """See ports.Engine.preflight."""
         with translated("answer"):
-            info = self._api.info()
-        if why := self.versions().do_not_meet:
+            info = self._info(age=1.0)
+        if why := self._why_not_meet(str(info.get("ServerVersion"))):
             raise HostProblem(why, mend=_MEND_VERSIONS, code="docker-api")
         if trouble := swarm_trouble(info):
             raise HostProblem(trouble[0], mend=trouble[1], code="no-swarm")
@@ -65,6 +78,14 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
             raise HostProblem(what, mend=mend, code=code)
         if (rules := self._nat_rules(info)) is not None and (gone := firewall_trouble(rules)) is not None and gone.sure:
             raise HostProblem(f"{gone.what}.", mend=gone.mend, code="firewall-flushed")
+
+    def _why_not_meet(self, version: str) -> str | None:
+        """Why the `docker` command cannot speak with the Engine of this version. Two that can are not asked again."""
+        both = (_docker_command(), tuple(chosen().variables.items()), version)
+        why = None if both in _MEET else self.versions().do_not_meet
+        if why is None:
+            _MEET.add(both)
+        return why
 
     def firewall(self) -> Unled | None:
         """See ports.Engine.firewall. A port may come or go between the looks at it and at the rules, so it is looked at twice."""
@@ -105,8 +126,7 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
 
     def data_root(self) -> Path:
         """See ports.Engine.data_root."""
-        with translated("tell its root folder"):
-            return Path(self._api.info()["DockerRootDir"])
+        return self.roots().docker
 
     def asked_at(self) -> str:
         """See ports.Engine.asked_at."""

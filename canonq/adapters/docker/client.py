@@ -110,25 +110,47 @@ class DockerClient:
         self._client: docker.DockerClient | None = None
         self._containerd_root = containerd_root
         self._roots: Roots | None = None
+        self._told: tuple[float, Mapping[str, Any]] | None = None
 
     @property
     def _api(self) -> Any:
         if self._client is None:
             try:
                 variables = dict(chosen().variables)
-                version = variables.pop("DOCKER_API_VERSION", None)
-                self._client = docker.from_env(version=version, timeout=_PATIENCE, environment=variables, use_context=False)
-            except docker.errors.DockerException as error:
+                version = variables.pop("DOCKER_API_VERSION", None) or _spoken(variables)
+                self._client = _client(version, variables)
+            except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
                 raise no_engine(error) from error
         return self._client.api
+
+    def _info(self, age: float = 0.0) -> Mapping[str, Any]:
+        """What it says of itself, `age` seconds ago at most: it runs two programs for each answer."""
+        now = time.monotonic()
+        if self._told is None or now - self._told[0] > age:
+            self._told = now, self._api.info()
+        return self._told[1]
 
     def roots(self) -> Roots:
         """See ports.Engine.roots. Asked once: they change with another Engine only."""
         if self._roots is None:
             with translated("tell where it keeps its data"):
-                info = self._api.info()
+                info = self._info(age=float("inf"))
             self._roots = roots(info, self._containerd_root)
         return self._roots
+
+
+def _client(version: str | None, variables: Mapping[str, str]) -> docker.DockerClient:
+    return docker.from_env(version=version, timeout=_PATIENCE, environment=variables, use_context=False)
+
+
+def _spoken(variables: Mapping[str, str]) -> str | None:
+    """Which version of its API an Engine speaks, by the head of its answer to a ping. Asked for its version, as docker-py does
+    where this gives None, it runs two programs first."""
+    from docker.constants import MINIMUM_DOCKER_API_VERSION
+
+    with contextlib.closing(_client(MINIMUM_DOCKER_API_VERSION, variables)) as asking:
+        answer = asking.api.get(f"{asking.api.base_url}/_ping", timeout=_PATIENCE)
+        return answer.headers.get("Api-Version")
 
 
 def has_labels(carried: Mapping[str, str], labels: Mapping[str, str]) -> bool:
