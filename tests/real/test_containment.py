@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
+from canonq.adapters.docker.groups import TAKEN
 from canonq.adapters.engine import SwarmEngine, pause_until
 from canonq.core.deployable import LABEL_INSTANCE, Identity, deployable
 from canonq.core.recipe.compose import resolve
@@ -66,6 +68,11 @@ def test_a_stack_has_its_limits_and_is_gone_in_the_time_for_that_whatever_it_wan
     assert len(notes) == 2
     assert 0 < sum(one.memory for one in engine.takings(whose.labels).values()) < 64 << 20
     assert engine.takings({LABEL_INSTANCE: "another"}) == {}
+    told = docker.from_env().api.stats(container_of(whose.stack)["Id"], stream=False, one_shot=True)
+    (seen,) = engine.takings(whose.labels).values()
+    by_docker = sum(told["memory_stats"]["stats"].get(key, 0) for keys in TAKEN for key in keys)
+    assert seen.memory == pytest.approx(by_docker, abs=4 << 20), "as Docker tells it, which takes longer"
+    assert seen.cpu == pytest.approx(told["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9, abs=5)
 
     began = time.monotonic()
     assert engine.undeploy(whose.stack, 40) == ("app",), "killed, as it had not ended when its time was over"

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 
 from canonq.adapters.docker.client import NAMESPACE, translated
+from canonq.adapters.docker.groups import TAKEN, Group, group_of
 from canonq.adapters.docker.stacks import SwarmStacks
 from canonq.adapters.docker.volumes import DockerVolumes
 from canonq.adapters.lazily import docker
 from canonq.core.deployable import LABEL_OWNER
 from canonq.core.peaks import Taking
 
-#: Of memory that is taken, as the two kinds of control groups call it.
-_TAKEN = ("anon", "shmem", "total_rss", "total_shmem")
+_MOST_GROUPS = 500  #: containers whose groups are remembered
 
 
 class DockerOwnership(SwarmStacks, DockerVolumes):
     """See ports.Ownership."""
+
+    def __init__(self, containerd_root: Path | None = None) -> None:
+        """As that of a DockerClient."""
+        super().__init__(containerd_root)
+        self._groups: dict[str, Group | None] = {}
 
     def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
         """See ports.Ownership.owned."""
@@ -67,17 +73,31 @@ class DockerOwnership(SwarmStacks, DockerVolumes):
         return {kind: names for kind, names in removed.items() if names}
 
     def takings(self, labels: Mapping[str, str]) -> dict[str, Taking]:
-        """See ports.Ownership.takings, as its control group says. Copies of files, which the kernel gives back, do not count."""
+        """See ports.Ownership.takings. Copies of files, which the kernel gives back, do not count."""
         taken: dict[str, Taking] = {}
         wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
         with translated("ask what its containers take"):
             for container in self._api.containers(filters=wanted):
                 with contextlib.suppress(docker.errors.NotFound):  # gone meanwhile
-                    said = self._api.stats(container["Id"], stream=False, one_shot=True)
-                    counted = (said.get("memory_stats") or {}).get("stats") or {}
-                    spent = ((said.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage") or 0  # nanoseconds
-                    taken[container["Id"]] = Taking(sum(int(counted.get(key) or 0) for key in _TAKEN), int(spent) / 1e9)
+                    if (found := self._taking(container["Id"])) is not None:
+                        taken[container["Id"]] = found
         return taken
+
+    def _taking(self, container: str) -> Taking | None:
+        """By the files of its control group, or as Docker tells it where they cannot be seen; None for one that ends."""
+        if container not in self._groups:
+            process = int(self._api.inspect_container(container)["State"]["Pid"])
+            if len(self._groups) >= _MOST_GROUPS:
+                self._groups.clear()
+            self._groups[container] = group_of(container, process) if process else None
+        if (group := self._groups[container]) is not None:
+            with contextlib.suppress(OSError):
+                return group.taking()
+            return None
+        said = self._api.stats(container, stream=False, one_shot=True)
+        counted = (said.get("memory_stats") or {}).get("stats") or {}
+        spent = ((said.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage") or 0  # nanoseconds
+        return Taking(sum(int(counted.get(key) or 0) for keys in TAKEN for key in keys), int(spent) / 1e9)
 
     def remove_secrets(self, labels: Mapping[str, str]) -> None:
         """See ports.Ownership.remove_secrets."""

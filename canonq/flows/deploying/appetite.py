@@ -16,7 +16,7 @@ from canonq.core.stack.containment import allotment
 from canonq.flows.deploying.stages import Account
 from canonq.ports import Ownership
 
-_EVERY, _AT_LEAST_EVERY = 1.0, 10.0  #: seconds between two looks
+_EVERY, _AT_LEAST_EVERY = 2.0, 10.0  #: seconds between two looks
 _SHARE = 0.05  #: of its time that is spent on looking, at the most: on a busy host a look takes long, and is one more burden
 _TOO_LONG = 3.0  #: seconds for which a stack may take more than it has
 

@@ -34,7 +34,7 @@ from canonq.flows.proving.inuse import (
     names_are_known,
 )
 from canonq.flows.proving.marking import has_its_marks
-from canonq.flows.proving.pictures import keep_pictures
+from canonq.flows.proving.pictures import pictures_of
 from canonq.flows.proving.porting import begin_elsewhere, comes_back_beside, comes_back_elsewhere
 from canonq.flows.proving.run import Run
 from canonq.flows.proving.tiers import TIERS
@@ -104,18 +104,19 @@ def climb(run: Run) -> None:
     if again is not None:
         is_back_again(run, again)
     if beside_it is not None and beside_it is not running:
-        use_fresh(run, beside_it, again)
-        keep_pictures(run, {"fresh": beside_it})
+        with pictures_of(run, {"fresh": beside_it, "upgraded": running}):
+            use_fresh(run, beside_it, again)
         if saved is not None and comes_back_beside(run, saved, running, beside_it):  # the other one soaks meanwhile
             saved = None
     coming = begin_elsewhere(run, running) if saved is not None and beside_it is None else None
-    stays_up(run, running)
-    if run.findings.base.version is None:
-        look_at_fresh(run, running)
-        look_into_containers(run, running, up_since)
+    alone = {"upgraded" if target.base.version else "fresh": running} if beside_it in (None, running) else {}
+    with pictures_of(run, alone):
+        stays_up(run, running)
+        if run.findings.base.version is None:
+            look_at_fresh(run, running)
+            look_into_containers(run, running, up_since)
     is_looked_at(run)
     names_are_known(run)
-    keep_pictures(run, {"upgraded" if target.base.version else "fresh": running})
     if saved is not None:
         comes_back_elsewhere(run, saved, running, coming)
 
