@@ -22,7 +22,6 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST = 8 << 20  #: bytes
 _SETTLES = 5000  #: milliseconds of the page's own time until it is taken
 _LIMIT = 60.0  #: seconds
-_AFTER_OTHERS = ("nice", "-n", "10")  #: what decides goes first
 
 
 def browser() -> str | None:
@@ -38,7 +37,7 @@ def take_picture(program: str, url: str, leads_to: str, path: Path) -> str | Non
             os.chown(folder, _NOBODY, _NOBODY)
         try:
             ended = run(
-                [*_AFTER_OTHERS, *_as_nobody(), program, *_options(folder, leads_to, url), url],
+                [*_as_nobody(), program, *_options(folder, leads_to, url), url],
                 timeout=_LIMIT, cwd=folder, env={"HOME": name, "PATH": os.environ.get("PATH", os.defpath)}, strangers=True,
             )  # fmt: skip
             found = _read(folder / "picture.png")

@@ -96,21 +96,22 @@ def climb(run: Run) -> None:
     if saved is not None and "elsewhere" in run.enrolment.expected_na:
         run.account.note(f"restored-elsewhere: not tried (declared: {run.enrolment.expected_na['elsewhere']})")
         saved = None
+    two = beside_it is not None and beside_it is not running
     try:
-        functional_tier(run, running)
+        with pictures_of(run, {"upgraded": running} if two else {}):
+            functional_tier(run, running)
     except RecipeProblem:
         why_it_fails(run, again, up_since)
         raise
     if again is not None:
         is_back_again(run, again)
-    if beside_it is not None and beside_it is not running:
-        with pictures_of(run, {"fresh": beside_it, "upgraded": running}):
+    if two and beside_it is not None:
+        with pictures_of(run, {"fresh": beside_it}):
             use_fresh(run, beside_it, again)
         if saved is not None and comes_back_beside(run, saved, running, beside_it):  # the other one soaks meanwhile
             saved = None
     coming = begin_elsewhere(run, running) if saved is not None and beside_it is None else None
-    alone = {"upgraded" if target.base.version else "fresh": running} if beside_it in (None, running) else {}
-    with pictures_of(run, alone):
+    with pictures_of(run, {} if two else {"upgraded" if target.base.version else "fresh": running}):
         stays_up(run, running)
         if run.findings.base.version is None:
             look_at_fresh(run, running)
