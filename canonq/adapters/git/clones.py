@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -203,11 +204,11 @@ class GitRepos:
         return True
 
     def _has(self, recipe: str, listing: Listing) -> bool:
-        clone = self.clone(recipe)
-        ours = self.refs(clone, TAGS)
+        branch = f"{HEADS}{listing.branch}"
+        ours = self.refs(self.clone(recipe), TAGS, branch)
         theirs = {ref: name for ref, name in listing.refs.items() if ref.startswith(TAGS)}
         # An upstream that has lost its default branch takes none from us.
-        return ours == theirs and listing.head in (None, self._head(clone, listing.branch))
+        return _below(ours, TAGS) == theirs and listing.head in (None, ours.get(branch))
 
     def _fetch_all(self, recipe: str, url: str, listing: Listing) -> None:
         """Fetch to a place apart, look at it, put on record what was seen, and only then let tags and branch follow.
@@ -227,30 +228,34 @@ class GitRepos:
                 raise tag_moved(recipe, tag, known[tag], commit)
         if found.keys() - known.keys():
             self._note(recipe, {**known, **found})
-        here = self.refs(clone, TAGS)
-        there = {f"{TAGS}{ref.removeprefix(_INCOMING_TAGS)}": name for ref, name in self.refs(clone, _INCOMING_TAGS).items()}
+        every = self.refs(clone, TAGS, HEADS, _INCOMING_TAGS, _INCOMING_HEAD)
+        here = _below(every, TAGS)
+        there = {f"{TAGS}{ref.removeprefix(_INCOMING_TAGS)}": name for ref, name in _below(every, _INCOMING_TAGS).items()}
         # In two steps: a tag that goes may be in the way of one that comes, as `next` is of `next/2`.
         self._drop_tags(recipe, [ref.removeprefix(TAGS) for ref in here if ref not in there])
         changed = {ref: name for ref, name in there.items() if here.get(ref) != name}
         if listing.head is not None:
-            changed[f"{HEADS}{listing.branch}"] = self.must(clone, "rev-parse", "--verify", _INCOMING_HEAD)
-            self._drop_branches_in_the_way(clone, listing.branch)
+            changed[f"{HEADS}{listing.branch}"] = every[_INCOMING_HEAD]
+            self._drop_branches_in_the_way(clone, listing.branch, _below(every, HEADS))
         self._change_refs(clone, [f"update {ref}\0{name}\0\0" for ref, name in changed.items()])
-        self.must(clone, "symbolic-ref", "HEAD", f"{HEADS}{listing.branch}")
+        if (clone / "HEAD").read_bytes() != os.fsencode(f"ref: {HEADS}{listing.branch}\n"):
+            self.must(clone, "symbolic-ref", "HEAD", f"{HEADS}{listing.branch}")
         if len(changed) > _MANY_REFS:
             self.must(clone, "pack-refs", "--all")
 
     def _drop_tags(self, recipe: str, tags: Iterable[str]) -> None:
         """Take tags from the clone; what they named stays: a canonical may have been made from it."""
+        if not (tags := list(tags)):
+            return
         clone = self.clone(recipe)
         here = self.refs(clone, TAGS)
         named = {tag: here[f"{TAGS}{tag}"] for tag in tags if f"{TAGS}{tag}" in here}
         kept = [f"update {_DELETED}{flat_ref(tag)}\0{name}\0\0" for tag, name in named.items()]
         self._change_refs(clone, [*kept, *(f"delete {TAGS}{tag}\0\0" for tag in named)])
 
-    def _drop_branches_in_the_way(self, clone: Path, branch: str) -> None:
+    def _drop_branches_in_the_way(self, clone: Path, branch: str, here: Iterable[str]) -> None:
         """The clone has one branch, upstream's default one; an earlier one of another name may be in its way."""
-        others = [ref for ref in self.refs(clone, HEADS) if ref != f"{HEADS}{branch}"]
+        others = [ref for ref in here if ref != f"{HEADS}{branch}"]
         in_the_way = [ref for ref in others if f"{HEADS}{branch}/".startswith(f"{ref}/") or ref.startswith(f"{HEADS}{branch}/")]
         self._change_refs(clone, [f"delete {ref}\0\0" for ref in in_the_way])
 
@@ -477,15 +482,11 @@ class GitRepos:
             raise problem
         return ended.status == 0
 
-    def refs(self, clone: Path, prefix: str) -> dict[str, str]:
-        """All refs of a clone below a prefix, as a remote would list them, not peeled."""
+    def refs(self, clone: Path, *prefixes: str) -> dict[str, str]:
+        """All refs of a clone below these prefixes, as a remote would list them, not peeled."""
         # The kind is asked for so that git looks whether the objects are there.
-        lines = self._lines(clone, "for-each-ref", "--format=%(objectname) %(objecttype) %(refname)", prefix)
+        lines = self._lines(clone, "for-each-ref", "--format=%(objectname) %(objecttype) %(refname)", *prefixes)
         return {ref: name for name, _, ref in (line.split(" ", 2) for line in lines)}
-
-    def _head(self, clone: Path, branch: str) -> str | None:
-        ended = self.git.local(clone, "rev-parse", "--verify", "--quiet", f"{HEADS}{branch}")
-        return ended.output.strip() if ended.status == 0 else None
 
     @contextlib.contextmanager
     def alone(self, recipe: str) -> Iterator[None]:
@@ -510,6 +511,10 @@ def _mark_damaged(clone: Path) -> None:
     with contextlib.suppress(OSError):
         (clone / _CONDEMNED).touch()
         (clone / _REMEMBERED).unlink(missing_ok=True)  # else an idle night would pass it over
+
+
+def _below(refs: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {ref: name for ref, name in refs.items() if ref.startswith(prefix)}
 
 
 def _commits(peeled: Mapping[str, tuple[str, str]]) -> dict[str, str]:

@@ -53,8 +53,7 @@ class Mirrors:
         )
 
     def _ours(self, recipe: str, branch: str) -> dict[str, str]:
-        clone = self._repos.clone(recipe)
-        return {**self._repos.refs(clone, f"refs/heads/{branch}"), **self._repos.refs(clone, "refs/tags")}
+        return self._repos.refs(self._repos.clone(recipe), f"refs/heads/{branch}", "refs/tags")
 
     def _keep(self, recipe: str, url: str, branch: str, todo: Sequence[Change]) -> Iterator[str]:
         """Fetch what is about to be taken from the mirror, so that nothing is lost; a note for a branch that had diverged."""
