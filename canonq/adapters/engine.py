@@ -37,7 +37,10 @@ __all__ = ["NAMESPACE", "SwarmEngine", "pause_until"]
 
 _MEND_VERSIONS = "install a `docker` command of the age of the Engine, first on PATH; `docker version` must answer."
 
-_MEET: set[tuple[object, ...]] = set()  #: commands and Engines of which this process knows that they speak with each other
+#: Commands and Engines that speak with each other, and when this process asked them.
+_MEET: dict[tuple[object, ...], float] = {}
+_UNKNOWN = "0"  #: the version of a command that did not say it
+_MEET_FOR = 600.0  #: seconds for which that is believed: a command may be a script that begins another one
 
 
 def _docker_command() -> tuple[object, ...]:
@@ -80,12 +83,14 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
             raise HostProblem(f"{gone.what}.", mend=gone.mend, code="firewall-flushed")
 
     def _why_not_meet(self, version: str) -> str | None:
-        """Why the `docker` command cannot speak with the Engine of this version. Two that can are not asked again."""
-        both = (_docker_command(), tuple(chosen().variables.items()), version)
-        why = None if both in _MEET else self.versions().do_not_meet
-        if why is None:
-            _MEET.add(both)
-        return why
+        """Why the `docker` command cannot speak with the Engine of this version. Two that can are not asked again so soon."""
+        both, now = (_docker_command(), tuple(chosen().variables.items()), version), time.monotonic()
+        if now - _MEET.get(both, -_MEET_FOR) < _MEET_FOR:
+            return None
+        found = self.versions()
+        if found.do_not_meet is None and found.command.most != _UNKNOWN:
+            _MEET[both] = now
+        return found.do_not_meet
 
     def firewall(self) -> Unled | None:
         """See ports.Engine.firewall. A port may come or go between the looks at it and at the rules, so it is looked at twice."""
@@ -151,7 +156,7 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
         command = Speaks(
             f"The `docker` command {client.get('Version', '')}".strip(),
             "0",
-            str(client.get("DefaultAPIVersion") or client.get("ApiVersion") or "0"),
+            str(client.get("DefaultAPIVersion") or client.get("ApiVersion") or _UNKNOWN),
         )
         trouble = cannot_speak(engine, command) if client else None
         if asked.status != 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -119,7 +120,7 @@ class DockerClient:
                 variables = dict(chosen().variables)
                 version = variables.pop("DOCKER_API_VERSION", None) or _spoken(variables)
                 self._client = _client(version, variables)
-            except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
+            except docker.errors.DockerException as error:
                 raise no_engine(error) from error
         return self._client.api
 
@@ -127,7 +128,9 @@ class DockerClient:
         """What it says of itself, `age` seconds ago at most: it runs two programs for each answer."""
         now = time.monotonic()
         if self._told is None or now - self._told[0] > age:
-            self._told = now, self._api.info()
+            before, self._told = self._told, (now, self._api.info())
+            if before is not None and any(before[1].get(key) != self._told[1].get(key) for key in ("ID", "DockerRootDir")):
+                self._roots = None
         return self._told[1]
 
     def roots(self) -> Roots:
@@ -144,13 +147,21 @@ def _client(version: str | None, variables: Mapping[str, str]) -> docker.DockerC
 
 
 def _spoken(variables: Mapping[str, str]) -> str | None:
-    """Which version of its API an Engine speaks, by the head of its answer to a ping. Asked for its version, as docker-py does
-    where this gives None, it runs two programs first."""
+    """Which version of its API an Engine speaks, by the head of its answer to a ping.
+
+    Asked for its version, as docker-py does where this gives None, it runs two programs first. What is wrong with one that gives
+    no answer docker-py says then.
+    """
     from docker.constants import MINIMUM_DOCKER_API_VERSION
 
-    with contextlib.closing(_client(MINIMUM_DOCKER_API_VERSION, variables)) as asking:
-        answer = asking.api.get(f"{asking.api.base_url}/_ping", timeout=_PATIENCE)
-        return answer.headers.get("Api-Version")
+    try:
+        with contextlib.closing(_client(MINIMUM_DOCKER_API_VERSION, variables)) as asking:
+            said = asking.api.get(f"{asking.api.base_url}/_ping", timeout=_PATIENCE).headers.get("Api-Version") or ""
+    except requests.exceptions.Timeout as error:  # nor would it answer the next question
+        raise no_engine(error) from error
+    except Exception:  # noqa: BLE001 - libraries below raise what they like for an address that is none
+        return None
+    return said if re.fullmatch(r"[0-9]+\.[0-9]+", said) else None
 
 
 def has_labels(carried: Mapping[str, str], labels: Mapping[str, str]) -> bool:

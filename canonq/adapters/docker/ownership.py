@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -84,20 +85,30 @@ class DockerOwnership(SwarmStacks, DockerVolumes):
         return taken
 
     def _taking(self, container: str) -> Taking | None:
-        """By the files of its control group, or as Docker tells it where they cannot be seen; None for one that ends."""
-        if container not in self._groups:
-            process = int(self._api.inspect_container(container)["State"]["Pid"])
-            if len(self._groups) >= _MOST_GROUPS:
-                self._groups.clear()
-            self._groups[container] = group_of(container, process) if process else None
-        if (group := self._groups[container]) is not None:
-            with contextlib.suppress(OSError):
+        """By the files of its control group, or as Docker tells it where they cannot be read; None for one that has ended."""
+        if (group := self._group(container)) is not None:
+            try:
                 return group.taking()
-            return None
+            except (FileNotFoundError, ProcessLookupError):
+                return None
+            except OSError as error:
+                if error.errno == errno.ENODEV:  # it ends while it is read
+                    return None
+            except (ValueError, KeyError):
+                self._groups[container] = None
         said = self._api.stats(container, stream=False, one_shot=True)
         counted = (said.get("memory_stats") or {}).get("stats") or {}
         spent = ((said.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage") or 0  # nanoseconds
         return Taking(sum(int(counted.get(key) or 0) for keys in TAKEN for key in keys), int(spent) / 1e9)
+
+    def _group(self, container: str) -> Group | None:
+        if container in (known := self._groups):
+            return known[container]
+        if not (process := int(self._api.inspect_container(container)["State"]["Pid"])):
+            return None  # it is about to begin
+        found = group_of(container, process)
+        self._groups = {**dict(list(known.items())[-_MOST_GROUPS:]), container: found}
+        return found
 
     def remove_secrets(self, labels: Mapping[str, str]) -> None:
         """See ports.Ownership.remove_secrets."""

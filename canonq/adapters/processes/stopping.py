@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextvars import ContextVar, copy_context
+from collections.abc import Iterator
+from contextvars import ContextVar
 
-from canonq.core.errors import CanonqError, interrupted
+from canonq.core.errors import CanonqError
 
 
 class Stop:
@@ -65,24 +64,3 @@ def check_stop() -> None:
     """Raise the error with which this thread's work is to end, if it is."""
     if (stop := _current.get()) is not None and stop.error is not None:
         raise stop.error
-
-
-@contextlib.contextmanager
-def meanwhile(name: str, act: Callable[[], None]) -> Iterator[None]:
-    """Do `act` beside the block, in a thread of that name, and wait for it; its own error is raised after a block that went well.
-
-    Where the block fails, or the work it is part of is to end, `act` is stopped too.
-    """
-    stop, context = Stop(), copy_context()
-    context.run(_current.set, stop)
-    with contextlib.closing(stop), ThreadPoolExecutor(1, name) as thread:
-        done = thread.submit(context.run, act)
-        try:
-            yield
-            while not done.done():
-                check_stop()
-                wait([done], timeout=0.1)
-        except BaseException as error:
-            stop.ask(error if isinstance(error, CanonqError) else interrupted())
-            raise
-    done.result()

@@ -34,7 +34,7 @@ from canonq.flows.proving.inuse import (
     names_are_known,
 )
 from canonq.flows.proving.marking import has_its_marks
-from canonq.flows.proving.pictures import pictures_of
+from canonq.flows.proving.pictures import keep_pictures
 from canonq.flows.proving.porting import begin_elsewhere, comes_back_beside, comes_back_elsewhere
 from canonq.flows.proving.run import Run
 from canonq.flows.proving.tiers import TIERS
@@ -96,28 +96,26 @@ def climb(run: Run) -> None:
     if saved is not None and "elsewhere" in run.enrolment.expected_na:
         run.account.note(f"restored-elsewhere: not tried (declared: {run.enrolment.expected_na['elsewhere']})")
         saved = None
-    two = beside_it is not None and beside_it is not running
     try:
-        with pictures_of(run, {"upgraded": running} if two else {}):
-            functional_tier(run, running)
+        functional_tier(run, running)
     except RecipeProblem:
         why_it_fails(run, again, up_since)
         raise
     if again is not None:
         is_back_again(run, again)
-    if two and beside_it is not None:
-        with pictures_of(run, {"fresh": beside_it}):
-            use_fresh(run, beside_it, again)
+    if beside_it is not None and beside_it is not running:
+        use_fresh(run, beside_it, again)
+        keep_pictures(run, {"fresh": beside_it})
         if saved is not None and comes_back_beside(run, saved, running, beside_it):  # the other one soaks meanwhile
             saved = None
     coming = begin_elsewhere(run, running) if saved is not None and beside_it is None else None
-    with pictures_of(run, {} if two else {"upgraded" if target.base.version else "fresh": running}):
-        stays_up(run, running)
-        if run.findings.base.version is None:
-            look_at_fresh(run, running)
-            look_into_containers(run, running, up_since)
+    stays_up(run, running)
+    if run.findings.base.version is None:
+        look_at_fresh(run, running)
+        look_into_containers(run, running, up_since)
     is_looked_at(run)
     names_are_known(run)
+    keep_pictures(run, {"upgraded" if target.base.version else "fresh": running})
     if saved is not None:
         comes_back_elsewhere(run, saved, running, coming)
 

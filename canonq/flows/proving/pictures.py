@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping
 
 from canonq.adapters.network.forward import Forwarder
 from canonq.adapters.network.screenshot import browser, take_picture
-from canonq.adapters.processes.stopping import meanwhile
 from canonq.core.errors import CanonqError
 from canonq.flows.deploying.stages import Running
 from canonq.flows.proving.run import Run
@@ -16,19 +13,11 @@ from canonq.flows.proving.run import Run
 FOLDER = "screenshots"
 
 
-@contextlib.contextmanager
-def pictures_of(run: Run, stacks: Mapping[str, Running]) -> Iterator[None]:
-    """Keep a picture of each stack (name of the file -> what runs) while the block goes on with the run; a trouble is a note. Not
-    of code that nobody trusts."""
-    wanted = bool(stacks) and run.world.settings.screenshots and run.target.ref is None and run.enrolment.health.kind == "http"
-    if not wanted or (program := browser()) is None:
-        yield
+def keep_pictures(run: Run, stacks: Mapping[str, Running]) -> None:
+    """Keep a picture of each stack (name of the file -> what runs); a trouble is a note. Not of code that nobody trusts."""
+    health, world = run.enrolment.health, run.world
+    if not world.settings.screenshots or health.kind != "http" or run.target.ref is not None or (program := browser()) is None:
         return
-    with meanwhile("pictures", partial(_keep, run, program, stacks)):
-        yield
-
-
-def _keep(run: Run, program: str, stacks: Mapping[str, Running]) -> None:
     with run.account.timed("screenshots"):
         for name, running in stacks.items():
             try:

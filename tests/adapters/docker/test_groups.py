@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from canonq.adapters.docker.groups import group_of
+from canonq.adapters.docker.groups import Group, group_of
+from canonq.adapters.engine import SwarmEngine
 from canonq.core.peaks import Taking
 
 ID = "4f" * 32
@@ -61,3 +64,55 @@ def test_one_that_has_ended_says_so(tmp_path: Path) -> None:
     found.memory.unlink()
     with pytest.raises(FileNotFoundError):
         found.taking()
+
+
+class Containers:
+    """Docker's API for containers, which tells what each takes when it is asked for it."""
+
+    def __init__(self, *processes: int) -> None:
+        self.processes, self.asked = list(processes), 0
+
+    def containers(self, filters: object) -> list[dict[str, str]]:
+        """The one there is."""
+        return [{"Id": ID}]
+
+    def inspect_container(self, container: str) -> dict[str, dict[str, int]]:
+        """Its process, which is another each time."""
+        return {"State": {"Pid": self.processes.pop(0) if len(self.processes) > 1 else self.processes[0]}}
+
+    def stats(self, container: str, **options: object) -> dict[str, object]:
+        """What Docker says."""
+        self.asked += 1
+        return {"memory_stats": {"stats": {"anon": 1, "shmem": 2}}, "cpu_stats": {"cpu_usage": {"total_usage": 10**9}}}
+
+
+def looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *processes: int) -> tuple[SwarmEngine, Containers]:
+    """An Engine with one container, whose control group is in `tmp_path`."""
+    roots = host(tmp_path, f"0::/{ID}\n", {f"{ID}/memory.stat": SECOND, f"{ID}/cpu.stat": "usage_usec 1500000\n"})
+    monkeypatch.setattr("canonq.adapters.docker.ownership.group_of", lambda one, process: group_of(one, process, *roots))
+    engine, api = SwarmEngine(), Containers(*processes)
+    engine._client = SimpleNamespace(api=api)  # type: ignore[assignment]
+    return engine, api
+
+
+def test_docker_is_asked_only_where_the_files_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, api = looks(tmp_path, monkeypatch, 0, 7)
+    assert engine.takings({}) == {ID: Taking(3, 1.0)}, "it has no process yet"
+    assert engine.takings({}) == engine.takings({}) == {ID: EXPECTED}
+    assert api.asked == 1
+    (tmp_path / "groups" / ID / "memory.stat").write_text("")
+    assert engine.takings({}) == engine.takings({}) == {ID: Taking(3, 1.0)}, "nothing that one could know"
+
+
+def test_one_whose_files_are_gone_has_ended_and_any_other_trouble_is_not_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, api = looks(tmp_path, monkeypatch, 7)
+    assert engine.takings({}) == {ID: EXPECTED}
+    with monkeypatch.context() as patched:
+        patched.setattr(Group, "taking", lambda self: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many")))
+        assert engine.takings({}) == {ID: Taking(3, 1.0)}
+    assert engine.takings({}) == {ID: EXPECTED}
+    (tmp_path / "groups" / ID / "memory.stat").unlink()
+    assert engine.takings({}) == {}
+    assert api.asked == 1

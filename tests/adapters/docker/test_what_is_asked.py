@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -33,7 +34,8 @@ class Asked:
 
     folder: Path
     version: str = "20.10.24"
-    api: str | None = "1.41"
+    api: str = "1.41"
+    root: str = ""
     paths: list[str] = field(default_factory=list)
 
     @property
@@ -61,7 +63,12 @@ class Asked:
         if path.endswith("/version"):
             return self.about
         if path.endswith("/info"):
-            return {"ServerVersion": self.version, "DockerRootDir": str(self.folder), "Driver": "overlay2", "Swarm": _OWN}
+            return {
+                "ServerVersion": self.version,
+                "DockerRootDir": self.root or str(self.folder),
+                "Driver": "overlay2",
+                "Swarm": _OWN,
+            }
         return [_NODE] if path.endswith("/nodes") else "OK"
 
 
@@ -95,7 +102,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
         monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
-        monkeypatch.setattr(engines, "_MEET", set())
+        monkeypatch.setattr(engines, "_MEET", {})
         chosen.cache_clear()
         try:
             yield found
@@ -141,7 +148,43 @@ def test_a_command_that_is_too_old_for_the_engine_is_refused_each_time(asked: As
     SwarmEngine().preflight()
 
 
-def test_an_engine_that_does_not_say_which_api_it_speaks_is_asked_for_its_version(asked: Asked) -> None:
-    asked.api = None
+def test_a_command_that_says_nothing_is_asked_again(asked: Asked) -> None:
+    (asked.folder / "bin" / "docker").write_text(f"#!/bin/sh\necho asked >> {asked.folder}/asked\nkill -9 $$\n")
+    for _ in range(2):
+        SwarmEngine().preflight()
+    assert asked.command_runs == 2
+
+
+def test_what_was_asked_long_ago_is_asked_again(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    SwarmEngine().preflight()
+    monkeypatch.setattr(engines, "_MEET", {key: asked_at - 3600 for key, asked_at in engines._MEET.items()})
+    SwarmEngine().preflight()
+    assert asked.command_runs == 2
+
+
+@pytest.mark.parametrize("api", ["", "abc", "v1.41"])
+def test_an_engine_that_does_not_say_which_api_it_speaks_is_asked_for_its_version(asked: Asked, api: str) -> None:
+    asked.api = api
     SwarmEngine().ping()
     assert times(asked, "version") == 1
+
+
+def test_an_engine_whose_data_is_elsewhere_now_is_asked_where(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = SwarmEngine()
+    assert engine.data_root() == asked.folder
+    asked.root = str(asked.folder / "other")
+    monkeypatch.setattr("time.monotonic", lambda now=time.monotonic: now() + 5)
+    engine.preflight()
+    assert engine.data_root() == asked.folder / "other"
+
+
+@pytest.mark.parametrize("host", ["tcp://a..b:2375", f"tcp://{'a' * 70}.test:2375", "tcp://127.0.0.1:1"])
+def test_an_address_at_which_nobody_can_answer_is_told_as_that(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host)
+    chosen.cache_clear()
+    try:
+        with pytest.raises(HostProblem) as refused:
+            SwarmEngine().ping()
+        assert refused.value.code == "docker-unreachable"
+    finally:
+        chosen.cache_clear()
