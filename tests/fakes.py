@@ -259,13 +259,15 @@ class FakeEngine:
 
     def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
         """See ports.Ownership.owned."""
-        stacks = {
-            path.name: [service["labels"] for service in _read(path).values()] for path in (self._folder / "stacks").glob("[!.]*")
-        }
         secrets = {path.name: [_labels_in(_read(path))] for path in (self._folder / "secrets").glob("[!.]*")}
         volumes = {path.name: [self._labels(path / "labels")] for path in self._volumes_with(labels)}
-        kinds = {"stacks": stacks, "containers": {}, "networks": {}, "configs": {}, "secrets": secrets, "volumes": volumes}
-        return {kind: sorted(name for name, of in found.items() if _any_has(of, labels)) for kind, found in kinds.items()}
+        kinds = {"containers": {}, "networks": {}, "configs": {}, "secrets": secrets, "volumes": volumes}
+        found = {kind: sorted(name for name, of in named.items() if _any_has(of, labels)) for kind, named in kinds.items()}
+        return {"stacks": self._stacks_with(labels), **found}
+
+    def _stacks_with(self, labels: Mapping[str, str]) -> list[str]:
+        of_stacks = {path.name: _read(path).values() for path in (self._folder / "stacks").glob("[!.]*")}
+        return sorted(name for name, kept in of_stacks.items() if _any_has([service["labels"] for service in kept], labels))
 
     def _volumes_with(self, labels: Mapping[str, str]) -> Iterator[Path]:
         """Those that may have the labels. Of thousands, those with one of `_LISTED` are found without the others."""
@@ -308,7 +310,7 @@ class FakeEngine:
 
     def takings(self, labels: Mapping[str, str]) -> dict[str, Taking]:
         """See ports.Ownership.takings."""
-        return {"all": Taking(self.taken, self.spent)} if any(self.owned(labels).values()) else {}
+        return {"all": Taking(self.taken, self.spent)} if self._stacks_with(labels) else {}
 
     def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
         """See ports.Ownership.remove_owned."""

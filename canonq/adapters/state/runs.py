@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from canonq.adapters.files import entries, is_there, not_readable, remove_tree, told, write_durably, write_json
 from canonq.core import reds as counted
 from canonq.core.jsontext import json_of
-from canonq.core.names import RECIPE_NAME, RUN_ID, identifier, recipe_name
+from canonq.core.names import RECIPE_NAME, RUN_ID, identifier, recipe_in, recipe_name
 from canonq.core.records import STAMP_FORMAT, Verdict
 
 RUN_FILE = "run.json"
@@ -47,7 +47,8 @@ class Runs:
 
     def kept_of(self, run: str) -> list[Path]:
         """The folder of a run, whatever its recipe is; none for what is no run."""
-        return [path for path in self._root.glob(f"*/{run}") if path.is_dir()]
+        recipe = recipe_in(run)
+        return [path] if recipe is not None and (path := self._root / recipe / run).is_dir() else []
 
     def recipes(self) -> list[str]:
         """Of whom there are runs."""
