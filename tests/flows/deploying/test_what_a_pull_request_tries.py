@@ -637,7 +637,7 @@ def test_many_links_are_read_by_few_programs(objects: Objects, tmp_path: Path, m
 def test_many_containers_within_their_limits_do_not_take_all_memory_together(ref: Ref, tmp_path: Path) -> None:
     (tmp_path / "docker").mkdir()
     engine, app = FakeEngine(tmp_path / "docker"), ref.says(toml='[resources]\nmemory = "1 GiB"\n').deployment
-    engine.make_volume("v", app.identity.labels, "s-1")
+    (tmp_path / "docker" / "stacks" / "s-1").write_text(json.dumps({"app": {"labels": app.identity.labels}}))
     account = app.account
     account.begins(app)
     with stoppable() as stop:
