@@ -95,7 +95,7 @@ class SwarmEngine(DockerImages, SwarmContainers, DockerOwnership):
     def firewall(self) -> Unled | None:
         """See ports.Engine.firewall. A port may come or go between the looks at it and at the rules, so it is looked at twice."""
         with translated("tell about its firewall"):
-            info = self._api.info()
+            info = self._info()
         found = None
         for look in range(2):
             published = self._published()

@@ -98,7 +98,7 @@ class DockerImages(DockerClient):
     def _insecure(self) -> list[str]:
         """The networks and addresses of registries that Docker asks without TLS too."""
         with translated("tell its registries"):
-            config = self._api.info().get("RegistryConfig") or {}
+            config = self._info().get("RegistryConfig") or {}
         named = [name for name, one in (config.get("IndexConfigs") or {}).items() if not one.get("Secure", True)]
         return [*(config.get("InsecureRegistryCIDRs") or []), *named]
 

@@ -15,6 +15,7 @@ from canonq.adapters.lazily import docker
 from canonq.core.deployable import LABEL_OWNER
 from canonq.core.peaks import Taking
 
+_ENDED = (errno.ENOENT, errno.ESRCH, errno.ENODEV)  #: what reading the files of a group gives that is gone, or goes meanwhile
 _MOST_GROUPS = 500  #: containers whose groups are remembered
 
 
@@ -89,10 +90,8 @@ class DockerOwnership(SwarmStacks, DockerVolumes):
         if (group := self._group(container)) is not None:
             try:
                 return group.taking()
-            except (FileNotFoundError, ProcessLookupError):
-                return None
             except OSError as error:
-                if error.errno == errno.ENODEV:  # it ends while it is read
+                if error.errno in _ENDED:
                     return None
             except (ValueError, KeyError):
                 self._groups[container] = None

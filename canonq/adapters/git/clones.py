@@ -238,7 +238,7 @@ class GitRepos:
             changed[f"{HEADS}{listing.branch}"] = every[_INCOMING_HEAD]
             self._drop_branches_in_the_way(clone, listing.branch, _below(every, HEADS))
         self._change_refs(clone, [f"update {ref}\0{name}\0\0" for ref, name in changed.items()])
-        if _text_of(clone / "HEAD") != os.fsencode(f"ref: {HEADS}{listing.branch}\n"):
+        if _content_of(clone / "HEAD") != os.fsencode(f"ref: {HEADS}{listing.branch}\n"):
             self.must(clone, "symbolic-ref", "HEAD", f"{HEADS}{listing.branch}")
         if len(changed) > _MANY_REFS:
             self.must(clone, "pack-refs", "--all")
@@ -513,7 +513,7 @@ def _mark_damaged(clone: Path) -> None:
         (clone / _REMEMBERED).unlink(missing_ok=True)  # else an idle night would pass it over
 
 
-def _text_of(file: Path) -> bytes | None:
+def _content_of(file: Path) -> bytes | None:
     with contextlib.suppress(OSError):
         return file.read_bytes()
     return None
