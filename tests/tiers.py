@@ -81,7 +81,9 @@ def _calls(module: ModuleType, app: DeployedApp) -> Iterator[tuple[str, Callable
         if not name.startswith("test_"):
             continue
         wants = inspect.signature(test).parameters
-        given: dict[str, Any] = {"app": app, "steadily": lambda check: check()}
+        given: dict[str, Any] = {"app": app}
+        if "looks" in wants:
+            given["looks"] = [app.look()]
         for rule in sorted(app.facts.lint) if "rule" in wants else [""]:
             chosen = {**given, "rule": rule}
             yield name, functools.partial(test, **{want: chosen[want] for want in wants})

@@ -12,7 +12,7 @@ import json
 import posixpath
 import socket
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from canonq.adapters.network.exchange import exchange
 from canonq.adapters.network.forward import Forwarder
 from canonq.adapters.network.ingress import MOST_BODY, HttpIngress
 from canonq.core.deployable import LABEL_COMMIT, version_label
+from canonq.core.errors import CanonqError, RecipeProblem
 from canonq.core.jsontext import json_of
 from canonq.core.stack.convergence import Convergence, Service, Task, judge
 from canonq.ports import Answer, Ended, Engine
@@ -110,6 +111,22 @@ def _request(
     except OSError as error:
         raise OSError(f"port {port}: {error}") from error
     return Response(status, said, got)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of the app at one moment: what runs, and what it answered."""
+
+    tasks: Sequence[Task]
+    convergence: Convergence
+    answered: Answer | CanonqError  #: the error where it could not even be asked
+
+    @property
+    def answer(self) -> Answer:
+        """What it answered. CanonqError where it could not be asked."""
+        if isinstance(self.answered, CanonqError):
+            raise self.answered
+        return self.answered
 
 
 @dataclass(frozen=True)
@@ -209,9 +226,14 @@ class DeployedApp:
         """Services and tasks as they are now."""
         return self.engine.observe(self.facts.stack)
 
-    def convergence(self) -> Convergence:
-        """How far the stack is now."""
-        return judge(*self.observe(), answering=self.facts.health.service)
+    def look(self) -> Look:
+        """Look once at what runs, and ask it."""
+        services, tasks = self.observe()
+        convergence = judge(services, tasks, answering=self.facts.health.service)
+        try:
+            return Look(tasks, convergence, self.answer())
+        except CanonqError as error:
+            return Look(tasks, convergence, error)
 
     def deployed_version(self) -> str | None:
         """The version that the app service's label names."""
@@ -233,8 +255,6 @@ class DeployedApp:
 
     def read_file(self, service: str, path: str) -> bytes | None:
         """One file of a service's container; None when it is not there. OSError for one of more than 64 MiB."""
-        from canonq.core.errors import RecipeProblem
-
         try:
             packed = io.BytesIO()
             for chunk in self.engine.read_archive(self.facts.stack, service, path):
@@ -263,6 +283,3 @@ class DeployedApp:
         """Let go of what was opened for it."""
         for forwarder in self._forwarders:
             forwarder.close()
-
-
-Steadily = Callable[[Callable[[], object]], None]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from canonq.adapters.engine import SwarmEngine
 from canonq.adapters.processes.programs import begun
-from canonq.tiers.app import DeployedApp
+from canonq.tiers.app import DeployedApp, Look
 from canonq.tiers.facts import PROGRESS, read_facts
 from canonq.tiers.hanging import tell_where_it_hangs
 
+_LOOKS = 3
+_APART = 0.15  #: seconds from one look to the next
 COLLECTED, BEGINS, ENDED = "collected", "begins", "ended"
 _limit: list[float] = []  #: seconds from when the recipe's code is read until it is killed
 _folder: list[Path] = []  #: the tier's; tests may go elsewhere
@@ -60,17 +62,14 @@ def app() -> Iterator[DeployedApp]:
     made.close()
 
 
-@pytest.fixture
-def steadily() -> Callable[[Callable[[], object]], None]:
-    """Repeat a check on several looks in a row, so that a passing state is not taken for the lasting one."""
-
-    def repeat(check: Callable[[], object]) -> None:
-        for look in range(3):
-            if look:
-                time.sleep(0.15)
-            check()
-
-    return repeat
+@pytest.fixture(scope="session")
+def looks(app: DeployedApp) -> list[Look]:
+    """Several looks in a row, for whatever has to be so at each of them: a passing state is not taken for the lasting one."""
+    taken = [app.look()]
+    while len(taken) < _LOOKS:
+        time.sleep(_APART)
+        taken.append(app.look())
+    return taken
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from canonq.tiers.app import DeployedApp, Steadily
+from collections.abc import Sequence
+
+from canonq.tiers.app import DeployedApp, Look
 
 
-def test_all_services_run_at_their_replica_counts(app: DeployedApp, steadily: Steadily) -> None:
-    def check() -> None:
-        look = app.convergence()
-        assert look.state == "converged", look.detail
-
-    steadily(check)
+def test_all_services_run_at_their_replica_counts(looks: Sequence[Look]) -> None:
+    for look in looks:
+        assert look.convergence.state == "converged", look.convergence.detail
 
 
 def test_the_version_label_names_the_deployed_version(app: DeployedApp) -> None:
@@ -26,9 +25,6 @@ def test_every_service_runs_the_image_of_its_release(app: DeployedApp) -> None:
     assert {service.name: service.image for service in services} == app.facts.images
 
 
-def test_the_app_answers(app: DeployedApp, steadily: Steadily) -> None:
-    def check() -> None:
-        answer = app.answer()
-        assert answer.ok, answer.detail
-
-    steadily(check)
+def test_the_app_answers(looks: Sequence[Look]) -> None:
+    for look in looks:
+        assert look.answer.ok, look.answer.detail

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from canonq.tiers.app import DeployedApp, Steadily
+from collections.abc import Sequence
+
+from canonq.tiers.app import DeployedApp, Look
 from canonq.tiers.facts import BackupFacts
 
 
@@ -20,20 +22,14 @@ def test_every_restore_hook_succeeded(app: DeployedApp) -> None:
     assert not failed, "; ".join(f"{hook.label} of '{hook.service}' exited with {hook.status}: {hook.output}" for hook in failed)
 
 
-def test_all_services_run_after_the_restore(app: DeployedApp, steadily: Steadily) -> None:
-    def check() -> None:
-        look = app.convergence()
-        assert look.state == "converged", look.detail
-
-    steadily(check)
+def test_all_services_run_after_the_restore(looks: Sequence[Look]) -> None:
+    for look in looks:
+        assert look.convergence.state == "converged", look.convergence.detail
 
 
-def test_the_app_answers_after_the_restore(app: DeployedApp, steadily: Steadily) -> None:
-    def check() -> None:
-        answer = app.answer()
-        assert answer.ok, answer.detail
-
-    steadily(check)
+def test_the_app_answers_after_the_restore(looks: Sequence[Look]) -> None:
+    for look in looks:
+        assert look.answer.ok, look.answer.detail
 
 
 def test_the_destroyed_data_is_back(app: DeployedApp) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from canonq.tiers.app import DeployedApp, Steadily
+from collections.abc import Sequence
+
+from canonq.tiers.app import DeployedApp, Look
 
 
 def test_the_version_label_moved_to_the_target(app: DeployedApp) -> None:
@@ -25,23 +27,16 @@ def test_no_update_was_rolled_back(app: DeployedApp) -> None:
     assert not [name for name, state in states.items() if state and state.startswith("rollback")], states
 
 
-def test_only_tasks_of_the_target_run(app: DeployedApp, steadily: Steadily) -> None:
-    def check() -> None:
-        _, tasks = app.observe()
-        stale = [task for task in tasks if task.state == "running" and task.desired == "running" and not task.current]
+def test_only_tasks_of_the_target_run(looks: Sequence[Look]) -> None:
+    for look in looks:
+        stale = [task for task in look.tasks if task.state == "running" and task.desired == "running" and not task.current]
         assert not stale, [task.service for task in stale]
-        look = app.convergence()
-        assert look.state == "converged", look.detail
-
-    steadily(check)
+        assert look.convergence.state == "converged", look.convergence.detail
 
 
-def test_the_app_answers_after_the_upgrade(app: DeployedApp, steadily: Steadily) -> None:
-    def check() -> None:
-        answer = app.answer()
-        assert answer.ok, answer.detail
-
-    steadily(check)
+def test_the_app_answers_after_the_upgrade(looks: Sequence[Look]) -> None:
+    for look in looks:
+        assert look.answer.ok, look.answer.detail
 
 
 def test_data_written_before_the_upgrade_is_there(app: DeployedApp) -> None:
