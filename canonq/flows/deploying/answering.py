@@ -86,11 +86,12 @@ def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float
                 raise hopeless
         if now > ends and (asked or not good or now > deadline):
             raise _gave_up(world, prepared, look, answer, deadline)
+        settling = 0 < good < _LOOKS_IN_A_ROW
         # Swarm's word about a task follows Docker's event about its container within moments.
-        if wait(_LOOK_EVERY if good else max(0.0, min(pause, ends - now))):
+        if wait(_LOOK_EVERY if settling else max(0.0, min(pause, ends - now))):
             pause = _LOOK_EVERY
             time.sleep(_LOOK_EVERY)
-        else:
+        elif not settling:
             pause = min(2 * pause, _LOOK_AT_LEAST_EVERY)
 
 
