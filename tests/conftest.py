@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from canonq.adapters.processes.preloaded import keep_shared
 from canonq.adapters.redis_server import embedded_redis
-from tests import support
+from tests import memory, support
 from tests.dealing import Mixed
 
 # Looking for garbage after every few hundred objects is a seventh of what the quick tests cost.
@@ -42,6 +43,8 @@ settings.load_profile("any-machine")
 #: For the loop of every change; all examples are tried where all crash points are.
 settings.register_profile("few", settings.get_profile("any-machine"), max_examples=25)
 
+_FAILED = pytest.StashKey[bool]()
+
 #: What takes longest is begun first, or one process works on when all others are through. A file goes to one process whole,
 #: for the sake of its fixtures.
 LONGEST_FIRST = (
@@ -65,6 +68,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Where few crash points are tried, few examples are."""
     if config.getoption("crash_stride") != "1":
         settings.load_profile("few")
+    if not hasattr(config, "workerinput"):  # once, before there are any
+        memory.remove_left()
 
 
 def pytest_unconfigure() -> None:
@@ -114,6 +119,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--rounds", default="2", help="how often hosts are cut off while they sweep (default: 2)")
     group.addoption("--dockers", default="0", help="the same, with a Docker on each of them (default: not at all)")
     group.addoption("--seed", default="1", help="what decides which, and when (default: 1)")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a failed test leaves is kept."""
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+    return report
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of the test's own; for all but real tests it is in memory, where there is room."""
+    real = request.node.get_closest_marker("real") is not None
+    folder = tmp_path_factory.mktemp("disk") if real or not memory.has_room() else memory.new_folder(request.function.__name__)
+    yield folder
+    if not request.node.stash.get(_FAILED, False):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

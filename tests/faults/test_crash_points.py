@@ -7,8 +7,6 @@ and done again it ends complete.
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,25 +24,15 @@ MOST_LEFT = 200
 
 
 @pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: these tests make thousands of files durable."""
-    if not os.access("/dev/shm", os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def scenario(memory: Path, redis_url: str) -> Scenario:
+def scenario(tmp_path: Path, redis_url: str) -> Scenario:
     """One canonical, and releases after it."""
-    return with_canonical(Scenario(memory, redis_url).prepare())
+    return with_canonical(Scenario(tmp_path, redis_url).prepare())
 
 
 @pytest.fixture
-def long_history(memory: Path, redis_url: str) -> Scenario:
+def long_history(tmp_path: Path, redis_url: str) -> Scenario:
     """The same, with a release for each fault of a promotion."""
-    return with_canonical(Scenario(memory, redis_url).prepare(MOST_LEFT))
+    return with_canonical(Scenario(tmp_path, redis_url).prepare(MOST_LEFT))
 
 
 def with_canonical(made: Scenario) -> Scenario:
@@ -93,11 +81,11 @@ def test_killed_at_any_point_a_promotion_is_whole_and_complete_when_done_again(
 
 
 @pytest.mark.long
-def test_killed_at_any_point_a_seed_is_whole_or_absent(memory: Path, redis_url: str, request: pytest.FixtureRequest) -> None:
+def test_killed_at_any_point_a_seed_is_whole_or_absent(tmp_path: Path, redis_url: str, request: pytest.FixtureRequest) -> None:
     stride = 5 * int(request.config.getoption("--crash-stride"))
     at = 1
     while True:
-        fresh = Scenario(memory / str(at), redis_url)
+        fresh = Scenario(tmp_path / str(at), redis_url)
         fresh.root.mkdir()
         fresh.prepare(releases=1)
         tag = fresh.prove()

@@ -6,8 +6,7 @@ import json
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -44,13 +43,12 @@ A, B, C, D = "1.1.0+1", "1.2.0+2", "1.3.0+3", "1.4.0+4"
 
 
 @pytest.fixture
-def scenario(redis_url: str) -> Iterator[Scenario]:
+def scenario(tmp_path: Path, redis_url: str) -> Scenario:
     """A canonical A, and B after it."""
     redis_client(redis_url).flushall()
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
-        made = Scenario(Path(folder), redis_url).prepare()
-        advance(made, 2)
-        yield made
+    made = Scenario(tmp_path, redis_url).prepare()
+    advance(made, 2)
+    return made
 
 
 def advance(scenario: Scenario, promotions: int = 1) -> str:

@@ -55,6 +55,7 @@ from canonq.core.upstream.webhook import read, recipes_of
 from canonq.core.versions import NotARelease, parse, read_tags, version_key
 from canonq.flows.deploying.answering import _routed_port
 from canonq.flows.sweeps.summary import summary
+from tests import memory
 from tests.fuzz.words import misshapen, scalars, texts, values, words
 from workers.factory import recipe_given, route
 from workers.steps import StepFailed, recipe_of
@@ -627,7 +628,7 @@ BROKEN_FILES = (
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
     """A folder for one case, in memory where there is such a place."""
-    with tempfile.TemporaryDirectory(prefix="canonq-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as made:
+    with tempfile.TemporaryDirectory(prefix="canonq-", dir=memory.place()) as made:
         yield Path(made)
 
 

@@ -20,6 +20,7 @@ import redis
 
 from canonq.adapters.redis_server import embedded_redis
 from canonq.adapters.state.locks import redis_client
+from tests import memory
 from tests.search.house import ENROLMENTS, MOST_KEPT, Broken, House
 from tests.search.moves import ACTS, EVENTS, THEMES, Move, is_met, play
 
@@ -162,7 +163,7 @@ def main() -> None:
     parser.add_argument("--replay", type=Path, help="a file with one move in each line")
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    with embedded_redis() as url, tempfile.TemporaryDirectory(dir=memory()) as folder:
+    with embedded_redis() as url, tempfile.TemporaryDirectory(dir=memory.place()) as folder:
         search = Search(url, Path(folder))
         if given.replay:
             broken = search.broken_by([Move.read(line) for line in given.replay.read_text().splitlines() if line.strip()])
@@ -179,11 +180,6 @@ def _told(played: int, seed: int) -> None:
     """Say now and then how far it is: who watches may want to know, and one that is ended loses nothing."""
     if played and played % _TOLD_EVERY == 0:
         print(f"{played} sequences; the next seed is {seed}.", flush=True)  # noqa: T201
-
-
-def memory() -> str | None:
-    """A folder in memory where there is one: a search makes very many files durable."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from canonq.core.records import Canonical, RolledBack
 from canonq.core.retention import Generation, Retention
 from canonq.flows import promote
 from canonq.flows.keeping import leftovers
+from tests import memory
 from tests.search.house import House
 from tests.search.moves import Move
-from tests.search.search import Search, make, memory
+from tests.search.search import Search, make
 from tests.search.stage import staged
 
 pytestmark = pytest.mark.long
@@ -30,7 +31,7 @@ ORDERS = ("release", "night", "rollback", "clock")
 
 @pytest.fixture(scope="module")
 def search() -> Iterator[Search]:
-    with embedded_redis() as url, TemporaryDirectory(dir=memory()) as folder:
+    with embedded_redis() as url, TemporaryDirectory(dir=memory.place()) as folder:
         yield Search(url, Path(folder))
 
 

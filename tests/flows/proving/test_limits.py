@@ -171,6 +171,13 @@ def test_an_app_that_was_asked_often_is_given_up_when_its_time_is_over(monkeypat
     assert len(host.asked) > 5
 
 
+def test_an_app_that_is_up_and_takes_its_time_to_answer_is_asked_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = SlowHost(per_look=0.01, answer=Answer(False, "no"))
+    with pytest.raises(CanonqError, match="did not come up"):
+        waited(host, monkeypatch, ends=300)
+    assert 290 < len(host.asked) < 310, "each question of the kind `exec` starts a program in its container"
+
+
 def test_an_app_that_has_not_come_up_in_its_time_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     host = SlowHost(per_look=5, answer=Answer(True, ""), starting=100)
     with pytest.raises(CanonqError) as told:
