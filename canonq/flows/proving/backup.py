@@ -243,16 +243,23 @@ def not_backed_up(
     """The services whose database took a mark that is in nothing which was captured, and of which no label covers anything; and
     SQLite files whose mark is in nothing.
 
-    Where a hook has made something that cannot be looked into, it may be in there.
+    Where a hook has made something that cannot be looked into, they may be in there: that the restore has to tell (`destroy`).
     """
+    if any(part.may_hold_rows for part in facts.captured):
+        return []
+    return [where for _, where in _nowhere(backup, facts.captured, markers, held, volatile)]
+
+
+def _nowhere(
+    backup: Backup, captured: Sequence[Captured], markers: Sequence[Marker], held: Census, volatile: Mapping[str, str]
+) -> list[tuple[Marker, str]]:
+    """The marks of databases that are in nothing which could be looked into, where something has to be; each with whose it is."""
     covered = {part.service for part in backup.plan.parts}
     users = {service: volume for volume, service, _ in backup.data.mounted(backup.stack)}
     whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
-    if any(part.may_hold_rows for part in facts.captured):
-        return []
-    there = {mark for part in facts.captured for mark in part.marks}
+    there = {mark for part in captured for mark in part.marks}
     servers = [
-        marker.place for marker in markers
+        (marker, marker.place) for marker in markers
         if marker.kind == "database" and marker.place not in {*covered, *volatile} and marker.text not in there
         and users.get(marker.place) not in whole
     ]  # fmt: skip
@@ -261,7 +268,7 @@ def not_backed_up(
 
 def _left_out_of_parts(
     backup: Backup, markers: Sequence[Marker], there: Collection[str], held: Census, volatile: Mapping[str, str]
-) -> Iterator[str]:
+) -> Iterator[tuple[Marker, str]]:
     """SQLite files of volumes of which labels name only parts, where no part has what was last written into the file."""
     keys = {name: key for key, name in backup.volumes.items()}
     parts = [part for part in backup.plan.parts if part.volume is not None]
@@ -277,9 +284,9 @@ def _left_out_of_parts(
         if {key, where} & {*volatile, *nobodys}:
             continue
         if any(f"{path}/".startswith(f"{_below(backup, part)}/") for part in parts if part.volume == key):
-            yield f"{where} (what was written last is in {path}-wal, which no label names)"
+            yield marker, f"{where} (what was written last is in {path}-wal, which no label names)"
         else:
-            yield where
+            yield marker, where
 
 
 def _saved(markers: Sequence[Marker], there: Collection[str]) -> set[str]:
@@ -395,35 +402,51 @@ def partly(backup: Backup, facts: BackupFacts, held: Census, markers: Sequence[M
     return told
 
 
-def left_to_the_restore(facts: BackupFacts, markers: Sequence[Marker]) -> tuple[str, ...]:
-    """A sentence for each database that may be in something that canonq does not look into."""
+def left_to_the_restore(facts: BackupFacts, markers: Sequence[Marker], unseen: Sequence[Marker]) -> tuple[str, ...]:
+    """A sentence for each database that may be in something that canonq does not look into. `unseen`: as `only_closed` says."""
     told = []
     for marker in markers:
         parts = [part for part in facts.captured if part.service == marker.place and not part.whole and marker.kind == "database"]
         closed = [f"{shown(what, 120)} ({shown(part.path)})" for part in parts for what in part.closed]
         if closed and not any(marker.text in part.marks for part in parts):
-            told.append(
-                f"whether the backup of '{marker.place}' holds its data was left to the restore to prove: "
-                f"canonq cannot look into it, as {closed[0]}"
-            )
-    return tuple(told)
+            told.append(_left_to_it(f"the backup of '{marker.place}' holds its data", closed[0]))
+    holding = [part for part in facts.captured if part.may_hold_rows]
+    closed = [f"{shown(what, 120)} ({shown(part.path)} of '{part.service}')" for part in holding for what in part.closed]
+    return (*told, *(_left_to_it(f"any backup holds {marker}", *closed[:1]) for marker in unseen))
+
+
+def _left_to_it(what: str, *closed: str) -> str:
+    return f"whether {what} was left to the restore to prove: canonq cannot look into it, as {' '.join(closed) or 'it is closed'}"
+
+
+def only_closed(
+    backup: Backup, facts: BackupFacts, markers: Sequence[Marker], held: Census, volatile: Mapping[str, str]
+) -> tuple[Marker, ...]:
+    """Marks of databases that can only be in something which canonq cannot look into: as it is gone, the restore tells."""
+    if not any(part.may_hold_rows for part in facts.captured):
+        return ()
+    return tuple(marker for marker, _ in _nowhere(backup, facts.captured, markers, held, volatile))
 
 
 def destroy(
-    backup: Backup, markers: Sequence[Marker], captured: Sequence[Captured], patience: marks.Patience
+    backup: Backup,
+    markers: Sequence[Marker],
+    captured: Sequence[Captured],
+    patience: marks.Patience,
+    unseen: Collection[Marker] = (),
 ) -> tuple[tuple[Marker, ...], tuple[Marker, ...], tuple[str, ...]]:
     """Destroy what the backup must bring back: (markers destroyed, markers still there all the same, what could not be).
 
     Only markers that the backup covers are destroyed; a row also where a copy of the file, or a dump that another service's hook
-    has made, is what was captured. A captured dump is removed from its volume as well, so that a restore hook which works on the
-    old one is found out.
+    has made, is what was captured, or can be (`unseen`). A captured dump is removed from its volume as well, so that a restore
+    hook which works on the old one is found out.
     """
     copied = {mark for part in captured for mark in part.marks}
     whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
     services = {part.service for part in backup.plan.parts}
     covered = [
         marker for marker in markers
-        if marker.kind == "part"
+        if marker.kind == "part" or marker in unseen
         or (marker.kind in ("file", "sqlite") and marker.place.partition("/")[0] in whole)
         or (marker.kind == "sqlite" and marker.text in copied)
         or (marker.kind == "database" and (marker.place in services or marker.text in copied))

@@ -119,7 +119,8 @@ def _take_backup(
         run.findings.held_files = files = files_of(run, running)
         run.findings.phase = "backup"
         facts = backup.take(taken, markers)
-        run.account.notes += backup.left_to_the_restore(facts, markers)
+        unseen = backup.only_closed(taken, facts, markers, held, run.enrolment.data.volatile)
+        run.account.notes += backup.left_to_the_restore(facts, markers, unseen)
         run.account.notes += backup.left_out(running.prepared.filled.resolved, taken.plan)
         run.account.notes += backup.told_beside(taken, facts, held, markers)
         if any(hook.status for hook in facts.hooks):
@@ -165,7 +166,8 @@ def _restore(
 
     def from_destroyed() -> tuple[Running, BackupFacts]:
         homes = marks.homes(run.world.data, running.stack.stack, markers)
-        covered, still, kept = backup.destroy(taken, markers, of.captured, patience_of(run))
+        unseen = backup.only_closed(taken, of, markers, held, run.enrolment.data.volatile)
+        covered, still, kept = backup.destroy(taken, markers, of.captured, patience_of(run), unseen)
         run.account.notes += kept
         own = tuple(marker for marker in markers if marker.kind == "own")
         if own:

@@ -135,6 +135,37 @@ def test_a_copy_of_the_database_that_nothing_puts_back_is_red(site: Site) -> Non
     assert "files/app.db (the file has it no more)" in verdict.detail, "the copy itself has it still"
 
 
+@pytest.mark.parametrize("has_it", [True, False])
+def test_whether_a_database_is_in_what_nobody_can_look_into_is_told_by_the_restore(site: Site, has_it: bool) -> None:
+    def place(name: str) -> Path:
+        return site.engine.place(site.engine.asked[-1], "app", f"/srv/files/{name}")
+
+    def packs(_: list[str]) -> Ended:
+        copied(site, "app.db", "copy.db")([])
+        place("saved").write_bytes(_closed(place("copy.db").read_bytes()) if has_it else b"\x8f\x02" * 2000)
+        place("copy.db").unlink()
+        return Ended(0, "")
+
+    def unpacks(_: list[str]) -> Ended:
+        if has_it:
+            place("copy.db").write_bytes(_closed(place("saved").read_bytes()))
+            copied(site, "copy.db", "app.db")([])
+        return Ended(0, "")
+
+    site.engine.programs |= {"copies": packs, "puts-back": unpacks}
+    verdict = prove_tag(site.prepare(target=labelled(site, "saved", COPIES, BACK), own=None), "site", None)
+    assert (verdict.verdict, verdict.reason) == (("green", "proven") if has_it else ("red", "restore-failed")), verdict.detail
+    said = "files/app.db was left to the restore to prove: canonq cannot look into it, as "
+    assert [note for note in verdict.notes if said in note and "'saved is no text'" in note], verdict.notes
+    if not has_it:
+        assert "files/app.db (the file has it no more)" in verdict.detail
+
+
+def _closed(content: bytes) -> bytes:
+    """The same in a way that only its maker knows, and back."""
+    return bytes(byte ^ 0xA5 for byte in content)
+
+
 def test_a_hook_that_fails_is_told_before_what_it_had_to_save(site: Site) -> None:
     site.engine.programs["copies"] = lambda words: Ended(127, "copies: not found")
     verdict = prove_tag(site.prepare(target=labelled(site, "settings", COPIES), own=None), "site", None)
