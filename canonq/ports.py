@@ -382,6 +382,9 @@ class Ownership(Protocol):
     def owned(self, labels: Mapping[str, str]) -> dict[str, list[str]]:
         """Everything that carries these labels: stacks, volumes, networks, secrets, configs by name."""
 
+    def volumes_owned(self, labels: Mapping[str, str]) -> dict[str, Path]:
+        """The volumes alone that carry these labels, with where each lies on this host; one question."""
+
     def owners(self, labels: Mapping[str, str]) -> list[str]:
         """Ids of the runs and promotions that own something with these labels."""
 

@@ -265,6 +265,11 @@ class FakeEngine:
         found = {kind: sorted(name for name, of in named.items() if _any_has(of, labels)) for kind, named in kinds.items()}
         return {"stacks": self._stacks_with(labels), **found}
 
+    def volumes_owned(self, labels: Mapping[str, str]) -> dict[str, Path]:
+        """See ports.Ownership.volumes_owned."""
+        found = {name: self.volume_path(name) for name in self.owned(labels)["volumes"]}
+        return {name: folder for name, folder in found.items() if folder is not None}
+
     def _stacks_with(self, labels: Mapping[str, str]) -> list[str]:
         of_stacks = {path.name: _read(path).values() for path in (self._folder / "stacks").glob("[!.]*")}
         return sorted(name for name, kept in of_stacks.items() if _any_has([service["labels"] for service in kept], labels))

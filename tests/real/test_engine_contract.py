@@ -149,6 +149,9 @@ def test_only_what_carries_every_label_is_removed(contracted: Engine, whose: str
         contracted.put_secret(f"{mine.stack}_secret", "hunter2", mine.labels)
     assert contracted.owners({LABEL_INSTANCE: whose}) == ["one", "two"]
     assert contracted.owners({LABEL_INSTANCE: whose, LABEL_KIND: "warm"}) == ["two"]
+    for labels, of in (({LABEL_INSTANCE: whose}, [one, two]), ({LABEL_INSTANCE: whose, LABEL_OWNER: "one"}, [one])):
+        names = [f"{mine.stack}_data" for mine in of]
+        assert contracted.volumes_owned(labels) == {name: contracted.volume_path(name) for name in names}
     removed = contracted.remove_owned({LABEL_INSTANCE: whose, LABEL_OWNER: "one"}, 600)
     assert removed == {"volumes": [f"{one.stack}_data"], "secrets": [f"{one.stack}_secret"]}
     assert contracted.owners({LABEL_INSTANCE: whose}) == ["two"]

@@ -51,9 +51,7 @@ class DockerVolumes(DockerClient):
 
     def volumes_of(self, stack: str) -> list[str]:
         """See ports.Volumes.volumes_of."""
-        with translated("list volumes"):
-            found = self._api.volumes(filters={"label": f"{NAMESPACE}={stack}"})["Volumes"] or []
-        return sorted(volume["Name"] for volume in found)
+        return sorted(self._folders_with([f"{NAMESPACE}={stack}"]))
 
     def volumes_in_use(self, stack: str) -> dict[str, Path]:
         """See ports.Volumes.volumes_in_use."""
@@ -61,8 +59,12 @@ class DockerVolumes(DockerClient):
             listed = self._api.services(filters={"label": f"{NAMESPACE}={stack}"})
         mounts = [mount for one in listed for mount in one["Spec"]["TaskTemplate"]["ContainerSpec"].get("Mounts") or []]
         named = {mount.get("Source") for mount in mounts if mount["Type"] == "volume"}
-        folders = {name: self.volume_path(name) for name in self.volumes_of(stack) if name in named}
-        return {name: folder for name, folder in folders.items() if folder is not None}
+        return {name: folder for name, folder in sorted(self._folders_with([f"{NAMESPACE}={stack}"]).items()) if name in named}
+
+    def _folders_with(self, labels: list[str]) -> dict[str, Path]:
+        with translated("list volumes"):
+            found = self._api.volumes(filters={"label": labels})["Volumes"] or []
+        return {volume["Name"]: Path(volume["Mountpoint"]) for volume in found}
 
     def remove_volume(self, name: str) -> None:
         """See ports.Volumes.remove_volume. Retried while an ending container still uses it."""

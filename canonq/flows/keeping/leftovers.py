@@ -172,7 +172,7 @@ def forgotten(world: World, recipe: str) -> str | None:
 def _unspoken(world: World, labels: Mapping[str, str]) -> list[str]:
     """Retained volumes that are no failed promotion's, whose journal would be there; none where Docker is away."""
     try:
-        found = world.ownership.owned({LABEL_KIND: "warm", **labels})["volumes"]
+        found = world.ownership.volumes_owned({LABEL_KIND: "warm", **labels})
         failed = {path.name for path in at_work(world.work)}
         return [name for name in found if world.volumes.volume_label(name, LABEL_OWNER) not in failed]
     except HostProblem:

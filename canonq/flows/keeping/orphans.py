@@ -22,8 +22,8 @@ def orphans(world: World) -> list[str]:
     """
     begun = set(world.registry.begun())
     known = {name for recipe in begun for name in _named(world, recipe)}
-    known |= {name for labels in _accounted_for(world) for name in world.ownership.owned(labels)["volumes"]}
-    left = sorted(set(world.ownership.owned({LABEL_INSTANCE: world.instance})["volumes"]) - known)
+    known |= {name for labels in _accounted_for(world) for name in world.ownership.volumes_owned(labels)}
+    left = sorted(set(world.ownership.volumes_owned({LABEL_INSTANCE: world.instance})) - known)
     return [told for name in left if (told := _told(world, name, begun)) is not None]
 
 

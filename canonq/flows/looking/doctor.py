@@ -193,8 +193,8 @@ def _without_id(world: World) -> bool:
 def _of_others(world: World) -> list[str]:
     """Retained volumes of canonq's that are not of this installation; none where Docker is away."""
     try:
-        every = set(world.ownership.owned({LABEL_KIND: "warm"})["volumes"])
-        return sorted(every - set(world.ownership.owned({LABEL_INSTANCE: world.instance})["volumes"]))
+        every = set(world.ownership.volumes_owned({LABEL_KIND: "warm"}))
+        return sorted(every - set(world.ownership.volumes_owned({LABEL_INSTANCE: world.instance})))
     except HostProblem:
         return []
 

@@ -53,8 +53,7 @@ def tail(text: str) -> list[str]:
 
 def volume_bytes(world: World, identity: Identity) -> int:
     """Bytes that all volumes of a deployment's owner take on disk, those of what runs beside it too."""
-    folders = (world.volumes.volume_path(name) for name in world.ownership.owned(owned_by(identity)).get("volumes", []))
-    return sum(bytes_below(folder) for folder in folders if folder is not None)
+    return sum(bytes_below(folder) for folder in world.ownership.volumes_owned(owned_by(identity)).values())
 
 
 def keep_beside(folder: Path, name: str, value: object) -> None:
