@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -137,7 +136,7 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("disk") if real or not memory.has_room() else memory.new_folder(request.function.__name__)
     yield folder
     if not request.node.stash.get(_FAILED, False):
-        shutil.rmtree(folder, ignore_errors=True)
+        memory.remove(folder)
 
 
 @pytest.fixture(scope="module")

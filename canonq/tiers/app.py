@@ -24,7 +24,7 @@ from canonq.adapters.network.exchange import exchange
 from canonq.adapters.network.forward import Forwarder
 from canonq.adapters.network.ingress import MOST_BODY, HttpIngress
 from canonq.core.deployable import LABEL_COMMIT, version_label
-from canonq.core.errors import CanonqError, RecipeProblem
+from canonq.core.errors import RecipeProblem
 from canonq.core.jsontext import json_of
 from canonq.core.stack.convergence import Convergence, Service, Task, judge
 from canonq.ports import Answer, Ended, Engine
@@ -119,14 +119,19 @@ class Look:
 
     tasks: Sequence[Task]
     convergence: Convergence
-    answered: Answer | CanonqError  #: the error where it could not even be asked
+    answered: Answer | Exception  #: the error where it could not even be asked
 
     @property
     def answer(self) -> Answer:
-        """What it answered. CanonqError where it could not be asked."""
-        if isinstance(self.answered, CanonqError):
+        """What it answered. The error where it could not be asked."""
+        if isinstance(self.answered, Exception):
             raise self.answered
         return self.answered
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all runs and it answered as it has to."""
+        return self.convergence.state == "converged" and isinstance(self.answered, Answer) and self.answered.ok
 
 
 @dataclass(frozen=True)
@@ -232,7 +237,7 @@ class DeployedApp:
         convergence = judge(services, tasks, answering=self.facts.health.service)
         try:
             return Look(tasks, convergence, self.answer())
-        except CanonqError as error:
+        except Exception as error:  # noqa: BLE001 - for whoever wants the answer
             return Look(tasks, convergence, error)
 
     def deployed_version(self) -> str | None:

@@ -75,7 +75,7 @@ class Captured(_Fact):
     expected_marks: tuple[str, ...]
     problems: tuple[str, ...]
     closed: tuple[str, ...] = ()  #: files of it that could not be looked into, and why
-    may_hold_rows: bool = False  #: whether a database may be saved in what is closed
+    rows_in: str = ""  #: the first of those in which a database may be saved
 
 
 class BackupFacts(_Fact):

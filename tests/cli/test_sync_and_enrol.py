@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from git.repo import Repo
 
 from canonq.cli.commands import canonq
+from tests import memory
 from tests.support import Installation, make_recipe, release
 
 TAG = "1.0.0+1.0"
@@ -118,8 +119,7 @@ def test_who_may_not_write_may_look(installed: Installation, monkeypatch: pytest
             path.chmod(0o555 if path.is_dir() else 0o444)
     for name, value in installed.environment.items():
         monkeypatch.setenv(name, value)
-    for folder in [installed.root, *installed.root.parents[:-2]]:
-        folder.chmod(folder.stat().st_mode | 0o055)
+    memory.open_to_others(installed.root)
     as_root = os.geteuid() == 0  # to whom nothing is forbidden
     importlib.import_module("canonq.cli.looking")  # which a command does when it is typed, from where nobody else may read
     try:

@@ -191,6 +191,14 @@ def test_an_archive_that_breaks_off_is_found_out(tmp_path: Path) -> None:
     assert look_through(tmp_path / "a.tar", [], dumps=False).problems
 
 
+def test_of_many_files_that_are_closed_the_one_is_named_in_which_a_database_may_be(tmp_path: Path) -> None:
+    pictures = {f"a/{number}.png": b"\x89PNG\r\n\x1a\n" + bytes(200) for number in range(9)}
+    keep(packed({**pictures, "a/dump": b"PGDMP" + bytes(200), "a/z.png": pictures["a/1.png"]}), tmp_path / "a.tar")
+    found = look_through(tmp_path / "a.tar", [], dumps=False)
+    assert found.rows_in.startswith("a/dump is ")
+    assert found.rows_in not in found.closed, "of others only the first few are kept"
+
+
 def test_a_sparse_file_is_kept_whole_and_takes_no_more_room_than_it_has_content(tmp_path: Path) -> None:
     head = tarfile.TarInfo("map.mdb")
     head.size = 64 << 20

@@ -38,12 +38,14 @@ class Contents:
     found: set[str] = field(default_factory=set)  #: the marks that were in it
     problems: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)  #: what could not be looked into, and why; the first few
-    may_hold_rows: bool = False  #: whether a database may be saved in any of that
+    rows_in: str = ""  #: the first of those, and why, in which a database may be saved
 
-    def close(self, what: str) -> None:
+    def close(self, what: str, *, may_hold_rows: bool) -> None:
         """Note one that could not be looked into."""
         if len(self.closed) < _MOST_CLOSED:
             self.closed.append(what)
+        if may_hold_rows and not self.rows_in:
+            self.rows_in = what
 
 
 def keep(stream: Iterable[bytes], path: Path) -> str:
@@ -221,12 +223,10 @@ def _look(
         if is_dump:
             contents.problems.append(f"{name} is packed and breaks off: {error}")
         else:
-            contents.close(f"{name} is packed and breaks off")
-            contents.may_hold_rows |= by_a_hook
+            contents.close(f"{name} is packed and breaks off", may_hold_rows=by_a_hook)
         return
     if closed := closed_to_us(head):
-        contents.close(f"{name} is {closed}")
-        contents.may_hold_rows |= may_hold_rows(head, by_a_hook=by_a_hook)
+        contents.close(f"{name} is {closed}", may_hold_rows=may_hold_rows(head, by_a_hook=by_a_hook))
     if is_dump and (problem := dump_problem(head, tail, size)):
         contents.problems.append(f"{name} {problem}")
 

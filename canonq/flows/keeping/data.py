@@ -139,7 +139,7 @@ def _to_unpack(world: World, record: Canonical) -> list[str]:
     """Retained volumes that are gone, where a whole snapshot can take their place. HostProblem without Docker."""
     if all(_source(world, record, name) is not None for name in record.volumes):
         return []
-    there = set(world.ownership.volumes_owned({LABEL_INSTANCE: world.instance}))  # asked again, as much follows from it
+    there = set(world.ownership.owned({LABEL_INSTANCE: world.instance})["volumes"])  # asked again, as much follows from it
     gone = [name for name in record.volumes if name not in there]
     return [] if gone and _problem(record) else gone
 
@@ -170,7 +170,8 @@ def _lost_volumes(world: World, records: Sequence[Canonical]) -> list[str]:
     if not records:
         return []
     try:
-        there = set(world.ownership.volumes_owned({LABEL_INSTANCE: world.instance}))
+        # With all else: an Engine that lost its swarm, as on a disk that is not mounted, is no witness.
+        there = set(world.ownership.owned({LABEL_INSTANCE: world.instance})["volumes"])
     except HostProblem:  # that is told elsewhere
         return []
     found = []

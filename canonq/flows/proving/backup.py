@@ -145,7 +145,7 @@ def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker],
         expected_marks=tuple(expected),
         problems=tuple(problems + (found.problems if found else [])),
         closed=tuple(found.closed) if found else (),
-        may_hold_rows=found is not None and found.may_hold_rows,
+        rows_in=found.rows_in if found else "",
     )
 
 
@@ -245,7 +245,7 @@ def not_backed_up(
 
     Where a hook has made something that cannot be looked into, they may be in there: that the restore has to tell (`destroy`).
     """
-    if any(part.may_hold_rows for part in facts.captured):
+    if _may_hold_rows(facts):
         return []
     return [where for _, where in _nowhere(backup, facts.captured, markers, held, volatile)]
 
@@ -255,13 +255,12 @@ def _nowhere(
 ) -> list[tuple[Marker, str]]:
     """The marks of databases that are in nothing which could be looked into, where something has to be; each with whose it is."""
     covered = {part.service for part in backup.plan.parts}
-    users = {service: volume for volume, service, _ in backup.data.mounted(backup.stack)}
     whole = {backup.volumes.get(part.volume or "") for part in backup.plan.parts if part.whole}
+    saved = {service for volume, service, _ in backup.data.mounted(backup.stack) if volume in whole}
     there = {mark for part in captured for mark in part.marks}
     servers = [
         (marker, marker.place) for marker in markers
-        if marker.kind == "database" and marker.place not in {*covered, *volatile} and marker.text not in there
-        and users.get(marker.place) not in whole
+        if marker.kind == "database" and marker.place not in {*covered, *saved, *volatile} and marker.text not in there
     ]  # fmt: skip
     return [*servers, *_left_out_of_parts(backup, markers, there, held, volatile)]
 
@@ -402,30 +401,59 @@ def partly(backup: Backup, facts: BackupFacts, held: Census, markers: Sequence[M
     return told
 
 
-def left_to_the_restore(facts: BackupFacts, markers: Sequence[Marker], unseen: Sequence[Marker]) -> tuple[str, ...]:
-    """A sentence for each database that may be in something that canonq does not look into. `unseen`: as `only_closed` says."""
+def left_to_the_restore(facts: BackupFacts, markers: Sequence[Marker]) -> tuple[str, ...]:
+    """A sentence for each database that may be in something that canonq does not look into."""
     told = []
     for marker in markers:
         parts = [part for part in facts.captured if part.service == marker.place and not part.whole and marker.kind == "database"]
         closed = [f"{shown(what, 120)} ({shown(part.path)})" for part in parts for what in part.closed]
         if closed and not any(marker.text in part.marks for part in parts):
-            told.append(_left_to_it(f"the backup of '{marker.place}' holds its data", closed[0]))
-    holding = [part for part in facts.captured if part.may_hold_rows]
-    closed = [f"{shown(what, 120)} ({shown(part.path)} of '{part.service}')" for part in holding for what in part.closed]
-    return (*told, *(_left_to_it(f"any backup holds {marker}", *closed[:1]) for marker in unseen))
+            told.append(
+                f"whether the backup of '{marker.place}' holds its data was left to the restore to prove: "
+                f"canonq cannot look into it, as {closed[0]}"
+            )
+    return tuple(told)
 
 
-def _left_to_it(what: str, *closed: str) -> str:
-    return f"whether {what} was left to the restore to prove: canonq cannot look into it, as {' '.join(closed) or 'it is closed'}"
+@dataclass(frozen=True)
+class Unseen:
+    """What has to be in a backup and can only be in a file of it that canonq cannot look into: the restore tells."""
+
+    markers: tuple[Marker, ...] = ()  #: of databases
+    where: tuple[str, ...] = ()  #: whose each of them is
+    closed: str = ""  #: that file, whose it is and why it cannot be looked into
+
+    def told(self) -> list[str]:
+        """A sentence for each."""
+        return [f"whether a backup holds the data of {one} was left to the restore to prove: {self.closed}" for one in self.where]
+
+    def problem(self, lacking: Sequence[Marker]) -> RecipeProblem:
+        """The problem when these did not come back."""
+        gone = [where for marker, where in zip(self.markers, self.where, strict=True) if marker in lacking]
+        return RecipeProblem(
+            f"The restore did not bring back the data of {' and '.join(gone)}: no part of the backup has it that can be looked "
+            f"into, and either what cannot has it not, or no hook loads it from there ({self.closed}).",
+            mend="the maintainer has to label it, and to load back what a hook saves; a database that need not be kept is "
+            "declared under [data] volatile.",
+            code="restore-failed",
+            service=gone[0].partition(":")[0],
+        )
 
 
 def only_closed(
     backup: Backup, facts: BackupFacts, markers: Sequence[Marker], held: Census, volatile: Mapping[str, str]
-) -> tuple[Marker, ...]:
-    """Marks of databases that can only be in something which canonq cannot look into: as it is gone, the restore tells."""
-    if not any(part.may_hold_rows for part in facts.captured):
-        return ()
-    return tuple(marker for marker, _ in _nowhere(backup, facts.captured, markers, held, volatile))
+) -> Unseen:
+    """Databases whose data can only be in something that canonq cannot look into."""
+    if not _may_hold_rows(facts):
+        return Unseen()
+    part = next(part for part in facts.captured if part.rows_in)
+    closed = f"canonq cannot look into it, as {shown(part.rows_in, 120)} ({shown(part.path)} of '{part.service}')"
+    found = _nowhere(backup, facts.captured, markers, held, volatile)
+    return Unseen(tuple(marker for marker, _ in found), tuple(where for _, where in found), closed)
+
+
+def _may_hold_rows(facts: BackupFacts) -> bool:
+    return any(part.rows_in for part in facts.captured)
 
 
 def destroy(

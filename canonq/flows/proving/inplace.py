@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from canonq.core.backup import backup_plan
 from canonq.core.budget import Need
@@ -33,6 +34,7 @@ from canonq.flows.proving.marking import (
     has_its_marks,
     kept_in,
     leave_marks,
+    missing_marks,
     none_lost,
     patience_of,
 )
@@ -97,8 +99,8 @@ def backup_and_restore_tiers(run: Run, running: Running, earlier: tuple[Marker, 
             for name, service in running.prepared.filled.resolved.services.items()
         },
     )
-    markers, facts, held = _take_backup(run, running, taken, earlier)
-    return backup.Saved(taken, _restore(run, running, taken, markers, facts, held), held)
+    made = _take_backup(run, running, taken, earlier)
+    return backup.Saved(taken, _restore(run, running, taken, made), made.held)
 
 
 def _overlaid(run: Run) -> str:
@@ -108,10 +110,18 @@ def _overlaid(run: Run) -> str:
     return f"; {TEST_OVERLAY} of the enrolment has backup labels of its own" if "backupbot." in said else ""
 
 
-def _take_backup(
-    run: Run, running: Running, taken: backup.Backup, earlier: tuple[Marker, ...]
-) -> tuple[tuple[Marker, ...], BackupFacts, Census]:
-    def with_a_marker() -> tuple[Running, tuple[tuple[Marker, ...], BackupFacts, Census]]:
+@dataclass(frozen=True)
+class _Made:
+    """A backup that was taken."""
+
+    markers: tuple[Marker, ...]  #: what was written before
+    facts: BackupFacts
+    held: Census  #: what the app held then
+    unseen: backup.Unseen
+
+
+def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tuple[Marker, ...]) -> _Made:
+    def with_a_marker() -> tuple[Running, _Made]:
         _room_for(run)
         markers = leave_marks(run, "backup", running, earlier)  # also what the upgrade has added
         markers += tuple(backup.mark_parts(taken, f"canonq-{run.id}", run.servers(running)))
@@ -120,11 +130,11 @@ def _take_backup(
         run.findings.phase = "backup"
         facts = backup.take(taken, markers)
         unseen = backup.only_closed(taken, facts, markers, held, run.enrolment.data.volatile)
-        run.account.notes += backup.left_to_the_restore(facts, markers, unseen)
+        run.account.notes += [*backup.left_to_the_restore(facts, markers), *unseen.told()]
         run.account.notes += backup.left_out(running.prepared.filled.resolved, taken.plan)
         run.account.notes += backup.told_beside(taken, facts, held, markers)
         if any(hook.status for hook in facts.hooks):
-            return running, (markers, facts, held)  # what a hook had to make is not there: its own words say why
+            return running, _Made(markers, facts, held, unseen)  # what a hook had to make is not there: its own words say why
         if missed := backup.not_backed_up(taken, facts, markers, held, run.enrolment.data.volatile):
             raise RecipeProblem(
                 f"No backup has the data of {' and '.join(missed)}.",
@@ -147,27 +157,25 @@ def _take_backup(
             run.findings.unmarked += (gap,)
         run.findings.unmarked += tuple(backup.keys_unproven(facts, markers))
         run.findings.unmarked += tuple(backup.partly(taken, facts, held, markers, run.enrolment.data.volatile))
-        return running, (markers, facts, held)
+        return running, _Made(markers, facts, held, unseen)
 
     _, made = in_tier(
         run,
         "backup",
         running,
         with_a_marker,
-        lambda running, made: generic_tier(run, "backup", running, markers=made[0], of=made[1]),
+        lambda running, made: generic_tier(run, "backup", running, markers=made.markers, of=made.facts),
     )
     return made
 
 
-def _restore(
-    run: Run, running: Running, taken: backup.Backup, markers: tuple[Marker, ...], of: BackupFacts, held: Census
-) -> tuple[Marker, ...]:
+def _restore(run: Run, running: Running, taken: backup.Backup, made: _Made) -> tuple[Marker, ...]:
     """Destroy and restore; the marks that came back."""
+    markers, of, held, unseen = made.markers, made.facts, made.held, made.unseen
 
     def from_destroyed() -> tuple[Running, BackupFacts]:
         homes = marks.homes(run.world.data, running.stack.stack, markers)
-        unseen = backup.only_closed(taken, of, markers, held, run.enrolment.data.volatile)
-        covered, still, kept = backup.destroy(taken, markers, of.captured, patience_of(run), unseen)
+        covered, still, kept = backup.destroy(taken, markers, of.captured, patience_of(run), unseen.markers)
         run.account.notes += kept
         own = tuple(marker for marker in markers if marker.kind == "own")
         if own:
@@ -184,6 +192,8 @@ def _restore(
                     code="restore-failed",
                     service=service,
                 )
+            if lacking := [one for one in unseen.markers if missing_marks(run, "restore", running, (one,))]:
+                raise unseen.problem(lacking)
         return running, BackupFacts(hooks=hooks, destroyed=(*covered, *own), still_there=still)
 
     _, facts = in_tier(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import pytest
 
 from canonq.adapters.network import screenshot
 from canonq.adapters.network.screenshot import browser, take_picture
+from tests import memory
 
 PNG = "printf '\\211PNG\\r\\n\\032\\nrest'"
 
@@ -46,10 +46,7 @@ def in_its_place(folder: Path, script: str) -> str:
     path = folder / "chromium"
     path.write_text(f"#!/bin/sh\nfor o; do case $o in --screenshot=*) out=${{o#*=}};; esac; done\n{script}\n")
     path.chmod(0o755)
-    for above in (folder, *folder.parents):  # nobody runs it
-        if above.stat().st_mode & stat.S_ISVTX:  # where everybody has temporary folders
-            break
-        above.chmod(above.stat().st_mode | 0o055)
+    memory.open_to_others(folder)  # nobody runs it
     return str(path)
 
 

@@ -155,10 +155,12 @@ def test_whether_a_database_is_in_what_nobody_can_look_into_is_told_by_the_resto
     site.engine.programs |= {"copies": packs, "puts-back": unpacks}
     verdict = prove_tag(site.prepare(target=labelled(site, "saved", COPIES, BACK), own=None), "site", None)
     assert (verdict.verdict, verdict.reason) == (("green", "proven") if has_it else ("red", "restore-failed")), verdict.detail
-    said = "files/app.db was left to the restore to prove: canonq cannot look into it, as "
-    assert [note for note in verdict.notes if said in note and "'saved is no text'" in note], verdict.notes
+    closed = "canonq cannot look into it, as 'saved is no text' ('/srv/files/saved' of 'app')"
+    assert f"whether a backup holds the data of app:app.db was left to the restore to prove: {closed}" in verdict.notes
     if not has_it:
-        assert "files/app.db (the file has it no more)" in verdict.detail
+        assert "The restore did not bring back the data of app:app.db: no part of the backup has it" in verdict.detail
+        assert closed in verdict.detail
+        assert "[data] volatile" in verdict.detail
 
 
 def _closed(content: bytes) -> bytes:
