@@ -8,6 +8,7 @@ import functools
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -79,5 +80,6 @@ def open_to_others(folder: Path) -> None:
 def _left() -> Iterator[tuple[str, Path]]:
     with contextlib.suppress(OSError):
         for path in PLACE.iterdir():
-            if found := _OURS.match(path.name):
+            told = path.lstat()  # others may put there what they like, links too
+            if (found := _OURS.match(path.name)) and stat.S_ISDIR(told.st_mode) and told.st_uid == os.geteuid():
                 yield found[1], path
