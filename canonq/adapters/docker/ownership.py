@@ -44,10 +44,6 @@ class DockerOwnership(SwarmStacks, DockerVolumes):
                 "volumes": [v["Name"] for v in self._api.volumes(filters=wanted)["Volumes"] or []],
             }
 
-    def volumes_owned(self, labels: Mapping[str, str]) -> dict[str, Path]:
-        """See ports.Ownership.volumes_owned."""
-        return self._folders_with([f"{key}={value}" for key, value in labels.items()])
-
     def owners(self, labels: Mapping[str, str]) -> list[str]:
         """See ports.Ownership.owners."""
         wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}

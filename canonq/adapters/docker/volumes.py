@@ -51,7 +51,7 @@ class DockerVolumes(DockerClient):
 
     def volumes_of(self, stack: str) -> list[str]:
         """See ports.Volumes.volumes_of."""
-        return sorted(self._folders_with([f"{NAMESPACE}={stack}"]))
+        return sorted(self.volumes_owned({NAMESPACE: stack}))
 
     def volumes_in_use(self, stack: str) -> dict[str, Path]:
         """See ports.Volumes.volumes_in_use."""
@@ -59,11 +59,13 @@ class DockerVolumes(DockerClient):
             listed = self._api.services(filters={"label": f"{NAMESPACE}={stack}"})
         mounts = [mount for one in listed for mount in one["Spec"]["TaskTemplate"]["ContainerSpec"].get("Mounts") or []]
         named = {mount.get("Source") for mount in mounts if mount["Type"] == "volume"}
-        return {name: folder for name, folder in sorted(self._folders_with([f"{NAMESPACE}={stack}"]).items()) if name in named}
+        return {name: folder for name, folder in sorted(self.volumes_owned({NAMESPACE: stack}).items()) if name in named}
 
-    def _folders_with(self, labels: list[str]) -> dict[str, Path]:
+    def volumes_owned(self, labels: Mapping[str, str]) -> dict[str, Path]:
+        """See ports.Ownership.volumes_owned."""
+        wanted = {"label": [f"{key}={value}" for key, value in labels.items()]}
         with translated("list volumes"):
-            found = self._api.volumes(filters={"label": labels})["Volumes"] or []
+            found = self._api.volumes(filters=wanted)["Volumes"] or []
         return {volume["Name"]: Path(volume["Mountpoint"]) for volume in found}
 
     def remove_volume(self, name: str) -> None:

@@ -245,7 +245,7 @@ def not_backed_up(
 
     Where a hook has made something that cannot be looked into, they may be in there: that the restore has to tell (`destroy`).
     """
-    if _may_hold_rows(facts):
+    if any(part.rows_in for part in facts.captured):
         return []
     return [where for _, where in _nowhere(backup, facts.captured, markers, held, volatile)]
 
@@ -444,16 +444,12 @@ def only_closed(
     backup: Backup, facts: BackupFacts, markers: Sequence[Marker], held: Census, volatile: Mapping[str, str]
 ) -> Unseen:
     """Databases whose data can only be in something that canonq cannot look into."""
-    if not _may_hold_rows(facts):
+    part = next((part for part in facts.captured if part.rows_in), None)
+    if part is None:
         return Unseen()
-    part = next(part for part in facts.captured if part.rows_in)
     closed = f"canonq cannot look into it, as {shown(part.rows_in, 120)} ({shown(part.path)} of '{part.service}')"
     found = _nowhere(backup, facts.captured, markers, held, volatile)
     return Unseen(tuple(marker for marker, _ in found), tuple(where for _, where in found), closed)
-
-
-def _may_hold_rows(facts: BackupFacts) -> bool:
-    return any(part.rows_in for part in facts.captured)
 
 
 def destroy(
