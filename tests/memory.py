@@ -50,7 +50,7 @@ def new_folder(what: str) -> Path:
 def remove_left() -> None:
     """Remove what processes of tests left that have ended some time ago: what a failed test has left is there until then."""
     for pid, folder in _left():
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # what cannot be removed is no reason to run no test
             if not Path(f"/proc/{pid}").exists() and folder.stat().st_mtime < time.time() - _LOOKED_AT:
                 remove(folder)
 
