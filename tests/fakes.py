@@ -402,7 +402,7 @@ class FakeEngine:
                 kept = json.loads(tables.read_text()) if tables.is_file() else {}
                 lines = "".join(f"{table}\t{rows}\n" for table, rows in kept.items())
                 return Ended(0, "", "", f"main app\nin app\n{lines}".encode())
-            case ["sh", "-c", script, "write" | "read" | "drop" | "enter" | "entered", statement, *_] if "psql" in script:
+            case ["sh", "-c", script, "write" | "read" | "destroy" | "enter" | "entered", statement, *_] if "psql" in script:
                 return self._psql(stack, service, statement)
             case ["sh", "-c", _, hook]:
                 return self._program(stack, service, hook.split())
@@ -451,8 +451,6 @@ class FakeEngine:
             rows.write_text(f"{found[1]}\n")
         elif not rows.is_file():
             return Ended(1, "", 'ERROR:  42P01: relation "canonq_marker" does not exist')
-        elif statement.startswith("DROP"):
-            rows.unlink()
         else:
             return Ended(0, rows.read_text(), "", rows.read_bytes())
         return Ended(0, "")
@@ -504,7 +502,7 @@ class FakeEngine:
 
 
 _DUMP, _TABLES = "-- PostgreSQL database dump", "-- tables: "
-_INSERTED = re.compile(r"VALUES \('(.*)'\)")
+_INSERTED = re.compile(r"VALUES \((?:1, )?'(.*)'\)")
 
 
 def _moment(seconds: float) -> bool:

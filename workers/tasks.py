@@ -237,12 +237,12 @@ def left(self: Task[Any, Any], recipe: str) -> dict[str, Any]:
 
 
 @app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.rollback")
-def rollback(self: Task[Any, Any], recipe: str, to: str | None, reason: str, by: str) -> dict[str, Any]:
-    """Go back to a kept canonical of this host, as somebody on another one has asked."""
+def rollback(self: Task[Any, Any], recipe: str, to: str | None, reason: str, by: str, seen: int | None = None) -> dict[str, Any]:
+    """Go back to a kept canonical of this host, as somebody on another one has asked, who had `seen` a record with that fence."""
     del self
     try:
         world = live()
-        record = roll_back(world, recipe, to=to, reason=reason, who=by)
+        record = roll_back(world, recipe, to=to, reason=reason, who=by, seen=seen)
         tell_now(world, recipe)
     except CanonqError as error:
         raise StepFailed.of(error) from None

@@ -8,14 +8,16 @@ import click
 
 from canonq.cli.asjson import print_json
 from canonq.cli.options import caller, json_option, recipe_argument
+from canonq.cli.output import progress
 from canonq.cli.waiting import await_result, enqueue, locks_for, require_workers, stopping
 from canonq.core.enrolment import LONGEST_RUN
 from canonq.core.errors import ExitStatus
 from canonq.core.records import Canonical
 from canonq.core.versions import is_newer
-from canonq.flows.hosts import must_be_here, where_is
+from canonq.flows.hosts import fence_there, must_be_here, where_is
 from canonq.flows.keeping import kept as kept_flow
 from canonq.flows.keeping import room as room_flow
+from canonq.flows.keeping.janitor import NotRemoved
 from canonq.flows.keeping.orphans import orphans
 from canonq.flows.looking import enrol as enrol_flow
 from canonq.flows.promoting import restore as restore_flow
@@ -37,10 +39,10 @@ def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitSta
     with locks_for(load_settings()) as world:
         recipe = recipe_asked(world, recipe)
         if (there := where_is(world, recipe)) is not None:
-            record = _roll_back_on(there, recipe, to, reason)
+            record = _roll_back_on(there, recipe, to, reason, fence_there(world, recipe, there))
         else:
             with stopping(f"the rollback of {recipe}", lambda: _in_force(world, recipe)):
-                record = rollback_flow.rollback(world, recipe, to=to, reason=reason, who=caller())
+                record = rollback_flow.rollback(world, recipe, to=to, reason=reason, who=caller(), tell=progress)
     if as_json:
         print_json(record.model_dump(mode="json", by_alias=True))
     else:
@@ -56,12 +58,17 @@ def _in_force(world: World, recipe: str) -> str:
     return f"Its canonical is {record.version}." if record is not None else "It has no canonical."
 
 
-def _roll_back_on(host: str, recipe: str, to: str | None, reason: str) -> Canonical:
-    """Have the host do it that has the canonical; its new record."""
+def _roll_back_on(host: str, recipe: str, to: str | None, reason: str, seen: int | None) -> Canonical:
+    """Have the host do it that has the canonical, whose record had the fence `seen`; its new record.
+
+    Redis may deliver an order twice: by the fence the host knows that this one was carried out.
+    """
     app, queue = make_app(load_settings()), queue_on(LIGHT, host)
     require_workers(app, {queue})
     declare(app, queue)
-    task = app.signature("canonq.rollback", args=[recipe, to, reason, caller()], options={"queue": queue, "argsrepr": recipe})
+    task = app.signature(
+        "canonq.rollback", args=[recipe, to, reason, caller(), seen], options={"queue": queue, "argsrepr": recipe}
+    )
     return Canonical.model_validate(await_result(enqueue(app, task), None, LONGEST_RUN, recipe=recipe))
 
 
@@ -79,7 +86,8 @@ def restore(recipe: str, stack: str, to: str | None, remove: bool, as_json: bool
         print_json({"removed": removed}) if as_json else click.echo(f"Removed the stack {stack} and its data.")
         return ExitStatus.DONE
     must_be_here(world, recipe, f"canonq restore {recipe} --stack {stack}")
-    made = restore_flow.restore(world, recipe, stack, to=to)
+    with stopping(f"the restore of {recipe}", lambda: "What it has made is removed first."):
+        made = restore_flow.restore(world, recipe, stack, to=to, tell=progress)
     if as_json:
         print_json(made)
     else:
@@ -96,11 +104,13 @@ def janitor(dry_run: bool, as_json: bool) -> ExitStatus:
     with contextlib.nullcontext(looking()) if dry_run else locks_for(load_settings()) as world:
         lines = room_flow.tidy(world, dry_run=dry_run)
         alone = orphans(world)
+    failed = [line for line in lines if isinstance(line, NotRemoved)]
     if as_json:
-        print_json({"dry_run": dry_run, "removed": lines, "left_alone": alone})
+        removed = [line for line in lines if not isinstance(line, NotRemoved)]
+        print_json({"dry_run": dry_run, "removed": removed, "not_removed": failed, "left_alone": alone})
     else:
         click.echo("\n".join([*(lines or ["There was nothing to remove."]), *alone]))
-    return ExitStatus.DONE
+    return ExitStatus.MACHINERY if failed else ExitStatus.DONE
 
 
 @click.command()

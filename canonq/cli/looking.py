@@ -9,7 +9,7 @@ import click
 
 from canonq.cli.asjson import print_json
 from canonq.cli.options import json_option, maybe_recipe
-from canonq.cli.output import print_table, say
+from canonq.cli.output import print_table, progress, say
 from canonq.core.ago import ago
 from canonq.core.errors import ExitStatus, Fault
 from canonq.flows.looking import status as status_flow
@@ -98,7 +98,7 @@ def _status_row(row: dict[str, Any], now: datetime) -> list[Any]:
 def verify(recipe: str | None, as_json: bool) -> ExitStatus:
     """Check records, snapshots, checksums and retained volumes."""
     world = looking()
-    rows = verify_flow.verify(world, recipe_asked(world, recipe) if recipe else None)
+    rows = verify_flow.verify(world, recipe_asked(world, recipe) if recipe else None, progress)
     if as_json:
         print_json({"recipes": rows})
     else:

@@ -135,6 +135,11 @@ def say(text: str, *, by: int = 0, err: bool = False, style: str = "") -> None:
         where.print(line, overflow="ignore", no_wrap=True, crop=False)
 
 
+def progress(text: str) -> None:
+    """What a command is at, for whoever waits for it; never among what it prints."""
+    say(text, err=True)
+
+
 def _cell(value: Any) -> Text:
     text = "" if value is None else readable(str(value))
     return Text(text, style=COLOURS.get(text, ""))

@@ -165,8 +165,11 @@ def nothing_to_begin_from(
         )
     same = "Its images are those that were proven" if record.images else "Its record does not say which images were proven"
     return HostProblem(
-        f"{what} {same}; what else has changed may be this host, what the app reaches from it, or its data.",
-        mend=f"its log is in the run's folder; `canonq restore {recipe} --stack NAME` shows the canonical by itself; {pin}.",
+        f"{what} {same}; what else has changed may be this host, what the app reaches from it, or its data. Its address is "
+        "another one in each run.",
+        mend=f"its log is in the run's folder; `canonq restore {recipe} --stack NAME` shows the canonical by itself. Where the "
+        "app keeps in its data at which address it was made, let it have that from its settings ([env]). "
+        f"{pin[0].upper()}{pin[1:]}.",
         code=BaseNotHealthy.code,
         service=last.service,
         cause=last.code,

@@ -183,6 +183,15 @@ def images_to_drop(pulled: Collection[PulledImage], wanted: Mapping[str, Collect
     return {reference: f"pulled for {', '.join(sorted(of))}, which no canonical needs" for reference, of in users.items()}
 
 
+#: Bytes from which on reading or writing them takes so long that a person asks what goes on.
+_LONG = 2**28
+
+
+def is_long(count: int) -> bool:
+    """Whether so many bytes are read or written for so long that it is told as it begins."""
+    return count >= _LONG
+
+
 def gib(count: int) -> str:
     """A number of bytes, for people."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.0f} MiB"

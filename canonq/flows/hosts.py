@@ -217,6 +217,13 @@ def where_is(world: World, recipe: str) -> str | None:
     return None if not homes or world.hosts.own in homes else homes[0]
 
 
+def fence_there(world: World, recipe: str, host: str) -> int | None:
+    """The fence of the record that another host says it has of a recipe; None where it has not said so."""
+    there = next((one.member() for one in seen(world) if one.name == host), None)
+    claim = (there.claims or {}).get(recipe) if there is not None else None
+    return claim.fence if claim is not None else None
+
+
 def must_be_here(world: World, recipe: str, command: str) -> None:
     """WrongUse where the canonical is on another host: what is on its disk can be looked at there alone."""
     if (there := where_is(world, recipe)) is not None:

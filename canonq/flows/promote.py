@@ -50,8 +50,8 @@ def promote(world: World, proven: Verdict | str, again: Again | None = None) -> 
     with world.locks.hold(recipe, f"promote {verdict.run}") as held:
         if held is None:
             return _answer(verdict, "busy", "busy", f"{recipe} is held by {world.held_by(recipe)}.")
-        if again is None and _is_canonical(world, verdict):
-            return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
+        if done := _already(world, verdict, again):
+            return done
         # Asked again under the lock: the record may have changed since, or another host may have one by now.
         there = canonicals_elsewhere(world, recipe)
         if refusals := (*_elsewhere(recipe, there), *_ask_gate(world, recipe, enrolment, verdict, again)):
@@ -119,8 +119,8 @@ def _let_through(
 ) -> Promotion | tuple[Enrolment, Verdict]:
     """What is to be promoted, by the gate; or the answer where that is nothing."""
     refusals = _ask_gate(world, recipe, enrolment, verdict, again)
-    if verdict is not None and again is None and _is_canonical(world, verdict):
-        return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
+    if verdict is not None and (done := _already(world, verdict, again)):
+        return done
     if refusals or enrolment is None or verdict is None:
         return _refused(recipe, verdict, refusals)
     return enrolment, verdict
@@ -205,12 +205,22 @@ def _hindrance(world: World, enrolment: Enrolment | None, verdict: Verdict | Non
     return hindrance(world, enrolment, world.registry.read(enrolment.recipe), verdict.version, verdict.commit)
 
 
-def _is_canonical(world: World, verdict: Verdict) -> bool:
-    """Whether what a green cold run proved, at that commit, is the canonical already (by this run or another)."""
+def _already(world: World, verdict: Verdict, again: Again | None) -> Promotion | None:
+    """The answer where what a green cold run proved, at that commit, is the canonical already (by this run or another).
+
+    With `again` only where this very order was carried out: its worker may have died when it was.
+    """
     if verdict.verdict != "green" or verdict.quick:
-        return False
+        return None
     record = world.registry.read(verdict.recipe)
-    return record is not None and (record.version, record.commit) == (verdict.version, verdict.commit)
+    if record is None or (record.version, record.commit) != (verdict.version, verdict.commit):
+        return None
+    if again is None:
+        return _answer(verdict, "already", "already-promoted", f"{verdict.version} is the canonical.")
+    made = record.remade
+    if made is None or (record.run, made.by, made.reason) != (verdict.run, again.by, again.reason):
+        return None
+    return _answer(verdict, "already", "already-promoted", f"{verdict.version} was made anew from this run, for this reason.")
 
 
 def _refused(recipe: str, verdict: Verdict | None, refusals: tuple[Refusal, ...]) -> Promotion:

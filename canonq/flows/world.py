@@ -25,6 +25,14 @@ from canonq.core.text import readable
 from canonq.ports import Containers, Data, Engine, Forge, Images, Ingress, Locks, Mirrors, Ownership, Repos, Stacks, Volumes
 from canonq.settings import Settings
 
+#: Takes a line on what is begun, for whoever waits for it.
+Tell = Callable[[str], object]
+
+
+def untold(text: str) -> None:
+    """Nobody waits for it."""
+    del text
+
 
 @dataclass(frozen=True)
 class World:

@@ -14,6 +14,7 @@ from pathlib import Path
 from canonq.adapters.data import counting, markerfile
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import RecipeProblem
+from canonq.core.stack.census import users_of
 from canonq.core.stack.databases import (
     MONGO,
     MYSQLS,
@@ -31,6 +32,8 @@ from canonq.core.text import readable, shown
 from canonq.ports import Data
 from canonq.tiers import servers
 from canonq.tiers.facts import Marker
+
+DESTROYED = "destroyed"  #: what is in the place of a row that a restore has to bring back
 
 _UNDECIDED: tuple[State, ...] = ("not-yet", "refused")
 _COMING: tuple[State, ...] = ("not-yet",)
@@ -63,7 +66,7 @@ def write(
     """
     volumes = {name: folder for name, folder in data.volumes_in_use(stack).items() if name not in leave}
     made = [Marker(kind="file", place=volume, text=text) for volume in _mark_volumes(volumes, text)]
-    users = {volume: service for volume, service, _ in data.mounted(stack)} if leave or live else {}
+    users = users_of(data.mounted(stack), kinds or {}) if leave or live else {}
     for volume, folder in volumes.items():
         names = {path: readable(f"{users.get(volume, '')}:{path}") for path in counting.count(folder).sqlite}
         kept = [path for path, name in names.items() if name not in leave]
@@ -147,8 +150,12 @@ def _instead(said: Sequence[Reading]) -> str:
     return "there is none" if any(one.state == "answered" for one in said) else "its table is not there"
 
 
-def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience | None = None) -> list[Marker]:
-    """Remove the markers that are in volumes and in databases; those that can be seen there all the same."""
+def destroy(data: Data, stack: str, markers: Sequence[Marker], patience: Patience | None = None) -> list[Marker]:
+    """Remove the markers that are in volumes, and write over those in databases; those that can be seen there all the same.
+
+    A row is written over and not removed: a restore that replaces nothing that is there would bring back a table that is gone,
+    and none of an app's rows.
+    """
     for marker in markers:
         if marker.kind == "file" and (folder := data.volume_path(marker.place)) is not None:
             markerfile.remove(folder)
@@ -159,10 +166,10 @@ def drop(data: Data, stack: str, markers: Sequence[Marker], patience: Patience |
     texts = {marker.text for marker in markers if marker.kind == "sqlite"}
     for folder in data.volumes_in_use(stack).values() if texts else ():  # an app's own copies have it as well
         asked = counting.ask_sqlite(folder, "read", counting.count(folder).sqlite)
-        counting.ask_sqlite(folder, "drop", [path for path, said in asked.items() if texts & counting.texts_of(said)])
+        counting.ask_sqlite(folder, "write", [path for path, said in asked.items() if texts & counting.texts_of(said)], DESTROYED)
     rows = [marker for marker in markers if marker.kind == "database"]
     for marker in rows:
-        said = _dropped(data, stack, marker, patience or Patience())
+        said = _destroyed(data, stack, marker, patience or Patience())
         if said.state in _UNDECIDED:
             raise silent([marker.place], said.why)
     files = _files(data, stack, markers)
@@ -181,8 +188,8 @@ def homes(data: Data, stack: str, markers: Sequence[Marker]) -> dict[str, str]:
     return {place: database for place, database in found.items() if database}
 
 
-def _dropped(data: Data, stack: str, marker: Marker, patience: Patience) -> Reading:
-    return _until(lambda: servers.ask(data, stack, marker.place, marker.server, "drop"), _UNDECIDED, patience)
+def _destroyed(data: Data, stack: str, marker: Marker, patience: Patience) -> Reading:
+    return _until(lambda: servers.ask(data, stack, marker.place, marker.server, "destroy", DESTROYED), _UNDECIDED, patience)
 
 
 def _read(data: Data, stack: str, marker: Marker) -> Reading:

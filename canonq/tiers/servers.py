@@ -49,6 +49,8 @@ _PSQL = (
     'printf "%s\\n" "$1" | p -F "$2" -d "$b" || exit 1; done; exit $?; };;\n'
     f'write|enter) [ "$(has "$d" "{_OWN}")" != 0 ] || d=$(most "{_OWN}");;\n'
     f"entered) d=$(most \"= '{LEDGER}'\");;\n"
+    f'destroy) x=$(most "= \'{TABLE}\'"); if [ "$(has "$x" "= \'{TABLE}\'")" = 1 ]; then d=$x; '
+    f'else [ "$(has "$d" "{_OWN}")" != 0 ] || d=$(most "{_OWN}"); fi;;\n'
     f"*) d=$(most \"= '{TABLE}'\");;\n"
     "esac\n"
     '[ "$0" = count ] || { p -d "$d" -c "$1"; s=$?; }\n'
@@ -83,6 +85,7 @@ _MYSQL = (
     'count) echo "main $d"; l=$(q --raw -e "$1") || exit 1; [ -z "$l" ] || printf "%s\\n" "$l" | q; exit $?;;\n'
     f'write|enter) w=$(of "{_OWN}");;\n'
     f"entered) w=$(of \"= '{LEDGER}'\");;\n"
+    f'destroy) w=$(of "= \'{TABLE}\'"); [ -n "$w" ] || w=$(of "{_OWN}");;\n'
     f"*) w=$(of \"= '{TABLE}'\");;\n"
     "esac\n"
     'd="${w:-$d}"; [ -n "$d" ] || { echo "it has no database yet" >&2; exit 1; }; q -D "$d" -e "$1"'
@@ -104,7 +107,7 @@ _REDIS = (
     'case "$0" in\n'
     "count) q CONFIG GET dir; q CONFIG GET save; q CONFIG GET appendonly; echo keyspace; q INFO keyspace; echo own; "
     f"q EXISTS {TABLE} {LEDGER};;\n"
-    f'write) q SET {TABLE} "$1" >/dev/null;; read) q GET {TABLE};; drop) q DEL {TABLE} >/dev/null;;\n'
+    f'write) q SET {TABLE} "$1" >/dev/null;; read) q GET {TABLE};;\n'
     f'enter) q SADD {LEDGER} "$1" >/dev/null;; entered) q SMEMBERS {LEDGER};; esac'
 )
 
@@ -121,11 +124,13 @@ _MONGO_CODE = (
     ".filter(function (n) { return ['admin', 'config', 'local'].indexOf(n) < 0; }); "
     "var at = db.getSiblingDB(own.length ? own[0] : 'canonq'); var t = e('CANONQ_T'); "
     "switch (e('CANONQ_W')) { "
-    f"case 'write': at.{TABLE}.deleteMany({{}}); at.{TABLE}.insertOne({{text: t}}); break; "
+    f"case 'write': at.{TABLE}.deleteMany({{}}); at.{TABLE}.insertOne({{_id: 1, text: t}}); break; "
     f"case 'read': own.forEach(function (n) {{ db.getSiblingDB(n).{TABLE}.find().forEach(function (d) {{ print(d.text); }}); }}); break; "
     f"case 'enter': at.{LEDGER}.insertOne({{text: t}}); break; "
     f"case 'entered': own.forEach(function (n) {{ db.getSiblingDB(n).{LEDGER}.find().forEach(function (d) {{ print(d.text); }}); }}); break; "
-    f"case 'drop': own.forEach(function (n) {{ db.getSiblingDB(n).{TABLE}.drop(); }}); break; "
+    f"case 'destroy': var has = own.filter(function (n) {{ return db.getSiblingDB(n).{TABLE}.findOne(); }}); "
+    f"(has.length ? has.map(function (n) {{ return db.getSiblingDB(n); }}) : [at]).forEach(function (d) {{ "
+    f"d.{TABLE}.deleteMany({{}}); d.{TABLE}.insertOne({{_id: 1, text: t}}); }}); break; "
     "case 'count': print('main ' + (own[0] || '')); own.forEach(function (n) { db.getSiblingDB(n).getCollectionInfos({type: 'collection'})"
     f".forEach(function (c) {{ if (c.name !== '{TABLE}' && c.name !== '{LEDGER}' && c.name.indexOf('system.') !== 0) {{ "
     "print(n + '\\t' + c.name + '\\t' + db.getSiblingDB(n).getCollection(c.name).estimatedDocumentCount()); } }); }); }"
@@ -138,10 +143,15 @@ _SCRIPTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     REDIS: (_REDIS, ()),
     MONGO: (_MONGO, ("", _MONGO_CODE)),
 }
+# One row under one key: a restore that does not replace what is there leaves a destroyed mark as it is, as it would an app's rows.
+_MARK = (
+    f"DROP TABLE IF EXISTS {TABLE}; CREATE TABLE {TABLE} (one INT PRIMARY KEY, text VARCHAR(500)); "
+    f"INSERT INTO {TABLE} VALUES (1, '%s')"
+)
 _SQL: Mapping[str, str] = {
-    "write": f"CREATE TABLE IF NOT EXISTS {TABLE} (text VARCHAR(500)); DELETE FROM {TABLE}; INSERT INTO {TABLE} VALUES ('%s')",
+    "write": _MARK,
     "read": f"SELECT text FROM {TABLE}",
-    "drop": f"DROP TABLE {TABLE}",
+    "destroy": _MARK,
     "enter": f"CREATE TABLE IF NOT EXISTS {LEDGER} (text VARCHAR(500)); INSERT INTO {LEDGER} VALUES ('%s')",
     "entered": f"SELECT text FROM {LEDGER}",
 }
@@ -168,7 +178,7 @@ def _running(data: Data, stack: str, service: str) -> str | None:
 
 
 def ask(data: Data, stack: str, service: str, kind: str, what: str, text: str = "") -> Reading:
-    """Write, read or drop canonq's marker in a server, `enter` a text into its ledger, or ask for all that was `entered`.
+    """Write or read canonq's marker in a server, `destroy` it by writing another text over it, `enter` a text into its ledger, or ask for all that was `entered`.
 
     Docker that does not answer is not the server's answer.
     """

@@ -13,15 +13,20 @@ _PG = "/var/lib/postgresql/data"
 _PG_DUMP = f"{_PG}/dump.sql"
 
 
-def pg_labels(dumped: str = "miniflux", restored: str = "miniflux") -> list[str]:
-    """The database's backup labels; which database is dumped, and which is made anew from the dump."""
+def pg_labels(dumped: str = "miniflux", restored: str = "miniflux", *, over: bool = False) -> list[str]:
+    """The database's backup labels; which database is dumped, and which is made anew from the dump. `over`: it is loaded over
+    what is there, which goes on after each error.
+    """
     as_user = "psql -qX -v ON_ERROR_STOP=1 -U miniflux"
     anew = f"-c 'DROP DATABASE {restored} WITH (FORCE)' -c 'CREATE DATABASE {restored}'"
+    loaded = f"{as_user} -d template1 {anew} && {as_user} -d {restored} -f {_PG_DUMP}"
+    if over:
+        loaded = f"psql -qX -U miniflux -d {restored} -f {_PG_DUMP}"
     return [
         "backupbot.backup=true",
         f"backupbot.backup.pre-hook=pg_dump -U miniflux {dumped} > {_PG_DUMP}",
         f"backupbot.backup.path={_PG_DUMP}",
-        f"backupbot.restore.post-hook={as_user} -d template1 {anew} && {as_user} -d {restored} -f {_PG_DUMP}",
+        f"backupbot.restore.post-hook={loaded}",
     ]
 
 

@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.real, pytest.mark.apps]
 #: Names of images that are moved from one night to the next: to one that works, and to one in which the program is not there.
 WORKS, BREAKS = f"{PREFIX}/miniflux:moves", f"{PREFIX}/miniflux:breaks"
 SESSIONS, OWN_SESSIONS = "db.sessions", "db.miniflux.sessions"
-ANOTHER = pg_labels("postgres", "postgres")
+ANOTHER, OVER = pg_labels("postgres", "postgres"), pg_labels(over=True)
 EMPTIES, DIES = "DELETE FROM categories", "exec timeout 25 miniflux"
 ONLY_OLD = 'psql -qX "$$DATABASE_URL" -c "SELECT FROM users" || export RUN_MIGRATIONS=0; exec miniflux'
 
@@ -109,6 +109,7 @@ FURTHER = [
     Row("miniflux-saves-not-its-own", reader(makes=True, labels=ANOTHER), NOT_SAVED, ("db",), old=OWN, drops=OWN_SESSIONS),
     Row("miniflux-drops-what-is-not-declared", reader(), ("data-lost",), ("the table sessions of db is gone; it had",)),
     Row("miniflux-saves-and-restores-another", reader(labels=ANOTHER), NOT_BACK, ("db",), drops=SESSIONS),
+    Row("miniflux-loads-its-dump-over-what-is-there", reader(labels=OVER), NOT_BACK, ("db",), drops=SESSIONS),
     Row("ihatemoney-empties-a-table", money(statement="DELETE FROM billowers"), ("data-lost",), ("billowers of db", "3 rows")),
     Row("ihatemoney-restores-nothing", money(labels=maria_labels("")), NOT_BACK, ("db",)),
     Row("ihatemoney-moves-to-a-server", money(carries=True), (), ("data-moved: ",), old=IN_A_FILE),

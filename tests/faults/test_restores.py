@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from canonq.adapters.data.archives import copy_tree
+from canonq.adapters.processes.stopping import check_stop
+from canonq.adapters.state.budget import Budget
 from canonq.core.deployable import LABEL_INSTANCE
-from canonq.core.errors import WrongUse
+from canonq.core.errors import HostProblem, NoRoom, StoppedByPerson, WrongUse
 from canonq.flows.keeping import data
+from canonq.flows.keeping.janitor import NotRemoved, clean
 from canonq.flows.keeping.room import tidy
+from canonq.flows.promoting import restore as restoring
+from canonq.flows.promoting import rollback as rolling_back
 from canonq.flows.promoting.restore import remove, restore
+from canonq.flows.proving.stopping import ask, left_of
 from tests.fakes import LINEAGE, FakeEngine
 from tests.faults.scenario import RECIPE, Scenario, killed_at
 
@@ -51,6 +60,65 @@ def test_whatever_a_killed_restore_had_made_is_cleaned_and_what_was_finished_sta
     tidy(scenario.world())
     assert "look" in owned(scenario), "this one was finished, and is the person's"
     assert remove(scenario.world(), RECIPE, "look")
+    assert owned(scenario) == set()
+
+
+def test_what_a_failed_restore_could_not_remove_is_the_janitors_and_no_persons(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> dict[str, list[str]]:
+        raise HostProblem("The Docker Engine does not answer.")
+
+    world = scenario.world()
+    with monkeypatch.context() as docker:
+        docker.setattr(FakeEngine, "remove_owned", away)
+        docker.setattr(FakeEngine, "deploy", away)
+        with pytest.raises(HostProblem, match="does not answer"):
+            restore(world, RECIPE, "look")
+        assert owned(scenario), "its copy of the data and its secrets"
+        (told,) = clean(world)
+        assert isinstance(told, NotRemoved)
+    assert any("what the dead run" in line for line in tidy(world))
+    assert owned(scenario) == set()
+    assert not list(world.work.glob("[!.]*"))
+
+
+def test_a_restore_is_stopped_by_a_word_and_leaves_nothing_and_a_rollback_goes_through(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, at_work = scenario.world(), [""]
+
+    def stopped_at(real: Callable[..., Any]) -> Callable[..., Any]:
+        def then(*given: Any, **more: Any) -> Any:
+            (folder,) = world.work.glob("[!.]*")
+            at_work[0] = folder.name
+            ask(scenario.world(), folder.name, by="ada", reason="not now")
+            done = real(*given, **more)
+            ends = time.monotonic() + 60
+            while time.monotonic() < ends:
+                check_stop()
+                time.sleep(0.05)
+            return done
+
+        return then
+
+    with monkeypatch.context() as slow:
+        slow.setattr(restoring, "copy_canonical", stopped_at(data.copy_canonical))
+        with pytest.raises(StoppedByPerson, match="ada stopped it: not now"):
+            restore(world, RECIPE, "look")
+    assert left_of(world, at_work[0]) == []
+    assert owned(scenario) == set()
+    monkeypatch.setattr(rolling_back, "unpack_retained", stopped_at(data.unpack_retained))
+    with pytest.raises(WrongUse, match="goes through") as told:
+        scenario.go_back(scenario.kept[0])
+    assert told.value.code == "not-stoppable"
+
+
+def test_a_restore_that_would_leave_too_little_room_is_not_begun(scenario: Scenario) -> None:
+    world = scenario.world()
+    full = replace(world, budget=Budget(scenario.state / "locks" / "disk", lambda: 10, 0))
+    with pytest.raises(NoRoom, match="The restore of site"):
+        restore(full, RECIPE, "look")
     assert owned(scenario) == set()
 
 

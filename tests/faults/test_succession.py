@@ -20,7 +20,7 @@ from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.state.locks import redis_client
 from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Again
-from canonq.core.records import Synced
+from canonq.core.records import Canonical, Synced
 from canonq.flows import promote as promote_flow
 from canonq.flows.decide import decide_recipe
 from canonq.flows.keeping import leftovers as leftovers_flow
@@ -30,7 +30,7 @@ from canonq.flows.looking.verify import verify
 from canonq.flows.promote import promote
 from canonq.flows.promoting import rollback as rollback_flow
 from canonq.flows.promoting.restore import restore
-from canonq.flows.promoting.rollback import choose
+from canonq.flows.promoting.rollback import choose, rollback
 from canonq.flows.sweeps.opening import open_sweep
 from canonq.flows.test import test_decided as proven_by
 from canonq.flows.world import World
@@ -252,6 +252,9 @@ def test_a_canonical_is_made_anew_at_its_own_version_and_says_who_and_why(scenar
     assert record is not None
     assert record.remade is not None
     assert (record.remade.by, record.remade.reason, record.run) == ("ada", "its data went bad", done.run)
+    once_more = promote(scenario.world(), RECIPE, again)
+    assert (once_more.outcome, once_more.reason) == ("already", "already-promoted"), "its worker may have died when it was done"
+    assert promote(scenario.world(), RECIPE, Again("ada", "it went bad again")).reason == "not-a-new-run"
     assert scenario.kept == [B, B]
     scenario.is_clean("after it")
 
@@ -277,6 +280,27 @@ def test_the_last_copy_of_a_canonicals_data_is_not_let_go_of(scenario: Scenario)
     assert scenario.promote().outcome == "promoted"
 
 
+def test_the_last_copy_is_not_let_go_of_by_the_way_that_is_told_where_new_ones_begin_clean(scenario: Scenario) -> None:
+    now = scenario.world().registry.read(RECIPE)
+    assert now is not None and now.snapshot is not None
+    whole = Path(now.snapshot.path)
+    shutil.rmtree(whole) if whole.is_dir() else whole.unlink()
+    toml = scenario.root / "checkout" / "tests" / RECIPE / "recipe.toml"
+    carries = toml.read_text()
+    toml.write_text(f'{carries}[promote]\ndata = "fresh"\n')
+    scenario.released = int(now.version.split("+")[1]) - 1
+    scenario.prove()
+    refused = promote(scenario.world(), RECIPE, Again("ada", "its snapshot was lost"))
+    assert (refused.outcome, refused.cause) == ("failed", "snapshot-lost")
+    assert '`[promote] data = "fresh"` would let go of it, take that out first' in refused.detail
+    assert all(scenario.world().volumes.volume_path(name) for name in now.volumes), "the last copy of it"
+    toml.write_text(carries)
+    scenario.released -= 1
+    scenario.prove()
+    done = promote(scenario.world(), RECIPE, Again("ada", "its snapshot was lost"))
+    assert (done.outcome, done.data) == ("promoted", f"carried from {now.version}")
+
+
 def test_a_worker_makes_a_canonical_anew_when_it_is_asked_to(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers.steps, "live", scenario.world)
     scenario.released = 1
@@ -289,6 +313,29 @@ def test_a_worker_makes_a_canonical_anew_when_it_is_asked_to(scenario: Scenario,
     assert record is not None
     assert record.remade is not None
     assert (record.remade.by, record.remade.reason) == ("ada", "its data went bad")
+
+
+def test_a_rollback_that_is_ordered_once_and_delivered_twice_goes_back_once(scenario: Scenario) -> None:
+    advance(scenario)
+    seen = scenario.canonical()
+    assert seen is not None
+
+    def ordered(fence: int) -> Canonical:
+        return rollback(scenario.world(), RECIPE, to=None, reason="it lost mail", who="ada", seen=fence)
+
+    back = ordered(seen.fence)
+    assert back.version == B
+    assert ordered(seen.fence) == back, "as it is"
+    # Delivered hours later, when another release is the canonical.
+    advance(scenario)
+    now = scenario.canonical()
+    assert now is not None
+    assert ordered(seen.fence) == now, "it was carried out long ago"
+    # And where the canonical that was to be left was left by a promotion.
+    advance(scenario)
+    with pytest.raises(WrongUse) as told:
+        ordered(now.fence)
+    assert told.value.code == "canonical-moved"
 
 
 # -- losses -------------------------------------------------------------------------------------------------

@@ -94,8 +94,8 @@ def test_mariadb_is_marked_and_counted_with_the_password_that_a_file_gives(maria
     counted = servers.count(data, "s", "db", "mariadb")
     assert counted is not None
     assert (counted.tables, counted.why_not) == ({"po`st s": 3, "other.t": 0}, "")
-    assert markers.drop(data, "s", made, SOON) == []
-    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == [f"{made[0]} (its table is not there)"]
+    assert markers.destroy(data, "s", made, SOON) == []
+    assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == [f"{made[0]} (there is 'destroyed' instead)"]
     entered = [mark for version in ("1.0.0", "1.1.0") for mark in entering(data, kinds, version)]
     assert [(one.kind, one.place, one.server) for one in entered] == [("database", "db", "mariadb")] * 2
     assert ledger.missing(data, "s", entered, {"database": "mysql"}, SOON) == [], "both, and by any name"
@@ -113,6 +113,26 @@ def test_mariadb_is_marked_and_counted_with_the_password_that_a_file_gives(maria
     assert "Access denied" in refused.why_not
 
 
+@pytest.mark.parametrize("replaces", [True, False])
+def test_a_destroyed_mark_comes_back_with_a_dump_that_replaces_what_is_there_and_with_no_other(
+    mariadb: Here, replaces: bool
+) -> None:
+    data, kinds = cast("Data", mariadb), {"db": "mariadb"}
+    sql(mariadb, "CREATE DATABASE wp; CREATE TABLE wp.posts (a INT PRIMARY KEY); INSERT INTO wp.posts VALUES (1)")
+    (mark,) = markers.write(data, "s", {}, "canonq-1", SOON, kinds=kinds)
+    assert markers.destroy(data, "s", [mark], SOON) == []
+    dump = f"""
+        {"DROP TABLE canonq_marker, posts;" if replaces else ""}
+        CREATE TABLE canonq_marker (one INT PRIMARY KEY, text VARCHAR(500)); INSERT INTO canonq_marker VALUES (1, '{mark.text}');
+        CREATE TABLE posts (a INT PRIMARY KEY); INSERT INTO posts VALUES (1);
+    """
+    subprocess.run(
+        ["mariadb", "--force", "-u", "root", "wp"], input=dump.encode(), env=mariadb.env, capture_output=True, check=False
+    )
+    gone = [] if replaces else [f"{mark} (there is 'destroyed' instead)"]
+    assert markers.missing(data, "s", [mark], None, {}, SOON, kinds=kinds) == gone
+
+
 def test_what_an_app_keeps_in_another_schema_than_the_one_that_the_image_made_is_marked_there(mariadb: Here) -> None:
     data, kinds = cast("Data", mariadb), {"db": "mariadb"}
     sql(mariadb, "CREATE DATABASE wp; CREATE DATABASE shop; CREATE TABLE shop.a (a INT); CREATE TABLE shop.b (a INT)")
@@ -121,7 +141,7 @@ def test_what_an_app_keeps_in_another_schema_than_the_one_that_the_image_made_is
     assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == []
     sql(mariadb, "CREATE TABLE wp.later (a INT)")
     assert markers.missing(data, "s", made, None, {}, SOON, kinds=kinds) == [], "looked for where it is"
-    assert markers.drop(data, "s", made, SOON) == []
+    assert markers.destroy(data, "s", made, SOON) == []
     assert len(markers.missing(data, "s", made, None, {}, SOON, kinds=kinds)) == 1
 
 
@@ -193,7 +213,7 @@ const collection = (name, key) => {
     insertOne(row) { known(); (all[name] = all[name] || {})[key] = [...rows(), row]; },
     find() { return { forEach(f) { rows().forEach(f); } }; },
     estimatedDocumentCount() { return rows().length; },
-    drop() { known(); if (all[name]) delete all[name][key]; },
+    findOne() { return rows()[0] || null; },
   };
 };
 const database = (name) => new Proxy({
@@ -226,7 +246,7 @@ def test_what_is_asked_of_a_mongodb_is_understood_by_a_stand_in_for_its_client(t
     counted = servers.count(data, "s", "db", "mongodb")
     assert counted is not None
     assert (counted.tables, counted.why_not) == ({"orders": 3, "logs.lines": 1}, "")
-    assert markers.drop(data, "s", made, SOON) == []
+    assert markers.destroy(data, "s", made, SOON) == []
     assert len(markers.missing(data, "s", made, None, {}, SOON, kinds=kinds)) == 1
     assert ledger.missing(data, "s", entered, kinds, SOON) == [], "a marker that goes takes no ledger with it"
     here.env["MONGO_INITDB_ROOT_PASSWORD"] = "another"

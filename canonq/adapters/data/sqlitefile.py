@@ -1,6 +1,6 @@
 """A program that asks the SQLite files of one volume, and sees nothing but that volume: `sqlitefile.py FOLDER WHAT TEXT PATH...`.
 
-WHAT: `count` its tables' rows; `write`, `read` or `drop` canonq's marker; `enter` a row into its ledger, or give all that was
+WHAT: `count` its tables' rows; `write` or `read` canonq's marker; `enter` a row into its ledger, or give all that was
 `entered`. One JSON value for all of them goes to standard output.
 It needs nothing but Python's own library, so that it can be started without all else.
 
@@ -71,7 +71,7 @@ def _as_its_owner(path: str, is_root: bool) -> Iterator[None]:
 
 def _ask(path: str, what: str, text: str) -> dict[str, object]:
     name = urllib.parse.quote(os.path.abspath(path))
-    mode = "rw" if what in ("write", "drop", "enter") else "ro"
+    mode = "rw" if what in ("write", "enter") else "ro"
     ends = time.monotonic() + _SECONDS
     with contextlib.closing(sqlite3.connect(f"file:{name}?mode={mode}", uri=True, timeout=_SECONDS / 2)) as file:
         file.text_factory = lambda raw: raw.decode(errors="replace")
@@ -80,18 +80,14 @@ def _ask(path: str, what: str, text: str) -> dict[str, object]:
         file.set_progress_handler(lambda: int(time.monotonic() > ends), 10_000)
         if what == "write":
             with file:
-                file.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (text TEXT)")
-                file.execute(f"DELETE FROM {_TABLE}")
-                file.execute(f"INSERT INTO {_TABLE} VALUES (?)", (text,))
+                file.execute(f"DROP TABLE IF EXISTS {_TABLE}")
+                file.execute(f"CREATE TABLE {_TABLE} (one INTEGER PRIMARY KEY, text TEXT)")
+                file.execute(f"INSERT INTO {_TABLE} VALUES (1, ?)", (text,))
             return {"done": True}
         if what == "enter":
             with file:
                 file.execute(f"CREATE TABLE IF NOT EXISTS {_LEDGER} (text TEXT)")
                 file.execute(f"INSERT INTO {_LEDGER} VALUES (?)", (text,))
-            return {"done": True}
-        if what == "drop":
-            with file:
-                file.execute(f"DROP TABLE IF EXISTS {_TABLE}")
             return {"done": True}
         tables = [str(row[0]) for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0")]
         if what in ("read", "entered"):

@@ -13,15 +13,21 @@ from canonq.core.errors import CanonqError, StoppedByPerson
 JOURNAL = "promotion.json"  #: in the scratch folder of a promotion: of which recipe, and which step is under way
 _ALIVE = "alive"
 _STOP = "stop.json"
+_UNSTOPPABLE = "goes-through"
 
 
 @contextlib.contextmanager
-def alive(work: Path) -> Iterator[None]:
-    """Show that the owner of this scratch folder lives. The file lock ends with the process, however it dies."""
+def alive(work: Path, *, stoppable: bool = True) -> Iterator[None]:
+    """Show that the owner of this scratch folder lives. The file lock ends with the process, however it dies.
+
+    `stoppable`: whether it ends where it waits when somebody asks (`ask_to_stop`).
+    """
     # Built under another name and renamed when locked, so that no janitor sees it without its lock.
     half = work.with_name(f"{NEW}{work.name}")
     with told(work):
         half.mkdir(parents=True, mode=0o700)
+        if not stoppable:
+            (half / _UNSTOPPABLE).touch()
     with locked(half / _ALIVE):
         half.rename(work)
         yield
@@ -30,6 +36,11 @@ def alive(work: Path) -> Iterator[None]:
 def is_alive(work: Path) -> bool:
     """Whether the owner of this scratch folder lives."""
     return is_held(work / _ALIVE)
+
+
+def is_stoppable(work: Path) -> bool:
+    """Whether its owner listens to a word to stop."""
+    return not (work / _UNSTOPPABLE).exists()
 
 
 def promotion_in(work: Path) -> dict[str, str]:

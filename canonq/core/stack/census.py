@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
 from pydantic import BaseModel, ConfigDict
@@ -54,6 +54,17 @@ class Census(_Counted):
         tables = {f"{where}.{table}": rows for where, it in self.databases.items() for table, rows in it.tables.items()}
         databases = {where: sum(it.tables.values()) for where, it in self.databases.items()}
         return {key: one.files for key, one in self.volumes.items()} | databases | tables
+
+
+def users_of(mounted: Iterable[tuple[str, str, str]], servers: Collection[str] = ()) -> dict[str, str]:
+    """Volume -> the service that it is said to be of, from (volume, service, where): the same one at each look.
+
+    Of several that have it mounted, a database server comes first (`servers`), then the app itself, then the first by name.
+    """
+    found: dict[str, str] = {}
+    for volume, service, _ in mounted:
+        found[volume] = min((service, found.get(volume, service)), key=lambda name: (name not in servers, name != "app", name))
+    return found
 
 
 def filled(census: Census) -> dict[str, int]:
@@ -113,7 +124,7 @@ def begun_empty(before: Census, after: Census, volatile: Mapping[str, str]) -> l
     ]  # fmt: skip
     for where, it in before.databases.items():
         there = {table: rows for table, rows in it.tables.items() if rows and f"{where}.{table}" not in volatile}
-        at = after.databases.get(where)
+        at = after.databases.get(where) or _under_another_name(where, before, after)
         if there and where not in volatile and at is None and it.kind == SQLITE:
             told.append(f"the SQLite file {where} is gone; it had {_tables_with_data(there)}")
         elif (
@@ -121,6 +132,13 @@ def begun_empty(before: Census, after: Census, volatile: Mapping[str, str]) -> l
         ):
             told.append(f"the {it.kind} of {where} has nothing in any of its tables that were filled ({_most(there)})")
     return told
+
+
+def _under_another_name(where: str, before: Census, after: Census) -> DatabaseCount | None:
+    """The same file as it is called where another service of those that have it mounted was seen to run."""
+    path = where.partition(":")[2]
+    found = (it for name, it in after.databases.items() if name not in before.databases and name.partition(":")[2] == path)
+    return next(found, None) if path else None
 
 
 class SqliteFile(_Counted):

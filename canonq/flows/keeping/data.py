@@ -110,7 +110,7 @@ def heal(world: World, record: Canonical, held: Held) -> str | None:
     if not gone or record.snapshot is None:
         return None
     owner = world.new_id(recipe)
-    with alive(world.work / owner):
+    with alive(world.work / owner, stoppable=False):
         try:
             volumes = unpack_retained(world, record, record.snapshot, owner)
             healed = Healed(at=world.stamp(), volumes=gone)

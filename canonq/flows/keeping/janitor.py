@@ -30,6 +30,11 @@ from canonq.ports import Held
 
 log = logging.getLogger("canonq")
 
+
+class NotRemoved(str):
+    """A sentence of the janitor's on what could not be removed, among those on what was."""
+
+
 RESTORED = "restored"  #: kind of what `canonq restore` leaves running
 _STILL_NEW = 3600.0  #: seconds
 
@@ -80,7 +85,7 @@ def _together(found: Iterable[Mapping[str, list[str]]]) -> dict[str, list[str]]:
 
 def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> list[str]:
     """Remove everything of runs whose owner is dead; a sentence for each."""
-    done = []
+    done = list[str]()
     ours = of_runs(world)
     owners = set(world.ownership.owners(ours)) | {path.name for path in at_work(world.work)}
     for owner in sorted(owners):
@@ -100,7 +105,7 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
                 for labels in mine:
                     world.ownership.remove_owned(labels, world.settings.teardown_timeout)
             except CanonqError as error:  # of one; the others' turn comes all the same
-                done.append(f"could not remove all that the dead run {owner} left ({'; '.join(listed)}): {error}")
+                done.append(NotRemoved(f"could not remove all that the dead run {owner} left ({'; '.join(listed)}): {error}"))
                 continue
             with contextlib.suppress(OSError):  # it died before it could do so itself
                 for kept in world.runs.kept_of(owner):

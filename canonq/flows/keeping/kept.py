@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from canonq.adapters.files import remove_tree, table_in, write_json
 from canonq.adapters.state.work_folders import at_work, is_alive
 from canonq.core.deployable import LABEL_OWNER
-from canonq.core.errors import CanonqError, WrongUse
+from canonq.core.errors import CanonqError, HostProblem, WrongUse
 from canonq.core.names import recipe_in
 from canonq.core.records import STAMP_FORMAT, Stamp
 from canonq.core.text import shown
@@ -94,21 +94,29 @@ def _noted(world: World) -> list[KeptEnvironment]:
 
 def end_due(world: World) -> list[str]:
     """End those whose time has come; a sentence for each."""
-    return [_ended(world, one, "its time has come") for one in _noted(world) if _is_over(world, one)]
+    return [_told(world, one, "its time has come") for one in _noted(world) if _is_over(world, one)]
 
 
 def end_all(world: World, why: str) -> list[str]:
     """End all that stay; a sentence for each."""
-    return [_ended(world, one, why) for one in all_kept(world)]
+    return [_told(world, one, why) for one in all_kept(world)]
 
 
 def end(world: World, run: str) -> str:
-    """End the one of this run. WrongUse when none is kept of it."""
+    """End the one of this run; a sentence. WrongUse when none is kept of it, CanonqError where not all of it could be removed."""
     found = next((one for one in all_kept(world) if one.run == run), None)
     if found is None:
         listed = ", ".join(one.run for one in all_kept(world)) or "none"
         raise WrongUse(f"No environment is kept of run {shown(run)}.", mend=f"kept are: {listed}.", code="not-kept")
     return _ended(world, found, "somebody asked for it")
+
+
+def _told(world: World, kept: KeptEnvironment, why: str) -> str:
+    """The same; where not all could be removed, that is the sentence."""
+    try:
+        return _ended(world, kept, why)
+    except CanonqError as error:
+        return f"could not end a kept environment: {error}"
 
 
 def _ended(world: World, kept: KeptEnvironment, why: str) -> str:
@@ -118,7 +126,8 @@ def _ended(world: World, kept: KeptEnvironment, why: str) -> str:
     try:
         world.ownership.remove_owned({**of_runs(world), LABEL_OWNER: kept.run}, world.settings.teardown_timeout)
     except CanonqError as error:
-        return f"could not end the kept environment {kept.stack} of {recipe_in(kept.run)}; the janitor goes on with it: {error}"
+        what = f"Not all of the kept environment {kept.stack} of {recipe_in(kept.run)} could be removed: {error.what}"
+        raise HostProblem(what, mend=f"the janitor goes on with it. {error.mend or ''}".strip(), code=error.code) from error
     remove_tree(work)
     return f"ended the kept environment {kept.stack} of {recipe_in(kept.run)}: {why}"
 

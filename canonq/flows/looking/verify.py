@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from canonq.core.budget import gib, is_long
 from canonq.core.errors import CanonqError, Fault, HostProblem, NotReadable, RecordUnreadable, WrongUse
 from canonq.core.records import Canonical, Snapshot
 from canonq.core.retention import Generation
 from canonq.flows.keeping.leftovers import lost_record
-from canonq.flows.world import World
+from canonq.flows.world import Tell, World, untold
 
 
-def verify(world: World, recipe: str | None = None) -> list[dict[str, Any]]:
+def verify(world: World, recipe: str | None = None, tell: Tell = untold) -> list[dict[str, Any]]:
     """Check records, snapshots and retained volumes; one row for each recipe that has a record, or has lost it.
+
+    `tell`: what takes long, as it begins.
 
     `state`: ok, broken, or unknown where all that is wrong is that it could not be looked at: `fault` is then the user's, who may
     not, or the host's, whose Docker does not answer. `reason`: the code of the first problem; empty where there is none.
@@ -23,7 +26,13 @@ def verify(world: World, recipe: str | None = None) -> list[dict[str, Any]]:
     """
     if recipe is not None and recipe not in world.registry.recipes():
         raise WrongUse(f"{recipe} has no canonical, so there is nothing to verify.", code="no-canonical")
-    return [_verified(world, name) for name in ([recipe] if recipe else world.registry.recipes())]
+    rows = []
+    for name in [recipe] if recipe else world.registry.recipes():
+        kept = [one.record.snapshot.bytes for one in world.registry.kept(name) if one.record and one.record.snapshot]
+        if is_long(sum(kept)):
+            tell(f"{name}: reading {len(kept)} snapshot(s), {gib(sum(kept))} ...")
+        rows.append(_verified(world, name))
+    return rows
 
 
 @dataclass(frozen=True)

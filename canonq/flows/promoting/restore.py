@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from dataclasses import replace
+from functools import partial
 
 from canonq.adapters.data import snapshots
 from canonq.adapters.files import remove_tree
-from canonq.adapters.state.work_folders import alive
+from canonq.adapters.state.work_folders import alive, asked_to_stop
+from canonq.core.budget import Need, gib, is_long
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_RECIPE, LABEL_STACK, LABEL_VOLUME, Identity
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import WrongUse
+from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.names import recipe_name, shown, volume_key
 from canonq.core.records import Canonical, Snapshot
 from canonq.flows.deploying.deployment import bring_up
+from canonq.flows.deploying.pulling import images_taken
 from canonq.flows.deploying.secrecy import unsaid
 from canonq.flows.deploying.stages import Account, Deployment
 from canonq.flows.keeping.data import CanonicalMoved, copy_canonical
+from canonq.flows.keeping.floor import floor_held
 from canonq.flows.keeping.janitor import RESTORED as KIND
 from canonq.flows.keeping.leftovers import lost_record
+from canonq.flows.keeping.room import make_room, room_for
 from canonq.flows.promoting.rollback import choose
-from canonq.flows.world import World
+from canonq.flows.proving.evidence import volume_bytes
+from canonq.flows.world import Tell, World, untold
+
+log = logging.getLogger("canonq")
 
 _MOST_TRIES = 3  #: to copy a canonical that is replaced meanwhile
 _STACK = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 
-def restore(world: World, recipe: str, stack: str, *, to: str | None = None) -> dict[str, str]:
-    """Deploy the canonical, or a kept one, on a copy of its data as `stack`, and leave it running."""
+def restore(world: World, recipe: str, stack: str, *, to: str | None = None, tell: Tell = untold) -> dict[str, str]:
+    """Deploy the canonical, or a kept one, on a copy of its data as `stack`, and leave it running. `tell`: what takes long, as it
+    begins.
+    """
     enrolment = world.checkout.enrolment(recipe)
     record = world.registry.read(enrolment.recipe)
     if record is None:
@@ -48,7 +59,7 @@ def restore(world: World, recipe: str, stack: str, *, to: str | None = None) -> 
                 code="no-data-kept",
             )
         try:
-            return _bring_back(world, enrolment, chosen, kept.snapshot if kept else None, name)
+            return _bring_back(world, enrolment, chosen, kept.snapshot if kept else None, name, tell)
         except CanonicalMoved:
             if attempt + 1 == _MOST_TRIES:
                 raise
@@ -64,7 +75,9 @@ def _is_free(world: World, record: Canonical, stack: str) -> None:
         raise WrongUse(f"There is something called '{stack}' in Docker already.", mend="choose another name.", code="stack-taken")
 
 
-def _bring_back(world: World, enrolment: Enrolment, chosen: Canonical, kept: Snapshot | None, name: str) -> dict[str, str]:
+def _bring_back(
+    world: World, enrolment: Enrolment, chosen: Canonical, kept: Snapshot | None, name: str, tell: Tell
+) -> dict[str, str]:
     _is_free(world, chosen, name)
     owner = world.new_id(enrolment.recipe)
     identity = Identity(
@@ -77,21 +90,54 @@ def _bring_back(world: World, enrolment: Enrolment, chosen: Canonical, kept: Sna
         version=chosen.version,
         commit=chosen.commit,
     )
-    account, work = Account(), world.work / owner
+    account, work, left = Account(), world.work / owner, False
     app = account.begins(Deployment(identity, enrolment, work / "tree", work / "app", account))
-    with alive(work), unsaid(account.secrecy):
+    what = f"The restore of {enrolment.recipe} {chosen.version} as {name}"
+    need = _need(world, chosen)
+    with room_for(world, what, need, otherwise=make_room) as room, alive(work), unsaid(account.secrecy):
+
+        def measure() -> None:
+            room.took(Need(volumes=volume_bytes(world, identity), images=images_taken(world, account)))
+
         try:
-            app.work.mkdir(mode=0o700)
-            secrets = _data(world, app, chosen, kept)
-            world.repos.checkout(enrolment.recipe, chosen.commit, app.tree, enrolment.tree)
-            bring_up(world, replace(app, secrets=secrets), "restore", time.monotonic() + enrolment.limits.run)
+            with floor_held(world.budget, room, what, measure, partial(asked_to_stop, work)):
+                app.work.mkdir(mode=0o700)
+                if is_long(need.volumes):
+                    tell(f"{enrolment.recipe}: copying the data of {chosen.version}, {gib(need.volumes)} ...")
+                secrets = _data(world, app, chosen, kept)
+                world.repos.checkout(enrolment.recipe, chosen.commit, app.tree, enrolment.tree)
+                tell(f"{enrolment.recipe}: bringing up {chosen.version} as {name} ...")
+                bring_up(world, replace(app, secrets=secrets), "restore", time.monotonic() + enrolment.limits.run)
         except BaseException:
-            world.ownership.remove_owned(identity.labels, world.settings.teardown_timeout)
+            left = True
+            left = not _is_taken_away(world, identity)
             raise
         finally:
             world.repos.drop_checkout(enrolment.recipe, app.tree)
-            remove_tree(work)
+            if left:  # by its folder the janitor knows that nobody has asked for what is there
+                remove_tree(app.work)
+            else:
+                remove_tree(work)
     return {"recipe": enrolment.recipe, "version": chosen.version, "stack": name, "domain": identity.domain}
+
+
+def _need(world: World, record: Canonical) -> Need:
+    """What a copy of a canonical's data takes."""
+    kept = record.snapshot
+    return Need(volumes=(kept.content_bytes or kept.bytes) if kept is not None else world.settings.disk_need)
+
+
+def _is_taken_away(world: World, identity: Identity) -> bool:
+    """Take away what an unfinished restore has made; False, and the janitor goes on, where that could not be done."""
+    try:
+        world.ownership.remove_owned(identity.labels, world.settings.teardown_timeout)
+    except CanonqError as error:
+        log.warning(
+            "%s: not all of the unfinished stack %s could be removed; `canonq janitor` goes on with it: %s",
+            identity.recipe, identity.stack, error,
+        )  # fmt: skip
+        return False
+    return True
 
 
 def remove(world: World, recipe: str, stack: str) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from canonq.adapters.files import remove_tree
 from canonq.adapters.state.registry import NEWER_SCHEMA
 from canonq.adapters.state.work_folders import alive
+from canonq.core.budget import gib, is_long
 from canonq.core.deployable import LABEL_OWNER
 from canonq.core.errors import Busy, CanonqError, RecordUnreadable, WrongUse
 from canonq.core.names import recipe_name, shown
@@ -18,7 +19,7 @@ from canonq.core.retention import Generation, going_back, lineage
 from canonq.core.text import did_you_mean, ended
 from canonq.flows.keeping.data import unpack_retained
 from canonq.flows.keeping.leftovers import is_in_force, reclaim
-from canonq.flows.world import World
+from canonq.flows.world import Tell, World, untold
 from canonq.ports import Held
 
 log = logging.getLogger("canonq")
@@ -27,11 +28,15 @@ log = logging.getLogger("canonq")
 TROUBLES = (CanonqError, OSError, KeyboardInterrupt)
 
 
-def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str) -> Canonical:
+def rollback(
+    world: World, recipe: str, *, to: str | None, reason: str, who: str, seen: int | None = None, tell: Tell = untold
+) -> Canonical:
     """Make a kept canonical the canonical again; the new record. The one it replaces stays kept as well.
 
     Where the record is lost or damaged, the last that was in force counts as the present one, and is what it goes to.
-    WrongUse when there is nothing to go back to, Busy when another process holds the recipe.
+    `seen`: the fence of the record that whoever asked for it had seen. Where that one was gone back from already, this is the
+    same order once more, and nothing is done. `tell`: what takes long, as it begins.
+    WrongUse when there is nothing to go back to or the canonical is another by now, Busy when another process holds the recipe.
     """
     recipe = recipe_name(recipe)
     if not reason.strip():
@@ -40,6 +45,14 @@ def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str
         if held is None:
             raise Busy(f"{recipe} is held by {world.held_by(recipe)}.", mend="wait until it ends.")
         now = _on_record(world, recipe)
+        if now is not None and seen is not None and now.fence != seen:
+            if any(back.left == seen for back in now.rolled_back):
+                return now
+            raise WrongUse(
+                f"The canonical of {recipe} is {now.version}, and was another one when this rollback was asked for.",
+                mend="look at `canonq status`, and ask again where that one is to be left.",
+                code="canonical-moved",
+            )
         if now is not None:
             reclaim(world, recipe, now)  # first: what a killed promotion built is not to be chosen
             target = choose(world, now, to)
@@ -49,8 +62,10 @@ def rollback(world: World, recipe: str, *, to: str | None, reason: str, who: str
                 raise WrongUse(f"{recipe} has no canonical, so there is nothing to roll back.", code="no-canonical")
             target = choose(world, now, to or now.version)
             world.registry.set_aside(recipe)
+        if is_long(size := target.snapshot.content_bytes or target.snapshot.bytes):
+            tell(f"{recipe}: unpacking the snapshot of {target.record.version}, {gib(size)} ...")
         owner = world.new_id(recipe)
-        with alive(world.work / owner):
+        with alive(world.work / owner, stoppable=False):
             try:
                 record = _switch(world, now, target, held, owner, reason, who)
             finally:

@@ -266,14 +266,15 @@ def _see_that_there_is_a_way_back(tx: Transaction) -> None:
 
     Whoever makes it again at its own version has been told, and carries that data on.
     """
-    if tx.old is None or tx.old.snapshot is None or tx.again is not None:
+    if tx.old is None or tx.old.snapshot is None or (tx.again is not None and tx.carried is not None):
         return
     if (why := snapshots.problem_of(tx.old.snapshot)) is None:
         return
+    first = "" if tx.carried is not None else 'as `[promote] data = "fresh"` would let go of it, take that out first: '
     raise HostProblem(
         f"The snapshot of the canonical {tx.old.version} is not whole ({why}): its volumes are the last copy of its data, and "
         "would be let go of.",
-        mend=f"{how_to_remake(tx.old)} makes its snapshot again; find out what became of the old one.",
+        mend=f"{first}{how_to_remake(tx.old)} makes its snapshot again; find out what became of the old one.",
         code="snapshot-lost",
     )
 

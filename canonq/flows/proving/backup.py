@@ -19,7 +19,7 @@ from canonq.adapters.files import remove_tree
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
-from canonq.core.stack.census import Census
+from canonq.core.stack.census import Census, users_of
 from canonq.core.stack.dumps import where_expected
 from canonq.core.stack.engines import SQLITE
 from canonq.core.stack.resolved import Stack
@@ -272,7 +272,7 @@ def _left_out_of_parts(
     keys = {name: key for key, name in backup.volumes.items()}
     parts = [part for part in backup.plan.parts if part.volume is not None]
     named = {part.volume for part in parts} - {part.volume for part in parts if part.whole}
-    users = {volume: service for volume, service, _ in backup.data.mounted(backup.stack)}
+    users = users_of(backup.data.mounted(backup.stack))
     nobodys = beside_the_data(backup, held, _saved(markers, there))
     for marker in markers:
         name, _, path = marker.place.partition("/")
@@ -296,7 +296,7 @@ def _saved(markers: Sequence[Marker], there: Collection[str]) -> set[str]:
 def beside_the_data(backup: Backup, held: Census, saved: Collection[str]) -> list[str]:
     """SQLite files that are in no part of a backup, and that nobody misses: sessions, a cache. `saved`: volume/path of those of
     which what is in them was captured, wherever that was."""
-    users = {volume: service for volume, service, _ in backup.data.mounted(backup.stack)}
+    users = users_of(backup.data.mounted(backup.stack))
     found: dict[str, list[tuple[str, str]]] = {}  # who has it -> key and name of each volume
     for key, name in backup.volumes.items():
         found.setdefault(users.get(name, key), []).append((key, name))
@@ -475,7 +475,7 @@ def destroy(
         or (marker.kind == "sqlite" and marker.text in copied)
         or (marker.kind == "database" and (marker.place in services or marker.text in copied))
     ]  # fmt: skip
-    still = marks.drop(backup.data, backup.stack, covered, patience)
+    still = marks.destroy(backup.data, backup.stack, covered, patience)
     kept = [told for part in backup.plan.parts if not part.whole and (told := _removed(backup, part))]
     return tuple(covered), tuple(still), tuple(kept)
 

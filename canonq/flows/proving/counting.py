@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.data import counting
-from canonq.core.stack.census import Census, DatabaseCount, SqliteFile, VolumeCount
+from canonq.core.stack.census import Census, DatabaseCount, SqliteFile, VolumeCount, users_of
 from canonq.core.stack.engines import SQLITE
 from canonq.core.text import readable
 from canonq.flows.deploying.stages import Running
@@ -19,7 +19,7 @@ from canonq.tiers.facts import Marker
 def take_census(data: Data, running: Running, kinds: Mapping[str, str]) -> Census:
     """Count what the app holds now. `kinds`: service -> kind of the database servers that it has."""
     stack = running.stack.stack
-    users = {volume: service for volume, service, _ in data.mounted(stack)}
+    users = users_of(data.mounted(stack), kinds)
     databases = {service: counted for service, kind in kinds.items() if (counted := servers.count(data, stack, service, kind))}
     volumes: dict[str, VolumeCount] = {}
     unread: set[str] = set()
@@ -70,7 +70,7 @@ def marks_of_sqlite(data: Data, running: Running, markers: Sequence[Marker]) -> 
 
 def _users(data: Data, running: Running) -> dict[str, str]:
     """Volume in Docker -> the service that has it, or else its key."""
-    services = {volume: service for volume, service, _ in data.mounted(running.stack.stack)}
+    services = users_of(data.mounted(running.stack.stack))
     return {name: services.get(name) or key for key, name in running.stack.volumes.items()}
 
 

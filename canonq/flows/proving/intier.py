@@ -102,9 +102,10 @@ def in_tier(
 def _dying(run: Run, of: Deployment | Running) -> NotHealthy | None:
     """The problem where what went wrong went wrong because a service of the app dies: a hook or a test is not to blame then."""
     try:
-        run.vigil(of.deployment if isinstance(of, Running) else of).see()
+        vigil = run.vigil(of.deployment if isinstance(of, Running) else of)
+        vigil.see()
     except NotHealthy as dying:
-        dying.version = dying.version or of.identity.version
+        dying.version = dying.version or vigil.version or of.identity.version
         return dying
     except CanonqError:  # then the first problem is all that is known
         return None

@@ -130,8 +130,8 @@ def _why_not(run: Run, saved: Saved, place: Running, patience: float) -> str:
     run.findings.phase = "restore elsewhere"
     to_come = _as_named_there(saved, place)
     if any(marker.kind == "own" for marker in to_come):
-        call_in_tier(run, "restore", place, WRITE_MARKER, "destroyed")
-    if still := marks.drop(run.world.data, place.stack.stack, to_come, patience_of(run)):
+        call_in_tier(run, "restore", place, WRITE_MARKER, marks.DESTROYED)
+    if still := marks.destroy(run.world.data, place.stack.stack, to_come, patience_of(run)):
         return f"canonq's mark in {still[0].place} could not be destroyed there before"
     run.vigil(place.deployment).goes_down()
     plan = backup_plan(place.prepared.filled.resolved)  # its hooks may have the name of the stack

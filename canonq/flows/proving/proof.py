@@ -82,8 +82,9 @@ def _tried(world: World, enrolment: Enrolment, target: Target, order: Order) -> 
     with world.host.shared():
         # Asked again: for its turn on this host it may have waited for long.
         must_end_in_time(world, order.sweep, enrolment.recipe, f"The test of {enrolment.recipe} {target.version}")
-        first = _once(world, enrolment, target, order)
-        load = world.host.load()
+        loads = list[float]()  # when it fails, and when all is removed, which may take minutes in which a neighbour ends
+        first = _once(world, enrolment, target, order, climbed=lambda: loads.append(world.host.load()))
+        load = max(*loads, world.host.load())
     limit = LONGEST_RUN - 2 * enrolment.limits.run
     if order.keep_on_red is not None:
         return first  # somebody wants to look at it, and what stays up is in the way of a second try
@@ -182,11 +183,15 @@ def _once(
     *,
     first: Verdict | None = None,
     within: Path | None = None,
+    climbed: Callable[[], None] = lambda: None,
 ) -> Verdict:
-    """One run. One that is kept `within` another one's folder is no run of the recipe's by itself."""
+    """One run. One that is kept `within` another one's folder is no run of the recipe's by itself.
+
+    `climbed` is called when its tiers are over, before anything is removed.
+    """
     need = expected_disk(world.runs.verdicts(enrolment.recipe), world.settings.disk_need)
     with room_for(world, f"the test of {enrolment.recipe} {target.version}", need, otherwise=make_room) as room:
-        return _within(world, enrolment, target, order, first, within, room)
+        return _within(world, enrolment, target, order, first, within, room, climbed)
 
 
 def _within(
@@ -197,6 +202,7 @@ def _within(
     first: Verdict | None,
     within: Path | None,
     room: Reservation,
+    climbed: Callable[[], None],
 ) -> Verdict:
     began, stamp = time.monotonic(), world.stamp()
     # As it is now, and no later: what somebody mends while this runs was not what it ran with.
@@ -211,6 +217,7 @@ def _within(
                 run.app.work.mkdir(parents=True, exist_ok=True, mode=0o700)
                 problem = _climb_above_the_floor(run)
             finally:
+                climbed()
                 logs, left_over = _end(run, _to_keep(run, order, problem))
                 problem, noted = whole_problem(problem, left_over)
                 run.account.notes += noted

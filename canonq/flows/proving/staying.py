@@ -63,6 +63,11 @@ class Vigil:
             self._before, self._begun, self._lasted = len(self.deaths), 0.0, 0.0
 
     @property
+    def version(self) -> str:
+        """The version of what is up of it; empty where nothing is known to be."""
+        return self._up.identity.version if self._up is not None else ""
+
+    @property
     def is_awaited(self) -> bool:
         """Whether it is to come up by itself, and was not seen to have yet."""
         return self._awaited is not None

@@ -378,7 +378,7 @@ def _switch(world: World, record: Canonical, kept: Snapshot, mark: Elsewhere, so
     """Make its volumes of the snapshot that is kept here now, look once more that it still leaves, and write the record: from
     then on it is here."""
     owner = world.new_id(record.recipe)
-    with alive(world.work / owner):
+    with alive(world.work / owner, stoppable=False):
         try:
             volumes = unpack_retained(world, record, kept, owner)
             if _mark(world, record.recipe, source, stage) != mark:

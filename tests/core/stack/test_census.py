@@ -18,6 +18,7 @@ from canonq.core.stack.census import (
     lost,
     uncounted,
     unknown,
+    users_of,
 )
 
 
@@ -201,3 +202,21 @@ def test_a_table_that_is_cleared_at_each_start_is_no_loss_and_a_whole_database_i
     assert begun_empty(tables(posts=2), tables(posts=0), {"db": "a queue"}) == []
     (told,) = begun_empty(volumes(a=2), volumes(a=0), {})
     assert told.startswith("the volume a is empty")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("servers", "user"), [((), "app"), (("mirror",), "mirror")])
+def test_a_volume_that_several_services_have_is_always_said_to_be_of_the_same_one(
+    order: int, servers: tuple[str, ...], user: str
+) -> None:
+    mounted = [("data", "worker", "/data"), ("data", "app", "/data"), ("data", "mirror", "/m"), ("queue", "worker", "/q")]
+    assert users_of(mounted[::order], servers) == {"data": user, "queue": "worker"}
+
+
+def test_an_sqlite_file_that_another_of_its_services_is_seen_with_has_not_begun_anew() -> None:
+    def of(service: str, rows: int) -> Census:
+        return Census(databases={f"{service}:data/x.db": DatabaseCount(kind="sqlite", tables={"users": rows})})
+
+    assert begun_empty(of("app", 3), of("worker", 3), {}) == []
+    assert len(begun_empty(of("app", 3), of("worker", 0), {})) == 1
+    assert len(begun_empty(of("app", 3), Census(), {})) == 1

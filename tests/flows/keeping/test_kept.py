@@ -8,12 +8,13 @@ from datetime import timedelta
 import pytest
 
 from canonq.core.amounts import seconds_in
-from canonq.core.errors import WrongUse
+from canonq.core.errors import HostProblem, WrongUse
 from canonq.flows.keeping.janitor import clean
 from canonq.flows.keeping.kept import KEPT, end, end_due, rows
 from canonq.flows.keeping.room import make_room
 from canonq.flows.test import test_ref as prove_ref
 from canonq.flows.test import test_tag as prove_tag
+from tests.fakes import FakeEngine
 from tests.flows.sites import OWN, TARGET, Site
 
 RED = "def test_a():\n    assert False, 'no page'\n"
@@ -57,6 +58,21 @@ def test_a_kept_environment_makes_way_when_disk_is_short_and_ends_when_somebody_
         end(world, first.run)
     make_room(world)
     assert rows(world) == []
+    assert site.left() == {}
+
+
+def test_a_kept_environment_that_cannot_be_removed_is_not_told_as_ended(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = site.prepare(own=RED)
+    run = prove_tag(world, "site", None, keep_on_red=HOURS).run
+
+    def away(*_: object) -> dict[str, list[str]]:
+        raise HostProblem("The Docker Engine does not answer.")
+
+    with monkeypatch.context() as docker:
+        docker.setattr(FakeEngine, "remove_owned", away)
+        with pytest.raises(HostProblem, match="Not all of the kept environment"):
+            end(world, run)
+    assert len(clean(world)) == 1
     assert site.left() == {}
 
 

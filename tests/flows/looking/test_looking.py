@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from canonq.cli.commands import canonq
-from canonq.core.errors import CanonqError, WrongUse
+from canonq.core.errors import CanonqError, ExitStatus, WrongUse
 from canonq.flows.upstream.asked import check_asked
 from tests.flows.conftest import Place
 
@@ -254,6 +254,7 @@ def test_plan_takes_recipes_and_says_that_without_docker_nothing_would_be_done(
     place.recipe("wiki")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{place.folder}/nowhere.sock")
     ended = typed("plan", "site", "--json")
+    assert ended.return_value == ExitStatus.MACHINERY
     told = json.loads(ended.output)
     assert [row["recipe"] for row in told["recipes"]] == ["site"]
     assert "Docker Engine does not answer" in told["trouble"]

@@ -53,10 +53,8 @@ class Databases:
         if self.trouble:
             return self.trouble.pop(0)
         statement = command[-1]
-        if found := re.search(r"VALUES \('(.*)'\)", statement):
+        if found := re.search(r"VALUES \(1, '(.*)'\)", statement):
             self.rows[service] = found[1]
-        elif "DROP" in statement:
-            self.rows[service] = None
         elif self.rows[service] is None:
             return NO_TABLE
         answer = f"{self.rows[service]}\n" if "SELECT" in statement else ""
@@ -128,7 +126,7 @@ def test_a_database_that_never_answers_is_silent_and_not_lost(trouble: Ended) ->
     assert trouble.errors in told.value.what
     databases.trouble = [trouble] * 9
     with pytest.raises(RecipeProblem) as told:
-        markers.drop(as_engine(databases), "s", made, NOW)
+        markers.destroy(as_engine(databases), "s", made, NOW)
     assert told.value.code == "database-silent"
 
 
@@ -150,13 +148,13 @@ def test_a_row_is_found_where_the_release_has_taken_it() -> None:
     assert [told.partition(" (")[0] for told in lost] == [ROW], "the row of another database is not its own"
 
 
-def test_what_was_dropped_is_told_when_it_is_there_all_the_same() -> None:
+def test_what_was_destroyed_is_told_when_it_is_there_all_the_same() -> None:
     databases = Databases("db")
     made = markers.write(as_engine(databases), "s", ONE, TEXT, NOW)
-    assert markers.drop(as_engine(databases), "s", made, NOW) == []
+    assert markers.destroy(as_engine(databases), "s", made, NOW) == []
     databases.rows["db"] = made[0].text
-    databases.trouble = [Ended(0, "", "", b"")]  # it says that it has dropped the table
-    assert markers.drop(as_engine(databases), "s", made, NOW) == made
+    databases.trouble = [Ended(0, "", "", b"")]  # it says that it has written over it
+    assert markers.destroy(as_engine(databases), "s", made, NOW) == made
 
 
 @pytest.mark.parametrize(
