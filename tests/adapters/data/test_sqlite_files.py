@@ -32,21 +32,22 @@ def rows_of(volume: Path, table: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("what", "own"),
+    ("what", "table", "written"),
     [
-        ("write", "CREATE TABLE canonq_marker (text TEXT)"),
-        ("enter", "CREATE TABLE canonq_ledger (text TEXT)"),
+        ("write", "canonq_marker", 1),  # the table is made anew, and the trigger goes with the old one
+        ("enter", "canonq_ledger", 0),
     ],
 )
-def test_a_trigger_on_a_table_that_is_written_to_does_nothing(volume: Callable[..., Path], what: str, own: str) -> None:
-    table = own.split()[2]
+def test_a_trigger_on_a_table_that_is_written_to_does_nothing(
+    volume: Callable[..., Path], what: str, table: str, written: int
+) -> None:
     folder = volume(
-        own,
+        f"CREATE TABLE {table} (text TEXT)",
         "CREATE TABLE taken (text TEXT)",
         f"CREATE TRIGGER more AFTER INSERT ON {table} BEGIN INSERT INTO taken VALUES ({NESTED}); END",
     )
-    assert "why" in ask_sqlite(folder, what, [NAME], "a mark")[NAME]
-    assert (rows_of(folder, "taken"), rows_of(folder, table)) == (0, 0)
+    assert ("why" not in ask_sqlite(folder, what, [NAME], "a mark")[NAME]) == bool(written)
+    assert (rows_of(folder, "taken"), rows_of(folder, table)) == (0, written)
 
 
 def test_a_view_in_the_place_of_the_marker_does_nothing(volume: Callable[..., Path]) -> None:
