@@ -28,11 +28,18 @@ def verify(world: World, recipe: str | None = None, tell: Tell = untold) -> list
         raise WrongUse(f"{recipe} has no canonical, so there is nothing to verify.", code="no-canonical")
     rows = []
     for name in [recipe] if recipe else world.registry.recipes():
-        kept = [one.record.snapshot.bytes for one in world.registry.kept(name) if one.record and one.record.snapshot]
-        if is_long(sum(kept)):
-            tell(f"{name}: reading {len(kept)} snapshot(s), {gib(sum(kept))} ...")
+        if is_long(size := _size(world, name)):
+            tell(f"{name}: reading its snapshots, {gib(size)} ...")
         rows.append(_verified(world, name))
     return rows
+
+
+def _size(world: World, name: str) -> int:
+    """Bytes of all snapshots of a recipe; 0 where that is not known."""
+    try:
+        return sum(one.record.snapshot.bytes for one in world.registry.kept(name) if one.record and one.record.snapshot)
+    except CanonqError:  # that is found and told when it is looked at
+        return 0
 
 
 @dataclass(frozen=True)
