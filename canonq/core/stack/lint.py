@@ -52,6 +52,7 @@ class LintFacts:
     windows: tuple[str, ...] = ()  #: files of code whose lines end as in Windows
     typed: tuple[tuple[str, str], ...] = ()  #: (place, what) of numbers, durations and the like that come from variables
     lost: tuple[tuple[str, str], ...] = ()  #: (place, what) of what Docker loses when it lays the files over each other
+    not_in_base: tuple[str, ...] = ()  #: what its compose files lack with the .env of the base, as sentences
     ref: bool = False  #: a branch or pull request, which may still be tagged and labelled before it is a release
 
 
@@ -457,6 +458,12 @@ def _lost_in_merge(facts: LintFacts) -> Iterator[tuple[str, str]]:
     yield from facts.lost
 
 
+def _new_in_env(facts: LintFacts) -> Iterator[tuple[str, str]]:
+    for told in facts.not_in_base:
+        what = f"An app that is upgraded keeps its .env, in which the upgrade base had no such line: {told}"
+        yield ".env.sample", f"{what} Give it a default in the compose file, and say so in the release notes."
+
+
 _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("image-missing", _image_missing),
     ("image-not-pinned", _image_not_pinned),
@@ -466,6 +473,7 @@ _CHECKS: tuple[tuple[str, _Check], ...] = (
     ("tag-not-annotated", _tag_not_annotated),
     ("sample-incomplete", _sample_incomplete),
     ("secret-not-in-sample", _secret_not_in_sample),
+    ("new-in-env", _new_in_env),
     ("name-too-long", _name_too_long),
     ("config-not-bumped", _config_not_bumped),
     ("container-name", _container_name),

@@ -62,6 +62,14 @@ def look_ahead(world: World, deployment: Deployment, deadline: float) -> tuple[F
     return filled, tuple(sorted(set(stack.images.values())))
 
 
+def unset_with(deployment: Deployment, env: Mapping[str, str], deadline: float) -> tuple[str, ...]:
+    """What the compose files of a tree lack with an `.env` that is not of their own sample, as sentences."""
+    try:
+        return assemble(reads(deployment.tree, deadline), env).unset
+    except CanonqError as error:
+        return (error.what,)
+
+
 def read_files(world: World, deployment: Deployment, deadline: float) -> Filled:
     """Fill a tree's files in, to be looked at and not to be deployed; what is wrong with them is told as for a deployment."""
     sample = sample_of(deployment)

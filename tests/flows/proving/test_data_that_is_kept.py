@@ -129,6 +129,20 @@ def test_a_release_that_needs_a_volume_of_another_stack_is_red_where_there_is_no
     assert "(media, external)" in verdict.tiers["lint"].reason
 
 
+def test_what_an_app_that_is_upgraded_will_lack_in_its_env_is_told_by_lint(site: Site) -> None:
+    target = files(TARGET)
+    takes = 'environment: ["CACHE=${CACHE_HOST}", "LEVEL=${LOG_LEVEL:-info}", "HOME=${DOMAIN}"]'
+    target["compose.yml"] = target["compose.yml"].replace(
+        "    secrets: [password]\n", f"    secrets: [password]\n    {takes}\n", 1
+    )
+    target[".env.sample"] += "CACHE_HOST=redis\nLOG_LEVEL=info\n"
+    verdict = prove_tag(site.prepare(target=target), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    told = verdict.tiers["lint"].reason
+    assert told.count("An app that is upgraded keeps its .env") == 1, told
+    assert "nothing sets CACHE_HOST" in told
+
+
 def test_a_database_that_no_label_covers_is_red(site: Site) -> None:
     target = files(TARGET)
     target["compose.yml"] = target["compose.yml"].replace('backupbot.backup: "true"', 'backupbot.backup: "false"')
