@@ -31,7 +31,6 @@ def plan(recipes: tuple[str, ...], as_json: bool) -> ExitStatus:
     """Say what a sweep would do and why; changes nothing."""
     found = plan_flow.plan(looking(), recipes)
     rows = found["recipes"]
-    is_in_the_way = found["trouble"] is not None and any(row["action"] in ("run", "promote") for row in rows)
     if as_json:
         print_json(found)
     else:
@@ -46,12 +45,14 @@ def plan(recipes: tuple[str, ...], as_json: bool) -> ExitStatus:
             give_way=("MiB", "seconds", "queue", "base", "canonical", "latest", "reason"),
             sentence="detail",
         )
-        if is_in_the_way:
+        if found["trouble"] and not found["blocked"] and any(row["action"] in ("run", "promote") for row in rows):
+            say(f"Whether Docker is ready for that could not be looked at: {found['trouble']}")
+        if found["blocked"]:
             say(f"As things are, none of that would be done: {found['trouble']}")
         for row in rows:
             for note in row["notes"]:
                 say(f"{row['recipe']}: {note}")
-    return ExitStatus.MACHINERY if is_in_the_way else status_of_rows(rows)
+    return ExitStatus.MACHINERY if found["blocked"] else status_of_rows(rows)
 
 
 def _mib(count: int | None) -> str | None:

@@ -20,6 +20,7 @@ from canonq.flows.keeping import room as room_flow
 from canonq.flows.keeping.janitor import NotRemoved
 from canonq.flows.keeping.orphans import orphans
 from canonq.flows.looking import enrol as enrol_flow
+from canonq.flows.looking.status import tell_now
 from canonq.flows.promoting import restore as restore_flow
 from canonq.flows.promoting import rollback as rollback_flow
 from canonq.flows.upstream.asked import recipe_asked
@@ -43,6 +44,7 @@ def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitSta
         else:
             with stopping(f"the rollback of {recipe}", lambda: _in_force(world, recipe)):
                 record = rollback_flow.rollback(world, recipe, to=to, reason=reason, who=caller(), tell=progress)
+            tell_now(world, recipe)
     if as_json:
         print_json(record.model_dump(mode="json", by_alias=True))
     else:
@@ -86,8 +88,7 @@ def restore(recipe: str, stack: str, to: str | None, remove: bool, as_json: bool
         print_json({"removed": removed}) if as_json else click.echo(f"Removed the stack {stack} and its data.")
         return ExitStatus.DONE
     must_be_here(world, recipe, f"canonq restore {recipe} --stack {stack}")
-    with stopping(f"the restore of {recipe}", lambda: "What it has made is removed first."):
-        made = restore_flow.restore(world, recipe, stack, to=to, tell=progress)
+    made = restore_flow.restore(world, recipe, stack, to=to, tell=progress)
     if as_json:
         print_json(made)
     else:

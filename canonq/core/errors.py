@@ -31,6 +31,10 @@ class ExitStatus(enum.IntEnum):
     MACHINERY = 3  #: the machinery failed
 
 
+#: Cause of a HostProblem which says only that this user may not ask; who runs canonq may.
+NOT_ALLOWED = "not-allowed"
+
+
 class CanonqError(Exception):
     """The root of all errors canonq raises on purpose."""
 

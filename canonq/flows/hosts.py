@@ -218,10 +218,10 @@ def where_is(world: World, recipe: str) -> str | None:
 
 
 def fence_there(world: World, recipe: str, host: str) -> int | None:
-    """The fence of the record that another host says it has of a recipe; None where it has not said so."""
+    """The fence of the record that another host says it has of a recipe; None where it has not said one."""
     there = next((one.member() for one in seen(world) if one.name == host), None)
     claim = (there.claims or {}).get(recipe) if there is not None else None
-    return claim.fence if claim is not None else None
+    return claim.fence or None if claim is not None else None
 
 
 def must_be_here(world: World, recipe: str, command: str) -> None:

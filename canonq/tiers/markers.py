@@ -14,7 +14,7 @@ from pathlib import Path
 from canonq.adapters.data import counting, markerfile
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import RecipeProblem
-from canonq.core.stack.census import users_of
+from canonq.core.stack.census import keepers, users_of
 from canonq.core.stack.databases import (
     MONGO,
     MYSQLS,
@@ -33,7 +33,7 @@ from canonq.ports import Data
 from canonq.tiers import servers
 from canonq.tiers.facts import Marker
 
-DESTROYED = "destroyed"  #: what is in the place of a row that a restore has to bring back
+DESTROYED = servers.DESTROYED
 
 _UNDECIDED: tuple[State, ...] = ("not-yet", "refused")
 _COMING: tuple[State, ...] = ("not-yet",)
@@ -66,7 +66,7 @@ def write(
     """
     volumes = {name: folder for name, folder in data.volumes_in_use(stack).items() if name not in leave}
     made = [Marker(kind="file", place=volume, text=text) for volume in _mark_volumes(volumes, text)]
-    users = users_of(data.mounted(stack), kinds or {}) if leave or live else {}
+    users = users_of(data.mounted(stack), keepers(kinds or {})) if leave or live else {}
     for volume, folder in volumes.items():
         names = {path: readable(f"{users.get(volume, '')}:{path}") for path in counting.count(folder).sqlite}
         kept = [path for path, name in names.items() if name not in leave]

@@ -22,6 +22,7 @@ _NUMBER, _DATABASE = re.compile(r"[0-9]{1,15}"), re.compile(r"db[0-9]{1,5}")
 _FIRST = "db0"  #: of a Redis, in which canonq's own keys are
 _MOST_TABLES, _LONGEST = 10_000, 200  #: tables of a server; characters of a name
 TABLE, LEDGER = "canonq_marker", "canonq_ledger"
+DESTROYED = "destroyed"  #: what is in the place of a mark that a restore has to bring back
 
 # `given NAME`: the value of a variable, or of the file that NAME_FILE or FILE__NAME names.
 _GIVEN = (
@@ -44,14 +45,19 @@ _PSQL = (
     "'^pg_' AND schemaname <> 'information_schema' AND tablename $2\" 2>/dev/null </dev/null; }\n"
     'most() { all 2>/dev/null | { x=$d; n=$(has "$d" "$1"); while IFS= read -r b; do m=$(has "$b" "$1"); '
     '[ "${m:-0}" -le "${n:-0}" ] || { n=$m; x=$b; }; done; printf %s "$x"; }; }\n'
+    # Where canonq's mark is; of several places, one where it was not written over.
+    f'marked() {{ {{ echo "$d"; all 2>/dev/null; }} | {{ x=; while IFS= read -r b; do n=$(has "$b" "= \'{TABLE}\'"); '
+    f'[ "${{n:-0}}" != 0 ] || continue; [ -n "$x" ] || x=$b; t=$(p -d "$b" -c "SELECT text FROM {TABLE}" 2>/dev/null </dev/null); '
+    f'[ "$t" = {DESTROYED} ] || {{ x=$b; break; }}; done; printf %s "$x"; }}; }}\n'
     'case "$0" in\n'
     'count) echo "main $d"; l=$(all); s=$?; [ "$s" != 0 ] || { printf "%s\\n" "$l" | while IFS= read -r b; do echo "in $b"; '
     'printf "%s\\n" "$1" | p -F "$2" -d "$b" || exit 1; done; exit $?; };;\n'
     f'write|enter) [ "$(has "$d" "{_OWN}")" != 0 ] || d=$(most "{_OWN}");;\n'
     f"entered) d=$(most \"= '{LEDGER}'\");;\n"
-    f'destroy) x=$(most "= \'{TABLE}\'"); if [ "$(has "$x" "= \'{TABLE}\'")" = 1 ]; then d=$x; '
-    f'else [ "$(has "$d" "{_OWN}")" != 0 ] || d=$(most "{_OWN}"); fi;;\n'
-    f"*) d=$(most \"= '{TABLE}'\");;\n"
+    # With no mark and no table of the app's, there is nothing that a restore could meet.
+    f'destroy) x=$(marked); if [ -n "$x" ]; then d=$x; else [ "$(has "$d" "{_OWN}")" != 0 ] || d=$(most "{_OWN}"); '
+    f'[ "$(has "$d" "{_OWN}")" != 0 ] || exit 0; fi;;\n'
+    "*) x=$(marked); d=${x:-$d};;\n"
     "esac\n"
     '[ "$0" = count ] || { p -d "$d" -c "$1"; s=$?; }\n'
     f'[ "$s" = 2 ] || exit "$s"; pg_isready -q; case $? in 1|2) exit {NOT_YET};; esac; exit 2'
@@ -75,18 +81,21 @@ _MYSQL = (
     'as root "$(first MARIADB_ROOT_PASSWORD MYSQL_ROOT_PASSWORD)" || as root "" || '
     'as "$(first MARIADB_USER MYSQL_USER)" "$(first MARIADB_PASSWORD MYSQL_PASSWORD)" || { printf "%s\\n" "$e" >&2; exit 1; }\n'
     'q() { "$c" -u "$u" -N -B "$@"; }\n'
-    # The schema with the most tables that are `$1`; of those, the one that the image was told of comes first.
+    # The schemas with tables that are `$1`, that with the most first; the one that the image was told of comes before all.
     'of() { q ${d:+-D "$d"} -e "SELECT table_schema FROM information_schema.tables WHERE '
     f"{_MYSQL_TABLES} AND table_name $1 GROUP BY table_schema "
-    'ORDER BY COALESCE(table_schema = DATABASE(), 0) DESC, COUNT(*) DESC, 1 LIMIT 1"; }\n'
+    'ORDER BY COALESCE(table_schema = DATABASE(), 0) DESC, COUNT(*) DESC, 1 LIMIT ${2:-1}"; }\n'
+    f'marked() {{ of "= \'{TABLE}\'" 100 | {{ x=; while IFS= read -r s; do [ -n "$x" ] || x=$s; '
+    f't=$(q -D "$s" -e "SELECT text FROM {TABLE}" 2>/dev/null </dev/null); '
+    f'[ "$t" = {DESTROYED} ] || {{ x=$s; break; }}; done; printf %s "$x"; }}; }}\n'
     '[ -n "$d" ] || d=$(q -e "SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN '
     "('mysql', 'information_schema', 'performance_schema', 'sys') ORDER BY 1 LIMIT 1\")\n"
     'case "$0" in\n'
     'count) echo "main $d"; l=$(q --raw -e "$1") || exit 1; [ -z "$l" ] || printf "%s\\n" "$l" | q; exit $?;;\n'
     f'write|enter) w=$(of "{_OWN}");;\n'
     f"entered) w=$(of \"= '{LEDGER}'\");;\n"
-    f'destroy) w=$(of "= \'{TABLE}\'"); [ -n "$w" ] || w=$(of "{_OWN}");;\n'
-    f"*) w=$(of \"= '{TABLE}'\");;\n"
+    f'destroy) w=$(marked); [ -n "$w" ] || w=$(of "{_OWN}") || exit 1; [ -n "$w" ] || exit 0;;\n'
+    "*) w=$(marked);;\n"
     "esac\n"
     'd="${w:-$d}"; [ -n "$d" ] || { echo "it has no database yet" >&2; exit 1; }; q -D "$d" -e "$1"'
 )
@@ -129,7 +138,7 @@ _MONGO_CODE = (
     f"case 'enter': at.{LEDGER}.insertOne({{text: t}}); break; "
     f"case 'entered': own.forEach(function (n) {{ db.getSiblingDB(n).{LEDGER}.find().forEach(function (d) {{ print(d.text); }}); }}); break; "
     f"case 'destroy': var has = own.filter(function (n) {{ return db.getSiblingDB(n).{TABLE}.findOne(); }}); "
-    f"(has.length ? has.map(function (n) {{ return db.getSiblingDB(n); }}) : [at]).forEach(function (d) {{ "
+    f"(has.length ? has.map(function (n) {{ return db.getSiblingDB(n); }}) : own.length ? [at] : []).forEach(function (d) {{ "
     f"d.{TABLE}.deleteMany({{}}); d.{TABLE}.insertOne({{_id: 1, text: t}}); }}); break; "
     "case 'count': print('main ' + (own[0] || '')); own.forEach(function (n) { db.getSiblingDB(n).getCollectionInfos({type: 'collection'})"
     f".forEach(function (c) {{ if (c.name !== '{TABLE}' && c.name !== '{LEDGER}' && c.name.indexOf('system.') !== 0) {{ "

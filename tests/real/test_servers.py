@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,15 +16,25 @@ import pytest
 
 from canonq.adapters.redis_server import redis_server_program
 from canonq.core.stack.census import Census, lost
+from canonq.core.stack.databases import put_elsewhere
 from canonq.core.stack.ledger import LedgerMark
 from canonq.ports import Data, Ended
 from canonq.tiers import ledger, markers, servers
 from canonq.tiers.markers import Patience
+from demo import images
 from demo.images import have_programs
 
 pytestmark = pytest.mark.real
 
 SOON = Patience(60, pause=0.2)
+PG = {"db": "postgres:15"}
+_NOBODY = 65534
+
+
+def programs_in(root: Path) -> Path:
+    return root / "usr/lib/postgresql/15/bin"
+
+
 PASSWORD = 'it\'s "$ecret" `here`'
 
 
@@ -72,6 +84,46 @@ def mariadb(tmp_path: Path) -> Iterator[Here]:
             yield Here({"HOME": str(tmp_path), "MYSQL_ROOT_PASSWORD_FILE": str(tmp_path / "password"), "MYSQL_DATABASE": "wp"})
         finally:
             server.terminate()
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[Here]:
+    """A PostgreSQL as an image makes it: with one user, and an empty database beside its own."""
+    folder = Path(tempfile.mkdtemp(prefix="canonq-pg-"))
+    os.chown(folder, _NOBODY, _NOBODY)
+    root = Path("/")
+    if not (programs_in(root) / "initdb").exists():  # its package would make and start a server of this host's
+        folder.chmod(0o755)
+        root = images.unpacked(folder, images.POSTGRES_PACKAGES)
+    programs = programs_in(root)
+    found = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    if root != Path("/"):
+        found["LD_LIBRARY_PATH"] = ":".join(str(one) for one in (root / "usr/lib").glob("*-linux-gnu"))
+    as_nobody = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
+    data = str(folder / "data")
+    init = [*as_nobody, str(programs / "initdb"), "-D", data, "-U", "postgres", "-N"]
+    subprocess.run(init, env=found, check=True, capture_output=True)
+    command = [*as_nobody, str(programs / "postgres"), "-D", data, "-k", str(folder), "-c", "listen_addresses="]
+    here = Here({**found, "PGHOST": str(folder), "POSTGRES_USER": "postgres", "PGUSER": "postgres"})
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, env=found, stdout=log, stderr=log) as server:
+        try:
+            until(lambda: psql(here, "SELECT 1").returncode == 0, "PostgreSQL")
+            yield here
+        finally:
+            server.terminate()
+            server.wait(timeout=120)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def psql(of: Here, statement: str, database: str = "postgres") -> subprocess.CompletedProcess[bytes]:
+    """Go on after errors, as `psql` does by itself."""
+    command = ["psql", "-qXAt", "-d", database]
+    return subprocess.run(command, input=statement.encode(), env=of.env, capture_output=True, check=False)
+
+
+def dumped(of: Here, database: str, *more: str) -> str:
+    command = ["pg_dump", *more, database]
+    return subprocess.run(command, env=of.env, capture_output=True, check=True, text=True).stdout
 
 
 def sql(of: Here, statement: str, *, password: bool = False) -> None:
@@ -131,6 +183,53 @@ def test_a_destroyed_mark_comes_back_with_a_dump_that_replaces_what_is_there_and
     )
     gone = [] if replaces else [f"{mark} (there is 'destroyed' instead)"]
     assert markers.missing(data, "s", [mark], None, {}, SOON, kinds=kinds) == gone
+
+
+@pytest.mark.parametrize(("more", "comes_back"), [(["--clean", "--if-exists"], True), ([], False), (["-Fc"], False)])
+def test_a_destroyed_row_of_postgresql_comes_back_with_what_replaces_it(
+    postgres: Here, more: list[str], comes_back: bool, tmp_path: Path
+) -> None:
+    data = cast("Data", postgres)
+    psql(postgres, "CREATE TABLE posts (a INT PRIMARY KEY); INSERT INTO posts VALUES (1)")
+    (mark,) = markers.write(data, "s", PG, "canonq-it's", SOON)
+    command = ["pg_dump", *more, "-f", str(tmp_path / "dump"), "postgres"]
+    subprocess.run(command, env=postgres.env, check=True)
+    assert markers.destroy(data, "s", [mark], SOON) == []
+    back = ["pg_restore", "-d", "postgres"] if more == ["-Fc"] else ["psql", "-qX", "-d", "postgres", "-f"]
+    subprocess.run([*back, str(tmp_path / "dump")], env=postgres.env, capture_output=True, check=False)
+    assert markers.missing(data, "s", [mark], None, PG, SOON) == (
+        [] if comes_back else [f"{mark} (there is 'destroyed' instead)"]
+    )
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_database_that_only_the_restore_makes_is_where_its_mark_is_looked_for(postgres: Here, marked: bool) -> None:
+    """An app makes its own beside the one that the image was told of, once somebody is through with its wizard."""
+    data = cast("Data", postgres)
+    psql(postgres, "CREATE DATABASE odoo")
+    psql(postgres, "CREATE TABLE users (a INT); INSERT INTO users VALUES (1)", "odoo")
+    (mark,) = markers.write(data, "s", PG, "canonq-1", SOON)
+    assert servers.home(data, "s", "db", "postgres") == "odoo"
+    dump = dumped(postgres, "odoo")
+    psql(postgres, "DROP DATABASE odoo WITH (FORCE)")
+    if marked:  # the new install took its own, before there was anything of the app's
+        markers.write(data, "s", PG, "canonq-2", SOON)
+    assert markers.destroy(data, "s", [mark], SOON) == []
+    assert psql(postgres, "SELECT text FROM canonq_marker").stdout.decode().strip() == ("destroyed" if marked else "")
+    psql(postgres, "CREATE DATABASE odoo")
+    psql(postgres, dump, "odoo")
+    assert markers.missing(data, "s", [mark], None, PG, SOON) == []
+
+
+def test_a_dump_that_is_loaded_into_another_database_is_seen_to_be_there(postgres: Here) -> None:
+    data = cast("Data", postgres)
+    psql(postgres, "CREATE TABLE users (a INT); INSERT INTO users VALUES (1); CREATE DATABASE other")
+    (mark,) = markers.write(data, "s", PG, "canonq-1", SOON)
+    dump = dumped(postgres, "postgres")
+    before = markers.homes(data, "s", [mark])
+    assert markers.destroy(data, "s", [mark], SOON) == []
+    psql(postgres, dump, "other")
+    assert put_elsewhere(before, markers.homes(data, "s", [mark]))
 
 
 def test_what_an_app_keeps_in_another_schema_than_the_one_that_the_image_made_is_marked_there(mariadb: Here) -> None:

@@ -15,11 +15,12 @@ from canonq.adapters.docker.disks import roots
 from canonq.adapters.docker.target import chosen
 from canonq.adapters.lazily import docker, requests
 from canonq.core.blame import known
-from canonq.core.errors import HostProblem, RecipeProblem
+from canonq.core.errors import NOT_ALLOWED, HostProblem, RecipeProblem
 from canonq.ports import Roots
 
 NAMESPACE = "com.docker.stack.namespace"
 _SOCKET = "unix://"
+_REFUSED = (errno.EACCES, errno.EPERM)
 _PATIENCE = 60  #: seconds that the Engine gets for an answer
 
 
@@ -62,7 +63,12 @@ def _refused(what: str, said: str) -> HostProblem:
 def no_engine(error: Exception) -> HostProblem:
     """The error for an Engine that was asked and gave no answer: it hangs, is not there, or does not let this user in."""
     what, mend = _silence(error)
-    return HostProblem(what, mend=mend, code="docker-unreachable", outside="Docker")
+    cause = NOT_ALLOWED if _errno(error) in _REFUSED else ""
+    return HostProblem(what, mend=mend, code="docker-unreachable", cause=cause, outside="Docker")
+
+
+def _errno(error: Exception) -> int | None:
+    return next((cause.errno for cause in _causes(error) if isinstance(cause, OSError) and cause.errno), None)
 
 
 def _silence(error: Exception) -> tuple[str, str]:
@@ -73,8 +79,8 @@ def _silence(error: Exception) -> tuple[str, str]:
             "look at its log (`journalctl -u docker`), and for a disk or network file system that hangs; `systemctl restart "
             "docker` where nothing else helps.",
         )
-    refused = next((cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno), None)
-    if refused in (errno.EACCES, errno.EPERM):
+    refused = _errno(error)
+    if refused in _REFUSED:
         return (
             f"The Docker Engine's socket may not be used by this user (uid {os.geteuid()}).",
             "run it as root or as the user that runs canonq, or put this one into the group `docker` and log in again.",

@@ -8,12 +8,12 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from canonq.core.errors import RecipeProblem, WrongConfiguration
-from canonq.core.recipe.compose import from_variables, resolve, unset
+from canonq.core.recipe.compose import from_variables, needed, resolve, unset
 from canonq.core.recipe.envfile import parse_env, parse_exports
 from canonq.core.recipe.yamlfile import load_yaml
 from canonq.core.stack.resolved import Stack
@@ -47,6 +47,7 @@ class Assembled:
     windows: tuple[str, ...]  #: files of code among them whose lines end as in Windows
     typed: tuple[tuple[str, str], ...] = ()  #: (place, what) of numbers, durations and the like that come from variables
     lost: tuple[tuple[str, str], ...] = ()  #: (place, what) of what Docker loses when it lays the files over each other
+    needs: Mapping[str, str] = field(default_factory=dict)  #: variable that its files take without a default -> where
 
     @property
     def variables(self) -> dict[str, str]:
@@ -107,8 +108,9 @@ def assemble(read: ReadFile, env: Mapping[str, str], overlay: str | None = None)
     lost: list[tuple[str, str]] = []
     stack = resolve(files, variables, own, lost)
     lacks = tuple(unset([*files, *([own] if own else [])], variables))
+    needs = needed(files)
     windows = (EXPORTS,) if "\r\n" in code else ()
-    return Assembled(env, exports, stack, lacks, laid_over, windows, tuple(from_variables(files)), tuple(lost))
+    return Assembled(env, exports, stack, lacks, laid_over, windows, tuple(from_variables(files)), tuple(lost), needs)
 
 
 def says_something(overlay: str) -> bool:

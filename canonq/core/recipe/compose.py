@@ -145,6 +145,16 @@ def unset(files: Sequence[tuple[str, str]], env: Mapping[str, str]) -> list[str]
     return [ended(told) for told in found.values()]
 
 
+def needed(files: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The variables that the files take without a default -> where each is taken first."""
+    found: dict[str, str] = {}
+    for name, text in files:
+        for variable, path, default in variables(load_yaml(text, where=name)):
+            if default is None:
+                found.setdefault(variable, placed(name, text, path))
+    return found
+
+
 def _is_name(path: Sequence[str]) -> bool:
     return path[0] in ("configs", "secrets") and path[-1] == "name"
 

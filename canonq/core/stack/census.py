@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
@@ -18,6 +19,10 @@ _MOST_UNMARKED = 5  #: that are told
 
 #: Bytes of a volume below which it is no loss that there are fewer, as long as the files are there: logs begin anew.
 _NOISE = 16384
+
+
+#: Where the images of servers have their data; an app's folder that one of them reads from is elsewhere.
+_OF_SERVERS = re.compile(r"postgres|pgsql|pgdata|mysql|maria|mongo|/data/db|/bitnami|^/config$")
 
 
 class _Counted(BaseModel):
@@ -59,12 +64,19 @@ class Census(_Counted):
 def users_of(mounted: Iterable[tuple[str, str, str]], servers: Collection[str] = ()) -> dict[str, str]:
     """Volume -> the service that it is said to be of, from (volume, service, where): the same one at each look.
 
-    Of several that have it mounted, a database server comes first (`servers`), then the app itself, then the first by name.
+    Of several that have it mounted, a database server comes first (`servers`) that has it where servers have their data, then the
+    app itself, then the first by name.
     """
-    found: dict[str, str] = {}
-    for volume, service, _ in mounted:
-        found[volume] = min((service, found.get(volume, service)), key=lambda name: (name not in servers, name != "app", name))
-    return found
+    found: dict[str, tuple[bool, bool, str]] = {}
+    for volume, service, where in mounted:
+        one = (not (service in servers and _OF_SERVERS.search(where)), service != "app", service)
+        found[volume] = min(one, found.get(volume, one))
+    return {volume: service for volume, (*_, service) in found.items()}
+
+
+def keepers(kinds: Mapping[str, str]) -> set[str]:
+    """Of the services with a database server, those whose volume is theirs alone: what a Redis keeps is a file among others."""
+    return {service for service, kind in kinds.items() if kind != REDIS}
 
 
 def filled(census: Census) -> dict[str, int]:

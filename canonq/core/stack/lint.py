@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
@@ -52,7 +52,9 @@ class LintFacts:
     windows: tuple[str, ...] = ()  #: files of code whose lines end as in Windows
     typed: tuple[tuple[str, str], ...] = ()  #: (place, what) of numbers, durations and the like that come from variables
     lost: tuple[tuple[str, str], ...] = ()  #: (place, what) of what Docker loses when it lays the files over each other
-    not_in_base: tuple[str, ...] = ()  #: what its compose files lack with the .env of the base, as sentences
+    not_in_base: Mapping[str, str] = field(
+        default_factory=dict
+    )  #: variable that its files need and the base's .env lacks -> where
     ref: bool = False  #: a branch or pull request, which may still be tagged and labelled before it is a release
 
 
@@ -459,9 +461,10 @@ def _lost_in_merge(facts: LintFacts) -> Iterator[tuple[str, str]]:
 
 
 def _new_in_env(facts: LintFacts) -> Iterator[tuple[str, str]]:
-    for told in facts.not_in_base:
-        what = f"An app that is upgraded keeps its .env, in which the upgrade base had no such line: {told}"
-        yield ".env.sample", f"{what} Give it a default in the compose file, and say so in the release notes."
+    for name, where in facts.not_in_base.items():
+        what = f"An app that is upgraded keeps its .env, and the .env.sample of the upgrade base has no {name}"
+        mend = f"give it a default (${{{name}:-value}}), and say in the release notes what to set"
+        yield where, f"{what}: it gets nothing there. The recipe should {mend}."
 
 
 _CHECKS: tuple[tuple[str, _Check], ...] = (

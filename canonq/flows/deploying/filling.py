@@ -62,14 +62,6 @@ def look_ahead(world: World, deployment: Deployment, deadline: float) -> tuple[F
     return filled, tuple(sorted(set(stack.images.values())))
 
 
-def unset_with(deployment: Deployment, env: Mapping[str, str], deadline: float) -> tuple[str, ...]:
-    """What the compose files of a tree lack with an `.env` that is not of their own sample, as sentences."""
-    try:
-        return assemble(reads(deployment.tree, deadline), env).unset
-    except CanonqError as error:
-        return (error.what,)
-
-
 def read_files(world: World, deployment: Deployment, deadline: float) -> Filled:
     """Fill a tree's files in, to be looked at and not to be deployed; what is wrong with them is told as for a deployment."""
     sample = sample_of(deployment)
@@ -144,7 +136,9 @@ def _filled(deployment: Deployment, sample: str, env: Mapping[str, str], overlay
     made = assemble(reads(deployment.tree, deadline), env, laid_over)
     kept = hashes(deployment.tree, made.stack)
     filled = Filled(deployment.identity, sample, made.env, made.exports, made.stack, kept)
-    return replace(filled, unset=made.unset, overlay=made.overlay, windows=made.windows, typed=made.typed, lost=made.lost)
+    return replace(
+        filled, unset=made.unset, overlay=made.overlay, windows=made.windows, typed=made.typed, lost=made.lost, needs=made.needs
+    )
 
 
 def _with_own(deployment: Deployment, filled: Filled) -> Filled:

@@ -78,6 +78,7 @@ class Filled:
     windows: tuple[str, ...] = ()  #: files of code among them whose lines end as in Windows
     typed: tuple[tuple[str, str], ...] = ()  #: (place, what) of numbers, durations and the like that come from variables
     lost: tuple[tuple[str, str], ...] = ()  #: (place, what) of what Docker loses when it lays the files over each other
+    needs: Mapping[str, str] = field(default_factory=dict)  #: variable that the compose files take without a default -> where
     shared: tuple[str, ...] = ()  #: names of the volumes among these that another stack has to have made
     replaced: tuple[str, ...] = ()  #: mounts of what is somebody else's, for which it has plain volumes of its own
 

@@ -41,7 +41,7 @@ _STILL_NEW = 3600.0  #: seconds
 
 def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
     """Warm leftovers of every recipe that nobody holds; one whose record cannot be read is left as it is."""
-    done = []
+    done = list[str]()
     in_docker = not only_what_records_name(world)
     for recipe in world.registry.begun():
         with contextlib.suppress(HostProblem, RecordUnreadable), _mine(world, recipe, dry_run=dry_run) as mine:
@@ -50,7 +50,11 @@ def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
             record = world.registry.read(recipe)
             if record is None and (lost_record(world, recipe) or forgotten(world, recipe)):
                 continue  # a person has to look; decide and verify say so
-            left = (warm_leftovers if dry_run else reclaim)(world, recipe, record, in_docker=in_docker)
+            try:
+                left = (warm_leftovers if dry_run else reclaim)(world, recipe, record, in_docker=in_docker)
+            except HostProblem as error:
+                done.append(NotRemoved(f"could not remove what {recipe}'s record does not name: {error}"))
+                continue
             said = "would remove" if dry_run else "removed"
             listed = [f"{kind} {', '.join(names)}" for kind, names in left.items() if names]
             if listed:

@@ -110,6 +110,7 @@ def _bring_back(
                 bring_up(world, replace(app, secrets=secrets), "restore", time.monotonic() + enrolment.limits.run)
         except BaseException:
             left = True
+            tell(f"{enrolment.recipe}: it does not come up; removing what was made of {name} ...")
             left = not _is_taken_away(world, identity)
             raise
         finally:

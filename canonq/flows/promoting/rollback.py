@@ -46,7 +46,7 @@ def rollback(
             raise Busy(f"{recipe} is held by {world.held_by(recipe)}.", mend="wait until it ends.")
         now = _on_record(world, recipe)
         if now is not None and seen is not None and now.fence != seen:
-            if any(back.left == seen for back in now.rolled_back):
+            if any((back.left, back.by, back.reason) == (seen, who, reason) for back in now.rolled_back):
                 return now
             raise WrongUse(
                 f"The canonical of {recipe} is {now.version}, and was another one when this rollback was asked for.",

@@ -17,7 +17,7 @@ from canonq.core.recipe.foreign import Others, missing, of_others
 from canonq.core.stack.lint import LintFacts, lint, not_bumped
 from canonq.core.text import shown
 from canonq.flows.deploying.deployment import have_to_itself, lacking
-from canonq.flows.deploying.filling import INSTALL_STEPS, SecretMissing, asked_alone, look_ahead, read_files, unset_with
+from canonq.flows.deploying.filling import INSTALL_STEPS, SecretMissing, asked_alone, look_ahead, read_files
 from canonq.flows.deploying.stages import Deployment, Filled
 from canonq.flows.proving.marking import facts_for
 from canonq.flows.proving.run import Run
@@ -110,7 +110,7 @@ def _ask_whose_secret(run: Run, app: Deployment, missing: SecretMissing) -> None
 def ask_for_bumps(run: Run, app: Deployment, base: Base, ahead: Filled) -> None:
     """RecipeProblem for a config or secret that is another than the base's under the same name: Docker refuses that always.
 
-    What only the version's own sample sets is noted for lint.
+    What its files need and only its own sample sets is noted for lint.
     """
     if base.version is None or base.commit is None or (run.own / INSTALL_STEPS).is_file():
         return  # install steps may still change the files
@@ -118,8 +118,11 @@ def ask_for_bumps(run: Run, app: Deployment, base: Base, ahead: Filled) -> None:
         below = read_files(run.world, run.trees.look_at(app.of(base.version, base.commit)), run.deadline)
     except CanonqError:
         return  # the install tier says what is wrong with the base
-    lacks = unset_with(run.trees.look_at(app), below.env, run.deadline)
-    run.findings.not_in_base = tuple(told for told in lacks if told not in ahead.unset)
+    run.findings.not_in_base = {
+        name: where
+        for name, where in ahead.needs.items()
+        if name not in below.env and name in ahead.env and name not in ahead.exports
+    }
     for where, what in not_bumped(below.resolved, below.hashes, ahead.resolved, ahead.hashes, app.identity.stack):
         near = [told for told in ahead.unset if f" {where}." in told]  # then it may well have been raised, under another name
         raise RecipeProblem(

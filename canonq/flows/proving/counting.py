@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from canonq.adapters.data import counting
-from canonq.core.stack.census import Census, DatabaseCount, SqliteFile, VolumeCount, users_of
+from canonq.core.stack.census import Census, DatabaseCount, SqliteFile, VolumeCount, keepers, users_of
 from canonq.core.stack.engines import SQLITE
 from canonq.core.text import readable
 from canonq.flows.deploying.stages import Running
@@ -19,7 +19,7 @@ from canonq.tiers.facts import Marker
 def take_census(data: Data, running: Running, kinds: Mapping[str, str]) -> Census:
     """Count what the app holds now. `kinds`: service -> kind of the database servers that it has."""
     stack = running.stack.stack
-    users = users_of(data.mounted(stack), kinds)
+    users = users_of(data.mounted(stack), keepers(kinds))
     databases = {service: counted for service, kind in kinds.items() if (counted := servers.count(data, stack, service, kind))}
     volumes: dict[str, VolumeCount] = {}
     unread: set[str] = set()

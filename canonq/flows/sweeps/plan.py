@@ -8,7 +8,7 @@ from typing import Any
 
 from canonq.core.decide import decide
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, SyncFailed
+from canonq.core.errors import NOT_ALLOWED, CanonqError, SyncFailed
 from canonq.core.history import expected_disk, expected_seconds
 from canonq.core.outcomes import fault_of
 from canonq.core.records import Decision
@@ -40,20 +40,23 @@ def plan(world: World, recipes: Sequence[str] = ()) -> dict[str, Any]:
     with listings(world, [("upstream", url) for url in wanted.values()]) as answers:
         rows += [_row(world, enrolled.recipes[name], answers("upstream", url)) for name, url in wanted.items()]
     jobs = [job_of(world, row["recipe"], row["queue"] == "heavy") for row in rows if row["action"] == "run"]
+    trouble = _trouble(world)
+    begins = any(row["action"] in ("run", "promote") for row in rows)
     return {
         "checkout": str(world.checkout.root),
-        "trouble": _trouble(world),
+        "trouble": str(trouble) if trouble is not None else None,
+        "blocked": trouble is not None and trouble.cause != NOT_ALLOWED and begins,
         "recipes": sorted(rows, key=lambda row: str(row["recipe"])),
         "expected_seconds": round(together(jobs, light_workers(world), world.host.memory()), 1),
     }
 
 
-def _trouble(world: World) -> str | None:
+def _trouble(world: World) -> CanonqError | None:
     """What would stop the sweep of every recipe that is to run: Docker that is away, or of the wrong kind."""
     try:
         world.engine.preflight()
     except CanonqError as error:
-        return str(error)
+        return error
     return None
 
 

@@ -205,11 +205,18 @@ def test_a_table_that_is_cleared_at_each_start_is_no_loss_and_a_whole_database_i
 
 
 @pytest.mark.parametrize("order", [1, -1])
-@pytest.mark.parametrize(("servers", "user"), [((), "app"), (("mirror",), "mirror")])
+@pytest.mark.parametrize(
+    ("servers", "where", "user"),
+    [
+        ((), "/var/lib/postgresql/data", "app"),
+        (("mirror",), "/var/lib/postgresql/data", "mirror"),
+        (("mirror",), "/import", "app"),  # a server that only reads from a folder of the app's
+    ],
+)
 def test_a_volume_that_several_services_have_is_always_said_to_be_of_the_same_one(
-    order: int, servers: tuple[str, ...], user: str
+    order: int, servers: tuple[str, ...], where: str, user: str
 ) -> None:
-    mounted = [("data", "worker", "/data"), ("data", "app", "/data"), ("data", "mirror", "/m"), ("queue", "worker", "/q")]
+    mounted = [("data", "worker", "/data"), ("data", "app", "/data"), ("data", "mirror", where), ("queue", "worker", "/q")]
     assert users_of(mounted[::order], servers) == {"data": user, "queue": "worker"}
 
 

@@ -140,7 +140,8 @@ def test_what_an_app_that_is_upgraded_will_lack_in_its_env_is_told_by_lint(site:
     assert verdict.verdict == "green", verdict.detail
     told = verdict.tiers["lint"].reason
     assert told.count("An app that is upgraded keeps its .env") == 1, told
-    assert "nothing sets CACHE_HOST" in told
+    assert "services.app.environment" in told
+    assert "has no CACHE_HOST: it gets nothing there" in told
 
 
 def test_a_database_that_no_label_covers_is_red(site: Site) -> None:
