@@ -109,7 +109,7 @@ FURTHER = [
     Row("miniflux-saves-not-its-own", reader(makes=True, labels=ANOTHER), NOT_SAVED, ("db",), old=OWN, drops=OWN_SESSIONS),
     Row("miniflux-drops-what-is-not-declared", reader(), ("data-lost",), ("the table sessions of db is gone; it had",)),
     Row("miniflux-saves-and-restores-another", reader(labels=ANOTHER), NOT_BACK, ("db",), drops=SESSIONS),
-    Row("miniflux-loads-its-dump-over-what-is-there", reader(labels=OVER), NOT_BACK, ("db",), drops=SESSIONS),
+    Row("miniflux-loads-its-dump-over-rows", reader(labels=OVER), NOT_BACK, ("db",), drops=SESSIONS),
     Row("ihatemoney-empties-a-table", money(statement="DELETE FROM billowers"), ("data-lost",), ("billowers of db", "3 rows")),
     Row("ihatemoney-restores-nothing", money(labels=maria_labels("")), NOT_BACK, ("db",)),
     Row("ihatemoney-moves-to-a-server", money(carries=True), (), ("data-moved: ",), old=IN_A_FILE),
