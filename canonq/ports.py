@@ -169,8 +169,8 @@ class Forge(Protocol):
     def close(self, repo: str, number: int) -> None:
         """Close a pull request without merging it."""
 
-    def set_status(self, repo: str, commit: str, state: StatusState, description: str) -> None:
-        """Set the status of a commit under canonq's context."""
+    def set_status(self, repo: str, commit: str, state: StatusState, description: str, *, quick: bool = False) -> None:
+        """Set the status of a commit under canonq's context, or that of its quick runs: these prove little, and hide no other."""
 
 
 @dataclass(frozen=True)

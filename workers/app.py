@@ -129,10 +129,10 @@ def _listen(**_: Any) -> None:
 
 @worker_ready.connect
 def _clean_up(**_: Any) -> None:
-    """What dead runs left behind goes when a worker starts; upkeep begins beside it."""
+    """What dead runs left behind goes when a worker starts. Upkeep begins before it: however long that takes, this host lives."""
+    start_upkeep()
     try:
         for line in clean(live()):
             log.info("Janitor: %s", line)
     except CanonqError as error:
         log.error("The janitor could not work: %s", error)
-    start_upkeep()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -13,7 +14,7 @@ from beat_schedule import the_night_before, this_night
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.gate import Again
-from canonq.core.names import SWEEP_ID, host_name, identifier, shown
+from canonq.core.names import RECIPE_NAME, SWEEP_ID, host_name, identifier, shown
 from canonq.core.records import Decision, Elsewhere, Synced, Verdict
 from canonq.flows.decide import decide_recipe
 from canonq.flows.hosts import opens_sweeps
@@ -135,23 +136,25 @@ def share(
     fences: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """Sweep this host's share of a sweep that another host has opened. Delivered again, what was told is told again."""
-    world = None
+    world, host = None, ""
     try:
         world = live()
         identifier(sweep, SWEEP_ID, "sweep id")
+        host = host_name(opener)
         if night is not None and world.sweeps.nights.claim(night, self.request.id):
             world.sweeps.calls.sweep_for(self.request.id, sweep)
         again = world.sweeps.shares.opener(sweep) is not None
-        opener = host_name(opener)
         opened = open_sweep(
-            world, recipes, sweep, named=named, nightly=night is not None, share_of=opener, closes=closes, fences=fences or {}
+            world, recipes, sweep, named=named, nightly=night is not None, share_of=host, closes=closes, fences=fences or {}
         )
         begun = start(world, opened, lambda enrolment: _start(world, opened, enrolment))
         (tell_again if again else tell_share)(world, sweep)
     except CanonqError as error:
         log.critical("This host's share of the sweep %s was not begun: %s", shown(sweep), error)
         if world is not None and SWEEP_ID.fullmatch(str(sweep)):
-            fail(world, sweep, error)
+            fail(world, sweep, error, share=[name for name in recipes if RECIPE_NAME.fullmatch(str(name))], opener=host)
+            with contextlib.suppress(CanonqError):  # upkeep does it later
+                tell_share(world, sweep)
         raise StepFailed.of(error) from None
     return {"sweep": sweep, **begun}
 

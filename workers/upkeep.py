@@ -158,6 +158,7 @@ def reconcile(world: World, app: Celery) -> list[str]:
     with _told():
         for recipe in pushes_due(world):
             app.send_task("canonq.sweep", args=[[recipe]], kwargs={"named": False}, queue=LIGHT)
+            world.sweeps.pushes.take(recipe)  # sent twice does no harm
             done.append(f"{recipe}: something was pushed to it while a sweep was at it, so it is looked at again")
     return done
 

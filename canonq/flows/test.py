@@ -118,26 +118,26 @@ def test_ref(world: World, recipe: object, ref: str, *, quick: bool = False, kee
     upstream, mirror = addresses(world, enrolment)
     # Pull requests are opened on the mirror, where there is one (docs/rules.md 1).
     commit = world.repos.fetch_ref(enrolment.recipe, mirror or upstream, ref_name(ref), which="mirror" if mirror else "upstream")
-    with _shown(world, mirror, commit) as shows:
+    with _shown(world, mirror, commit, quick=quick) as shows:
         return shows(_prove_ref(world, enrolment, ref, commit, record, order, quick=quick))
 
 
 @contextlib.contextmanager
-def _shown(world: World, mirror: str | None, commit: str) -> Iterator[Callable[[Verdict], Verdict]]:
+def _shown(world: World, mirror: str | None, commit: str, *, quick: bool) -> Iterator[Callable[[Verdict], Verdict]]:
     """Show on the forge that a commit is being tested, and then what came of it; a trouble with that is a note."""
     if mirror is None:
         yield lambda verdict: verdict
         return
-    show_status(world, mirror, commit, "pending", "canonq is testing this commit")
+    show_status(world, mirror, commit, "pending", "canonq is testing this commit", quick=quick)
 
     def shows(verdict: Verdict) -> Verdict:
-        trouble = show_status(world, mirror, commit, *status_of(verdict))
+        trouble = show_status(world, mirror, commit, *status_of(verdict), quick=quick)
         return verdict.model_copy(update={"notes": (*verdict.notes, trouble)}) if trouble else verdict
 
     try:
         yield shows
     except BaseException as error:
-        show_status(world, mirror, commit, "error", f"the test did not end: {type(error).__name__}")
+        show_status(world, mirror, commit, "error", f"the test did not end: {type(error).__name__}", quick=quick)
         raise
 
 

@@ -303,6 +303,26 @@ def test_a_proposal_to_do_again_what_was_reverted_is_left_alone(place: Place, fo
     assert state(forge, again) == "open"
 
 
+def test_a_pull_request_that_git_cannot_compare_stops_no_release_and_no_other_pull_request(
+    place: Place, forge: Forge, upstream: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(place.world, "site")
+    huge, work = proposal(place, forge, ("a", "1"))
+    number, other = proposal(place, forge, ("b", "2"))
+    land(upstream, other)
+    head, real = work.head.commit.hexsha, History.landing
+
+    def landing(history: History, main: str, commit: str) -> Landing:
+        if commit == head:
+            raise HostProblem("git did not end within 120 s.", code="git-failed")
+        return real(history, main, commit)
+
+    monkeypatch.setattr(History, "landing", landing)
+    told = sync(place.world, "site")
+    assert any("could not be compared with upstream, so it is left alone: git did not end" in note for note in told.notes)
+    assert (state(forge, huge), state(forge, number)) == ("open", "closed")
+
+
 @pytest.mark.long
 def test_a_head_that_moved_since_the_forge_was_asked_waits_for_the_next_time(place: Place, forge: Forge, upstream: Repo) -> None:
     sync(place.world, "site")

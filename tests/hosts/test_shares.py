@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+import workers.tasks
 from canonq.adapters.pages.render import first_page
 from canonq.adapters.state.hosts import Facts
 from canonq.core.budget import Disk, Need
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import Fault
+from canonq.core.errors import Fault, HollowSweep
 from canonq.core.outcomes import Outcome
 from canonq.core.records import Elsewhere, Verdict
 from canonq.flows import hosts as hosts_flow
@@ -28,6 +29,7 @@ from canonq.flows.sweeps.summary import summary
 from canonq.flows.world import World
 from canonq.settings import Settings
 from tests.hosts.house import House, house_in
+from workers.steps import StepFailed
 
 SWEEP = "20260101T030000Z-abcdef"
 
@@ -90,6 +92,28 @@ def test_a_sweep_is_whole_when_the_other_host_has_told_its_share(house: House) -
     assert whole["enrolled"] == sum(whole["counts"].values()) == 3
     assert whole["counts"]["red"] == 1
     assert summary(birch, SWEEP)["enrolled"] == 1, "a share is no sweep of all"
+    assert sent == []
+
+
+def test_a_share_that_cannot_be_begun_is_told_for_each_of_its_recipes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    ash, birch, sent = house["ash"].world, house["birch"].world, Sent()
+    opened(ash)
+
+    def hollow(*_: object, **__: object) -> Opened:
+        raise HollowSweep("There is no folder tests/ in the checkout.", code="checkout-missing")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(workers.tasks, "live", lambda: birch)
+        broken.setattr(workers.tasks, "open_sweep", hollow)
+        with pytest.raises(StepFailed, match="no folder tests/"):
+            workers.tasks.share.apply(args=[SWEEP, ["far"]], kwargs={"opener": "ash"}).get()
+    done(ash, "near")
+    shares.collect(ash, SWEEP, sent)
+    finish(ash, SWEEP)
+    far = ash.sweeps.outcomes(SWEEP)["far"]
+    assert (far.outcome, far.reason) == ("error", "checkout-missing")
+    whole = summary(ash, SWEEP)
+    assert (whole["state"], whole["exit_status"]) == ("done", 1)
     assert sent == []
 
 

@@ -120,11 +120,11 @@ class HttpForge:
         """See ports.Forge.close."""
         self._ask("PATCH", f"repos/{_path(repo)}/pulls/{number}", body={"state": "closed"})
 
-    def set_status(self, repo: str, commit: str, state: StatusState, description: str) -> None:
+    def set_status(self, repo: str, commit: str, state: StatusState, description: str, *, quick: bool = False) -> None:
         """See ports.Forge.set_status. Setting the same twice shows the same."""
         if not COMMIT.fullmatch(commit):
             raise ValueError(commit)
-        body = {"context": CONTEXT, "state": state, "description": description}
+        body = {"context": f"{CONTEXT}/quick" if quick else CONTEXT, "state": state, "description": description}
         self._ask("POST", f"repos/{_path(repo)}/statuses/{commit}", body=body)
 
     # -- asking -------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ _IN_QUOTES = re.compile(r"\\(.)|\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Z
 _MODIFIER = re.compile(r"(?<![^\s#;])([a-z]+)=([A-Za-z0-9,]+)")
 _NOTE = re.compile(r"(?<![ \t])[ \t]+#|^#")  #: a run of blanks is looked at from its beginning only
 _SECRET = re.compile(r"SECRET_([A-Za-z0-9_]+)_VERSION")
+_OUT = re.compile(r"^[ \t]*+#[# \t]*+(?=(?:export[ \t]++)?SECRET_)")  #: what takes a secret's line out
 
 #: Characters of a generated secret; the names are the words recipes use after `charset=`.
 CHARSETS = {
@@ -183,12 +184,15 @@ def _expand(text: str, known: Mapping[str, str]) -> str:
 
 
 def secret_rules(sample: str, env: Mapping[str, str]) -> dict[str, SecretRule]:
-    """The secrets an app needs: names and versions from `env`, modifiers from the sample's comments."""
+    """The secrets an app needs: names and versions from `env`, modifiers from the sample's comments.
+
+    A line that is commented out counts where no other has that name: who takes the `#` away, or sets it by [env], means it.
+    """
     comments: dict[str, str] = {}
-    for line in lines_of(sample):
-        match = _LINE.match(line)
-        if match and "#" in match[2]:
-            comments[match[1]] = match[2].split("#", 1)[1]
+    for line in sorted(lines_of(sample), key=lambda line: not line.lstrip().startswith("#")):
+        match = _LINE.match(_OUT.sub("", line))
+        if match:
+            comments[match[1]] = match[2].partition("#")[2]
     rules: dict[str, SecretRule] = {}
     for key, version in env.items():
         if (named := _SECRET.fullmatch(key)) and version:

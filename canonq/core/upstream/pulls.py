@@ -88,6 +88,6 @@ def status_of(verdict: Verdict) -> tuple[StatusState, str]:
     """The commit status that a verdict becomes: state, and a description short enough for a forge."""
     states: dict[str, StatusState] = {"green": "success", "red": "failure", "error": "error"}
     # Not its detail: what an app answers and a recipe writes is in it, and a forge shows it to everybody.
-    said = f"{verdict.verdict}, level {verdict.level}: {verdict.reason} (run {verdict.run})"
+    said = f"{'quick, ' if verdict.quick else ''}{verdict.verdict}, level {verdict.level}: {verdict.reason} (run {verdict.run})"
     short = said if len(said) <= _LONGEST_DESCRIPTION else said[: _LONGEST_DESCRIPTION - 3] + "..."
     return states[verdict.verdict], short

@@ -127,6 +127,7 @@ def clean(world: World, *, recipe: str | None = None, dry_run: bool = False) -> 
             )
         done += _clean_warm(world, dry_run=dry_run)
         for half in world.work.glob(f"{NEW}*"):  # killed between making its folder and showing that it lives
-            if not is_alive(half) and time.time() - half.stat().st_mtime > _STILL_NEW and not dry_run:
-                remove_tree(half)
+            with contextlib.suppress(FileNotFoundError):  # another janitor was here just now
+                if not is_alive(half) and time.time() - half.stat().st_mtime > _STILL_NEW and not dry_run:
+                    remove_tree(half)
     return done

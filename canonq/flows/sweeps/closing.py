@@ -5,7 +5,7 @@ What is closed stays as it is: `Sweeps.closed` is the one place that knows, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,15 +41,18 @@ def stop(world: World, sweep: str, why: str, *, refused: bool = False) -> dict[s
     return _close(world, sweep, closed, lambda name: put_off(recipe=name, reason="sweep-stopped"))
 
 
-def fail(world: World, sweep: str, error: CanonqError) -> dict[str, Any] | None:
+def fail(world: World, sweep: str, error: CanonqError, *, share: Sequence[str] = (), opener: str = "") -> dict[str, Any] | None:
     """Close a sweep that could not be begun, so that it is seen in the morning; None when its chains go on without this.
+
+    `share`: the recipes of a share of a sweep that `opener` has opened, each of which has failed by it.
 
     A sweep whose chains were begun is not failed by a message that comes a second time, whatever is wrong by then.
     """
     if world.sweeps.begun(sweep) or world.sweeps.closed(sweep):
         return None
     if not world.sweeps.read(sweep):
-        world.sweeps.open(sweep, {"sweep": sweep, "started": world.stamp(), "enrolled": []})
+        begun = {"sweep": sweep, "started": world.stamp(), "enrolled": sorted(share)}
+        world.sweeps.open(sweep, {**begun, **({"share_of": opener} if opener else {})})
     closed = Closed(state="failed", why=str(error), code=error.code, ended=world.stamp(), exit_status=int(error.exit_status))
     return _close(world, sweep, closed, lambda name: failed(name, error, "sweep"))
 

@@ -26,6 +26,7 @@ log = logging.getLogger("canonq")
 
 #: Seconds after which a checkout that is behind its remote is told by the exit status.
 _STALE_AFTER = 3 * 86400.0
+_ANOTHER_NIGHT = 12 * 3600.0  #: seconds from which on an open sweep is none of this night's
 _OPENING = 3600.0  #: seconds for which a sweep is taken to be about to begin its chains
 
 
@@ -109,7 +110,11 @@ def open_sweep(
                 "revision": world.checkout.revision(),
                 **({"share_of": share_of} if share_of else {}),
                 **({"closes": closing} if closing is not None else {}),
-                "findings": [] if recipes or share_of else [*stale, *_findings(world, enrolled), *_missed(world, night_before)],
+                "findings": _of_share(world, stale)
+                if share_of
+                else []
+                if recipes
+                else [*stale, *_findings(world, enrolled), *_missed(world, night_before), *(_stuck(world) if nightly else [])],
             },
         )
         where = at_revision(world.checkout.root, world.checkout.revision())
@@ -184,10 +189,30 @@ def _findings(world: World, enrolled: Enrolled) -> list[str]:
     return [*found, *lost_data(world)]
 
 
+def _of_share(world: World, stale: list[str]) -> list[str]:
+    """What a host has to tell beside its share of another one's sweep: nobody else can see it."""
+    found = [*stale, *lost_data(world)]
+    for told in found:
+        log.warning("%s", told)
+    return found
+
+
+def _stuck(world: World) -> list[str]:
+    """A sentence for each sweep of an earlier night that is still open: what it is at is left to it, and may wait for nobody."""
+    return [
+        f"The sweep {one}, begun at {world.sweeps.read(one).get('started')}, is still open; what it is at is left to it. "
+        f"Mend: `canonq watch {one}` shows what it is at; look whether a worker takes that queue."
+        for one in _under_way(world)
+        if world.sweeps.read(one).get("whole") and world.sweeps.open_for(one) > _ANOTHER_NIGHT
+    ]
+
+
 def _missed(world: World, night: str | None) -> list[str]:
     """What to tell of the night before this one, when nights were swept earlier and that one was not."""
     swept = sorted(world.sweeps.nights.claimed())
     if night is None or night in swept or not any(earlier < night for earlier in swept):
+        return []
+    if len([later for later in swept if later > night]) > 1:  # beside this one: the hour of the nights was changed
         return []
     last = max(earlier for earlier in swept if earlier < night)
     return [
@@ -236,12 +261,12 @@ def _bound(world: World, sweep: str, wanted: Sequence[str]) -> None:
 
 
 def pushes_due(world: World) -> list[str]:
-    """Recipes to which something was pushed while a sweep was at them, and no sweep is any more; each is told once."""
+    """Recipes to which something was pushed while a sweep was at them, and no sweep is any more, until they are taken."""
     put_off = world.sweeps.pushes.waiting()
     if not put_off:
         return []
     busy = {name for one in _under_way(world, also_opening=True) for name in summary(world, one)["pending"]}
-    return [name for name in put_off if name not in busy and world.sweeps.pushes.take(name)]
+    return [name for name in put_off if name not in busy]
 
 
 def _speaks_with_docker(world: World) -> None:

@@ -75,7 +75,11 @@ def _close(world: World, recipe: str, where: _Closing, pulls: Sequence[Pull], ma
             # One that is gone, or was pushed to since the forge was asked, waits for the next time.
             if pull.head in outside or heads.get(pull.number) != pull.head:
                 continue
-            found = landed(pull, pull.base, repos.landing(recipe, main, pull.head))
+            try:
+                found = landed(pull, pull.base, repos.landing(recipe, main, pull.head))
+            except CanonqError as error:  # what somebody proposes stops nobody's releases
+                yield f"{name} could not be compared with upstream, so it is left alone: {error.what}"
+                continue
             if found is None:
                 outside.add(pull.head)
                 continue
@@ -96,7 +100,9 @@ def forge_repo(world: World, mirror: str) -> str | None:
     return world.forge.repo_of(mirror) if world.forge is not None else None
 
 
-def show_status(world: World, mirror: str, commit: str, state: StatusState, description: str) -> str | None:
+def show_status(
+    world: World, mirror: str, commit: str, state: StatusState, description: str, *, quick: bool = False
+) -> str | None:
     """Set a tested commit's status on the forge; why that failed, which changes no verdict."""
     forge, repo = world.forge, forge_repo(world, mirror)
     if forge is None or repo is None:
@@ -105,7 +111,7 @@ def show_status(world: World, mirror: str, commit: str, state: StatusState, desc
         log.info("The status of %s at %s would be %s: %s", commit[:12], masked(mirror), state, description)
         return None
     try:
-        forge.set_status(repo, commit, state, description)
+        forge.set_status(repo, commit, state, description, quick=quick)
     except ForgeProblem as error:
         log.error("The status of %s was not set: %s", commit[:12], error)
         return f"the commit's status was not set: {error.what}"

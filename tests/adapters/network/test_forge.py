@@ -180,7 +180,11 @@ def test_closing_and_statuses_say_what_the_api_wants(stand_in: Forge, forge: Htt
     forge.close(REPO, 1)
     assert stand_in.pulls[REPO][1]["state"] == "closed"
     forge.set_status(REPO, HEAD, "success", "level 5")
-    assert stand_in.statuses == [(REPO, HEAD, {"context": "canonq", "state": "success", "description": "level 5"})]
+    forge.set_status(REPO, HEAD, "failure", "quick", quick=True)
+    assert stand_in.statuses == [
+        (REPO, HEAD, {"context": "canonq", "state": "success", "description": "level 5"}),
+        (REPO, HEAD, {"context": "canonq/quick", "state": "failure", "description": "quick"}),
+    ]
 
 
 def test_a_forge_below_a_path_is_asked_there(stand_in: Forge, tmp_path: Path) -> None:

@@ -78,6 +78,19 @@ def test_secret_rules_come_from_the_sample_with_their_modifiers() -> None:
     assert set(made) <= set(string.hexdigits.lower())
 
 
+def test_the_modifiers_of_a_line_that_is_commented_out_count_for_who_sets_it() -> None:
+    sample = (
+        '#COMPOSE_FILE="$COMPOSE_FILE:compose.oidc.yml"\n#SECRET_JWT_KEY_VERSION=v1 # length=64 charset=hex\n'
+        "# SECRET_OIDC_CLIENT_VERSION=v1  # generate=false\nSECRET_A_VERSION=v1 # length=10\n#SECRET_A_VERSION=v2 # length=20\n"
+        "SECRET_B_VERSION=v1\n# SECRET_B_VERSION=v1 # length=9\n"
+    )
+    own = dict.fromkeys(("SECRET_JWT_KEY_VERSION", "SECRET_OIDC_CLIENT_VERSION"), "v1")
+    rules = secret_rules(sample, {**parse_env(sample), **own})
+    assert (rules["jwt_key"].length, set(rules["jwt_key"].charset)) == (64, set("0123456789abcdef"))
+    assert not rules["oidc_client"].generate
+    assert (rules["a"].length, rules["b"].length) == (10, 32), "a line that is in force has the last word"
+
+
 @pytest.mark.parametrize("modifier", ["length=0", "length=99999", "length=lots", "length=32x", "charset=emoji"])
 def test_a_secret_that_cannot_be_made_is_the_recipes_fault(modifier: str) -> None:
     sample = f"SECRET_X_VERSION=v1 # {modifier}\n"

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -503,6 +504,29 @@ def test_a_nightly_sweep_leaves_out_what_an_open_one_is_still_at(place: Place) -
     assert (left.outcome, left.reason) == ("skipped", "under-way")
     assert sweeping.sweep in left.detail
     assert {one.recipe for one in open_sweep(sweeping.world).chains} == {"site", "wiki"}, "a person's sweep leaves out nothing"
+
+
+def test_a_night_says_aloud_that_one_before_it_is_still_open(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeping = Sweeping(place, "site")
+    sweeping.take("decide", "site", lambda world: sweeping.skip("site"))
+    first = open_sweep(sweeping.world, nightly=True)
+    assert not sweeping.world.sweeps.read(first.sweep)["findings"], "begun just now, by a person"
+    later = replace(sweeping.world, now=lambda: place.world.now() + timedelta(hours=24))
+    monkeypatch.setattr(type(later.sweeps), "open_for", lambda *_: 86400.0)
+    second = open_sweep(later, nightly=True)
+    assert later.sweeps.outcomes(second.sweep)["site"].reason == "under-way"
+    told = finish(later, second.sweep)
+    assert told is not None
+    assert any(f"The sweep {sweeping.sweep}, begun at" in line and "is still open" in line for line in told["findings"])
+    assert told["exit_status"] == 1
+
+
+def test_a_night_is_not_missed_by_a_change_of_the_hour(place: Place) -> None:
+    place.recipe("site")
+    sweeps = place.world.sweeps
+    for night in ("20260616T040000Z", "20260617T040000Z", "20260618T030000Z"):
+        sweeps.nights.claim(night, f"task-{night}")
+    assert sweeps.read(open_sweep(place.world, night_before="20260617T030000Z").sweep)["findings"] == []
 
 
 def test_a_night_without_a_sweep_is_told_by_the_next_one(place: Place) -> None:

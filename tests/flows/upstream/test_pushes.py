@@ -99,6 +99,8 @@ def test_pushes_start_one_chain_of_a_recipe_at_a_time_and_what_came_meanwhile_is
     assert pushes_due(place.world) == [], "the first one is still at it"
     over(place)
     assert pushes_due(place.world) == ["site"]
+    assert pushes_due(place.world) == ["site"], "until its message was sent"
+    assert place.world.sweeps.pushes.take("site")
     assert pushes_due(place.world) == [], "once"
 
 
