@@ -153,13 +153,22 @@ def test_another_file_system_shares_no_blocks(tmp_path: Path) -> None:
 
 
 def _peak(whole: Snapshot, folder: Path, answers: Any) -> None:
-    """Bytes that sealing and looking through take at their peak; None where what was sealed is not whole."""
+    """Bytes that sealing and looking through take at their peak; None where what was sealed is not whole.
+
+    The least of three times: what is made once, or told of what earlier tests have left, is none of it.
+    """
     gc.collect()  # what earlier tests have left may take something as it goes
     gc.freeze()
     gc.set_threshold(700, 10, 10)  # as it is where these tests have not said otherwise
     tracemalloc.start()
-    problem = snapshots.problem_of(snapshots.seal(whole, folder))
-    answers.put(tracemalloc.get_traced_memory()[1] if problem is None else None)
+    peaks = []
+    for _ in range(3):
+        (folder / snapshots.MANIFEST).unlink(missing_ok=True)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        problem = snapshots.problem_of(snapshots.seal(whole, folder))
+        peaks.append(tracemalloc.get_traced_memory()[1] - held if problem is None else None)
+    answers.put(None if None in peaks else min(peak for peak in peaks if peak is not None))
 
 
 @pytest.mark.long
