@@ -94,6 +94,11 @@ def open_sweep(
         # What a person or a push asks for is done, however late it is.
         mine = closes_at(world.now().timestamp(), world.settings.window) if nightly and share_of is None else None
         closing = read_closing(closes) if share_of else mine
+        findings: list[str] = []
+        if share_of:
+            findings = _of_share(world, stale)
+        elif not recipes:
+            findings = [*stale, *_findings(world, enrolled), *_missed(world, night_before), *(_stuck(world) if nightly else [])]
         world.sweeps.open(
             sweep,
             {
@@ -110,11 +115,7 @@ def open_sweep(
                 "revision": world.checkout.revision(),
                 **({"share_of": share_of} if share_of else {}),
                 **({"closes": closing} if closing is not None else {}),
-                "findings": _of_share(world, stale)
-                if share_of
-                else []
-                if recipes
-                else [*stale, *_findings(world, enrolled), *_missed(world, night_before), *(_stuck(world) if nightly else [])],
+                "findings": findings,
             },
         )
         where = at_revision(world.checkout.root, world.checkout.revision())
