@@ -45,10 +45,10 @@ def plan(recipes: tuple[str, ...], as_json: bool) -> ExitStatus:
             give_way=("MiB", "seconds", "queue", "base", "canonical", "latest", "reason"),
             sentence="detail",
         )
-        if found["trouble"] and not found["blocked"] and any(row["action"] in ("run", "promote") for row in rows):
-            say(f"Whether Docker is ready for that could not be looked at: {found['trouble']}")
         if found["blocked"]:
             say(f"As things are, none of that would be done: {found['trouble']}")
+        elif found["trouble"] and any(row["action"] in ("run", "promote") for row in rows):
+            say(f"Whether Docker is ready for that could not be looked at: {found['trouble']}")
         for row in rows:
             for note in row["notes"]:
                 say(f"{row['recipe']}: {note}")

@@ -166,6 +166,11 @@ class Snapshot(BaseModel):
     manifest: str | None = None  #: checksum of the manifest beside it; None in one of an older canonq
     content_bytes: int | None = None  #: what the files in it take, unpacked; None in one of an older canonq
 
+    @property
+    def unpacked(self) -> int:
+        """Bytes that its files take, where that is known, else those of the snapshot itself."""
+        return self.content_bytes or self.bytes
+
 
 class Passed(BaseModel):
     """A canonical between the one that was left and the one that was gone back to."""

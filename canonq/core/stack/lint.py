@@ -52,9 +52,7 @@ class LintFacts:
     windows: tuple[str, ...] = ()  #: files of code whose lines end as in Windows
     typed: tuple[tuple[str, str], ...] = ()  #: (place, what) of numbers, durations and the like that come from variables
     lost: tuple[tuple[str, str], ...] = ()  #: (place, what) of what Docker loses when it lays the files over each other
-    not_in_base: Mapping[str, str] = field(
-        default_factory=dict
-    )  #: variable that its files need and the base's .env lacks -> where
+    not_in_base: Mapping[str, str] = field(default_factory=dict)  #: variable that the base's .env lacks -> where it is needed
     ref: bool = False  #: a branch or pull request, which may still be tagged and labelled before it is a release
 
 

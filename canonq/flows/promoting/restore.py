@@ -109,7 +109,7 @@ def _bring_back(
                 tell(f"{enrolment.recipe}: bringing up {chosen.version} as {name} ...")
                 bring_up(world, replace(app, secrets=secrets), "restore", time.monotonic() + enrolment.limits.run)
         except BaseException:
-            left = True
+            left = True  # also where a person cuts the removal short
             tell(f"{enrolment.recipe}: it does not come up; removing what was made of {name} ...")
             left = not _is_taken_away(world, identity)
             raise
@@ -125,7 +125,7 @@ def _bring_back(
 def _need(world: World, record: Canonical) -> Need:
     """What a copy of a canonical's data takes."""
     kept = record.snapshot
-    return Need(volumes=(kept.content_bytes or kept.bytes) if kept is not None else world.settings.disk_need)
+    return Need(volumes=kept.unpacked if kept is not None else world.settings.disk_need)
 
 
 def _is_taken_away(world: World, identity: Identity) -> bool:

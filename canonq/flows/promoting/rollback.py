@@ -62,7 +62,7 @@ def rollback(
                 raise WrongUse(f"{recipe} has no canonical, so there is nothing to roll back.", code="no-canonical")
             target = choose(world, now, to or now.version)
             world.registry.set_aside(recipe)
-        if is_long(size := target.snapshot.content_bytes or target.snapshot.bytes):
+        if is_long(size := target.snapshot.unpacked):
             tell(f"{recipe}: unpacking the snapshot of {target.record.version}, {gib(size)} ...")
         owner = world.new_id(recipe)
         with alive(world.work / owner, stoppable=False):

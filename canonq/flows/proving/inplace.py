@@ -179,7 +179,7 @@ def _restore(run: Run, running: Running, taken: backup.Backup, made: _Made) -> t
         run.account.notes += kept
         own = tuple(marker for marker in markers if marker.kind == "own")
         if own:
-            call_in_tier(run, "restore", running, WRITE_MARKER, "destroyed")
+            call_in_tier(run, "restore", running, WRITE_MARKER, marks.DESTROYED)
         run.vigil(running.deployment).goes_down()
         run.findings.phase = "restore"
         hooks = backup.restore(taken)

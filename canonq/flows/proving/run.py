@@ -76,9 +76,7 @@ class Findings:
         self.unmarked: tuple[str, ...] = ()  #: databases whose data is not proven to survive, as no marker could be written
         self.not_looked_at: tuple[str, ...] = ()  #: what nobody has asked of the fresh install, a gap for each
         self.deployments = 0  #: stacks of the recipe that were made, each on empty volumes or on a copy of its data
-        self.not_in_base: Mapping[
-            str, str
-        ] = {}  #: variable of its .env that its compose files need and the base's lacks -> where
+        self.not_in_base: Mapping[str, str] = {}  #: variable that its compose files need and the base's .env lacks -> where
         self.disk_bytes = 0  #: what its volumes took at their peak
         self.disk_of_tier: dict[TierName, int] = {}  #: the same, while each tier went on
         self.artifact_bytes = 0  #: what the backup's artifact takes at most
