@@ -27,8 +27,18 @@ class History:
         # Without anything in common, and without any change, there is nothing that could be upstream.
         if base.status != 0 or self._tree(head) == self._tree(below):
             return Landing(None, 0, 0, None, None)
+        if self._is_undone(main, head):
+            return Landing(None, 0, 0, None, None)
         own, equal, last = self._compared(main, head)
         return Landing(None, own, equal, last, self._squashed(main, head, below))
+
+    def _is_undone(self, main: str, head: str) -> bool:
+        """Whether the head's change could be merged once more, as nothing of it is in the branch (any more): upstream took it back.
+
+        What cannot be merged without a decision says nothing: upstream may have gone on from it.
+        """
+        made = self._git.local(self._clone, "merge-tree", "--write-tree", "--no-messages", main, head)
+        return made.status == 0 and made.output.strip() != self._tree(main)
 
     def _brought_in(self, main: str, head: str) -> str:
         """The first commit on the branch itself that contains the head; the head when it is on the branch."""
@@ -39,14 +49,29 @@ class History:
     def _compared(self, main: str, head: str) -> tuple[int, int, str | None]:
         """(commits of the head's own, how many are upstream with the same change, upstream's newest of these).
 
-        A merge that brings changes of its own counts as one that upstream has not: none of its can be the same.
+        A merge that brings changes of its own counts as one that upstream has not: none of its can be the same. What git calls
+        the same may have other blanks, and in YAML those are a change.
         """
         marks = "--cherry-mark", "--no-merges"
         own = self._lines("rev-list", *marks, "--right-only", f"{main}...{head}")
         theirs = self._lines("rev-list", *marks, "--left-only", f"{main}...{head}")
-        equal = [line[1:] for line in theirs if line.startswith("=")]
-        changing = self._changing_merges(main, head)
-        return len(own) + changing, sum(line.startswith("=") for line in own), equal[0] if equal else None
+        offered = self._changes(own)
+        theirs_with = self._changes(theirs) if offered else {}
+        both = set(offered.values()) & set(theirs_with.values())
+        newest = next((commit for commit, change in theirs_with.items() if change in both), None)
+        mine = sum(change in both for change in offered.values())
+        return len(own) + self._changing_merges(main, head), mine, newest
+
+    def _changes(self, marked: list[str]) -> dict[str, str]:
+        """What those commits change that git calls the same on both sides, in the order given."""
+        return {line[1:]: self._change(line[1:]) for line in marked if line.startswith("=")}
+
+    def _change(self, commit: str) -> str:
+        """What a commit changes, wherever in its files: without the numbers of lines and the names of contents."""
+        told = self._git.local(self._clone, "diff-tree", "-p", "-U0", "--no-commit-id", "--no-renames", "--no-ext-diff", commit)
+        if told.status != 0:
+            raise local_problem(told, f"`git diff-tree` failed in {self._clone}", self._clone)
+        return "\n".join(line for line in told.output.split("\n") if not line.startswith(("@@ ", "index ")))
 
     def _changing_merges(self, main: str, head: str) -> int:
         """How many of the head's merges are not what git itself makes of their parents; of very many, all are taken for such."""
