@@ -111,7 +111,11 @@ def _moved_databases(was: Mapping[str, str], now: Mapping[str, str]) -> list[str
     for service in sorted(was.keys() & now.keys()):
         kinds = database_kind(was[service]), database_kind(now[service])
         before, after = _major(was[service]), _major(now[service])
-        if kinds[0] is not None and kinds[0] == kinds[1] and before and after and before != after:
+        if kinds[0] is None or kinds[1] is None:
+            continue
+        if kinds[0] != kinds[1]:
+            told.append(f"the database {service} goes from {kinds[0]} to {kinds[1]}")
+        elif before and after and before != after:
             told.append(f"the database {service} goes from {kinds[0]} {before} to {after}")
     return told
 

@@ -51,6 +51,7 @@ def test_an_approval_is_for_that_commit_only() -> None:
         ("1.9.0+1.0", "2.0.0+1.0", {}, {}, {}, "major version goes from 1 to 2"),
         ("1.0.0+1.0", "1.1.0+2.0", {}, {}, {}, None),
         ("1.0.0+1", "1.1.0+1", {"db": "postgres:15.3-a"}, {"db": "postgres:16-a"}, {}, "db goes from postgres 15 to 16"),
+        ("1.0.0+1", "1.1.0+1", {"db": "mysql:8"}, {"db": "mariadb:11"}, {}, "db goes from mysql to mariadb"),
         ("1.0.0+1", "1.1.0+1", {"db": "postgres:15.3"}, {"db": "docker.io/library/postgres:15.9@sha256:ab"}, {}, None),
         ("1.0.0+1", "1.1.0+1", {"db": "mariadb:10.11"}, {"db": "mariadb:11.4"}, {}, "from mariadb 10 to 11"),
         ("1.0.0+1", "1.1.0+1", {"db": "pgvector/pgvector:pg15"}, {"db": "pgvector/pgvector:pg16"}, {}, "from postgres 15 to 16"),

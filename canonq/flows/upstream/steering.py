@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, HostProblem, WrongUse
 from canonq.core.gate import Refusal
-from canonq.core.recipe.yamlfile import load_yaml
+from canonq.core.recipe.assembly import SAMPLE, app_env, assemble
 from canonq.core.records import STAMP_FORMAT, Canonical
 from canonq.core.steering import What, Word, blocked, is_said, needs_approval, noted_between, too_young
 from canonq.core.versions import read_tags
@@ -52,7 +52,7 @@ def hindrance(world: World, enrolment: Enrolment, canonical: Canonical | None, v
         return refusal
     if canonical is None or enrolment.promote.approval == "never" or is_said(words, "approve", version, commit, now):
         return None
-    images = _images(world, enrolment.recipe, canonical.commit), _images(world, enrolment.recipe, commit)
+    images = _images(world, enrolment, canonical.version, canonical.commit), _images(world, enrolment, version, commit)
     return needs_approval(enrolment.recipe, canonical.version, version, images, _notes(world, enrolment, canonical, version))
 
 
@@ -70,13 +70,16 @@ def waits_for_age(world: World, enrolment: Enrolment, version: str, commit: str,
     return None
 
 
-def _images(world: World, recipe: str, commit: str) -> Mapping[str, str]:
-    """The images of a release's compose.yml as they are written there; none where it cannot be read."""
+def _images(world: World, enrolment: Enrolment, version: str, commit: str) -> Mapping[str, str]:
+    """The images that a release deploys, by service, with its overlays and variables; none where its files cannot be read."""
+    recipe = enrolment.recipe
+
+    def read(path: str) -> str | None:
+        return world.repos.show(recipe, commit, path)
+
     with contextlib.suppress(CanonqError):
-        text = world.repos.show(recipe, commit, "compose.yml")
-        services = load_yaml(text, where="compose.yml").get("services") if text else None
-        if isinstance(services, dict):
-            return {str(name): str(one["image"]) for name, one in services.items() if isinstance(one, dict) and one.get("image")}
+        own = {"named": f"{recipe}:{version}", "domain": f"{recipe}.example.org", "stack": recipe}
+        return assemble(read, app_env(read(SAMPLE) or "", **own, own=enrolment.env)).stack.images
     return {}
 
 

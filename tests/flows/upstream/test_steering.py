@@ -237,3 +237,19 @@ def test_why_a_sweep_was_stopped_is_on_record(place: Place, repo: Repo) -> None:
     closed = place.world.sweeps.closed(sweep)
     assert closed is not None
     assert "the host is needed" in closed.why
+
+
+SERVICES = 'version: "3.8"\nservices:\n  app:\n    image: site:1\n'
+DATABASE = 'version: "3.8"\nservices:\n  db:\n    image: postgres:${POSTGRES_TAG:-15}\n'
+
+
+def test_a_databases_new_major_is_seen_in_an_overlay_and_in_a_variable(place: Place) -> None:
+    listed = 'DOMAIN=wiki.example.com\nCOMPOSE_FILE="compose.yml:compose.db.yml"\n'
+    repo = place.recipe("wiki", toml='[promote]\napproval = "ask"\n')
+    release(repo, "1.0.1+1.0", {"compose.yml": SERVICES, "compose.db.yml": DATABASE, ".env.sample": listed})
+    place.promote("wiki", "1.0.1+1.0", repo.head.commit.hexsha)
+    release(repo, "1.1.0+1.0", {".env.sample": f"{listed}POSTGRES_TAG=16-alpine\n"})
+    sync(place.world, "wiki")
+    hindered = gather(place.world, place.world.checkout.enrolment("wiki"), place.world.repos.tags("wiki")).hindrance
+    assert hindered is not None
+    assert "the database db goes from postgres 15 to 16" in hindered.why
