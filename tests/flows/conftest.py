@@ -66,9 +66,9 @@ class Place:
         folder.mkdir(exist_ok=True)
         (folder / "recipe.toml").write_text(f'upstream = "{upstream}"\n{toml}')
 
-    def promote(self, name: str, version: str, commit: str) -> None:
+    def promote(self, name: str, version: str, commit: str, **more: str) -> None:
         """Put a canonical on record."""
-        record = {"recipe": name, "version": version, "commit": commit, "status": "idle", "ts": "20260617T050314Z"}
+        record = {"recipe": name, "version": version, "commit": commit, "status": "idle", "ts": "20260617T050314Z", **more}
         self.world.registry.write(Canonical.model_validate(record), Whoever())
 
 

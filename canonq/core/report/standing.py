@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from canonq.core.outcomes import HELD, Outcome, needs_a_person
+from canonq.core.versions import NotARelease, is_newer, parse
 
 Standing: TypeAlias = Literal["broken", "red", "held", "error", "deferred", "waiting", "promoted", "current", "new"]
 #: What needs a person first; the order of the page.
@@ -39,6 +40,15 @@ def standing(outcome: Outcome | None, problem: str | None, proven: object, canon
     if outcome.outcome == "skipped":
         return "waiting" if proven else "current" if canonical else "new"
     return outcome.outcome
+
+
+def is_overtaken(outcome: Outcome, at: str | None, canonical: Mapping[str, Any] | None) -> bool:
+    """Whether what came of a recipe at a time says nothing any more: a person has promoted that version since, or a newer one."""
+    made = canonical.get("promoted_at") if canonical else None
+    if canonical is None or made is None or at is None or made <= at or outcome.outcome == "promoted":
+        return False
+    told = outcome.version
+    return told is None or isinstance(parse(told), NotARelease) or not is_newer(told, canonical["version"])
 
 
 def needs_person(where: Standing, outcome: Outcome | None) -> bool:

@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from canonq.adapters.state.records import readable_json
 from canonq.core.errors import CanonqError, HollowSweep
 from canonq.core.names import RECIPE_NAME
 from canonq.core.outcomes import Outcome
-from canonq.core.records import Verdict
+from canonq.core.records import STAMP_FORMAT, Verdict
 from canonq.core.report.changes import changes
 from canonq.core.report.plotted import disks, lanes, steps_of
-from canonq.core.report.standing import excerpt, headline, needs_person, ordered, standing, sums
+from canonq.core.report.standing import excerpt, headline, is_overtaken, needs_person, ordered, standing, sums
 from canonq.core.story import Next
 from canonq.flows import hosts as hosts_flow
 from canonq.flows.looking.measures import Queues, measured
@@ -130,7 +131,9 @@ def _card(
     if told is not None and told.row.outcome is not None:
         last = told.row.outcome.model_dump(mode="json")
     outcome = Outcome.model_validate(last) if last else None
-    where = standing(outcome, row["problem"], row["proven"], row["canonical"])
+    at = _came_at(world, row["recipe"], sweep) if sweep else None
+    stands = None if outcome is None or is_overtaken(outcome, at, row["canonical"]) else outcome
+    where = standing(stands, row["problem"], row["proven"], row["canonical"])
     verdict = _verdict_of(world, row, outcome)
     if where in _QUIET:
         step = None
@@ -141,7 +144,7 @@ def _card(
         **{key: row[key] for key in keys},
         "elsewhere": row["host"] if row["host"] != world.hosts.own else None,
         "standing": where,
-        "needs_person": needs_person(where, outcome),
+        "needs_person": needs_person(where, stands),
         "next": step.model_dump(mode="json") if step else None,
         "outcome": last,
         "sweep": sweep["sweep"] if sweep else None,
@@ -149,6 +152,12 @@ def _card(
         "verdict": _told(verdict) if verdict else None,
         "strip": known.strip(row["recipe"]),
     }
+
+
+def _came_at(world: World, recipe: str, sweep: Mapping[str, Any]) -> str | None:
+    """When a recipe's last outcome came; where nothing says so, when its sweep ended."""
+    settled = world.sweeps.settled_at(sweep["sweep"], recipe)
+    return datetime.fromtimestamp(settled, UTC).strftime(STAMP_FORMAT) if settled is not None else sweep.get("ended")
 
 
 def _ask_there(recipe: str, host: str) -> Next:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from canonq.core.outcomes import Outcome
-from canonq.core.report.standing import STANDINGS, excerpt, headline, needs_person, ordered, standing, sums
+from canonq.core.report.standing import STANDINGS, excerpt, headline, is_overtaken, needs_person, ordered, standing, sums
 
 
 def outcome(kind: Any, reason: str = "x", **more: Any) -> Outcome:
@@ -88,3 +88,24 @@ def test_of_a_log_as_much_is_shown_as_fits_a_page() -> None:
     found = excerpt([*(f"line {number}" for number in range(30)), "x" * 1000])
     assert (len(found), found[0]) == (20, "line 11")
     assert found[-1] == f"{'x' * 240} ..."
+
+
+@pytest.mark.parametrize(
+    ("came", "version", "promoted_at", "overtaken"),
+    [
+        (outcome("red", version="1.1.0+1.0"), "1.1.0+1.0", "20260617T080000Z", True),
+        (outcome("red", version="1.1.0+1.0"), "1.2.0+1.0", "20260617T080000Z", True),
+        (outcome("red", version="1.1.0+1.0"), "1.0.0+1.0", "20260617T080000Z", False),
+        (outcome("red", version="1.1.0+1.0"), "1.1.0+1.0", "20260617T020000Z", False),
+        (outcome("skipped", "needs-approval", version="2.0.0+1.0"), "2.0.0+1.0", "20260617T080000Z", True),
+        (outcome("error", "sync-failed"), "1.1.0+1.0", "20260617T080000Z", True),
+        (outcome("promoted", version="1.1.0+1.0"), "1.1.0+1.0", "20260617T080000Z", False),
+        (outcome("red", version="1.1.0+1.0"), "1.1.0+1.0", None, False),
+    ],
+)
+def test_what_a_person_has_promoted_since_needs_nobody_any_more(
+    came: Outcome, version: str, promoted_at: str | None, overtaken: bool
+) -> None:
+    canonical = {"version": version, "promoted_at": promoted_at}
+    assert is_overtaken(came, "20260617T030000Z", canonical) is overtaken
+    assert not is_overtaken(came, "20260617T030000Z", None)

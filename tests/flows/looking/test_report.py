@@ -91,6 +91,17 @@ def test_each_recipe_stands_somewhere_once_and_those_for_a_person_stand_first(mo
     assert "1 promoted + 2 skipped + 1 red + 1 error + 1 deferred = 6 enrolled" in said
 
 
+def test_a_red_that_a_person_has_promoted_since_needs_nobody(mornings: Mornings) -> None:
+    mornings.enrol("site")
+    mornings.place.promote("site", FIRST, COMMIT)
+    mornings.night(0, red("site"))
+    assert [card["standing"] for card in report_flow.report(mornings.world)["recipes"]] == ["red"]
+    mornings.place.promote("site", "1.1.0+1.1", COMMIT, promoted_at=stamp(MORNING - timedelta(hours=1)))
+    found = report_flow.report(mornings.world)
+    assert [(card["standing"], card["needs_person"]) for card in found["recipes"]] == [("current", False)]
+    assert found["headline"].startswith("Nothing needs a person")
+
+
 def test_what_was_promoted_and_rolled_back_since_is_not_told_as_the_canonical_alone(mornings: Mornings) -> None:
     mornings.enrol("site")
     mornings.night(0, promoted("site", "1.1.0+1.1", detail="1.1.0+1.1 is the canonical."))
