@@ -210,32 +210,33 @@ def _go_on_moving(world: World) -> list[str]:
 
 
 def _mend(world: World, sweep: str, recipe: str, queued_now: Callable[[], set[tuple[str, str]]]) -> list[str]:
+    waiting = queued_now()
+    waits = (sweep, recipe) in waiting
+    if waits and not isinstance(waiting, _Any):  # of thousands of them, nothing is read again and again
+        return []
     try:
         recipe_name(recipe)
-        if (sweep, recipe) in queued_now():  # of thousands of them, the enrolments are not read again and again
-            return []
-        enrolment = as_begun(world, sweep).checkout.enrolment(recipe)
+        journal = world.sweeps.journal(sweep)
+        chain = Chain(
+            steps=journal.steps(recipe),
+            executing=journal.is_executing(recipe),
+            queued=waits,
+            idle=time.time() - (journal.touched(recipe) or world.sweeps.opened_at(sweep)),
+            resent=journal.resent(recipe),
+        )
+        enrolment = None if waits else as_begun(world, sweep).checkout.enrolment(recipe)
     except CanonqError as error:  # no chain can be made for it
         settle_error(world, sweep, recipe, "enrolment", error)
         return [f"{recipe}: {error}"]
-    journal = world.sweeps.journal(sweep)
-    chain = Chain(
-        steps=journal.steps(recipe),
-        executing=journal.is_executing(recipe),
-        queued=(sweep, recipe) in queued_now(),
-        idle=time.time() - (journal.touched(recipe) or world.sweeps.opened_at(sweep)),
-        resent=journal.resent(recipe),
-    )
     found = mend(chain)
-    match found.action:
-        case "resend":
-            return [_resend(world, sweep, enrolment, found)]
-        case "settle":
-            settle_ended(world, sweep, recipe, found.step, found.given)
-            return [f"{recipe}: its chain had ended at {found.step}"]
-        case "lost":
-            give_up(world, sweep, f"its chain was lost {chain.resent} times.", only=recipe)
-            return [f"{recipe}: lost"]
+    if found.action == "resend" and enrolment is not None:
+        return [_resend(world, sweep, enrolment, found)]
+    if found.action == "settle":
+        settle_ended(world, sweep, recipe, found.step, found.given)
+        return [f"{recipe}: its chain had ended at {found.step}"]
+    if found.action == "lost":
+        give_up(world, sweep, f"its chain was lost {chain.resent} times.", only=recipe)
+        return [f"{recipe}: lost"]
     return []
 
 

@@ -22,7 +22,7 @@ class Chain:
 
     steps: Mapping[str, Mapping[str, Any]]  #: the journal: step -> {attempts, result?}
     executing: bool  #: a living process works on it
-    queued: bool  #: a message for it waits in the broker
+    queued: bool  #: a message for it waits in the broker, or may: a RabbitMQ tells of none
     idle: float  #: seconds since anything was written about it; below 0 when the clock was set back since
     resent: int
 
@@ -40,12 +40,14 @@ def mend(chain: Chain) -> Mend:
     """Leave what lives or waits; settle what has ended; send again what is silent; give up what is lost time and again.
 
     A step that ended its chain is never followed by the next one: its worker died, or its disk was full, before the
-    outcome was kept. A last sign of life from the future is none: the clock was ahead.
+    outcome was kept; no message that waits is awaited then. A last sign of life from the future is none: the clock was ahead.
     """
-    if chain.executing or chain.queued or abs(chain.idle) < GRACE:
+    if chain.executing or abs(chain.idle) < GRACE:
         return Mend("leave")
     if (ended := ended_at(chain.steps)) is not None:
         return Mend("settle", *ended)
+    if chain.queued:
+        return Mend("leave")
     values = {step: read_value(step, chain.steps.get(step, {}).get("result")) for step in STEPS}
     if chain.resent >= MOST_RESENDS:
         return Mend("lost")

@@ -59,6 +59,7 @@ def test_a_chain_that_has_ended_without_an_outcome_is_settled_and_not_sent_on(st
     done = {name: {"result": GOES_ON[name]} for name in STEPS[: STEPS.index(step)]}
     found = mend(chain({**done, step: {"result": value}}, resent=MOST_RESENDS))
     assert (found.action, found.step, found.given) == ("settle", step, value)
+    assert mend(chain({**done, step: {"result": value}}, queued=True)) == found, "a RabbitMQ tells of no message"
 
 
 def test_a_result_that_cannot_be_read_is_done_again() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from celery import Celery
 from celery.exceptions import Ignore
 from git.repo import Repo
 
@@ -64,6 +65,9 @@ class Task:
 
     def __init__(self, task: str = "task-1") -> None:
         self.request = Request(task)
+
+
+ASKED = workers.upkeep.queued  #: the real one: most tests say themselves what waits
 
 
 class Sweeping:
@@ -333,6 +337,18 @@ def test_a_deferral_that_could_not_be_written_is_settled_as_one_and_tried_again_
     sweeping.later(3600)
     workers.upkeep.reconcile(sweeping.world, None)
     assert (sweeping.outcome("site"), sweeping.sent.count("site")) == (None, 1)
+
+
+def test_an_outcome_that_a_full_disk_kept_from_being_written_is_settled_though_a_rabbitmq_tells_of_no_message(
+    sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.upkeep, "queued", ASKED)
+    with monkeypatch.context() as broken:
+        broken.setattr("canonq.adapters.state.sweeps.Sweeps.settle", lambda *_: (_ for _ in ()).throw(HostProblem("It is full.")))
+        sweeping.take("decide", "site", lambda world: sweeping.skip("site"))
+    sweeping.later(3600)
+    workers.upkeep.reconcile(sweeping.world, Celery(broker="amqp://127.0.0.1:1//"))
+    assert (sweeping.outcome("site"), sweeping.sent) == (("skipped", "no-new-version"), []), "blog's message may be waiting"
 
 
 # -- one bad thing costs itself -----------------------------------------------------------------------------
