@@ -191,6 +191,20 @@ def test_what_a_host_will_not_tell_any_more_is_an_error_and_a_short_cut_is_none(
     assert summary(ash, SWEEP)["enrolled"] == sum(summary(ash, SWEEP)["counts"].values())
 
 
+def test_a_dead_host_that_a_new_redis_knows_nothing_of_is_not_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    ash, sent = house["ash"].world, Sent()
+    opened(ash)
+    ash.hosts.learn()
+    house.redis.flushall()
+    for _ in range(2):
+        shares.collect(ash, SWEEP, sent)
+        assert ash.sweeps.outcomes(SWEEP).keys() == {"lost"}, "it may be about to say that it lives"
+    monkeypatch.setattr(shares, "PATIENCE", 0.0)
+    shares.collect(ash, SWEEP, sent)
+    found = ash.sweeps.outcomes(SWEEP)["far"]
+    assert (found.outcome, found.reason, found.fault) == ("error", "host-away", "host")
+
+
 def test_a_sweep_that_is_stopped_stops_its_shares(house: House) -> None:
     ash, birch = house["ash"].world, house["birch"].world
     opened(ash)

@@ -33,7 +33,7 @@ class History:
         return Landing(None, own, equal, last, self._squashed(main, head, below))
 
     def _is_undone(self, main: str, head: str) -> bool:
-        """Whether the head's change could be merged once more, as nothing of it is in the branch (any more): upstream took it back.
+        """Whether the head's change could be merged once more, as upstream took it back or never had it.
 
         What cannot be merged without a decision says nothing: upstream may have gone on from it.
         """

@@ -228,12 +228,24 @@ def _given_up(name: str, host: Known | None) -> str | None:
     """Why nothing is awaited any more of a host; None as long as it may come."""
     if host is None or host.removed:
         return f"its host {name} was removed while the sweep went on."
-    if host.away is not None and host.away > PATIENCE * host.facts.lease:
+    if (silent := _silent(host)) > PATIENCE * host.facts.lease:
         return (
-            f"its host {name} has not been heard of for {host.away:.0f} s. Mend: start its workers: it goes on with what it had "
+            f"its host {name} has not been heard of for {silent:.0f} s. Mend: start its workers: it goes on with what it had "
             f"begun; if it does not come back, `canonq hosts remove {name} --reason ...`."
         )
     return None
+
+
+#: Hosts that a Redis which has lost its memory knows nothing of -> since when it was asked here, by the monotonic clock.
+_unheard: dict[str, float] = {}
+
+
+def _silent(host: Known) -> float:
+    """Seconds since a host was heard of; where nobody knows, as Redis has forgotten, since that was found here."""
+    if host.away is not None:
+        _unheard.pop(host.joined.instance, None)
+        return host.away
+    return time.monotonic() - _unheard.setdefault(host.joined.instance, time.monotonic())
 
 
 # -- on the host that has a share ---------------------------------------------------------------------------
