@@ -14,7 +14,7 @@ from canonq.core.stack.ledger import LedgerMark, continued, named, wanted
 from canonq.flows.deploying.answering import await_answer
 from canonq.flows.deploying.deadline import left
 from canonq.flows.deploying.stages import Running
-from canonq.flows.proving.hooks import POPULATE, call_hook, hook_names
+from canonq.flows.proving.hooks import POPULATE, are_one, call_hook, hook_names
 from canonq.flows.proving.staying import Vigil
 from canonq.flows.proving.tiers import facts_of, run_own
 from canonq.flows.world import World
@@ -56,8 +56,21 @@ def warmed(it: Promoted) -> list[LedgerMark]:
             mend="look at what the release does to its data when it starts; what may go is declared under [data] volatile.",
             code="data-lost",
         )
-    _own_tests(it, vigil)
-    if it.carried is None:
+    own = world.checkout.folder(enrolment.recipe)
+    prepared = sorted(hook_names(own) & _PREPARING)
+    fills = bool(prepared) and are_one(own, POPULATE, *prepared)  # what tests need is what the first canonical is filled with
+    if it.carried is None and fills:
+        _populate(it)
+    if prepared and not (fills and (it.carried is None or it.carried.populated)):
+        account.note(
+            "promotion-untested: the recipe's own tests were not run at the warm domain, since "
+            f"{' and '.join(prepared)} of hooks.py prepares for them, and what it makes would stay in the canonical; they are "
+            f"run there where they make what they need themselves, and where `{' = '.join([*prepared, POPULATE])} = ...` has the "
+            "first canonical filled with it"
+        )
+    else:
+        _own_tests(it, vigil)
+    if it.carried is None and not fills:
         _populate(it)
     vigil.see()
     with account.timed("promote.ledger"):
@@ -76,13 +89,6 @@ def _own_tests(it: Promoted, vigil: Vigil) -> None:
     folder = world.checkout.folder(enrolment.recipe)
     files = sorted(folder.glob("test_*.py"))
     if not files:
-        return
-    if prepared := sorted(hook_names(folder) & _PREPARING):
-        it.running.deployment.account.note(
-            "promotion-untested: the recipe's own tests were not run at the warm domain, since "
-            f"{' and '.join(prepared)} of hooks.py prepares for them, and what it makes would stay in the canonical; tests that "
-            "make what they need themselves are run there"
-        )
         return
     facts = facts_of(world, it.running, _TESTED, fresh=it.carried is None)
     masks = it.running.deployment.account.secrecy.masks

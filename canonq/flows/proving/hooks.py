@@ -43,6 +43,7 @@ class Names:
     names: frozenset[str]
     waited: frozenset[str]  #: of these, the async functions
     starred: tuple[str, ...]  #: modules from which it takes all names
+    same: tuple[frozenset[str], ...] = ()  #: names that are given to one thing together, as in `after_install = populate = fill`
 
 
 def read_names(tree: ast.Module) -> Names:
@@ -50,6 +51,7 @@ def read_names(tree: ast.Module) -> Names:
     names: set[str] = set()
     waited: set[str] = set()
     starred: list[str] = []
+    same: list[frozenset[str]] = []
     for node in _at_the_top(tree.body):
         match node:
             case ast.FunctionDef() | ast.ClassDef():
@@ -64,7 +66,9 @@ def read_names(tree: ast.Module) -> Names:
                         names.add(alias.asname or alias.name.partition(".")[0])
             case ast.Name(ctx=ast.Store()):
                 names.add(node.id)
-    return Names(frozenset(names | waited), frozenset(waited - names), tuple(starred))
+            case ast.Assign():
+                same.append(frozenset(one.id for one in (*node.targets, node.value) if isinstance(one, ast.Name)))
+    return Names(frozenset(names | waited), frozenset(waited - names), tuple(starred), tuple(same))
 
 
 def _at_the_top(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
@@ -79,13 +83,22 @@ def hook_names(folder: Path) -> frozenset[str]:
 
     WrongConfiguration when it is not Python, or hides its names where they cannot be seen without running it.
     """
+    return _read(folder).names
+
+
+def are_one(folder: Path, *hooks: str) -> bool:
+    """Whether hooks are one function under several names: one assignment has them all. Errors as of hook_names."""
+    return any(set(hooks) <= group for group in _read(folder).same)
+
+
+def _read(folder: Path) -> Names:
     path = folder / HOOKS
     named = own_name(path)
     try:
         tree = ast.parse(plain_bytes(path), filename=named)
         compile(tree, named, "exec", dont_inherit=True)  # some faults, as a `return` outside of functions, are found only here
     except FileNotFoundError:
-        return frozenset()
+        return Names(frozenset(), frozenset(), ())
     except (SyntaxError, ValueError, OSError, RecursionError) as error:
         raise WrongConfiguration(
             f"{named} cannot be read as Python: {error}.", mend="correct it.", code="hooks-invalid"
@@ -103,7 +116,7 @@ def hook_names(folder: Path) -> frozenset[str]:
             mend="make it a plain function; asyncio.run(...) inside it runs what must be waited for.",
             code="hooks-invalid",
         )
-    return found.names
+    return found
 
 
 def hooks_told(names: frozenset[str], there: bool) -> tuple[str, ...]:

@@ -101,6 +101,25 @@ def test_tests_that_need_what_a_hook_of_a_run_makes_do_not_fail_a_promotion_that
 
 
 @pytest.mark.long
+def test_tests_that_need_what_the_first_canonical_is_filled_with_are_run_on_it_and_on_what_carries_it_on(site: Site) -> None:
+    """One function is `after_install` of the runs and `populate` of the first canonical."""
+    made = str(site.root / "made")
+    world = site.prepare(own=f"from pathlib import Path\ndef test_it(app):\n    assert Path({made!r}).exists()\n")
+    hooks = site.root / "checkout" / "tests" / "site" / "hooks.py"
+    fill = f"from pathlib import Path\ndef fill(app):\n    Path({made!r}).touch()\n"
+    hooks.write_text(f"{fill}\nafter_install = populate = fill\n")
+    assert prove_tag(world, "site", BASE).verdict == "green"
+    (site.root / "made").unlink()
+    first = promote(site.world, "site")
+    assert first.outcome == "promoted", first.detail
+    assert not any(note.startswith("promotion-untested") for note in first.notes)
+    assert prove_tag(site.world, "site", None).verdict == "green"
+    (site.root / "made").unlink()
+    refused = promote(site.world, "site")
+    assert (refused.outcome, refused.cause) == ("failed", "functional-failed"), refused.detail
+
+
+@pytest.mark.long
 def test_a_release_that_loses_what_earlier_promotions_left_is_red_and_names_it(site: Site) -> None:
     first_canonical(site)
     site.engine.starts = {TARGET: forgets_the_ledger}
