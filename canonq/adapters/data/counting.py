@@ -20,7 +20,7 @@ from canonq.adapters.data.markerfile import OWN
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.core.errors import CanonqError, TimedOut
 from canonq.core.jsontext import table_of
-from canonq.core.stack.engines import BOLT, HEAD, SQLITE, is_index, of_file, of_folder
+from canonq.core.stack.engines import BOLT, HEAD, SQLITE, is_index, is_of_server, of_file, of_folder
 from canonq.core.stack.witness import File
 
 _PASSING = (".pid", ".lock", ".sock", ".tmp", ".swp")  #: of what runs, and gone with it
@@ -49,11 +49,11 @@ class InVolume:
 
 
 def count(folder: Path) -> InVolume:
-    """Count a volume's plain files, but for SQLite's and canonq's own."""
+    """Count a volume's plain files, but for SQLite's, those of servers that canonq asks, and canonq's own."""
     files = size = 0
     found: list[str] = []
     engines: set[str] = set()
-    for below, _, names, handle in inside.walk(folder):
+    for below, _, names, handle in _walk(folder):
         engines.add(of_folder(names))
         of_an_index = is_index(names)
         beside = {name.removesuffix(end) for name in names for end in _BESIDE if name.endswith(end)}
@@ -75,10 +75,19 @@ def count(folder: Path) -> InVolume:
     return InVolume(files, size, tuple(sorted(found)[:_MOST_SQLITE]), tuple(sorted(engines - {""})))
 
 
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str], int]]:
+    """A volume's folders, but for those of servers: what is in them is counted by its tables."""
+    for below, folders, names, handle in inside.walk(folder):
+        if is_of_server(folders, names):
+            folders.clear()
+        else:
+            yield below, folders, names, handle
+
+
 def paths(folder: Path) -> list[str]:
     """Paths below a volume's root: of its plain files, but for canonq's own, and of its folders with a / at their end."""
     found: list[str] = []
-    for below, folders, names, handle in inside.walk(folder):
+    for below, folders, names, handle in _walk(folder):
         found += [os.path.join(below, name, "") for name in folders]
         for name in names:
             with contextlib.suppress(OSError):  # gone meanwhile
@@ -98,7 +107,7 @@ def contents(folder: Path, known: dict[tuple[int, ...], str], names: Sequence[st
     """
     found: dict[str, File] = {}
     room = _MOST_READ
-    for below, folders, there, handle in inside.walk(folder):
+    for below, folders, there, handle in _walk(folder):
         if is_index(there):
             continue
         if kind := of_folder(there):

@@ -36,6 +36,9 @@ class VolumeCount(_Counted):
     bytes: int
     service: str = ""  #: whose database lies in it, which is counted by its tables; empty where none does
     sqlite: int = 0  #: SQLite files beside the plain ones
+    churns: bool = (
+        False  #: whether a server that canonq cannot ask has it: how many files it has says nothing, that there are some does
+    )
 
 
 class DatabaseCount(_Counted):
@@ -238,7 +241,12 @@ def _volumes(before: Census, after: Census, volatile: Mapping[str, str], shrink:
             yield f"the volume {key} is used no more; it had {_size(was)}"
         elif not now.files:
             yield f"the volume {key} is empty; it had {_size(was)}"
-        elif key not in shrink and not now.service and (now.files * 2 < was.files or now.bytes * 2 < was.bytes >= _NOISE):
+        elif (
+            key not in shrink
+            and not now.service
+            and not was.churns
+            and (now.files * 2 < was.files or now.bytes * 2 < was.bytes >= _NOISE)
+        ):
             yield f"the volume {key} has {_size(now)}; it had {_size(was)}"
 
 

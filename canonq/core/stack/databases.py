@@ -58,6 +58,13 @@ def kind_of_process(name: str) -> str | None:
     return _PROCESSES.get(name)
 
 
+def are_alone(kinds: Mapping[str, str], images: Mapping[str, str]) -> dict[str, str]:
+    """Of the database servers (service -> kind), those whose image is one: all that such a service keeps is the server's. One
+    that an app runs beside itself has its folder in volumes whose other files are the app's.
+    """
+    return {service: kind for service, kind in kinds.items() if server_kind(images.get(service, "")) is not None}
+
+
 def postgres_services(images: Mapping[str, str]) -> list[str]:
     """The services (of service -> image) that are PostgreSQL servers."""
     return sorted(service for service, image in images.items() if database_kind(image) == POSTGRES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 SQLITE, ENCRYPTED = "sqlite", "encrypted file"
+WIREDTIGER = "wiredtiger"  #: MongoDB's own
 BOLT = "bolt"  #: how much is in one is known, as a file of it has room beside that
 HEAD = 32  #: bytes of a file by which its kind is told
 
@@ -56,5 +57,10 @@ def of_folder(names: Collection[str]) -> str:
     if "KEYREGISTRY" in there and any(name.endswith(".vlog") for name in there):
         return "badger"
     if "WiredTiger.wt" in there:
-        return "wiredtiger"
+        return WIREDTIGER
     return ""
+
+
+def is_of_server(folders: Collection[str], names: Collection[str]) -> bool:
+    """Whether a folder is the one in which a database server that canonq asks has its data, by what is in it."""
+    return ("PG_VERSION" in names and "base" in folders) or ("ibdata1" in names and "mysql" in folders)

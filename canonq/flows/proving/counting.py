@@ -8,7 +8,8 @@ from typing import Any
 
 from canonq.adapters.data import counting
 from canonq.core.stack.census import Census, DatabaseCount, SqliteFile, VolumeCount, keepers, users_of
-from canonq.core.stack.engines import SQLITE
+from canonq.core.stack.databases import ASKED, MONGO, are_alone
+from canonq.core.stack.engines import SQLITE, WIREDTIGER
 from canonq.core.text import readable
 from canonq.flows.deploying.stages import Running
 from canonq.ports import Data
@@ -23,19 +24,26 @@ def take_census(data: Data, running: Running, kinds: Mapping[str, str]) -> Censu
     databases = {service: counted for service, kind in kinds.items() if (counted := servers.count(data, stack, service, kind))}
     volumes: dict[str, VolumeCount] = {}
     unread: set[str] = set()
-    used = data.volumes_in_use(stack)
+    used, own = data.volumes_in_use(stack), are_alone(kinds, running.stack.images)
     for key, name in running.stack.volumes.items():
         if (folder := used.get(name)) is None:
             continue
         found = counting.count(folder)
         user = users.get(name, "")
+        asked = own.get(user) in ASKED
         volumes[key] = VolumeCount(
-            files=found.files, bytes=found.bytes, service=user if user in kinds else "", sqlite=len(found.sqlite)
+            files=found.files,
+            bytes=found.bytes,
+            service=user if asked else "",
+            sqlite=len(found.sqlite),
+            churns=user in own and not asked,
         )
-        if user not in kinds:
+        if user not in own:
             databases |= _sqlite(folder, found.sqlite, user or key)
             unread |= {
-                f"{user or key} ({kind})" for kind in found.engines if key not in running.deployment.enrolment.data.volatile
+                f"{user or key} ({kind})"
+                for kind in found.engines
+                if key not in running.deployment.enrolment.data.volatile and not (kind == WIREDTIGER and kinds.get(user) == MONGO)
             }
     return Census(volumes=volumes, databases=databases, unread=tuple(sorted(unread)))
 

@@ -14,7 +14,7 @@ from canonq.core.ladder import TierName, TierResult, skipped, with_fresh, with_u
 from canonq.core.recipe.assembly import TEST_OVERLAY
 from canonq.core.stack.census import Census
 from canonq.core.stack.convergence import stopped_updates
-from canonq.core.stack.databases import put_elsewhere
+from canonq.core.stack.databases import are_alone, put_elsewhere
 from canonq.core.stack.staying import counted
 from canonq.flows.deploying.answering import NotHealthy, await_answer
 from canonq.flows.deploying.stages import Running
@@ -124,7 +124,7 @@ def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tupl
     def with_a_marker() -> tuple[Running, _Made]:
         _room_for(run)
         markers = leave_marks(run, "backup", running, earlier)  # also what the upgrade has added
-        markers += tuple(backup.mark_parts(taken, f"canonq-{run.id}", run.servers(running)))
+        markers += tuple(backup.mark_parts(taken, f"canonq-{run.id}", are_alone(run.servers(running), running.stack.images)))
         held = census_of(run, running)
         run.findings.held_files = files = files_of(run, running)
         run.findings.phase = "backup"

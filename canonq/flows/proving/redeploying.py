@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from canonq.adapters.data import counting
 from canonq.core.errors import RecipeProblem
 from canonq.core.stack.census import Census, begun_beside, begun_empty, newcomers
+from canonq.core.stack.databases import are_alone
 from canonq.core.stack.passing import begun_anew
 from canonq.core.text import shown
 from canonq.flows.deploying.answering import NotHealthy, await_answer
@@ -119,11 +120,8 @@ def begun_again(run: Run, it: Redeployed) -> list[str]:
     """A phrase for what has begun anew in a volume under the new container's name, beside what it had under the old one's."""
     after = run.world.containers.container_names(it.running.identity.stack)
     told = []
-    servers = {
-        volume
-        for volume, service, _ in run.world.containers.mounted(it.running.identity.stack)
-        if service in run.servers(it.running)
-    }
+    own = are_alone(run.servers(it.running), it.running.stack.images)
+    servers = {volume for volume, service, _ in run.world.containers.mounted(it.running.identity.stack) if service in own}
     for key, folder in folders(run.world, it.running).items():
         # A database server names logs after its host; whether it has its rows is known.
         if key in run.enrolment.data.volatile or it.running.stack.volumes[key] in servers:

@@ -12,6 +12,7 @@ from canonq.adapters.data import counting
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.jsontext import table_of
 from canonq.core.stack.census import Census, has_more
+from canonq.core.stack.databases import are_alone
 from canonq.core.stack.witness import File, Files, Witness, as_anywhere, lost_files, somebodys_own
 from canonq.core.text import readable
 from canonq.flows.deploying.deadline import left
@@ -30,8 +31,8 @@ def files_of(run: Run, running: Running) -> Files:
     """The plain files in the volumes of what runs, but for a database server's own."""
     began, names = time.monotonic(), own_names(running)
     words = {running.identity.domain: "DOMAIN", running.identity.stack: "STACK"}
-    kinds, data = run.servers(running), run.world.data
-    servers = {volume for volume, service, _ in data.mounted(running.stack.stack) if service in kinds}
+    own = are_alone(run.servers(running), running.stack.images)
+    servers = {volume for volume, service, _ in run.world.data.mounted(running.stack.stack) if service in own}
     found = {
         key: {readable(as_anywhere(path, words)): one for path, one in counting.contents(folder, run.known_files, names).items()}
         for key, folder in folders(run.world, running).items()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from canonq.core.stack.engines import HEAD, is_index, of_file, of_folder
+from canonq.core.stack.engines import HEAD, is_index, is_of_server, of_file, of_folder
 
 NOISE = bytes(range(120, 152))
 
@@ -64,3 +64,9 @@ def test_a_folder_is_told_by_the_names_in_it(names: list[str], expected: str) ->
 )
 def test_a_full_text_index_is_told_by_the_names_in_it(names: list[str], expected: bool) -> None:
     assert is_index(names) == expected
+
+
+def test_the_folder_of_a_server_is_told_by_what_is_in_it() -> None:
+    assert is_of_server(["base", "global", "pg_wal"], ["PG_VERSION", "postgresql.conf"])
+    assert is_of_server(["mysql", "sys"], ["ibdata1", "ib_logfile0"])
+    assert not is_of_server(["pictures"], ["PG_VERSION", "dump.rdb"])

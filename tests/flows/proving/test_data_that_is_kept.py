@@ -83,6 +83,38 @@ def test_a_release_that_forgets_the_files_beside_the_mark_is_red_with_their_numb
 
 
 @pytest.mark.long
+def test_an_app_that_runs_a_database_server_beside_itself_has_files_of_its_own_all_the_same(site: Site) -> None:
+    def runs_a_redis(words: list[str]) -> Ended:
+        return Ended(0, "node\nredis-server\n") if "comm" in words else Ended(1, "", "NOAUTH Authentication required.")
+
+    site.engine.programs["sh"] = runs_a_redis
+    site.engine.starts = {BASE: fills("a", "b", "c"), TARGET: but_the_mark}
+    verdict = prove_tag(site.prepare(), "site", None)
+    assert (verdict.verdict, verdict.reason) == ("red", "data-lost"), verdict.detail
+    assert "the volume files is empty; it had 4 files with" in verdict.detail
+
+
+@pytest.mark.long
+def test_a_server_that_nobody_can_ask_and_that_leaves_its_volume_is_red(site: Site) -> None:
+    """How many files it has says nothing; that there are some does."""
+
+    def merges(engine: Docker, stack: Deployable) -> None:
+        for name in ("b", "c"):
+            engine.place(stack.stack, "app", f"/srv/files/{name}").unlink(missing_ok=True)
+
+    base = files(BASE)
+    base["compose.yml"] = base["compose.yml"].replace("site:1.0", "clickhouse-server:1.0")
+    site.engine.starts = {BASE: fills("a", "b", "c"), TARGET: merges}
+    world = site.prepare(base=base, target=files(TARGET, image="clickhouse-server:1.1"), own=None)
+    verdict = prove_tag(world, "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    site.engine.starts[TARGET] = but_the_mark
+    verdict = prove_tag(site.world, "site", None)
+    assert (verdict.verdict, verdict.reason) == ("red", "data-lost"), verdict.detail
+    assert "the volume files is empty; it had" in verdict.detail
+
+
+@pytest.mark.long
 def test_a_cache_that_is_emptied_with_its_mark_is_green_where_that_is_declared(site: Site) -> None:
     site.engine.starts = {BASE: fills("a", "b", "c"), TARGET: fills(gone=True)}
     toml = "[data]\nvolatile = {files = 'thumbnails, made anew'}\n"
