@@ -441,7 +441,7 @@ class FakeEngine:
         """A PostgreSQL of two tables: markers, and the ledger of promotions. Each is a file in the service's first volume."""
         if (rows := self._rows(stack, service)) is None:
             return Ended(127, "", "sh: psql: not found")
-        if "canonq_ledger" in statement:
+        if _OF_THE_LEDGER.search(statement):
             rows = rows.with_name("ledger")
             if found := _INSERTED.search(statement):
                 with rows.open("a") as file:
@@ -502,7 +502,8 @@ class FakeEngine:
 
 
 _DUMP, _TABLES = "-- PostgreSQL database dump", "-- tables: "
-_INSERTED = re.compile(r"VALUES \((?:1, )?'(.*)'\)")
+_OF_THE_LEDGER = re.compile(r"(?:FROM|INTO) canonq_ledger")
+_INSERTED = re.compile(r"VALUES \((?:1, )?'((?:[^']|'')*)'\)")
 
 
 def _moment(seconds: float) -> bool:

@@ -76,6 +76,7 @@ class Captured(_Fact):
     problems: tuple[str, ...]
     closed: tuple[str, ...] = ()  #: files of it that could not be looked into, and why
     rows_in: str = ""  #: the first of those in which a database may be saved
+    may_be_empty: bool = False  #: as the enrolment says of it that it may go
 
 
 class BackupFacts(_Fact):

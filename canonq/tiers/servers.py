@@ -157,6 +157,8 @@ _MARK = (
     f"DROP TABLE IF EXISTS {TABLE}; CREATE TABLE {TABLE} (one INT PRIMARY KEY, text VARCHAR(500)); "
     f"INSERT INTO {TABLE} VALUES (1, '%s')"
 )
+_MADE = {"write": TABLE, "destroy": TABLE, "enter": LEDGER}
+_ITS_TABLE: Mapping[str, str] = {**_MADE, "read": TABLE, "entered": LEDGER}
 _SQL: Mapping[str, str] = {
     "write": _MARK,
     "read": f"SELECT text FROM {TABLE}",
@@ -164,6 +166,32 @@ _SQL: Mapping[str, str] = {
     "enter": f"CREATE TABLE IF NOT EXISTS {LEDGER} (text VARCHAR(500)); INSERT INTO {LEDGER} VALUES ('%s')",
     "entered": f"SELECT text FROM {LEDGER}",
 }
+# Whose own tables are in none of the schemas that are looked into by themselves has a mark where most of them are: that is what is
+# dumped. It stays in the schema that it is in.
+_PG_THEIR_TABLES = f"FROM pg_tables WHERE schemaname !~ '^pg_' AND schemaname <> 'information_schema' AND tablename {_OWN}"
+_PG_WITHIN = (
+    "DO $canonq$ DECLARE s name; BEGIN "
+    "SELECT schemaname INTO s FROM pg_tables WHERE tablename = '{table}' AND schemaname !~ '^pg_' LIMIT 1; "
+    f"IF s IS NULL AND NOT EXISTS (SELECT {_PG_THEIR_TABLES} AND schemaname = current_schema()) THEN "
+    f"SELECT schemaname INTO s {_PG_THEIR_TABLES} AND schemaname NOT IN (SELECT n.nspname FROM pg_namespace n JOIN pg_depend e "
+    "ON e.classid = 'pg_namespace'::regclass AND e.objid = n.oid AND e.deptype = 'e') GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1; "
+    "END IF; IF s IS NOT NULL THEN "
+    "PERFORM set_config('search_path', quote_ident(s) || ', ' || current_setting('search_path'), true); "
+    "END IF; END $canonq$; "
+)
+# What a superuser makes can be dumped and replaced by nobody else: it is given to whom most of the app's tables are, and whoever
+# may read one of those may read it, too.
+_PG_THEIRS = (
+    "; DO $canonq$ DECLARE o name; t regclass; g record; BEGIN "
+    f"SELECT tableowner INTO o {_PG_THEIR_TABLES} GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1; "
+    f"FOREACH t IN ARRAY ARRAY[to_regclass('{TABLE}'), to_regclass('{LEDGER}')] LOOP CONTINUE WHEN t IS NULL; "
+    "IF o IS NOT NULL THEN EXECUTE format('ALTER TABLE %s OWNER TO %I', t, o); END IF; "
+    "FOR g IN SELECT DISTINCT grantee AS to_whom FROM information_schema.role_table_grants WHERE privilege_type = 'SELECT' "
+    f"AND table_schema !~ '^pg_' AND table_schema <> 'information_schema' AND table_name {_OWN} "
+    "AND grantee <> COALESCE(o, '') LOOP EXECUTE format('GRANT SELECT ON %s TO ', t) || "
+    "CASE g.to_whom WHEN 'PUBLIC' THEN 'PUBLIC' ELSE quote_ident(g.to_whom) END; END LOOP; END LOOP; "
+    "EXCEPTION WHEN insufficient_privilege THEN NULL; END $canonq$"
+)
 #: Kind -> which database canonq's marker is in.
 _WHERE: Mapping[str, str] = {POSTGRES: "SELECT current_database()", **dict.fromkeys(MYSQLS, "SELECT DATABASE()")}
 
@@ -193,6 +221,8 @@ def ask(data: Data, stack: str, service: str, kind: str, what: str, text: str = 
     """
     script, more = _SCRIPTS[kind]
     said = _SQL[what].replace("%s", text.replace("'", "''")) if kind in (*MYSQLS, POSTGRES) else text
+    if kind == POSTGRES:
+        said = _PG_WITHIN.replace("{table}", _ITS_TABLE[what]) + said + (_PG_THEIRS if what in _MADE else "")
     return _asked(data, stack, service, kind, ["sh", "-c", _GIVEN + script, what, said, *(more[1:] if kind == MONGO else ())])
 
 

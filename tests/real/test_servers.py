@@ -202,6 +202,34 @@ def test_a_destroyed_row_of_postgresql_comes_back_with_what_replaces_it(
     )
 
 
+def test_who_may_dump_what_the_app_has_may_dump_and_replace_what_canonq_has_written(postgres: Here, tmp_path: Path) -> None:
+    """The image's user is the superuser, and the app another one, as is whoever backs it up."""
+    data = cast("Data", postgres)
+    psql(postgres, 'CREATE ROLE app LOGIN; CREATE ROLE "Back up" LOGIN; CREATE DATABASE wiki OWNER app')
+    psql(
+        postgres,
+        "CREATE SCHEMA own AUTHORIZATION app; SET ROLE app; CREATE TABLE own.pages (a INT PRIMARY KEY); INSERT INTO own.pages "
+        'VALUES (1); CREATE TABLE own.users (a INT); GRANT USAGE ON SCHEMA own TO "Back up"; '
+        'GRANT SELECT ON ALL TABLES IN SCHEMA own TO "Back up"',
+        "wiki",
+    )
+    (mark,) = markers.write(data, "s", PG, "canonq-1", SOON)
+    first = entering(data, {"db": "postgres"}, "1.0.0")
+    psql(postgres, 'ALTER TABLE own.canonq_ledger OWNER TO postgres; REVOKE ALL ON own.canonq_ledger FROM "Back up"', "wiki")
+    (mark,) = markers.write(data, "s", PG, "canonq-2", SOON)  # a canonical of an older canonq has it like that
+    readers = ["pg_dump", "-U", "Back up", "-n", "own", "wiki"]
+    assert "canonq_marker" in subprocess.run(readers, env=postgres.env, check=True, capture_output=True, text=True).stdout
+    assert "canonq_marker" not in dumped(postgres, "wiki", "-n", "public"), "which has nothing of the app's"
+    dump = dumped(postgres, "wiki", "-U", "app", "--clean", "--if-exists")
+    assert markers.destroy(data, "s", [mark], SOON) == []
+    told = [f"{mark} (there is 'destroyed' instead)"]
+    assert markers.missing(data, "s", [mark], None, PG, SOON) == told
+    command = ["psql", "-qXAt", "-v", "ON_ERROR_STOP=1", "-U", "app", "-d", "wiki"]
+    subprocess.run(command, input=dump.encode(), env=postgres.env, check=True, capture_output=True)
+    assert markers.missing(data, "s", [mark], None, PG, SOON) == []
+    assert ledger.missing(data, "s", [*first, *entering(data, {"db": "postgres"}, "1.1.0")], {"db": "postgres"}, SOON) == []
+
+
 @pytest.mark.parametrize("marked", [True, False])
 def test_a_database_that_only_the_restore_makes_is_where_its_mark_is_looked_for(postgres: Here, marked: bool) -> None:
     """An app makes its own beside the one that the image was told of, once somebody is through with its wizard."""

@@ -50,6 +50,7 @@ class Backup:
     hook_timeout: float  #: seconds
     deadline: float  #: of the whole run, monotonic
     mounts: Mapping[str, Collection[str]] = field(default_factory=dict)  #: service -> keys of the volumes that it mounts
+    volatile: Collection[str] = ()  #: what the enrolment says that may go: keys of volumes, and paths in them
 
     def left(self) -> float:
         """Seconds for the next hook."""
@@ -146,6 +147,7 @@ def _capture(backup: Backup, number: int, part: Part, markers: Sequence[Marker],
         problems=tuple(problems + (found.problems if found else [])),
         closed=tuple(found.closed) if found else (),
         rows_in=found.rows_in if found else "",
+        may_be_empty=any(f"{part.volume}/{_below(backup, part)}/".startswith(f"{one.rstrip('/')}/") for one in backup.volatile),
     )
 
 

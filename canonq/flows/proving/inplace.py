@@ -98,6 +98,7 @@ def backup_and_restore_tiers(run: Run, running: Running, earlier: tuple[Marker, 
             name: frozenset(one.source for one in service.mounts if one.kind == "volume")
             for name, service in running.prepared.filled.resolved.services.items()
         },
+        run.enrolment.data.volatile,
     )
     made = _take_backup(run, running, taken, earlier)
     return backup.Saved(taken, _restore(run, running, taken, made), made.held)

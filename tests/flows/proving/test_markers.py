@@ -11,6 +11,7 @@ import tarfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -26,9 +27,11 @@ from canonq.core.stack.witness import File
 from canonq.flows.proving.backup import Backup, destroy, in_no_part, keys_unproven, left_out, not_backed_up, take, unproven
 from canonq.ports import Data, Ended
 from canonq.tiers import markers, servers
+from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import BackupFacts, Captured, Marker
 from canonq.tiers.markers import Patience
 from canonq.tiers.servers import read_counts
+from canonq.tiers.test_backup import test_every_part_was_captured_and_is_not_empty as every_part_was_captured
 
 TEXT = "canonq-20261128T000000Z-app-abcdef"
 NO_TABLE = Ended(1, "", 'ERROR:  42P01: relation "canonq_marker" does not exist')
@@ -53,11 +56,11 @@ class Databases:
         if self.trouble:
             return self.trouble.pop(0)
         statement = command[-1]
-        if found := re.search(r"VALUES \(1, '(.*)'\)", statement):
+        if found := re.search(r"VALUES \(1, '([^']*)'\)", statement):
             self.rows[service] = found[1]
         elif self.rows[service] is None:
             return NO_TABLE
-        answer = f"{self.rows[service]}\n" if "SELECT" in statement else ""
+        answer = f"{self.rows[service]}\n" if "SELECT text FROM" in statement else ""
         return Ended(0, WARNED + answer, WARNED, answer.encode())
 
     def volumes_in_use(self, stack: str) -> dict[str, Path]:
@@ -216,6 +219,33 @@ def test_of_what_is_not_there_only_that_is_said(tmp_path: Path) -> None:
     engine = cast("Data", Container(there=False, ended=Ended(0, "")))
     (part,) = take(Backup(engine, "s", plan, {}, tmp_path / "kept", 60, time.monotonic() + 3600), ()).captured
     assert (part.problems, part.files, list((tmp_path / "kept").iterdir())) == (("'app' has no /backup/dump.sql.",), 0, [])
+
+
+class Emptied:
+    """An app whose volumes have only folders in them."""
+
+    def mounted(self, stack: str) -> list[tuple[str, str, str]]:
+        return [(f"{stack}_cache", "app", "/cache"), (f"{stack}_data", "app", "/data")]
+
+    def read_archive(self, stack: str, service: str, path: str) -> Iterator[bytes]:
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            folder = tarfile.TarInfo(path.strip("/"))
+            folder.type = tarfile.DIRTYPE
+            tar.addfile(folder)
+        yield archive.getvalue()
+
+
+def test_what_may_go_may_be_empty_in_a_backup_and_nothing_else(tmp_path: Path) -> None:
+    parts = tuple(Part("app", f"/{key}", key, whole=True) for key in ("cache", "data"))
+    volumes = {"cache": "s_cache", "data": "s_data"}
+    given = Backup(cast("Data", Emptied()), "s", BackupPlan(capable=True, parts=parts), volumes, tmp_path, 60,
+                   time.monotonic() + 3600, {}, {"cache": "made anew"})  # fmt: skip
+    facts = take(given, ())
+    assert [(one.files, one.problems) for one in facts.captured] == [(0, ()), (0, ())]
+    app = cast("DeployedApp", SimpleNamespace(facts=SimpleNamespace(backup=facts)))
+    with pytest.raises(AssertionError, match=r"^/data of 'app' is empty or not there"):
+        every_part_was_captured(app)
 
 
 def captured(*, marks: tuple[str, ...] = (), closed: tuple[str, ...] = ()) -> BackupFacts:
