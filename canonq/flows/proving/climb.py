@@ -14,6 +14,7 @@ from canonq.flows.keeping.data import copy_canonical
 from canonq.flows.proving.ahead import ask_ahead, ask_for_others, ask_for_shared_volumes, has_its_turn
 from canonq.flows.proving.dependencies import beside, bring_up_dependency, plan_dependencies
 from canonq.flows.proving.evidence import keep_deployment
+from canonq.flows.proving.firststart import recall_first_start, see_first_start
 from canonq.flows.proving.fresh import (
     install_fresh,
     is_back_again,
@@ -82,6 +83,8 @@ def climb(run: Run) -> None:
         tiers["upgrade"] = skipped("upgrade", target.base.why, run.enrolment.expected_na)
     else:
         begun: list[Below] = []
+        if target.data is not None and not recall_first_start(run):
+            see_first_start(run, fresh)
         try:
             again = install_fresh(run, fresh, app, begun)
         except RecipeProblem as error:

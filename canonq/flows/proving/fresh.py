@@ -70,7 +70,7 @@ def once_more(run: Run, running: Running) -> Redeployed:
     """Write into the fresh install, and have it deployed once more; nothing is waited for."""
     with _of_the_install(run, running):
         again = redeploy(run, running, lambda: leave_marks(run, "install", running))
-        run.findings.not_looked_at = not_looked_at(run, again)
+        run.findings.not_looked_at = (*run.findings.not_looked_at, *not_looked_at(run, again))
         return again
 
 

@@ -20,7 +20,7 @@ from canonq.flows.proving.intier import BaseFailed, about_version, comes_up, if_
 from canonq.flows.proving.marking import hook_of_tier
 from canonq.flows.proving.run import BASE, Run
 from canonq.flows.proving.using import before_use, note_use_of_base
-from canonq.flows.proving.witnesses import first_files_of_base
+from canonq.flows.proving.witnesses import files_of
 from canonq.tiers.facts import Marker
 
 
@@ -78,7 +78,10 @@ def base_below(run: Run, app: Deployment, below: Below | None) -> Running:
             run.findings.phase = "base"
             running = explained(run, app, lambda: comes_up(run, "base", started))
             _tell_of_moved_images(run)
-            run.findings.base_first_files = first_files_of_base(run, running)
+            if run.target.data is None:
+                run.findings.base_first_files = files_of(run, running)  # before somebody uses it
+            elif run.target.data.version != version:
+                run.findings.forget_first_start()  # that of the canonical
             before = before_use(run, running) if run.target.data is None else None
             hook_of_tier(run, "after", "install", running)
             note_use_of_base(run, running, before)

@@ -24,7 +24,7 @@ from canonq.flows.proving.hooks import WRITE_MARKER
 from canonq.flows.proving.intier import about_version, comes_up, in_tier, start_of
 from canonq.flows.proving.inuse import (
     files_in,
-    first_start_of_base,
+    in_use,
 )
 from canonq.flows.proving.marking import (
     call_in_tier,
@@ -52,7 +52,8 @@ def upgrade_tier(run: Run, version: str, base: Running) -> tuple[Running, tuple[
         with about_version(version):
             used = uses(run.world, base)
             has_its_marks(run, base)
-            run.findings.base_first_start = first_start_of_base(run, base)
+            if run.target.data is None:
+                run.findings.base_first_start = in_use(run, base)  # before anything is written to it
             run.findings.base_files = files_in(run, base)
             markers = leave_marks(run, "upgrade", base)
             run.findings.base_census = held = census_of(run, base)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from canonq.adapters.data import counting
 from canonq.core.errors import EnrolmentProblem, RecipeProblem
 from canonq.core.ladder import TierResult
@@ -44,18 +42,6 @@ def look_into_containers(run: Run, running: Running, up_since: float) -> None:
     found, gaps = in_containers(run, running)
     run.findings.in_containers, run.findings.not_looked_at = found, (*run.findings.not_looked_at, *gaps)
     run.account.notes += told(found, up_since)
-
-
-def first_start_of_base(run: Run, base: Running) -> Mapping[str, int]:
-    """What the base's own first start filled: counted now where it is that, else by the run that proved it, if it has counted.
-
-    To be asked before anything is written to it.
-    """
-    if run.target.data is None:
-        return in_use(run, base)
-    record = run.target.data
-    verdict = run.world.runs.verdict(run.enrolment.recipe, record.run) if record.run else None
-    return verdict.first_start if verdict is not None and verdict.version == record.version else {}
 
 
 def is_looked_at(run: Run) -> None:

@@ -91,6 +91,10 @@ class Findings:
         self.base, self.unmarked = base, ()
         self.tiers.pop("upgrade", None)
 
+    def forget_first_start(self) -> None:
+        """Of the version that the run begins from, nothing is known of what it makes of itself where it is installed anew."""
+        self.base_first_start, self.base_first_files, self.base_use = {}, None, None
+
 
 class Trees:
     """The worktrees of a run: one of each commit as git has it, until something was deployed from it and may have changed it."""

@@ -13,28 +13,21 @@ from canonq.flows.proving.counting import take_census
 from canonq.flows.proving.run import Run
 from canonq.flows.proving.witnesses import files_of
 
-_HOOK = "after_install"
+HOOK = "after_install"
 _KEPT = "use.json"  #: in a run's folder: what its hooks have left in a new install of its version
 _LARGEST = 4 << 20  #: bytes of that file
 
 
 def before_use(run: Run, running: Running) -> Census | None:
     """What a new install holds before it is used; None where no hook uses it."""
-    return take_census(run.world.data, running, run.servers(running)) if _HOOK in run.hooks else None
+    return take_census(run.world.data, running, run.servers(running)) if HOOK in run.hooks else None
 
 
 def note_use_of_base(run: Run, base: Running, before: Census | None) -> None:
-    """Note what the use of the base has left just now, on empty volumes; of a canonical, what it left where that was proven, as
-    long as the enrolment is the same."""
-    found, record = run.findings, run.target.data
-    if record is None:
-        if before is not None and found.base_first_files is not None:
-            found.base_use = _since(run, base, before, found.base_first_files)
-        return
-    verdict = run.world.runs.verdict(run.enrolment.recipe, record.run) if record.run else None
-    same = verdict is not None and verdict.version == record.version == base.identity.version
-    if verdict is not None and same and verdict.enrolment == run.world.checkout.digest(run.enrolment.recipe):
-        found.base_use = _read(Path(verdict.directory) / _KEPT)
+    """Note what the use of the base has left just now, on empty volumes; of a canonical, it is known or not by then."""
+    found = run.findings
+    if run.target.data is None and before is not None and found.base_first_files is not None:
+        found.base_use = since(run, base, before, found.base_first_files)
 
 
 def note_use(run: Run, census: Census, files: Files) -> None:
@@ -43,8 +36,14 @@ def note_use(run: Run, census: Census, files: Files) -> None:
     if found.before_use is None:
         return
     found.use = use_between(found.before_use, census, found.first_files, files, run.enrolment.data.volatile)
+    keep_use(run.folder, found.use)
+
+
+def keep_use(folder: Path, use: Use | None) -> None:
+    """Keep what use has left, in a folder."""
     with contextlib.suppress(OSError):
-        (run.folder / _KEPT).write_text(found.use.model_dump_json())
+        if use is not None:
+            (folder / _KEPT).write_text(use.model_dump_json())
 
 
 def look_again(run: Run, fresh: Running) -> None:
@@ -52,7 +51,7 @@ def look_again(run: Run, fresh: Running) -> None:
     found = run.findings
     if found.before_use is None or found.use is None or (found.base_use is not None and not unused(run)):
         return
-    found.use = found.use.also(_since(run, fresh, found.before_use, found.first_files))
+    found.use = found.use.also(since(run, fresh, found.before_use, found.first_files))
 
 
 def unused(run: Run) -> list[str]:
@@ -64,14 +63,16 @@ def unused(run: Run) -> list[str]:
     return not_kept(found.base_use, found.use, found.census, held, run.enrolment.data.shrink)
 
 
-def _since(run: Run, running: Running, before: Census, was: Files) -> Use:
+def since(run: Run, running: Running, before: Census, was: Files) -> Use:
+    """What has come since two earlier looks at an install: at all that it holds, and at its plain files."""
     now = take_census(run.world.data, running, run.servers(running))
     return use_between(before, now, was, files_of(run, running), run.enrolment.data.volatile)
 
 
-def _read(path: Path) -> Use | None:
+def kept_use(folder: Path) -> Use | None:
+    """What was kept in a folder; None where nothing was."""
     try:
-        with path.open("rb") as file:
+        with (folder / _KEPT).open("rb") as file:
             return Use.model_validate_json(file.read(_LARGEST))
     except (OSError, ValueError):
         return None  # of an older canonq, or spoilt: nothing is concluded from it

@@ -57,25 +57,20 @@ def folders(world: World, running: Running) -> dict[str, Path]:
 def note_first_files(run: Run, running: Running) -> None:
     """Note what a new install of the version under test has made by itself, for this run and those from it on."""
     run.findings.first_files = found = files_of(run, running)
-    kept = {key: {path: list(one) for path, one in sorted(files.items())[:_MOST_KEPT]} for key, files in found.items()}
+    keep_files(run.folder, found)
+
+
+def keep_files(folder: Path, files: Files) -> None:
+    """Keep what a new install has made by itself, in a folder."""
+    kept = {key: {path: list(one) for path, one in sorted(there.items())[:_MOST_KEPT]} for key, there in files.items()}
     with contextlib.suppress(OSError):
-        (run.folder / _KEPT).write_text(json.dumps(kept))
+        (folder / _KEPT).write_text(json.dumps(kept))
 
 
-def first_files_of_base(run: Run, base: Running) -> Files | None:
-    """What the base makes by itself; None where nobody knows. To be asked before somebody uses it."""
-    if run.target.data is None:
-        return files_of(run, base)
-    record = run.target.data
-    verdict = run.world.runs.verdict(run.enrolment.recipe, record.run) if record.run else None
-    if verdict is None or not verdict.version == record.version == base.identity.version:
-        return None
-    return _read(Path(verdict.directory) / _KEPT)
-
-
-def _read(path: Path) -> Files | None:
+def kept_files(folder: Path) -> Files | None:
+    """What was kept in a folder; None where nothing was."""
     try:
-        with path.open("rb") as file:
+        with (folder / _KEPT).open("rb") as file:
             kept = table_of(file.read(_LARGEST))
         return {
             key: {name: File(int(one[0]), str(one[1]), str(one[2]) if len(one) > 2 else "") for name, one in files.items()}

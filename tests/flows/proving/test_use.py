@@ -15,7 +15,7 @@ from canonq.flows.proving import marking
 from canonq.flows.sync import sync
 from canonq.flows.test import test_tag as prove_tag
 from canonq.tiers.facts import TierFacts
-from tests.flows.sites import BASE, TARGET, Docker, Site, files
+from tests.flows.sites import BASE, TARGET, Docker, Site, files, is_fresh
 
 pytestmark = pytest.mark.long
 
@@ -63,6 +63,49 @@ def test_what_is_kept_in_memory_beside_a_whole_database_is_red(
     assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "data-abandoned", "recipe"), verdict.detail
     assert "the same use leaves 3 rows in db.posts there, and none here" in verdict.detail
     assert verdict.tiers["upgrade"].status == "fail"
+
+
+def edited(site: Site) -> None:
+    """Somebody changes a word of the enrolment: what earlier runs have seen was by another one."""
+    toml = site.root / "checkout" / "tests" / "site" / "recipe.toml"
+    toml.write_text(f"# {toml.read_text()[:9]!r}\n{toml.read_text()}")
+
+
+def test_what_nobody_knows_of_a_canonicals_first_start_is_seen_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    written_by(site, monkeypatch, in_memory)
+    assert prove_tag(site.world, "site", BASE).verdict == "green"
+    assert promote(site.world, "site").outcome == "promoted"
+    edited(site)
+    for installs in (1, 0):
+        site.engine.deployed.clear()
+        verdict = prove_tag(site.world, "site", TARGET)
+        assert (verdict.verdict, verdict.reason) == ("red", "data-abandoned"), verdict.detail
+        assert "the same use leaves 3 rows in db.posts there, and none here" in verdict.detail
+        assert sum(note.startswith("first-start: 1.0.0+1.0 was installed") for note in verdict.notes) == installs
+        assert site.engine.deployed.count(BASE) == 1 + installs
+    assert not any(stack for stack in site.left().get("stacks", ()) if "warm" not in stack)
+
+
+def test_a_canonical_that_cannot_be_installed_anew_any_more_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    written_by(site, monkeypatch, lambda facts: "posts")
+    assert prove_tag(site.world, "site", BASE).verdict == "green"
+    assert promote(site.world, "site").outcome == "promoted"
+    edited(site)
+
+    def only_on_its_data(engine: Docker, stack: Deployable) -> None:
+        migrates(engine, stack)
+        if is_fresh(stack.stack):
+            engine.broken.add(stack.stack)
+
+    def works(engine: Docker, stack: Deployable) -> None:
+        migrates(engine, stack)
+        engine.broken.discard(stack.stack)
+
+    site.engine.starts = {BASE: only_on_its_data, TARGET: works}
+    verdict = prove_tag(site.world, "site", TARGET)
+    assert verdict.verdict == "green", verdict.detail
+    (gap,) = (gap for gap in verdict.gaps if gap.startswith("in-use-unproven: "))
+    assert "what 1.0.0+1.0 fills where it is installed anew is not known" in gap
 
 
 @pytest.mark.parametrize("table", ["posts", "articles"])
