@@ -270,16 +270,16 @@ def _nowhere(
 def _left_out_of_parts(
     backup: Backup, markers: Sequence[Marker], there: Collection[str], held: Census, volatile: Mapping[str, str]
 ) -> Iterator[tuple[Marker, str]]:
-    """SQLite files of volumes of which labels name only parts, where no part has what was last written into the file."""
+    """SQLite files of volumes of which labels name nothing, or only parts, where no part has what was last written into the file."""
     keys = {name: key for key, name in backup.volumes.items()}
     parts = [part for part in backup.plan.parts if part.volume is not None]
-    named = {part.volume for part in parts} - {part.volume for part in parts if part.whole}
+    covered = {*backup.plan.off, *(part.volume for part in parts if part.whole)}
     users = users_of(backup.data.mounted(backup.stack))
     nobodys = beside_the_data(backup, held, _saved(markers, there))
     for marker in markers:
         name, _, path = marker.place.partition("/")
         key = keys.get(name, "")
-        if marker.kind != "sqlite" or key not in named or marker.text in there:
+        if marker.kind != "sqlite" or key not in backup.volumes or key in covered or marker.text in there:
             continue
         where = f"{users.get(name, key)}:{path}"
         if {key, where} & {*volatile, *nobodys}:

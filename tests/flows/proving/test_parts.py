@@ -58,6 +58,20 @@ def test_data_that_is_in_no_part_is_not_backed_up_though_something_is_saved(site
     assert "No backup has the data of app:app.db." in verdict.detail
 
 
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [("", ("red", "not-backed-up")), ('        - "backupbot.backup=false"\n', ("green", "proven"))],
+    ids=["nothing-said", "left-out-by-name"],
+)
+def test_a_database_in_a_volume_that_no_label_names_is_not_backed_up(site: Site, label: str, expected: tuple[str, str]) -> None:
+    target = files(TARGET)
+    target["compose.yml"] = target["compose.yml"].replace('        - "backupbot.backup=true"\n', label)
+    site.engine.starts = dict.fromkeys((BASE, TARGET), begins)
+    verdict = prove_tag(site.prepare(target=target, own=None), "site", None)
+    assert (verdict.verdict, verdict.reason) == expected, verdict.detail
+    assert ("No backup has the data of app:app.db." in verdict.detail) == (verdict.verdict == "red")
+
+
 def test_a_database_that_is_open_for_each_request_alone_is_known_by_what_use_writes_into_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
