@@ -6,6 +6,8 @@ back. What it found goes as facts to the tests of the two tiers, which judge it.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import posixpath
 import re
 import time
@@ -13,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from canonq.adapters.data import markerfile
+from canonq.adapters.data import counting, inside, markerfile
 from canonq.adapters.data.artifact import keep, look_through, members, without_top
 from canonq.adapters.files import remove_tree
 from canonq.adapters.processes.stopping import check_stop
@@ -270,7 +272,7 @@ def _nowhere(
 def _left_out_of_parts(
     backup: Backup, markers: Sequence[Marker], there: Collection[str], held: Census, volatile: Mapping[str, str]
 ) -> Iterator[tuple[Marker, str]]:
-    """SQLite files of volumes of which labels name nothing, or only parts, where no part has what was last written into the file."""
+    """SQLite files of volumes of which labels name nothing or parts, where no part has what was last written into the file."""
     keys = {name: key for key, name in backup.volumes.items()}
     parts = [part for part in backup.plan.parts if part.volume is not None]
     covered = {*backup.plan.off, *(part.volume for part in parts if part.whole)}
@@ -323,27 +325,63 @@ def told_beside(backup: Backup, facts: BackupFacts, held: Census, markers: Seque
     return [f"not-backed-up: no backup has {where}, which by its name, or its tables', is of the moment" for where in left]
 
 
+@dataclass(frozen=True)
+class NotInParts:
+    """What of the files that somebody has made no part has where they lie."""
+
+    missed: tuple[str, ...] = ()  #: phrases of those that are in nothing that was captured
+    gaps: tuple[str, ...] = ()  #: of those that may be in something that canonq does not look into
+    copied: Mapping[str, Sequence[str]] = field(default_factory=dict)  #: key of a volume -> paths of those that a hook has copied
+
+
 def in_no_part(
     backup: Backup, facts: BackupFacts, held: Files, made: Mapping[str, Collection[str]], names: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """What of the files that somebody has made is in nothing that was captured: phrases; and gaps, where it may be in something
-    that canonq does not look into. A volume that a label leaves out is left out on purpose, which is noted elsewhere."""
+) -> NotInParts:
+    """Look for all that somebody has made in what was captured. A volume that a label leaves out is left out on purpose, which is
+    noted elsewhere."""
     missed = {
         key: [path for path in paths if not _is_covered(backup, key, path)]
         for key, paths in made.items()
         if key not in backup.plan.off
     }
     if not any(missed.values()):
-        return [], []
+        return NotInParts()
     copies, packed = _copies(backup, facts, names) if backup.plan.before else (set(), "")
-    missed = {
-        key: [path for path in paths if held[key][path] not in copies and not any(same(held[key][path], one) for one in copies)]
+    copied = {
+        key: [path for path in paths if held[key][path] in copies or any(same(held[key][path], one) for one in copies)]
         for key, paths in missed.items()
     }
+    missed = {key: [path for path in paths if path not in copied[key]] for key, paths in missed.items()}
     told = {key: phrase(key, paths, held) for key, paths in sorted(missed.items()) if paths}
     unsure = {key for key in told if packed and _hooks_see(backup, key)}
-    gaps = [f"backup-unproven: whether {packed} has {one} was not looked at" for key, one in told.items() if key in unsure]
-    return [one for key, one in told.items() if key not in unsure], gaps
+    gaps = tuple(f"backup-unproven: whether {packed} has {one} was not looked at" for key, one in told.items() if key in unsure)
+    return NotInParts(tuple(one for key, one in told.items() if key not in unsure), gaps, copied)
+
+
+def remove(backup: Backup, copied: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Remove files of volumes that a hook has copied elsewhere, so that something has to put them back; those of them."""
+    removed: dict[str, list[str]] = {}
+    for key, root, path in _places(backup, copied):
+        folder, _, name = path.rpartition("/")
+        with contextlib.suppress(OSError), inside.folder(root, folder) as handle:
+            os.unlink(name, dir_fd=handle)
+            removed.setdefault(key, []).append(path)
+    return removed
+
+
+def gone(backup: Backup, removed: Mapping[str, Sequence[str]], held: Files) -> list[str]:
+    """A phrase for each volume with files of these that are not there again."""
+    lost: dict[str, list[str]] = {}
+    for key, root, path in _places(backup, removed):
+        if counting.look(root, path) is None:
+            lost.setdefault(key, []).append(path)
+    return [phrase(key, paths, held) for key, paths in sorted(lost.items())]
+
+
+def _places(backup: Backup, files: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Path, str]]:
+    for key, paths in files.items():
+        root = backup.data.volume_path(backup.volumes.get(key, ""))
+        yield from ((key, root, path) for path in paths if root is not None)
 
 
 def _hooks_see(backup: Backup, key: str) -> bool:

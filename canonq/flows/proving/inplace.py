@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from canonq.core.backup import backup_plan
 from canonq.core.budget import Need
@@ -120,6 +120,7 @@ class _Made:
     facts: BackupFacts
     held: Census  #: what the app held then
     unseen: backup.Unseen
+    copied: Mapping[str, Sequence[str]] = field(default_factory=dict)  #: volume -> files that a hook has copied
 
 
 def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tuple[Marker, ...]) -> _Made:
@@ -145,21 +146,21 @@ def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tupl
                 service=missed[0].partition(":")[0],
             )
         made = made_by_somebody(run, files)
-        missed, gaps = backup.in_no_part(taken, facts, files, made, own_names(running))
-        if missed:
+        rest = backup.in_no_part(taken, facts, files, made, own_names(running))
+        if rest.missed:
             raise RecipeProblem(
-                f"No backup has what was put into the app: {'; '.join(missed)}.",
+                f"No backup has what was put into the app: {'; '.join(rest.missed)}.",
                 mend="the maintainer has to label it; what is made anew by itself is declared under [data] volatile, a volume or "
                 "a path in it (`data/thumbs`).",
                 code="not-backed-up",
                 service=run.enrolment.health.service,
             )
-        run.findings.unmarked += tuple(gaps)
+        run.findings.unmarked += rest.gaps
         if gap := backup.unproven(facts, markers):
             run.findings.unmarked += (gap,)
         run.findings.unmarked += tuple(backup.keys_unproven(facts, markers))
         run.findings.unmarked += tuple(backup.partly(taken, facts, held, markers, run.enrolment.data.volatile))
-        return running, _Made(markers, facts, held, unseen)
+        return running, _Made(markers, facts, held, unseen, rest.copied)
 
     _, made = in_tier(
         run,
@@ -179,6 +180,7 @@ def _restore(run: Run, running: Running, taken: backup.Backup, made: _Made) -> t
         homes = marks.homes(run.world.data, running.stack.stack, markers)
         covered, still, kept = backup.destroy(taken, markers, of.captured, patience_of(run), unseen.markers)
         run.account.notes += kept
+        removed = backup.remove(taken, made.copied)
         own = tuple(marker for marker in markers if marker.kind == "own")
         if own:
             call_in_tier(run, "restore", running, WRITE_MARKER, marks.DESTROYED)
@@ -193,6 +195,13 @@ def _restore(run: Run, running: Running, taken: backup.Backup, made: _Made) -> t
                     mend="look at the post-hook of the restore: it has to load the dump into the app's own database.",
                     code="restore-failed",
                     service=service,
+                )
+            if lost := backup.gone(taken, removed, run.findings.held_files):
+                raise RecipeProblem(
+                    f"The restore did not bring back {'; '.join(lost)}: a hook copies it, and nothing puts it back.",
+                    mend="the maintainer has to have it put back by a restore hook, or to label the volume itself.",
+                    code="restore-failed",
+                    service=run.enrolment.health.service,
                 )
             if lacking := [one for one in unseen.markers if missing_marks(run, "restore", running, (one,))]:
                 raise unseen.problem(lacking)

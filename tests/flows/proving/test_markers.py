@@ -316,8 +316,8 @@ def test_what_is_in_no_backup_may_be_in_what_a_hook_has_packed_where_it_is(
         entry.mtime, entry.size = 2000 if by_the_hook else 1000, len(packed := gzipped(many=many))
         archive.addfile(entry, io.BytesIO(packed))
     facts = captured().model_copy(update={"hooks_since": 1500.0})
-    told, gaps = in_no_part(given, facts, {"files": {"page.txt": File(5, "p")}}, {"files": ["page.txt"]}, ())
-    assert (bool(told), bool(gaps)) == (is_red, not is_red), what
+    found = in_no_part(given, facts, {"files": {"page.txt": File(5, "p")}}, {"files": ["page.txt"]}, ())
+    assert (bool(found.missed), bool(found.gaps)) == (is_red, not is_red), what
 
 
 class Server:

@@ -248,6 +248,37 @@ def test_a_part_that_does_not_come_back_is_red(site: Site) -> None:
     assert "/mail, which the backup names (there is no such file)" in verdict.detail
 
 
+@pytest.mark.parametrize("is_put_back", [True, False])
+def test_files_that_a_hook_copies_have_to_be_put_back_by_another(
+    site: Site, monkeypatch: pytest.MonkeyPatch, is_put_back: bool
+) -> None:
+    def place(stack: str, name: str) -> Path:
+        return site.engine.place(stack, "app", f"/srv/files/{name}")
+
+    def hook(_: Path, function: str, facts: TierFacts, *__: Any) -> None:
+        place(facts.stack, "pages").mkdir(exist_ok=True)
+        place(facts.stack, "pages/home.txt").write_text("what somebody wrote")
+
+    def copies(source: str, target: str) -> Callable[[list[str]], Ended]:
+        def program(words: list[str]) -> Ended:
+            shutil.copytree(place(site.engine.asked[-1], source), place(site.engine.asked[-1], target), dirs_exist_ok=True)
+            return Ended(0, "")
+
+        return program
+
+    site.engine.programs |= {"copies": copies("pages", "saved"), "puts-back": copies("saved", "pages")}
+    target = labelled(site, "app.db, mail, settings, saved", COPIES, *([BACK] if is_put_back else []))
+    world = site.prepare(target=target, own=None)
+    (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text("def after_install(app): ...\n")
+    monkeypatch.setattr(marking, "call_hook", hook)
+    verdict = prove_tag(world, "site", None)
+    if is_put_back:
+        assert verdict.verdict == "green", verdict.detail
+    else:
+        assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "restore-failed", "recipe"), verdict.detail
+        assert "did not bring back 'pages/home.txt' of the volume files (19 bytes): a hook copies it" in verdict.detail
+
+
 def uses_a_database_that_nobody_can_read(site: Site) -> Callable[..., None]:
     """A hook that has the app make a LevelDB, as the app's users do."""
 

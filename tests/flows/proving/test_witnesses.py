@@ -137,10 +137,10 @@ def copies(site: Site) -> Callable[[list[str]], Ended]:
         (labelled(".path=data, conf/local.ini"), "", "proven", ""),
         (labelled(".path=conf"), "[data.volatile]\n'files/data/pages' = 'made anew'\n", "proven", ""),
         (labelled(".path=conf"), "[data.volatile]\n'files/data/page' = 'made anew'\n", "not-backed-up", "garden"),
-        (labelled(".path=saved", "backupbot.backup.pre-hook=copies"), "", "proven", ""),
+        (labelled(".path=saved", "backupbot.backup.pre-hook=copies"), "", "restore-failed", "garden"),
         (labelled("=false"), "", "proven", ""),
     ],
-    ids=["settings alone", "pages alone", "both", "more than both", "declared", "a slip", "copies by a hook", "left out"],
+    ids=["settings alone", "pages alone", "both", "more than both", "declared", "a slip", "copied and not put back", "left out"],
 )  # fmt: skip
 def test_a_backup_without_what_people_wrote_is_red_and_says_what_is_in_none(
     site: Site, monkeypatch: pytest.MonkeyPatch, labels: dict[str, str], toml: str, reason: str, told: str
