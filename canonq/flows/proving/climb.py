@@ -16,6 +16,7 @@ from canonq.flows.proving.dependencies import beside, bring_up_dependency, plan_
 from canonq.flows.proving.evidence import keep_deployment
 from canonq.flows.proving.firststart import recall_first_start, see_first_start
 from canonq.flows.proving.fresh import (
+    has_not_begun_again,
     install_fresh,
     is_back_again,
     once_more,
@@ -37,6 +38,7 @@ from canonq.flows.proving.inuse import (
 from canonq.flows.proving.marking import has_its_marks
 from canonq.flows.proving.pictures import keep_pictures
 from canonq.flows.proving.porting import begin_elsewhere, comes_back_beside, comes_back_elsewhere
+from canonq.flows.proving.redeploying import Redeployed
 from canonq.flows.proving.run import Run
 from canonq.flows.proving.tiers import TIERS
 from canonq.tiers.facts import Marker
@@ -74,11 +76,13 @@ def climb(run: Run) -> None:
         return
     markers: tuple[Marker, ...] = ()
     up_since = time.time()
+    alone: Redeployed | None = None  #: the fresh install, where it goes up itself
     if target.base.version is None:
         run.findings.fresh = "the stack that went through all tiers"
         running, beside_it, again = install_tier(run, app), None, None
         run.findings.first_start = in_use(run, running)
-        is_back_again(run, once_more(run, running))
+        alone = once_more(run, running)
+        is_back_again(run, alone)
         up_since = time.time()
         tiers["upgrade"] = skipped("upgrade", target.base.why, run.enrolment.expected_na)
     else:
@@ -94,7 +98,7 @@ def climb(run: Run) -> None:
         running, markers = from_a_base(run, app, begun[0] if begun else None, beside_it, ahead)
         if again is not None and running is beside_it:  # nothing to upgrade from came up: it goes up itself
             is_back_again(run, again)
-            again = None
+            alone, again = again, None
     saved = backup_and_restore_tiers(run, running, markers)
     if saved is not None and "elsewhere" in run.enrolment.expected_na:
         run.account.note(f"restored-elsewhere: not tried (declared: {run.enrolment.expected_na['elsewhere']})")
@@ -104,6 +108,8 @@ def climb(run: Run) -> None:
     except RecipeProblem:
         why_it_fails(run, again, up_since)
         raise
+    if alone is not None:
+        has_not_begun_again(run, alone)
     if again is not None:
         is_back_again(run, again)
     if beside_it is not None and beside_it is not running:

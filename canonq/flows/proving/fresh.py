@@ -104,12 +104,13 @@ def use_fresh(run: Run, running: Running, again: Redeployed | None) -> None:
     functional_tier(run, running)
     stays_up(run, running)
     if again is not None:
-        _has_not_begun_again(run, again)  # what it makes only when somebody uses it
+        has_not_begun_again(run, again)  # what it makes only when somebody uses it
     look_again(run, running)
     look_into_containers(run, running, up_since)
 
 
-def _has_not_begun_again(run: Run, it: Redeployed) -> None:
+def has_not_begun_again(run: Run, it: Redeployed) -> None:
+    """See, when it has been used since, that it went on with what it had: some folders are made by use alone."""
     with _of_the_install(run, it.running):
         found_again(run, it, begun_again(run, it))
 

@@ -95,6 +95,29 @@ def test_what_begins_anew_with_each_deploy_is_red(site: Site, app: App, said: st
     assert site.left() == {}
 
 
+WRITES = """
+def test_a_note_can_be_written(app):
+    name = app.engine.container_name(app.facts.stack, "app")
+    place = app.engine.place(app.facts.stack, "app", f"/srv/files/{name}/notes.json")
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("[]")
+"""
+
+
+@pytest.mark.parametrize("version", [BASE, TARGET], ids=["as first release", "beside an upgrade"])
+def test_what_begins_anew_only_when_somebody_uses_it_is_red(site: Site, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    def hook(_: Path, function: str, facts: TierFacts, *__: Any) -> None:
+        if facts.version == version:
+            keeps("{name}/notes.json")(site.engine, cast("Deployable", SimpleNamespace(stack=facts.stack)))
+
+    world = site.prepare(own=WRITES)
+    (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text("def after_install(app): ...\n")
+    monkeypatch.setattr(marking, "call_hook", hook)
+    verdict = prove_tag(world, "site", version)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "lost-on-redeploy", "recipe"), verdict.detail
+    assert "in the volume files, " in verdict.detail
+
+
 def locks_up(engine: Docker, stack: Deployable) -> None:
     """An app that its own lock keeps from starting a second time."""
     lock = engine.place(stack.stack, "app", "/srv/files/app.lock")
