@@ -185,6 +185,17 @@ def test_a_zipped_dump_that_breaks_off_is_found_out(tmp_path: Path, cut: int) ->
     assert look_through(tmp_path / "a.tar", [], dumps=True).problems
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_in_a_volume_taken_whole_only_the_text_of_a_dump_that_a_hook_wrote_has_to_have_its_end(
+    tmp_path: Path, zipped: bool
+) -> None:
+    files = {"v/d.sql": PG, "v/page.txt": b"half a page", "v/empty": b"", "v/a.zip": b"PK\x03\x04 half of it"}
+    keep(packed({name: gzip.compress(text) if zipped else text for name, text in files.items()}), tmp_path / "a.tar")
+    (told,) = look_through(tmp_path / "a.tar", [], dumps=False, hooks_since=0).problems
+    assert told.startswith("v/d.sql is a pg_dump dump that breaks off")
+    assert look_through(tmp_path / "a.tar", [], dumps=False, hooks_since=1).problems == [], "it was there before"
+
+
 def test_an_archive_that_breaks_off_is_found_out(tmp_path: Path) -> None:
     (whole,) = packed({"a": bytes(5000), "b": bytes(5000)})
     keep([whole[:6000]], tmp_path / "a.tar")

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from canonq.adapters.data.counting import SMALL, database, digest_of
 from canonq.adapters.files import told
-from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump, may_hold_rows
+from canonq.core.stack.dumps import ENDS, closed_to_us, dump_problem, is_a_dump, is_text_of_a_dump, may_hold_rows
 from canonq.core.stack.engines import BOLT, HEAD, SQLITE, of_file
 from canonq.core.stack.witness import File
 
@@ -125,7 +125,8 @@ def look_through(
     hooks_since: float | None = None,
     in_time: Callable[[], object] = lambda: None,
 ) -> Contents:
-    """Look for `marks` in the files of a tar; with `dumps`, judge those that are database dumps too.
+    """Look for `marks` in the files of a tar; with `dumps`, judge those that are database dumps too, without it those alone which
+    hooks have written and which begin as a text of one does: what an app writes meanwhile is not done yet.
 
     `hooks_since`: when the hooks began that write dumps, in seconds since 1970. `in_time` is asked at every mebibyte and raises
     when there is no more time: a packed file may be a thousand times as large as it looks.
@@ -143,10 +144,16 @@ def look_through(
                     assert file is not None  # a regular file
                     by_a_hook = hooks_since is not None and int(member.mtime) >= int(hooks_since)
                     judged = is_a_dump(member.name, member.size, alone="/" not in member.name, by_a_hook=by_a_hook)
-                    _look(member.name, file, marks, contents, dumps and judged, by_a_hook, in_time)
+                    judges = partial(_is_judged, asked=judged if dumps else None, by_a_hook=by_a_hook)
+                    _look(member.name, file, marks, contents, judges, by_a_hook, in_time)
     except (tarfile.TarError, OSError, EOFError) as error:
         contents.problems.append(f"the archive cannot be read to its end: {error}")
     return contents
+
+
+def _is_judged(head: bytes, *, asked: bool | None, by_a_hook: bool) -> bool:
+    """Whether a file has to be a whole dump; `asked`: None where that is told by its beginning."""
+    return by_a_hook and is_text_of_a_dump(head) if asked is None else asked
 
 
 def members(path: Path, names: Sequence[str], hooks_since: float | None = None) -> tuple[set[File], str]:
@@ -203,7 +210,7 @@ def _look(
     file: IO[bytes],
     marks: Sequence[str],
     contents: Contents,
-    is_dump: bool,
+    judges: Callable[[bytes], bool],
     by_a_hook: bool,
     in_time: Callable[[], object],
 ) -> None:
@@ -220,14 +227,14 @@ def _look(
             contents.found |= {mark.decode() for mark in wanted if mark in window}
             last = window[-longest:]
     except (zlib.error, EOFError) as error:
-        if is_dump:
+        if judges(head):
             contents.problems.append(f"{name} is packed and breaks off: {error}")
         else:
             contents.close(f"{name} is packed and breaks off", may_hold_rows=by_a_hook)
         return
     if closed := closed_to_us(head):
         contents.close(f"{name} is {closed}", may_hold_rows=may_hold_rows(head, by_a_hook=by_a_hook))
-    if is_dump and (problem := dump_problem(head, tail, size)):
+    if judges(head) and (problem := dump_problem(head, tail, size)):
         contents.problems.append(f"{name} {problem}")
 
 

@@ -73,6 +73,11 @@ def is_a_dump(name: str, size: int, *, alone: bool, by_a_hook: bool) -> bool:
     return alone or (by_a_hook and (size > 0 or name.lower().endswith(_NAMES)))
 
 
+def is_text_of_a_dump(head: bytes) -> bool:
+    """Whether a file, unpacked if it was packed, begins as the text of a database's dump does."""
+    return any(begins in head[:512] for begins, _, _ in _TEXTS)
+
+
 def where_expected(found: Sequence[bool], closed: Sequence[bool]) -> list[bool]:
     """In which of the parts that a service backs up what is in its database must be, one answer for each part.
 
