@@ -232,6 +232,27 @@ def carried_over(base: Census, upgraded: Census, fresh: Census, volatile: Mappin
     return False
 
 
+def put_aside(base: Census, upgraded: Census, fresh: Census, volatile: Collection[str]) -> tuple[list[str], list[str]]:
+    """SQLite files with rows that the upgraded app has still and a new install does not make: phrases of those beside which it
+    has begun another with the same tables and less than half of the rows; and names of those with tables that a new install has
+    nowhere.
+    """
+    begun, alone = [], []
+    for where, it in base.databases.items():
+        rows = {table: count for table, count in it.tables.items() if count and f"{where}.{table}" not in volatile}
+        if it.kind != SQLITE or not rows or where in volatile or where in fresh.databases or where not in upgraded.databases:
+            continue
+        twins = {
+            name: other.tables for name, other in upgraded.databases.items()
+            if name != where and other.kind == SQLITE and name in fresh.databases and rows.keys() <= other.tables.keys()
+        }  # fmt: skip
+        if not twins and not any(rows.keys() <= other.tables.keys() for other in fresh.databases.values()):
+            alone.append(where)
+        elif twins and not any(all(tables[table] * 2 >= count for table, count in rows.items()) for tables in twins.values()):
+            begun.append(f"{where} ({_most(rows)}), beside which it has begun {min(twins)}")
+    return begun, alone
+
+
 def _volumes(before: Census, after: Census, volatile: Mapping[str, str], shrink: Mapping[str, str]) -> Iterator[str]:
     for key, was in before.volumes.items():
         if key in volatile or not was.files or was.service:

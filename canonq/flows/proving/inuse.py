@@ -5,10 +5,11 @@ from __future__ import annotations
 from canonq.adapters.data import counting
 from canonq.core.errors import EnrolmentProblem, RecipeProblem
 from canonq.core.ladder import TierResult
-from canonq.core.stack.census import abandoned, carried_over, filled, unknown, unmade
+from canonq.core.stack.census import Census, abandoned, carried_over, filled, put_aside, unknown, unmade
 from canonq.core.stack.engines import SQLITE
 from canonq.core.stack.home import left_behind
 from canonq.core.stack.layers import moved_out, told
+from canonq.core.stack.witness import as_anywhere, is_beside_the_data
 from canonq.flows.deploying.stages import Running
 from canonq.flows.proving.counting import take_census
 from canonq.flows.proving.outside import in_containers
@@ -57,6 +58,8 @@ def is_looked_at(run: Run) -> None:
         left = [key for key in left if key not in moved]
     empty = [f"'{key}' ({base[key]} there)" for key in left]
     empty += unmade(found.base_census, found.census, found.later, rules.volatile)
+    base_had, has, makes = (_as_anywhere(run, census) for census in (found.base_census, found.census, found.later))
+    aside, alone = put_aside(base_had, has, makes, rules.volatile) if was else ([], [])
     away = moved_out(
         {key: paths for key, paths in found.base_files.items() if key not in rules.volatile},
         {
@@ -79,6 +82,11 @@ def is_looked_at(run: Run) -> None:
             f"{version} keeps its data in another folder than {was}, and has begun anew in it: what was put into {was} is still "
             f"in {' and in '.join(old)}, and after the upgrade the new one has next to nothing of it"
         )
+    elif not away and aside:
+        what = (
+            f"{version} has begun a new database beside that of {was}, where a new install makes one, too: what was put into "
+            f"{was} is still in {' and in '.join(aside)}"
+        )
     elif not away and (unkept := unused(run)):
         what = (
             f"what is put into {version} where it is installed anew is not where {was} kept it: the same use leaves "
@@ -88,6 +96,11 @@ def is_looked_at(run: Run) -> None:
     elif away:
         what = f"{version} keeps in its containers, where it is gone with them, what {was} had in a volume: {'; '.join(away)}"
     else:
+        found.unmarked += tuple(
+            f"in-use-unproven: {where} is as {was} has left it, and {version} makes none where it is installed anew"
+            for where in alone
+            if not is_beside_the_data(where.partition(":")[0], where.partition(":")[2], {}, ())
+        )
         return
     upgrade = found.tiers.get("upgrade") or TierResult(status="pass")
     found.tiers["upgrade"] = upgrade.model_copy(update={"status": "fail", "reason": run.masks.text(what)})
@@ -96,6 +109,14 @@ def is_looked_at(run: Run) -> None:
         mend="look at settings and paths that have another name now; what is rightly so is declared under [data] volatile.",
         code="data-outside-volumes" if away and not empty else "data-abandoned",
     )
+
+
+def _as_anywhere(run: Run, census: Census) -> Census:
+    """The same, where files have the names that they would have on any stack."""
+    stacks = (run.app.identity, run.fresh.identity)
+    words = {name: word for one in stacks for name, word in ((one.domain, "DOMAIN"), (one.stack, "STACK"))}
+    longest = {name: words[name] for name in sorted(words, key=len, reverse=True)}
+    return census.model_copy(update={"databases": {as_anywhere(name, longest): it for name, it in census.databases.items()}})
 
 
 def names_are_known(run: Run) -> None:

@@ -78,8 +78,8 @@ def _images(world: World, enrolment: Enrolment, version: str, commit: str) -> Ma
         return world.repos.show(recipe, commit, path)
 
     with contextlib.suppress(CanonqError):
-        own = {"named": f"{recipe}:{version}", "domain": f"{recipe}.example.org", "stack": recipe}
-        return assemble(read, app_env(read(SAMPLE) or "", **own, own=enrolment.env)).stack.images
+        named, domain = f"{recipe}:{version}", f"{recipe}.example.org"
+        return assemble(read, app_env(read(SAMPLE) or "", named=named, domain=domain, stack=recipe, own=enrolment.env)).stack.images
     return {}
 
 

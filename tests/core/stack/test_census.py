@@ -16,6 +16,7 @@ from canonq.core.stack.census import (
     carried_over,
     filled,
     lost,
+    put_aside,
     uncounted,
     unknown,
     users_of,
@@ -227,3 +228,32 @@ def test_an_sqlite_file_that_another_of_its_services_is_seen_with_has_not_begun_
     assert begun_empty(of("app", 3), of("worker", 3), {}) == []
     assert len(begun_empty(of("app", 3), of("worker", 0), {})) == 1
     assert len(begun_empty(of("app", 3), Census(), {})) == 1
+
+
+def rows(**files: dict[str, int]) -> Census:
+    databases = {
+        f"app:{name.replace('__', '/')}.db": DatabaseCount(kind="sqlite", tables=tables) for name, tables in files.items()
+    }
+    return Census(databases=databases)
+
+
+@pytest.mark.parametrize(
+    ("upgraded", "fresh", "expected", "what"),
+    [
+        (rows(mealie={"meals": 3}, db__mealie={"meals": 0}), rows(db__mealie={"meals": 0}), "begun", "another place"),
+        (rows(mealie={"meals": 3}, db__mealie={"meals": 3}), rows(db__mealie={"meals": 0}), "", "copied there"),
+        (rows(db__mealie={"meals": 3}), rows(db__mealie={"meals": 0}), "", "moved there"),
+        (rows(mealie={"meals": 3}), rows(mealie={"meals": 0}), "", "as it was"),
+        (rows(mealie={"meals": 3}), rows(), "alone", "in memory, or nowhere"),
+        (rows(mealie={"meals": 3}), rows(other={"meals": 1}), "", "one for each user"),
+        (rows(mealie={"meals": 3}, other={"users": 1}), rows(other={"users": 1}), "alone", "in none with its tables"),
+    ],
+)
+def test_an_sqlite_file_beside_which_another_is_begun_is_put_aside(
+    upgraded: Census, fresh: Census, expected: str, what: str
+) -> None:
+    begun, alone = put_aside(rows(mealie={"meals": 3, "log": 0}), upgraded, fresh, {})
+    assert (bool(begun), bool(alone)) == (expected == "begun", expected == "alone"), what
+    if begun:
+        assert begun == ["app:mealie.db (meals: 3 rows), beside which it has begun app:db/mealie.db"]
+    assert put_aside(rows(mealie={"meals": 3}), upgraded, fresh, {"app:mealie.db": "moved"}) == ([], [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,34 @@ def test_a_release_that_moves_to_a_server_is_green_where_the_rows_are_there_and_
         assert "data-moved: what was in SQLite files of 'files' is in a database server now" in verdict.notes
     else:
         assert (verdict.verdict, verdict.reason) == ("red", "data-abandoned"), verdict.detail
+
+
+def in_file(name: str, notes: int) -> Callable[[Docker, Deployable], None]:
+    """What a release does at its start that has its notes in an SQLite file; `notes`: how many where it makes it anew."""
+
+    def starts(engine: Docker, stack: Deployable) -> None:
+        place = engine.place(stack.stack, "app", f"/srv/files/{name}")
+        place.parent.mkdir(exist_ok=True)
+        if not place.exists():
+            with contextlib.closing(sqlite3.connect(place)) as file:
+                file.executescript("CREATE TABLE notes (text);" + "INSERT INTO notes VALUES ('a');" * notes)
+
+    return starts
+
+
+@pytest.mark.long
+def test_a_release_whose_sqlite_file_is_another_is_red_and_one_that_makes_none_is_a_gap(site: Site) -> None:
+    site.engine.starts = {BASE: in_file("app.db", 3), TARGET: in_file("data/app.db", 0)}
+    verdict = prove_tag(site.prepare(own=None), "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "data-abandoned", "recipe"), verdict.detail
+    assert "is still in app:app.db (notes: 3 rows), beside which it has begun app:data/app.db" in verdict.detail
+    site.engine.starts[TARGET] = fills("a")
+    verdict = prove_tag(site.world, "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert (
+        f"in-use-unproven: app:app.db is as {BASE} has left it, and {TARGET} makes none where it is installed anew"
+        in verdict.gaps
+    )
 
 
 @pytest.mark.long
