@@ -79,7 +79,8 @@ def _images(world: World, enrolment: Enrolment, version: str, commit: str) -> Ma
 
     with contextlib.suppress(CanonqError):
         named, domain = f"{recipe}:{version}", f"{recipe}.example.org"
-        return assemble(read, app_env(read(SAMPLE) or "", named=named, domain=domain, stack=recipe, own=enrolment.env)).stack.images
+        env = app_env(read(SAMPLE) or "", named=named, domain=domain, stack=recipe, own=enrolment.env)
+        return assemble(read, env).stack.images
     return {}
 
 
