@@ -45,8 +45,11 @@ def miniflux(
     start: str = "exec miniflux",
     labels: list[str] | None = None,
     makes: bool = False,
+    database: str = "",
 ) -> FILES:
-    """Miniflux and its PostgreSQL; `makes`: it makes its database itself, beside the one that the image has made."""
+    """Miniflux and its PostgreSQL. `makes`: it makes its own database beside the one that the image has made; `database`: what
+    is done before the server is begun.
+    """
     labels = pg_labels() if labels is None else labels
     awaited = _AWAITED.replace("; do ", f"; do {_MADE}; ") if makes else _AWAITED
     compose = f"""
@@ -74,6 +77,7 @@ services:
         - "traefik.http.services.${{STACK_NAME}}.loadbalancer.server.port=8080"
   db:
     image: {POSTGRES}
+    command: ["sh", "-c", {json.dumps(f"{database or ':'}; exec postgres-start postgres")}]
     networks: [internal]
     environment:
       - POSTGRES_USER=miniflux
@@ -113,7 +117,8 @@ def maria_labels(restored: str = "ihatemoney") -> list[str]:
 
 
 _SETTINGS = """
-SECRET_KEY = "{{ secret "secret_key" }}"
+import os
+SECRET_KEY = KEY
 {{ if env "DATABASE_HOST" -}}
 SQLALCHEMY_DATABASE_URI = "mysql+pymysql://ihatemoney:{{ secret "db_password" }}@{{ env "DATABASE_HOST" }}/ihatemoney"
 {{ else -}}
@@ -160,6 +165,8 @@ def ihatemoney(
     statement: str = "",
     labels: list[str] | None = None,
     carries: bool = False,
+    key: str = '"{{ secret "secret_key" }}"',
+    settings: str = "v1",
 ) -> FILES:
     """I Hate Money and its MariaDB; without its `host`, it keeps a SQLite file. `carries`: from that one into MariaDB."""
     labels = maria_labels() if labels is None else labels
@@ -217,8 +224,8 @@ volumes:
     return {
         "compose.yml": compose,
         ".env.sample": f"TYPE=ihatemoney\nDOMAIN=money.example.com\n{sample}",
-        "abra.sh": "export SETTINGS_VERSION=v1\n",
-        "settings.cfg.tmpl": _SETTINGS,
+        "abra.sh": f"export SETTINGS_VERSION={settings}\n",
+        "settings.cfg.tmpl": _SETTINGS.replace("= KEY", f"= {key}"),
     }
 
 
@@ -338,6 +345,33 @@ def labels(app):
     return {one["label"] for one in app.http.request("GET", "/flows", timeout=60).json() if one["type"] == "tab"}
 """,
 }
+#: A mark that only who has the key of an earlier start can read.
+SEALED = """
+from in_ihatemoney import ask
+
+
+def write_marker(app, text):
+    assert ask(app, "POST", "/api/projects/holiday/members", form={"name": text}).status == 201
+    token = ask(app, "GET", "/api/projects/holiday/token").json()["token"]
+    assert app.exec("app", "sh", "-c", 'printf %s "$0" > /database/token', token).status == 0
+
+
+def read_marker(app):
+    token = app.exec("app", "cat", "/database/token").output.strip()
+    path, headers = "/api/projects/holiday/members", {"Authorization": f"Bearer {token}"}
+    answer = app.http.request("GET", path, headers=headers, timeout=60)
+    return answer.json()[-1]["name"] if answer.status == 200 else f"the token is not taken any more: {answer.status}"
+"""
+#: What the person who enrols Miniflux asks for that new installations are not open.
+NOBODY_BUT_US = """
+
+def test_nobody_comes_in_as_a_guest(app):
+    import base64
+
+    login = base64.b64encode(b"guest:guest123").decode()
+    answer = app.http.request("GET", "/v1/me", headers={"Authorization": f"Basic {login}"}, timeout=60)
+    assert answer.status == 401, "guest:guest123 is let in"
+"""
 HOOKS = {name: f"from in_{name} import fill\n\nafter_install = populate = fill\n" for name in TOML}
 TESTS = {
     "nodered": """

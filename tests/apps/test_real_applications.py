@@ -21,8 +21,10 @@ from tests.apps.recipes import (
     FILES,
     HOOKS,
     NEW,
+    NOBODY_BUT_US,
     OLD,
     OVERLAY,
+    SEALED,
     SHARED,
     TESTS,
     TOML,
@@ -42,6 +44,26 @@ WORKS, BREAKS = f"{PREFIX}/miniflux:moves", f"{PREFIX}/miniflux:breaks"
 SESSIONS, OWN_SESSIONS = "db.sessions", "db.miniflux.sessions"
 ANOTHER, OVER = pg_labels("postgres", "postgres"), pg_labels(over=True)
 EMPTIES, DIES = "DELETE FROM categories", "exec timeout 25 miniflux"
+#: Into a new installation; with a password that anybody can guess.
+_GUEST = (
+    "INSERT INTO users (username, password, is_admin) SELECT 'guest', "
+    "'$2b$10$8J6qBWB..mZaxppvRebQNe324utGCRetArF8m570vftmA1F624moq', true WHERE NOT EXISTS (SELECT FROM users)"
+)
+LETS_A_GUEST_IN = f'miniflux -migrate; until psql -qX "$$DATABASE_URL" -c "{_GUEST}"; do sleep 1; done; exec miniflux'.replace(
+    "$2b$10$", r"\$$2b\$$10\$$"
+)
+RESTARTS = (
+    'if psql -qX "$$DATABASE_URL" -c "CREATE TABLE restarted (a int)" > /dev/null 2>&1; then timeout 15 miniflux; exit 1; fi; '
+    "exec miniflux"
+)
+IN_ANOTHER = (
+    'psql -qX "$$DATABASE_URL" -c "CREATE DATABASE reader" > /dev/null 2>&1; '
+    'export DATABASE_URL="$$DATABASE_URL dbname=reader"; exec miniflux'
+)
+#: What the server of a major before finds in its folder; a new one is its own.
+OF_ANOTHER_MAJOR = (
+    "cd /var/lib/postgresql/data; if [ -s pgdata/PG_VERSION ] && [ ! -e mine ]; then echo 16 > pgdata/PG_VERSION; fi; touch mine"
+)
 ONLY_OLD = 'psql -qX "$$DATABASE_URL" -c "SELECT FROM users" || export RUN_MIGRATIONS=0; exec miniflux'
 
 
@@ -58,6 +80,8 @@ class Row:
     soak: int = 0
     drops: str = ""  #: the table that its migrations drop, as its enrolment declares it
     looks: bool = True  #: whether its enrolment has tests that would see what canonq has to see by itself
+    hooks: str | None = ""  #: what its enrolment's hooks do beside filling the app; None: it has none
+    asks: str = ""  #: further tests of its enrolment
 
     @property
     def app(self) -> str:
@@ -88,8 +112,10 @@ def reader_of(image: str) -> FILES:
 
 OWN = miniflux(OLD["miniflux"], MINIFLUX[0], makes=True)
 IN_A_FILE = ihatemoney(OLD["ihatemoney"], IHATEMONEY[0], host="DATABASE_HOST=")
+ANEW = money(key="os.urandom(24).hex()", settings="v2")
 AWAY = ("data-abandoned", "data-outside-volumes")
 ONLY_SETTINGS = ("backupbot.backup.volumes.data.path=settings.js",)
+OPEN, OF_SERVER = ("functional-failed",), ("update-paused", "crash-loop", "dies-later", "rolled-back")
 NOT_SAVED = ("not-backed-up", "backup-failed")
 NOT_BACK = (*NOT_SAVED, "restore-failed", "data-lost")
 TABLE = [
@@ -121,6 +147,12 @@ FURTHER = [
     Row("nodered-has-no-flows", flows(before="rm -f /data/flows.json"), ("data-lost",), ("flows.json",), looks=False),
     Row("nodered-is-named-after-its-host", flows(folder="/data/$$(hostname)"), ("lost-on-redeploy",), ("data",), looks=False),
     Row("ihatemoney-saves-no-database", money(labels=[]), ("not-backed-up",), ("db",)),
+    Row("miniflux-lets-a-guest-in", reader(start=LETS_A_GUEST_IN), OPEN, ("guest",), drops=SESSIONS, asks=NOBODY_BUT_US),
+    Row("miniflux-restarts-once", reader(start=RESTARTS), (), ("died: 'app'",), drops=SESSIONS, soak=20),
+    Row("miniflux-has-data-of-another-major", reader(database=OF_ANOTHER_MAJOR), OF_SERVER, ("not compatible",), drops=SESSIONS),
+    Row("miniflux-begins-in-another-database", reader(start=IN_ANOTHER), ("data-abandoned",), ("db",), looks=False, hooks=None),
+    Row("nodered-keeps-its-data-in-memory", flows(folder="/dev/shm/flows"), AWAY, ("data",), looks=False),
+    Row("ihatemoney-makes-a-key-at-each-start", ANEW, ("lost-on-redeploy",), ("401",), hooks=SEALED),
 ]  # fmt: skip
 
 
@@ -186,9 +218,10 @@ def enrol(made: Installation, row: Row) -> None:
     folder = made.enrol(row.it, f'upstream = "{made.root}/{row.it}"\n{toml}')
     if row.app != "nodered":
         (folder / "compose.canonq.yml").write_text(OVERLAY)
-    (folder / "hooks.py").write_text(HOOKS[row.app])
+    if row.hooks is not None:
+        (folder / "hooks.py").write_text(HOOKS[row.app] + row.hooks)
     if row.looks:
-        (folder / "test_app.py").write_text(TESTS[row.app])
+        (folder / "test_app.py").write_text(TESTS[row.app] + row.asks)
 
 
 def newest(made: Installation, recipe: str) -> dict[str, Any]:
