@@ -152,7 +152,7 @@ FURTHER = [
     Row("miniflux-has-data-of-another-major", reader(database=OF_ANOTHER_MAJOR), OF_SERVER, ("not compatible",), drops=SESSIONS),
     Row("miniflux-begins-in-another-database", reader(start=IN_ANOTHER), ("data-abandoned",), ("db",), looks=False, hooks=None),
     Row("nodered-keeps-its-data-in-memory", flows(folder="/dev/shm/flows"), AWAY, ("data",), looks=False),
-    Row("ihatemoney-makes-a-key-at-each-start", ANEW, ("lost-on-redeploy",), ("401",), hooks=SEALED),
+    Row("ihatemoney-makes-a-key-at-each-start", ANEW, ("lost-on-redeploy", "upgrade-failed"), ("401",), hooks=SEALED),
 ]  # fmt: skip
 
 
