@@ -80,7 +80,8 @@ def _mark(sweep: Mapping[str, Any]) -> str:
         for one in sweep["outcomes"]
         if one["outcome"] in ("red", "error", "deferred") or one["recipe"] in sweep["held"]
     )
-    told = [str(sweep["started"])[:8], str(sweep["failed"]), *sweep["findings"], *loud]
+    moved = _moved(Outcome.model_validate(one) for one in sweep["outcomes"])
+    told = [str(sweep["started"])[:8], str(sweep["failed"]), *sweep["findings"], *loud, *moved]
     return hashlib.sha256("\n".join(told).encode(errors="replace")).hexdigest()
 
 
@@ -108,6 +109,7 @@ def digest(sweep: Mapping[str, Any], url: str | None) -> tuple[str, str]:
     lines += _listed(one for one in outcomes if one.outcome in ("red", "error") and one.recipe not in shared)
     lines += _listed(one for one in outcomes if one.recipe in sweep["held"])
     lines += _listed(one for one in outcomes if one.outcome == "deferred")
+    lines += _few(_moved(outcomes))
     promoted = [readable(f"{one.recipe} {one.version}") for one in outcomes if one.outcome == "promoted"]
     if promoted:
         more = f" and {len(promoted) - _LINES} more" if len(promoted) > _LINES else ""
@@ -118,10 +120,18 @@ def digest(sweep: Mapping[str, Any], url: str | None) -> tuple[str, str]:
 
 
 def _listed(outcomes: Iterable[Outcome]) -> list[str]:
-    listed = list(outcomes)
-    told = (f"{_word(one)}: {one.recipe} {one.version or ''} [{one.cause or one.reason}] {one.detail}" for one in listed[:_LINES])
-    lines = [readable(beginning(line.replace("  ", " "), _LONGEST)) for line in told]
-    return [*lines, f"and {len(listed) - _LINES} more"] if len(listed) > _LINES else lines
+    told = (f"{_word(one)}: {one.recipe} {one.version or ''} [{one.cause or one.reason}] {one.detail}" for one in outcomes)
+    return _few([line.replace("  ", " ") for line in told])
+
+
+def _moved(outcomes: Iterable[Outcome]) -> list[str]:
+    """The images of canonicals that are others by now, also where all is well with them."""
+    return [f"{one.recipe}: {note}" for one in outcomes for note in one.notes if note.startswith("image-moved: ")]
+
+
+def _few(told: Sequence[str]) -> list[str]:
+    lines = [readable(beginning(line, _LONGEST)) for line in told[:_LINES]]
+    return [*lines, f"and {len(told) - _LINES} more"] if len(told) > _LINES else lines
 
 
 def _word(outcome: Outcome) -> str:

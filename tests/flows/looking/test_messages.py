@@ -120,6 +120,18 @@ def test_a_message_says_whose_fault_it_is_what_to_do_and_where_more_is(mornings:
     assert "\x1b" not in text
 
 
+def test_an_image_that_moved_and_works_is_told_in_the_digest(mornings: Mornings, inbox: Inbox) -> None:
+    mornings.enrol("site", "shop")
+    moved = "image-moved: app: nginx:1 was sha256:111 and is sha256:222, since the canonical 1.0.0+1.0 was proven"
+    waits = Outcome(recipe="site", outcome="skipped", reason="needs-approval", step="promote")
+    mornings.night(0, waits, idle("shop"))
+    telling.tell(mornings.world)
+    mornings.night(0, waits.model_copy(update={"notes": ("tag-gone: 0.9.0+1", moved)}), idle("shop"))
+    telling.tell(mornings.world)
+    assert [f"site: {moved}" in text.splitlines() for _, _, text in inbox.taken] == [False, True], "also when nothing else changed"
+    assert "tag-gone" not in inbox.taken[-1][2]
+
+
 def test_a_recipe_that_names_a_channel_has_its_messages_there_and_one_that_is_not_there_goes_to_the_default(
     mornings: Mornings, inbox: Inbox, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -152,6 +152,19 @@ def test_nothing_is_said_twice_and_lint_does_not_look_like_the_cause(mornings: M
     assert "[version-label] app: add it." in said
 
 
+def test_an_image_that_moved_and_works_is_shown_once_with_the_release_that_was_promoted(mornings: Mornings) -> None:
+    mornings.enrol("site")
+    mornings.place.promote("site", FIRST, COMMIT)
+    moved = "image-moved: app: nginx:1 was sha256:111 and is sha256:222, since the canonical 0.9.0+1.0 was proven"
+    run = mornings.run("site", NIGHT, verdict="green", reason="all-tiers-passed", notes=(moved, "seen by the run alone"))
+    mornings.night(0, promoted("site", run=run.run, notes=(moved,)))
+    _, folder = written(mornings)
+    for name in ("index.html", "recipes/site.html"):
+        said = page(folder, name).said()
+        assert said.count(moved) == 1
+        assert "Note: seen by the run alone" in said
+
+
 def test_the_last_status_stays_and_shows_its_age(mornings: Mornings) -> None:
     mornings.enrol("site", "other")
     mornings.night(3, red("site"), idle("other"))
