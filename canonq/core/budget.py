@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from functools import reduce
 from typing import Literal, TypeAlias
 
-_LATELY = 5  #: runs of a recipe that say what the next will take
+LATELY = 5  #: runs of a recipe that say what the next will take
 _MARGIN = 1.25
 _AT_LEAST = 64 * 2**20  #: bytes: env, worktree, logs and the like
 LEAST_FILES = 2000  #: inodes: a run's worktree, evidence and logs, and the layers of its containers
@@ -141,7 +141,7 @@ def who_ends(standings: Iterable[Standing]) -> str | None:
 
 def need_of_run(runs: Sequence[Need | int], otherwise: int) -> Need:
     """What the next run is expected to take: the largest peaks of the last runs and a margin; `otherwise` without history."""
-    seen = [needed(run) for run in runs if needed(run).total > 0][-_LATELY:]
+    seen = [needed(run) for run in runs if needed(run).total > 0][-LATELY:]
     if not seen:
         return Need(anywhere=otherwise)
     peak = reduce(Need.most, seen)

@@ -52,8 +52,21 @@ class Facts:
 def decide(facts: Facts) -> Decision:
     """Apply the table of docs/rules.md 2, most serious row first. Every answer carries its reason."""
     releases, refused = read_tags(facts.tags, prereleases=facts.enrolment.prereleases)
+    common = _common(facts, releases, refused)
+    found = _by_releases(facts, releases, refused, common)
+    return found if isinstance(found, Decision) else _decide_new(facts, releases, found, common)
+
+
+def asks_runs(facts: Facts) -> bool:
+    """Whether what earlier runs said can change the decision: `proven`, `failures` and `reds` have no say in the first rows."""
+    releases, refused = read_tags(facts.tags, prereleases=facts.enrolment.prereleases)
+    return isinstance(_by_releases(facts, releases, refused, _common(facts, releases, refused)), Release)
+
+
+def _common(facts: Facts, releases: tuple[Release, ...], refused: tuple[NotARelease, ...]) -> dict[str, Any]:
+    """What every decision on these facts has."""
     latest = releases[-1] if releases else None
-    common: dict[str, Any] = {
+    return {
         "recipe": facts.enrolment.recipe,
         "sweep": facts.sweep,
         "named": facts.named,
@@ -63,6 +76,13 @@ def decide(facts: Facts) -> Decision:
         "fence": facts.canonical.fence if facts.canonical else 0,
         "notes": (*_notes(releases, refused, latest), *_own_notes(facts)),
     }
+
+
+def _by_releases(
+    facts: Facts, releases: tuple[Release, ...], refused: tuple[NotARelease, ...], common: Mapping[str, Any]
+) -> Decision | Release:
+    """The rows that ask neither runs nor the disk; the new release where none of them applies."""
+    latest = releases[-1] if releases else None
     if facts.record_problem is not None:
         return Decision(action="error", reason="record-unreadable", detail=facts.record_problem, **common)
     if facts.lost is not None:
@@ -95,7 +115,7 @@ def decide(facts: Facts) -> Decision:
             ),
             **common,
         )
-    return _decide_new(facts, releases, latest, common)
+    return latest
 
 
 def _decide_new(facts: Facts, releases: tuple[Release, ...], latest: Release, common: dict[str, Any]) -> Decision:

@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from canonq.core.budget import LATELY as LATELY
 from canonq.core.budget import Need, need_of_promotion, need_of_run, split_promotion
 from canonq.core.peaks import expected_cpus, expected_memory
 from canonq.core.records import Verdict
 from canonq.core.sweeps.slots import Share
 
-LATELY = 5  #: runs of a recipe that say what the next will be like
 PROMOTION = "promotion"  #: the phase of a run that its promotion is
 #: What a recipe takes that was never measured.
 _UNKNOWN_LIGHT = Share(memory=512 * 2**20, cpus=0.5)
@@ -39,6 +39,11 @@ def tries_of(failures: Sequence[Mapping[str, Any]]) -> int:
 def expected_disk(verdicts: Sequence[Verdict], otherwise: int) -> Need:
     """What the next run of a recipe is expected to take; `otherwise` without history."""
     return need_of_run([_taken(verdict) for verdict in verdicts], otherwise)
+
+
+def took_room(verdict: Verdict) -> bool:
+    """Whether a run is one of those that say how much room the next one takes."""
+    return _taken(verdict).total > 0
 
 
 def expected_of_promotion(verdict: Verdict, otherwise: int) -> Need:

@@ -8,7 +8,7 @@ import pytest
 
 from canonq.core.bases import upgrade_base
 from canonq.core.budget import Disk
-from canonq.core.decide import Facts, decide
+from canonq.core.decide import Facts, asks_runs, decide
 from canonq.core.enrolment import Enrolment, Upgrade
 from canonq.core.ladder import PROVEN_TIERS
 from canonq.core.records import Canonical, RolledBack, Verdict
@@ -241,6 +241,28 @@ def test_the_base_is_pinned_then_canonical_then_stepped_back_then_none() -> None
 def test_the_canonical_is_the_base_even_when_its_release_is_not_the_newest_older_one() -> None:
     tags = {**TAGS, "1.0.5+1.0": "c" * 40}
     assert decide(facts(tags=tags, canonical=canonical())).base == "1.0.0+1.0"
+
+
+@pytest.mark.parametrize(
+    ("asks", "changes"),
+    [
+        (True, {}),
+        (True, {"canonical": canonical()}),
+        (True, {"named": True, "young": "it is young"}),
+        (False, {"canonical": canonical("1.1.0+1.1", NEW)}),
+        (False, {"tags": {"v2.4.8": OLD}}),
+        (False, {"tags": {}, "canonical": canonical()}),
+        (False, {"lost": "it is gone"}),
+        (False, {"record_problem": "half written"}),
+        (False, {"seen": {"1.1.0+1.1": OLD}}),
+        (False, {"canonical": canonical().model_copy(update={"rolled_back": [left("1.1.0+1.1", NEW)]})}),
+    ],
+)
+def test_earlier_runs_are_asked_exactly_where_they_have_a_say(asks: bool, changes: dict[str, object]) -> None:
+    found = facts(**changes)
+    assert asks_runs(found) is asks
+    said = [{"proven": proof(base=None, base_from="none")}, {"reds": 9}, {"proven": proof(), "failures": 9}]
+    assert asks or all(decide(replace(found, **one)) == decide(found) for one in said)  # type: ignore[arg-type]
 
 
 def test_every_decision_says_why_and_notes_the_tags_it_refused() -> None:

@@ -360,7 +360,7 @@ def test_each_decision_has_a_number_of_its_own_which_its_title_and_those_who_nam
         (
             "decisions/0013-disk-budget.md",
             "last five runs (volumes, the backup's artifact, images that were not there) and a quarter",
-            (budget._LATELY, budget._MARGIN) == (5, 1.25),
+            (budget.LATELY, budget._MARGIN) == (5, 1.25),
         ),
         (
             "decisions/0013-disk-budget.md",

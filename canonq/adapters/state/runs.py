@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,13 @@ class Runs:
     made the names decide, and what was made while the clock was ahead counts as older than all else, until its time comes.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, known: dict[tuple[str, str], Verdict | None] | None = None) -> None:
         self._root = root
+        self._known = known  #: verdicts that were read, for who looks once
+
+    def as_of_now(self) -> Runs:
+        """The same for who asks several things of one recipe and writes nothing: no verdict is read twice."""
+        return self if self._known is not None else Runs(self._root, {})
 
     def make(self, recipe: str, run: str) -> Path:
         """The new folder of a run."""
@@ -87,9 +92,12 @@ class Runs:
             if (found := self.verdict(recipe, folder.name)) is not None:  # else of another canonq: history, and no reason to stop
                 yield found
 
-    def lately(self, recipe: str, most: int) -> list[Verdict]:
-        """The newest `most` of them, oldest first: of thousands of recipes not all is read where the newest say enough."""
-        return list(itertools.islice(self.newest_first(recipe), most))[::-1]
+    def lately(self, recipe: str, most: int, which: Callable[[Verdict], bool] = lambda _: True) -> list[Verdict]:
+        """The newest `most` of them, oldest first: of thousands of recipes not all is read where the newest say enough.
+
+        `which`: those that count.
+        """
+        return list(itertools.islice(filter(which, self.newest_first(recipe)), most))[::-1]
 
     def unread_since(self, recipe: str, run: str | None) -> str | None:
         """The newest run after this one, or of all, whose verdict is there and cannot be read; what it said is not known."""
@@ -102,6 +110,13 @@ class Runs:
 
     def verdict(self, recipe: str, run: str) -> Verdict | None:
         """The verdict of one run, as it is on disk; None when there is none that can be read."""
+        if self._known is None:
+            return self._read(recipe, run)
+        if (recipe, run) not in self._known:
+            self._known[recipe, run] = self._read(recipe, run)
+        return self._known[recipe, run]
+
+    def _read(self, recipe: str, run: str) -> Verdict | None:
         try:
             folder = self._root / recipe_name(recipe) / identifier(run, RUN_ID, "run")
             kept = _bytes_of(folder / RUN_FILE)

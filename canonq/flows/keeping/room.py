@@ -10,6 +10,7 @@ from canonq.adapters.files import half_written, remove_tree
 from canonq.adapters.state.budget import Reservation
 from canonq.core.budget import Need, PulledImage, gib, images_to_drop
 from canonq.core.errors import CanonqError, NoRoom, RecordUnreadable
+from canonq.core.history import LATELY, expected_disk, took_room
 from canonq.flows.keeping.history import drop_old
 from canonq.flows.keeping.janitor import clean
 from canonq.flows.keeping.kept import end_all
@@ -34,6 +35,11 @@ def room_for(world: World, what: str, need: Need | int, *, otherwise: Callable[[
             except NoRoom as error:
                 raise NoRoom(f"{error.what} {told_eaters(world)}".strip(), mend=error.mend) from None
         yield kept
+
+
+def need_of_next(world: World, recipe: str) -> Need:
+    """What the next run of a recipe is expected to take, as its newest runs say."""
+    return expected_disk(world.runs.lately(recipe, LATELY, took_room), world.settings.disk_need)
 
 
 def make_room(world: World) -> None:

@@ -20,7 +20,6 @@ from canonq.core.bases import Base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, NoRoom, RecipeProblem
-from canonq.core.history import expected_disk
 from canonq.core.judging import Course, Judged, is_tried_again, judge_run, regression, stands, wants_control, whole_problem
 from canonq.core.ladder import TierResult, gaps, level, rungs, stale
 from canonq.core.names import cold_stack
@@ -38,7 +37,7 @@ from canonq.flows.keeping.floor import floor_held
 from canonq.flows.keeping.janitor import clean
 from canonq.flows.keeping.kept import KeptEnvironment, keep, stays_until
 from canonq.flows.keeping.places import place_for
-from canonq.flows.keeping.room import drop_cut_pulls, make_room, room_for
+from canonq.flows.keeping.room import drop_cut_pulls, make_room, need_of_next, room_for
 from canonq.flows.keeping.window import late, must_end_in_time
 from canonq.flows.proving.ahead import run_lint
 from canonq.flows.proving.climb import climb
@@ -189,7 +188,7 @@ def _once(
 
     `climbed` is called when its tiers are over, before anything is removed.
     """
-    need = expected_disk(world.runs.verdicts(enrolment.recipe), world.settings.disk_need)
+    need = need_of_next(world, enrolment.recipe)
     with room_for(world, f"the test of {enrolment.recipe} {target.version}", need, otherwise=make_room) as room:
         return _within(world, enrolment, target, order, first, within, room, climbed)
 

@@ -9,11 +9,12 @@ from typing import Any
 from canonq.core.decide import decide
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import NOT_ALLOWED, CanonqError, SyncFailed
-from canonq.core.history import expected_disk, expected_seconds
+from canonq.core.history import LATELY, expected_seconds
 from canonq.core.outcomes import fault_of
 from canonq.core.records import Decision
 from canonq.flows.decide import gather
 from canonq.flows.hosts import light_workers
+from canonq.flows.keeping.room import need_of_next
 from canonq.flows.sweeps.opening import who
 from canonq.flows.sweeps.simulate import job_of, together
 from canonq.flows.sync import check_moved
@@ -61,6 +62,7 @@ def _trouble(world: World) -> CanonqError | None:
 
 
 def _row(world: World, enrolment: Enrolment, listing: Listing | SyncFailed) -> dict[str, Any]:
+    world = replace(world, runs=world.runs.as_of_now())
     try:
         if isinstance(listing, SyncFailed):
             raise listing
@@ -71,11 +73,11 @@ def _row(world: World, enrolment: Enrolment, listing: Listing | SyncFailed) -> d
         decision = decide(gather(world, enrolment, {tag: name for tag, name in listing.tags.items() if tag not in odd}))
     except CanonqError as error:
         return _error_row(enrolment.recipe, error, enrolment.queue)
-    verdicts = world.runs.verdicts(enrolment.recipe)
+    runs = decision.action == "run"
     return {
         **_told(decision),
-        "expected_seconds": expected_seconds(verdicts) if decision.action == "run" else None,
-        "expected_disk_bytes": expected_disk(verdicts, world.settings.disk_need).total if decision.action == "run" else None,
+        "expected_seconds": expected_seconds(world.runs.lately(enrolment.recipe, LATELY)) if runs else None,
+        "expected_disk_bytes": need_of_next(world, enrolment.recipe).total if runs else None,
     }
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from canonq.adapters.files import write_whole
 from canonq.core.errors import WrongUse
-from canonq.core.history import expected_disk, expected_seconds, expected_share
+from canonq.core.history import LATELY, expected_seconds, expected_share
 from canonq.core.report.plotted import peak
 from canonq.core.sweeps.schedule import UNKNOWN, Host, Job, Schedule, schedule
+from canonq.flows.keeping.room import need_of_next
 from canonq.flows.world import World
 
 MOST_RECIPES, MOST_HOSTS, MOST_SLOTS = 10_000, 200, 64
@@ -105,10 +106,10 @@ def recorded(world: World) -> list[Job]:
 
 def job_of(world: World, recipe: str, heavy: bool) -> Job:
     """A recipe's next run, as its last ones were."""
-    verdicts = world.runs.verdicts(recipe)
+    world = replace(world, runs=world.runs.as_of_now())
+    verdicts = world.runs.lately(recipe, LATELY)
     memory = expected_share(verdicts, heavy=heavy, said=None).memory
-    disk = expected_disk(verdicts, world.settings.disk_need).total
-    return Job(recipe, expected_seconds(verdicts) or UNKNOWN, heavy, memory, disk)
+    return Job(recipe, expected_seconds(verdicts) or UNKNOWN, heavy, memory, need_of_next(world, recipe).total)
 
 
 def imagined(count: int, seed: int) -> list[Job]:

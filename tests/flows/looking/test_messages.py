@@ -128,7 +128,9 @@ def test_an_image_that_moved_and_works_is_told_in_the_digest(mornings: Mornings,
     telling.tell(mornings.world)
     mornings.night(0, waits.model_copy(update={"notes": ("tag-gone: 0.9.0+1", moved)}), idle("shop"))
     telling.tell(mornings.world)
-    assert [f"site: {moved}" in text.splitlines() for _, _, text in inbox.taken] == [False, True], "also when nothing else changed"
+    assert [f"site: {moved}" in text.splitlines() for _, _, text in inbox.taken] == [False, True], (
+        "also when nothing else changed"
+    )
     assert "tag-gone" not in inbox.taken[-1][2]
 
 
