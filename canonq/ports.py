@@ -326,11 +326,18 @@ class Containers(Protocol):
     def listening(self, stack: str, service: str) -> list[int]:
         """The TCP ports on which something listens in the running container of a service, in order."""
 
-    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+    def execute(
+        self, stack: str, service: str, command: Sequence[str], timeout: float, env: Mapping[str, str] | None = None
+    ) -> Ended:
         """Run a command in a service's container; standard output and error are kept apart too.
 
-        TimedOut when it does not end; RecipeProblem when none runs.
+        `env`: variables beside the container's own, which may be secret: they are no argument of any program. TimedOut when it
+        does not end; RecipeProblem when none runs.
         """
+
+    def started_as(self, stack: str, service: str) -> Sequence[str]:
+        """The words that the running container of a service was started with, of which one may be secret; what runs in it may
+        call itself otherwise. RecipeProblem when none runs."""
 
     def process_of(self, stack: str, service: str) -> int:
         """Process id, on this host, of a service's container: the way into its network. RecipeProblem when none runs."""

@@ -12,7 +12,19 @@ from collections.abc import Mapping
 
 from canonq.core.errors import RecipeProblem, TimedOut
 from canonq.core.stack.census import MOST_ROWS, DatabaseCount
-from canonq.core.stack.databases import MONGO, MYSQLS, NOT_YET, POSTGRES, REDIS, Reading, kind_of_process, reading, server_kind
+from canonq.core.stack.databases import (
+    MONGO,
+    MYSQLS,
+    NOT_YET,
+    POSTGRES,
+    REDIS,
+    Reading,
+    kind_of_process,
+    reading,
+    server_kind,
+    wants_password,
+    way_into_redis,
+)
 from canonq.core.text import readable
 from canonq.ports import Data
 
@@ -109,7 +121,10 @@ _MYSQL_COUNT = (
 _REDIS = (
     "c=$(command -v redis-cli || command -v valkey-cli) || exit 127\n"
     "a=$(first REDISCLI_AUTH REDIS_PASSWORD VALKEY_PASSWORD)\n"
-    '[ -n "$a" ] || a=$(tr "\\000" "\\n" </proc/1/cmdline 2>/dev/null | grep -A1 -x -e --requirepass | tail -n 1)\n'
+    '[ -z "${GIVEN_CONF:-}" ] || f=$(sed -n \'s/^[[:space:]]*requirepass[[:space:]][[:space:]]*"\\{0,1\\}\\([^"]*\\)"\\{0,1\\}'
+    '[[:space:]]*$/\\1/p\' "$GIVEN_CONF" 2>/dev/null | tail -n 1)\n'
+    "a=${f:-$a}\n"
+    '[ -z "${GIVEN_WORD:-}" ] || a=$(eval "a=$GIVEN_WORD" 2>/dev/null; printf %s "$a")\n'
     '[ -z "$a" ] || export REDISCLI_AUTH="$a"\n'
     'q() { "$c" --no-auth-warning "$@"; }\n'
     'w=$(q PING 2>&1); [ "$w" = PONG ] || { printf "%s\\n" "$w" >&2; exit 1; }\n'
@@ -237,9 +252,13 @@ def home(data: Data, stack: str, service: str, kind: str) -> str:
 def _asked(data: Data, stack: str, service: str, kind: str, command: list[str]) -> Reading:
     try:
         ended = data.execute(stack, service, command, _TIMEOUT)
+        said = reading(ended.status, ended.answer, ended.errors, kind)
+        if kind == REDIS and wants_password(said) and (given := way_into_redis(data.started_as(stack, service))):
+            ended = data.execute(stack, service, command, _TIMEOUT, given)
+            said = reading(ended.status, ended.answer, ended.errors, kind)
     except (RecipeProblem, TimedOut) as error:
         return Reading("not-yet", why=error.what)
-    return reading(ended.status, ended.answer, ended.errors, kind)
+    return said
 
 
 def count(data: Data, stack: str, service: str, kind: str) -> DatabaseCount | None:

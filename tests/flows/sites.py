@@ -6,7 +6,7 @@ Git, files, archives, markers, locks, and the tiers' own tests are real.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -113,9 +113,11 @@ class Docker(FakeEngine):
     def out_of_memory(self, stack: str) -> frozenset[str]:
         return frozenset(task.container for task in self.dead.get(stack, ()) if self.starved)
 
-    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+    def execute(
+        self, stack: str, service: str, command: Sequence[str], timeout: float, env: Mapping[str, str] | None = None
+    ) -> Ended:
         self.asked.append(stack)
-        return super().execute(stack, service, command, timeout)
+        return super().execute(stack, service, command, timeout, env)
 
     def probe(self, stack: str, health: Health, domain: str, timeout: float) -> Answer:
         return Answer(False, "it says 500") if stack in self.broken else super().probe(stack, health, domain, timeout)

@@ -120,8 +120,11 @@ def _files_go_in_and_out(contracted: Engine, stack: str) -> None:
     ended = contracted.execute(stack, service, ["no-such-program"], 60)
     assert ended.status in (126, 127), "engines differ in that"
     assert "executable file not found" in ended.output
+    assert contracted.execute(stack, service, ["true"], 60, {"GIVEN_WORD": "x"}).status == 0
     assert contracted.process_of(stack, service) > 0
+    assert all(contracted.started_as(stack, service)) and contracted.started_as(stack, service)
     for act in (
+        lambda: contracted.started_as(stack, "nobody"),
         lambda: list(contracted.read_archive(stack, service, f"{target}/a")),
         lambda: contracted.write_archive(stack, service, f"{target}/a", [packed.getvalue()]),
         lambda: contracted.execute(stack, "nobody", ["true"], 60),

@@ -43,11 +43,19 @@ class Here:
 
     def __init__(self, env: Mapping[str, str], folder: str = "/data") -> None:
         self.env, self.folder = {"PATH": os.environ["PATH"], **env}, folder
+        self.started: list[str] = []  #: how Docker says that it was started
+        self.arguments: list[str] = []  #: of all that was run in it
 
-    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
-        ended = subprocess.run(command, env=self.env, capture_output=True, timeout=timeout, check=False)
+    def execute(
+        self, stack: str, service: str, command: Sequence[str], timeout: float, env: Mapping[str, str] | None = None
+    ) -> Ended:
+        self.arguments += command
+        ended = subprocess.run(command, env={**self.env, **(env or {})}, capture_output=True, timeout=timeout, check=False)
         output = (ended.stdout + ended.stderr).decode(errors="replace")
         return Ended(ended.returncode, output, ended.stderr.decode(errors="replace"), ended.stdout)
+
+    def started_as(self, stack: str, service: str) -> list[str]:
+        return self.started
 
     def volumes_in_use(self, stack: str) -> dict[str, Path]:
         return {}
@@ -322,6 +330,46 @@ def test_a_redis_that_keeps_what_it_has_is_marked_and_counted_and_a_cache_is_not
             assert ledger.missing(data, "s", entered, {"cache": "redis"}, SOON) == []
             here.execute("s", "cache", ["redis-cli", "-a", "hidden", "FLUSHALL"], 60)
             assert ledger.missing(data, "s", entered, {"cache": "redis"}, SOON) == entered
+        finally:
+            server.terminate()
+
+
+@pytest.mark.parametrize(
+    ("started", "env"),
+    [
+        (["docker-entrypoint.sh", "redis-server", "--requirepass", PASSWORD], {}),
+        (["redis-server", "--requirepass", PASSWORD], {"REDIS_PASSWORD": "another"}),
+        (["sh", "-c", 'exec redis-server --requirepass "$(cat "$SECRET")" --save 60 1'], {}),
+        (["sh", "-c", "redis-server --requirepass $(cat $SECRET)&& true"], {}),
+        (["docker-entrypoint.sh", "valkey-server", "CONF"], {}),
+        (["sh", "-c", "chmod 600 /x; redis-server CONF"], {}),
+    ],
+)
+def test_a_redis_is_asked_with_the_password_that_its_container_was_started_with(
+    tmp_path: Path, started: list[str], env: dict[str, str]
+) -> None:
+    have_programs({"redis-cli": "redis-tools"})
+    with_conf = any("CONF" in word for word in started)
+    password = "it's $ecret" if with_conf else PASSWORD
+    socket, conf, secret = tmp_path / "r", tmp_path / "redis.conf", tmp_path / "secret"
+    conf.write_text(f'port 0\n  requirepass "{password}"\n' if with_conf else "port 0\n")
+    secret.write_text(password)
+    (tmp_path / "redis-cli").write_text(f'#!/bin/sh\nexec /usr/bin/redis-cli -s {socket} "$@"\n')
+    (tmp_path / "redis-cli").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    here = Here({"PATH": path, "SECRET": str(secret), **env}, folder=str(tmp_path))
+    here.started = [word.replace("CONF", str(conf)) for word in started]
+    data, kinds = cast("Data", here), {"cache": "redis"}
+    more = [] if with_conf else ["--requirepass", password]
+    command = [redis_server_program(), str(conf), "--dir", str(tmp_path), "--unixsocket", str(socket), *more]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            until(socket.exists, "Redis")
+            (mark,) = markers.write(data, "s", {}, "canonq-1", SOON, kinds=kinds)
+            assert markers.missing(data, "s", [mark], None, {}, SOON, kinds=kinds) == []
+            assert not [word for word in here.arguments if password in word]
+            here.started = ["redis-server"]
+            assert markers.write(data, "s", {}, "canonq-1", SOON, kinds=kinds) == []
         finally:
             server.terminate()
 

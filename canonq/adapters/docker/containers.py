@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from canonq.adapters.docker.client import NAMESPACE, in_container, translated
@@ -58,13 +58,24 @@ class SwarmContainers(SwarmStacks, DockerVolumes):
         return Answer(ended.status == 0, f"`{health.command[0]}` exited with {ended.status}: {ending(ended.output, 300)}")
 
     @staticmethod
-    def _exec(container: str, command: Sequence[str], timeout: float) -> Ended:
-        # Docker's command and not its API: it can be ended, and its time limited.
-        return run(["docker", "exec", container, *command], timeout=timeout, env=plain_environment(), apart=True)
+    def _exec(container: str, command: Sequence[str], timeout: float, env: Mapping[str, str] | None = None) -> Ended:
+        # Docker's command and not its API: it can be ended, and its time limited. It takes a variable's value from its own.
+        given = env or {}
+        words = ["docker", "exec", *(f"--env={name}" for name in given), container, *command]
+        return run(words, timeout=timeout, env=plain_environment(**given), apart=True)
 
-    def execute(self, stack: str, service: str, command: Sequence[str], timeout: float) -> Ended:
+    def execute(
+        self, stack: str, service: str, command: Sequence[str], timeout: float, env: Mapping[str, str] | None = None
+    ) -> Ended:
         """See ports.Containers.execute."""
-        return self._exec(self._running_container(stack, service), command, timeout)
+        return self._exec(self._running_container(stack, service), command, timeout, env)
+
+    def started_as(self, stack: str, service: str) -> Sequence[str]:
+        """See ports.Containers.started_as."""
+        container = self._running_container(stack, service)
+        with in_container("look at its command"):
+            looked = self._api.inspect_container(container)
+        return [str(looked["Path"]), *map(str, looked["Args"] or ())]
 
     def listening(self, stack: str, service: str) -> list[int]:
         """See ports.Containers.listening."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -47,6 +48,31 @@ def server_kind(image: str) -> str | None:
     """The same, and of stores that may be caches."""
     name = image.rpartition("/")[2].partition("@")[0].partition(":")[0].lower()
     return REDIS if name in _STORES else _KINDS.get(name)
+
+
+#: A word of a shell with its quotes, as it stands in a longer text.
+_SHELL_WORD = r"""(?:"(?:\$\([^()]*\)|\\.|[^"\\])*"|'[^']*'|\$\([^()]*\)|`[^`]*`|\\.|[^\s;&|"'`\\])+"""
+_REQUIREPASS = re.compile(rf"(?:^|\s)--requirepass\s+({_SHELL_WORD})")
+_CONF = re.compile(r"[^\s\"'=]+\.conf(?![^\s\"';&|])")
+
+
+def way_into_redis(started: Sequence[str]) -> dict[str, str]:
+    """Where the password of a Redis is to be had, by the words that its container was started with: GIVEN_WORD is one of the
+    shell's, which gives it in that container, and GIVEN_CONF a file in it. Servers write over what /proc tells of theirs."""
+    found = {}
+    for word, following in zip(started, [*started[1:], None], strict=True):
+        if word == "--requirepass" and following is not None:
+            found["GIVEN_WORD"] = shlex.quote(following)
+        elif said := _REQUIREPASS.search(word):
+            found["GIVEN_WORD"] = said[1]
+        if conf := _CONF.search(word):
+            found.setdefault("GIVEN_CONF", conf[0])
+    return found
+
+
+def wants_password(said: Reading) -> bool:
+    """Whether it is a Redis that lets nobody in without a password, or not with that one."""
+    return said.state == "refused" and any(word in said.why for word in ("NOAUTH", "WRONGPASS"))
 
 
 #: Kinds that canonq knows how to ask.

@@ -13,6 +13,7 @@ from canonq.core.stack.databases import (
     reading,
     seen,
     unmarked_in,
+    way_into_redis,
     without_marker,
 )
 
@@ -49,6 +50,24 @@ def test_every_database_without_a_marker_is_named() -> None:
     told = without_marker(kinds, {"db"})
     assert told == ("no-marker: more (postgres)", "no-marker: old (mariadb)")
     assert unmarked_in((*told, "no-marker: app:a.db (sqlite)", "redeploy-unproven: x")) == {"more": "postgres", "old": "mariadb"}
+
+
+@pytest.mark.parametrize(
+    ("started", "given"),
+    [
+        (["docker-entrypoint.sh", "redis-server", "--requirepass", "a b$c"], {"GIVEN_WORD": "'a b$c'"}),
+        (["redis-server", "--requirepass"], {}),
+        (["redis-server", "--maxmemory", "1gb"], {}),
+        (["sh", "-c", "exec redis-server --requirepass $PASS --save 60"], {"GIVEN_WORD": "$PASS"}),
+        (["sh", "-c", 'redis-server --requirepass "$(cat "/run/x y")" &'], {"GIVEN_WORD": '"$(cat "/run/x y")"'}),
+        (["sh", "-c", "redis-server --requirepass 'a b'; true"], {"GIVEN_WORD": "'a b'"}),
+        (["redis-server", "/etc/redis.conf", "--requirepass", "x"], {"GIVEN_CONF": "/etc/redis.conf", "GIVEN_WORD": "x"}),
+        (["sh", "-c", "redis-server /etc/redis.conf;"], {"GIVEN_CONF": "/etc/redis.conf"}),
+        (["redis-server", "/etc/redis.config"], {}),
+    ],
+)
+def test_the_words_that_a_redis_was_started_with_say_where_its_password_is(started: list[str], given: dict[str, str]) -> None:
+    assert way_into_redis(started) == given
 
 
 @pytest.mark.parametrize(
