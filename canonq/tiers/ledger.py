@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from canonq.adapters.data import counting, markerfile
 from canonq.adapters.processes.stopping import check_stop
-from canonq.core.stack.databases import ASKED, REDIS, like
+from canonq.core.stack.databases import ASKED, REDIS
 from canonq.core.stack.ledger import LedgerMark
 from canonq.ports import Data
 from canonq.tiers import servers
@@ -83,7 +83,7 @@ def missing(
     gone = [mark for mark in marks if mark.kind in ("file", "sqlite") and mark.text not in texts]
     for place, kind in sorted({(mark.place, mark.server) for mark in marks if mark.kind in ("database", "key")}):
         there = [mark for mark in marks if (mark.place, mark.server) == (place, kind)]
-        gone += _not_in_servers(data, stack, there, like(place, kind, kinds), patience)
+        gone += _not_in_servers(data, stack, there, servers.like_it(data, stack, place, kind, kinds), patience)
     return gone
 
 

@@ -16,8 +16,7 @@ from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import RecipeProblem
 from canonq.core.stack.census import keepers, users_of
 from canonq.core.stack.databases import (
-    MONGO,
-    MYSQLS,
+    ASKED,
     POSTGRES,
     REDIS,
     Reading,
@@ -73,10 +72,11 @@ def write(
         made += _mark_sqlite(
             volume, folder, text, {*counting.opened(folder, kept), *(path for path in kept if names[path] in live)}
         )
+    named = postgres_services(images)
     for service, kind in sorted((kinds or {}).items()):
-        if kind in (*MYSQLS, MONGO, REDIS):
+        if kind in ASKED and service not in named:
             made += _mark_server(data, stack, service, kind, text, _at_most(patience or Patience()))
-    for service in postgres_services(images):
+    for service in named:
         row = f"{text}.{service}."
         said = _written(data, stack, service, POSTGRES, row, patience or Patience())
         if said.state == "answered":
@@ -97,7 +97,8 @@ def missing(
 ) -> list[str]:
     """A phrase for each marker that is not there; `own_marker` is what the recipe's own read_marker found.
 
-    `images` (service -> image) are what is deployed now: rows are looked for in all that are PostgreSQL. RecipeProblem
+    `images` (service -> image) are what is deployed now: rows are looked for in all that are PostgreSQL, by their images or by
+    `kinds` (service -> kind of the servers that there are), where these are known. RecipeProblem
     (`database-silent`) when one does not answer within `patience`: that is not the same as data that is gone. `in_place`: an
     SQLite file that is where it was has to have its row itself; a copy that a backup hook makes has it as well.
     """
@@ -124,9 +125,13 @@ def missing(
                     instead = "no SQLite file that is mounted now has it"
             case "database" | "key":
                 if marker.server == POSTGRES:
-                    asked = dict.fromkeys(asked_for(marker.place, images or {}), POSTGRES)
+                    asked = dict.fromkeys(asked_for(marker.place, images or {}), POSTGRES) | like(
+                        marker.place, POSTGRES, kinds or {}
+                    )
+                elif kinds is None:
+                    asked = {marker.place: marker.server}
                 else:
-                    asked = like(marker.place, marker.server, kinds) if kinds is not None else {marker.place: marker.server}
+                    asked = servers.like_it(data, stack, marker.place, marker.server, kinds)
                 instead = _not_in_server(data, stack, marker, asked, patience or Patience())
         if instead:
             gone.append(f"{marker} ({instead})")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from canonq.core.errors import RecipeProblem, TimedOut
 from canonq.core.stack.census import MOST_ROWS, DatabaseCount
@@ -19,7 +20,8 @@ from canonq.core.stack.databases import (
     POSTGRES,
     REDIS,
     Reading,
-    kind_of_process,
+    kinds_of_processes,
+    like,
     reading,
     server_kind,
     wants_password,
@@ -211,22 +213,42 @@ _PG_THEIRS = (
 _WHERE: Mapping[str, str] = {POSTGRES: "SELECT current_database()", **dict.fromkeys(MYSQLS, "SELECT DATABASE()")}
 
 
-def kinds(data: Data, stack: str, images: Mapping[str, str]) -> dict[str, str]:
-    """Service -> the kind of database server that it is, by its image's name, or by what runs in its container."""
-    found = {}
+@dataclass(frozen=True)
+class Servers:
+    """The database servers of what runs."""
+
+    kinds: Mapping[str, str]  #: service -> kind of the one that is marked and counted in it
+    beside: Mapping[str, tuple[str, ...]]  #: service -> kinds of those that run in the same container
+
+
+def found_in(data: Data, stack: str, images: Mapping[str, str]) -> Servers:
+    """The servers among services (service -> image), by their images' names, or by what runs in their containers."""
+    kinds, beside = {}, {}
     for service, image in sorted(images.items()):
-        kind = server_kind(image) or _running(data, stack, service)
-        if kind is not None:
-            found[service] = kind
-    return found
+        named = server_kind(image)
+        found = (named,) if named is not None else _running(data, stack, service)
+        if found:
+            kinds[service] = found[0]
+        if found[1:]:
+            beside[service] = found[1:]
+    return Servers(kinds, beside)
 
 
-def _running(data: Data, stack: str, service: str) -> str | None:
+def like_it(data: Data, stack: str, place: str, kind: str, kinds: Mapping[str, str]) -> dict[str, str]:
+    """Service -> kind of the servers (`kinds`) that may have what a server of this kind at `place` had. Where none of them may,
+    it is looked at what runs there now: it may be beside another one, or have been starting still."""
+    if found := like(place, kind, kinds):
+        return found
+    looked = (like(place, kind, {place: running}) for running in _running(data, stack, place))
+    return next(filter(None, looked), {})
+
+
+def _running(data: Data, stack: str, service: str) -> tuple[str, ...]:
     try:
         ended = data.execute(stack, service, ["sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null", "comm", "of", "all"], _TIMEOUT)
     except (RecipeProblem, TimedOut):
-        return None
-    return next((kind for name in ended.output.split() if (kind := kind_of_process(name))), None)
+        return ()
+    return kinds_of_processes(ended.output.split())
 
 
 def ask(data: Data, stack: str, service: str, kind: str, what: str, text: str = "") -> Reading:

@@ -79,9 +79,13 @@ def wants_password(said: Reading) -> bool:
 ASKED = (POSTGRES, *MYSQLS, MONGO, REDIS)
 
 
-def kind_of_process(name: str) -> str | None:
-    """The kind of database server that a process of this name is."""
-    return _PROCESSES.get(name)
+def kinds_of_processes(names: Iterable[str]) -> tuple[str, ...]:
+    """The kinds of database servers that processes of these names are: one that is no cache comes first, in an order that is the
+    same at each look."""
+    found = {_PROCESSES[name] for name in names if name in _PROCESSES}
+    if len(found.intersection(MYSQLS)) > 1:
+        found.discard("mysql")  # what its programs were called before
+    return tuple(kind for kind in ASKED if kind in found)
 
 
 def are_alone(kinds: Mapping[str, str], images: Mapping[str, str]) -> dict[str, str]:

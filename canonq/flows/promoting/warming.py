@@ -45,7 +45,7 @@ def warmed(it: Promoted) -> list[LedgerMark]:
     """
     world, running, account = it.world, it.running, it.running.deployment.account
     enrolment, stack = running.deployment.enrolment, running.stack.stack
-    kinds, volatile = servers.kinds(world.data, stack, running.stack.images), enrolment.data.volatile
+    kinds, volatile = servers.found_in(world.data, stack, running.stack.images).kinds, enrolment.data.volatile
     patience = Patience(min(enrolment.health.timeout, left(it.deadline)))
     vigil = Vigil(world)
     vigil.came_up(running, running.up.dead)

@@ -78,6 +78,9 @@ def leave_marks(run: Run, tier: TierName, running: Running, earlier: tuple[Marke
     run.findings.marked |= set(marks_of_sqlite(data, running, made))
     missed = {service: kind for service, kind in kinds.items() if kind != REDIS}  # what need not be kept is no gap
     run.findings.unmarked = without_marker(missed, {marker.place for marker in made if marker.kind == "database"})
+    beside = {service: found for service, found in run.servers_of(running).beside.items() if service not in may_go}
+    further = [{service: kind} for service, found in beside.items() for kind in found if kind != REDIS]
+    run.findings.unmarked += tuple(told for one in further for told in without_marker(one, ()))
     own = [marker for marker in earlier if marker.kind == "own"]
     if {WRITE_MARKER, READ_MARKER} <= run.hooks and not own:
         call_in_tier(run, tier, running, WRITE_MARKER, token)

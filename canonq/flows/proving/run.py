@@ -28,7 +28,7 @@ from canonq.flows.proving.hooks import hook_names
 from canonq.flows.proving.staying import Vigil
 from canonq.flows.world import World
 from canonq.ports import Repos
-from canonq.tiers import servers
+from canonq.tiers.servers import Servers, found_in
 
 BASE, FRESH = "base", "fresh"  #: folders of a run: of what it is upgraded from, of the fresh install beside it
 ELSEWHERE = "elsewhere"  #: that of a stack which is there for a restore alone
@@ -137,16 +137,20 @@ class Run:
     account: Account
     findings: Findings
     trees: Trees
-    kinds: dict[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)  #: see `servers`
+    databases: dict[tuple[str, str], Servers] = field(default_factory=dict)  #: see `servers`
     known_files: dict[tuple[int, ...], str] = field(default_factory=dict)  #: digests of files that were read once
     vigils: dict[str, Vigil] = field(default_factory=dict)  #: stack -> who watches over it, once it is there
 
     def servers(self, running: Running) -> Mapping[str, str]:
         """Service -> kind of the database servers of one version on one of its stacks; looked for once."""
+        return self.servers_of(running).kinds
+
+    def servers_of(self, running: Running) -> Servers:
+        """The same with those that run beside others."""
         of = (running.identity.stack, running.identity.version)
-        if of not in self.kinds:
-            self.kinds[of] = servers.kinds(self.world.data, running.identity.stack, running.stack.images)
-        return self.kinds[of]
+        if of not in self.databases:
+            self.databases[of] = found_in(self.world.data, running.identity.stack, running.stack.images)
+        return self.databases[of]
 
     def vigil(self, of: Deployment) -> Vigil:
         """Who watches over a stack of this run."""

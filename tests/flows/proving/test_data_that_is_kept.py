@@ -27,6 +27,18 @@ def test_a_release_that_empties_a_table_is_red_with_its_name_and_count_though_ev
 
 
 @pytest.mark.long
+def test_each_server_of_a_container_that_gets_no_mark_is_a_gap_but_for_what_may_be_a_cache(site: Site) -> None:
+    def shell(words: list[str]) -> Ended:
+        return Ended(0, "redis-server\nmongod\nmariadbd\n") if "/proc/" in words[2] else Ended(127, "not found")
+
+    site.engine.programs["sh"] = shell
+    verdict = prove_tag(site.prepare(), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    told = [gap for gap in verdict.gaps if gap.startswith("no-marker")]
+    assert told == ["no-marker: app (mariadb)", "no-marker: app (mongodb)"]
+
+
+@pytest.mark.long
 def test_what_may_get_smaller_or_go_is_declared_and_a_name_that_is_nothing_is_told(site: Site) -> None:
     site.engine.starts = {BASE: holds(posts=5, sessions=9, jobs=3), TARGET: holds(posts=5, sessions=1)}
     declared = "[data]\nvolatile = {'db.jobs' = 'done by then'}\nshrink = {'db.sessions' = 'purged'}\n"

@@ -9,7 +9,7 @@ import os
 import re
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -23,10 +23,11 @@ from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.recipe.compose import resolve
 from canonq.core.stack.census import Census
 from canonq.core.stack.databases import put_elsewhere
+from canonq.core.stack.ledger import LedgerMark
 from canonq.core.stack.witness import File
 from canonq.flows.proving.backup import Backup, destroy, in_no_part, keys_unproven, left_out, not_backed_up, take, unproven
 from canonq.ports import Data, Ended
-from canonq.tiers import markers, servers
+from canonq.tiers import ledger, markers, servers
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import BackupFacts, Captured, Marker
 from canonq.tiers.markers import Patience
@@ -363,6 +364,83 @@ volumes: {data: {}, uploads: {}, cache: {}}
 """
     plan = BackupPlan(capable=True, parts=(Part("app", "/data", "data", whole=True),))
     assert left_out(resolve([("compose.yml", compose)], {}), plan) == ["not-backed-up: no backup has the volume 'uploads'"]
+
+
+# -- servers that no image's name tells -----------------------------------------------------------------------
+
+
+class Own(Databases):
+    """An app whose servers are in one container of an image of its own; `says`: what their clients answer."""
+
+    def __init__(self, *processes: str) -> None:
+        super().__init__("web")
+        self.processes, self.scripts = processes, list[str]()
+
+    def execute(
+        self, stack: str, service: str, command: Sequence[str], timeout: float, env: Mapping[str, str] | None = None
+    ) -> Ended:
+        if "/proc/" in command[2]:
+            return Ended(0, "\n".join(("sh", *self.processes, "cat")))
+        self.scripts.append(next(name for name in ("psql", "mariadb", "redis-cli") if name in command[2]))
+        return super().execute(stack, service, command, timeout)
+
+
+OWN = {"web": "org/own:1"}
+
+
+@pytest.mark.parametrize(
+    ("processes", "kinds", "beside"),
+    [
+        (["mariadbd"], {"web": "mariadb"}, {}),
+        (["redis-server", "mariadbd"], {"web": "mariadb"}, {"web": ("redis",)}),
+        (["redis-server", "mysqld", "postgres", "postgres"], {"web": "postgres"}, {"web": ("mysql", "redis")}),
+        (["mysqld", "mariadbd"], {"web": "mariadb"}, {}),
+        (["nginx"], {}, {}),
+    ],
+)
+def test_a_server_in_an_image_of_its_own_is_known_by_its_process_and_one_that_keeps_data_comes_first(
+    processes: list[str], kinds: dict[str, str], beside: dict[str, tuple[str, ...]]
+) -> None:
+    found = servers.found_in(as_engine(Own(*processes)), "s", OWN)
+    assert (found.kinds, found.beside) == (kinds, beside)
+    named = servers.found_in(as_engine(Own(*processes)), "s", {"web": "mariadb:11"})
+    assert (named.kinds, named.beside) == ({"web": "mariadb"}, {})
+
+
+@pytest.mark.parametrize(("process", "kind", "client"), [("mariadbd", "mariadb", "mariadb"), ("postgres", "postgres", "psql")])
+def test_what_is_known_by_its_process_is_marked_and_asked_as_what_an_images_name_tells(
+    process: str, kind: str, client: str
+) -> None:
+    own = Own(process)
+    kinds = servers.found_in(as_engine(own), "s", OWN).kinds
+    (mark,) = made = markers.write(as_engine(own), "s", OWN, TEXT, NOW, kinds=kinds)
+    assert (mark.kind, mark.place, mark.server) == ("database", "web", kind)
+    assert markers.missing(as_engine(own), "s", made, None, OWN, NOW, kinds=kinds) == []
+    assert set(own.scripts) == {client}
+
+
+def test_a_postgresql_that_has_another_service_now_is_found_there_also_where_its_image_is_its_own() -> None:
+    own = Own("postgres")
+    made = markers.write(as_engine(own), "s", OWN, TEXT, NOW, kinds={"web": "postgres"})
+    moved = [mark.model_copy(update={"place": "db"}) for mark in made]
+    assert markers.missing(as_engine(own), "s", moved, None, OWN, NOW, kinds={"web": "postgres"}) == []
+
+
+def test_a_mark_is_looked_for_in_each_server_of_its_container() -> None:
+    """Which of them was found first has changed from one run to the next."""
+    own = Own("redis-server", "mariadbd")
+    (mark,) = markers.write(as_engine(own), "s", OWN, TEXT, NOW, kinds={"web": "mariadb"})
+    key = mark.model_copy(update={"kind": "key", "server": "redis"})
+    own.rows["web"] = mark.text
+    entered = [LedgerMark(kind="key", place="web", text=mark.text, server="redis", version="1.0.0")]
+    for kinds in ({"web": "mariadb"}, {}):
+        own.scripts.clear()
+        assert markers.missing(as_engine(own), "s", [key], None, OWN, NOW, kinds=kinds) == [f"{key} (there is none)"]
+        assert ledger.missing(as_engine(own), "s", entered, kinds, NOW) == entered
+        assert set(own.scripts) == {"redis-cli"}, "it was asked, and has answered"
+    own.processes = ("nginx",)
+    (told,) = markers.missing(as_engine(own), "s", [key], None, OWN, NOW, kinds={})
+    assert "nothing runs that could have it" in told
 
 
 # -- the asking shell itself ----------------------------------------------------------------------------------
