@@ -173,8 +173,7 @@ class Site:
             redis_url=self.redis_url,
             disk_need=1,
             loaded_above=0,
-            screenshots=False,
-            **self.more,
+            **{"screenshots": False, **self.more},
         )
         budget = Budget(settings.state / "locks" / "disk", lambda: 10**12, 0)
         return replace(live(settings), engine=self.engine, budget=budget)
