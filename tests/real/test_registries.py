@@ -38,16 +38,18 @@ EXPECTED = {
     "503": "registry-unavailable",
     "504": "registry-unavailable",
     "closes": "registry-unavailable",
+    "hangs": "registry-unreachable",
     "resets": "registry-unavailable",
 }
 
 
+@pytest.mark.engines
 def test_a_failed_pull_is_the_recipes_only_where_the_image_is_there_for_nobody(engine: SwarmEngine, tmp_path: Path) -> None:
     with troubled(tmp_path) as registry:
 
         def pulled(reference: str) -> CanonqError:
             with pytest.raises(CanonqError) as told:
-                engine.ensure_images([reference], 120)
+                engine.ensure_images([reference], 5 if "/hangs/" in reference else 120)
             return told.value
 
         def named(kind: str) -> str:
@@ -61,6 +63,7 @@ def test_a_failed_pull_is_the_recipes_only_where_the_image_is_there_for_nobody(e
         }
         with ThreadPoolExecutor(8) as side_by_side:
             found = dict(zip(wanted, side_by_side.map(pulled, wanted), strict=True))
+    assert "did not finish within 5 s" in str(found[named("hangs")])
     assert {reference: error.code for reference, error in found.items()} == wanted, [str(error) for error in found.values()]
     for reference, error in found.items():
         recipes = error.code.startswith("image-")

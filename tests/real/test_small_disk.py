@@ -1,4 +1,7 @@
-"""Room is counted where Docker fills it: an Engine with its images on a small disk, and a release too heavy for that."""
+"""Room is counted where Docker fills it: an Engine with its images on a small disk, and a release too heavy for that.
+
+Which folder that is, engines differ in: Docker's root, or containerd's.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import pytest
 
 from tests.real import small_disk
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.engines]
 
 
 def test_a_pull_too_heavy_for_the_disk_of_images_is_ended_deferred_and_told_by_that_disk(tmp_path: Path) -> None:
