@@ -18,10 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from git.repo import Repo
 from packaging.version import Version
@@ -44,6 +45,7 @@ from canonq.flows.world import World
 from canonq.settings import GitSettings, Settings
 from canonq.wiring import live
 from demo import images
+from tests.real import postgres
 from tests.support import make_recipe
 
 Action = Callable[[], object]
@@ -403,15 +405,33 @@ GB = 10**9
 
 
 def bench_census(folder: Path) -> None:
-    """Census and markers of a database of 1 GB: seconds and memory, canonq's and that of the process that reads the file."""
+    """Census and markers of databases of 1 GB: seconds and memory, canonq's and that of the process that asks."""
     with contextlib.closing(sqlite3.connect(folder / "app.db")) as file, file:
         file.execute("CREATE TABLE posts (id INTEGER PRIMARY KEY, text BLOB)")
         file.executemany("INSERT INTO posts (text) VALUES (?)", ((os.urandom(2000),) for _ in range(GB // 2000)))
+    _counted("an SQLite database", [str(folder)])
+    (folder / "app.db").unlink()
+    with postgres.serving(folder / "log") as env:
+        filled = postgres.psql(env, f"""
+            CREATE UNLOGGED TABLE posts (id SERIAL PRIMARY KEY, text TEXT);
+            ALTER TABLE posts ALTER text SET STORAGE PLAIN;
+            INSERT INTO posts (text) SELECT repeat(md5(n::text), 62) FROM generate_series(1, {GB // 2000}) n;
+            SELECT pg_total_relation_size('posts');
+        """)  # fmt: skip
+        assert int(filled.stdout or 0) > GB, filled.stderr
+        _counted("a PostgreSQL", [], env)
+
+
+def _counted(what: str, arguments: list[str], env: Mapping[str, str] = MappingProxyType({})) -> None:
     measured = subprocess.run(
-        [sys.executable, "-m", "bench.counting", str(folder)], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "bench.counting", *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
     ).stdout.split()
     took, own, child = map(float, measured)
-    print(f"{'census and marks of an SQLite database of 1 GB, seconds':70} {took:6.2f}")
+    print(f"{f'census and marks of {what} of 1 GB, seconds':70} {took:6.2f}")
     print(f"{'    memory of canonq beyond what it had, and of the process that asks, MB':70} {own:6.1f} {child:6.1f}")
 
 

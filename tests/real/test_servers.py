@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,18 +19,14 @@ from canonq.core.stack.ledger import LedgerMark
 from canonq.ports import Data, Ended
 from canonq.tiers import ledger, markers, servers
 from canonq.tiers.markers import Patience
-from demo import images
 from demo.images import have_programs
+from tests.real.postgres import psql as ask
+from tests.real.postgres import serving
 
 pytestmark = pytest.mark.real
 
 SOON = Patience(60, pause=0.2)
 PG = {"db": "postgres:15"}
-_NOBODY = 65534
-
-
-def programs_in(root: Path) -> Path:
-    return root / "usr/lib/postgresql/15/bin"
 
 
 PASSWORD = 'it\'s "$ecret" `here`'
@@ -97,36 +91,12 @@ def mariadb(tmp_path: Path) -> Iterator[Here]:
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[Here]:
     """A PostgreSQL as an image makes it: with one user, and an empty database beside its own."""
-    folder = Path(tempfile.mkdtemp(prefix="canonq-pg-"))
-    os.chown(folder, _NOBODY, _NOBODY)
-    root = Path("/")
-    if not (programs_in(root) / "initdb").exists():  # its package would make and start a server of this host's
-        folder.chmod(0o755)
-        root = images.unpacked(folder, images.POSTGRES_PACKAGES)
-    programs = programs_in(root)
-    found = {"PATH": f"{programs}:{os.environ['PATH']}"}
-    if root != Path("/"):
-        found["LD_LIBRARY_PATH"] = ":".join(str(one) for one in (root / "usr/lib").glob("*-linux-gnu"))
-    as_nobody = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
-    data = str(folder / "data")
-    init = [*as_nobody, str(programs / "initdb"), "-D", data, "-U", "postgres", "-N"]
-    subprocess.run(init, env=found, check=True, capture_output=True)
-    command = [*as_nobody, str(programs / "postgres"), "-D", data, "-k", str(folder), "-c", "listen_addresses="]
-    here = Here({**found, "PGHOST": str(folder), "POSTGRES_USER": "postgres", "PGUSER": "postgres"})
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, env=found, stdout=log, stderr=log) as server:
-        try:
-            until(lambda: psql(here, "SELECT 1").returncode == 0, "PostgreSQL")
-            yield here
-        finally:
-            server.terminate()
-            server.wait(timeout=120)
-            shutil.rmtree(folder, ignore_errors=True)
+    with serving(tmp_path / "log") as env:
+        yield Here(env)
 
 
 def psql(of: Here, statement: str, database: str = "postgres") -> subprocess.CompletedProcess[bytes]:
-    """Go on after errors, as `psql` does by itself."""
-    command = ["psql", "-qXAt", "-d", database]
-    return subprocess.run(command, input=statement.encode(), env=of.env, capture_output=True, check=False)
+    return ask(of.env, statement, database)
 
 
 def dumped(of: Here, database: str, *more: str) -> str:
