@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from canonq.flows import hosts as hosts_flow
 from canonq.flows.hosts import checks
 from canonq.flows.looking.report import report
 from canonq.flows.looking.status import rows_here, status
-from canonq.flows.sweeps import shares
+from canonq.flows.sweeps import opening, shares
 from canonq.flows.sweeps.closing import finish, stop
 from canonq.flows.sweeps.opening import Opened, open_sweep
 from canonq.flows.sweeps.summary import summary
@@ -93,6 +94,52 @@ def test_a_sweep_is_whole_when_the_other_host_has_told_its_share(house: House) -
     assert whole["counts"]["red"] == 1
     assert summary(birch, SWEEP)["enrolled"] == 1, "a share is no sweep of all"
     assert sent == []
+
+
+def test_what_a_host_finds_beside_its_share_is_told_to_who_has_opened_the_sweep(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ash, birch = house["ash"].world, house["birch"].world
+    opened(ash)
+    lost = "far: the snapshot of 1.0.0+1 is gone. Mend: look at the disk."
+    with monkeypatch.context() as broken:
+        broken.setattr(opening, "lost_data", lambda _: [lost])
+        take(birch)
+    done(birch, "far")
+    assert finish(birch, SWEEP)
+    shares.go_on(birch)
+    done(ash, "near")
+    ash.sweeps.settle(SWEEP, Outcome(recipe="lost", outcome="skipped", reason="no-new-version"))
+    shares.collect(ash, SWEEP)
+    whole = ash.sweeps.report(SWEEP)
+    assert whole is not None
+    assert (whole["state"], whole["findings"]) == ("done", [f"birch: {lost}"])
+    assert whole["exit_status"] == 1, "the night is not green"
+    assert summary(birch, SWEEP)["findings"] == [lost]
+    assert f"birch: {lost}" in shown(ash)
+
+
+@pytest.mark.parametrize("told", ["{]", '{"a": 1}', "[1, null, {}]", '"x"', "9" * 5000])
+def test_what_are_no_findings_are_none(house: House, told: str) -> None:
+    ash = house["ash"].world
+    opened(ash)
+    house.redis.hset(f"canonq:share:{SWEEP}:birch", ":findings", told)
+    house.redis.hset(f"canonq:share:{SWEEP}:birch", "", "open")
+    assert shares.collect(ash, SWEEP, Sent()) == []
+    assert summary(ash, SWEEP)["findings"] == []
+
+
+def test_findings_of_a_host_that_has_two_shares_are_told_once_and_in_bounds(house: House) -> None:
+    ash = house["ash"].world
+    opened(ash)
+    told = json.dumps([*(f"line {number}" for number in range(99)), "x " * 9999])
+    house.redis.hset(f"canonq:share:{SWEEP}:birch", ":findings", told)
+    house.redis.hset(f"canonq:share:{SWEEP}:birch", "", "open")
+    for _ in range(2):
+        shares.collect(ash, SWEEP, Sent())
+    ash.sweeps.shares.note_findings(SWEEP, "birch", ["line 1", "another"])
+    found = summary(ash, SWEEP)["findings"]
+    assert (found[0], found[-1], len(found)) == ("birch: line 0", "birch: another", 51)
 
 
 def test_a_share_that_cannot_be_begun_is_told_for_each_of_its_recipes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

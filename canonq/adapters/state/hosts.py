@@ -11,7 +11,7 @@ import json
 import logging
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,9 +23,10 @@ from canonq.adapters.files import write_json
 from canonq.adapters.lazily import redis
 from canonq.adapters.state.records import read_often, readable_json
 from canonq.core.errors import CanonqError, WrongConfiguration, WrongUse, redis_problem
-from canonq.core.jsontext import table_of
+from canonq.core.jsontext import json_of, table_of
 from canonq.core.names import RECIPE_NAME, host_name, shown
 from canonq.core.sweeps.placement import Claim, Member
+from canonq.core.text import beginning
 
 log = logging.getLogger("canonq")
 
@@ -34,9 +35,11 @@ _Model = TypeVar("_Model", bound=BaseModel)
 OWN, OTHERS = "host.json", "hosts.json"  #: in the state folder
 _CLUSTER, _MEMBERS = "canonq:cluster", "canonq:hosts"
 _TOLD = ""  #: the field of a host's claims that says that it has told them, all of them
+_FOUND = ":findings"  #: the field of a share that has its findings; no recipe has such a name
 #: Seconds: between a worker's start and that of its upkeep, which says that the host lives, it is not to look dead.
 LEAST_LEASE = 30.0
 _SHARES_STAY = 7 * 86400  #: seconds
+_MOST, _LONGEST = 50, 1000  #: findings of a share; characters of each
 
 
 class Joined(BaseModel):
@@ -352,24 +355,28 @@ class Hosts:
 
     # -- what hosts say of a sweep that they share, and of recipes ---------------------------------------------
 
-    def tell_share(self, sweep: str, outcomes: Mapping[str, str], *, state: str) -> None:
-        """Say how this host's share of a sweep stands (open, closed, stopped), and JSON of each recipe's outcome, by name."""
+    def tell_share(self, sweep: str, outcomes: Mapping[str, str], *, state: str, findings: Sequence[str] = ()) -> None:
+        """Say how this host's share of a sweep stands (open, closed, stopped), and JSON of each recipe's outcome, by name.
+
+        `findings`: what it has to tell beside them.
+        """
         if (own := self.own) is None:
             return
         with _away():
             client = self._connect()
-            if outcomes:
-                told: dict[Any, Any] = dict(outcomes)
+            told: dict[Any, Any] = {**outcomes, **({_FOUND: json.dumps(list(findings))} if findings else {})}
+            if told:
                 client.hset(_share(sweep, own), mapping=told)
             client.hset(_share(sweep, own), _TOLD, state)  # last: what is closed is told whole
             client.expire(_share(sweep, own), _SHARES_STAY)
 
-    def share(self, sweep: str, name: str) -> tuple[str, dict[str, str]]:
-        """What a host said of its share: "" for nothing, open, closed or stopped, and the outcomes by recipe."""
+    def share(self, sweep: str, name: str) -> tuple[str, dict[str, str], list[str]]:
+        """What a host said of its share: "" for nothing, open, closed or stopped; the outcomes by recipe; and its findings."""
         with _away():
             found = {_text(field): _text(value) for field, value in self._connect().hgetall(_share(sweep, name)).items()}
         state = found.pop(_TOLD, "")
-        return str(state), {str(recipe): str(value) for recipe, value in found.items() if RECIPE_NAME.fullmatch(str(recipe))}
+        outcomes = {str(recipe): str(value) for recipe, value in found.items() if RECIPE_NAME.fullmatch(str(recipe))}
+        return str(state), outcomes, _lines(found.get(_FOUND))
 
     def tell_rows(self, rows: Mapping[str, Any], *, whole: bool = True) -> None:
         """Say how this host's recipes stand: for each what `status` shows of it elsewhere. `whole`: these are all of them."""
@@ -471,6 +478,14 @@ def _rows(name: str) -> str:
 
 def _keys_of(name: str) -> tuple[str, ...]:
     return _facts(name), _claims(name), _rows(name)
+
+
+def _lines(told: object) -> list[str]:
+    """A few sentences of another host's; none where it is no list of such."""
+    with contextlib.suppress(ValueError):
+        found = json_of(told) if isinstance(told, str) else None
+        return [beginning(line, _LONGEST) for line in found if isinstance(line, str)][:_MOST] if isinstance(found, list) else []
+    return []
 
 
 def _share(sweep: str, name: str) -> str:

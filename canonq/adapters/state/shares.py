@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from canonq.adapters.files import write_json
 from canonq.adapters.state.records import read_often, readable_json
 from canonq.core.sweeps.placement import FREE
 
-_PLACED, _TOLD = "placed.json", "told.json"
+_PLACED, _TOLD, _FOUND = "placed.json", "told.json", "found.json"
 
 
 class Shares:
@@ -77,6 +77,20 @@ class Shares:
         """Note that they were sent just now."""
         os.utime(self._folder_of(sweep) / _PLACED)
 
+    def note_findings(self, sweep: str, host: str, findings: Sequence[str]) -> None:
+        """Note what a host with a share had to tell beside its outcomes."""
+        if not findings:
+            return
+        kept = readable_json(self._folder_of(sweep) / _FOUND)
+        now = {**kept, host: list(dict.fromkeys([*_lines(kept.get(host)), *findings]))}
+        if now != kept:
+            write_json(self._folder_of(sweep) / _FOUND, now)
+
+    def findings(self, sweep: str) -> list[str]:
+        """The same of all hosts, each with the name of its host before it."""
+        kept = readable_json(self._folder_of(sweep) / _FOUND)
+        return [f"{host}: {line}" for host in sorted(kept) for line in _lines(kept[host])]
+
     def opener(self, sweep: str) -> str | None:
         """The host that has opened the sweep of which this is a share; None for one that was opened here."""
         opener = self._record_of(sweep).get("share_of")
@@ -89,3 +103,7 @@ class Shares:
     def told(self, sweep: str) -> None:
         """Note that it was."""
         write_json(self._folder_of(sweep) / _TOLD, {})
+
+
+def _lines(value: object) -> list[str]:
+    return [line for line in value if isinstance(line, str)] if isinstance(value, list) else []

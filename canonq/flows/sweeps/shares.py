@@ -1,7 +1,8 @@
 """A sweep over several hosts: who has opened it divides it, each host sweeps its share by itself, and the outcomes come back.
 
 A share is a sweep of its own on its host's disk, under the same id: steps, tries and leftovers are that host's. Who has opened
-the sweep accounts for all of it. Nothing but outcomes is taken from another host, and nothing is done because of them.
+the sweep accounts for all of it. Nothing but outcomes and findings is taken from another host, and nothing is done because of
+them.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ def collect(world: World, sweep: str, send: Send | None = None, begin: Callable[
     again = False
     for (host, share), names in parts.items():
         pending = [name for name in sorted(names) if name not in settled]
-        state, told = world.hosts.share(share, host) if pending else ("", {})
+        state, told, findings = world.hosts.share(share, host) if pending else ("", {}, [])
+        world.sweeps.shares.note_findings(sweep, host, findings)
         left = []
         for name in pending:
             if (outcome := _outcome(told.get(name), name)) is None:
@@ -265,7 +267,7 @@ def tell_share(world: World, sweep: str, *, only: str | None = None) -> None:
     else:
         outcomes = world.sweeps.outcomes(sweep)
     last = {name: outcome.model_dump_json() for name, outcome in outcomes.items() if closed is not None or not waits(outcome)}
-    world.hosts.tell_share(sweep, last, state="closed" if closed else "open")
+    world.hosts.tell_share(sweep, last, state="closed" if closed else "open", findings=_findings(world, sweep))
     if closed:
         world.sweeps.shares.told(sweep)
 
@@ -274,7 +276,12 @@ def tell_again(world: World, sweep: str) -> None:
     """Tell all of a share once more: somebody has asked for it again, so what was told was lost."""
     closed = world.sweeps.closed(sweep)
     last = {name: outcome.model_dump_json() for name, outcome in world.sweeps.outcomes(sweep).items()}
-    world.hosts.tell_share(sweep, last if closed else {}, state="closed" if closed else "open")
+    world.hosts.tell_share(sweep, last if closed else {}, state="closed" if closed else "open", findings=_findings(world, sweep))
+
+
+def _findings(world: World, sweep: str) -> list[str]:
+    """What this host had to tell when its share was opened; it stands in its own report, too."""
+    return list(world.sweeps.read(sweep).get("findings", []))
 
 
 def go_on(world: World) -> None:

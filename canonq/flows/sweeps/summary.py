@@ -21,7 +21,7 @@ def summary(world: World, sweep: str, closed: Closed | None = None) -> dict[str,
     outcomes = world.sweeps.outcomes(sweep)
     pending = [name for name in record.get("enrolled", []) if name not in outcomes]
     listed = [outcomes[name] for name in record.get("enrolled", []) if name in outcomes]
-    findings = record.get("findings", [])
+    findings = [*record.get("findings", []), *world.sweeps.shares.findings(sweep)]
     told = exit_status(listed, findings)
     return {
         "sweep": sweep,
