@@ -25,6 +25,7 @@ from canonq.adapters.git.clones import GitRepos, _read_listing
 from canonq.adapters.network.forge import HttpForge
 from canonq.adapters.network.http import Session, retry_after
 from canonq.adapters.state.budget import Budget, PulledImages
+from canonq.adapters.state.hosts import _lines
 from canonq.adapters.state.registry import Registry
 from canonq.adapters.state.runs import Runs
 from canonq.adapters.state.sweeps import Sweeps
@@ -43,6 +44,7 @@ from canonq.core.recipe.interpolate import interpolate_text
 from canonq.core.recipe.links import stays_inside
 from canonq.core.records import Canonical, Snapshot
 from canonq.core.stack.beside import asked_memory
+from canonq.core.stack.databases import way_into_redis
 from canonq.core.stack.dumps import closed_to_us, dump_problem
 from canonq.core.stack.images import image_name
 from canonq.core.stack.lint import LintFacts, lint
@@ -103,6 +105,24 @@ def in_json(value: Any) -> bytes:
 
 
 DEEP = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+
+# -- what containers and other hosts say ---------------------------------------------------------------------------------
+
+
+@target(
+    texts(['redis-server --requirepass "$(cat "/run/x y")" &', "exec redis-server /etc/redis.conf", "--requirepass", "a b$c"]),
+    'redis-server --requirepass "' + "$()" * 3000,
+    "x" * 100_000,
+)
+def the_words_that_a_container_was_started_with(text: Any) -> None:
+    found = way_into_redis(["sh", "-c", text, "--requirepass", text])
+    assert all("\0" not in value for value in found.values())
+
+
+@target(texts(['["far: it is lost"]', "[1]"]) | values.map(in_json).map(bytes.decode), DEEP.decode())
+def what_another_host_has_found(text: Any) -> None:
+    assert all(isinstance(line, str) for line in _lines(text))
+
 
 # -- names, addresses, versions ---------------------------------------------------------------------------------------------
 

@@ -50,23 +50,25 @@ def server_kind(image: str) -> str | None:
     return REDIS if name in _STORES else _KINDS.get(name)
 
 
-#: A word of a shell with its quotes, as it stands in a longer text.
-_SHELL_WORD = r"""(?:"(?:\$\([^()]*\)|\\.|[^"\\])*"|'[^']*'|\$\([^()]*\)|`[^`]*`|\\.|[^\s;&|"'`\\])+"""
+#: A word of a shell with its quotes, as it stands in a longer text. Each part of it can be read in one way only.
+_SHELL_WORD = r"""(?:"(?:\$\([^()]*\)|\\.|(?!\$\()[^"\\])*"|'[^']*'|\$\([^()]*\)|`[^`]*`|\\.|[^\s;&|"'`\\])+"""
 _REQUIREPASS = re.compile(rf"(?:^|\s)--requirepass\s+({_SHELL_WORD})")
-_CONF = re.compile(r"[^\s\"'=]+\.conf(?![^\s\"';&|])")
+_BETWEEN = re.compile(r"[\s\"'=;&|]+")
+_LONGEST_COMMAND = 10_000  #: characters of one word of it that are looked at
 
 
 def way_into_redis(started: Sequence[str]) -> dict[str, str]:
     """Where the password of a Redis is to be had, by the words that its container was started with: GIVEN_WORD is one of the
     shell's, which gives it in that container, and GIVEN_CONF a file in it. Servers write over what /proc tells of theirs."""
-    found = {}
-    for word, following in zip(started, [*started[1:], None], strict=True):
-        if word == "--requirepass" and following is not None:
+    found: dict[str, str] = {}
+    looked = [word if len(word) <= _LONGEST_COMMAND and "\0" not in word else "" for word in started]
+    for word, following in zip(looked, [*looked[1:], ""], strict=True):
+        if word == "--requirepass" and following:
             found["GIVEN_WORD"] = shlex.quote(following)
         elif said := _REQUIREPASS.search(word):
             found["GIVEN_WORD"] = said[1]
-        if conf := _CONF.search(word):
-            found.setdefault("GIVEN_CONF", conf[0])
+        if conf := next((part for part in _BETWEEN.split(word) if part.endswith(".conf")), None):
+            found.setdefault("GIVEN_CONF", conf)
     return found
 
 
