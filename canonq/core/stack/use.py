@@ -27,6 +27,8 @@ class Use(BaseModel):
     rows: dict[str, int] = {}  #: table, by its name under [data] -> rows more than before
     files: dict[str, int] = {}  #: volume, or volume/folder -> bytes of the files that are new or changed there
     sqlite: tuple[str, ...] = ()  #: SQLite files in which there are more rows, by their names under [data]
+    rows_before: dict[str, int] = {}  #: table -> rows that were there before
+    bytes_before: dict[str, int] = {}  #: volume, or volume/folder -> bytes of the files that were there before
 
     def also(self, other: Use) -> Use:
         """What was left by then, or by now."""
@@ -34,6 +36,8 @@ class Use(BaseModel):
             rows=_most(self.rows, other.rows),
             files=_most(self.files, other.files),
             sqlite=tuple(sorted({*self.sqlite, *other.sqlite})),
+            rows_before=_most(self.rows_before, other.rows_before),
+            bytes_before=_most(self.bytes_before, other.bytes_before),
         )
 
 
@@ -59,7 +63,24 @@ def use_between(before: Census, after: Census, was: Files, now: Files, volatile:
             if (more := new_bytes(one, earlier)) or not one.kind:
                 place = place_of(key, path)
                 files[place] = files.get(place, 0) + more
-    return Use(rows=rows, files=files, sqlite=tuple(sorted(sqlite)))
+    return Use(
+        rows=rows,
+        files=files,
+        sqlite=tuple(sorted(sqlite)),
+        rows_before={
+            f"{at}.{table}": count for at, it in before.databases.items() for table, count in it.tables.items() if count
+        },
+        bytes_before=_bytes_in(was, volatile),
+    )
+
+
+def _bytes_in(files: Files, volatile: Collection[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for key, there in files.items():
+        for path, one in there.items():
+            if not is_nobodys(key, path, volatile):
+                found[place_of(key, path)] = found.get(place_of(key, path), 0) + one.bytes
+    return found
 
 
 def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files, shrink: Collection[str] = ()) -> list[str]:
@@ -70,6 +91,9 @@ def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files, shrink: Colle
     it is in another place by now: tables of the same names, into which the upgrade has to have carried what there was; of others
     nothing is known. All that a Redis has is in one place, and whoever uses it for queues alone leaves some keys there, too: a
     quarter of what there was has to be there. Beside tables that use fills, all keys together count as a single row.
+
+    An app that answers may still be filling its tables, so that what it does by itself came to the base while that was used: see
+    `_came_by_itself`.
     """
     tables = {(where, table): rows for where, it in upgraded.databases.items() for table, rows in it.tables.items() if rows}
     numbered = {where for where, it in upgraded.databases.items() if it.kind == REDIS}
@@ -85,16 +109,23 @@ def not_kept(base: Use, fresh: Use, upgraded: Census, held: Files, shrink: Colle
     keys = {f"{where}.{table}" for where, table in tables if where in numbered}
     beside = keys if base.rows.keys() - keys else set[str]()  # queues and the like, where the data is in tables
     told = []
-    for left, now, there, what in (
-        (base.rows, rows, {f"{where}.{table}" for where, table in tables}, "rows in"),
-        (base.files, fresh.files, places, "bytes of files in"),
+    for all_of_it, now, there, what, before in (
+        (base.rows, rows, {f"{where}.{table}" for where, table in tables}, "rows in", (base.rows_before, fresh.rows_before)),
+        (base.files, fresh.files, places, "bytes of files in", (base.bytes_before, fresh.bytes_before)),
     ):
+        left = {place: size for place, size in all_of_it.items() if place in now or not _came_by_itself(place, size, *before)}
         gone = {place: size for place, size in left.items() if place not in now and place in there}
         if _weight(gone, beside) * 2 > _weight(left, beside):
             most = sorted(gone, key=lambda place: -gone[place])
             more = f" and {len(most) - _MOST_TOLD} more" if len(most) > _MOST_TOLD else ""
             told.append(f"{sum(gone.values())} {what} {', '.join(most[:_MOST_TOLD])}{more}")
     return told
+
+
+def _came_by_itself(place: str, size: int, base: Mapping[str, int], fresh: Mapping[str, int]) -> bool:
+    """Whether most of what has come to a place of the base while it was used was in the fresh install before that was: a worker
+    fills the tables beside a server that answers already, or a program is fetched. `base`, `fresh`: what was where before."""
+    return (fresh.get(place, 0) - base.get(place, 0)) * 2 >= size
 
 
 def _weight(left: Mapping[str, int], small: Collection[str]) -> int:

@@ -22,7 +22,8 @@ def test_what_has_come_by_use_is_rows_and_files_and_neither_sessions_nor_what_is
         census(posts=1, users=1), census(posts=4, users=1, sessions=2, thumbs=9), plain("config"),
         plain("config", "uploads/a", "uploads/b", "logs/x.log", "index.lock"), {"db.thumbs"},
     )  # fmt: skip
-    assert left == Use(rows={"db.posts": 3}, files={"data/uploads": 200})
+    assert (left.rows, left.files) == ({"db.posts": 3}, {"data/uploads": 200})
+    assert (left.rows_before, left.bytes_before) == ({"db.posts": 1, "db.users": 1}, {"data": 100})
 
 
 def test_an_sqlite_file_that_use_writes_into_is_known() -> None:
@@ -34,6 +35,35 @@ def test_an_sqlite_file_that_use_writes_into_is_known() -> None:
 def test_what_could_not_be_counted_is_no_use() -> None:
     unasked = Census(databases={"db": DatabaseCount(kind="postgres", why_not="it is starting")})
     assert use_between(unasked, census(posts=3), {}, {}, ()) == use_between(census(), unasked, {}, {}, ()) == Use()
+
+
+#: A worker of the base was at filling its tables still, or a program was on its way, when somebody began to use it.
+RACED = Use(
+    rows={"db.users": 1, "db.flows": 20, "db.stages": 60},
+    files={"data/uploads": 900, "data/bin": 3000},
+    rows_before={"db.users": 1, "db.flows": 12},
+    bytes_before={"data/bin": 10},
+)
+DONE = Use(rows_before={"db.users": 1, "db.flows": 32, "db.stages": 60}, bytes_before={"data/bin": 3010})
+
+
+@pytest.mark.parametrize(
+    ("base", "fresh", "told"),
+    [
+        (RACED, DONE.model_copy(update={"rows": {"db.users": 1}, "files": {"data/uploads": 900}}), []),
+        (RACED, DONE, ["1 rows in db.users", "900 bytes of files in data/uploads"]),  # all that is somebody's, however little
+        (RACED, Use(rows_before=RACED.rows_before), ["81 rows in db.stages, db.flows, db.users",
+                                                     "3900 bytes of files in data/bin, data/uploads"]),
+        # Of an older canonq nothing is known of what was there before.
+        (Use(rows=RACED.rows), DONE.model_copy(update={"rows": {"db.users": 1}}), []),
+    ],
+    ids=["is well", "keeps nothing", "makes nothing", "of an older canonq"],
+)  # fmt: skip
+def test_what_an_install_makes_by_itself_while_it_is_used_is_not_missed_where_it_was_made_before(
+    base: Use, fresh: Use, told: list[str]
+) -> None:
+    upgraded, held = census(users=2, flows=32, stages=60), plain("uploads/a", "bin/program")
+    assert not_kept(base, fresh, upgraded, held) == told
 
 
 BASE = Use(rows={"db.posts": 3, "db.tags": 1, "db.grants": 3}, files={"data/uploads": 900, "data": 20})
@@ -120,8 +150,8 @@ def test_keys_of_a_queue_beside_tables_are_not_most_of_the_data() -> None:
 def test_a_file_of_bolt_s_has_of_use_what_it_has_grown_by() -> None:
     was = {"data": {"a.db": File(900, "<1>", "bolt"), "b.db": File(900, "<1>", "bolt"), "c.db": File(900, "", "bolt")}}
     now = {"data": {"a.db": File(950, "<2>", "bolt"), "b.db": File(890, "<2>", "bolt"), "c.db": File(900, "", "bolt")}}
-    assert use_between(census(), census(), was, now, ()) == Use(files={"data": 50})
-    assert use_between(census(), census(), was, {"data": {"b.db": File(890, "<2>", "bolt")}}, ()) == Use()  # a clock in it
+    assert use_between(census(), census(), was, now, ()).files == {"data": 50}
+    assert not use_between(census(), census(), was, {"data": {"b.db": File(890, "<2>", "bolt")}}, ()).files  # a clock in it
 
 
 def test_what_is_seen_later_counts_as_well() -> None:

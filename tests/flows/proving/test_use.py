@@ -30,14 +30,19 @@ def migrates(engine: Docker, stack: Deployable) -> None:
         kept.write_text(json.dumps({"posts": 0, "users": 1, "settings": 4}))
 
 
-def written_by(site: Site, monkeypatch: pytest.MonkeyPatch, to: Callable[[TierFacts], str], **prepared: Any) -> None:
-    """Enrol it with a hook that writes three posts; `to`: the table in which an app of these facts keeps them, or none."""
+def written_by(
+    site: Site, monkeypatch: pytest.MonkeyPatch, to: Callable[[TierFacts], str], *, meanwhile: int = 0, **prepared: Any
+) -> None:
+    """Enrol it with a hook that writes three posts; `to`: the table in which an app of these facts keeps them, or none.
+    `meanwhile`: how many stages its worker has made by then."""
 
     def hook(_: Path, function: str, facts: TierFacts, *__: Any) -> None:
         kept = tables(site.engine, facts.stack)
         if function == "after_install" and (table := to(facts)):
             held = json.loads(kept.read_text())
             kept.write_text(json.dumps({**held, table: held.get(table, 0) + 3}))
+        if function == "after_install" and meanwhile:
+            kept.write_text(json.dumps({**json.loads(kept.read_text()), "stages": meanwhile}))
 
     site.engine.starts = dict.fromkeys((BASE, TARGET), migrates)
     site.prepare(own=None, **prepared)
@@ -112,3 +117,21 @@ def test_a_canonical_that_cannot_be_installed_anew_any_more_is_told(site: Site, 
 def test_what_is_kept_in_its_table_or_in_another_is_green(site: Site, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
     written_by(site, monkeypatch, lambda facts: table if facts.version == TARGET else "posts", target=files(TARGET))
     assert prove_tag(site.world, "site", None).verdict == "green"
+
+
+@pytest.mark.parametrize("kept_in", ["posts", ""])
+def test_what_a_worker_fills_beside_the_use_of_the_base_is_not_missed_and_what_is_somebodys_is(
+    site: Site, monkeypatch: pytest.MonkeyPatch, kept_in: str
+) -> None:
+    def starts(stages: int) -> Callable[[Docker, Deployable], None]:
+        def filled(engine: Docker, stack: Deployable) -> None:
+            if not (kept := tables(engine, stack.stack)).exists():
+                kept.write_text(json.dumps({"posts": 1, "stages": stages}))
+
+        return filled
+
+    written_by(site, monkeypatch, lambda facts: "posts" if facts.version == BASE else kept_in, meanwhile=60)
+    site.engine.starts = {BASE: starts(0), TARGET: starts(60)}
+    verdict = prove_tag(site.world, "site", None)
+    assert verdict.reason == ("proven" if kept_in else "data-abandoned"), verdict.detail
+    assert kept_in or "the same use leaves 3 rows in db.posts there, and none here" in verdict.detail
