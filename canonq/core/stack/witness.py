@@ -130,6 +130,7 @@ def lost_files(
     else than plain files holds more than before, so that what is gone may be there, in another form (see `_for_good`); `unread`:
     whether there is a database that may hold it, and says nothing."""
     gone: dict[str, list[str]] = {}
+    used_up: dict[str, list[str]] = {}
     reset: dict[str, list[str]] = {}
     emptied: dict[str, list[str]] = {}
     missed: dict[str, list[str]] = {}
@@ -149,13 +150,17 @@ def lost_files(
         elif any(same(was, one) for one in there):
             continue
         elif _is_of_use(key, path, by) and (default is not None or path in _of(by.filled, key)):
-            gone.setdefault(key, []).append(path)
+            (gone if default is not None else used_up).setdefault(key, []).append(path)
         elif by.first is not None and first is None:
             missed.setdefault(key, []).append(path)
     came = sum(size for key, path, size in _arrived(before, after, by) if not is_nobodys(key, path, volatile)) if emptied else 0
     if came * _SMALLER >= sum(_bytes_of(before, key, paths) for key, paths in emptied.items()):
         emptied = {}  # it may be in there by now
-    for key, path in _for_good(missed, before, after, by, grown=grown or unread):
+    instead = _in_their_place(before, after, by, volatile)
+    for key, paths in used_up.items():
+        if key not in instead or instead[key] * _SMALLER < _bytes_of(before, key, paths):
+            gone.setdefault(key, []).extend(paths)
+    for key, path in _for_good(missed, before, after, by, instead, grown=grown or unread):
         gone.setdefault(key, []).append(path)
     return [
         *(f"{_listed(paths)} of the volume {key} {_is(paths)} gone" for key, paths in sorted(gone.items())),
@@ -191,11 +196,18 @@ def _is_of_use(key: str, path: str, by: Witness) -> bool:
 
 
 def _for_good(
-    missed: Mapping[str, Collection[str]], before: Files, after: Files, by: Witness, *, grown: bool
+    missed: Mapping[str, Collection[str]],
+    before: Files,
+    after: Files,
+    by: Witness,
+    instead: Mapping[str, int],
+    *,
+    grown: bool,
 ) -> Iterator[tuple[str, str]]:
     """Those of the files that no install makes by itself that are gone for good, and not there in another form.
 
-    Where the same use leaves files in the same folder of a new install, what is in there is no row by now, whatever has grown.
+    Where the same use leaves files in the same folder of a new install, what is in there is no row by now, whatever has grown;
+    it may be in what came to its volume `instead`.
     """
     came = list(_arrived(before, after, by))
     gone = [(key, path, before[key][path].bytes) for key, paths in missed.items() for path in paths]
@@ -207,10 +219,24 @@ def _for_good(
         if (folder := _folder(key, path)) and not same(one, _of(by.default, key).get(path))
     }
     there, went = _by_folder(came), _by_folder(gone)
+    all_that_went = {key: sum(before[key][path].bytes for path in paths) for key, paths in missed.items()}
     for key, path, _ in gone:
         folder = _folder(key, path)
-        if nowhere or (folder in used and there.get(folder, 0) * _SMALLER < went[folder]):
+        elsewhere = instead.get(key, 0) * _SMALLER >= all_that_went[key]
+        if nowhere or (folder in used and not elsewhere and there.get(folder, 0) * _SMALLER < went[folder]):
             yield key, path
+
+
+def _in_their_place(before: Files, after: Files, by: Witness, volatile: Collection[str]) -> dict[str, int]:
+    """Key of a volume -> bytes of somebody's plain files that have come to it: what an app makes in the background of those that
+    are gone, as soon as it has the time (a video is cut up, a mail goes into its box). What each new install has is none of it,
+    whatever it is called and however it grows."""
+    own = {one for files in by.default.values() for one in files.values()}
+    found: dict[str, int] = {}
+    for key, path, size in _arrived(before, after, by):
+        if path not in _of(by.default, key) and after[key][path] not in own and not is_nobodys(key, path, volatile):
+            found[key] = found.get(key, 0) + size
+    return found
 
 
 def _by_folder(files: Iterable[tuple[str, str, int]]) -> dict[str, int]:

@@ -163,6 +163,37 @@ def test_what_the_release_still_keeps_as_files_is_missed_also_where_a_database_h
     assert bool(lost_files(PAGES, after, by, {}, grown=True)) == missed
 
 
+#: A video that somebody brought, in a folder of its own; what an app makes of it in the background is in another one.
+VIDEO = of(videos__u_mp4="twelve bytes", conf_ini="c")
+MADE_OF_IT = {"part1.ts": File(3, "<abc>"), "part2.ts": File(2, "<de>")}
+
+
+@pytest.mark.parametrize(
+    ("what", "came", "missed"),
+    [
+        ("what was made of it, in another form", {"data": {f"playlists/{name}": one for name, one in MADE_OF_IT.items()}}, False),
+        ("too little to be it", {"data": {"playlists/part1.ts": File(2, "<ab>")}}, True),
+        ("in another volume", {"other": {"part1.ts": File(9, "<abc>")}}, True),
+        ("what a new install makes, too", {"data": {"welcome.txt": File(9, "<welcome!!>")}}, True),
+        ("the same, by another name", {"data": {"x7/welcome.txt": File(9, "<welcome!!>")}}, True),
+        ("what grows by itself", {"data": {"conf.ini": File(90, "<c, and more>")}}, True),
+        ("what is of the moment", {"data": {"queue/1": File(90, "<a job>")}}, True),
+        ("nothing", {}, True),
+    ],
+)
+@pytest.mark.parametrize("name", ["u_mp4", "v_mp4"], ids=["of the same name", "of another name"])
+def test_what_the_app_has_made_something_else_of_meanwhile_is_not_missed_in_its_volume(
+    what: str, came: Files, missed: bool, name: str
+) -> None:
+    default = {"data": {"conf.ini": File(1, "<c>"), "welcome.txt": File(9, "<welcome!!>")}}
+    filled = of(**{f"videos__{name}": "another one.", "conf_ini": "c"})
+    after = {"data": {"conf.ini": File(1, "<c>"), **came.get("data", {})}, "other": came.get("other", {})}
+    for first in (of(conf_ini="c"), *([None] if name == "u_mp4" else [])):  # else nobody knows whose it was
+        by = Witness(first, default, filled, used=True)
+        told = lost_files(VIDEO, after, by, (), grown=True)
+        assert told == (["'videos/u.mp4' of the volume data is gone"] if missed else []), what
+
+
 @pytest.mark.parametrize("declared", ["data", "data/page.txt", "data/"])
 def test_what_is_declared_is_missed_by_nobody(declared: str) -> None:
     told = lost_files(MINE, NEW, USED, {declared}, grown=False)

@@ -187,3 +187,35 @@ def test_what_populate_has_filled_the_canonical_with_has_to_be_in_its_backup(sit
     verdict = carried(site, wiki("2"), target=labelled(".path=conf"))
     assert (verdict.verdict, verdict.reason) == ("red", "not-backed-up"), verdict.detail
     assert "'data/pages/garden.txt' of the volume files (243 bytes)" in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("version", "away", "reason"),
+    [
+        (BASE, False, "proven"),
+        (BASE, True, "lost-on-redeploy"),
+        (TARGET, False, "proven"),
+        (TARGET, True, "data-lost"),
+    ],
+)
+def test_what_an_app_makes_of_a_file_in_the_background_is_no_loss_whenever_it_does(
+    site: Site, monkeypatch: pytest.MonkeyPatch, version: str, away: bool, reason: str
+) -> None:
+    """Of what somebody has brought, as soon as it has the time: here at its next start."""
+
+    def works(at: Callable[[str], Path]) -> None:
+        for video in at("videos/x").parent.glob("*.mp4"):
+            at("playlists/hls/1.ts").write_text(video.read_text()[: 0 if away else 4])
+            video.unlink()
+
+    site.engine.starts = {BASE: wiki("1"), version: wiki("2", works)}
+    site.prepare(own=None)
+    (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text("def after_install(app): ...\n")
+
+    def hook(_: Path, function: str, facts: TierFacts, *__: Any) -> None:
+        if function == "after_install":
+            place(site.engine, facts.stack, f"videos/{facts.stack}.mp4").write_text("of a garden")
+
+    monkeypatch.setattr(marking, "call_hook", hook)
+    verdict = prove_tag(site.world, "site", version)
+    assert verdict.reason == reason, verdict.detail
