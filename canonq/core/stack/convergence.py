@@ -6,7 +6,7 @@ rolled back. What can never become good is told at once, so that nobody waits fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,9 @@ from canonq.core.text import readable
 #: So many dead tasks of the current spec in one service are a crash loop. Apps that wait for their database
 #: die a few times on a cold start, so it is not two.
 CRASHES = 8
+#: For so much of [health] timeout an app that exits at once without its database may die as often as that: a database that begins
+#: anew takes as long as it takes, and Swarm starts the app again every few seconds.
+COLD = 1 / 3
 _DEAD = ("failed", "rejected")
 _OVER = (*_DEAD, "complete", "shutdown", "remove", "orphaned")  #: states that a task never leaves
 _MEANT_TO_RUN = ("running", "complete")  #: what Swarm wants of a task; of a job's, that it ends
@@ -81,11 +84,14 @@ def judge(
     died: Mapping[str, int] | None = None,
     nodes: int = 1,
     answering: str = "",
+    dying: Collection[str] | None = None,
 ) -> Convergence:
     """Judge one look at a stack; the worst service decides.
 
     `died` counts dead tasks over all looks (see `deaths`): Swarm itself remembers only the last few.
     `answering` is the service that has to answer, so it is no one-shot, whatever its restart condition.
+    `dying`: of a stack that starts cold, the services that still died when the time for that was over (see `COLD`); None: any.
+    A service that is alone has nobody to wait for.
     """
     if not services:
         return Convergence("failed", NO_SERVICES, "the stack has no services any more")
@@ -96,6 +102,7 @@ def judge(
             died=(died or {}).get(service.name, 0),
             nodes=nodes,
             may_end=service.one_shot and service.name != answering and (service.job or not service.healthcheck),
+            may_wait=dying is not None and service.name not in dying and len(services) > 1,
         )
         for service in services
     ]
@@ -116,7 +123,9 @@ def _is_dead(task: Task, stays: bool) -> bool:
     return task.state in _DEAD or (stays and task.state == "complete")
 
 
-def _judge_service(service: Service, tasks: Sequence[Task], *, died: int, nodes: int, may_end: bool) -> Convergence:
+def _judge_service(
+    service: Service, tasks: Sequence[Task], *, died: int, nodes: int, may_end: bool, may_wait: bool
+) -> Convergence:
     name = service.name
     if service.update is not None and service.update.startswith("rollback_") and service.update not in _PENDING_UPDATE:
         return Convergence(
@@ -144,7 +153,7 @@ def _judge_service(service: Service, tasks: Sequence[Task], *, died: int, nodes:
     if not service.restarts and (given_up := _given_up(service, current)):
         what = f"'{name}' failed, and its restart policy does not start it again; {_last_error(given_up)}"
         return Convergence("failed", "not-restarted", what, name, _said(current))
-    if max(died, len(dead)) >= CRASHES:
+    if max(died, len(dead)) >= CRASHES and not may_wait:
         what = f"'{name}' died {max(died, len(dead))} times; {_last_error(tasks)}"
         return Convergence("failed", "crash-loop", what, name, _said(current))
     if not running and (new := _only_new(current)):

@@ -16,7 +16,7 @@ from canonq.core.recipe.assembly import TEST_OVERLAY
 from canonq.core.recipe.overlay import says
 from canonq.core.stack.beside import fixed_subnets, in_its_own_way
 from canonq.core.stack.containment import short_of_memory
-from canonq.core.stack.convergence import NO_SERVICES, NO_TASK, NOT_ALLOCATED, Convergence, deaths, judge
+from canonq.core.stack.convergence import COLD, NO_SERVICES, NO_TASK, NOT_ALLOCATED, Convergence, deaths, judge
 from canonq.core.stack.resolved import HIGHEST_PORT, Service
 from canonq.core.text import ending, readable, shown, whole_number
 from canonq.flows.deploying.stages import Deployment, Prepared, Up
@@ -48,20 +48,25 @@ class NotHealthy(RecipeProblem):
     code = "not-healthy"
 
 
-def await_answer(world: World, prepared: Prepared, ends: float, deadline: float) -> Up:
+def await_answer(world: World, prepared: Prepared, ends: float, deadline: float, *, cold: bool = True) -> Up:
     """Wait until the stack has converged and the app answers, or until it is certain that it never will.
 
     An app that has come up just before `ends`, or while a busy host did not look, is asked once all the same.
+    `cold`: its databases may be starting, too, and it may die until they are there; see `COLD`.
     """
     with world.stacks.changes(prepared.stack.stack) as wait:
-        return _await_answer(world, prepared, ends, deadline, wait)
+        return _await_answer(world, prepared, ends, deadline, wait, cold=cold)
 
 
-def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float, wait: Callable[[float], bool]) -> Up:
+def _await_answer(
+    world: World, prepared: Prepared, ends: float, deadline: float, wait: Callable[[float], bool], *, cold: bool
+) -> Up:
     app, good = prepared.deployment, 0
     stack, health = app.identity.stack, app.enrolment.health
     answer = Answer(False, "it was not asked yet", reached=False)
     dead: set[tuple[str, str]] = set()
+    while_cold: set[tuple[str, str]] = set()
+    cold_until = ends - health.timeout * (1 - COLD) if cold else 0.0
     asked = False
     pause = _LOOK_EVERY
     checks_looked_at = time.monotonic()
@@ -69,7 +74,10 @@ def _await_answer(world: World, prepared: Prepared, ends: float, deadline: float
         check_stop()
         services, tasks = world.stacks.observe(stack)
         dead |= deaths(services, tasks)
-        look = judge(services, tasks, Counter(service for service, _ in dead), answering=health.service)
+        if time.monotonic() < cold_until:
+            while_cold |= dead
+        dying = {service for service, _ in dead - while_cold} if cold else None
+        look = judge(services, tasks, Counter(service for service, _ in dead), answering=health.service, dying=dying)
         if look.state == "failed":
             raise _never(world, prepared, look)
         good = good + 1 if look.state == "converged" else 0

@@ -118,5 +118,5 @@ def _populate(it: Promoted) -> None:
     with deployment.account.timed("promote.populate"):
         call_hook(own, POPULATE, facts, it.evidence, limit, it.deadline, masks)
         ends = min(it.deadline, time.monotonic() + deployment.enrolment.health.timeout)
-        await_answer(world, it.running.prepared, ends, it.deadline)
+        await_answer(world, it.running.prepared, ends, it.deadline, cold=False)
     deployment.account.note(f"populated: {POPULATE} of hooks.py has filled the first canonical")

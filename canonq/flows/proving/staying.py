@@ -103,7 +103,7 @@ class Vigil:
         if running is None or not self._down:
             return False
         try:
-            await_answer(self._world, running.prepared, self._until(running, deadline), deadline)
+            await_answer(self._world, running.prepared, self._until(running, deadline), deadline, cold=False)
         except NotHealthy as error:
             self.see()
             last = self.deaths[-1]

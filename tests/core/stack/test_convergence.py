@@ -197,6 +197,24 @@ def test_eight_deaths_are_a_crash_loop_and_fewer_are_not() -> None:
     assert look(APP, *dead(2)) == ("waiting", "not-running")
 
 
+@pytest.mark.parametrize(
+    ("dying", "alone", "expected"),
+    [
+        (None, False, "failed"),
+        ({"app"}, False, "failed"),
+        (set(), False, "waiting"),
+        ({"db"}, False, "waiting"),
+        (set(), True, "failed"),
+    ],
+)
+def test_what_dies_no_more_once_the_time_for_a_cold_start_is_over_is_no_loop_unless_it_is_alone(
+    dying: set[str] | None, alone: bool, expected: str
+) -> None:
+    beside = [] if alone else [replace(APP, name="db")]
+    found = judge([APP, *beside], [*dead(9), replace(RUNNING, service="db")], dying=dying)
+    assert (found.state, found.service) == (expected, "app")
+
+
 def test_an_app_that_died_twice_and_then_ran_is_converged() -> None:
     assert look(APP, RUNNING, *dead(2)) == ("converged", "")
 

@@ -50,6 +50,7 @@ class Restarts:
     clock: Clock
     dies: list[float]
     stack: str = "s"
+    has_database: bool = False
     began: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +64,11 @@ class Restarts:
         dead = [Task(f"dead-{at}", "app", "failed", "shutdown", True, 1, "task: non-zero exit (1)", 1) for at in heard]
         up = self.is_up() or (len(heard) < len([at for at in self.dies if at <= self.clock.now]))
         there = [Task(f"task-{len(heard)}", "app", "running", "running", True, 1, container="c")] if up else []
-        return [Service(name="app", replicas=1, update=None)], [*dead, *there]
+        services = [Service(name="app", replicas=1, update=None)]
+        if self.has_database:
+            services.append(Service(name="db", replicas=1, update=None))
+            there.append(Task("db", "db", "running", "running", True, 1, container="d"))
+        return services, [*dead, *there]
 
     @contextlib.contextmanager
     def changes(self, stack: str) -> Iterator[Callable[[float], bool]]:
@@ -94,19 +99,23 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
+def a_stack(app: Restarts, account: Account) -> tuple[World, Running]:
+    world = cast("World", SimpleNamespace(stacks=app, containers=app, ingress=None))
+    enrolment = SimpleNamespace(health=Health(kind="exec", command=["true"], soak=SOAK, timeout=300))
+    identity = SimpleNamespace(stack="s", version="1.0.0+1", domain="x", recipe="r")
+    of = SimpleNamespace(enrolment=enrolment, identity=identity, account=account)
+    filled = SimpleNamespace(unset=(), overlay={}, resolved=SimpleNamespace(configs={}, services={}))
+    prepared = SimpleNamespace(deployment=of, stack=SimpleNamespace(stack="s"), filled=filled)
+    return world, cast("Running", SimpleNamespace(deployment=of, identity=identity, prepared=prepared))
+
+
 def a_run(clock: Clock, dies: list[float], *, looks_up_after: float = 0.0) -> list[str]:
     """What a run does with a stack that is up: tests of the upgrade, backup, restore, own tests, soak; its notes.
 
     `looks_up_after`: seconds in which a busy host does nothing for us between its answer and all else.
     """
     app, account = Restarts(clock, [clock.now + at for at in dies]), Account()
-    world = cast("World", SimpleNamespace(stacks=app, containers=app, ingress=None))
-    enrolment = SimpleNamespace(health=Health(kind="exec", command=["true"], soak=SOAK, timeout=300))
-    identity = SimpleNamespace(stack="s", version="1.0.0+1", domain="x", recipe="r")
-    of = SimpleNamespace(enrolment=enrolment, identity=identity, account=account)
-    filled = SimpleNamespace(unset=(), resolved=SimpleNamespace(configs={}, services={}))
-    prepared = SimpleNamespace(deployment=of, stack=SimpleNamespace(stack="s"), filled=filled)
-    running, ends = cast("Running", SimpleNamespace(deployment=of, identity=identity, prepared=prepared)), clock.now + 3600
+    (world, running), ends = a_stack(app, account), clock.now + 3600
     vigil = Vigil(world)
     up = answering.await_answer(world, running.prepared, clock.now + 300, ends)
     clock.sleep(looks_up_after)
@@ -160,6 +169,33 @@ def test_what_dies_whenever_it_is_as_old_as_that_is_a_loop_though_it_stays_up_fo
     with pytest.raises(NotHealthy) as told:
         a_run(clock, [lasts + number * (lasts + AWAY) for number in range(12)])
     assert told.value.code == "crash-loop"
+
+
+def waited(clock: Clock, app: Restarts, *, cold: bool = True) -> float:
+    """How long an app was waited for, in seconds; NotHealthy (`crash-loop`) where it is given up."""
+    (world, running), began = a_stack(app, Account()), clock.now
+    answering.await_answer(world, running.prepared, began + 300, began + 3600, cold=cold)
+    return clock.now - began
+
+
+@pytest.mark.parametrize(("deaths", "migrates"), [(8, 0), (12, 0), (16, 0), (12, 100)])
+def test_an_app_that_dies_until_its_database_is_there_is_waited_for(clock: Clock, deaths: int, migrates: int) -> None:
+    """Also where it fills that for longer than the time for a cold start."""
+    dies = [clock.now + number * 6 for number in range(deaths)]
+    app = Restarts(clock, dies, has_database=True)
+    app.probe = lambda *_: Answer(clock.now > dies[-1] + AWAY + migrates, "it waits")  # type: ignore[method-assign]
+    assert waited(clock, app) > dies[-1] + migrates - dies[0]
+
+
+def test_what_still_dies_a_third_into_its_time_is_a_loop_and_what_had_come_up_or_is_alone_long_before(clock: Clock) -> None:
+    for cold, has_database, least, most in ((True, True, 100, 115), (False, True, 30, 60), (True, False, 30, 60)):
+        began = clock.now
+        app = Restarts(clock, [began + number * 6 for number in range(99)], has_database=has_database)
+        app.probe = lambda *_: Answer(False, "it is not up for long enough")  # type: ignore[method-assign]
+        with pytest.raises(NotHealthy) as told:
+            waited(clock, app, cold=cold)
+        assert told.value.code == "crash-loop"
+        assert least <= clock.now - began <= most
 
 
 @pytest.mark.long
