@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Set
 from typing import TypeVar, cast
 
+from canonq.adapters.network.asking import ask
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.errors import Fault, RecipeProblem
 from canonq.core.stack.convergence import Task, deaths, judge
@@ -19,6 +21,7 @@ Made = TypeVar("Made")
 _AGAIN = 2  #: times that something is done again
 _NOTICED = 2.0  #: seconds within which Swarm hears of a death
 _LOOK_EVERY = 1.0  #: seconds between two looks at a stack that only has to stay up
+_TO_ANSWER = 5.0  #: seconds for what nobody waits for yet
 
 
 _MENDS = {
@@ -73,11 +76,19 @@ class Vigil:
         return self._awaited is not None
 
     def notice(self) -> None:
-        """Look whether what comes up by itself has by now: from when that is seen on, it has to stay up."""
-        if self._awaited is not None:
-            services, tasks = self._world.stacks.observe(self._awaited.identity.stack)
-            if judge(services, tasks, answering=self._awaited.deployment.enrolment.health.service).state == "converged":
-                self.came_up(self._awaited, deaths(services, tasks))
+        """Look whether what comes up by itself has by now, and answers: from when that is seen on, it has to stay up.
+
+        One that only happens to run may be on its way to its next death, until its database is back as well.
+        """
+        if (it := self._awaited) is None:
+            return
+        world, stack, health = self._world, it.identity.stack, it.deployment.enrolment.health
+        services, tasks = world.stacks.observe(stack)
+        if judge(services, tasks, answering=health.service).state != "converged":
+            return
+        with contextlib.suppress(RecipeProblem):  # it is gone again
+            if ask(world.containers, world.ingress, stack, health, it.identity.domain, _TO_ANSWER).ok:
+                self.came_up(it, deaths(services, tasks))
 
     def see(self) -> None:
         """Count who has died since the last look; NotHealthy where that is more than a restart."""

@@ -13,11 +13,14 @@ import pytest
 
 from canonq.core.enrolment import Health
 from canonq.core.errors import EnrolmentProblem, RecipeProblem
+from canonq.core.stack.census import Census
 from canonq.core.stack.convergence import Service, Task
 from canonq.flows.deploying import answering, deadline
 from canonq.flows.deploying.answering import NotHealthy
 from canonq.flows.deploying.stages import Account, Running
-from canonq.flows.proving import marking, staying
+from canonq.flows.proving import marking, redeploying, staying
+from canonq.flows.proving.redeploying import Redeployed
+from canonq.flows.proving.run import Run
 from canonq.flows.proving.staying import Vigil
 from canonq.flows.test import test_tag as prove_tag
 from canonq.flows.world import World
@@ -94,7 +97,7 @@ class Restarts:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (staying, answering, deadline):
+    for module in (staying, answering, deadline, redeploying):
         monkeypatch.setattr(module, "time", made)
     return made
 
@@ -196,6 +199,46 @@ def test_what_still_dies_a_third_into_its_time_is_a_loop_and_what_had_come_up_or
             waited(clock, app, cold=cold)
         assert told.value.code == "crash-loop"
         assert least <= clock.now - began <= most
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["it did not answer then", "it had answered"])
+def test_what_dies_after_it_was_deployed_once_more_is_coming_up_until_it_has_answered(clock: Clock, answers: bool) -> None:
+    """It happens to run just when somebody looks, and dies twice more before its database is there."""
+    began = clock.now
+    app = Restarts(clock, [began + 10, began + 20, began + 30], has_database=True)
+    app.probe = lambda *_: Answer(answers or clock.now > began + 40, "it waits")  # type: ignore[method-assign]
+    world, running = a_stack(app, account := Account())
+    vigil, findings = Vigil(world), SimpleNamespace(phase="")
+    run = SimpleNamespace(
+        world=world, findings=findings, account=account, deadline=began + 3600, vigil=lambda _: vigil,
+        enrolment=running.deployment.enrolment,
+    )  # fmt: skip
+    vigil.came_up(running, set())
+    vigil.goes_down(comes_back=True)
+    clock.sleep(15)
+    vigil.notice()
+    assert vigil.is_awaited is not answers
+    clock.sleep(20)
+    redeploying.await_back(cast("Run", run), Redeployed(running, (), Census(), frozenset()))
+    assert not vigil.is_awaited
+    with pytest.raises(NotHealthy, match="died 2 times") if answers else contextlib.nullcontext():
+        vigil.undisturbed("a look", running, lambda: True, began + 3600)
+        vigil.soak(began + 3600)
+
+
+def test_what_cannot_be_asked_when_somebody_looks_is_not_up_yet(clock: Clock) -> None:
+    app = Restarts(clock, [])
+    world, running = a_stack(app, Account())
+    vigil = Vigil(world)
+    vigil.came_up(running, set())
+    vigil.goes_down(comes_back=True)
+
+    def gone(*_: object) -> Answer:
+        raise RecipeProblem("The service 'app' has no running container.", code="not-running")
+
+    app.probe = gone  # type: ignore[method-assign]
+    vigil.notice()
+    assert vigil.is_awaited
 
 
 @pytest.mark.long
