@@ -328,6 +328,12 @@ def unknown(named: Mapping[str, str], seen: Collection[str], table: str, earlier
             yield f"[data] {table} names '{name}', which nothing in this run was" + (f"; is it {near}?" if near else "")
 
 
+def is_a_path(name: str, volumes: Collection[str]) -> bool:
+    """Whether a name under [data] volatile is a path in one of these volumes, in which there may be nothing yet."""
+    key, slash, _ = name.partition("/")
+    return bool(slash) and key in volumes
+
+
 def nearly(named: Collection[str], had: Collection[str], known: Collection[str]) -> list[tuple[str, str]]:
     """Names under [data] that nothing ever was, each with the one that it was most likely meant to be: one that the app had."""
     strange = (name for name in named if name not in had and name not in known)

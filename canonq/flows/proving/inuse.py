@@ -5,7 +5,7 @@ from __future__ import annotations
 from canonq.adapters.data import counting
 from canonq.core.errors import EnrolmentProblem, RecipeProblem
 from canonq.core.ladder import TierResult
-from canonq.core.stack.census import Census, abandoned, carried_over, filled, put_aside, unknown, unmade
+from canonq.core.stack.census import Census, abandoned, carried_over, filled, is_a_path, put_aside, unknown, unmade
 from canonq.core.stack.engines import SQLITE
 from canonq.core.stack.home import left_behind
 from canonq.core.stack.layers import moved_out, told
@@ -120,12 +120,15 @@ def _as_anywhere(run: Run, census: Census) -> Census:
 
 
 def names_are_known(run: Run) -> None:
-    """EnrolmentProblem for a name under [data] that is nothing in this run and was nothing in any before: it exempts nothing."""
+    """EnrolmentProblem for a name under [data] that is nothing in this run and was nothing in any before: it exempts nothing.
+
+    A path in a volume may well be of what nobody has made yet; it is told as stale.
+    """
     rules = run.enrolment.data
     declared = {**rules.volatile, **rules.shrink}
     if not declared:
         return
-    seen = names_seen(run) | names_before(run)
+    seen = names_seen(run) | names_before(run) | paths_in_volumes(run)
     if wrong := [*unknown(rules.volatile, seen, "volatile"), *unknown(rules.shrink, seen, "shrink")]:
         raise EnrolmentProblem(
             f"{'; '.join(wrong)}.",
@@ -144,6 +147,13 @@ def names_seen(run: Run) -> set[str]:
     """Every name that [data] may have: of what the base held, the fresh install, or the upgraded stack."""
     found = run.findings
     return {*found.base_census.names, *found.later.names, *found.census.names, *paths_declared(run)}
+
+
+def paths_in_volumes(run: Run) -> set[str]:
+    """Names under [data] volatile that are a path in a volume of this run, also where nothing was in it."""
+    found = run.findings
+    volumes = {*found.base_census.volumes, *found.later.volumes, *found.census.volumes}
+    return {name for name in run.enrolment.data.volatile if is_a_path(name, volumes)}
 
 
 def names_before(run: Run) -> set[str]:

@@ -18,7 +18,7 @@ from canonq.flows.deploying.deadline import left
 from canonq.flows.deploying.stages import Deployment, Running
 from canonq.flows.proving.counting import marks_of_sqlite, take_census
 from canonq.flows.proving.hooks import HOOKS, READ_MARKER, WRITE_MARKER, call_hook
-from canonq.flows.proving.inuse import names_before, names_seen
+from canonq.flows.proving.inuse import names_before, names_seen, paths_in_volumes
 from canonq.flows.proving.run import BASE, FRESH, Run
 from canonq.flows.proving.tiers import facts_of, run_generic
 from canonq.flows.proving.witnesses import lost_of, witness
@@ -150,7 +150,7 @@ def _is_not_declared(run: Run, running: Running, held: Census, gone: list[str]) 
     declared = [*run.enrolment.data.volatile, *run.enrolment.data.shrink]
     if not declared:
         return
-    known = names_before(run) | names_seen(run) | set(census_of(run, running).names)
+    known = names_before(run) | names_seen(run) | paths_in_volumes(run) | set(census_of(run, running).names)
     if slips := nearly(declared, held.names, known):
         named = " and ".join(f"{shown(name)}, which nothing is or was; is it {shown(near)}?" for name, near in slips)
         raise EnrolmentProblem(

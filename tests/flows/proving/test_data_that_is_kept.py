@@ -64,6 +64,25 @@ def test_what_may_get_smaller_or_go_is_declared_and_a_name_that_is_nothing_is_to
     assert "db.jobs" in later.known_names
 
 
+@pytest.mark.parametrize(
+    ("declared", "red"), [("files/thumbs", False), ("file/thumbs", True), ("db/thumbs", True), ("app:files/thumbs", True)]
+)
+def test_a_path_in_a_volume_in_which_nothing_was_yet_is_told_and_one_in_no_volume_is_red(
+    site: Site, declared: str, *, red: bool
+) -> None:
+    verdict = prove_tag(site.prepare(own=None, toml=f"[data]\nvolatile = {{'{declared}' = 'made anew'}}\n"), "site", None)
+    assert verdict.reason == ("data-name-unknown" if red else "proven"), verdict.detail
+    (told,) = verdict.stale
+    assert told.startswith(f"[data] volatile names '{declared}', which nothing in this run was")
+
+
+@pytest.mark.long
+def test_a_path_in_a_volume_in_which_nothing_was_yet_is_no_slip_that_hides_a_loss(site: Site) -> None:
+    site.engine.starts = {BASE: holds(posts=5), TARGET: holds(posts=1)}
+    verdict = prove_tag(site.prepare(own=None, toml="[data]\nvolatile = {'files/a' = 'made anew'}\n"), "site", None)
+    assert (verdict.reason, verdict.fault) == ("data-lost", "recipe"), verdict.detail
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("carries", [True, False])
 def test_a_release_that_moves_to_a_server_is_green_where_the_rows_are_there_and_red_where_not(site: Site, carries: bool) -> None:
