@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
-from canonq.core.backup import backup_plan
+from canonq.core.backup import Hook, backup_plan
 from canonq.core.deployable import external_secrets, version_label
 from canonq.core.names import DOCKER_NAME_LIMIT, shown
 from canonq.core.stack.databases import database_kind
@@ -33,6 +33,13 @@ _DURATIONS = (
     ("deploy.restart_policy", ("delay", "window")),
 )
 _NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_WORDS = re.compile(r"[a-z0-9]+")
+#: What one hook says and another takes back.
+_OPPOSITES: tuple[set[str], ...] = (
+    {"on", "off"}, {"true", "false"}, {"1", "0"}, {"enable", "disable"}, {"enabled", "disabled"}, {"start", "stop"},
+    {"down", "up"}, {"lock", "unlock"}, {"freeze", "unfreeze"}, {"pause", "unpause"}, {"pause", "resume"},
+    {"suspend", "resume"}, {"enter", "leave"}, {"enter", "exit"}, {"set", "unset"},
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -344,12 +351,19 @@ def _database_not_backed_up(facts: LintFacts) -> Iterator[tuple[str, str]]:
 
 def _dump_not_restored(facts: LintFacts) -> Iterator[tuple[str, str]]:
     plan = backup_plan(facts.resolved)
-    if plan.before and not plan.restore_after:
-        hook = plan.before[0]
+    hook = next((hook for hook in plan.before if not any(_takes_back(hook, one) for one in plan.after)), None)
+    if hook is not None and not plan.restore_after:
         yield (
             f"services.{hook.service}.deploy.labels",
             f"{hook.label} prepares a backup, and nothing loads it back: add a backupbot.restore.post-hook.",
         )
+
+
+def _takes_back(before: Hook, after: Hook) -> bool:
+    """Whether one hook switches off what the other has switched on, as they say the same but for that: neither leaves a file."""
+    one, other = (_WORDS.findall(hook.command.lower()) for hook in (before, after))
+    differ = [{word, another} for word, another in zip(one, other, strict=False) if word != another]
+    return before.service == after.service and len(one) == len(other) and bool(differ) and all(it in _OPPOSITES for it in differ)
 
 
 def _is_database(service: Service) -> bool:

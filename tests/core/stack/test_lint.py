@@ -263,6 +263,28 @@ def test_a_dump_that_nothing_loads_back_is_found() -> None:
     assert found("dump-not-restored", backed_up({**dump, "backupbot.restore.post-hook": "load"})) == []
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("php occ maintenance:mode --on", "php occ maintenance:mode --off", False),
+        ("su -c 'occ maintenance:mode --on' www-data", "su -c 'occ maintenance:mode --off' www-data", False),
+        ("/maintenance_on.sh", "/maintenance_off.sh", False),
+        ("php artisan down", "php artisan up", False),
+        ("curl -X POST http://x/lock", "curl -X POST http://x/unlock", False),
+        ("occ maintenance:mode --on", "", True),  # which says nothing of what else it does
+        ("occ maintenance:mode --on && dump > /x", "occ maintenance:mode --off", True),
+        ("dump /x", "rm /x", True),
+        ("dump /x --on", "dump /x --on", True),
+    ],
+)
+def test_a_hook_that_the_one_after_the_backup_takes_back_is_no_dump(before: str, after: str, *, told: bool) -> None:
+    pair = {"backupbot.backup.pre-hook": before, **({"backupbot.backup.post-hook": after} if after else {})}
+    assert bool(found("dump-not-restored", backed_up({}, pair))) is told
+    dump = {"backupbot.backup": "true", "backupbot.backup.pre-hook": "dump"}
+    where = "services.app.deploy.labels" if told else "services.db.deploy.labels"
+    assert found("dump-not-restored", backed_up(dump, pair)) == [where]
+
+
 @pytest.mark.parametrize("check", [None, {}, {"disable": True}, {"test": ["NONE"]}, {"test": "NONE"}])
 def test_an_app_without_a_healthcheck_is_found(check: Any) -> None:
     assert found("healthcheck-missing", facts(stack({"healthcheck": check}))) == ["services.app.healthcheck"]
