@@ -381,9 +381,10 @@ def _healthcheck_missing(facts: LintFacts) -> Iterator[tuple[str, str]]:
     test = check.get("test")
     none = test == "NONE" or (isinstance(test, list) and test[:1] == ["NONE"])
     if not check or none or str(check.get("disable")).lower() == "true":
+        unless = "" if check else " (unless its image has a check of its own, which canonq does not look for here)"
         yield (
             "services.app.healthcheck",
-            "Without a healthcheck Swarm takes every process that has started for a healthy one: "
+            f"Without a healthcheck Swarm takes every process that has started for a healthy one{unless}: "
             "add one that asks the app itself.",
         )
 

@@ -285,6 +285,13 @@ def test_a_hook_that_the_one_after_the_backup_takes_back_is_no_dump(before: str,
     assert found("dump-not-restored", backed_up(dump, pair)) == [where]
 
 
+def test_an_app_whose_image_may_have_a_check_of_its_own_is_told_so() -> None:
+    (told,) = dict(RULES)["healthcheck-missing"](facts(stack({"healthcheck": None})))
+    assert "unless its image has a check of its own, which canonq does not look for here" in told.what
+    (told,) = dict(RULES)["healthcheck-missing"](facts(stack({"healthcheck": {"disable": True}})))
+    assert "image" not in told.what, "that one is switched off, too"
+
+
 @pytest.mark.parametrize("check", [None, {}, {"disable": True}, {"test": ["NONE"]}, {"test": "NONE"}])
 def test_an_app_without_a_healthcheck_is_found(check: Any) -> None:
     assert found("healthcheck-missing", facts(stack({"healthcheck": check}))) == ["services.app.healthcheck"]
