@@ -16,6 +16,7 @@ from canonq.core.errors import CanonqError, WrongUse
 from canonq.core.gate import Again
 from canonq.core.names import RECIPE_NAME, SWEEP_ID, host_name, identifier, shown
 from canonq.core.records import Decision, Elsewhere, Synced, Verdict
+from canonq.core.text import kept_text
 from canonq.flows.decide import decide_recipe
 from canonq.flows.hosts import opens_sweeps
 from canonq.flows.looking.status import tell_now
@@ -277,7 +278,7 @@ def _again(given: Any) -> Again:
     by, reason = (given.get("by"), given.get("reason")) if isinstance(given, dict) else (None, None)
     if not (isinstance(by, str) and isinstance(reason, str) and by.strip() and reason.strip()):
         raise StepFailed.of(WrongUse(f'{shown(given)} is not {{"by": WHO, "reason": WHY}}.', code="bad-argument"))
-    return Again(by, reason)
+    return Again(kept_text(by), kept_text(reason))
 
 
 def _read(given: Any, kind: Any) -> Any:

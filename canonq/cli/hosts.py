@@ -7,7 +7,7 @@ import time
 import click
 
 from canonq.cli.asjson import print_json
-from canonq.cli.options import caller, json_option, recipe_argument
+from canonq.cli.options import caller, json_option, reason_option, recipe_argument
 from canonq.cli.output import print_table, say
 from canonq.cli.waiting import await_result
 from canonq.core.ago import duration
@@ -79,7 +79,7 @@ def join(name: str | None, as_json: bool) -> ExitStatus:
 
 @hosts.command()
 @click.argument("name")
-@click.option("--reason", required=True, help="Why; it is told with who said so.")
+@reason_option("Why; it is told with who said so.")
 @json_option
 def remove(name: str, reason: str, as_json: bool) -> ExitStatus:
     """Say that a host does not come back: what it had is begun anew elsewhere, and its workers do not start again.

@@ -7,7 +7,7 @@ import contextlib
 import click
 
 from canonq.cli.asjson import print_json
-from canonq.cli.options import caller, json_option, recipe_argument
+from canonq.cli.options import caller, json_option, reason_option, recipe_argument
 from canonq.cli.output import progress
 from canonq.cli.waiting import await_result, enqueue, locks_for, require_workers, stopping
 from canonq.core.enrolment import LONGEST_RUN
@@ -33,7 +33,7 @@ from workers.factory import LIGHT, declare, make_app, queue_on
 @click.command()
 @recipe_argument
 @click.option("--to", metavar="VERSION", help="The kept version to go back to; the one before when not given.")
-@click.option("--reason", required=True, help="Why; it is kept with the record.")
+@reason_option("Why; it is kept with the record.")
 @json_option
 def rollback(recipe: str, to: str | None, reason: str, as_json: bool) -> ExitStatus:
     """Go back to a kept canonical, with its data."""

@@ -8,7 +8,7 @@ import click
 from celery import chain
 
 from canonq.cli.asjson import print_json
-from canonq.cli.options import caller, json_option, recipe_argument
+from canonq.cli.options import caller, json_option, reason_option, recipe_argument
 from canonq.cli.output import print_table, say
 from canonq.cli.view import View
 from canonq.cli.waiting import await_result, enqueue, host_for, require_workers, workers_for
@@ -82,17 +82,17 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, keep_on_red
 @click.command()
 @recipe_argument
 @click.option("--again", is_flag=True, help="Make the canonical again at its own version, from a new green run of it.")
-@click.option("--reason", help="Why; with --again. It is kept with the record.")
+@reason_option("Why; with --again. It is kept with the record.", required=False, default="")
 @json_option
-def promote(recipe: str, again: bool, reason: str | None, as_json: bool) -> ExitStatus:
+def promote(recipe: str, again: bool, reason: str, as_json: bool) -> ExitStatus:
     """Put a recipe's newest verdict through the gate, and promote it if it passes."""
-    if again != bool(reason and reason.strip()):
+    if again != bool(reason.strip()):
         raise WrongUse("--again and --reason belong together.", mend="give both, or neither.")
     settings = load_settings()
     world = live(settings)
     enrolment = world.checkout.enrolment(recipe)
     host = host_for(world, enrolment)
-    wanted = Again(caller(), reason) if again and reason else None
+    wanted = Again(caller(), reason) if again else None
     is_here = host in (None, world.hosts.own)  # else what it depends on is on record there
     done = answer_at_once(world, enrolment.recipe, wanted) if is_here else None
     if done is None:

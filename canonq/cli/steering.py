@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import click
 
 from canonq.cli.asjson import print_json
-from canonq.cli.options import caller, json_option, recipe_argument
+from canonq.cli.options import caller, json_option, reason_option, recipe_argument
 from canonq.cli.output import say
 from canonq.core.amounts import seconds_in
 from canonq.core.errors import ExitStatus, WrongUse
@@ -24,7 +24,7 @@ _LONGEST = 3650 * 86400.0
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 version_argument = click.argument("version")
-reason_option = click.option("--reason", required=True, help="Why; it is kept with who said it and when.")
+asks_why = reason_option("Why; it is kept with who said it and when.")
 until_option = click.option("--until", metavar="WHEN", help="Until when it counts: 36h, 7d, or a day such as 2026-12-24 (UTC).")
 
 
@@ -56,7 +56,7 @@ def _said(world: World, recipe: str, version: str, what: What, reason: str, unti
 @click.command()
 @recipe_argument
 @version_argument
-@reason_option
+@asks_why
 @until_option
 @json_option
 def approve(recipe: str, version: str, reason: str, until: str | None, as_json: bool) -> ExitStatus:
@@ -71,7 +71,7 @@ def approve(recipe: str, version: str, reason: str, until: str | None, as_json: 
 @click.command()
 @recipe_argument
 @version_argument
-@reason_option
+@asks_why
 @until_option
 @json_option
 def block(recipe: str, version: str, reason: str, until: str | None, as_json: bool) -> ExitStatus:
@@ -86,7 +86,7 @@ def block(recipe: str, version: str, reason: str, until: str | None, as_json: bo
 @click.command()
 @recipe_argument
 @version_argument
-@reason_option
+@asks_why
 @json_option
 def unblock(recipe: str, version: str, reason: str, as_json: bool) -> ExitStatus:
     """Lift a block."""
@@ -99,7 +99,7 @@ def unblock(recipe: str, version: str, reason: str, as_json: bool) -> ExitStatus
 @click.command()
 @recipe_argument
 @version_argument
-@reason_option
+@asks_why
 @until_option
 @json_option
 def hurry(recipe: str, version: str, reason: str, until: str | None, as_json: bool) -> ExitStatus:

@@ -12,7 +12,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from canonq.cli.asjson import print_json
-from canonq.cli.options import caller, json_option, recipes_argument
+from canonq.cli.options import caller, json_option, reason_option, recipes_argument
 from canonq.cli.output import OUTCOME_COLUMNS, OUTCOME_GIVES_WAY, outcome_rows, print_table, say, told_tries
 from canonq.cli.waiting import await_sweep, ends_here, enqueue, require_workers, stopping, workers_for
 from canonq.cli.watching import sweeps_typed
@@ -125,7 +125,7 @@ def _print_sweep(result: dict[str, Any]) -> None:
 
 @click.command()
 @click.argument("sweep", metavar="[SWEEP|RUN]", required=False, shell_complete=sweeps_typed)
-@click.option("--reason", default="", help="Why; it is told with who stopped it.")
+@reason_option("Why; it is told with who stopped it.", required=False, default="")
 @json_option
 def stop(sweep: str | None, reason: str, as_json: bool) -> ExitStatus:
     """Stop a sweep, or every open one: nothing more of it starts, and steps under way end by themselves.

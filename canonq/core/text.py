@@ -33,6 +33,11 @@ def readable_lines(text: str) -> str:
     return "\n".join(map(readable, text.split("\n")))
 
 
+def kept_text(typed: str) -> str:
+    """What was typed or stands in the environment, as text that every record takes: what is not UTF-8 of it is escaped."""
+    return typed.encode(errors="backslashreplace").decode()
+
+
 def shown(text: object, limit: int = 60) -> str:
     """Quote other people's words for a message: readable, and cut."""
     said = readable(text if isinstance(text, str) else repr(text))

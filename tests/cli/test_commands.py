@@ -63,6 +63,16 @@ def test_shells_complete_recipes_and_are_told_nothing_of_a_broken_installation(
     assert proposed("why", "") == []
 
 
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_reason_is_text_that_every_record_takes_for_each_command_that_asks_for_one(name: str) -> None:
+    command = command_named(name)
+    below = command.commands.values() if isinstance(command, click.Group) else [command]
+    for one in below:
+        for option in (each for each in one.params if each.name == "reason"):
+            read = option.process_value(click.Context(one), "j\udcfcngst")
+            assert read == r"j\udcfcngst", f"{one.name} {option.opts}"
+
+
 LIST_AND_MODULES = """
 import sys
 from canonq.cli import main

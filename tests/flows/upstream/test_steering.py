@@ -175,6 +175,27 @@ def test_wrong_words_are_refused_and_leave_nothing(place: Place, repo: Repo, wor
     assert place.world.steering.words("site") == ()
 
 
+LATIN = b"es verliert Post, j\xfcngst".decode(errors="surrogateescape")  #: as a terminal that is not UTF-8 types it
+
+
+def test_a_reason_and_a_name_that_are_not_utf8_are_kept_as_readable_text(
+    place: Place, repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "j\udcfcrg")
+    assert typed("block", "site", NEXT, "--reason", LATIN).return_value == 0
+    (word,) = place.world.steering.words("site")
+    assert (word.by, word.reason) == (r"j\udcfcrg", r"es verliert Post, j\udcfcngst")
+
+
+def test_a_user_without_a_name_is_called_by_the_number(place: Place, repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In containers with a user of their own no list of users has it."""
+    for name in ("SUDO_USER", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 31337)
+    assert typed("block", "site", NEXT, "--reason", "it loses mail").return_value == 0
+    assert [word.by for word in place.world.steering.words("site")] == ["uid 31337"]
+
+
 def test_a_record_of_words_that_is_damaged_lets_nothing_slip_through(place: Place, repo: Repo) -> None:
     typed("block", "site", NEXT, "--reason", "x")
     (place.folder / "state" / "steering" / "site.json").write_text("[")
@@ -237,6 +258,14 @@ def test_why_a_sweep_was_stopped_is_on_record(place: Place, repo: Repo) -> None:
     closed = place.world.sweeps.closed(sweep)
     assert closed is not None
     assert "the host is needed" in closed.why
+
+
+def test_a_sweep_is_stopped_whatever_encoding_the_reason_has(place: Place, repo: Repo) -> None:
+    sweep = open_sweep(place.world, ()).sweep
+    assert typed("stop", sweep, "--reason", LATIN).return_value == 0
+    closed = place.world.sweeps.closed(sweep)
+    assert closed is not None
+    assert r"es verliert Post, j\udcfcngst" in closed.why
 
 
 SERVICES = 'version: "3.8"\nservices:\n  app:\n    image: site:1\n'
