@@ -5,6 +5,7 @@ The file is the one CANONQ_CONFIG names, else ./canonq.toml, else /etc/canonq/ca
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import pwd
@@ -15,22 +16,34 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ByteSize,
     ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from canonq.core.amounts import Size as AnySize
 from canonq.core.enrolment import faults
@@ -119,8 +132,17 @@ def redis_address(text: str) -> str:
     return urlunsplit(url._replace(query=urlencode({**query, "ssl_cert_reqs": _CERT_REQS[asked]}, safe="/")))
 
 
+def _path(said: object) -> Path:
+    """A text as a path. An empty one would be the current folder, wherever that is."""
+    if said == "":
+        raise PydanticCustomError("string_too_short", "")
+    if not isinstance(said, str | Path):
+        raise PydanticCustomError("string_type", "")
+    return Path(said)
+
+
 #: One place, from whichever folder it is looked at: parts of the work run in folders of their own.
-Place = Annotated[Path, AfterValidator(Path.absolute)]
+Place = Annotated[Path, BeforeValidator(_path), AfterValidator(Path.absolute)]
 
 
 def _default_state() -> Path:
@@ -130,10 +152,29 @@ def _default_state() -> Path:
     return Path(home) / "canonq"
 
 
-class IngressSettings(BaseModel):
-    """The reverse proxy that probes go through."""
+def _slots(said: object, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(said)
+    except ValidationError:
+        raise ValueError('must be a number from 1 to 64, or the text "auto"') from None
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+Slots = Annotated[Annotated[int, Field(ge=1, le=64)] | Literal["auto"], WrapValidator(_slots)]
+
+
+#: Nothing is taken for another type than it has: `true` is no number, and "3" neither. Here mypy does not see it: what code
+#: gives may be a text where a secret is made of it, and a number where a size is.
+_STRICT, _STRICT_SETTINGS = ConfigDict(strict=True), SettingsConfigDict(strict=True)
+
+
+class _Table(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, **_STRICT)
+
+
+class IngressSettings(_Table):
+    """The reverse proxy that probes go through."""
 
     scheme: Literal["http", "https"] = "https"
     address: Annotated[str, StringConstraints(pattern=_ADDRESS)]  #: host[:port]
@@ -146,18 +187,14 @@ class IngressSettings(BaseModel):
         return host, int(port or (443 if self.scheme == "https" else 80))
 
 
-class CheckoutSettings(BaseModel):
+class CheckoutSettings(_Table):
     """What is done to the checkout of enrolments."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     pull: bool = False  #: bring it up to date before each whole sweep
 
 
-class GitSettings(BaseModel):
+class GitSettings(_Table):
     """How git talks to other hosts."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     credentials_file: Place | None = None  #: users and passwords, in the form of git's own credential store
     timeout: Annotated[int, Field(ge=1, le=3600)] = 600  #: seconds for one fetch or push
@@ -166,16 +203,48 @@ class GitSettings(BaseModel):
     per_host: Annotated[int, Field(ge=1, le=64)] = 8  #: listings at a time from one host
 
 
-class ForgeSettings(BaseModel):
+class ForgeSettings(_Table):
     """The Gitea or Forgejo that mirrors are on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: Annotated[str, StringConstraints(pattern=_FORGE)]
     token_file: Place
     ca_file: Place | None = None
     timeout: Annotated[int, Field(ge=1, le=3600)] = 120  #: seconds for one question with all its retries
     dry_run: bool = False  #: report what would be done to pull requests and statuses, without doing it
+
+
+class _Variables(EnvSettingsSource):
+    """The environment, where all is text, and lists and tables are JSON: what a field asks for is read from it.
+
+    What cannot be read stays as it is, for the field to refuse it with its key and variable.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        self.config = {**self.config, "strict": False}  # else it reads by itself, `true` as 1 where a number is asked for
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """What a variable says that is to be JSON."""
+        try:
+            return json_of(value)
+        except ValueError:
+            return value
+
+    def __call__(self) -> dict[str, Any]:
+        return _read(self.settings_cls, super().__call__())
+
+
+def _read(model: type[BaseModel], said: dict[str, Any]) -> dict[str, Any]:
+    made = dict(said)
+    for key, value in said.items():
+        if (field := model.model_fields.get(key)) is None:
+            continue
+        if isinstance(value, dict) and key in _TABLES:
+            made[key] = _read(_TABLES[key], value)
+        elif isinstance(value, str):
+            with contextlib.suppress(ValidationError, OverflowError):
+                made[key] = TypeAdapter(cast("Any", field.annotation)).validate_python(value, strict=False)
+    return made
 
 
 #: Two keys that say the same: the source that is nearer decides, whichever of them it uses.
@@ -199,20 +268,16 @@ class _Further(PydanticBaseSettingsSource):
         return {key: value for key, value in said.items() if not (told and key in _BROKER)}
 
 
-class WebhookSettings(BaseModel):
+class WebhookSettings(_Table):
     """Where pushes are told to canonq, and the secret that signs them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     listen: Annotated[str, StringConstraints(pattern=_LISTEN)] = "127.0.0.1:8787"
     secret_file: Place
     delay: Annotated[int, Field(ge=0, le=600)] = 10  #: seconds in which further pushes of a recipe count as the same
 
 
-class WebSettings(BaseModel):
+class WebSettings(_Table):
     """Where `canonq web` is, and its login."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     listen: Annotated[str, StringConstraints(pattern=_LISTEN)] = "127.0.0.1:8788"
     user: Annotated[str, StringConstraints(pattern=_USER)] = "canonq"
@@ -220,29 +285,23 @@ class WebSettings(BaseModel):
     password: SecretStr | None = None  #: else in the file
 
 
-class NotifySettings(BaseModel):
+class NotifySettings(_Table):
     """Whom messages go to."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     channels_file: Place | None = None  #: TOML: channel -> list of Apprise's addresses
     url: SecretStr | None = None  #: addresses of the channel `default`, with blanks between them
 
 
-class ReportSettings(BaseModel):
+class ReportSettings(_Table):
     """Where the report goes, and where people find it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     folder: Place | None = None  #: else `report` in the state folder
     metrics_file: Place | None = None  #: measures, for node_exporter's textfile collector
     url: Annotated[str, StringConstraints(pattern=_PAGE)] | None = None  #: where that folder, or `canonq web`, is
 
 
-class HostsSettings(BaseModel):
+class HostsSettings(_Table):
     """How this host reads what is on another's disk, where several share a broker."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     fetch: list[
         str
@@ -257,10 +316,8 @@ class HostsSettings(BaseModel):
         return value
 
 
-class RegistryLimit(BaseModel):
+class RegistryLimit(_Table):
     """What a registry grants."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     pulls: Annotated[int, Field(ge=1, le=10_000)]
     window: Annotated[int, Field(ge=60, le=7 * 86400)] = 6 * 3600  #: seconds in which so many may be made
@@ -270,10 +327,8 @@ class RegistryLimit(BaseModel):
 Registry = Annotated[str, StringConstraints(pattern=_REGISTRY, max_length=200)]
 
 
-class RegistriesSettings(BaseModel):
+class RegistriesSettings(_Table):
     """How registries of images are asked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     limits: dict[Registry, RegistryLimit] = {}  #: registry -> what it grants
     #: registry -> where its images are had from first: an address, and a path where it needs one
@@ -298,7 +353,7 @@ class Settings(BaseSettings):
     """All settings; each may stand in canonq.toml, or as CANONQ_<NAME> in the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CANONQ_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
+        env_prefix="CANONQ_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True, **_STRICT_SETTINGS
     )
 
     repo: Place | None = None  #: the checkout that holds tests/<recipe>/recipe.toml
@@ -318,12 +373,14 @@ class Settings(BaseSettings):
     web: WebSettings | None = None  #: off unless it is set
     hosts: HostsSettings = HostsSettings()
     registries: RegistriesSettings = RegistriesSettings()
-    catalogue: str = "https://recipes.coopcloud.tech/recipes.json"  #: URL or path of the list that `canonq enrol` looks in
+    catalogue: Annotated[str, StringConstraints(min_length=1)] = (
+        "https://recipes.coopcloud.tech/recipes.json"  #: URL or path of the list that `canonq enrol` looks in
+    )
     nightly: Crontab | None = None  #: overrides beat_schedule.NIGHTLY; UTC
     window: Annotated[int, Field(ge=0, le=86400)] = (
         0  #: seconds from a night's beginning in which its tests have to end; 0: no end
     )
-    light_workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"  #: light recipes side by side on this host
+    light_workers: Slots = "auto"  #: light recipes side by side on this host
     hold_reds: Annotated[int, Field(ge=0, le=1_000_000)] = 3
     daily_pushes: Annotated[int, Field(ge=0, le=1_000_000)] = 10  #: sweeps of one recipe that pushes may start in a day (UTC)
     control_seconds: Annotated[int, Field(ge=0, le=86400)] = 900  #: for all control runs of reds in one sweep; 0: none
@@ -339,7 +396,7 @@ class Settings(BaseSettings):
     )
     disk_floor: Size = ByteSize(2 * 2**30)  #: bytes never to be used up
     disk_need: Size = ByteSize(2**30)  #: bytes a run is expected to take before there is history
-    containerd_root: Path | None = None  #: where Docker's containerd keeps images; asked when it is not given
+    containerd_root: Place | None = None  #: where Docker's containerd keeps images; asked when it is not given
     lease: Annotated[int, Field(ge=3, le=86400)] = 60  #: seconds; renewed every third of it
     teardown_timeout: Annotated[int, Field(ge=5, le=86400)] = 180  #: seconds until a stack must be gone
     sweep_timeout: Annotated[int, Field(ge=10, le=7 * 86400)] = 12 * 3600  #: seconds `--wait` waits for a sweep
@@ -358,7 +415,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order of precedence: arguments, environment, file."""
         file = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
-        return init_settings, _Further(env_settings, settings_cls), _Further(file, settings_cls)
+        return init_settings, _Further(_Variables(settings_cls), settings_cls), _Further(file, settings_cls)
 
     @field_validator("host")
     @classmethod

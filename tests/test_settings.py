@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -74,6 +74,113 @@ def test_a_wrong_variable_is_named_and_not_the_file_that_it_wins_over(
     assert raised.value.what.startswith(f"The settings in the environment cannot be used: {told}")
     assert f"({variable}). Mend: " in str(raised.value)
     assert "pattern" not in raised.value.what
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("keep = true", "line 1, keep: must be a whole number, without quotes"),
+        ('keep = "3"', "line 1, keep: must be a whole number, without quotes"),
+        ("keep = 3.0", "line 1, keep: must be a whole number, without quotes"),
+        ("hold_reds = false", "line 1, hold_reds: must be a whole number, without quotes"),
+        ("light_workers = true", 'line 1, light_workers: must be a number from 1 to 64, or the text "auto"'),
+        ('light_workers = "4"', 'line 1, light_workers: must be a number from 1 to 64, or the text "auto"'),
+        ("loaded_above = true", "line 1, loaded_above: must be a number, without quotes"),
+        ("disk_floor = true", 'line 1, disk_floor: must be a size, such as "512 MiB"'),
+        ("disk_floor = [1]", 'line 1, disk_floor: must be a size, such as "512 MiB"'),
+        ("screenshots = 0", "line 1, screenshots: must be true or false, without quotes"),
+        ("[git]\ntimeout = true", "line 2, git.timeout: must be a whole number, without quotes"),
+        ('[checkout]\npull = "yes"', "line 2, checkout.pull: must be true or false, without quotes"),
+        ("zone = 5", "line 1, zone: must be a text in quotes"),
+        ("repo = 5", "line 1, repo: must be a text in quotes"),
+        ('state = ""', "line 1, state: must not be empty"),
+        ('catalogue = ""', "line 1, catalogue: must not be empty"),
+        ('[report]\nfolder = ""', "line 2, report.folder: must not be empty"),
+        ('git = { credentials_file = "" }', "line 1, git.credentials_file: must not be empty"),
+        (
+            '[registries]\nlimits = { "docker.io" = { pulls = true } }',
+            "registries.limits.docker.io.pulls: must be a whole number",
+        ),
+    ],
+)
+def test_a_value_of_another_type_in_the_file_is_refused_and_not_read_as_something_else(
+    no_file_of_this_machine: Path, written: str, told: str
+) -> None:
+    no_file_of_this_machine.write_text(f"{written}\n")
+    with pytest.raises(WrongConfiguration) as raised:
+        load_settings()
+    assert told in raised.value.what
+
+
+@pytest.mark.parametrize(
+    ("variable", "said", "read"),
+    [
+        ("CANONQ_KEEP", "3", lambda made: made.keep == 3),
+        ("CANONQ_SCREENSHOTS", "false", lambda made: made.screenshots is False),
+        ("CANONQ_CHECKOUT__PULL", "1", lambda made: made.checkout.pull is True),
+        ("CANONQ_LOADED_ABOVE", "2", lambda made: made.loaded_above == 2.0),
+        ("CANONQ_LIGHT_WORKERS", "4", lambda made: made.light_workers == 4),
+        ("CANONQ_LIGHT_WORKERS", "auto", lambda made: made.light_workers == "auto"),
+        ("CANONQ_GIT__LARGEST", "1 MiB", lambda made: made.git.largest == 2**20),
+        ("CANONQ_GIT", '{"timeout": 5, "largest": "1 MiB"}', lambda made: (made.git.timeout, made.git.largest) == (5, 2**20)),
+        ("CANONQ_HOSTS__TIMEOUT", "5", lambda made: made.hosts.timeout == 5),
+        ("CANONQ_REGISTRIES__LIMITS", '{"docker.io": {"pulls": 7}}', lambda made: made.registries.limits["docker.io"].pulls == 7),
+    ],
+)
+def test_a_variable_is_text_from_which_what_is_asked_for_is_read(
+    variable: str, said: str, read: Callable[[Settings], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, said)
+    assert read(load_settings())
+
+
+@pytest.mark.parametrize(
+    ("variable", "said", "told"),
+    [
+        ("CANONQ_KEEP", "true", "keep: must be a whole number (CANONQ_KEEP)"),
+        ("CANONQ_KEEP", "3.5", "keep: must be a whole number (CANONQ_KEEP)"),
+        ("CANONQ_SCREENSHOTS", "maybe", "screenshots: must be true or false (CANONQ_SCREENSHOTS)"),
+        ("CANONQ_DISK_FLOOR", "true", "disk_floor: must be a size"),
+        ("CANONQ_GIT", '{"timeout": true}', "git.timeout: must be a whole number (CANONQ_GIT)"),
+        ("CANONQ_REPORT", '{"folder": ""}', "report.folder: must not be empty (CANONQ_REPORT)"),
+        (
+            "CANONQ_LIGHT_WORKERS",
+            "true",
+            'light_workers: must be a number from 1 to 64, or the text "auto" (CANONQ_LIGHT_WORKERS)',
+        ),
+    ],
+)
+def test_a_variable_from_which_that_cannot_be_read_is_refused(
+    variable: str, said: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, said)
+    with pytest.raises(WrongConfiguration) as raised:
+        load_settings()
+    assert told in raised.value.what
+
+
+@pytest.mark.parametrize(
+    ("variable", "said", "told"),
+    [
+        ("CANONQ_HOSTS__FETCH", "rsync -a", 'hosts.fetch: must be a list in JSON, such as ["a", 1] (CANONQ_HOSTS__FETCH)'),
+        ("CANONQ_HOSTS__FETCH", '["rsync", 1]', "hosts.fetch.1: must be a text in quotes"),
+        ("CANONQ_HOSTS__FETCH", "[" * 100_000, "hosts.fetch: must be a list in JSON"),
+        ("CANONQ_GIT", "timeout = 5", 'git: must be an object in JSON, such as {"key": ...} (CANONQ_GIT)'),
+        ("CANONQ_GIT", "[1]", "git: must be an object in JSON"),
+        ("CANONQ_INGRESS", "127.0.0.1", "ingress: must be an object in JSON"),
+        ("CANONQ_REGISTRIES__LIMITS", '{"docker.io":', 'registries.limits: must be an object in JSON, such as {"key": ...} '),
+        ("CANONQ_REGISTRIES__LIMITS", '{"docker.io": NaN}', "registries.limits: must be an object in JSON"),
+    ],
+)
+def test_a_variable_that_is_to_be_json_and_is_not_is_named(
+    variable: str, said: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, said)
+    with pytest.raises(WrongConfiguration) as raised:
+        load_settings()
+    assert raised.value.what.startswith("The settings in the environment cannot be used: ")
+    assert told in raised.value.what
+    assert f"({variable})" in raised.value.what
 
 
 def test_what_is_wrong_in_the_file_has_its_line_beside_what_a_variable_says(

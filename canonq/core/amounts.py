@@ -6,6 +6,7 @@ import re
 from typing import Annotated
 
 from pydantic import ByteSize, TypeAdapter, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from canonq.core.errors import WrongUse
 from canonq.core.text import shown
@@ -16,6 +17,8 @@ _LARGEST = 2**60  #: bytes
 
 def _finite(said: object, read: ValidatorFunctionWrapHandler) -> ByteSize:
     """A size within reason: the library raises no error of its own for one beyond all numbers."""
+    if isinstance(said, bool):  # which is a number to Python
+        raise PydanticCustomError("byte_size", "")
     try:
         found = ByteSize(read(said))
     except OverflowError:

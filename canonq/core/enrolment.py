@@ -287,6 +287,8 @@ def faults(
             said = "is required"
         else:
             said = _said(fault, model, words)
+            for toml, json in _IN_VARIABLES.items() if named else ():
+                said = said.replace(toml, json)
         found.append(f"{place}: {said}{f' ({named})' if named else ''}")
     if more := len(all_of_them) - len(found):
         found.append(f"and {more} more")
@@ -298,7 +300,7 @@ def _said(fault: ErrorDetails, model: type[BaseModel], patterns: Mapping[str, st
     ctx = fault.get("ctx") or {}
     match fault["type"]:
         case "model_type" if len(fault["loc"]) > 1:
-            return f"must be a table, such as {{ key = ... }}, with keys of {', '.join(_keys_at(model, fault['loc']))}"
+            return f"must be {_TABLE}, with keys of {', '.join(_keys_at(model, fault['loc']))}"
         case "greater_than_equal":
             return f"must be {_amount(ctx['ge'])} or more"
         case "greater_than":
@@ -336,20 +338,24 @@ _PATTERNS = {
     _ENV_NAME: "must be letters, digits and _, and not begin with a digit",
     _SERVICE_NAME: "must be letters, digits, '_', '.' and '-', and begin with a letter or digit",
 }
+_NO_QUOTES = ", without quotes"
+_TABLE, _LIST = "a table, such as { key = ... }", "a list, such as [200]"
+#: What is said of TOML -> the same of a variable, which is text or JSON.
+_IN_VARIABLES = {_NO_QUOTES: "", _TABLE: 'an object in JSON, such as {"key": ...}', _LIST: 'a list in JSON, such as ["a", 1]'}
 _WORDS = {
     "string_too_short": "must not be empty",
     "too_short": "must not be an empty list",
     "byte_size_unit": 'must be a size, such as "512 MiB"',
     "byte_size": 'must be a size, such as "512 MiB"',
-    "list_type": "must be a list, such as [200]",
+    "list_type": f"must be {_LIST}",
     "string_type": 'must be a text in quotes, such as "80"',
-    "int_type": "must be a whole number, without quotes",
+    "int_type": f"must be a whole number{_NO_QUOTES}",
     "int_parsing": "must be a whole number",
-    "float_type": "must be a number, without quotes",
+    "float_type": f"must be a number{_NO_QUOTES}",
     "finite_number": "must be a number, and neither nan nor inf",
-    "bool_type": "must be true or false, without quotes",
-    "dict_type": "must be a table, such as { key = ... }",
-    "model_type": "must be a table, such as { key = ... }",
+    "bool_type": f"must be true or false{_NO_QUOTES}",
+    "dict_type": f"must be {_TABLE}",
+    "model_type": f"must be {_TABLE}",
 }
 
 

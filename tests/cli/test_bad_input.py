@@ -174,11 +174,12 @@ def test_a_terminal_that_has_no_umlauts_is_told_all_the_same(tmp_path: Path, opt
     assert ("für 🌻: unknown key" if options else "f\\xfcr \\U0001f33b: unknown key") in said
 
 
-def test_celery_with_a_wrong_setting_ends_in_one_line(installed: Installation) -> None:
-    installed.settings["CANONQ_KEEP"] = "0"
+@pytest.mark.parametrize(("variable", "said"), [("CANONQ_KEEP", "0"), ("CANONQ_HOSTS__FETCH", "rsync -a")])
+def test_celery_with_a_wrong_setting_ends_in_one_line(installed: Installation, variable: str, said: str) -> None:
+    installed.settings[variable] = said
     ended = installed.celery("status")
     assert ended.status == 2
-    assert "keep: " in ended.err
+    assert f"({variable})" in ended.err
     assert "Traceback" not in ended.err
 
 
