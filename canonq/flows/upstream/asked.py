@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from canonq.core.decide import never_released
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import WrongConfiguration, WrongUse
+from canonq.core.errors import HostProblem, SyncFailed, WrongConfiguration, WrongUse
 from canonq.core.names import recipe_name, ref_name, shown
 from canonq.core.text import did_you_mean, ended
 from canonq.core.versions import Release, read_tags
@@ -53,6 +53,29 @@ def release_asked(enrolment: Enrolment, tags: Mapping[str, str], tag: str | None
             code="not-a-release",
         )
     return found
+
+
+def release_named(world: World, enrolment: Enrolment, tag: str) -> Release:
+    """The release of that very tag: as the clone has it, else as upstream does, for it may just have come out.
+
+    WrongUse where neither has it; SyncFailed where the clone has not, and upstream cannot be asked.
+    """
+    recipe = enrolment.recipe
+    try:
+        tags: Mapping[str, str] = world.repos.tags(recipe)
+    except HostProblem as error:
+        if error.code != "clone-missing":
+            raise
+        tags = {}
+    if ref_name(tag) not in tags:
+        try:
+            tags = world.repos.listing(addresses(world, enrolment)[0]).tags
+        except SyncFailed as error:
+            known = f"{shown(tag)} is no release of {recipe} that is known here"
+            error.what = f"{known}, and upstream could not be asked: {error.what}"
+            error.mend = f"{error.mend} `canonq sync {recipe}` reads newer ones."
+            raise
+    return release_asked(enrolment, tags, tag)
 
 
 def check_asked(world: World, enrolment: Enrolment, *, tag: str | None, ref: str | None, quick: bool) -> None:

@@ -14,12 +14,15 @@ from canonq.core.records import STAMP_FORMAT, Canonical
 from canonq.core.steering import What, Word, blocked, is_said, needs_approval, noted_between, too_young
 from canonq.core.versions import read_tags
 from canonq.flows.hosts import tell_of
-from canonq.flows.upstream.asked import release_asked
+from canonq.flows.upstream.asked import release_named
 from canonq.flows.world import World
 
 
 def say(world: World, recipe: str, version: str, what: What, *, by: str, reason: str, until: str | None = None) -> Word:
-    """Put a word about a release on record. WrongUse when there is no such release, or nothing to take back."""
+    """Put a word about a release on record.
+
+    WrongUse when there is no such release, or nothing to take back; SyncFailed when that had to be asked of upstream, in vain.
+    """
     enrolment = world.checkout.enrolment(recipe)
     if not reason.strip():
         raise WrongUse("--reason is empty.", mend="say why: whoever reads it next month will ask.")
@@ -31,7 +34,7 @@ def say(world: World, recipe: str, version: str, what: What, *, by: str, reason:
             )
         commit = next(word.commit for word in reversed(words) if word.version == version)
     else:
-        found = release_asked(enrolment, world.repos.tags(enrolment.recipe), version)
+        found = release_named(world, enrolment, version)
         version, commit = found.tag, found.commit
     word = Word(what=what, version=version, commit=commit, by=by, at=world.stamp(), reason=reason.strip(), until=until)
     world.steering.say(enrolment.recipe, word)

@@ -15,7 +15,7 @@ from git.repo import Repo
 
 from canonq.adapters.state.work_folders import alive, asked_to_stop
 from canonq.cli.commands import canonq
-from canonq.core.errors import RecordUnreadable, WrongUse
+from canonq.core.errors import RecordUnreadable, SyncFailed, WrongUse
 from canonq.core.outcomes import exit_status
 from canonq.core.records import Verdict
 from canonq.core.steering import Word
@@ -194,6 +194,33 @@ def test_a_user_without_a_name_is_called_by_the_number(place: Place, repo: Repo,
     monkeypatch.setattr("os.getuid", lambda: 31337)
     assert typed("block", "site", NEXT, "--reason", "it loses mail").return_value == 0
     assert [word.by for word in place.world.steering.words("site")] == ["uid 31337"]
+
+
+JUST_OUT = "2.1.0+1.0"
+
+
+@pytest.mark.parametrize("word", ["block", "hurry", "approve"])
+def test_a_release_that_is_newer_than_the_clone_is_asked_of_upstream(place: Place, repo: Repo, word: str) -> None:
+    commit = release(repo, JUST_OUT, {"file": "new\n"})
+    assert typed(word, "site", JUST_OUT, "--reason", "just out").return_value == 0
+    assert [(one.version, one.commit) for one in place.world.steering.words("site")] == [(JUST_OUT, commit)]
+    sync(place.world, "site")
+    assert decided(place)[1] == ("blocked" if word == "block" else "new-version")
+
+
+def test_a_recipe_that_was_never_synced_is_asked_of_upstream(place: Place, repo: Repo) -> None:
+    place.recipe("other")
+    assert typed("block", "other", FIRST, "--reason", "x").return_value == 0
+
+
+def test_without_a_way_to_upstream_no_older_release_is_proposed_for_one_that_nobody_knows(place: Place, repo: Repo) -> None:
+    place.enrol("site", str(place.folder / "nowhere"))
+    error = typed("block", "site", JUST_OUT, "--reason", "x").exception
+    assert isinstance(error, SyncFailed)
+    assert f"'{JUST_OUT}' is no release of site that is known here, and upstream could not be asked" in error.what
+    assert "`canonq sync site` reads newer ones" in error.mend
+    assert NEXT not in str(error)
+    assert typed("block", "site", NEXT, "--reason", "what is known is not asked for").return_value == 0
 
 
 def test_a_record_of_words_that_is_damaged_lets_nothing_slip_through(place: Place, repo: Repo) -> None:
