@@ -42,8 +42,7 @@ def why(recipe: str, as_json: bool) -> ExitStatus:
         print_json(found.model_dump(mode="json"))
         return _status(found)
     now = world.now()
-    kept = f"the canonical is {found.canonical}" if found.canonical else "no canonical yet"
-    say(f"{recipe}: {kept}{f', promoted {ago(found.promoted_at, now)}' if found.promoted_at else ''}", style="bold")
+    say(f"{recipe}: {_canonical(found)}{f', promoted {ago(found.promoted_at, now)}' if found.promoted_at else ''}", style="bold")
     for event in found.events:
         when = ago(event.at, now)
         say(f"{when + ': ' if when else ''}{event.text}", by=2)
@@ -66,6 +65,12 @@ def why(recipe: str, as_json: bool) -> ExitStatus:
     if found.next.command:
         say(found.next.command, by=2)
     return _status(found)
+
+
+def _canonical(found: Story) -> str:
+    if found.record_lost:
+        return "its record cannot be used, so nobody knows its canonical"
+    return f"the canonical is {found.canonical}" if found.canonical else "no canonical yet"
 
 
 def _status(found: Story) -> ExitStatus:

@@ -28,6 +28,7 @@ class Facts:
 
     recipe: str
     canonical: Canonical | None = None
+    record_lost: bool = False  #: whether its record cannot be read, or is gone though canonicals are kept
     problem: str | None = None  #: why its enrolment or its record cannot be used
     broken: bool = False  #: whether it is the enrolment that cannot be read
     sweep: str | None = None  #: the newest sweep that it was part of
@@ -72,6 +73,7 @@ class Story(BaseModel):
 
     recipe: str
     canonical: str | None  #: its version
+    record_lost: bool  #: then it is not known whether there is one
     promoted_at: str | None
     sweep: str | None
     outcome: Outcome | None
@@ -95,6 +97,7 @@ def tell(facts: Facts) -> Story:
     return Story(
         recipe=facts.recipe,
         canonical=canonical.version if canonical else None,
+        record_lost=facts.record_lost,
         promoted_at=canonical.promoted_at if canonical else None,
         sweep=facts.sweep,
         outcome=facts.outcome,

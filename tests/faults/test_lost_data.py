@@ -194,6 +194,17 @@ def test_a_state_folder_whose_disk_is_not_mounted_is_refused_and_nothing_begins_
     assert open_sweep(scenario.world()).chains
 
 
+@pytest.mark.parametrize(("left", "reason"), [("{", "record-unreadable"), (None, "record-missing")])
+def test_doctor_tells_of_a_record_that_cannot_be_read_or_is_gone(scenario: Scenario, left: str | None, reason: str) -> None:
+    scenario.record_file.unlink()
+    if left is not None:
+        scenario.record_file.write_text(left)
+    (row,) = doctor_flow._canonicals(scenario.world())
+    assert (row.state, row.reason) == ("broken", reason)
+    assert str(scenario.record_file) in row.detail
+    assert "canonq rollback" in row.mend
+
+
 def test_of_a_volume_of_an_older_installation_elsewhere_doctor_only_asks(scenario: Scenario) -> None:
     scenario.moved = scenario.root / "another"
     world = scenario.world()

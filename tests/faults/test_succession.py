@@ -18,7 +18,7 @@ import workers.steps
 import workers.tasks
 from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.state.locks import redis_client
-from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
+from canonq.core.errors import Busy, CanonqError, HostProblem, RecordUnreadable, WrongUse
 from canonq.core.gate import Again
 from canonq.core.records import Canonical, Synced
 from canonq.flows import promote as promote_flow
@@ -419,6 +419,18 @@ def test_a_damaged_record_is_made_anew_by_a_rollback_and_stays_beside_it(scenari
     assert scenario.go_back(B).version == B
     assert scenario.record_file.with_name("canonical.json.unreadable").read_text() == "{"
     scenario.is_whole("made anew", B)
+
+
+def test_a_rollback_says_that_a_damaged_record_has_nothing_beside_it(scenario: Scenario) -> None:
+    shutil.rmtree(scenario.record_file.parent / "canonicals")
+    scenario.record_file.write_text("{")
+    with pytest.raises(RecordUnreadable) as raised:
+        scenario.go_back()
+    assert f"{scenario.record_file} cannot be used" in raised.value.what
+    assert "no canonical is kept beside it that could be read" in raised.value.what
+    assert "from a backup" in raised.value.mend
+    assert "canonq rollback" not in str(raised.value)
+    assert scenario.record_file.read_text() == "{"
 
 
 def test_the_record_of_a_newer_canonq_is_not_written_over(scenario: Scenario) -> None:

@@ -26,7 +26,7 @@ from canonq.core.report.messages import DEFAULT
 from canonq.core.text import readable, shown
 from canonq.flows import hosts as hosts_flow
 from canonq.flows.keeping.data import lost_data
-from canonq.flows.keeping.leftovers import must_be_mounted
+from canonq.flows.keeping.leftovers import lost_record, must_be_mounted
 from canonq.flows.keeping.orphans import orphans
 from canonq.flows.keeping.room import tidy
 from canonq.flows.looking.doctor_docker import Silent, disk, docker, firewall, images, names, networks
@@ -213,15 +213,28 @@ def _canonicals(world: World) -> Iterator[Check]:
             f"if that was this one: is the disk of {world.settings.state} mounted, and CANONQ_STATE right? A sweep begins anew.",
         )
         return
-    lost = lost_data(world)
-    for sentence in lost:
-        yield Check("canonicals", "broken", *sentence.split(" Mend: "))
-    if not lost:
+    broken = [*_records(world), *(Check("canonicals", "broken", *sentence.split(" Mend: ")) for sentence in lost_data(world))]
+    yield from broken
+    if not broken:
         yield Check(
             "canonicals",
             "ok",
             f"{len(world.registry.recipes())} on record, with volumes and snapshots; `canonq verify` reads them",
         )
+
+
+def _records(world: World) -> Iterator[Check]:
+    """Records that cannot be read, or are gone though canonicals are kept."""
+    for name in world.registry.recipes():
+        try:
+            mark = world.registry.elsewhere(name)
+            lost = None if mark is not None and mark.state == "gone" else lost_record(world, name)
+        except CanonqError as error:
+            yield of_error("canonicals", error)
+            continue
+        if lost is not None:
+            what, _, mend = lost.partition(" Mend: ")
+            yield Check("canonicals", "broken", what, mend, "record-missing")
 
 
 def _sweeps(world: World) -> Iterator[Check]:

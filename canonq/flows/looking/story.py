@@ -35,15 +35,16 @@ def story(world: World, recipe: str, enrolled: Enrolled | None = None) -> Story:
 
 def _facts(world: World, recipe: str, problem: str | None) -> Facts:
     broken = problem is not None
-    canonical, verdicts, waits, reds = None, list[Verdict](), False, 0
+    canonical, record_lost, verdicts, waits, reds = None, False, list[Verdict](), False, 0
     if RECIPE_NAME.fullmatch(recipe):  # a broken enrolment may have any name, and then nothing was ever done with it
         with contextlib.suppress(CanonqError):
             verdicts = [one for one in world.runs.verdicts(recipe) if one.ref is None and not one.quick]
         try:
             canonical = world.registry.read(recipe)
-            problem = problem or lost_record(world, recipe)
+            missing = lost_record(world, recipe)
+            problem, record_lost = problem or missing, missing is not None
         except CanonqError as error:
-            problem = problem or str(error)
+            problem, record_lost = problem or str(error), True
         if verdicts and problem is None:
             digest = world.checkout.digest(recipe)
             green = awaiting_promotion(verdicts, digest, canonical)
@@ -58,6 +59,7 @@ def _facts(world: World, recipe: str, problem: str | None) -> Facts:
     return Facts(
         recipe=recipe,
         canonical=canonical,
+        record_lost=record_lost,
         problem=problem,
         broken=broken,
         sweep=sweep,

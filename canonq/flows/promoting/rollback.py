@@ -44,7 +44,7 @@ def rollback(
     with world.locks.hold(recipe, f"rollback to {to or 'the one before'}") as held:
         if held is None:
             raise Busy(f"{recipe} is held by {world.held_by(recipe)}.", mend="wait until it ends.")
-        now = _on_record(world, recipe)
+        now, damage = _on_record(world, recipe)
         if now is not None and seen is not None and now.fence != seen:
             if any((back.left, back.by, back.reason) == (seen, who, reason) for back in now.rolled_back):
                 return now
@@ -59,7 +59,7 @@ def rollback(
         else:
             now = world.registry.last_in_force(recipe)
             if now is None:
-                raise WrongUse(f"{recipe} has no canonical, so there is nothing to roll back.", code="no-canonical")
+                raise _nothing_kept(recipe, damage)
             target = choose(world, now, to or now.version)
             world.registry.set_aside(recipe)
         if is_long(size := target.snapshot.unpacked):
@@ -77,14 +77,24 @@ def rollback(
         return record
 
 
-def _on_record(world: World, recipe: str) -> Canonical | None:
-    """The record; None when it is lost or damaged. One that a newer canonq wrote is neither."""
+def _on_record(world: World, recipe: str) -> tuple[Canonical | None, RecordUnreadable | None]:
+    """The record; None when it is lost, or damaged: how. One that a newer canonq wrote is neither."""
     try:
-        return world.registry.read(recipe)
+        return world.registry.read(recipe), None
     except RecordUnreadable as error:
         if error.cause == NEWER_SCHEMA:
             raise
-        return None
+        return None, error
+
+
+def _nothing_kept(recipe: str, damage: RecordUnreadable | None) -> CanonqError:
+    """Why there is nothing to go back to, where neither the record nor a kept canonical can be read."""
+    if damage is None:
+        return WrongUse(f"{recipe} has no canonical, so there is nothing to roll back.", code="no-canonical")
+    return RecordUnreadable(
+        f"{damage.what} And no canonical is kept beside it that could be read, so there is nothing to go back to.",
+        mend=f"put warm/{recipe} back from a backup; where the recipe is to begin anew, remove that file.",
+    )
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,17 @@ def test_a_broken_enrolment_and_damaged_records_are_told_and_end_nothing(place: 
         story(place.world, "../../etc")
 
 
+def test_a_record_that_cannot_be_read_is_not_told_as_no_canonical(place: Place) -> None:
+    place.promote("site", FIRST, "a" * 40)
+    (place.folder / "state" / "warm" / "site" / "canonical.json").write_text("{")
+    ended = typed("why", "site")
+    assert "site: its record cannot be used, so nobody knows its canonical" in ended.output
+    assert "no canonical yet" not in ended.output
+    assert json.loads(typed("why", "site", "--json").output)["record_lost"] is True
+    place.promote("site", FIRST, "a" * 40)
+    assert json.loads(typed("why", "site", "--json").output)["record_lost"] is False
+
+
 def test_what_an_app_logged_acts_on_no_terminal(place: Place) -> None:
     red_night(place, log_tail=("\x1b[2J\x1b]0;mine\x07[red]gone[/red]",), detail="\x1b[31mred\x1b[0m")
     told = typed("why", "site").output
