@@ -56,24 +56,26 @@ from canonq.core.text import ended
 Size = Annotated[AnySize, Field(ge=0)]
 _ZONE = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$"
 _CRONTAB = r"^\S+ \S+ \S+ \S+ \S+$"
-_ADDRESS = r"^[^\s/:]+(:[0-9]{1,5})?$"
-_FORGE = r"^https?://[A-Za-z0-9.\-\[\]:]+(/[^\s?#@]*)?$"
-_LISTEN = r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.\-]+):[0-9]{1,5}$"
+_PORT = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
+_ADDRESS = rf"^[^\s/:]+(:{_PORT})?$"
+_FORGE = rf"^https?://(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.\-]+)(:{_PORT})?(/[^\s?#@]*)?$"
+_LISTEN = rf"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.\-]+):{_PORT}$"
 _USER = r"^[^:\x00-\x1f]+$"
-_PAGE = r"^https?://[^\s?#@]+$"
-_REGISTRY = r"^[a-zA-Z0-9][a-zA-Z0-9.\-]*(:[0-9]{1,5})?$"
-_REGISTRY_MIRROR = r"^[a-z0-9][a-z0-9.\-]*(:[0-9]{1,5})?(/[a-z0-9._\-]+)*/?$"
+_PAGE = rf"^https?://(\[[0-9A-Fa-f:]+\]|[^\s?#@/:]+)(:{_PORT})?(/[^\s?#@]*)?$"
+_REGISTRY = rf"^[a-zA-Z0-9][a-zA-Z0-9.\-]*(:{_PORT})?$"
+_REGISTRY_MIRROR = rf"^[a-z0-9][a-z0-9.\-]*(:{_PORT})?(/[a-z0-9._\-]+)*/?$"
+_TO = "; ports go from 1 to 65535"
 #: What a pattern asks for, in words.
 _PATTERNS = {
     _ZONE: "must be a domain in lower case, such as ci.example.org",
     _CRONTAB: 'must be five times as crontab has them (minute, hour, day, month, weekday; UTC), such as "30 2 * * *"',
-    _ADDRESS: "must be a host, or host:port, such as 127.0.0.1:443",
-    _FORGE: "must be the forge's address, such as https://git.example.org",
-    _LISTEN: "must be address:port, such as 127.0.0.1:8788",
+    _ADDRESS: f"must be a host, or host:port, such as 127.0.0.1:443{_TO}",
+    _FORGE: f"must be the forge's address, such as https://git.example.org{_TO}",
+    _LISTEN: f"must be address:port, such as 127.0.0.1:8788{_TO}",
     _USER: "must not be empty, and has neither ':' nor control characters",
-    _PAGE: "must be an address without ? and #, such as https://ci.example.org/canonq",
-    _REGISTRY: "must be a registry's address, such as docker.io or registry.example.org:5000",
-    _REGISTRY_MIRROR: "must be an address in lower case without http://, such as mirror.example.org:5000/docker",
+    _PAGE: f"must be an address without ? and #, such as https://ci.example.org/canonq{_TO}",
+    _REGISTRY: f"must be a registry's address, such as docker.io or registry.example.org:5000{_TO}",
+    _REGISTRY_MIRROR: f"must be an address in lower case without http://, such as mirror.example.org:5000/docker{_TO}",
 }
 Zone = Annotated[str, StringConstraints(pattern=_ZONE, max_length=120)]
 
@@ -139,6 +141,14 @@ def _path(said: object) -> Path:
     if not isinstance(said, str | Path):
         raise PydanticCustomError("string_type", "")
     return Path(said)
+
+
+def _is_rabbit(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("amqp", "amqps") and url.port != 0
+    except ValueError:  # a port, or an IPv6 address, that is none
+        return False
 
 
 #: One place, from whichever folder it is looked at: parts of the work run in folders of their own.
@@ -432,7 +442,7 @@ class Settings(BaseSettings):
     @field_validator("queue_url")
     @classmethod
     def _rabbit(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and value.get_secret_value() and urlsplit(value.get_secret_value()).scheme not in ("amqp", "amqps"):
+        if value and value.get_secret_value() and not _is_rabbit(value.get_secret_value()):
             raise ValueError("is not the URL of a RabbitMQ: write amqp://user:password@host:5672/vhost, or amqps://...")
         return value
 

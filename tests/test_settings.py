@@ -183,6 +183,35 @@ def test_a_variable_that_is_to_be_json_and_is_not_is_named(
     assert f"({variable})" in raised.value.what
 
 
+ADDRESSES = {
+    "WEB__LISTEN": "127.0.0.1:PORT",
+    "WEBHOOK__LISTEN": "[::1]:PORT",
+    "INGRESS__ADDRESS": "127.0.0.1:PORT",
+    "FORGE__URL": "https://git.example.org:PORT/forge",
+    "REPORT__URL": "https://ci.example.org:PORT/",
+    "QUEUE_URL": "amqp://user:hunter2@rabbit:PORT/vhost",
+    "REDIS_URL": "redis://:hunter2@redis:PORT/0",
+    "REGISTRIES__LIMITS": '{"registry.test:PORT": {"pulls": 5}}',
+    "REGISTRIES__MIRRORS": '{"docker.io": "mirror.test:PORT/docker"}',
+}
+
+
+@pytest.mark.parametrize("name", sorted(ADDRESSES))
+@pytest.mark.parametrize(("port", "is_one"), [(1, True), (8080, True), (65535, True), (0, False), (65536, False), (99999, False)])
+def test_a_port_is_one_that_there_is(name: str, port: int, is_one: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for needed in ("WEBHOOK__SECRET_FILE", "FORGE__TOKEN_FILE"):
+        if needed.partition("_")[0] == name.partition("_")[0]:
+            monkeypatch.setenv(f"CANONQ_{needed}", "/nowhere")
+    monkeypatch.setenv(f"CANONQ_{name}", ADDRESSES[name].replace("PORT", str(port)))
+    if is_one:
+        load_settings()
+        return
+    with pytest.raises(WrongConfiguration) as raised:
+        load_settings()
+    assert name.lower().replace("__", ".") in raised.value.what
+    assert "hunter2" not in raised.value.what
+
+
 def test_what_is_wrong_in_the_file_has_its_line_beside_what_a_variable_says(
     no_file_of_this_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
