@@ -17,6 +17,7 @@ from canonq.core.text import ended, readable
 from canonq.flows.deploying.filling import INSTALL_STEPS
 from canonq.flows.proving.hooks import HOOKS, hook_names, hooks_told
 from canonq.flows.proving.tiers import no_proof
+from canonq.flows.upstream.remotes import addresses
 from canonq.flows.world import World
 
 
@@ -37,6 +38,7 @@ def check(world: World, recipes: Sequence[str] = ()) -> list[dict[str, Any]]:
             problems, notes = [error], list[str]()
         else:
             problems, notes = _files(world.checkout.folder(name))
+            problems = [*_addresses(world, name), *problems]
         rows.append(
             {
                 "recipe": name,
@@ -47,6 +49,15 @@ def check(world: World, recipes: Sequence[str] = ()) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _addresses(world: World, name: str) -> list[CanonqError]:
+    """What is wrong with where the recipe comes from, or where its mirror is."""
+    try:
+        addresses(world, world.checkout.enrolment(name))
+    except CanonqError as error:
+        return [error]
+    return []
 
 
 def _files(folder: Path) -> tuple[list[CanonqError], list[str]]:

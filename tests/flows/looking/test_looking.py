@@ -83,6 +83,26 @@ def test_what_cannot_be_used_is_told_with_its_place_and_ends_with_2(place: Place
     assert checked("sound")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("toml", "code"),
+    [
+        ('upstream = "https://me:s3cret@git.example.org/x.git"\n', "credential-in-address"),
+        ('upstream = "ftp://git.example.org/x.git"\n', "bad-upstream"),
+        ('upstream = "/srv/x.git"\nmirror = "-x"\n', "bad-mirror"),
+        ('upstream = "/srv/x.git"\nmirror = "/srv/x"\n', "bad-mirror"),
+        ('upstream = "ftp://git.example.org/x.git"\nenrolled = false\n', "bad-upstream"),
+    ],
+)
+def test_an_address_that_no_sync_would_use_is_told(place: Place, toml: str, code: str) -> None:
+    place.recipe("sound")
+    own(place, recipe__toml=toml, hooks__py="def before_upgrade(app:\n")
+    status, rows = checked()
+    assert (status, rows["site"]["state"], rows["site"]["reason"]) == (2, "broken", code)
+    assert "s3cret" not in " ".join(rows["site"]["problems"])
+    assert "cannot be read as Python" in " ".join(rows["site"]["problems"]), "one problem hides no other"
+    assert checked("sound")[0] == 0
+
+
 def test_nothing_of_an_enrolment_is_run(place: Place) -> None:
     touch = f"open({str(place.folder / 'run')!r}, 'w')\n"
     own(place, hooks__py=touch, conftest__py=touch, test_page__py=touch, install_steps__sh=f"touch {place.folder / 'run'}\n")
