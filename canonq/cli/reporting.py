@@ -22,7 +22,7 @@ def report(as_json: bool) -> ExitStatus:
     """Write the report: pages, JSON, badges, feed; and say where it is.
 
     It is written after each sweep by itself. Exit status 2 where nothing is enrolled (the page says so), 1 where something
-    needs a person or a night was missed.
+    needs a person, a night was missed or the newest sweep was not done.
     """
     settings = load_settings()
     world = live(settings)
@@ -30,11 +30,12 @@ def report(as_json: bool) -> ExitStatus:
     if as_json:
         print_json(found)
     else:
-        click.echo(found["headline"])
-        click.echo(f"The report is {report_flow.folder_of(world) / 'index.html'}.")
+        say(found["headline"])
+        say(f"The report is {report_flow.folder_of(world) / 'index.html'}.")
     if found["problem"]:
         return ExitStatus.WRONG_USE
-    return ExitStatus.ATTENTION if found["need_a_person"] or found["missed_nights"] else ExitStatus.DONE
+    attention = found["need_a_person"] or found["missed_nights"] or found["newest_sweep_failed"]
+    return ExitStatus.ATTENTION if attention else ExitStatus.DONE
 
 
 @click.command()

@@ -356,6 +356,9 @@ def test_the_command_writes_it_and_its_exit_status_says_whether_to_look(
     assert typed()[0] == 2, "a hollow checkout is no green page"
     mornings.enrol("site")
     assert typed()[0] == 0
+    mornings.night(1, idle("site"), state="stopped")
+    status, said = typed()
+    assert (status, "The newest sweep was not done (stopped)" in said) == (1, True), "as `canonq status` has it"
     mornings.night(0, red("site"))
     status, said = typed()
     assert status == 1
