@@ -193,7 +193,8 @@ def _events(facts: Facts) -> list[Event]:
         )
     if facts.outcome is not None and facts.outcome.outcome in ("error", "deferred") and not _is_told(facts, facts.outcome):
         outcome = facts.outcome
-        text = f"the sweep ended for it as {outcome.outcome} ({outcome.reason}) at {outcome.step}: {outcome.detail}"
+        where = f" at {outcome.step}" if outcome.step else ""
+        text = f"the sweep ended for it as {outcome.outcome} ({outcome.reason}){where}: {outcome.detail}"
         found.append(Event(what="ended", at=facts.settled or facts.sweep_started, text=text))
     if facts.problem is not None:
         found.append(Event(what="problem", at=None, text=facts.problem))

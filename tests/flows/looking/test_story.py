@@ -135,6 +135,14 @@ def test_a_record_that_cannot_be_read_is_not_told_as_no_canonical(place: Place) 
     assert json.loads(typed("why", "site", "--json").output)["record_lost"] is False
 
 
+def test_a_recipe_that_a_stopped_sweep_left_was_at_no_step(place: Place) -> None:
+    sweep = open_sweep(place.world, ()).sweep
+    typed("stop", sweep)
+    told = typed("why", "site").output
+    assert "the sweep ended for it as deferred (sweep-stopped): " in told
+    assert "None" not in told
+
+
 def test_what_an_app_logged_acts_on_no_terminal(place: Place) -> None:
     red_night(place, log_tail=("\x1b[2J\x1b]0;mine\x07[red]gone[/red]",), detail="\x1b[31mred\x1b[0m")
     told = typed("why", "site").output
