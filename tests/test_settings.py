@@ -212,6 +212,14 @@ def test_a_port_is_one_that_there_is(name: str, port: int, is_one: bool, monkeyp
     assert "hunter2" not in raised.value.what
 
 
+def test_a_limit_that_is_no_table_is_told_its_own_keys(no_file_of_this_machine: Path) -> None:
+    no_file_of_this_machine.write_text('[registries]\nlimits = { "docker.io" = 5, "ghcr.io" = { pull = 1 } }\n')
+    with pytest.raises(WrongConfiguration) as raised:
+        load_settings()
+    assert "registries.limits.docker.io: must be a table, such as { key = ... }, with keys of pulls, window" in raised.value.what
+    assert "registries.limits.ghcr.io.pull: unknown key (allowed: pulls, window); did you mean 'pulls'?" in raised.value.what
+
+
 def test_what_is_wrong_in_the_file_has_its_line_beside_what_a_variable_says(
     no_file_of_this_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -386,12 +386,16 @@ def _parts(dotted: str) -> tuple[str, ...]:
 def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
         field = model.model_fields.get(str(part))
-        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
-        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-        if inner is None:
-            return sorted(SecretSource.model_fields)  # the one model that sits inside a mapping
-        model = inner
+        if field is not None and (inner := _model_in(field.annotation)) is not None:
+            model = inner  # else it is a key of a mapping, whose tables are this one
     return sorted(name for name in model.model_fields if name != "recipe")
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """The table that a field has, or that stands under each key of it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for one in get_args(annotation) if (found := _model_in(one)) is not None), None)
 
 
 def circle(recipe: str, deps: Callable[[str], Sequence[str]]) -> tuple[str, ...]:
