@@ -17,7 +17,7 @@ from canonq.flows.keeping.kept import stays_until
 from canonq.flows.keeping.window import must_end_in_time
 from canonq.flows.proving.proof import Order, prove
 from canonq.flows.proving.run import Target
-from canonq.flows.upstream.asked import release_asked
+from canonq.flows.upstream.asked import canonical_asked, release_asked
 from canonq.flows.upstream.pulls import show_status
 from canonq.flows.upstream.remotes import addresses
 from canonq.flows.world import World
@@ -88,7 +88,7 @@ def test_tag(world: World, recipe: object, tag: str | None, *, quick: bool = Fal
     enrolment = world.checkout.enrolment(recipe)
     record = world.registry.read(enrolment.recipe)
     if quick and tag is None:
-        record = _must_have(record, enrolment)
+        record = canonical_asked(record, enrolment)
         return prove(world, enrolment, _quick(record.version, record.commit, record), order)
     tags = world.repos.tags(enrolment.recipe)
     releases, _ = read_tags(tags, prereleases=enrolment.prereleases)
@@ -97,7 +97,7 @@ def test_tag(world: World, recipe: object, tag: str | None, *, quick: bool = Fal
         return prove(
             world,
             enrolment,
-            _quick(found.tag, found.commit, _must_have(record, enrolment)),
+            _quick(found.tag, found.commit, canonical_asked(record, enrolment)),
             order,
         )
     base = _base(enrolment, record, releases, found.tag)
@@ -146,7 +146,7 @@ def _prove_ref(
 ) -> Verdict:
     named = f"ref-{commit[:12]}"
     if quick:
-        return prove(world, enrolment, _of_ref(enrolment, _quick(named, commit, _must_have(record, enrolment)), ref), order)
+        return prove(world, enrolment, _of_ref(enrolment, _quick(named, commit, canonical_asked(record, enrolment)), ref), order)
     releases, _ = read_tags(world.repos.tags(enrolment.recipe), prereleases=enrolment.prereleases)
     # What the head calls itself decides whether the canonical is older; a head that says nothing comes after everything.
     compose = None
@@ -188,13 +188,3 @@ def _quick(version: str, commit: str, record: Canonical) -> Target:
 
 def _data(enrolment: Enrolment, record: Canonical | None) -> Canonical | None:
     return None if record is None or enrolment.promote.data == "fresh" or not record.has_data else record
-
-
-def _must_have(record: Canonical | None, enrolment: Enrolment) -> Canonical:
-    if record is None:
-        raise WrongUse(
-            f"{enrolment.recipe} has no canonical, so there is no data for a quick run.",
-            mend=f"`canonq sweep {enrolment.recipe}` first.",
-            code="no-canonical",
-        )
-    return record

@@ -8,6 +8,7 @@ from canonq.core.decide import never_released
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import HostProblem, SyncFailed, WrongConfiguration, WrongUse
 from canonq.core.names import recipe_name, ref_name, shown
+from canonq.core.records import Canonical
 from canonq.core.text import did_you_mean, ended
 from canonq.core.versions import Release, read_tags
 from canonq.flows.upstream.remotes import addresses
@@ -78,8 +79,22 @@ def release_named(world: World, enrolment: Enrolment, tag: str) -> Release:
     return release_asked(enrolment, tags, tag)
 
 
+def canonical_asked(record: Canonical | None, enrolment: Enrolment) -> Canonical:
+    """The canonical that a quick run works on. WrongUse when there is none."""
+    if record is None:
+        raise WrongUse(
+            f"{enrolment.recipe} has no canonical, so there is no data for a quick run.",
+            mend=f"`canonq sweep {enrolment.recipe}` first.",
+            code="no-canonical",
+        )
+    return record
+
+
 def check_asked(world: World, enrolment: Enrolment, *, tag: str | None, ref: str | None, quick: bool) -> None:
-    """One look at the remote. WrongUse for a tag or ref that it has not, SyncFailed when it cannot be read."""
+    """One look at the remote. WrongUse for a tag or ref that it has not, or a quick run of nothing; SyncFailed when it cannot be
+    read."""
+    if quick:
+        canonical_asked(world.registry.read(enrolment.recipe), enrolment)
     upstream, mirror = addresses(world, enrolment)
     if ref is not None:
         world.repos.find_ref(mirror or upstream, ref_name(ref), which="mirror" if mirror else "upstream")

@@ -252,9 +252,19 @@ def test_a_wrong_tag_or_ref_is_refused_by_one_look_at_the_remote(
     assert not (place.folder / "state" / "repos").exists()
 
 
-def test_a_wrong_tag_starts_neither_redis_nor_workers(place: Place) -> None:
-    ended = typed("test", "site", "--tag", "9.9.9")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--tag", "9.9.9"), "not-a-release"),
+        (("--quick",), "no-canonical"),
+        (("--quick", "--tag", "1.0.0+1.0"), "no-canonical"),
+        (("--quick", "--ref", "main"), "no-canonical"),
+    ],
+)
+def test_what_cannot_be_tested_starts_neither_redis_nor_workers(place: Place, words: tuple[str, ...], code: str) -> None:
+    ended = typed("test", "site", *words)
     assert isinstance(ended.exception, WrongUse)
+    assert ended.exception.code == code
     assert not (place.folder / "state" / "logs").exists()
 
 
