@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from canonq.adapters.network.http import Session, read_within, within
+from canonq.adapters.network.http import Session, read_within, why, within
 from canonq.core.errors import HostProblem, WrongConfiguration
 from canonq.core.upstream.addresses import masked
 
@@ -35,7 +35,7 @@ def read_catalogue(where: str) -> bytes:
             return read_within(answer, ends=ends, largest=_LARGEST)
     except requests.RequestException as error:
         raise HostProblem(
-            f"The catalogue {masked(where)} could not be read: {' '.join(str(error).split())[:200]}.",
+            f"The catalogue {masked(where)} could not be read: {masked(why(error))}.",
             mend="look at the network, name a file with --catalogue, or give --upstream.",
             code="catalogue-unreachable",
         ) from error

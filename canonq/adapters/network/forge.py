@@ -22,7 +22,7 @@ from tenacity import (
 )
 
 from canonq import __version__
-from canonq.adapters.network.http import Session, read_within, retry_after, within
+from canonq.adapters.network.http import Session, read_within, retry_after, why, within
 from canonq.core.errors import ForgeProblem
 from canonq.core.jsontext import json_of, table_of
 from canonq.core.names import COMMIT, shown
@@ -205,13 +205,13 @@ class HttpForge:
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             if isinstance(error, requests.exceptions.SSLError):
                 raise ForgeProblem(
-                    f"The forge {self._url} has a certificate that is not trusted: {_why(error)}.",
+                    f"The forge {self._url} has a certificate that is not trusted: {why(error)}.",
                     mend="set [forge] ca_file to the authority that signed it.",
                     code="forge-certificate",
                 ) from error
-            raise _Passing(_why(error), maybe_done=not isinstance(error, requests.exceptions.ConnectTimeout)) from error
+            raise _Passing(why(error), maybe_done=not isinstance(error, requests.exceptions.ConnectTimeout)) from error
         except requests.RequestException as error:
-            raise ForgeProblem(f"The forge {self._url} cannot be asked: {_why(error)}.", mend="correct [forge] url.") from error
+            raise ForgeProblem(f"The forge {self._url} cannot be asked: {why(error)}.", mend="correct [forge] url.") from error
         if answer.is_redirect:
             return self._redirected(method, url, query, body, ends, redirects, answer)
         return self._judged(method, url, answer)
@@ -294,7 +294,3 @@ def _message(answer: requests.Response) -> str:
     except (ValueError, AttributeError):
         said = answer.text
     return shown(" ".join(said.split()), 200) + "."
-
-
-def _why(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -16,6 +16,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from canonq.adapters.network.exchange import cut_off_after
+from canonq.core.text import beginning
 
 _OPEN = 8  #: connections of a session that are known
 
@@ -87,6 +88,18 @@ def read_within(answer: requests.Response, *, ends: float, largest: int) -> byte
         if len(read) > largest or time.monotonic() > ends:
             raise requests.Timeout("its answer was too large or took too long")
     return bytes(read)
+
+
+def why(error: BaseException) -> str:
+    """Why a question failed, in the system's words where it was the system that refused; the library wraps them in its own."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"status {error.response.status_code}"
+    said, inner = error, error.__cause__ or error.__context__
+    while inner is not None:
+        said = inner if isinstance(inner, OSError) and inner.strerror else said
+        inner = inner.__cause__ or inner.__context__
+    words = said.strerror if isinstance(said, OSError) and said.strerror else str(said)
+    return beginning(" ".join(words.split()), 200)
 
 
 def retry_after(answer: requests.Response) -> float:

@@ -14,7 +14,7 @@ from canonq.adapters.network.catalogue import read_catalogue
 from canonq.core.enrol.files import enrolment_text, hooks_text
 from canonq.core.enrol.inspect import Inspected, inspect
 from canonq.core.enrolment import parse_enrolment
-from canonq.core.errors import RecipeProblem, WrongUse
+from canonq.core.errors import RecipeProblem, SyncFailed, WrongUse
 from canonq.core.names import recipe_name
 from canonq.core.recipe.assembly import SAMPLE, app_env, assemble
 from canonq.core.recipe.envfile import secret_rules
@@ -24,9 +24,11 @@ from canonq.core.upstream.catalogue import Entry, find
 from canonq.core.versions import Release, read_tags
 from canonq.flows.proving.hooks import HOOKS
 from canonq.flows.world import World
-from canonq.ports import Repos
+from canonq.ports import Listing, Repos
 
 _STACK = "enrol"
+#: Causes of which the address may be to blame.
+_BY_ADDRESS = ("upstream-gone", "upstream-moved", "upstream-unreachable")
 
 
 def enrol(
@@ -47,7 +49,7 @@ def enrol(
     where = catalogue or world.settings.catalogue
     entry = Entry(name, upstream) if upstream else find(read_catalogue(where), name, where=where)
     url = address(entry.repository, str(world.checkout.root))
-    release, found = _look(world, name, url)
+    release, found = _look(world, name, url, typed=upstream is not None)
     if isinstance(found, Inspected):
         found = _with_gaps(world, name, found)
     text = enrolment_text(name, entry.repository, found, version=release.tag if release else None, description=entry.description)
@@ -70,11 +72,11 @@ def enrol(
     }
 
 
-def _look(world: World, name: str, url: str) -> tuple[Release | None, Inspected | str]:
+def _look(world: World, name: str, url: str, *, typed: bool) -> tuple[Release | None, Inspected | str]:
     """The newest release, and what it tells; in a clone of its own, as this may never become an enrolment."""
     with tempfile.TemporaryDirectory(prefix=f"{NEW}enrol-", dir=_scratch(world)) as folder:
         repos = world.repos.elsewhere(Path(folder))
-        repos.update(name, url, repos.listing(url))
+        repos.update(name, url, _listed(repos, url, typed=typed))
         releases, refused = read_tags(repos.tags(name))
         if not releases:
             return None, f"it has no release ({len(refused)} tag(s) that are not releases)."
@@ -83,6 +85,18 @@ def _look(world: World, name: str, url: str) -> tuple[Release | None, Inspected 
             return release, _inspected(repos, name, release)
         except RecipeProblem as error:
             return release, f"{release.tag}: {error.what}"
+
+
+def _listed(repos: Repos, url: str, *, typed: bool) -> Listing:
+    """What a repository has, of whose address no recipe.toml says anything yet: it was typed, or the catalogue has it."""
+    try:
+        return repos.listing(url)
+    except SyncFailed as error:
+        if typed and error.cause == "upstream-gone":
+            raise WrongUse(error.what, mend="correct --upstream.") from error
+        if error.cause in _BY_ADDRESS:
+            error.mend = "look at the network and the server, or give another address with --upstream."
+        raise
 
 
 def _with_gaps(world: World, name: str, found: Inspected) -> Inspected:

@@ -57,6 +57,12 @@ def test_a_recipe_is_found_over_http_and_the_setting_names_where(place: Place, u
             enrol(place.world, "other")
 
 
+def test_a_catalogue_that_cannot_be_reached_is_told_in_the_systems_words(place: Place) -> None:
+    with pytest.raises(HostProblem) as told:
+        enrol(place.world, "site", catalogue="http://127.0.0.1:1/recipes.json")
+    assert told.value.what == "The catalogue http://127.0.0.1:1/recipes.json could not be read: Connection refused."
+
+
 def test_a_database_that_canonq_cannot_ask_gets_a_hooks_file_to_be_finished_once(place: Place) -> None:
     compose = 'services: {app: {image: x}, "n\\nimport os": {image: "couchdb:3"}, db: {image: "mariadb:10"}}'
     repo = make_recipe(place.folder / "upstream", {"1.0.0+1": {"compose.yml": compose, ".env.sample": ""}})
@@ -122,11 +128,19 @@ def test_what_cannot_be_right_changes_nothing(place: Place) -> None:
     for name, options, error in (
         ("../site", {"upstream": "/x"}, WrongUse),
         ("site", {"upstream": "ext::sh -c id"}, WrongConfiguration),
-        ("site", {"upstream": f"{place.folder}/nowhere"}, SyncFailed),
+        ("site", {"upstream": f"{place.folder}/nowhere"}, WrongUse),
+        ("site", {"upstream": "https://127.0.0.1:1/nowhere"}, SyncFailed),
         ("site", {"catalogue": "/nowhere"}, WrongConfiguration),
         ("site", {"catalogue": listed(place, "ext::sh")}, WrongConfiguration),
         ("site", {"catalogue": listed(place, 7)}, WrongConfiguration),
     ):
-        with pytest.raises(error):
+        with pytest.raises(error) as told:
             enrol(place.world, name, **options)  # type: ignore[arg-type]
+        assert "recipe.toml" not in str(told.value), "there is none yet"
     assert list((place.folder / "checkout" / "tests").iterdir()) == []
+
+
+def test_an_address_of_the_catalogue_that_leads_nowhere_is_nobodys_wrong_use(place: Place) -> None:
+    with pytest.raises(SyncFailed) as told:
+        enrol(place.world, "site", catalogue=listed(place, f"{place.folder}/nowhere"))
+    assert "give another address with --upstream" in told.value.mend
