@@ -255,7 +255,7 @@ def rollback(self: Task[Any, Any], recipe: str, to: str | None, reason: str, by:
 
 def send_move(world: World, mark: Elsewhere) -> None:
     """Send whoever is next in a move a word: the new host, or this one where the new one is through."""
-    if mark.state == "leaving" and not mark.give_up:
+    if mark.state == "leaving":
         _send(mark.to, "canonq.arrive", mark.recipe, world.hosts.own, mark.move)
     else:
         _send(str(world.hosts.own), "canonq.left", mark.recipe)

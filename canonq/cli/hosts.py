@@ -135,6 +135,8 @@ def move(recipe: str, host: str, wait: bool, give_up: bool, as_json: bool) -> Ex
     state = _await_move(world, recipe, host) if wait and told["state"] != "here" else told["state"]
     if as_json:
         print_json({"recipe": recipe, "from": source, "to": host, "state": state})
+    elif give_up and state == "leaving":
+        click.echo(f"That of {source} is given up as soon as {host} says that its own stays; `canonq hosts` shows it.")
     elif state == "there":
         click.echo(f"{recipe} is on {host} now.")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import multiprocessing
@@ -417,8 +418,8 @@ def test_a_drained_host_names_what_leaves_it_next_and_where_to(house: House) -> 
     assert is_whole(house, "drained", ["1.0.0+1", "1.1.0+2"]) == "birch"
 
 
-def test_of_two_canonicals_one_is_given_up_by_a_person_alone(house: House) -> None:
-    """As when each host was alone before."""
+def on_both(house: House) -> None:
+    """A canonical on each host, as when each was alone before."""
     with_two(house)
     ash, birch = house["ash"].world, house["birch"].world
     house.redis.flushall()
@@ -429,14 +430,119 @@ def test_of_two_canonicals_one_is_given_up_by_a_person_alone(house: House) -> No
     house.redis.flushall()
     ash.hosts.join(ash.stamp(), asked=True)
     house.join()
+
+
+def damage(machine: Machine) -> None:
+    """A bit of its present snapshot is lost."""
+    record = machine.world.registry.read("site")
+    assert record is not None
+    assert record.snapshot is not None
+    with Path(record.snapshot.path).open("ab") as file:
+        file.write(b"x")
+
+
+def test_of_two_canonicals_one_is_given_up_by_a_person_alone(house: House) -> None:
+    on_both(house)
+    ash, birch = house["ash"].world, house["birch"].world
     placed = hosts_flow.place_one(ash, ash.checkout.enrolment("site"))
     assert placed is not None
     assert placed.reason == "on-two-hosts"
     mark = leave(ash, "site", "birch", by="ada", give_up=True)
     assert mark is not None
+    assert settle(ash, "site") == "leaving", "birch has not said that it keeps its own"
+    with pytest.raises(WrongUse, match="on its way to birch") as told:
+        leave(birch, "site", "ash", by="ben", give_up=True)
+    assert told.value.code == "moving"
+    assert arrive(birch, "site", "ash", mark.move) == arrive(birch, "site", "ash", mark.move) == "kept"
     assert settle(ash, "site") == "gone"
     assert house["ash"].record("site") == {}
     assert in_force(birch) is not None
+
+
+@pytest.mark.parametrize("first", ["ash", "birch"])
+def test_where_each_of_two_is_given_up_for_the_other_the_one_whose_host_comes_first_stays(
+    house: House, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    on_both(house)
+    worlds = {name: house[name].world for name in ("ash", "birch")}
+    other = {"ash": "birch", "birch": "ash"}
+    with monkeypatch.context() as cut:
+        cut.setattr(hosts_flow, "tell_of", lambda *_: None)  # at the same moment: neither has heard of the other's
+        marks = {name: leave(worlds[name], "site", other[name], by="ada", give_up=True) for name in other}
+    for name in (first, other[first]):
+        assert settle(worlds[name], "site") == "leaving"
+    for name in (first, other[first]):
+        mark = marks[name]
+        assert mark is not None
+        with contextlib.suppress(HostProblem):  # it has been taken back by now
+            arrive(worlds[other[name]], "site", name, mark.move)
+        settle(worlds[name], "site")
+    for name in (first, other[first]):  # as upkeep asks again
+        for one in leaving(worlds[name]):
+            arrive(worlds[other[name]], "site", name, one.move)
+            settle(worlds[name], "site")
+    assert in_force(worlds["ash"]) is not None
+    assert settle(worlds["ash"], "site") == "here"
+    assert house["birch"].record("site") == {}
+
+
+def test_a_give_up_is_taken_back_at_once_also_while_the_other_host_cannot_be_read(house: House) -> None:
+    on_both(house)
+    ash, birch = house["ash"].world, house["birch"].world
+    before = in_force(ash)
+    cut = ash.settings.model_copy(update={"hosts": HostsSettings(fetch=["false", "{path}", "{target}"])})
+    alone = replace(ash, settings=cut)
+    mark = leave(alone, "site", "birch", by="ada", give_up=True)
+    assert mark is not None
+    assert settle(alone, "site") == "leaving"
+    assert arrive(birch, "site", "ash", mark.move) == "kept"
+    assert leave(alone, "site", "ash", by="ada") is None
+    assert in_force(ash) == before
+    assert settle(ash, "site") == "here"
+    with pytest.raises(HostProblem):
+        arrive(birch, "site", "ash", mark.move)
+    assert in_force(ash) == before
+    # As an older canonq has noted it.
+    ash.registry.set_elsewhere(mark.model_copy(update={"taken_back": True}))
+    assert arrive(birch, "site", "ash", mark.move) == "not-leaving"
+    assert settle(ash, "site") == "here"
+    assert in_force(ash) == before
+
+
+def test_nothing_is_given_up_for_a_canonical_that_is_not_there_or_not_whole(house: House) -> None:
+    before = with_two(house)
+    house.join()
+    ash, birch = house["ash"].world, house["birch"].world
+    with pytest.raises(WrongUse, match="birch has no canonical of site") as told:
+        leave(ash, "site", "birch", by="ada", give_up=True)
+    assert told.value.code == "no-canonical"
+    house.redis.flushall()  # what it has is not known
+    mark = leave(ash, "site", "birch", by="ada", give_up=True)
+    assert mark is not None
+    assert arrive(birch, "site", "ash", mark.move) == "refused"
+    assert settle(ash, "site") == "here"
+    assert in_force(ash) == before
+    house.redis.flushall()
+    house.redis.delete("canonq:cluster")
+    (birch.settings.state / "hosts.json").unlink()
+    (birch.settings.state / "host.json").unlink()
+    birch.hosts.join(birch.stamp())
+    assert proven(house["birch"], "1.1.0+2", 5).outcome == "promoted"
+    house.redis.flushall()
+    ash.hosts.join(ash.stamp(), asked=True)
+    house.join()
+    damage(house["birch"])
+    mark = leave(ash, "site", "birch", by="ada", give_up=True)
+    assert mark is not None
+    assert arrive(birch, "site", "ash", mark.move) == "refused"
+    assert settle(ash, "site") == "here"
+    assert in_force(ash) == before
+    # The damaged one itself may go.
+    mark = leave(birch, "site", "ash", by="ada", give_up=True)
+    assert mark is not None
+    assert arrive(ash, "site", "birch", mark.move) == "kept"
+    assert settle(birch, "site") == "gone"
+    assert in_force(ash) == before
 
 
 def test_while_redis_has_forgotten_what_another_host_has_no_first_canonical_is_made(house: House) -> None:

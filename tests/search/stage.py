@@ -160,7 +160,7 @@ def _send_share(
 
 
 def _send_move(house: House, world: World, mark: Elsewhere) -> None:
-    if mark.state == "leaving" and not mark.give_up:
+    if mark.state == "leaving":
         house.send("arrive", [world.hosts.own, mark.move], "", False, mark.to)
     else:
         house.send("left", None, "", False, world.hosts.own)

@@ -8,6 +8,8 @@ Three facts on two disks, each written by its own host alone and read by the oth
 3. the old host reads that record on the new one's disk, and only then gives its own up.
 
 Each step may be killed, and done again. A move that is taken back ends the same way: the new host notes that it refuses it.
+Where both have a canonical and a person gives one up, nothing is brought: the second fact is that the other host notes that
+its own stays.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from canonq.adapters.state.registry import ELSEWHERE, RECORD, Registry
 from canonq.adapters.state.work_folders import alive
 from canonq.core.budget import Need
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE
-from canonq.core.errors import Busy, CanonqError, HostProblem, WrongUse
+from canonq.core.errors import Busy, CanonqError, HostProblem, RecordUnreadable, WrongUse
 from canonq.core.names import host_name, recipe_name, shown
 from canonq.core.records import Arrived, Canonical, Elsewhere, Snapshot
 from canonq.core.retention import KEPT
@@ -42,6 +44,7 @@ from canonq.ports import Held
 log = logging.getLogger("canonq")
 
 REFUSED = "refused.json"  #: beside the record: the moves that are not to end here any more
+KEEPS = "keeps.json"  #: beside it: those by which another host gives its canonical up, as the one here stays
 
 
 def fetcher(world: World) -> Fetcher:
@@ -64,7 +67,8 @@ def _holding(world: World, recipe: str, what: str) -> Iterator[Held]:
 def leave(world: World, recipe: str, to: str, *, by: str, give_up: bool = False) -> Elsewhere | None:
     """Note that a recipe's canonical goes to another host; the note. Named itself, this host takes it back.
 
-    `give_up`: nothing is transferred, the canonical that `to` has stays. WrongUse where it cannot go there.
+    `give_up`: nothing is transferred, the canonical that `to` has stays; to take that back needs nobody else. WrongUse where it
+    cannot go there.
     """
     recipe, to = recipe_name(recipe), host_name(to)
     fetcher(world).check()
@@ -82,15 +86,17 @@ def leave(world: World, recipe: str, to: str, *, by: str, give_up: bool = False)
             if mark.state == "leaving" else f"`canonq move {recipe} {to}` asks {mark.to}.",
             code="moving",
         )  # fmt: skip
+    if give_up:
+        _has_one(world, recipe, to)
     with _holding(world, recipe, f"move to {to}"):
         record = world.registry.read(recipe)
-        if record is None or record.snapshot is None:
+        if record is None or (record.snapshot is None and not give_up):
             raise WrongUse(
                 f"{recipe} has no canonical with a snapshot on {world.hosts.own}, so there is nothing to move.",
                 mend="set `host` in its recipe.toml: it is begun there.",
                 code="no-canonical",
             )
-        if problem := snapshots.problem_of(record.snapshot):
+        if not give_up and record.snapshot is not None and (problem := snapshots.problem_of(record.snapshot)):
             raise CanonqError(
                 f"The snapshot of the canonical of {recipe} cannot be moved: {problem}.",
                 mend=f"`canonq promote {recipe} --again --reason ...` makes a new one; `canonq verify {recipe}` says more.",
@@ -125,6 +131,25 @@ def _takes_new(world: World, host: str) -> None:
         )
 
 
+def _has_one(world: World, recipe: str, host: str) -> None:
+    """WrongUse where a host has said that it has no canonical in force, for which this one's could be given up. Of one that has
+    said nothing it is found out when it is asked."""
+    there = _has_joined(world, host)
+    claim = (there.claims or {}).get(recipe)
+    if there.told and (claim is None or claim.version is None):
+        raise WrongUse(
+            f"The host {host} has no canonical of {recipe}, so this host's is not given up.",
+            mend=f"`canonq hosts` says who has one; `canonq move {recipe} {host}` moves it there.",
+            code="no-canonical",
+        )
+    if claim is not None and claim.leaving is not None:
+        raise WrongUse(
+            f"The canonical that {host} has of {recipe} is on its way to {claim.leaving} itself, so this host's is not given up.",
+            mend=f"wait until it is there, or take that back: `canonq move {recipe} {host}`, typed on {host}.",
+            code="moving",
+        )
+
+
 def _take_back(world: World, recipe: str, mark: Elsewhere | None) -> Elsewhere | None:
     if mark is None:
         return None
@@ -135,9 +160,16 @@ def _take_back(world: World, recipe: str, mark: Elsewhere | None) -> Elsewhere |
             code="moving",
         )
     with _holding(world, recipe, "take a move back"):
-        back = mark.model_copy(update={"taken_back": True})
-        world.registry.set_elsewhere(back)
-    return back
+        if world.registry.elsewhere(recipe) != mark:
+            raise Busy(f"The move of {recipe} to {mark.to} has just ended.", mend="look at `canonq hosts`.", code="moving")
+        if not mark.give_up:
+            back = mark.model_copy(update={"taken_back": True})
+            world.registry.set_elsewhere(back)
+            return back
+        world.registry.is_here_again(recipe)  # nobody brings it anywhere
+    hosts_flow.tell_of(world, recipe)
+    log.info("%s: its canonical is not given up for that of %s", recipe, mark.to)
+    return None
 
 
 def _parts(world: World, recipe: str) -> list[str]:
@@ -192,20 +224,20 @@ def begin_anew(world: World) -> list[str]:
 def settle(world: World, recipe: str) -> str:
     """Look on the new host's disk how a move stands, and end it here where it has ended there.
 
-    "here": it was taken back; "gone": it is there, and nothing is left here; "leaving": it is not there yet.
+    "here": it was taken back, or refused; "gone": it is there, and nothing is left here; "leaving": it is not there yet.
     """
     recipe = recipe_name(recipe)
     mark = world.registry.elsewhere(recipe)
     if mark is None:
         return "here"
     if mark.state == "leaving":
-        if _is_removed(world, mark.to) or (mark.taken_back and _is_refused(world, mark)):
+        if _is_removed(world, mark.to) or _stays(world, mark):
             with _holding(world, recipe, "take a move back"):
                 if world.registry.elsewhere(recipe) != mark:
                     return "leaving"
                 world.registry.is_here_again(recipe)
             hosts_flow.tell_of(world, recipe)
-            log.info("%s: its move to %s was taken back, or that host was removed", recipe, mark.to)
+            log.info("%s: its move to %s was taken back or refused, or that host was removed", recipe, mark.to)
             return "here"
         if not _has_arrived(world, mark):
             return "leaving"
@@ -238,10 +270,10 @@ def _has_arrived(world: World, mark: Elsewhere) -> bool:
             log.info("%s: whether it is on %s is not known: %s", mark.recipe, mark.to, error)
             return False
         there = Registry(place / "warm").read(mark.recipe)
+        if there is not None and mark.give_up:
+            return mark.move in _moves_there(world, mark, KEEPS, place)
     if there is None:
         return False
-    if mark.give_up:
-        return True
     return there.arrived is not None and there.arrived.move == mark.move and there.fence > mark.fence
 
 
@@ -250,21 +282,31 @@ def _is_removed(world: World, name: str) -> bool:
     return any(one.name == name and one.removed for one in world.hosts.learn())
 
 
-def _is_refused(world: World, mark: Elsewhere) -> bool:
-    """Whether the new host has noted that the move does not end there."""
+def _stays(world: World, mark: Elsewhere) -> bool:
+    """Whether a move was taken back and the new host has noted that it does not end there. A give-up is taken back by this host
+    alone, and the other one refuses it where it has no whole canonical in force."""
+    if mark.give_up and mark.taken_back:
+        return True
+    if not (mark.give_up or mark.taken_back):
+        return False
     with scratch(world.settings.state, world.host, f"look-{mark.move}") as place:
-        try:
-            path = fetcher(world).fetch(mark.to, f"warm/{mark.recipe}/{REFUSED}", place)
-        except HostProblem:
-            return False
-        return mark.move in _moves_in(path)
+        return mark.move in _moves_there(world, mark, REFUSED, place)
+
+
+def _moves_there(world: World, mark: Elsewhere, name: str, place: Path) -> set[str]:
+    """The moves in a file of the new host; none where it cannot be read."""
+    try:
+        return _moves_in(fetcher(world).fetch(mark.to, f"warm/{mark.recipe}/{name}", place))
+    except HostProblem:
+        return set()
 
 
 # -- on the host that it comes to ---------------------------------------------------------------------------
 
 
 def arrive(world: World, recipe: str, source: str, move: str) -> str:
-    """Bring a canonical from the host that it leaves, as that one's disk says; "arrived", "refused" or "not-leaving".
+    """Bring a canonical from the host that it leaves, as that one's disk says; "arrived", "refused" or "not-leaving". Of one that
+    is given up for the canonical here nothing is brought: "kept", "refused" or "not-yet".
 
     What was brought is proven whole before anything is switched. Done again, it is done once.
     """
@@ -278,12 +320,13 @@ def arrive(world: World, recipe: str, source: str, move: str) -> str:
     _has_joined(world, source)
     with scratch(world.settings.state, world.host, recipe) as stage:
         mark = _mark(world, recipe, source, stage)
-        if mark.state != "leaving" or mark.to != world.hosts.own or mark.move != move or mark.give_up:
+        if mark.state != "leaving" or mark.to != world.hosts.own or mark.move != move:
             return "not-leaving"
+        if mark.give_up:
+            return "not-leaving" if mark.taken_back else _keep(world, mark, source)
         if mark.taken_back:
             with _holding(world, recipe, f"refuse a move from {source}"):
-                path = world.registry.folder(recipe) / REFUSED
-                write_json(path, {"moves": sorted({*_moves_in(path), move})})
+                _note(world, recipe, REFUSED, move)
                 if record is None and world.registry.elsewhere(recipe) is not None:
                     _drop_kept(world, recipe)  # it had come half-way
             return "refused"
@@ -296,6 +339,46 @@ def arrive(world: World, recipe: str, source: str, move: str) -> str:
         _bring(world, mark, source, stage)
     hosts_flow.tell_of(world, recipe)
     return "arrived"
+
+
+def _keep(world: World, mark: Elsewhere, source: str) -> str:
+    """Note that the canonical here stays, so that the one of `source` may go, or that there is none for which it could.
+
+    What is on its way from here is neither: it is seen when it is there. Where both are given up for each other, the one of the
+    host whose name comes first stays.
+    """
+    recipe = mark.recipe
+    with _holding(world, recipe, f"stay, as {source} gives its own up"):
+        own = world.registry.elsewhere(recipe)
+        why = _why_not_kept(world, recipe, own)
+        if why is None and own is not None:
+            if not (own.give_up and own.to == source and str(world.hosts.own) < source):
+                return "not-yet"
+            world.registry.is_here_again(recipe)
+        _note(world, recipe, REFUSED if why else KEEPS, mark.move)
+    hosts_flow.tell_of(world, recipe)
+    if why:
+        log.warning("%s: what %s has of it is not given up for the canonical here: %s", recipe, source, why)
+    return "refused" if why else "kept"
+
+
+def _why_not_kept(world: World, recipe: str, own: Elsewhere | None) -> str | None:
+    """Why no other canonical may be given up for the one here; None where it is whole."""
+    if own is not None and own.state == "gone":
+        return f"it has gone to {own.to}"
+    try:
+        record = world.registry.read(recipe)
+    except RecordUnreadable as error:
+        return error.what
+    if record is None or record.snapshot is None:
+        return "there is none with a snapshot"
+    return snapshots.problem_of(record.snapshot)
+
+
+def _note(world: World, recipe: str, name: str, move: str) -> None:
+    """Put a move into one of the files of them. The caller holds the recipe."""
+    path = world.registry.folder(recipe) / name
+    write_json(path, {"moves": sorted({*_moves_in(path), move})})
 
 
 def _mark(world: World, recipe: str, source: str, stage: Path) -> Elsewhere:
