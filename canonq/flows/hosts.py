@@ -129,6 +129,12 @@ def promise(world: World, recipe: str) -> list[str]:
     return [one.name for one in home(recipe, [one.member() for one in there])]
 
 
+def tell_coming(world: World, recipe: str, version: str, fence: int) -> None:
+    """Say that a recipe's canonical is coming here, before it is in force: who is cut off afterwards cannot. HostProblem without
+    Redis, where it does not come yet."""
+    world.hosts.tell_one(recipe, replace(claim(world, recipe), version=version, fence=fence))
+
+
 def known(world: World) -> list[Known]:
     """All hosts, with what this one has as it is on its disk now. HostProblem without Redis; none where it has not joined."""
     if world.hosts.own is None:

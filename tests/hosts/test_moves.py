@@ -418,6 +418,57 @@ def test_a_drained_host_names_what_leaves_it_next_and_where_to(house: House) -> 
     assert is_whole(house, "drained", ["1.0.0+1", "1.1.0+2"]) == "birch"
 
 
+def test_who_is_cut_off_when_a_canonical_has_come_has_said_before_that_it_comes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the switch and its word about it: nobody may take the recipe for one that is nowhere."""
+    with_two(house)
+    ash, birch = house["ash"].world, house["birch"].world
+    house.join()
+    mark = leave(ash, "site", "birch", by="ada")
+    assert mark is not None
+    with monkeypatch.context() as cut:
+        cut.setattr(hosts_flow, "tell_of", lambda *_: None)
+        assert arrive(birch, "site", "ash", mark.move) == "arrived"
+    assert settle(ash, "site") == "gone"
+    assert begin_anew(ash) == []
+    house.redis.hdel("canonq:claims:birch", "site")  # as where Redis itself has lost its last seconds
+    house.silence("birch")
+    assert begin_anew(ash) == [], "it is away, and may have it"
+    House.tell(house["birch"])
+    assert begin_anew(ash) == []
+    assert hosts_flow.canonicals_elsewhere(ash, "site") == ["birch"]
+
+
+def test_what_cannot_be_said_to_come_is_not_switched(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_two(house)
+    ash, birch = house["ash"].world, house["birch"].world
+    house.join()
+    mark = leave(ash, "site", "birch", by="ada")
+    assert mark is not None
+
+    def away(*_: object) -> None:
+        raise HostProblem("Redis is away.")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(type(birch.hosts), "tell_one", away)
+        with pytest.raises(HostProblem, match="Redis is away"):
+            arrive(birch, "site", "ash", mark.move)
+    assert house["birch"].record("site") == {}
+    assert birch.engine.owned({LABEL_INSTANCE: birch.instance})["volumes"] == []
+
+    def full(*_: object) -> None:
+        raise HostProblem("The disk is full.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(birch.registry), "write", full)
+        with pytest.raises(HostProblem, match="The disk is full"):
+            arrive(birch, "site", "ash", mark.move)
+    assert hosts_flow.canonicals_elsewhere(ash, "site") == [], "it has taken its word back"
+    assert arrive(birch, "site", "ash", mark.move) == "arrived"
+    assert settle(ash, "site") == "gone"
+
+
 def on_both(house: House) -> None:
     """A canonical on each host, as when each was alone before."""
     with_two(house)

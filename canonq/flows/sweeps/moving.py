@@ -201,7 +201,8 @@ def _something_left(world: World, recipe: str) -> bool:
 
 def begin_anew(world: World) -> list[str]:
     """Let recipes be worked on here again that have gone to another host, where nobody has them any more: that host was lost, and
-    somebody has said so. What is on its way, or not told by now, is somebody's."""
+    somebody has said so. What is on its way, or not told by now, is somebody's; so is what has gone to a host that is away,
+    whatever is told of it: it may have been cut off before it could say so."""
     done = list[str]()
     members = [one for one in hosts_flow.known(world) if not one.removed]
     if not all(one.told for one in members if one.name != world.hosts.own):
@@ -211,7 +212,7 @@ def begin_anew(world: World) -> list[str]:
             mark = world.registry.elsewhere(recipe)
             if mark is None or mark.state != "gone" or _something_left(world, recipe):
                 continue
-            if home(recipe, [one.member() for one in members]):
+            if home(recipe, [one.member() for one in members]) or any(one.name == mark.to and not one.alive for one in members):
                 continue
             with _holding(world, recipe, "begin anew"):
                 world.registry.is_here_again(recipe)
@@ -473,11 +474,13 @@ def _switch(world: World, record: Canonical, kept: Snapshot, mark: Elsewhere, so
             new = record.model_copy(
                 update={"volumes": volumes, "snapshot": kept, "fence": held.fence, "ts": stamp, "arrived": arrived}
             )
+            hosts_flow.tell_coming(world, new.recipe, new.version, new.fence)
             world.registry.write(new, held)
         except BaseException:
             if not is_in_force(world, record.recipe, held):
                 with contextlib.suppress(CanonqError):
                     world.ownership.remove_owned({LABEL_OWNER: owner}, world.settings.teardown_timeout)
+                hosts_flow.tell_of(world, record.recipe)
                 raise
         finally:
             remove_tree(world.work / owner)
