@@ -217,6 +217,7 @@ class Remade(BaseModel):
     by: str
     at: Stamp
     reason: str
+    damaged: str | None = None  #: the generation that it took the place of, where the snapshot of that one was not whole
 
 
 class Healed(BaseModel):

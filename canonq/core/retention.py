@@ -21,6 +21,7 @@ class Generation:
     problem: str = ""  #: why the record cannot be read
     hidden: bool = False  #: whether it is only that this user may not read it
     followed: bool = False  #: whether a record names it as the one before, which says the same as a mark that was lost
+    missing: bool = False  #: whether the snapshot that its record names is gone
 
     @property
     def known(self) -> list[Canonical]:
@@ -69,7 +70,8 @@ def lineage(present: str | None, found: Sequence[Generation]) -> list[Generation
 
 
 def going_back(now: Canonical, present: str | None, found: Sequence[Generation]) -> list[Generation]:
-    """What a rollback may go back to by itself, the one before first; never what came later or was rolled back."""
+    """What a rollback may go back to by itself, the one before first; never what came later or was rolled back. Those whose
+    snapshot is not whole, as far as that is known, are last."""
     line = lineage(present, found)
     rest: list[Generation] = []
     if line and _before(line[-1].record.previous if line[-1].record else None) is not None:
@@ -80,7 +82,8 @@ def going_back(now: Canonical, present: str | None, found: Sequence[Generation])
             for one in _newest_first(found)
             if one.record is not None and one.fence < line[-1].fence and (one.record.version, one.record.commit) not in left
         ]
-    return [*line[1:], *rest]
+    damaged = _damaged(found)
+    return sorted([*line[1:], *rest], key=lambda one: one.name in damaged)
 
 
 @dataclass(frozen=True)
@@ -95,20 +98,35 @@ def retain(present: str | None, found: Sequence[Generation], keep: int) -> Reten
     """Keep the last `keep` canonicals of the present one's lineage; where there are fewer, others fill up, and what was rolled
     back comes last: it pushes nobody out, also where the rollback went past several.
 
-    One whose record cannot be read takes nobody's place; it goes when all that are kept are newer.
+    One whose record cannot be read, or whose snapshot is known not to be whole, takes nobody's place; it goes when all that are
+    kept are newer.
     """
     line = lineage(present, found)
     others = [one for one in _newest_first(found) if one not in line and one.record is not None]
     rest = sorted(others, key=lambda one: _was_left(one, found))
-    kept = [*line, *rest][: max(1, keep)]
+    damaged = _damaged(found) - {present}
+    whole = [one for one in [*line, *rest] if one.name not in damaged]
+    kept = whole[: max(1, keep)]
     oldest = min((one.fence for one in kept), default=0)
-    gone = [(one, f"the last {keep} are kept") for one in [*line, *rest] if one not in kept]
+    gone = [(one, f"the last {keep} are kept") for one in whole if one not in kept]
+    gone += [
+        (one, f"its snapshot is not whole, and the last {keep} are newer")
+        for one in [*line, *rest]
+        if one.name in damaged and one.fence < oldest and len(kept) >= keep
+    ]
     gone += [
         (one, f"its record cannot be read, and the last {keep} are newer")
         for one in found
         if one.record is None and one.name != present and 0 < one.fence < oldest and len(kept) >= keep
     ]
     return Retention(kept, gone)
+
+
+def _damaged(found: Sequence[Generation]) -> set[str]:
+    """Those whose snapshot is gone, or was found not to be whole when one of the same data was made anew: nobody reads all of
+    them again."""
+    anew = (known.remade for one in found for known in one.known)
+    return {one.name for one in found if one.missing} | {made.damaged for made in anew if made is not None and made.damaged}
 
 
 def _was_left(one: Generation, found: Sequence[Generation]) -> bool:

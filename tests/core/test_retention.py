@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -125,6 +126,24 @@ def test_a_record_that_cannot_be_read_takes_nobodys_place_and_goes_when_all_kept
     assert names(going_back(record("c", 3), "c", found)) == ["a"]
     later = [broken("b", 2), kept("c", 3, "b"), kept("d", 4, "c")]
     assert [one.name for one, _ in retain("d", later, 2).drop] == ["b"]
+
+
+def test_one_whose_snapshot_is_gone_takes_nobodys_place_and_goes_when_all_kept_are_newer() -> None:
+    gone = replace(kept("b", 2, "a"), missing=True)
+    found = [kept("a", 1), gone, kept("c", 3, "b")]
+    assert names(retain("c", found, 2).keep) == ["c", "a"]
+    assert retain("c", found, 2).drop == []
+    assert names(going_back(record("c", 3), "c", found)) == ["a", "b"], "it is still named where it is asked for"
+    later = [*found, kept("d", 4, "c")]
+    assert sorted(one.name for one, _ in retain("d", later, 2).drop) == ["a", "b"]
+    assert names(retain("b", found, 1).keep) == ["b"], "the present one has its place, whatever became of its snapshot"
+
+
+def test_one_that_was_made_anew_as_its_snapshot_was_damaged_takes_nobodys_place() -> None:
+    again = record("b-again", 3, "b", remade={"by": "ada", "at": "20260617T050314Z", "reason": "bits", "damaged": "b"})
+    found = [kept("a", 1), kept("b", 2, "a"), Generation("b-again", again, again)]
+    assert names(retain("b-again", found, 2).keep) == ["b-again", "a"]
+    assert names(going_back(again, "b-again", found)) == ["a", "b"]
 
 
 def test_one_of_which_nothing_can_be_read_is_left_for_a_person() -> None:

@@ -280,6 +280,32 @@ def test_the_last_copy_of_a_canonicals_data_is_not_let_go_of(scenario: Scenario)
     assert scenario.promote().outcome == "promoted"
 
 
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+def test_one_made_anew_for_its_snapshot_pushes_out_no_whole_one_for_that_one(scenario: Scenario, harm: str) -> None:
+    now = scenario.canonical()
+    assert now is not None
+    assert now.snapshot is not None
+    whole = Path(now.snapshot.path)
+    if harm == "damaged":
+        (whole / "data" / "stray").write_text("x") if whole.is_dir() else whole.write_bytes(b"not an archive")
+    else:
+        shutil.rmtree(whole) if whole.is_dir() else whole.unlink()
+    scenario.released = 1
+    assert scenario.prove() == B
+    assert promote(scenario.world(), RECIPE, Again("ada", "its snapshot was lost")).outcome == "promoted"
+    tidy(scenario.world())
+    assert scenario.kept == [A, B, B]
+    assert goes_to(scenario) == A
+    assert scenario.go_back().version == A
+    scenario.is_whole("gone back", A)
+    assert scenario.go_back(B).version == B
+    scenario.is_whole("and on again to the one that was made anew", B)
+    scenario.released = 2
+    advance(scenario)
+    assert scenario.kept == [B, C], "what is damaged goes when all that are kept are newer"
+    scenario.is_clean("after it")
+
+
 def test_the_last_copy_is_not_let_go_of_by_the_way_that_is_told_where_new_ones_begin_clean(scenario: Scenario) -> None:
     now = scenario.world().registry.read(RECIPE)
     assert now is not None and now.snapshot is not None

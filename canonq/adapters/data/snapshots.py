@@ -88,11 +88,11 @@ def problem_of(kept: Snapshot) -> str | None:
     NotReadable where this user may not look: that says nothing about the snapshot.
     """
     path = Path(kept.path)
-    found = archive_problem(kept) if kept.kind == "archive" else _tree_problem(kept)
-    if found or kept.manifest is None:
-        return found
     manifest = path.parent / MANIFEST
     try:
+        found = archive_problem(kept) if kept.kind == "archive" else _tree_problem(kept)
+        if found or kept.manifest is None:
+            return found
         if f"sha256:{_sha256(manifest)}" != kept.manifest:
             return f"{manifest} does not have its checksum any more"
         with manifest.open("rb") as file:
@@ -101,9 +101,9 @@ def problem_of(kept: Snapshot) -> str | None:
                 if "sha256" in line and _sha256(beside) != line["sha256"]:
                     return f"{beside} does not have its checksum any more"
     except PermissionError as error:
-        raise not_readable(Path(error.filename)) from error
+        raise not_readable(Path(os.fsdecode(error.filename or path))) from error
     except OSError as error:
-        return f"{error.filename} cannot be read: {error.strerror}"
+        return f"{os.fsdecode(error.filename or path)} cannot be read: {error.strerror}"
     except (ValueError, KeyError) as error:
         return f"{manifest} has a line that cannot be read: {error}"
     return None

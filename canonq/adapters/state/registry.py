@@ -128,7 +128,9 @@ class Registry:
                 if not (is_there(folder / OWN_RECORD) or is_there(folder / MARK)):
                     continue
                 record, problem = self._try(folder / OWN_RECORD, recipe)
-                found.append(Generation(folder.name, record, self._try(folder / MARK, recipe)[0], problem))
+                mark = self._try(folder / MARK, recipe)[0]
+                missing = record is not None and record.snapshot is not None and not is_there(Path(record.snapshot.path))
+                found.append(Generation(folder.name, record, mark, problem, missing=missing))
             except NotReadable as error:
                 found.append(Generation(folder.name, None, None, error.what, hidden=True))
         known = with_followers(found, self._try(self.folder(recipe) / RECORD, recipe)[0]) if found else found

@@ -179,7 +179,7 @@ def _steps(tx: Transaction, watch: Watch) -> None:
     """The promotion itself: each step takes what those before it have made."""
     with step(tx, "reclaim"):
         _reclaim(tx)
-        _see_that_there_is_a_way_back(tx)
+        damaged = _see_that_there_is_a_way_back(tx)
     with step(tx, "carry"):
         app = _carry(tx)
     with step(tx, "deploy"):
@@ -191,7 +191,7 @@ def _steps(tx: Transaction, watch: Watch) -> None:
     with step(tx, "keep"):
         kept = _keep(tx, running)
     with step(tx, "record"):
-        record = _record(tx, running, kept, ledger)
+        record = _record(tx, running, kept, ledger, damaged)
     watch.end()  # from the switch on it goes through: what is left of it takes no room
     with step(tx, "switch"):
         tx.world.registry.write(record, tx.held)  # the one write that makes it the canonical
@@ -261,15 +261,16 @@ def _reclaim(tx: Transaction) -> None:
         )
 
 
-def _see_that_there_is_a_way_back(tx: Transaction) -> None:
+def _see_that_there_is_a_way_back(tx: Transaction) -> bool:
     """HostProblem when the old canonical's volumes, which are let go of at the end, are all that is left of its data.
 
-    Whoever makes it again at its own version has been told, and carries that data on.
+    Whoever makes it again at its own version has been told, and carries that data on: True, so that the old one, which cannot be
+    gone back to, takes nobody's place.
     """
-    if tx.old is None or tx.old.snapshot is None or (tx.again is not None and tx.carried is not None):
-        return
-    if (why := snapshots.problem_of(tx.old.snapshot)) is None:
-        return
+    if tx.old is None or tx.old.snapshot is None or (why := snapshots.problem_of(tx.old.snapshot)) is None:
+        return False
+    if tx.again is not None and tx.carried is not None:
+        return True
     first = "" if tx.carried is not None else 'as `[promote] data = "fresh"` would let go of it, take that out first: '
     raise HostProblem(
         f"The snapshot of the canonical {tx.old.version} is not whole ({why}): its volumes are the last copy of its data, and "
@@ -368,9 +369,11 @@ def _keep(tx: Transaction, running: Running) -> Kept:
     return snapshots.seal(kept, tx.folder)
 
 
-def _record(tx: Transaction, running: Running, kept: Kept, ledger: list[LedgerMark]) -> Canonical:
-    """Write the new canonical's record beside its snapshot; it is whole now, and not in force yet."""
+def _record(tx: Transaction, running: Running, kept: Kept, ledger: list[LedgerMark], damaged: bool) -> Canonical:
+    """Write the new canonical's record beside its snapshot; it is whole now, and not in force yet. `damaged`: whether the old
+    one's snapshot is."""
     stamp, names = tx.world.stamp(), running.stack.volumes
+    lost = tx.world.registry.name_of(tx.old) if damaged else None
     holds = still_held(tx.old.rolled_back if tx.old else [], [(str(tx.verdict.version), str(tx.verdict.commit))])
     record = Canonical(
         **{
@@ -394,7 +397,7 @@ def _record(tx: Transaction, running: Running, kept: Kept, ledger: list[LedgerMa
             # Those of older releases too: once this one is rolled back itself, a late run of theirs must not pass the gate.
             "rolled_back": [back.model_dump(mode="json") for back in holds],
             "arrived": tx.old.arrived.model_dump(mode="json") if tx.old and tx.old.arrived else None,
-            "remade": {"by": tx.again.by, "at": stamp, "reason": tx.again.reason} if tx.again else None,
+            "remade": {"by": tx.again.by, "at": stamp, "reason": tx.again.reason, "damaged": lost} if tx.again else None,
         }
     )  # fmt: skip
     tx.world.registry.write_own(record, tx.owner)
