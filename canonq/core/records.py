@@ -189,7 +189,7 @@ class RolledBack(BaseModel):
     by: str
     at: Stamp
     reason: str
-    version: str  #: the canonical it replaced
+    version: str  #: the canonical it replaced; where that one is canonical again, the first of those that are held still
     commit: Commit
     fence: int = 0  #: of the rollback; what was decided under an older one was decided before it
     left: int = 0  #: fence of the record it replaced, which tells that one from others of its version; 0 where it is not known
@@ -201,12 +201,17 @@ class RolledBack(BaseModel):
 
 
 def still_held(rolled_back: Iterable[RolledBack], freed: Collection[tuple[str, str]]) -> list[RolledBack]:
-    """The rollbacks that go on holding something when these releases, as (version, commit), are canonical again."""
-    return [
-        back.model_copy(update={"past": tuple(one for one in back.past if (one.version, one.commit) not in freed)})
-        for back in rolled_back
-        if (back.version, back.commit) not in freed
-    ]
+    """The rollbacks that go on holding something when these releases, as (version, commit), are canonical again.
+
+    What one went past it goes on holding where what it left is free: under the first of them, as if it had left that one.
+    """
+    held = []
+    for back in rolled_back:
+        releases = (Passed(version=back.version, commit=back.commit), *back.past)
+        left = [one for one in releases if (one.version, one.commit) not in freed]
+        if left:
+            held.append(back.model_copy(update={"version": left[0].version, "commit": left[0].commit, "past": tuple(left[1:])}))
+    return held
 
 
 class Remade(BaseModel):

@@ -145,6 +145,27 @@ def test_what_a_rollback_goes_past_is_held_and_no_late_chain_brings_it_back(scen
     assert [(back.version, back.past) for back in now.rolled_back] == [(C, ()), (A, ())]
 
 
+@pytest.mark.parametrize("how", ["promoted", "gone back to"])
+def test_what_a_rollback_went_past_stays_held_when_what_it_left_is_canonical_again(scenario: Scenario, how: str) -> None:
+    scenario.keep = 4
+    advance(scenario)
+    scenario.go_back(A)
+    if how == "promoted":
+        scenario.released = 2
+        assert scenario.prove() == C
+        named = scenario.world().runs.verdicts(RECIPE)[-1].model_copy(update={"named": True})
+        scenario.world().runs.record(named)
+        assert scenario.promote().outcome == "promoted"
+    else:
+        scenario.go_back(C)
+    now = scenario.canonical()
+    assert now is not None
+    assert (now.version, [(back.version, back.past) for back in now.rolled_back if back.version != A]) == (C, [(B, ())])
+    assert scenario.go_back(A).version == A
+    scenario.release_only(A, B)
+    assert scenario.night().reason == "held-rollback"
+
+
 def test_a_promotion_ends_no_hold_but_its_own(scenario: Scenario) -> None:
     scenario.keep = 3
     advance(scenario)
