@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from canonq.adapters.data import archives
 from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.state.registry import RECORD
 from canonq.core.deployable import LABEL_INSTANCE
@@ -438,6 +439,25 @@ def test_who_is_cut_off_when_a_canonical_has_come_has_said_before_that_it_comes(
     House.tell(house["birch"])
     assert begin_anew(ash) == []
     assert hosts_flow.canonicals_elsewhere(ash, "site") == ["birch"]
+
+
+def test_what_has_come_is_on_the_disk_before_it_is_in_force(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other host gives its own up for that record: power that is lost just then must not cost both."""
+    with_two(house)
+    ash, birch = house["ash"].world, house["birch"].world
+    mark = leave(ash, "site", "birch", by="ada")
+    assert mark is not None
+    warm, made_durable = birch.settings.state / "warm" / "site", []
+    runs = archives.run_checked
+
+    def noted(command: list[str], what: str) -> None:
+        runs(command, what)
+        if command == ["sync", "--file-system", str(warm)]:
+            made_durable.append((len(list((warm / "canonicals").glob("*"))), (warm / RECORD).exists()))
+
+    monkeypatch.setattr(archives, "run_checked", noted)
+    assert arrive(birch, "site", "ash", mark.move) == "arrived"
+    assert made_durable == [(2, False)]
 
 
 def test_what_cannot_be_said_to_come_is_not_switched(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

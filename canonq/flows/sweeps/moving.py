@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from canonq.adapters.data import snapshots
+from canonq.adapters.data.archives import sync_tree
 from canonq.adapters.fetching import Fetcher, scratch
 from canonq.adapters.files import remove_tree, told, write_json
 from canonq.adapters.state.hosts import Known
@@ -420,6 +421,7 @@ def _bring(world: World, mark: Elsewhere, source: str, stage: Path) -> None:
                 there = mark.model_copy(update={"state": "gone", "to": source, "at": world.stamp(), "parts": []})
                 world.registry.set_elsewhere(there)
             _put_in_place(world, recipe, stage)
+            sync_tree(world.registry.folder(recipe))  # the other host lets go of its own for the record that is written next
             here = str(world.registry.generation(recipe, name) / Path(record.snapshot.path).name)
             _switch(world, record, record.snapshot.model_copy(update={"path": here}), mark, source, held, stage)
 
