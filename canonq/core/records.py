@@ -119,7 +119,7 @@ class Verdict(_Value):
     image_bytes: int = 0  #: the images of it
     peaks: dict[TierName, Peak] = {}  #: what its containers were seen to take together while each tier went on
     lowest_free: dict[str, int] = {}  #: folder on each disk it wrote to -> bytes that were free when least were
-    directory: str = ""
+    directory: str = ""  #: where its evidence is: of one that is read from disk, the folder where it was found
 
 
 class Promotion(_Value):

@@ -121,7 +121,8 @@ class Runs:
             folder = self._root / recipe_name(recipe) / identifier(run, RUN_ID, "run")
             kept = _bytes_of(folder / RUN_FILE)
             found = None if kept is None else Verdict.model_validate_json(kept)
-            return found if found is not None and _is_of(found, folder) else None
+            # The state folder may have been moved since, or the recipe to another host.
+            return found.model_copy(update={"directory": str(folder)}) if found is not None and _is_of(found, folder) else None
         except (OSError, ValidationError):
             return None
 

@@ -31,6 +31,18 @@ def folders(root: Path) -> list[str]:
     return sorted(path.name for path in (root / "site").iterdir())
 
 
+def test_a_verdict_is_of_the_folder_in_which_it_is_found_also_when_the_state_folder_was_moved(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "before")
+    keep(runs, 1, directory=str(tmp_path / "before" / "site" / run_id(1)))
+    (tmp_path / "before").rename(tmp_path / "after")
+    moved = Runs(tmp_path / "after")
+    there = str(tmp_path / "after" / "site" / run_id(1))
+    assert [found.directory for found in moved.verdicts("site")] == [there]
+    found = moved.verdict("site", run_id(1))
+    assert found is not None
+    assert found.directory == there
+
+
 def test_a_recipe_that_never_ran_has_no_verdict(tmp_path: Path) -> None:
     assert Runs(tmp_path).verdicts("site") == []
     assert Runs(tmp_path).newest("site") is None
@@ -39,7 +51,8 @@ def test_a_recipe_that_never_ran_has_no_verdict(tmp_path: Path) -> None:
 def test_the_newest_verdict_is_of_the_run_that_was_made_last_whatever_its_name_says(tmp_path: Path) -> None:
     keep(Runs(tmp_path), 2, 11, 9)
     newest = Runs(tmp_path).newest("site")
-    assert newest == verdict(run=run_id(9)), "the clock was ahead, and was set right"
+    assert newest is not None
+    assert newest.run == run_id(9), "the clock was ahead, and was set right"
     assert [kept.run for kept in Runs(tmp_path).verdicts("site")] == [run_id(2), run_id(11), run_id(9)]
 
 
@@ -203,6 +216,7 @@ def test_what_was_last_said_of_a_release_is_kept_whatever_runs_come_after_it(tmp
 
 def test_a_verdict_comes_back_whole(tmp_path: Path) -> None:
     one = verdict(run=run_id(1), sweep=SWEEP, detail="é\n€", images={"app": "sha256:1"}, timings={"pull": 0.5}, disk_bytes=7)
+    one = one.model_copy(update={"directory": str(tmp_path / "site" / run_id(1))})
     Runs(tmp_path).record(one)
     assert Runs(tmp_path).newest("site") == one
 
