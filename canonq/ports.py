@@ -466,6 +466,10 @@ class Locks(Protocol):
         """Hold the recipe; None when another does, or its canonical is on another host, or on its way there. Renewed until the
         block ends. `moving`: the holder is that move itself."""
 
+    def alone(self, recipe: str) -> AbstractContextManager[bool]:
+        """Whether nobody of this host holds the recipe, and nobody does until the block ends: by its file lock alone, without
+        Redis or a fence. For who removes what the dead have left; no record may be written by it."""
+
     def carry(self, recipe: str, fence: int) -> None:
         """Whoever holds the recipe here from now on has a higher fence than this one, which comes from another host."""
 

@@ -133,10 +133,7 @@ class RedisLocks:
         """Hold one lane of the recipe until the block ends; None when another does. HostProblem when Redis is away."""
         folder = self._warm / recipe_name(recipe)
         with contextlib.ExitStack() as stack:
-            with told(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                locked = [_opened(stack, path) for path in self._locked(recipe, lane)]
-            if not all(try_lock(handle) for handle in locked):
+            if not self._take_files(stack, recipe, lane):
                 yield None
                 return
             if not moving and self._elsewhere(recipe) is not None:  # asked with the file held: nobody marks it meanwhile
@@ -153,6 +150,20 @@ class RedisLocks:
             finally:
                 with contextlib.suppress(redis.exceptions.LockError, redis.exceptions.RedisError):
                     lock.release()
+
+    @contextlib.contextmanager
+    def alone(self, recipe: str) -> Iterator[bool]:
+        """See ports.Locks.alone."""
+        with contextlib.ExitStack() as stack:
+            yield self._take_files(stack, recipe, "registry") and self._elsewhere(recipe) is None
+
+    def _take_files(self, stack: contextlib.ExitStack, recipe: str, lane: Lane) -> bool:
+        """Take the file locks of a lane until the stack ends; False when somebody has one. HostProblem where none can be made."""
+        folder = self._warm / recipe_name(recipe)
+        with told(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            locked = [_opened(stack, path) for path in self._locked(recipe, lane)]
+        return all(try_lock(handle) for handle in locked)
 
     @contextlib.contextmanager
     def _held(self, recipe: str, lane: Lane, lock: redis.lock.Lock, fence_file: Path, lease: _Lease) -> Iterator[HeldRecipe]:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal
 
 from canonq.adapters.fetching import left_behind
 from canonq.adapters.files import NEW, remove_tree
@@ -13,6 +14,7 @@ from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.deployable import LABEL_KIND, LABEL_OWNER
 from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
 from canonq.core.names import recipe_in
+from canonq.core.records import Canonical
 from canonq.flows.deploying.secrecy import mask, masks_in
 from canonq.flows.keeping.data import heal, what_to_heal
 from canonq.flows.keeping.kept import is_kept
@@ -41,32 +43,71 @@ _STILL_NEW = 3600.0  #: seconds
 
 def _clean_warm(world: World, *, dry_run: bool) -> list[str]:
     """Warm leftovers of every recipe that nobody holds; one whose record cannot be read is left as it is."""
-    done = list[str]()
+    done, failed = list[str](), dict[str, list[str]]()
     in_docker = not only_what_records_name(world)
     for recipe in world.registry.begun():
-        with contextlib.suppress(HostProblem, RecordUnreadable), _mine(world, recipe, dry_run=dry_run) as mine:
-            if not mine:
-                continue
-            record = world.registry.read(recipe)
-            if record is None and (lost_record(world, recipe) or forgotten(world, recipe)):
-                continue  # a person has to look; decide and verify say so
+        with contextlib.suppress(RecordUnreadable):
             try:
-                left = (warm_leftovers if dry_run else reclaim)(world, recipe, record, in_docker=in_docker)
+                _clean_one(world, recipe, done, dry_run=dry_run, in_docker=in_docker)
             except HostProblem as error:
-                done.append(NotRemoved(f"could not remove what {recipe}'s record does not name: {error}"))
-                continue
-            said = "would remove" if dry_run else "removed"
-            listed = [f"{kind} {', '.join(names)}" for kind, names in left.items() if names]
-            if listed:
-                done.append(f"{said} what {recipe}'s record does not name: {'; '.join(listed)}")
-            if record is not None:
-                done += [f"{recipe}: {said} {line}" for line in retire(world, recipe, record, dry_run=dry_run)]
-                healed = what_to_heal(world, record) if isinstance(mine, bool) else heal(world, record, mine)
-                if healed:
-                    done.append(healed)
-                    if not dry_run:  # those of the old ones that were still there
-                        reclaim(world, recipe, world.registry.read(recipe))
-    return done
+                if dry_run:  # who only looks may not see all
+                    continue
+                if (why := _clean_without_a_fence(world, recipe, error, done, in_docker=in_docker)) is not None:
+                    failed.setdefault(str(why), []).append(recipe)
+    return [*done, *(NotRemoved(f"could not look after {', '.join(names)}: {why}") for why, names in failed.items())]
+
+
+def _clean_one(world: World, recipe: str, done: list[str], *, dry_run: bool, in_docker: bool) -> None:
+    """The same of one recipe, told in `done`. HostProblem where it cannot be held."""
+    with _mine(world, recipe, dry_run=dry_run) as mine:
+        if not mine or (record := _told_by_a_record(world, recipe)) is False:
+            return
+        try:
+            left = (warm_leftovers if dry_run else reclaim)(world, recipe, record, in_docker=in_docker)
+        except HostProblem as error:
+            done.append(NotRemoved(f"could not remove what {recipe}'s record does not name: {error}"))
+            return
+        said = "would remove" if dry_run else "removed"
+        done += _listed(said, recipe, left)
+        if record is not None:
+            done += [f"{recipe}: {said} {line}" for line in retire(world, recipe, record, dry_run=dry_run)]
+            healed = what_to_heal(world, record) if isinstance(mine, bool) else heal(world, record, mine)
+            if healed:
+                done.append(healed)
+                if not dry_run:  # those of the old ones that were still there
+                    reclaim(world, recipe, world.registry.read(recipe))
+
+
+def _clean_without_a_fence(
+    world: World, recipe: str, error: HostProblem, done: list[str], *, in_docker: bool
+) -> HostProblem | None:
+    """Remove what the dead have left where the recipe cannot be held, told in `done`; why not all could be done, or None.
+
+    A fence needs room on the disk, and what has taken the last of it may be just that. To remove what was never in force nobody
+    needs one: whoever is at the recipe here has its file lock, and no other host writes into this state folder.
+    """
+    try:
+        with world.locks.alone(recipe) as alone:
+            record = _told_by_a_record(world, recipe) if alone else False
+            left = reclaim(world, recipe, record, in_docker=in_docker) if record is not False else {}
+        if not (removed := _listed("removed", recipe, left)):
+            return error
+        done += removed
+        _clean_one(world, recipe, done, dry_run=False, in_docker=in_docker)
+    except HostProblem as still:
+        return still
+    return None
+
+
+def _told_by_a_record(world: World, recipe: str) -> Canonical | Literal[False] | None:
+    """The record; False where a person has to look at what became of it: decide and verify say so."""
+    record = world.registry.read(recipe)
+    return False if record is None and (lost_record(world, recipe) or forgotten(world, recipe)) else record
+
+
+def _listed(said: str, recipe: str, left: Mapping[str, list[str]]) -> list[str]:
+    listed = [f"{kind} {', '.join(names)}" for kind, names in left.items() if names]
+    return [f"{said} what {recipe}'s record does not name: {'; '.join(listed)}"] if listed else []
 
 
 @contextlib.contextmanager

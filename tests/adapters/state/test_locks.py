@@ -106,6 +106,19 @@ def test_a_socket_is_named_as_celery_names_it_with_its_database(query: str, data
     assert (asked["path"], asked.get("db", 0)) == ("/run/a folder/redis.sock", database)
 
 
+def test_who_is_alone_needs_neither_redis_nor_a_fence_and_keeps_others_out(client: redis.Redis, warm: Path) -> None:
+    away = RedisLocks(lambda: redis_client("redis://127.0.0.1:1/0"), warm, instance="here")
+    with away.alone("site") as first:
+        assert first
+        assert not can_be_had(locks(client, warm))
+    assert not (warm / "site" / "registry.fence").exists()
+    with locks(client, warm).hold("site", "a promotion"), away.alone("site") as second:
+        assert not second
+    moved = RedisLocks(lambda: client, warm, instance="here", elsewhere=lambda _: "it has gone to birch")
+    with moved.alone("site") as third:
+        assert not third
+
+
 def test_the_second_holder_is_told_busy_and_by_whom(client: redis.Redis, warm: Path) -> None:
     with locks(client, warm).hold("site", "promote run-1") as first:
         assert first is not None
