@@ -14,6 +14,8 @@ from canonq.core.retention import Generation
 from canonq.flows.keeping.leftovers import lost_record
 from canonq.flows.world import Tell, World, untold
 
+_MOST_LOOKS = 3  #: at a recipe that changes meanwhile
+
 
 def verify(world: World, recipe: str | None = None, tell: Tell = untold) -> list[dict[str, Any]]:
     """Check records, snapshots and retained volumes; one row for each recipe that has a record, or has lost it.
@@ -30,7 +32,8 @@ def verify(world: World, recipe: str | None = None, tell: Tell = untold) -> list
     for name in [recipe] if recipe else world.registry.recipes():
         if is_long(size := _size(world, name)):
             tell(f"{name}: reading its snapshots, {gib(size)} ...")
-        rows.append(_verified(world, name))
+        if (row := _verified(world, name, tell)) is not None:
+            rows.append(row)
     return rows
 
 
@@ -82,7 +85,31 @@ class _Seen:
             self.broken.append(_Problem(error.code, f"{of}{error}"))
 
 
-def _verified(world: World, name: str) -> dict[str, Any]:
+def _verified(world: World, name: str, tell: Tell) -> dict[str, Any] | None:
+    """A recipe's row; None where all of it has gone to another host meanwhile. What is broken is looked at again where somebody
+    has promoted, gone back or healed meanwhile: what was read was let go of then, and is no damage."""
+    for look in range(_MOST_LOOKS):
+        before = _what_is_there(world, name)
+        row = _looked_at(world, name)
+        now = _what_is_there(world, name)
+        if row["state"] != "broken" or now == before:
+            return row
+        if not world.registry.has_any(name):
+            return None
+        if look + 1 < _MOST_LOOKS:
+            tell(f"{name}: its canonical has changed meanwhile; looking again ...")
+    return row
+
+
+def _what_is_there(world: World, name: str) -> tuple[object, ...]:
+    """What is read by who verifies a recipe: its record and which canonicals are kept. What cannot be read is told as it is."""
+    try:
+        return world.registry.read(name), *(one.name for one in world.registry.kept(name))
+    except CanonqError as error:
+        return (str(error),)
+
+
+def _looked_at(world: World, name: str) -> dict[str, Any]:
     seen = _Seen()
     record = None
     try:
