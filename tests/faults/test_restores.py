@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from canonq.adapters.data.archives import copy_tree
+from canonq.adapters.data.archives import copy_tree, run_checked
 from canonq.adapters.processes.stopping import check_stop
 from canonq.adapters.state.budget import Budget
 from canonq.core.deployable import LABEL_INSTANCE
@@ -24,6 +25,7 @@ from canonq.flows.keeping.room import tidy
 from canonq.flows.promoting import restore as restoring
 from canonq.flows.promoting import rollback as rolling_back
 from canonq.flows.promoting.restore import remove, restore
+from canonq.flows.promoting.rollback import rollback
 from canonq.flows.proving.stopping import ask, left_of
 from tests.fakes import LINEAGE, FakeEngine
 from tests.faults.scenario import RECIPE, Scenario, killed_at
@@ -81,6 +83,47 @@ def test_what_a_failed_restore_could_not_remove_is_the_janitors_and_no_persons(
     assert any("what the dead run" in line for line in tidy(world))
     assert owned(scenario) == set()
     assert not list(world.work.glob("[!.]*"))
+
+
+def test_a_rollback_without_room_for_the_data_does_nothing(scenario: Scenario) -> None:
+    world, before = scenario.world(), scenario.canonical()
+    assert before is not None
+    full = replace(world, budget=Budget(world.settings.state / "locks" / "disk", lambda: 10**6, 10**6))
+    with pytest.raises(NoRoom, match=f"The rollback of {RECIPE} to {re.escape(before.version)}: .* short"):
+        rollback(full, RECIPE, to=before.version, reason="its data went bad", who="ada")
+    assert scenario.canonical() == before
+    scenario.is_clean("nothing was unpacked")
+    assert scenario.go_back(before.version).version == before.version
+
+
+def test_a_rollback_keeps_the_floor_and_what_it_had_unpacked_goes(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, before, free = scenario.world(), scenario.canonical(), [10**12]
+    assert before is not None
+    budget = Budget(world.settings.state / "locks" / "disk", lambda: free[0], 10**6)
+
+    def fills(*_: object) -> None:
+        free[0] = 0
+        run_checked(["sleep", "20"], "unpack more than was said")
+
+    monkeypatch.setattr(data, "sync_tree", fills)
+    with pytest.raises(NoRoom, match="was ended, since it took more than was kept for it"):
+        rollback(replace(world, budget=budget), RECIPE, to=before.version, reason="its data went bad", who="ada")
+    monkeypatch.undo()
+    assert scenario.canonical() == before
+    scenario.is_clean("it has gone nowhere")
+
+
+def test_what_there_is_no_room_for_is_not_healed_and_is_told(scenario: Scenario) -> None:
+    world, before = scenario.world(), scenario.canonical()
+    assert before is not None
+    world.engine.remove_volume(before.volumes[0])
+    full = replace(world, budget=Budget(world.settings.state / "locks" / "disk", lambda: 10**6, 10**6))
+    (told,) = clean(full)
+    assert isinstance(told, NotRemoved)
+    assert "short" in told
+    assert scenario.canonical() == before
+    assert any("unpacked again" in line for line in clean(world))
+    scenario.is_whole("with room", before.version)
 
 
 def test_a_restore_is_stopped_by_a_word_and_leaves_nothing_and_a_rollback_goes_through(

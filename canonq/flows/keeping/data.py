@@ -7,13 +7,17 @@ from pathlib import Path
 
 from canonq.adapters.data import snapshots
 from canonq.adapters.data.archives import copy_tree, sync_tree
+from canonq.adapters.docker.disks import bytes_below
 from canonq.adapters.files import remove_tree
+from canonq.adapters.state.budget import Reservation
 from canonq.adapters.state.work_folders import alive
+from canonq.core.budget import Need
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_STATE, LABEL_VOLUME
 from canonq.core.errors import CanonqError, HostProblem
 from canonq.core.names import kept_volume, volume_key, warm_stack
 from canonq.core.records import Canonical, Healed, Snapshot
 from canonq.flows.deploying.stages import Deployment
+from canonq.flows.keeping.floor import floor_held
 from canonq.flows.world import World
 from canonq.ports import Held
 
@@ -87,16 +91,25 @@ def _source(world: World, record: Canonical, name: str) -> Path | None:
     return world.volumes.volume_path(name) if is_ours else None
 
 
-def unpack_retained(world: World, record: Canonical, kept: Snapshot, owner: str) -> list[str]:
-    """Make retained volumes of a canonical anew from its snapshot; their names, which are `owner`'s. Durable when it returns."""
+def unpack_retained(world: World, record: Canonical, kept: Snapshot, owner: str, room: Reservation, what: str) -> list[str]:
+    """Make retained volumes of a canonical anew from its snapshot; their names, which are `owner`'s. Durable when it returns.
+
+    `room` is kept for them, by `what`. NoRoom where a disk was below its floor, and this was the work to end.
+    """
     stack = warm_stack(record.recipe)
     labels = {LABEL_INSTANCE: world.instance, LABEL_KIND: "warm", LABEL_RECIPE: record.recipe, LABEL_OWNER: owner,
               LABEL_STATE: world.place}  # fmt: skip
     names = {key: kept_volume(record.recipe, key, owner) for key in (volume_key(record.recipe, name) for name in record.volumes)}
-    folders = {key: world.volumes.make_volume(name, {**labels, LABEL_VOLUME: key}, stack) for key, name in names.items()}
-    snapshots.unpack(kept, folders)
-    for folder in folders.values():
-        sync_tree(folder)
+
+    def measure() -> None:
+        mine = world.ownership.volumes_owned({LABEL_INSTANCE: world.instance, LABEL_OWNER: owner})
+        room.took(Need(volumes=sum(map(bytes_below, mine.values()))))
+
+    with floor_held(world.budget, room, what, measure):
+        folders = {key: world.volumes.make_volume(name, {**labels, LABEL_VOLUME: key}, stack) for key, name in names.items()}
+        snapshots.unpack(kept, folders)
+        for folder in folders.values():
+            sync_tree(folder)
     return sorted(names.values())
 
 
@@ -104,15 +117,16 @@ def heal(world: World, record: Canonical, held: Held) -> str | None:
     """Unpack the present canonical's snapshot again where somebody removed a retained volume; a sentence on what was done.
 
     Nothing is done where the snapshot is no longer whole. The canonical stays what it was, with its fence: who was proven from
-    it may still be promoted.
+    it may still be promoted. NoRoom where the disk has none for its data.
     """
     gone, recipe = _to_unpack(world, record), record.recipe
     if not gone or record.snapshot is None:
         return None
-    owner = world.new_id(recipe)
-    with alive(world.work / owner, stoppable=False):
+    owner, what = world.new_id(recipe), f"The healing of {recipe} {record.version}"
+    need = Need(volumes=record.snapshot.unpacked)
+    with world.budget.reserve(what, need) as room, alive(world.work / owner, stoppable=False):
         try:
-            volumes = unpack_retained(world, record, record.snapshot, owner)
+            volumes = unpack_retained(world, record, record.snapshot, owner, room, what)
             healed = Healed(at=world.stamp(), volumes=gone)
             world.registry.write(record.model_copy(update={"volumes": volumes, "healed": healed, "ts": world.stamp()}), held)
         except BaseException:

@@ -12,7 +12,7 @@ from canonq.adapters.fetching import left_behind
 from canonq.adapters.files import NEW, remove_tree
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.deployable import LABEL_KIND, LABEL_OWNER
-from canonq.core.errors import CanonqError, HostProblem, RecordUnreadable
+from canonq.core.errors import CanonqError, HostProblem, NoRoom, RecordUnreadable
 from canonq.core.names import recipe_in
 from canonq.core.records import Canonical
 from canonq.flows.deploying.secrecy import mask, masks_in
@@ -34,7 +34,7 @@ log = logging.getLogger("canonq")
 
 
 class NotRemoved(str):
-    """A sentence of the janitor's on what could not be removed, among those on what was."""
+    """A sentence of the janitor's on what could not be removed, or done, among those on what was."""
 
 
 RESTORED = "restored"  #: kind of what `canonq restore` leaves running
@@ -71,7 +71,10 @@ def _clean_one(world: World, recipe: str, done: list[str], *, dry_run: bool, in_
         done += _listed(said, recipe, left)
         if record is not None:
             done += [f"{recipe}: {said} {line}" for line in retire(world, recipe, record, dry_run=dry_run)]
-            healed = what_to_heal(world, record) if isinstance(mine, bool) else heal(world, record, mine)
+            try:
+                healed = what_to_heal(world, record) if isinstance(mine, bool) else heal(world, record, mine)
+            except NoRoom as error:
+                healed = NotRemoved(f"could not unpack the snapshot of {recipe} again: {error}")
             if healed:
                 done.append(healed)
                 if not dry_run:  # those of the old ones that were still there

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from canonq.adapters.files import remove_tree
 from canonq.adapters.state.registry import NEWER_SCHEMA
 from canonq.adapters.state.work_folders import alive
-from canonq.core.budget import gib, is_long
+from canonq.core.budget import Need, gib, is_long
 from canonq.core.deployable import LABEL_OWNER
 from canonq.core.errors import Busy, CanonqError, RecordUnreadable, WrongUse
 from canonq.core.names import recipe_name, shown
@@ -19,6 +20,7 @@ from canonq.core.retention import Generation, going_back, lineage
 from canonq.core.text import did_you_mean, ended
 from canonq.flows.keeping.data import unpack_retained
 from canonq.flows.keeping.leftovers import is_in_force, reclaim
+from canonq.flows.keeping.room import make_room, room_for
 from canonq.flows.world import Tell, World, untold
 from canonq.ports import Held
 
@@ -36,7 +38,8 @@ def rollback(
     Where the record is lost or damaged, the last that was in force counts as the present one, and is what it goes to.
     `seen`: the fence of the record that whoever asked for it had seen. Where that one was gone back from already, this is the
     same order once more, and nothing is done. `tell`: what takes long, as it begins.
-    WrongUse when there is nothing to go back to or the canonical is another by now, Busy when another process holds the recipe.
+    WrongUse when there is nothing to go back to or the canonical is another by now, Busy when another process holds the recipe,
+    NoRoom when the disk has none for the data beside what is there.
     """
     recipe = recipe_name(recipe)
     if not reason.strip():
@@ -64,10 +67,12 @@ def rollback(
             world.registry.set_aside(recipe)
         if is_long(size := target.snapshot.unpacked):
             tell(f"{recipe}: unpacking the snapshot of {target.record.version}, {gib(size)} ...")
-        owner = world.new_id(recipe)
-        with alive(world.work / owner, stoppable=False):
+        owner, what = world.new_id(recipe), f"The rollback of {recipe} to {target.record.version}"
+        need = Need(volumes=target.snapshot.unpacked)
+        with room_for(world, what, need, otherwise=make_room) as room, alive(world.work / owner, stoppable=False):
             try:
-                record = _switch(world, now, target, held, owner, reason, who)
+                unpack = partial(unpack_retained, world, target.record, target.snapshot, owner, room, what)
+                record = _switch(world, now, target, held, owner, reason, who, unpack)
             finally:
                 remove_tree(world.work / owner)
         try:
@@ -151,10 +156,12 @@ def _with_snapshot(found: Iterable[Generation]) -> Iterator[Kept]:
             yield Kept(one.record, one.record.snapshot)
 
 
-def _switch(world: World, now: Canonical, chosen: Kept, held: Held, owner: str, reason: str, who: str) -> Canonical:
+def _switch(
+    world: World, now: Canonical, chosen: Kept, held: Held, owner: str, reason: str, who: str, unpack: Callable[[], list[str]]
+) -> Canonical:
     target = chosen.record
     try:
-        volumes = unpack_retained(world, target, chosen.snapshot, owner)
+        volumes = unpack()
         stamp = world.stamp()
         left = RolledBack(
             by=who, at=stamp, reason=reason, version=now.version, commit=now.commit, fence=held.fence, left=now.fence,

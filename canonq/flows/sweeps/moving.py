@@ -24,6 +24,7 @@ from canonq.adapters.data import snapshots
 from canonq.adapters.data.archives import sync_tree
 from canonq.adapters.fetching import Fetcher, scratch
 from canonq.adapters.files import remove_tree, told, write_json
+from canonq.adapters.state.budget import Reservation
 from canonq.adapters.state.hosts import Known
 from canonq.adapters.state.records import readable_json
 from canonq.adapters.state.registry import ELSEWHERE, RECORD, Registry
@@ -408,7 +409,7 @@ def _bring(world: World, mark: Elsewhere, source: str, stage: Path) -> None:
             code="fetch-failed",
         )
     room = Need(state=record.snapshot.bytes * (world.settings.keep + 1), volumes=record.snapshot.content_bytes or 0)
-    with room_for(world, f"the move of {recipe} from {source}", room, otherwise=make_room):
+    with room_for(world, f"the move of {recipe} from {source}", room, otherwise=make_room) as kept_free:
         for part in mark.parts:
             fetch.fetch(source, part, (stage / part).parent)
         _prove(came, record, record.snapshot, source)
@@ -423,7 +424,7 @@ def _bring(world: World, mark: Elsewhere, source: str, stage: Path) -> None:
             _put_in_place(world, recipe, stage)
             sync_tree(world.registry.folder(recipe))  # the other host lets go of its own for the record that is written next
             here = str(world.registry.generation(recipe, name) / Path(record.snapshot.path).name)
-            _switch(world, record, record.snapshot.model_copy(update={"path": here}), mark, source, held, stage)
+            _switch(world, record, record.snapshot.model_copy(update={"path": here}), mark, source, held, stage, kept_free)
 
 
 def _prove(came: Registry, record: Canonical, snapshot: Snapshot, source: str) -> None:
@@ -460,13 +461,15 @@ def _put_in_place(world: World, recipe: str, stage: Path) -> None:
             os.rename(source, target)
 
 
-def _switch(world: World, record: Canonical, kept: Snapshot, mark: Elsewhere, source: str, held: Held, stage: Path) -> None:
+def _switch(
+    world: World, record: Canonical, kept: Snapshot, mark: Elsewhere, source: str, held: Held, stage: Path, room: Reservation
+) -> None:
     """Make its volumes of the snapshot that is kept here now, look once more that it still leaves, and write the record: from
     then on it is here."""
     owner = world.new_id(record.recipe)
     with alive(world.work / owner, stoppable=False):
         try:
-            volumes = unpack_retained(world, record, kept, owner)
+            volumes = unpack_retained(world, record, kept, owner, room, f"The move of {record.recipe} from {source}")
             if _mark(world, record.recipe, source, stage) != mark:
                 raise Busy(
                     f"The move of {record.recipe} from {source} was taken back.", mend="nothing has to be done.", code="moving"
