@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import workers.tasks
 from canonq.adapters.data import archives
 from canonq.adapters.data.snapshots import problem_of
 from canonq.adapters.state.registry import RECORD
@@ -512,7 +513,7 @@ def damage(machine: Machine) -> None:
         file.write(b"x")
 
 
-def test_of_two_canonicals_one_is_given_up_by_a_person_alone(house: House) -> None:
+def test_of_two_canonicals_one_is_given_up_by_a_person_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     on_both(house)
     ash, birch = house["ash"].world, house["birch"].world
     placed = hosts_flow.place_one(ash, ash.checkout.enrolment("site"))
@@ -520,6 +521,11 @@ def test_of_two_canonicals_one_is_given_up_by_a_person_alone(house: House) -> No
     assert placed.reason == "on-two-hosts"
     mark = leave(ash, "site", "birch", by="ada", give_up=True)
     assert mark is not None
+    sent = list[tuple[object, ...]]()
+    with monkeypatch.context() as queues:
+        queues.setattr(workers.tasks, "_send", lambda *word: sent.append(word))
+        workers.tasks.send_move(ash, mark)
+    assert sent == [("birch", "canonq.arrive", "site", "ash", mark.move)], "birch is asked"
     assert settle(ash, "site") == "leaving", "birch has not said that it keeps its own"
     with pytest.raises(WrongUse, match="on its way to birch") as told:
         leave(birch, "site", "ash", by="ben", give_up=True)
