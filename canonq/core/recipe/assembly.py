@@ -31,7 +31,7 @@ MOST_FILES = 50  #: under COMPOSE_FILE: each is read anew, however often it is n
 MOST_TEXT = 512 << 10  #: characters of all of them
 EXTRA = "EXTRA_DOMAINS"  #: by Co-op Cloud's convention further hosts of the app, as a piece of a label's rule
 _GIVEN = ("DOMAIN", "STACK_NAME", "LETS_ENCRYPT_ENV")  #: what canonq gives, and no file of a release says
-_HOST = re.compile(r"[A-Za-z0-9*_-]+(?:\.[A-Za-z0-9*_-]+)+")
+_HOST = re.compile(r"(?<![A-Za-z0-9*_-])[A-Za-z0-9*_-]++(?:\.[A-Za-z0-9*_-]++)+")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import pytest
 
 from canonq.core.errors import RecipeProblem, WrongConfiguration
-from canonq.core.recipe.assembly import Assembled, app_env, assemble
+from canonq.core.recipe.assembly import Assembled, app_env, assemble, own_hosts
 from canonq.core.recipe.compose import unset
 from canonq.core.stack.routes import strange_labels
 
@@ -117,6 +118,17 @@ def test_further_hosts_of_a_sample_are_the_runs_own_so_that_no_live_app_loses_it
     assert labels["traefik.http.routers.site-1.rule"] == f"Host(`s.test`{value or ''})"
     told = list(strange_labels(labels, stack="site-1", domain="s.test", network="proxy"))
     assert told == [] or "||" in line, "a pull request may have it, too"
+
+
+@pytest.mark.parametrize("piece", ["a", "a.", ".a", "a.b ", "*_-"])
+def test_further_hosts_of_a_sample_are_found_in_a_time_that_grows_as_their_text_does(piece: str) -> None:
+    def took(length: int, times: int) -> float:
+        text, began = piece * (length // len(piece)), time.process_time()
+        for _ in range(times):
+            own_hosts(text, "s.test")
+        return time.process_time() - began
+
+    assert took(1 << 13, 50) < 20 * took(1 << 9, 800)
 
 
 def test_no_export_of_a_release_gives_it_anothers_name_or_domain() -> None:
