@@ -245,12 +245,15 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern(r"code = invalidargument", "deploy-refused", RecipeProblem, _SHAPE),
 )  # fmt: skip
 
+_MOST_SAID, _LONGEST_LINE = 64 << 10, 4 << 10  #: characters of what Docker says that are looked at, and of each line of it
 _AGAIN = 2  #: failures of the host's behind the last end of a container, which a port that its own one still held does not make
 _ENDED = "not-healthy"  #: the code of a container that ended by itself, or that its health check ended
 #: What stands for a recipe's own word where rows are looked for.
 _NAME = "<name>"
 #: What the runtime quotes of a release and may have a blank in it: a command, a user, a place to mount at.
-_COMMAND = re.compile(r'(?<=exec: ")[^"]* [^"]*(?=": )|(?<=unable to find user ).*(?=: )|(?<=to rootfs at ")[^"]* [^"]*(?=")')
+_COMMAND = re.compile(
+    r'(?<=exec: ")[^" ]*+ [^"]*+(?=": )|(?<=unable to find user ).*(?=: )|(?<=to rootfs at ")[^" ]*+ [^"]*+(?=")'
+)
 #: What newer versions of Docker's command print about themselves.
 _NOTICES = ("Since --detach=false", "In a future release, --detach", "Creating ", "Updating ", "Ignoring ", "Removing ")
 
@@ -267,10 +270,20 @@ CERTAIN = frozenset({
 
 def known(text: str, names: Iterable[str] = ()) -> Pattern | None:
     """The first row that the text shows. `names` are the recipe's own words in it, which say nothing: see `names_of_stack`."""
-    lowered = _COMMAND.sub(_NAME, text.lower())
+    lowered = _COMMAND.sub(_NAME, _in_short(text).lower())
     for name in sorted({name.lower() for name in names if name}, key=len, reverse=True):
         lowered = lowered.replace(name, _NAME)
     return next((pattern for pattern in PATTERNS if pattern.found_in(lowered)), None)
+
+
+def _in_short(text: str) -> str:
+    """A text whose long lines have lost their middle, and itself its own: what a release is called there has no end of its own,
+    and rows look at a line from each place that may begin what they know."""
+    lines = text if len(text) <= _MOST_SAID else f"{text[: _MOST_SAID // 2]}\n{text[-_MOST_SAID // 2 :]}"
+    return "\n".join(
+        line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
+        for line in lines.split("\n")
+    )
 
 
 def worst(texts: list[str]) -> Pattern | None:

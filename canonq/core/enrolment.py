@@ -365,7 +365,7 @@ def line_of(text: str, path: Sequence[int | str]) -> int | None:
     nearest = None
     names = tuple(str(part) for part in path)
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.fullmatch(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?", line):
+        if header := re.fullmatch(r"\s*\[([^\[\]]+)\]\s*(?:#.*)?", line):
             table = _parts(header[1])
             here = table
         elif (equals := line.find("=")) > 0:

@@ -17,8 +17,8 @@ _MAX_REF = 200
 DOCKER_NAME_LIMIT = 64
 #: What Swarm takes as the name of a thing: how long it may be, and of what it may consist.
 _SWARM_NAMES = {
-    **dict.fromkeys(("config", "secret"), (DOCKER_NAME_LIMIT, re.compile(r"[a-zA-Z0-9]+(?:[a-zA-Z0-9_.-]*[a-zA-Z0-9])?"))),
-    **dict.fromkeys(("service", "network"), (63, re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*"))),
+    **dict.fromkeys(("config", "secret"), (DOCKER_NAME_LIMIT, re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]*[a-zA-Z0-9])?"))),
+    **dict.fromkeys(("service", "network"), (63, re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9])*"))),
 }
 
 

@@ -444,3 +444,16 @@ def test_what_a_recipe_calls_its_things_is_no_word_of_dockers(text: str, keys: l
 )  # fmt: skip
 def test_what_an_image_is_called_is_no_word_of_dockers(reference: str, text: str, code: str) -> None:
     assert deploy_problem(text, "The pull", default="pull-failed", names=names_of_image(reference)).code == code
+
+
+@pytest.mark.parametrize("size", [10, 4000, 500_000])
+def test_a_command_of_any_length_hides_no_word_of_the_runtimes(size: int) -> None:
+    said = known(f'{INIT}exec: "{"a b" * size}": executable file not found in $PATH: unknown')
+    assert said is not None
+    assert said.code == "cannot-start"
+
+
+def test_the_last_lines_of_a_long_output_are_looked_at() -> None:
+    said = known("Pulling\n" * 100_000 + f"{ERR}manifest unknown")
+    assert said is not None
+    assert said.code == "image-unavailable"

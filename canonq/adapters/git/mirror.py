@@ -17,7 +17,7 @@ from canonq.ports import Mirrored, Repos
 _BATCH = 400
 _MOST_ROUNDS = 4
 _STALE = re.compile(r"stale info|fetch first|non-fast-forward|cannot lock ref|failed to update ref|reference already exists")
-_PORCELAIN = re.compile(r"(?P<flag>[ +\-*!=])\t(?P<from>[^\t]*):(?P<ref>refs/[^\t]+)\t(?P<said>.*)")
+_PORCELAIN = re.compile(r"(?P<flag>[ +\-*!=])\t(?P<from>[^\t:]*):(?P<ref>refs/[^\t]+)\t(?P<said>.*)")
 
 
 class Mirrors:

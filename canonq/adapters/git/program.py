@@ -84,7 +84,8 @@ _CAUSES = (
     ("archived", re.compile(
         r"^(?:remote:|fatal: remote error:|ERROR:).*\brepo(?:sitory)? (?:is|was|has been) archived", re.I | re.M)),
     ("damaged", re.compile(
-        r"repository corruption|object [^\n]* is (?:corrupt|empty)|unable to read [0-9a-f]{40}|bad config (?:line|file)", re.I)),
+        r"repository corruption|object (?:(?!object )[^\n])* is (?:corrupt|empty)"
+        r"|unable to read [0-9a-f]{40}|bad config (?:line|file)", re.I)),
     ("owner", re.compile(r"dubious ownership", re.I)),
     ("denied", re.compile(
         r"Authentication failed|could not read (?:Username|Password)|Permission denied|error: 40[13]\b"

@@ -31,7 +31,7 @@ _MANIFESTS = ", ".join((
     "application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json",
 ))  # fmt: skip
-_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+_PARAMETER = re.compile(r'(?<!\w)(\w++)="([^"]*)"')
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
 
 

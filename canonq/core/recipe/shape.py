@@ -84,7 +84,7 @@ _ONCE = frozenset({
 _OPEN = frozenset({"services", *_ENTRIES})
 _DURATION = re.compile(r"[-+]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
 _SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)* ?(?:[kmgtp]i?b?|b)?", re.IGNORECASE)
-_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]+)?", re.IGNORECASE)
 _BOOLS = ("true", "false", "yes", "no", "y", "n", "on", "off")  #: as Docker reads a text that is to be one
 #: What may stand where Docker knows few words, by the last keys that lead there.
 _WORDS: Mapping[tuple[str, ...], tuple[str, ...]] = {

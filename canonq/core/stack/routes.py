@@ -23,10 +23,10 @@ _FEW = re.compile(r"[0-9]{1,2}")
 _WHILE = re.compile(r"(?:[0-9]{1,9}(?:ns|us|ms|s|m)?)?")
 #: `name:hash`: each login is tried by the ingress, and a bcrypt of cost 31 takes it days.
 _LOGIN = (
-    r"[^:,\0]{1,200}:(?:\$2[abxy]?\$(?:0[0-9]|1[0-2])\$[./A-Za-z0-9]{53}|\$(?:apr)?1\$[^,$\0]{0,16}\$[./A-Za-z0-9]{22}"
+    r"[^:, \0][^:,\0]{0,199}:(?:\$2[abxy]?\$(?:0[0-9]|1[0-2])\$[./A-Za-z0-9]{53}|\$(?:apr)?1\$[^,$\0]{0,16}\$[./A-Za-z0-9]{22}"
     r"|\{SHA\}[A-Za-z0-9+/=]{28})"
 )
-_LOGINS = re.compile(rf"(?:{_LOGIN}(?: *, *{_LOGIN}){{0,50}})?")
+_LOGINS = re.compile(rf"(?: *{_LOGIN}(?: *, *{_LOGIN}){{0,50}})?")
 #: Label -> how its value is written; OWN is a name of the stack's own, ANY what follows.
 _FORMS = tuple(
     (re.compile(r"traefik\." + label.replace(".", r"\.").replace("OWN", _NAME).replace("ANY", ".{1,200}")), value)

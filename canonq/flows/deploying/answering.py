@@ -37,7 +37,7 @@ _LAST_LOGGED = 3  #: lines
 _DIED = ("crash-loop", "not-restarted", "exited", "rolled-back", "update-paused", "not-healthy", "cannot-start")
 #: How the runtime says that it cannot start a command; what the command itself lacks, it says in words of its own.
 _NO_PROGRAM = re.compile(
-    r'exec: "[^"]*": [^\n]*(executable file not found|no such file or directory)|file `[^`]*` not found in \$PATH'
+    r'exec: "[^"]*": (?:(?!exec: ")[^\n])*(executable file not found|no such file or directory)|file `[^`]*` not found in \$PATH'
 )
 _ROUTED = re.compile(r"traefik\.http\.services\.[^.]+\.loadbalancer\.server\.port", re.IGNORECASE)
 

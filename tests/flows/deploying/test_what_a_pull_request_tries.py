@@ -276,6 +276,7 @@ def test_what_is_others_or_would_crowd_them_out_is_refused(ref: Ref, top: str) -
         ("traefik.http.middlewares.s-1.basicauth.usersfile", "/etc/passwd"),
         ("traefik.http.middlewares.s-1.basicauth.users", f"a:$$2y$$31$${'x' * 53}"),
         ("traefik.http.middlewares.s-1.basicauth.users", f"a:{{SHA}}{'x' * 28},b:$$2y$$31$${'x' * 53}"),
+        ("traefik.http.middlewares.s-1.basicauth.users", ",          ".join([f"a:{{SHA}}{'x' * 28}"] * 51) + "!"),
         ("traefik.http.middlewares.s-1.retry.attempts", "999999999"),
         ("traefik.http.middlewares.s-1.plugin.evil.x", "y"),
         ("traefik.http.middlewares.s-1.chain.middlewares", "live-auth"),
@@ -468,6 +469,11 @@ def doubled(first: str, line: str, count: int) -> str:
 )  # fmt: skip
 def test_words_that_double_end_early(ref: Ref, said: dict[str, str]) -> None:
     assert refused(lambda: ref.says(**said)).code in ("env-too-large", "env-unreadable")
+
+
+def test_a_name_that_docker_does_not_take_is_told_at_once(ref: Ref) -> None:
+    for top in (f"networks: {{{'a' * 40}.: {{}}}}\n", f"configs: {{{'a' * 40}.: {{file: compose.yml}}}}\n"):
+        assert refused(lambda top=top: ref.says(f"{APP}{top}")).code == "name-invalid"  # type: ignore[misc]
 
 
 def tenfold(line: str) -> str:
