@@ -7,9 +7,11 @@ before a container has begun. So what is known to grow by no more than what it n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from canonq.core.recipe.envfile import LONGEST_SECRET
 from canonq.core.text import did_you_mean, shown
 
 #: Words of Go's templates that give what is there, or choose: none of them makes something longer.
@@ -19,6 +21,12 @@ _HARMLESS = frozenset({
 })  # fmt: skip
 _TAKES = ("env", "secret", "config")
 MOST_TAKEN = 200  #: values of one text: each may be half a megabyte
+MOST_MADE = 64 << 20  #: bytes that all texts of a stack may become together
+MUCH = "template:much"
+_LARGEST_SECRET, _LARGEST_CONFIG = 500 << 10, 1000 << 10  #: bytes that Swarm takes
+_LEAF = 512  #: bytes, of an id or a name of Swarm's at most
+#: What is small whoever wrote the release; `.Service`, `.`, and what is kept in a variable have all labels in them.
+_SMALL = re.compile(r"\$?\.(?:Service\.(?:ID|Name)|(?:Node|Task)(?:\.[A-Za-z.]+)?)")
 _BEGINS = re.compile(r"\{\{")
 _PART = re.compile(
     r"""(?P<end>(?:[ \t\r\n]-)?\}\})
@@ -33,24 +41,44 @@ _PART = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Text:
+    """A text in which Swarm fills something in when a task of a service begins."""
+
+    where: str
+    service: str  #: empty: no service has it
+    said: str
+
+
 def strange(text: str) -> str | None:
     """The word for what a template does that may grow: a function or statement, `many`, or `?` for what cannot be read; or None.
 
     What no reader takes for a template is none to Swarm either: it says no to it, and the stack does not come up.
     """
-    at, taken = 0, 0
+    taken = 0
+    for part in _parts(text):
+        if part is None:
+            return "?"
+        if (word := part["word"]) is not None and word not in _HARMLESS:
+            return word
+        taken += word in _TAKES or part["field"] is not None
+    return "many" if taken > MOST_TAKEN else None
+
+
+def _parts(text: str) -> Iterator[re.Match[str] | None]:
+    """What stands in the templates of a text, but blanks; None, and no more, where that cannot be read."""
+    at = 0
     while (begun := _BEGINS.search(text, at)) is not None:
         at = begun.end()
         while True:
             if (part := _PART.match(text, at)) is None:
-                return "?"
+                yield None
+                return
             at = part.end()
             if part["end"]:
                 break
-            if (word := part["word"]) is not None and word not in _HARMLESS:
-                return word
-            taken += word in _TAKES or part["field"] is not None
-    return "many" if taken > MOST_TAKEN else None
+            if not part["blank"]:
+                yield part
 
 
 #: A value that a template takes by its name, and nothing else; and words by which it may take none of what it names.
@@ -84,15 +112,101 @@ def not_given(file: Mapping[str, Any], texts: Mapping[str, str]) -> Iterator[tup
                         yield where, f"takes the {kind} {shown(wanted)}, which the service {shown(name)} is not given{near}"
 
 
-def filled_in(file: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(place, text) of all that Swarm fills in of a deployable file itself, whose `$` are doubled."""
+def filled_in(file: Mapping[str, Any], files: Mapping[str, str]) -> Iterator[Text]:
+    """All that Swarm fills in of a deployable file, whose `$` are doubled.
+
+    `files`: place in it -> what it fills in of the recipe's files.
+    """
+    asked: set[str] = set()
     for name, service in file["services"].items():
         where = f"services.{name}"
         for key, value in (service.get("environment") or {}).items():
-            yield f"{where}.environment.{key}", f"{key}={value}".replace("$$", "$")
-        yield f"{where}.hostname", str(service.get("hostname") or "").replace("$$", "$")
+            yield _text(f"{where}.environment.{key}", name, f"{key}={value}")
+        yield _text(f"{where}.hostname", name, str(service.get("hostname") or ""))
         for mount in service.get("volumes") or ():
-            yield f"{where}.volumes", f"{mount.get('source', '')} {mount.get('target', '')}".replace("$$", "$")
+            yield _text(f"{where}.volumes", name, f"{mount.get('source', '')} {mount.get('target', '')}")
+            # A volume is made with its labels by the first task that mounts it, and each fills them in.
+            if mount.get("type", "volume") == "volume" and (volume := file.get("volumes", {}).get(mount.get("source"))):
+                for key, value in (volume.get("labels") or {}).items():
+                    yield _text(f"volumes.{mount['source']}.labels.{key}", name, str(value))
+        own = [f"{section}.{item['source']}" for section in ("configs", "secrets") for item in service.get(section) or ()]
+        for place in (f"{where}.env_file", *own):
+            if place in files:
+                asked.add(place)
+                yield Text(place, name, files[place])
+    yield from (Text(place, "", text) for place, text in files.items() if place not in asked)
+
+
+def _text(where: str, service: str, doubled: str) -> Text:
+    return Text(where, service, doubled.replace("$$", "$"))
+
+
+def become(file: Mapping[str, Any], texts: Iterable[Text], given: Collection[str] = ()) -> int:
+    """Bytes that all tasks of a stack may be filled in to, together, at most.
+
+    `given`: keys of secrets that somebody else wrote, and that may be as large as Swarm takes them.
+    """
+    largest = {name: _Largest.of(service, file, given) for name, service in file["services"].items()}
+    return sum(
+        replicas_of(file["services"][text.service]) * _becomes(text.said, largest[text.service])
+        for text in texts
+        if text.service and "{{" in text.said
+    )
+
+
+def replicas_of(service: Mapping[str, Any]) -> int:
+    """How many tasks of a service there are at a time, on one node."""
+    said = str((service.get("deploy") or {}).get("replicas", 1))
+    return int(said) if said.isdecimal() and len(said) < 10 else 1
+
+
+@dataclass(frozen=True)
+class _Largest:
+    """Bytes of what a service's templates may name, at most."""
+
+    labels: int
+    values: Mapping[str, Mapping[str, int]]  #: env, secret or config -> name -> bytes
+
+    @classmethod
+    def of(cls, service: Mapping[str, Any], file: Mapping[str, Any], given: Collection[str]) -> _Largest:
+        labels, env = (service.get("deploy") or {}).get("labels") or {}, service.get("environment") or {}
+        values: dict[str, dict[str, int]] = {
+            "env": {key: _bytes(value) for key, value in env.items()},
+            "secret": {},
+            "config": {},
+        }
+        for kind, most in (("secret", _LARGEST_SECRET), ("config", _LARGEST_CONFIG)):
+            for item in service.get(f"{kind}s") or ():
+                made_up = kind == "secret" and (file.get("secrets") or {}).get(item["source"], {}).get("external")
+                size = LONGEST_SECRET if made_up and item["source"] not in given else most
+                values[kind][str(item.get("target") or item["source"])] = size
+        if service.get("env_file"):
+            values["env"][""] = _LARGEST_CONFIG  # what it says, this has not read
+        return cls(_LEAF + sum(_bytes(key) + _bytes(value) + 2 for key, value in labels.items()), values)
+
+    def taken(self, kind: str, name: str | None) -> int:
+        """Bytes of one value; of any where its name is worked out."""
+        of = self.values[kind]
+        return of[name] if name is not None and name in of else max(of.values(), default=0)
+
+
+def _bytes(said: object) -> int:
+    return len(str(said).encode(errors="replace"))
+
+
+def _becomes(text: str, largest: _Largest) -> int:
+    parts = [part for part in _parts(text) if part is not None]
+    taken, any_value = 0, largest.labels
+    for part, then in zip(parts, [*parts[1:], None], strict=True):
+        if (kind := part["word"]) in _TAKES:
+            size = largest.taken(kind, then["quoted"][1:-1] if then is not None and then["quoted"] else None)
+            taken, any_value = taken + size, max(any_value, size)
+        elif part["quoted"]:
+            any_value = max(any_value, _bytes(part["quoted"]))
+    fields = [part["field"] for part in parts if part["field"]]
+    small = sum(_SMALL.fullmatch(field) is not None for field in fields)
+    # Whatever else is named may be any value that came before: of a variable, or of a `with`.
+    return _bytes(text) + taken + small * _LEAF + (len(fields) - small) * any_value
 
 
 def why(word: str) -> str:
@@ -100,6 +214,8 @@ def why(word: str) -> str:
     match word:
         case "many":
             return f"has Swarm fill in more than {MOST_TAKEN} values (template:many)"
+        case "much":
+            return f"has templates that may become more than {MOST_MADE >> 20} MiB together ({MUCH})"
         case "?":
             return "has a template that cannot be read (template:?)"
     return f"has a template with {shown(word)}, by which it may become of any size (template:{word})"

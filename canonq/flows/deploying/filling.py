@@ -21,7 +21,7 @@ from canonq.core.stack.beside import clash, more_than_a_node_takes
 from canonq.core.stack.containment import allotment, contained
 from canonq.core.stack.mounts import shared_by_name, with_own
 from canonq.core.stack.policy import Denied, refusals
-from canonq.core.stack.templates import filled_in, not_given, strange, why
+from canonq.core.stack.templates import MOST_MADE, MUCH, become, filled_in, not_given, strange, why
 from canonq.core.text import did_you_mean, ended, readable, shown
 from canonq.flows.deploying.stages import Deployment, Filled
 from canonq.flows.deploying.treefiles import check_files, filled_in_by_swarm, hashes, reads, text_in
@@ -209,9 +209,16 @@ def _ask_templates(deployment: Deployment, stack: Deployable) -> None:
     """Refuse what untrusted code would have Swarm fill in, and is not allowed by name."""
     if deployment.allow is None:
         return
-    asked = ((where, strange(text)) for where, text in (*filled_in(stack.file), *filled_in_by_swarm(stack, deployment.tree)))
+    texts = tuple(filled_in(stack.file, dict(filled_in_by_swarm(stack, deployment.tree))))
+    asked = ((where, strange(text)) for where, text in dict.fromkeys((text.where, text.said) for text in texts))
     found = [Denied(f"template:{word}", where, why(word)) for where, word in asked if word is not None]
-    _refuse([no for no in found if no.what not in deployment.allow])
+    denied = [no for no in found if no.what not in deployment.allow]
+    given = [
+        key for key, body in stack.file.get("secrets", {}).items() if stack.secrets.get(body["name"]) in (deployment.given or ())
+    ]
+    if not denied and MUCH not in deployment.allow and become(stack.file, texts, given) > MOST_MADE:
+        denied = [Denied(MUCH, "services", why("much"))]
+    _refuse(denied)
 
 
 def _refuse(denied: Sequence[Denied]) -> None:

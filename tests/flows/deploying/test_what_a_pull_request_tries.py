@@ -432,6 +432,7 @@ PADS = '{{ printf "%1000000d" 1 }}'
     [
         (f"environment: {{A: '{PADS}'}}", ""), (f"hostname: '{PADS}'", ""), ("environment: [PADS]", ""),
         (f"volumes: ['data:/x/{PADS.replace(' ', '')}']", "volumes: {data: {}}\n"), ("env_file: pads", ""),
+        ("volumes: ['data:/x']", f"volumes: {{data: {{labels: {{coop-cloud.x: '{PADS}'}}}}}}\n"),
         ("configs: [c]", "configs: {c: {file: pads, template_driver: golang}}\n"),
         ("secrets: [c]", "secrets: {c: {file: pads, template_driver: golang}}\n"),
     ],
@@ -441,6 +442,45 @@ def test_docker_is_given_nothing_to_fill_in_that_would_take_its_own_memory(ref: 
     assert told.code == "policy-refused"
     assert '[refs] allow = ["template:printf"]' in told.mend
     ref.prepared('[refs]\nallow = ["template:printf"]\n')
+
+
+ALL_LABELS = "{{.Service.Labels}}"
+LARGE = "y" * 100_000
+TEMPLATE = "configs: {c: {file: page, template_driver: golang}}\n"
+VARIABLES = "environment: " + json.dumps({f"V{number}": ALL_LABELS * 20 for number in range(10)})
+
+
+@pytest.mark.parametrize(
+    ("body", "top", "page"),
+    [
+        (VARIABLES, "", ""),
+        (f"environment: ['A={'{{ $$ }}' * 150}']", "", ""),
+        (f"environment: ['A={'{{with $$a := .Service}}{{$$a}}{{end}}' * 60}']", "", ""),
+        ("volumes: ['data:/x', 'data:/y']", f"volumes: {{data: {{labels: {{coop-cloud.x: '{ALL_LABELS * 90}'}}}}}}\n", ""),
+        ("configs: [{source: c, target: /a}, {source: c, target: /b}]", TEMPLATE, '{{ env "LARGE" }}' * 199),
+        ("configs: [c, d]", "configs: {c: {file: page, template_driver: golang}, d: {file: large}}\n", '{{ config "d" }}' * 70),
+        ("configs: [c]", TEMPLATE, f'{{{{ $a := "{LARGE}" }}}}' + "{{$a}}" * 190),
+    ],
+    ids=["variables", "all there is", "by a name", "labels of a volume", "env", "a config", "a text"],
+)
+def test_what_docker_fills_in_for_all_of_a_stack_has_a_limit(ref: Ref, body: str, top: str, page: str) -> None:
+    """No text has a word by which it grows, and each takes no more than 200 values; together they would take gigabytes."""
+    labels = json.dumps({"coop-cloud.note": LARGE})
+    said = f"{APP}    deploy: {{replicas: 5, labels: {labels}}}\n    {body}\n{top}"
+    told = refused(lambda: ref.says(said, page=page, large=LARGE, sample=f"LARGE={LARGE[:60_000]}\n"))
+    assert (told.code, "template:much" in told.mend) == ("policy-refused", True), told
+    ref.prepared('[refs]\nallow = ["template:much"]\n')
+
+
+def test_many_templates_of_what_recipes_take_pass(ref: Ref) -> None:
+    page = "".join(f'{{{{ env "V{i}" }}}} {{{{ secret "key" }}}}\n' for i in range(90))
+    names = [f"c{i}" for i in range(20)]
+    config = f"configs: {{{', '.join(f'{name}: {{file: page, template_driver: golang}}' for name in names)}}}\n"
+    key = "secrets: {key: {external: true, name: s-1_key_v1}}\n"
+    variables = ", ".join(f"V{i}: '{{{{ .Task.Name }}}}.{{{{ .Node.Hostname }}}}'" for i in range(90))
+    body = f"environment: {{{variables}}}\n    secrets: [key]\n    configs: [{', '.join(names)}]\n    deploy: {{replicas: 5}}"
+    sample = "SECRET_KEY_VERSION=v1\n" + "".join(f"N{i}={'x' * 1000}\n" for i in range(90))
+    assert ref.service(body, config + key, page=page, sample=sample).stack.file["configs"]["c0"]
 
 
 def test_what_recipes_have_swarm_fill_in_passes(ref: Ref) -> None:
