@@ -57,7 +57,7 @@ def test_a_stack_has_its_limits_and_is_gone_in_the_time_for_that_whatever_it_wan
     engine: SwarmEngine, whose: Identity, tmp_path: Path
 ) -> None:
     of = Allotment(memory=64 << 20, cpus=0.5, pids=50, log=1 << 20, replicas=1)
-    within, notes = contained(resolve([("compose.yml", ENDLESS)], {}), of, trusted=False)
+    within, notes = contained(resolve([("compose.yml", ENDLESS)], {}), of, trusted=False, name="s-1")
     stack = deployable(within, whose, {}, folder=str(tmp_path), volume_names={})
     engine.ensure_images(sorted(stack.images.values()), 600)
     engine.deploy(stack, tmp_path, 600)

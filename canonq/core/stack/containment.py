@@ -5,21 +5,29 @@ A ref's services get all of it, whatever they say; a release's keep what they sa
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import Fault
 from canonq.core.stack.lengths import seconds, size
+from canonq.core.stack.policy import among_others
 from canonq.core.stack.resolved import Service, Stack, stack_of
+from canonq.core.text import shown
 
 _GIB = 2**30
 #: By the recipe's weight, where [resources] does not say: bytes of memory, processors.
 _DEFAULTS = {"light": (4 * _GIB, 2.0), "heavy": (8 * _GIB, 4.0)}
 _KEPT_FILES = 2  #: of a container's log
 _CAPPED = ("json-file", "local")  #: drivers that keep a log on this host and can be told how much of it
+_LONGEST_LABEL = 63  #: characters of a name between two dots
+#: What Swarm fills in of a task's names, each of which begins with the stack's; and what it may fill in beside them.
+_SWARMS_OWN = re.compile(r"\{\{-?[ \t]*\.(?:Service|Task)\.Name[ \t]*-?\}\}")
+_SMALL_PARTS = re.compile(r"\{\{-?[ \t]*\.(?:Service\.ID|Task\.(?:ID|Slot)|Node\.(?:ID|Hostname))[ \t]*-?\}\}")
 _LEAST_VERSION = (3, 9)  #: of the format that knows a limit of processes
 
 
@@ -42,12 +50,39 @@ def allotment(enrolment: Enrolment, processors: int) -> Allotment:
     return Allotment(memory if said.memory is None else said.memory, cpus, said.pids, said.log, said.replicas)
 
 
-def contained(stack: Stack, of: Allotment, *, trusted: bool) -> tuple[Stack, tuple[str, ...]]:
-    """The stack within its limits; and a sentence for each thing that was said to be more."""
+def contained(
+    stack: Stack, of: Allotment, *, trusted: bool, name: str, allow: Collection[str] = ()
+) -> tuple[Stack, tuple[str, ...]]:
+    """The stack within its limits; and a sentence for each thing that was said to be more.
+
+    `name`: the stack's; `allow`: what the enrolment lets untrusted code have, by name.
+    """
     made, notes = stack.written(), list[str]()
     made["version"] = _version(stack.version)
-    made["services"] = {name: _service(service, of, notes, trusted=trusted) for name, service in stack.services.items()}
+    made["services"] = {key: _service(service, of, notes, trusted=trusted) for key, service in stack.services.items()}
+    if not trusted:
+        for key, service in stack.services.items():
+            if among_others(stack, service):
+                _named(made["services"][key], service, notes, name, allow)
     return stack_of(made), tuple(notes)
+
+
+def _named(body: dict[str, Any], service: Service, notes: list[str], stack: str, allow: Collection[str]) -> None:
+    """Put a hostname of its own in the place of one that may be another app's: Docker makes it one of its names there."""
+    said = str(body.get("hostname") or "")
+    if not said or f"hostname:{said}" in allow or _is_own(said, stack):
+        return
+    body["hostname"] = f"{stack}-{service.name}"[:_LONGEST_LABEL]
+    notes.append(
+        f"hostname-replaced: {service.name} calls itself {shown(said)}, which may be another app's name in the network of all, "
+        f"and is called {body['hostname']}: [refs] allow = {json.dumps([f'hostname:{said}'])[:200]}"
+    )
+
+
+def _is_own(hostname: str, stack: str) -> bool:
+    """Whether nobody else can have this name: it has the stack's own in it, whatever Swarm fills in."""
+    made = _SWARMS_OWN.sub(f"{stack}_", hostname)
+    return stack.lower() in made.lower() and "{{" not in _SMALL_PARTS.sub("", made)
 
 
 def short_of_memory(service: Service | None, enrolment: Enrolment, overlay: str = "") -> tuple[Fault, str]:

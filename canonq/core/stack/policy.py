@@ -97,6 +97,13 @@ def _all(stack: Stack, name: str, domain: str, front: str) -> Iterator[Denied]:
             yield from _labels(f"{section}.{declared.key}.labels", labels, name, domain)
 
 
+def among_others(stack: Stack, service: Service) -> bool:
+    """Whether a service is in a network that its stack does not make, so that its names there are among those of other apps."""
+    return any(
+        (declared := stack.networks.get(key)) is not None and declared.external for key in service.networks or ("default",)
+    )
+
+
 def _service_key(where: str, key: str, value: Any) -> Iterator[Denied]:
     if key == "logging":
         driver = value.get("driver", "json-file") if isinstance(value, Mapping) else value

@@ -160,7 +160,9 @@ def _fit(deployment: Deployment, filled: Filled) -> Deployable:
     names = {key: deployment.volume_name(key) for key in filled.resolved.volumes}
     env = {**filled.env, **filled.exports}
     of = allotment(deployment.enrolment, len(os.sched_getaffinity(0)))
-    within, notes = contained(filled.resolved, of, trusted=deployment.is_trusted)
+    within, notes = contained(
+        filled.resolved, of, trusted=deployment.is_trusted, name=deployment.identity.stack, allow=deployment.allow or ()
+    )
     for told in notes:
         deployment.account.note(told)
     if twice := clash(within):

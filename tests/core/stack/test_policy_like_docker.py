@@ -140,7 +140,7 @@ def given(said: str) -> str | None:
     if (mine := ours(said)) is None:
         return None
     who = Identity("i", "run", "site", "o", "s-1", "s-1.test", "1.0.0+1", "a" * 40)
-    within, _ = contained(mine, Allotment(2**30, 1.0, 100, 2**20, 1), trusted=False)
+    within, _ = contained(mine, Allotment(2**30, 1.0, 100, 2**20, 1), trusted=False, name="s-1")
     try:
         made = deployable(within, who, {}, folder="/folder", volume_names={key: f"s-1_{key}" for key in within.volumes})
     except CanonqError:

@@ -344,6 +344,52 @@ def test_no_name_of_another_apps_is_taken_in_the_network_of_all(ref: Ref, said: 
     assert refused(lambda: ref.says(f"services:\n  {said}\n")).code == "policy-refused"
 
 
+IN_PROXY = "networks: [proxy]\n    hostname: "
+PROXY = "networks: {proxy: {external: true}}\n"
+
+
+@pytest.mark.parametrize(
+    "hostname",
+    ["live_app", "mail.example.org", "'{{ .Node.Hostname }}'", '\'{{ if .Service.Name }}live_app{{ end }}\'',
+     '\'{{ if false }}s-1{{ end }}live_app\'', '\'{{ index .Service.Labels "s-1" }}\'', "'{{/* s-1 */}}live_app'"],
+)  # fmt: skip
+def test_no_hostname_takes_the_name_of_another_app_in_the_network_of_all(ref: Ref, hostname: str) -> None:
+    prepared = ref.service(IN_PROXY + hostname, PROXY)
+    assert app_of(prepared)["hostname"] == "s-1-app"
+    (note,) = prepared.deployment.account.notes
+    assert note.startswith("hostname-replaced: app calls itself ")
+
+
+@pytest.mark.parametrize(
+    ("hostname", "kept"),
+    [("${DOMAIN}", OWN), ("mail.${DOMAIN}", f"mail.{OWN}"), ("${STACK_NAME}_app", "s-1_app"), ("S-1", "S-1"),
+     ("'{{ .Service.Name }}-{{ .Task.Slot }}'", "{{ .Service.Name }}-{{ .Task.Slot }}"),
+     ("'{{.Task.Name}}.{{.Node.Hostname}}'", "{{.Task.Name}}.{{.Node.Hostname}}")],
+)  # fmt: skip
+def test_a_hostname_of_its_own_is_kept(ref: Ref, hostname: str, kept: str) -> None:
+    prepared = ref.service(IN_PROXY + hostname, PROXY)
+    assert app_of(prepared)["hostname"] == kept
+    assert not prepared.deployment.account.notes
+
+
+def test_a_hostname_is_kept_where_no_other_app_hears_it_or_the_enrolment_allows_it(ref: Ref, tmp_path: Path) -> None:
+    assert app_of(ref.service("hostname: rabbit"))["hostname"] == "rabbit"
+    toml = '[refs]\nallow = ["hostname:rabbit"]\n'
+    assert (
+        app_of(
+            ref.service(
+                f"{IN_PROXY}rabbit",
+                PROXY,
+            )
+        )["hostname"]
+        == "s-1-app"
+    )
+    assert app_of(ref.prepared(toml))["hostname"] == "rabbit"
+    (tmp_path / "release").mkdir()
+    release = Ref(tmp_path / "release", trusted=True)
+    assert app_of(release.service(f"{IN_PROXY}rabbit", PROXY))["hostname"] == "rabbit"
+
+
 def test_the_front_service_that_the_enrolment_names_may_be_there(ref: Ref) -> None:
     services = "app: {image: 'x:1', networks: [in]}, web: {image: 'x:1', networks: [proxy, in]}"
     both = f"services: {{{services}}}\nnetworks: {{proxy: {{external: true}}, in: {{}}}}\n"
