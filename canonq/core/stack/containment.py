@@ -17,6 +17,7 @@ from canonq.core.errors import Fault
 from canonq.core.stack.lengths import seconds, size
 from canonq.core.stack.policy import among_others
 from canonq.core.stack.resolved import Service, Stack, stack_of
+from canonq.core.stack.routes import resolvers
 from canonq.core.text import shown
 
 _GIB = 2**30
@@ -62,6 +63,7 @@ def contained(
     made["services"] = {key: _service(service, of, notes, trusted=trusted) for key, service in stack.services.items()}
     if not trusted:
         for key, service in stack.services.items():
+            _without_certificates(made["services"][key], service, notes, allow)
             if among_others(stack, service):
                 _named(made["services"][key], service, notes, name, allow)
     return stack_of(made), tuple(notes)
@@ -77,6 +79,19 @@ def _named(body: dict[str, Any], service: Service, notes: list[str], stack: str,
         f"hostname-replaced: {service.name} calls itself {shown(said)}, which may be another app's name in the network of all, "
         f"and is called {body['hostname']}: [refs] allow = {json.dumps([f'hostname:{said}'])[:200]}"
     )
+
+
+def _without_certificates(body: dict[str, Any], service: Service, notes: list[str], allow: Collection[str]) -> None:
+    """Take out what has the ingress order certificates: they count for its operator's account, and for the whole domain."""
+    for of, labels in ((body["deploy"], service.labels), (body, service.container_labels)):
+        asked = {label: by for label, by in resolvers(labels).items() if f"certresolver:{by}" not in allow}
+        if asked:
+            of["labels"] = {**of["labels"], **dict.fromkeys(asked, "")}
+            by = sorted(set(asked.values()))[0]
+            notes.append(
+                f"certificate-not-ordered: {service.name} would have the ingress order certificates by {shown(by)}, as a live "
+                f"app does, and has its default one: [refs] allow = {json.dumps([f'certresolver:{by}'])[:200]}"
+            )
 
 
 def _is_own(hostname: str, stack: str) -> bool:

@@ -17,7 +17,7 @@ from canonq.core.stack.images import image_name, is_inside
 from canonq.core.stack.lengths import seconds
 from canonq.core.stack.mounts import host_path
 from canonq.core.stack.resolved import Declared, Mount, Service, Stack
-from canonq.core.stack.routes import strange_labels
+from canonq.core.stack.routes import MOST_HOSTS, MOST_ROUTERS, routed, strange_labels
 
 SHARED_NETWORK = "proxy"
 _SOCKET = "docker.sock"
@@ -90,6 +90,7 @@ def _all(stack: Stack, name: str, domain: str, front: str) -> Iterator[Denied]:
     for section, most in _MOST.items():
         if (count := len(getattr(stack, section))) > most:
             yield Denied(f"many-{section}", section, f"there are {count} {section}; {most} are the most")
+    yield from _routes(stack)
     for section in ("networks", "volumes", "configs", "secrets"):
         for declared in stack.declared(section).values():
             yield from _declared(section, declared, name)
@@ -126,6 +127,18 @@ def _service_key(where: str, key: str, value: Any) -> Iterator[Denied]:
 def _labels(where: str, labels: Mapping[str, str | None], stack: str, domain: str) -> Iterator[Denied]:
     for strange in strange_labels(labels, stack=stack, domain=domain, network=SHARED_NETWORK):
         yield Denied(strange.word, where, strange.why)
+
+
+def _routes(stack: Stack) -> Iterator[Denied]:
+    """The ingress keeps each for all apps, whatever it is for."""
+    routers, hosts = set[str](), set[str]()
+    for service in stack.services.values():
+        for labels in (service.labels, service.container_labels):
+            own, asked = routed(labels)
+            routers, hosts = routers | own, hosts | asked
+    for kind, count, most in (("routers", len(routers), MOST_ROUTERS), ("hosts", len(hosts), MOST_HOSTS)):
+        if count > most:
+            yield Denied(f"many-{kind}", "labels", f"the ingress is told of {count} {kind}; {most} are the most")
 
 
 def _networks(stack: Stack, service: Service, front: str) -> Iterator[Denied]:

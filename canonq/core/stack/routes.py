@@ -63,11 +63,16 @@ _RULE = re.compile(rf"traefik\.http\.routers\.({_NAME})\.rule")
 _SERVICE = re.compile(rf"traefik\.http\.routers\.({_NAME})\.service")
 _CHAIN = re.compile(rf"traefik\.http\.(?:routers\.({_NAME})\.middlewares|middlewares\.({_NAME})\.chain\.middlewares)")
 _PORT = re.compile(rf"traefik\.http\.services\.{_NAME}\.loadbalancer\.server\.port")
+_RESOLVER = re.compile(r"traefik\..*\.tls\.certresolver", re.I)
+_ROUTER = re.compile(r"traefik\.(?:http|tcp|udp)\.routers\.([^.=]+)", re.I)
 _NAMED = re.compile(r"traefik\.(?:http|tcp|udp)\.([a-z]+)\.([^.=]+)")
 _QUOTED = r"(?:`[^`]{1,250}`|\"[^\"\\\\`]{1,250}\")"
 _TERM = re.compile(rf"\s*(Host|PathPrefix|Path|Method|Query|Headers?)\(\s*({_QUOTED}(?:\s*,\s*{_QUOTED}){{0,50}})\s*\)\s*", re.I)
 _IN_QUOTES = re.compile(r"`([^`]+)`|\"([^\"]+)\"")
 _HOST = re.compile(r"[a-z0-9.-]{1,253}")
+
+
+MOST_ROUTERS, MOST_HOSTS = 50, 100  #: of a stack: the ingress keeps each, and may order a certificate for each host
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,19 @@ class Strange:
 def is_routed(labels: Mapping[str, str | None]) -> bool:
     """Whether the ingress is told a port of the service."""
     return any(_PORT.fullmatch(label.lower()) for label in labels)
+
+
+def resolvers(labels: Mapping[str, str | None]) -> dict[str, str]:
+    """Label -> the resolver by which the ingress would order certificates in its operator's name."""
+    return {label: value for label, value in labels.items() if value and _RESOLVER.fullmatch(label)}
+
+
+def routed(labels: Mapping[str, str | None]) -> tuple[set[str], set[str]]:
+    """Routers that the labels name, and hosts that their rules ask for."""
+    routers = {found[1].lower() for label in labels if (found := _ROUTER.match(label))}
+    rules = [value for label, value in labels.items() if value and _RULE.fullmatch(label.lower())]
+    terms = (term for rule in rules for part in rule.split("||") for term in _terms(part))
+    return routers, {host.lower() for name, hosts in terms if name == "host" for host in hosts}
 
 
 def strange_labels(labels: Mapping[str, str | None], *, stack: str, domain: str, network: str) -> Iterator[Strange]:

@@ -327,7 +327,48 @@ def test_what_recipes_say_to_the_ingress_passes(ref: Ref) -> None:
     }  # fmt: skip
     body = f"networks: [proxy, inner]\n    deploy: {{labels: {json.dumps([f'{key}={value}' for key, value in labels.items()])}}}"
     prepared = ref.service(body, "networks: {proxy: {external: true}, inner: {driver_opts: {encrypted: ''}}}\n")
-    assert app_of(prepared)["deploy"]["labels"]["traefik.http.routers.s-1.tls.certresolver"] == "staging"
+    assert app_of(prepared)["deploy"]["labels"]["traefik.http.routers.s-1.rule"].startswith(f"Host(`{OWN}`")
+
+
+@pytest.mark.parametrize("label", ["traefik.http.routers.s-1.tls.certresolver", "Traefik.HTTP.Routers.s-1.TLS.CertResolver"])
+@pytest.mark.parametrize("place", ["deploy: {labels: LABELS}", "labels: LABELS"])
+def test_no_certificate_is_ordered_in_the_operators_name(ref: Ref, label: str, place: str) -> None:
+    body = place.replace("LABELS", json.dumps({label: "production"}))
+
+    def resolver(prepared: Prepared) -> str:
+        app = app_of(prepared)
+        return str((app["deploy"]["labels"] if place.startswith("deploy") else app["labels"])[label])
+
+    prepared = ref.service(body)
+    assert resolver(prepared) == ""
+    (note,) = prepared.deployment.account.notes
+    assert note.startswith("certificate-not-ordered: app would have the ingress order certificates by 'production'")
+    assert resolver(ref.prepared('[refs]\nallow = ["certresolver:production"]\n')) == "production"
+    ref.trusted = True
+    assert resolver(Ref.prepared(ref)) == "production"
+
+
+@pytest.mark.parametrize(
+    ("labels", "word"),
+    [
+        ({f"traefik.http.routers.s-1-{number}.rule": f"Host(`{OWN}`)" for number in range(51)}, "many-routers"),
+        ({f"traefik.http.routers.s-1-{number}.tls": "true" for number in range(51)}, "many-routers"),
+        (
+            {
+                f"traefik.http.routers.s-1-{one}.rule": f"Host(`{'`,`'.join(f'{two}.{one}.{OWN}' for two in range(40))}`)"
+                for one in range(3)
+            },
+            "many-hosts",
+        ),
+    ],
+    ids=["rules", "other labels", "hosts"],
+)
+def test_the_ingress_is_told_of_no_more_than_it_would_be_by_any_recipe(ref: Ref, labels: dict[str, str], word: str) -> None:
+    told = refused(lambda: ref.service(f"deploy: {{labels: {json.dumps(labels)}}}"))
+    assert (told.code, f'["{word}"]' in told.mend) == ("policy-refused", True), told
+    ref.prepared(f'[refs]\nallow = ["{word}"]\n')
+    fewer = dict(list(labels.items())[:-1])
+    ref.service(f"deploy: {{labels: {json.dumps(fewer)}}}")
 
 
 @pytest.mark.parametrize(
