@@ -7,9 +7,11 @@ shell quotes it when it shows its commands. Of a value of several lines each lon
 from __future__ import annotations
 
 import base64
+import bisect
 import json
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape
 
@@ -35,13 +37,31 @@ class Masks:
 
     def __init__(self, named: Iterable[tuple[str, str]] = ()) -> None:
         self._names = {form: name for name, value in named if len(value) >= _SHORTEST for form in _forms(value)}
-        longest_first = sorted(self._names, key=lambda form: (-len(form), form))
-        # In one go: a name that was put in may hold another value.
-        self._any = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._sorted = sorted(self._names)
+        self._within = list(_within(self._sorted))
+        self._longest = max(map(len, self._sorted), default=0)
+        self._begins = _beginnings(self._sorted)
 
     def text(self, text: str) -> str:
         """`text` with the name of each value in its place."""
-        return self._any.sub(lambda found: f"***{self._names[found[0]]}***", text) if self._any else text
+        # In one go: a name that was put in may hold another value. Not by one pattern of all forms, which tries each of them
+        # at each place: an env may have thousands of values.
+        pieces, done, at = list[str](), 0, 0
+        while (found := self._begins.search(text, at)) is not None:
+            at = found.start()
+            if (form := self._longest_in(text[at : at + self._longest])) is None:
+                at += 1
+            else:
+                pieces += (text[done:at], f"***{self._names[form]}***")
+                done = at = at + len(form)
+        return "".join((*pieces, text[done:])) if pieces else text
+
+    def _longest_in(self, text: str) -> str | None:
+        """The longest form that a text begins with."""
+        place = bisect.bisect_right(self._sorted, text) - 1
+        while place >= 0 and not text.startswith(self._sorted[place]):
+            place = self._within[place]
+        return self._sorted[place] if place >= 0 else None
 
     def texts(self, texts: Iterable[str]) -> tuple[str, ...]:
         """The same of several."""
@@ -60,6 +80,31 @@ class Masks:
                 if isinstance(said := getattr(one, name, None), str):
                     setattr(one, name, self.text(said))
             waiting += [one.__cause__, one.__context__]
+
+
+def _within(forms: Iterable[str]) -> Iterator[int]:
+    """Of each of some texts in their order the place of the longest other one that it begins with; -1 where there is none."""
+    around: list[tuple[int, str]] = []
+    for place, form in enumerate(forms):
+        while around and not form.startswith(around[-1][1]):
+            around.pop()
+        yield around[-1][0] if around else -1
+        around.append((place, form))
+
+
+def _beginnings(forms: Iterable[str]) -> re.Pattern[str]:
+    """What finds the places where one of some texts may begin, by their first characters."""
+    tree: dict[str, Any] = {}
+    for form in forms:
+        within = tree
+        for letter in form[:_SHORTEST]:
+            within = within.setdefault(letter, {})
+
+    def written(within: dict[str, Any]) -> str:
+        each = [re.escape(letter) + written(more) for letter, more in within.items()]
+        return each[0] if len(each) == 1 else f"(?:{'|'.join(each)})" if each else ""
+
+    return re.compile(written(tree) or "(?!)")
 
 
 def _forms(value: str) -> Iterator[str]:

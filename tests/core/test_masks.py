@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape, quoteattr
 
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canonq.core.errors import HostProblem, RecipeProblem
-from canonq.core.masks import Masks
+from canonq.core.masks import Masks, _forms
 from canonq.core.text import beginning, ending
 
 ODD = "p<ss & \"w'rd/ü+=%"
@@ -106,3 +108,46 @@ def test_of_one_long_word_nothing_is_left() -> None:
     assert beginning("x" * 50, 20) == ending("x" * 50, 20) == "..."
     assert beginning("one two three", 10) == "one two ..."
     assert ending("one two three", 10) == "... two three"
+
+
+@given(
+    st.lists(st.text("ab'/", min_size=4, max_size=9), max_size=12, unique=True),
+    st.lists(st.text("ab'/", max_size=12) | st.just("abab"), max_size=12).map("".join),
+)
+def test_the_longest_value_is_found_at_the_first_place_where_one_begins(values: list[str], text: str) -> None:
+    named = [(f"n{number}", value) for number, value in enumerate(values)]
+    names = {form: name for name, value in named for form in _forms(value)}
+    longest_first = sorted(names, key=lambda form: (-len(form), form))
+    plain = re.sub("|".join(map(re.escape, longest_first)), lambda found: f"***{names[found[0]]}***", text) if names else text
+    assert Masks(named).text(text) == plain
+
+
+def long_texts() -> dict[str, tuple[list[str], str]]:
+    """Many values, and a text in which each of them may begin at each place."""
+    many = [f"{'x' * 20}{number:06}" for number in range(3000)]
+    return {
+        "unlike": (
+            [f"{number:06}".translate(str.maketrans("0123456789", "abcdefghij")) * 3 for number in range(3000)],
+            "the end is nigh\n",
+        ),
+        "alike": (many, "x" * 19 + "y"),
+        "all but the end": (many, "x" * 20 + "z"),
+        "one in the other": (["x" * length for length in range(4, 1000)], "x" * 3 + "y"),
+        "one in the other but for the end": (["x" * length + "y" for length in range(4, 1000)], "x"),
+    }
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", long_texts())
+def test_a_text_takes_as_long_however_many_values_there_are(kind: str) -> None:
+    values, piece = long_texts()[kind]
+    text = piece * (30_000 // len(piece))
+
+    def took(act: Callable[[], object], times: int) -> float:
+        began = time.process_time()
+        for _ in range(times):
+            act()
+        return time.process_time() - began
+
+    plain, masks = re.compile(r"(?:[^~]|~)*"), Masks(("a", value) for value in values)
+    assert took(lambda: masks.text(text), 1) < took(lambda: plain.fullmatch(text), 1000)

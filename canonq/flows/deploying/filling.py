@@ -23,11 +23,13 @@ from canonq.core.stack.mounts import shared_by_name, with_own
 from canonq.core.stack.policy import Denied, refusals
 from canonq.core.stack.templates import MOST_MADE, MUCH, become, filled_in, not_given, strange, why
 from canonq.core.text import did_you_mean, ended, readable, shown
+from canonq.flows.deploying.secrecy import MOST_IN_ENV, count_in_env
 from canonq.flows.deploying.stages import Deployment, Filled
 from canonq.flows.deploying.treefiles import check_files, filled_in_by_swarm, hashes, reads, text_in
 from canonq.flows.world import World
 
 INSTALL_STEPS = "install_steps.sh"
+MANY_VALUES = "many-values"
 _MOST_TOLD = 20  #: things that the policy refuses
 
 #: What install steps that are run before the deploy cannot mend.
@@ -242,6 +244,9 @@ def build_env(sample: str, deployment: Deployment) -> dict[str, str]:
     named = f"{identity.recipe}:{identity.version}"
     own, beside = deployment.enrolment.env, deployment.beside
     env = app_env(sample, named=named, domain=identity.domain, stack=identity.stack, beside=beside, own=own)
+    if deployment.allow is not None and MANY_VALUES not in deployment.allow and (count := count_in_env(env)) > MOST_IN_ENV:
+        what = f"has {count} values that may be secrets, each to be looked for in all that is kept; {MOST_IN_ENV} are the most"
+        _refuse([Denied(MANY_VALUES, SAMPLE, f"{what} ({MANY_VALUES})")])
     deployment.account.secrecy.env(env)
     return env
 

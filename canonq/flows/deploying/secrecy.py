@@ -20,6 +20,7 @@ SECRETS, ENV = "secrets.json", "app.env"  #: in a deployment's scratch folder, g
 _SHORTEST_IN_ENV = 8  #: characters; PASSWORD_LOGIN=true is no secret
 _SECRET_NAME = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECASE)
 _IN_ADDRESS = re.compile(r"://([^/@\s:]*):([^/@\s]+)@")  #: the password of an address, whatever the variable is called
+MOST_IN_ENV = 1000  #: values of untrusted code's env, each line by itself, that are looked for in all that is kept and shown
 _LOOKED_AT = 8192  #: bytes, by which a file that is no text is known
 
 
@@ -80,6 +81,11 @@ def _in_env(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         for user, password in _IN_ADDRESS.findall(value):
             if len(password) >= _SHORTEST_IN_ENV and password != user:  # postgres:postgres hides nothing, and is in every log
                 yield key, password
+
+
+def count_in_env(env: Mapping[str, str]) -> int:
+    """How many values of an env are taken for secrets, each line by itself."""
+    return sum(1 + value.count("\n") + value.count("\r") for _, value in _in_env(env))
 
 
 def is_secret_name(key: str) -> bool:

@@ -603,6 +603,27 @@ def test_a_name_that_docker_does_not_take_is_told_at_once(ref: Ref) -> None:
         assert refused(lambda top=top: ref.says(f"{APP}{top}")).code == "name-invalid"  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    ("sample", "last"),
+    [
+        ("".join(f"PASSWORD_{number}=long-enough-{number}\n" for number in range(4000)), "long-enough-3999"),
+        (
+            'KEY="' + "\\n".join(f"line {number} of it that is long" for number in range(1500)) + '"\n',
+            "line 1499 of it that is long",
+        ),
+        ("A=" + "".join(f"://a:b{number:07}@" for number in range(3000)) + "\n", "b0002999"),
+    ],
+    ids=["names", "lines", "addresses"],
+)
+def test_values_without_end_that_would_be_looked_for_in_all_that_is_kept_are_refused(ref: Ref, sample: str, last: str) -> None:
+    told = refused(lambda: ref.says(sample=sample))
+    assert (told.code, '["many-values"]' in told.mend) == ("policy-refused", True), told
+    for trusted in (False, True):
+        ref.trusted = trusted
+        masks = ref.prepared('[refs]\nallow = ["many-values"]\n').deployment.account.secrecy.masks
+        assert last not in masks.text(f"it said {last} then"), "none is passed over"
+
+
 def tenfold(line: str) -> str:
     """Ten names for each of those before, level by level."""
     lines = [line.format(0, ", ".join(["*a"] * 10))]
