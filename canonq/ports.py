@@ -317,6 +317,14 @@ class Outside:
     why_not: str = ""  #: why it could not be seen
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Where containers write on this host beside the volumes that have a name."""
+
+    layers: tuple[Path, ...] = ()  #: folders of their own layers
+    unnamed: tuple[Path, ...] = ()  #: volumes without a name
+
+
 class Containers(Protocol):
     """The way into what runs."""
 
@@ -400,6 +408,10 @@ class Ownership(Protocol):
 
     def takings(self, labels: Mapping[str, str]) -> dict[str, Taking]:
         """What each container with these labels takes now, by its id: of memory, as far as nobody could have it back."""
+
+    def written_beside(self, labels: Mapping[str, str]) -> Beside:
+        """Where the containers with these labels write beside volumes that have a name, as far as it can be told; of those that
+        have ended too, as what they wrote is there until they are removed."""
 
     def remove_secrets(self, labels: Mapping[str, str]) -> None:
         """Remove the secrets that carry these labels."""

@@ -24,7 +24,7 @@ from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.peaks import Taking
 from canonq.core.stack.convergence import Service, Task
 from canonq.core.stack.databases import POSTGRES, database_kind
-from canonq.ports import Answer, Ended, Outside, Roots, Versions
+from canonq.ports import Answer, Beside, Ended, Outside, Roots, Versions
 
 _LISTED = (NAMESPACE, LABEL_OWNER, LABEL_RECIPE, LABEL_KIND)  #: labels by which volumes are found, the rarest text first
 LINEAGE = "lineage"  #: the file in which each deployment adds its version to the volume
@@ -316,6 +316,10 @@ class FakeEngine:
     def takings(self, labels: Mapping[str, str]) -> dict[str, Taking]:
         """See ports.Ownership.takings."""
         return {"all": Taking(self.taken, self.spent)} if self._stacks_with(labels) else {}
+
+    def written_beside(self, labels: Mapping[str, str]) -> Beside:
+        """See ports.Ownership.written_beside."""
+        return Beside(tuple(self._folder / "layers" / stack for stack in self._stacks_with(labels)))
 
     def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
         """See ports.Ownership.remove_owned."""

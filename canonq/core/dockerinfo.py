@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -72,17 +72,35 @@ def shared_source(mountinfo: str, path: str) -> str | None:
     `mountinfo` is /proc/self/mountinfo. None for all other kinds of file systems.
     """
     best: tuple[int, str, str] | None = None
-    for line in mountinfo.splitlines():
-        before, found, after = line.partition(" - ")
-        fields, rest = before.split(), after.split()
-        if not found or len(fields) < 5 or len(rest) < 2:
-            continue
-        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
+    for point, kind, source, _ in _mounts(mountinfo):
         if (path == point or path.startswith(point.rstrip("/") + "/")) and (best is None or len(point) >= best[0]):
-            best = (len(point), rest[0], rest[1])
+            best = (len(point), kind, source)
     if best is None or best[1] not in ("btrfs", "zfs"):
         return None
     return f"{best[1]} {best[2].partition('/')[0] if best[1] == 'zfs' else best[2]}"
+
+
+def upper_folder(mountinfo: str) -> str | None:
+    """The folder that an overlay writes to which is the root of these mounts, /proc/PID/mountinfo; None for any other root."""
+    roots = [(kind, options) for point, kind, _, options in _mounts(mountinfo) if point == "/"]
+    if not roots or roots[-1][0] != "overlay":
+        return None
+    said = (option.partition("=") for option in re.split(r"(?<!\\),", roots[-1][1]))
+    return next((_unescaped(value) for key, _, value in said if key == "upperdir"), None)
+
+
+def _mounts(mountinfo: str) -> Iterator[tuple[str, str, str, str]]:
+    """Where each is mounted, of what kind, what, and the options of its file system."""
+    for line in mountinfo.split("\n"):
+        before, found, after = line.partition(" - ")
+        fields, rest = before.split(" "), after.split(" ")
+        if found and len(fields) > 4 and len(rest) > 1:
+            yield _unescaped(fields[4]), rest[0], rest[1], rest[2] if len(rest) > 2 else ""
+
+
+def _unescaped(text: str) -> str:
+    """As the kernel writes blanks and the like there."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)
 
 
 # -- the swarm ----------------------------------------------------------------------------------------------

@@ -94,6 +94,29 @@ def test_other_file_systems_are_told_by_their_device(path: str) -> None:
     assert dockerinfo.shared_source(MOUNTS, path) is None
 
 
+ROOT = "871 708 0:58 / / rw,relatime master:301 - overlay overlay rw,{0}\n872 871 0:61 / /proc rw - proc proc rw\n"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "folder"),
+    [
+        (
+            ROOT.format("lowerdir=/l/1:/l/2,upperdir=/var/lib/docker/overlay2/4f/diff,workdir=/w"),
+            "/var/lib/docker/overlay2/4f/diff",
+        ),
+        (ROOT.format("lowerdir=/l/1,upperdir=/c/snapshots/9/fs,workdir=/w,index=off"), "/c/snapshots/9/fs"),
+        (ROOT.format(r"lowerdir=/l/1,upperdir=/with\040a\054comma/fs,workdir=/w"), "/with a,comma/fs"),
+        (ROOT.format("lowerdir=/l/1:/l/2"), None),  # it may only be read
+        (ROOT.replace("overlay overlay", "ext4 /dev/sda1").format("errors=remount-ro"), None),
+        ("872 871 0:61 / /x rw - overlay overlay rw,upperdir=/y\n", None),
+        ("nonsense\n - \n", None),
+        ("", None),
+    ],
+)
+def test_the_folder_that_a_container_writes_to_stands_among_its_mounts(mounts: str, folder: str | None) -> None:
+    assert dockerinfo.upper_folder(mounts) == folder
+
+
 # -- versions -----------------------------------------------------------------------------------------------
 
 DEBIAN = Speaks("The `docker` command (20.10.24)", "1.12", "1.41")

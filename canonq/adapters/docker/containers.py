@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from canonq.adapters.docker.client import NAMESPACE, in_container, translated
+from canonq.adapters.docker.layers import unnamed_volumes
 from canonq.adapters.docker.stacks import SwarmStacks
 from canonq.adapters.docker.volumes import DockerVolumes
 from canonq.adapters.lazily import docker
@@ -23,7 +22,6 @@ from canonq.ports import Answer, Ended, Outside
 _TCP_IN_A_ROW = 3
 _REMOVED = 2  #: kind of a change in a layer
 _MOST_CHANGES = 20_000  #: in one layer that are looked at
-_UNNAMED = re.compile(r"[0-9a-f]{64}")  #: how Docker calls a volume that nobody has named
 _SHORT_ID = 12  #: characters of a container's id that Docker makes its host name of
 
 
@@ -163,12 +161,7 @@ class SwarmContainers(SwarmStacks, DockerVolumes):
                 found[task.service] = Outside(task.service, why_not=error.what)
                 continue
             paths = tuple(str(one["Path"]) for one in changes if one["Kind"] != _REMOVED)[:_MOST_CHANGES]
-            unnamed = {
-                mount["Destination"]: Path(mount["Source"])
-                for mount in looked["Mounts"]
-                if mount["Type"] == "volume" and _UNNAMED.fullmatch(mount["Name"])
-            }
-            found[task.service] = Outside(task.service, int(looked["State"]["Pid"]), paths, unnamed)
+            found[task.service] = Outside(task.service, int(looked["State"]["Pid"]), paths, unnamed_volumes(looked))
         return list(found.values())
 
     def container_names(self, stack: str) -> frozenset[str]:

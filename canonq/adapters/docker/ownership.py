@@ -9,11 +9,13 @@ from pathlib import Path
 
 from canonq.adapters.docker.client import NAMESPACE, translated
 from canonq.adapters.docker.groups import TAKEN, Group, group_of
+from canonq.adapters.docker.layers import layer_of, unnamed_volumes
 from canonq.adapters.docker.stacks import SwarmStacks
 from canonq.adapters.docker.volumes import DockerVolumes
 from canonq.adapters.lazily import docker
 from canonq.core.deployable import LABEL_OWNER
 from canonq.core.peaks import Taking
+from canonq.ports import Beside
 
 _ENDED = (errno.ENOENT, errno.ESRCH, errno.ENODEV)  #: what reading the files of a group gives that is gone, or goes meanwhile
 _MOST_GROUPS = 500  #: containers whose groups are remembered
@@ -84,6 +86,18 @@ class DockerOwnership(SwarmStacks, DockerVolumes):
                     if (found := self._taking(container["Id"])) is not None:
                         taken[container["Id"]] = found
         return taken
+
+    def written_beside(self, labels: Mapping[str, str]) -> Beside:
+        """See ports.Ownership.written_beside."""
+        layers, unnamed = list[Path](), dict[Path, None]()
+        wanted, images = {"label": [f"{key}={value}" for key, value in labels.items()]}, self.roots().images
+        with translated("look where its containers write"):
+            for container in self._api.containers(all=True, filters=wanted):
+                with contextlib.suppress(docker.errors.NotFound):  # gone meanwhile
+                    looked = self._api.inspect_container(container["Id"])
+                    layers += [layer] if (layer := layer_of(looked, images)) is not None else []
+                    unnamed |= dict.fromkeys(unnamed_volumes(looked).values())
+        return Beside(tuple(layers), tuple(unnamed))
 
     def _taking(self, container: str) -> Taking | None:
         """By the files of its control group, or as Docker tells it where they cannot be read; None for one that has ended."""

@@ -27,7 +27,7 @@ from canonq.flows.keeping.janitor import RESTORED as KIND
 from canonq.flows.keeping.leftovers import lost_record
 from canonq.flows.keeping.room import make_room, room_for
 from canonq.flows.promoting.rollback import choose
-from canonq.flows.proving.evidence import volume_bytes
+from canonq.flows.proving.evidence import beside_bytes, volume_bytes
 from canonq.flows.world import Tell, World, untold
 
 log = logging.getLogger("canonq")
@@ -97,7 +97,8 @@ def _bring_back(
     with room_for(world, what, need, otherwise=make_room) as room, alive(work), unsaid(account.secrecy):
 
         def measure() -> None:
-            room.took(Need(volumes=volume_bytes(world, identity), images=images_taken(world, account)))
+            own = Need(volumes=volume_bytes(world, identity), images=images_taken(world, account))
+            room.took(own + beside_bytes(world, identity))
 
         try:
             with floor_held(world.budget, room, what, measure, partial(asked_to_stop, work)):

@@ -43,7 +43,7 @@ from canonq.flows.keeping.janitor import clean
 from canonq.flows.keeping.leftovers import is_in_force, reclaim, retire
 from canonq.flows.promoting.warming import Promoted, warmed
 from canonq.flows.proving.dependencies import beside, bring_up_dependency, plan_dependencies
-from canonq.flows.proving.evidence import volume_bytes
+from canonq.flows.proving.evidence import beside_bytes, volume_bytes
 from canonq.flows.proving.hooks import POPULATE, hook_names
 from canonq.flows.proving.sight import seeing
 from canonq.flows.world import World
@@ -235,7 +235,8 @@ def _clear(tx: Transaction, *, keep_journal: bool) -> None:
 def _measure(tx: Transaction) -> None:
     """Say to its reservation what the promotion takes while it goes on; called beside it."""
     images = images_taken(tx.world, tx.account)
-    tx.room.took(Need(volumes=volume_bytes(tx.world, tx.app.identity), images=images, state=bytes_below(tx.folder)))
+    own = Need(volumes=volume_bytes(tx.world, tx.app.identity), images=images, state=bytes_below(tx.folder))
+    tx.room.took(own + beside_bytes(tx.world, tx.app.identity))
 
 
 def _mine(tx: Transaction) -> dict[str, str]:

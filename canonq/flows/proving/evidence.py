@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from canonq.adapters.docker.disks import bytes_below
+from canonq.core.budget import Need
 from canonq.core.deployable import Identity
 from canonq.core.errors import CanonqError
 from canonq.core.masks import Masks
@@ -54,6 +55,13 @@ def tail(text: str) -> list[str]:
 def volume_bytes(world: World, identity: Identity) -> int:
     """Bytes that all volumes of a deployment's owner take on disk, those of what runs beside it too."""
     return sum(bytes_below(folder) for folder in world.ownership.volumes_owned(owned_by(identity)).values())
+
+
+def beside_bytes(world: World, identity: Identity) -> Need:
+    """Bytes that the containers of a deployment's owner have written beside its volumes: into themselves, and into volumes that
+    nobody has named."""
+    found = world.ownership.written_beside(owned_by(identity))
+    return Need(volumes=sum(map(bytes_below, found.unnamed)), images=sum(map(bytes_below, found.layers)))
 
 
 def keep_beside(folder: Path, name: str, value: object) -> None:

@@ -23,7 +23,7 @@ from canonq.core.stack.use import Use
 from canonq.core.stack.witness import Files
 from canonq.flows.deploying.pulling import images_taken
 from canonq.flows.deploying.stages import Account, Deployment, Running
-from canonq.flows.proving.evidence import volume_bytes
+from canonq.flows.proving.evidence import beside_bytes, volume_bytes
 from canonq.flows.proving.hooks import hook_names
 from canonq.flows.proving.staying import Vigil
 from canonq.flows.world import World
@@ -79,6 +79,7 @@ class Findings:
         self.not_in_base: Mapping[str, str] = {}  #: variable that its compose files need and the base's .env lacks -> where
         self.disk_bytes = 0  #: what its volumes took at their peak
         self.disk_of_tier: dict[TierName, int] = {}  #: the same, while each tier went on
+        self.beside = Need()  #: what its containers had written beside its volumes, when that was looked at last
         self.artifact_bytes = 0  #: what the backup's artifact takes at most
         self.lowest_free: dict[str, int] = {}  #: folder on a disk -> bytes free when least were
         self.failed_on: str | None = None  #: the stack that a tier failed on
@@ -195,15 +196,16 @@ class Run:
 def took(run: Run) -> int:
     """Measure what the run takes on disk by now, for its record and its reservation; bytes of its volumes."""
     volumes = _volumes_now(run)
-    run.room.took(Need(volumes=volumes, images=run.account.pulled_bytes))
+    run.room.took(Need(volumes=volumes, images=run.account.pulled_bytes) + run.findings.beside)
     check_stop()
     return volumes
 
 
 def measure(run: Run) -> None:
-    """Say to its reservation what the run takes while it goes on; called beside it."""
+    """Say to its reservation what the run takes while it goes on; called beside it where a disk is short."""
     pulled, volumes = images_taken(run.world, run.account), _volumes_now(run)
-    run.room.took(Need(volumes=volumes, images=pulled, state=run.findings.artifact_bytes))
+    run.findings.beside = beside_bytes(run.world, run.app.identity)
+    run.room.took(Need(volumes=volumes, images=pulled, state=run.findings.artifact_bytes) + run.findings.beside)
 
 
 def _volumes_now(run: Run) -> int:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from canonq.adapters.processes.programs import run
 from canonq.adapters.processes.stopping import Stop, check_stop, stoppable
 from canonq.adapters.state.budget import Budget, Reservation
+from canonq.core.bases import Base
 from canonq.core.budget import FileSystem, Need
+from canonq.core.deployable import Identity
 from canonq.core.errors import CanonqError, NoRoom
+from canonq.flows.deploying.stages import Account
 from canonq.flows.keeping.floor import Watch, floor_held
+from canonq.flows.proving.run import Findings, Run, Target, measure, took
+from canonq.flows.world import World
+from tests.fakes import FakeEngine
 
 
 class Disks:
@@ -185,3 +194,30 @@ def test_work_is_watched_for_as_long_as_it_goes_on(disks: Disks) -> None:
         ):
             run(["sleep", "600"], timeout=600)
         check_stop()
+
+
+def test_who_fills_its_containers_ends_and_not_its_neighbour(disks: Disks, stops: dict[str, Stop], tmp_path: Path) -> None:
+    """What a container writes into itself lies on the disk of images, and in no volume that has a name."""
+    engine = FakeEngine(tmp_path / "docker")
+    own = Identity("i", "run", "site", "20260101T000000Z-site-abcdef", "s-abcdef", "x.test", "1.0.0+1", "0" * 40)
+    (tmp_path / "docker" / "stacks" / own.stack).write_text(json.dumps({"app": {"labels": own.labels}}))
+    (layer := tmp_path / "docker" / "layers" / own.stack / "app" / "srv").mkdir(parents=True)
+    (layer / "cache").write_bytes(b"x" * 100_000)
+    world = cast(World, SimpleNamespace(ownership=engine))
+    with disks.budget.reserve("greedy", Need(images=300)) as greedy, disks.budget.reserve("modest", Need(images=300)) as modest:
+        findings = Findings(Target("1.0.0+1", "0" * 40, Base(None, None, "none", "")))
+        one = cast(
+            Run,
+            SimpleNamespace(world=world, app=SimpleNamespace(identity=own), account=Account(), findings=findings, room=greedy),
+        )
+        looks = Watch(disks.budget, greedy, stops["greedy"], "The test of site", lambda: measure(one))
+        others = watch(disks, modest, stops["modest"], Need(images=400))
+        disks.images = 50
+        for _ in range(2):
+            others.look()
+            looks.look()
+        took(one)
+        assert max(other.over for other in disks.budget.standings(["images"])) > 50_000, (
+            "nor is it forgotten when the next step is done"
+        )
+    assert (stops["greedy"].error is not None, stops["modest"].error) == (True, None)
