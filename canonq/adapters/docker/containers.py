@@ -6,21 +6,23 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from canonq.adapters.docker.client import NAMESPACE, in_container, translated
-from canonq.adapters.docker.layers import unnamed_volumes
+from canonq.adapters.docker.layers import layer_of, unnamed_volumes, written_into
 from canonq.adapters.docker.stacks import SwarmStacks
 from canonq.adapters.docker.volumes import DockerVolumes
-from canonq.adapters.lazily import docker
+from canonq.adapters.lazily import docker, requests
 from canonq.adapters.network import netns
 from canonq.adapters.processes.programs import plain_environment, run
 from canonq.adapters.processes.stopping import check_stop
 from canonq.core.enrolment import Health
 from canonq.core.errors import CanonqError, RecipeProblem, TimedOut
+from canonq.core.jsontext import json_of
 from canonq.core.stack.convergence import Task
 from canonq.core.text import ending
 from canonq.ports import Answer, Ended, Outside
 
 _TCP_IN_A_ROW = 3
 _REMOVED = 2  #: kind of a change in a layer
+_LONGEST_LIST = 16 << 20  #: bytes of Docker's list of changes in one layer
 _MOST_CHANGES = 20_000  #: in one layer that are looked at
 _SHORT_ID = 12  #: characters of a container's id that Docker makes its host name of
 
@@ -148,21 +150,40 @@ class SwarmContainers(SwarmStacks, DockerVolumes):
         return newest.container if newest and newest.container else None
 
     def outside_volumes(self, stack: str) -> list[Outside]:
-        """See ports.Containers.outside_volumes. Docker knows what is in a layer: where it is an overlay, it lists that alone."""
-        found = {}
+        """See ports.Containers.outside_volumes. Where a layer lies cannot always be told: then Docker lists it."""
+        found, images = {}, self.roots().images
         for container, task in self._running_tasks(stack):
             if task.service in found:
                 continue
             try:
                 with in_container("look what it has written"):
                     looked = self._api.inspect_container(container)
-                    changes = self._api.diff(container) or []
-            except CanonqError as error:
-                found[task.service] = Outside(task.service, why_not=error.what)
+                    paths = self._changed(container) if (layer := layer_of(looked, images)) is None else ()
+                if layer is not None:
+                    paths = written_into(layer)
+            except (CanonqError, OSError, ValueError) as error:
+                found[task.service] = Outside(task.service, why_not=error.what if isinstance(error, CanonqError) else str(error))
                 continue
-            paths = tuple(str(one["Path"]) for one in changes if one["Kind"] != _REMOVED)[:_MOST_CHANGES]
             found[task.service] = Outside(task.service, int(looked["State"]["Pid"]), paths, unnamed_volumes(looked))
         return list(found.values())
+
+    def _changed(self, container: str) -> tuple[str, ...]:
+        """The same as Docker lists it. RecipeProblem where the list is longer than is read: a file may be named by kilobytes."""
+        address = f"{self._api.base_url}/v{self._api.api_version}/containers/{container}/changes"
+        with contextlib.closing(self._api.get(address, stream=True, timeout=self._api.timeout)) as answer:
+            try:
+                answer.raise_for_status()
+            except requests.exceptions.HTTPError as error:
+                raise docker.errors.create_api_error_from_http_exception(error) from error
+            listed = bytearray()
+            for piece in answer.iter_content(1 << 16):
+                listed += piece
+                if len(listed) > _LONGEST_LIST:
+                    raise RecipeProblem(
+                        f"it has changed so much that Docker's list of it has more than {_LONGEST_LIST >> 20} MiB"
+                    )
+        changes = json_of(bytes(listed)) or []
+        return tuple(str(one["Path"]) for one in changes if one["Kind"] != _REMOVED)[:_MOST_CHANGES]
 
     def container_names(self, stack: str) -> frozenset[str]:
         """See ports.Containers.container_names."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from canonq.adapters.data import inside
 from canonq.core.dockerinfo import upper_folder
 
 _PROCESSES = Path("/proc")
+_MOST_FILES = 20_000  #: plain files of one layer that are named
+_MOST_NAMES = 500_000  #: of whatever kind, what was removed too, that are looked at
 _UNNAMED = re.compile(r"[0-9a-f]{64}")  #: how Docker calls a volume that nobody has named
 
 
@@ -37,3 +41,18 @@ def unnamed_volumes(looked: Mapping[str, Any]) -> dict[str, Path]:
         for mount in looked["Mounts"]
         if mount["Type"] == "volume" and _UNNAMED.fullmatch(mount["Name"])
     }
+
+
+def written_into(layer: Path) -> tuple[str, ...]:
+    """Paths in the container of plain files in its own layer, made or changed since it was started; of so many the first."""
+    found: list[str] = []
+    seen = 0
+    for below, _, names, handle in inside.walk(layer):
+        for name in names:
+            with contextlib.suppress(OSError):  # gone meanwhile
+                if stat.S_ISREG(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                    found.append(f"/{os.path.join(below, name)}")
+            seen += 1
+            if len(found) >= _MOST_FILES or seen >= _MOST_NAMES:
+                return tuple(found)
+    return tuple(found)

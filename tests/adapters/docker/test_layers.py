@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from canonq.adapters.docker import containers, layers
 from canonq.adapters.docker.disks import bytes_below
-from canonq.adapters.docker.layers import layer_of
+from canonq.adapters.docker.layers import layer_of, written_into
 from canonq.adapters.engine import SwarmEngine
 from canonq.ports import Beside, Roots
 
@@ -55,11 +59,31 @@ def test_a_layer_that_cannot_be_told_or_seen_is_none(tmp_path: Path) -> None:
     )
 
 
+class Listed:
+    """Docker's list of what was changed in a layer."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces, self.given = list(pieces), 0
+
+    def iter_content(self, size: int) -> Iterator[bytes]:
+        del size
+        for piece in self.pieces:
+            self.given += len(piece)
+            yield piece
+
+    def raise_for_status(self) -> None:
+        """It is there."""
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
 class Api:
     """As much of Docker's API as is asked."""
 
     def __init__(self, *containers: dict[str, Any]) -> None:
         self.looked = {looked["Id"]: looked for looked in containers}
+        self.listed = Listed(b"null")
 
     def containers(self, **asked: Any) -> list[dict[str, Any]]:
         assert asked == {"all": True, "filters": {"label": ["canonq.owner=me"]}}
@@ -67,6 +91,13 @@ class Api:
 
     def inspect_container(self, container: str) -> dict[str, Any]:
         return self.looked[container]
+
+    base_url, api_version, timeout = "http+docker://localhost", "1.41", 60
+
+    def get(self, address: str, **asked: Any) -> Listed:
+        assert address == f"http+docker://localhost/v1.41/containers/{LOOKED['Id']}/changes"
+        assert asked["stream"], "it is not read whole"
+        return self.listed
 
 
 @pytest.fixture
@@ -93,3 +124,58 @@ def test_what_containers_write_into_themselves_and_into_volumes_without_a_name_i
     found = engine.written_beside({"canonq.owner": "me"})
     assert found == Beside((tmp_path / "layer",), (tmp_path / "unnamed",))
     assert bytes_below(found.layers[0]) >= 50_000
+
+
+def test_what_is_in_a_layer_is_named_by_its_place_in_the_container(tmp_path: Path) -> None:
+    (tmp_path / "srv" / "notes").mkdir(parents=True)
+    for name in ("srv/notes/one", "srv/two", "three"):
+        (tmp_path / name).write_text("x")
+    os.mkfifo(tmp_path / "srv" / "removed")  # as the device by which an overlay hides a file that was removed
+    (tmp_path / "link").symlink_to("/etc")
+    assert sorted(written_into(tmp_path)) == ["/srv/notes/one", "/srv/two", "/three"]
+
+
+@pytest.mark.parametrize("most", ["_MOST_FILES", "_MOST_NAMES"])
+def test_a_layer_of_files_without_end_is_not_gone_through_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: str
+) -> None:
+    for folder in range(10):
+        (tmp_path / str(folder)).mkdir()
+        for name in range(10):
+            (tmp_path / str(folder) / str(name)).touch()
+    monkeypatch.setattr(layers, most, 30)
+    assert len(written_into(tmp_path)) == 30
+
+
+def running(engine: SwarmEngine, monkeypatch: pytest.MonkeyPatch, looked: dict[str, Any]) -> Api:
+    """An engine on which one container of the service `app` runs."""
+    api, task = Api(looked), SimpleNamespace(service="app")
+    monkeypatch.setattr(engine, "_client", SimpleNamespace(api=api))
+    monkeypatch.setattr(engine, "_running_tasks", lambda stack: [(LOOKED["Id"], task)])
+    return api
+
+
+def test_what_a_container_holds_beside_volumes_is_looked_at_in_its_layer(
+    engine: SwarmEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "layer" / "srv").mkdir(parents=True)
+    (tmp_path / "layer" / "srv" / "notes").write_text("x")
+    api = running(engine, monkeypatch, of_docker(tmp_path / "layer"))
+    (found,) = engine.outside_volumes("s-1")
+    assert (found.service, found.pid, found.paths, found.why_not) == ("app", 7, ("/srv/notes",), "")
+    assert not api.listed.given, "Docker puts all of its list together before it gives any of it"
+
+
+def test_where_a_layer_cannot_be_seen_dockers_list_of_it_is_read_up_to_a_limit(
+    engine: SwarmEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    api = running(engine, monkeypatch, of_docker(tmp_path / "gone"))
+    assert engine.outside_volumes("s-1")[0].paths == ()
+    said = [{"Path": "/srv", "Kind": 0}, {"Path": "/srv/notes", "Kind": 1}, {"Path": "/srv/old", "Kind": 2}]
+    api.listed = Listed(*(json.dumps(said).encode()[at : at + 7] for at in range(0, 200, 7)))
+    assert engine.outside_volumes("s-1")[0].paths == ("/srv", "/srv/notes")
+    monkeypatch.setattr(containers, "_LONGEST_LIST", 1 << 20)
+    api.listed = Listed(*[b"[" + b"x" * 100_000] * 1000)
+    (found,) = engine.outside_volumes("s-1")
+    assert found.why_not == "it has changed so much that Docker's list of it has more than 1 MiB"
+    assert api.listed.given < 2 << 20
