@@ -22,10 +22,10 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ByteSize,
     ConfigDict,
     Field,
+    PlainValidator,
     SecretStr,
     StringConstraints,
     TypeAdapter,
@@ -135,12 +135,12 @@ def redis_address(text: str) -> str:
 
 
 def _path(said: object) -> Path:
-    """A text as a path. An empty one would be the current folder, wherever that is."""
+    """A text as a path from the root, also out of JSON. An empty one would be the current folder, wherever that is."""
     if said == "":
         raise PydanticCustomError("string_too_short", "")
     if not isinstance(said, str | Path):
         raise PydanticCustomError("string_type", "")
-    return Path(said)
+    return Path(said).absolute()
 
 
 def _is_rabbit(text: str) -> bool:
@@ -152,7 +152,7 @@ def _is_rabbit(text: str) -> bool:
 
 
 #: One place, from whichever folder it is looked at: parts of the work run in folders of their own.
-Place = Annotated[Path, BeforeValidator(_path), AfterValidator(Path.absolute)]
+Place = Annotated[Path, PlainValidator(_path)]
 
 
 def _default_state() -> Path:

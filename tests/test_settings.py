@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +12,7 @@ from pydantic import BaseModel, StringConstraints
 
 from canonq.adapters.state.locks import redis_client
 from canonq.core.errors import WrongConfiguration
-from canonq.settings import _PATTERNS, _TABLES, RegistryLimit, Settings, load_settings
+from canonq.settings import _PATTERNS, _TABLES, IngressSettings, RegistryLimit, Settings, load_settings
 from workers.factory import make_app
 
 
@@ -374,3 +375,8 @@ def test_a_state_folder_that_is_relative_is_below_the_current_folder_wherever_pr
     made = load_settings()
     monkeypatch.chdir("/")
     assert made.state == tmp_path / "here" / "state"
+
+
+def test_what_the_tiers_are_told_of_the_ingress_comes_to_them_as_it_is(tmp_path: Path) -> None:
+    ingress = IngressSettings(scheme="https", address="127.0.0.1:8443", ca_file=tmp_path / "ca.pem")
+    assert IngressSettings.model_validate_json(json.dumps(ingress.model_dump(mode="json"))) == ingress

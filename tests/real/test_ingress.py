@@ -181,7 +181,8 @@ def test_healthy_inside_but_not_routed_is_a_reason_of_its_own_and_the_proxys_404
 def test_https_is_checked_against_the_authority_that_is_named(proxy: Proxy, made: Installation) -> None:
     enrol_small(made, "routed", HEALTH)
     proxy.stands_before(made, "https")
-    assert made.canonq("test", "routed", "--json").json["verdict"] == "green"
+    verdict = made.canonq("test", "routed", "--json").json
+    assert verdict["verdict"] == "green", verdict["detail"]
     made.enrol("routed", f'upstream = "{made.root}/routed"\n{NEVER}')
     _, stranger = authority(made.root, "stranger")
     made.settings["CANONQ_INGRESS__CA_FILE"] = str(stranger)
