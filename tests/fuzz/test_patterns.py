@@ -31,7 +31,8 @@ LENGTH = 32_768  #: characters of a text
 PASSES = 100  #: of a linear pattern over as long a text
 SAMPLES = 8  #: matches of each pattern that are taken apart
 PLAIN = re.compile(r"(?:[^~]|~)*")
-AROUND = re.compile(r"\(\?<?[=!](?:[^()]|\([^()]*\))*\)")  #: what has to stand around a match, or must not
+#: What has to stand around a match, or must not.
+AROUND = re.compile(r"\(\?<?[=!](?:\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[^()\\\[]|\((?:\\.|[^()\\])*\))*\)")
 ENDS = ("", "~")  #: few patterns take what ends with these
 
 #: What is quadratic where it stands, and is never asked about a long text of somebody else's.
