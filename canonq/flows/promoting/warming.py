@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,15 +62,7 @@ def warmed(it: Promoted) -> list[LedgerMark]:
     fills = bool(prepared) and are_one(own, POPULATE, *prepared)  # what tests need is what the first canonical is filled with
     if it.carried is None and fills:
         _populate(it)
-    if prepared and not (fills and (it.carried is None or it.carried.populated)):
-        account.note(
-            "promotion-untested: the recipe's own tests were not run at the warm domain, since "
-            f"{' and '.join(prepared)} of hooks.py prepares for them, and what it makes would stay in the canonical; they are "
-            f"run there where they make what they need themselves, and where `{' = '.join([*prepared, POPULATE])} = ...` has the "
-            "first canonical filled with it"
-        )
-    else:
-        _own_tests(it, vigil)
+    _own_tests(it, vigil, () if fills and (it.carried is None or it.carried.populated) else prepared)
     if it.carried is None and not fills:
         _populate(it)
     vigil.see()
@@ -83,12 +76,20 @@ def warmed(it: Promoted) -> list[LedgerMark]:
     return continued(before, new)
 
 
-def _own_tests(it: Promoted, vigil: Vigil) -> None:
-    """The recipe's own tests, on what is to be the canonical."""
+def _own_tests(it: Promoted, vigil: Vigil, lacking: Sequence[str]) -> None:
+    """The recipe's own tests, on what is to be the canonical. `lacking`: hooks that prepare for them and are not called here."""
     world, enrolment = it.world, it.running.deployment.enrolment
     folder = world.checkout.folder(enrolment.recipe)
     files = sorted(folder.glob("test_*.py"))
     if not files:
+        return
+    if lacking:
+        it.running.deployment.account.note(
+            "promotion-untested: the recipe's own tests were not run at the warm domain, since "
+            f"{' and '.join(lacking)} of hooks.py prepares for them, and what it makes would stay in the canonical; they are "
+            f"run there where they make what they need themselves, and where `{' = '.join([*lacking, POPULATE])} = ...` has the "
+            "first canonical filled with it"
+        )
         return
     facts = facts_of(world, it.running, _TESTED, fresh=it.carried is None)
     masks = it.running.deployment.account.secrecy.masks

@@ -98,6 +98,11 @@ def test_tests_that_need_what_a_hook_of_a_run_makes_do_not_fail_a_promotion_that
     assert done.outcome == "promoted", done.detail
     (note,) = (note for note in done.notes if note.startswith("promotion-untested: "))
     assert "after_install of hooks.py" in note
+    (site.root / "checkout" / "tests" / "site" / "test_site.py").unlink()
+    assert prove_tag(site.world, "site", None).verdict == "green"
+    done = promote(site.world, "site")
+    assert done.outcome == "promoted", done.detail
+    assert not any(note.startswith("promotion-untested: ") for note in done.notes), "there are none"
 
 
 @pytest.mark.long
