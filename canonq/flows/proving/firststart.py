@@ -4,6 +4,7 @@ proved it, or seen once where nobody tells (docs/decisions/0047-the-same-use.md)
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -35,17 +36,13 @@ class _About(BaseModel):
 
 def recall_first_start(run: Run) -> bool:
     """Note what is known of the first start of the canonical's version, by this very enrolment; whether anything is."""
-    record = run.target.data
-    known = _told(run, record) if record is not None else None
-    if known is None:
-        return False
-    folder, filled = known
-    found = run.findings
-    files, use = kept_files(folder), kept_use(folder)
-    if files is None or (use is None and HOOK in run.hooks):
-        return False
-    found.base_first_start, found.base_first_files, found.base_use = filled, files, use
-    return True
+    found, record = run.findings, run.target.data
+    for folder, filled in _told(run, record) if record is not None else ():
+        files, use = kept_files(folder), kept_use(folder)
+        if files is not None and (use is not None or HOOK not in run.hooks):
+            found.base_first_start, found.base_first_files, found.base_use = filled, files, use
+            return True
+    return False
 
 
 def see_first_start(run: Run, fresh: Deployment) -> None:
@@ -87,17 +84,14 @@ def see_first_start(run: Run, fresh: Deployment) -> None:
         (kept / _ABOUT).write_text(about.model_dump_json())
 
 
-def _told(run: Run, record: Canonical) -> tuple[Path, dict[str, int]] | None:
-    """The folder with what is known of the canonical's first start, and what it filled."""
+def _told(run: Run, record: Canonical) -> Iterator[tuple[Path, dict[str, int]]]:
+    """The folders that may tell of the canonical's first start, each with what it filled."""
     recipe, enrolment = run.enrolment.recipe, run.world.checkout.digest(run.enrolment.recipe)
     verdict = run.world.runs.verdict(recipe, record.run) if record.run else None
     if verdict is not None and verdict.version == record.version == run.target.base.version and verdict.enrolment == enrolment:
-        folder = Path(verdict.directory)
-        if kept_files(folder) is not None:
-            return folder, dict(verdict.first_start)
+        yield Path(verdict.directory), dict(verdict.first_start)
     kept = run.world.registry.folder(recipe) / _FOLDER
     with contextlib.suppress(OSError, ValueError):
         about = _About.model_validate_json((kept / _ABOUT).read_bytes())
         if (about.commit, about.enrolment) == (record.commit, enrolment):
-            return kept, about.filled
-    return None
+            yield kept, about.filled
