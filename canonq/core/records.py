@@ -6,6 +6,7 @@ All are small JSON objects that a person can read in Flower. None holds a secret
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
@@ -25,6 +26,11 @@ BaseFrom = Literal["pinned", "canonical", "older-release", "none"]
 VerdictFault = Literal["recipe", "enrolment", "host", "canonq"]
 
 STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
+
+
+def stamp_of(seconds: float) -> str:
+    """The stamp of a moment, in seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC).strftime(STAMP_FORMAT)
 
 
 class _Value(BaseModel):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from canonq.core.outcomes import Outcome, counts
-from canonq.core.records import STAMP_FORMAT
+from canonq.core.records import STAMP_FORMAT, stamp_of
 from canonq.core.sweeps.reconcile import STEPS, awaits_promotion
 
 State = Literal["waiting", "under-way", "done", "put-off"]
@@ -97,7 +97,7 @@ def progress(
         counts=counts(settled),
         recipes=tuple(sorted(doing, key=lambda one: (_ORDER.index(one.state), one.place or 0, one.recipe))),
         seconds_left=left,
-        expected_end=datetime.fromtimestamp(now.timestamp() + left, UTC).strftime(STAMP_FORMAT) if left is not None else None,
+        expected_end=stamp_of(now.timestamp() + left) if left is not None else None,
     )
 
 

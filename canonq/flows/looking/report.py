@@ -7,7 +7,6 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from canonq.adapters.state.records import readable_json
 from canonq.core.errors import CanonqError, HollowSweep
 from canonq.core.names import RECIPE_NAME
 from canonq.core.outcomes import Outcome
-from canonq.core.records import STAMP_FORMAT, Verdict
+from canonq.core.records import Verdict, stamp_of
 from canonq.core.report.changes import changes
 from canonq.core.report.plotted import disks, lanes, steps_of
 from canonq.core.report.standing import excerpt, headline, is_overtaken, needs_person, ordered, standing, sums
@@ -157,7 +156,7 @@ def _card(
 def _came_at(world: World, recipe: str, sweep: Mapping[str, Any]) -> str | None:
     """When a recipe's last outcome came; where nothing says so, when its sweep ended."""
     settled = world.sweeps.settled_at(sweep["sweep"], recipe)
-    return datetime.fromtimestamp(settled, UTC).strftime(STAMP_FORMAT) if settled is not None else sweep.get("ended")
+    return stamp_of(settled) if settled is not None else sweep.get("ended")
 
 
 def _ask_there(recipe: str, host: str) -> Next:

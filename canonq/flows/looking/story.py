@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from canonq.adapters.checkout import Enrolled
@@ -13,7 +12,7 @@ from canonq.core.flakes import flakes
 from canonq.core.gate import awaiting_promotion
 from canonq.core.names import RECIPE_NAME
 from canonq.core.outcomes import Outcome
-from canonq.core.records import STAMP_FORMAT, Canonical, Decision, Promotion, Verdict
+from canonq.core.records import Canonical, Decision, Promotion, Verdict, stamp_of
 from canonq.core.story import Facts, Story, tell
 from canonq.core.sweeps.reconcile import read_value
 from canonq.flows.keeping.leftovers import lost_record
@@ -65,7 +64,7 @@ def _facts(world: World, recipe: str, problem: str | None) -> Facts:
         sweep=sweep,
         sweep_started=world.sweeps.read(sweep).get("started") if sweep else None,
         outcome=outcome,
-        settled=datetime.fromtimestamp(settled, UTC).strftime(STAMP_FORMAT) if settled is not None else None,
+        settled=stamp_of(settled) if settled is not None else None,
         decided=decided,
         verdict=verdicts[-1] if verdicts else None,
         promotion=promotion,
