@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from canonq.core.stack.databases import REDIS, is_broken
 from canonq.core.stack.engines import SQLITE
+from canonq.core.stack.witness import is_of_the_moment
 
 #: Rows of a table that are counted one by one; of a larger one is known that it has at least so many.
 MOST_ROWS = 100_000
@@ -234,19 +235,24 @@ def carried_over(base: Census, upgraded: Census, fresh: Census, volatile: Mappin
 
 def put_aside(base: Census, upgraded: Census, fresh: Census, volatile: Collection[str]) -> tuple[list[str], list[str]]:
     """SQLite files with rows that the upgraded app has still and a new install does not make: phrases of those beside which it
-    has begun another with the same tables and less than half of the rows; and names of those with tables that a new install has
-    nowhere.
+    has begun another, that was not there, with the same tables and less than half of the rows; and names of those of a service
+    of which a new install makes none at all. One for each user, or each document, is made by use.
     """
     begun, alone = [], []
+    makes = {where.partition(":")[0] for where, it in fresh.databases.items()}
     for where, it in base.databases.items():
-        rows = {table: count for table, count in it.tables.items() if count and f"{where}.{table}" not in volatile}
+        rows = {
+            table: count for table, count in it.tables.items()
+            if count and f"{where}.{table}" not in volatile and not is_of_the_moment(table)
+        }  # fmt: skip
         if it.kind != SQLITE or not rows or where in volatile or where in fresh.databases or where not in upgraded.databases:
             continue
         twins = {
             name: other.tables for name, other in upgraded.databases.items()
-            if name != where and other.kind == SQLITE and name in fresh.databases and rows.keys() <= other.tables.keys()
+            if name not in base.databases and other.kind == SQLITE and name in fresh.databases
+            and rows.keys() <= other.tables.keys()
         }  # fmt: skip
-        if not twins and not any(rows.keys() <= other.tables.keys() for other in fresh.databases.values()):
+        if not twins and where.partition(":")[0] not in makes:
             alone.append(where)
         elif twins and not any(all(tables[table] * 2 >= count for table, count in rows.items()) for tables in twins.values()):
             begun.append(f"{where} ({_most(rows)}), beside which it has begun {min(twins)}")

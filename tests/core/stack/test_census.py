@@ -246,7 +246,8 @@ def rows(**files: dict[str, int]) -> Census:
         (rows(mealie={"meals": 3}), rows(mealie={"meals": 0}), "", "as it was"),
         (rows(mealie={"meals": 3}), rows(), "alone", "in memory, or nowhere"),
         (rows(mealie={"meals": 3}), rows(other={"meals": 1}), "", "one for each user"),
-        (rows(mealie={"meals": 3}, other={"users": 1}), rows(other={"users": 1}), "alone", "in none with its tables"),
+        (rows(mealie={"meals": 3}, other={"users": 1}), rows(other={"users": 1}), "", "made by use"),
+        (rows(mealie={"meals": 3}, admin={"meals": 1}), rows(admin={"meals": 1}), "begun", "another that was not there"),
     ],
 )
 def test_an_sqlite_file_beside_which_another_is_begun_is_put_aside(
@@ -255,5 +256,18 @@ def test_an_sqlite_file_beside_which_another_is_begun_is_put_aside(
     begun, alone = put_aside(rows(mealie={"meals": 3, "log": 0}), upgraded, fresh, {})
     assert (bool(begun), bool(alone)) == (expected == "begun", expected == "alone"), what
     if begun:
-        assert begun == ["app:mealie.db (meals: 3 rows), beside which it has begun app:db/mealie.db"]
+        (told,) = begun
+        assert told.startswith("app:mealie.db (meals: 3 rows), beside which it has begun app:")
     assert put_aside(rows(mealie={"meals": 3}), upgraded, fresh, {"app:mealie.db": "moved"}) == ([], [])
+
+
+def test_files_of_other_users_and_copies_that_were_there_before_are_none_that_were_begun_beside() -> None:
+    users = rows(users__ada={"entry": 30, "feed": 2}, users__admin={"entry": 10, "feed": 1})
+    assert put_aside(users, users, rows(users__admin={"entry": 10, "feed": 1}), {}) == ([], [])
+    kept = rows(backup={"notes": 5, "sessions": 3}, document={"notes": 5, "sessions": 1})
+    assert put_aside(kept, kept, rows(document={"notes": 1, "sessions": 0}), {}) == ([], [])
+
+
+def test_rows_of_the_moment_put_no_file_aside() -> None:
+    upgraded = rows(old={"notes": 3, "sessions": 4}, new={"notes": 3, "sessions": 1})
+    assert put_aside(rows(old={"notes": 3, "sessions": 4}), upgraded, rows(new={"notes": 0, "sessions": 0}), {}) == ([], [])
