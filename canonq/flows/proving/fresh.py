@@ -29,9 +29,9 @@ from canonq.flows.proving.pictures import keep_pictures
 from canonq.flows.proving.redeploying import (
     Redeployed,
     await_back,
-    begun_again,
     files_gone,
     found_again,
+    goes_on,
     not_looked_at,
     redeploy,
 )
@@ -114,7 +114,7 @@ def use_fresh(run: Run, running: Running, again: Redeployed | None) -> None:
 def has_not_begun_again(run: Run, it: Redeployed) -> None:
     """See, when it has been used since, that it went on with what it had: some folders are made by use alone."""
     with _of_the_install(run, it.running):
-        found_again(run, it, begun_again(run, it))
+        goes_on(run, it)
 
 
 @contextlib.contextmanager

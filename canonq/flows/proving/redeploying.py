@@ -90,7 +90,16 @@ def await_back(run: Run, it: Redeployed) -> None:
 def found_again(run: Run, it: Redeployed, missing: Sequence[str]) -> None:
     """RecipeProblem (`lost-on-redeploy`) where the new containers have not what the old ones had; `missing`: of marks."""
     with run.account.timed("redeploy.look"):
-        told = [*missing, *_less(run, it), *begun_again(run, it)]
+        _nothing_lost(it, [*missing, *_less(run, it, begun=True), *_begun_again(run, it)])
+
+
+def goes_on(run: Run, it: Redeployed) -> None:
+    """The same, when somebody has used the new ones: what new files there are may well be of that use, or of a restore."""
+    with run.account.timed("redeploy.look"):
+        _nothing_lost(it, [*_less(run, it, begun=False), *_begun_again(run, it)])
+
+
+def _nothing_lost(it: Redeployed, told: Sequence[str]) -> None:
     if told:
         raise RecipeProblem(
             f"Deployed once more, {it.running.identity.version} does not find what was written to it before: "
@@ -107,16 +116,16 @@ def files_gone(run: Run, it: Redeployed) -> list[str]:
     return lost_of(run, it.running, by, found.later_files, it.held, lambda: it.held)
 
 
-def _less(run: Run, it: Redeployed) -> list[str]:
+def _less(run: Run, it: Redeployed, *, begun: bool) -> list[str]:
     now = take_census(run.world.data, it.running, run.servers(it.running))
     may_go, told = run.enrolment.data.volatile, begun_empty(it.held, now, run.enrolment.data.volatile)
-    if newcomers(it.held, now, may_go):
+    if begun and newcomers(it.held, now, may_go):
         marks = marks_of_sqlite(run.world.data, it.running, it.markers)
         told += begun_beside(it.held, now, may_go, marks, sqlite_files(run.world.data, it.running))
     return told
 
 
-def begun_again(run: Run, it: Redeployed) -> list[str]:
+def _begun_again(run: Run, it: Redeployed) -> list[str]:
     """A phrase for what has begun anew in a volume under the new container's name, beside what it had under the old one's."""
     after = run.world.containers.container_names(it.running.identity.stack)
     told = []
