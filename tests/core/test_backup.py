@@ -230,7 +230,7 @@ def test_a_look_through_keeps_no_list_of_the_files(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         assert look_through(tmp_path / "a.tar", [], dumps=True).files == 5000
-        assert members(tmp_path / "a.tar", []) == ({File(0, digest_of(b"", []))}, "")
+        assert list(members(tmp_path / "a.tar", []).files.values()) == [File(0, digest_of(b"", []))]
         assert sum(1 for _ in without_top(tmp_path / "a.tar")) == 5001
         assert tracemalloc.get_traced_memory()[1] < 2 << 20
     finally:

@@ -156,15 +156,21 @@ def _is_judged(head: bytes, *, asked: bool | None, by_a_hook: bool) -> bool:
     return by_a_hook and is_text_of_a_dump(head) if asked is None else asked
 
 
-def members(path: Path, names: Sequence[str], hooks_since: float | None = None) -> tuple[set[File], str]:
-    """What is in the files of a tar, and the name of one which hooks have made that may have others in it.
+@dataclass
+class Members:
+    """What is in the files of a tar."""
 
-    That is an archive, or a database that canonq cannot read.
+    files: dict[str, File] = field(default_factory=dict)  #: name in the tar, without its top ->
+    new: set[str] = field(default_factory=set)  #: names of those that were written since the hooks began
+    packed: str = ""  #: of one which hooks have made that may have others in it: an archive, a database that canonq cannot read
+
+
+def members(path: Path, names: Sequence[str], hooks_since: float | None = None) -> Members:
+    """What is in the files of a tar, as far as that can be read.
 
     `names`: see `counting.contents`; `hooks_since`: when they began, seconds since 1970.
     """
-    found: set[File] = set()
-    packed = ""
+    found = Members()
     with contextlib.suppress(tarfile.TarError, OSError, EOFError), tarfile.open(path, mode="r:") as archive:
         for member in _each(archive):
             if not member.isreg():
@@ -173,14 +179,16 @@ def members(path: Path, names: Sequence[str], hooks_since: float | None = None) 
             assert file is not None  # a regular file
             text = file.read(SMALL)
             kind = of_file(member.name.rpartition("/")[2], text[:HEAD], member.size)
+            name = member.name.removeprefix("./").partition("/")[2]
             if hooks_since is not None and int(member.mtime) >= int(hooks_since):
+                found.new.add(name)
                 has_others = member.name.lower().endswith(_ARCHIVES) and not _is_one_packed(text)
-                packed = packed or (member.name if has_others or kind not in ("", SQLITE) else "")
+                found.packed = found.packed or (member.name if has_others or kind not in ("", SQLITE) else "")
             if kind == BOLT:
-                found.add(database(kind, member.size, partial(_at, file)))
+                found.files[name] = database(kind, member.size, partial(_at, file))
                 continue
-            found.add(File(member.size, digest_of(text, names) if member.size <= SMALL else ""))
-    return found, packed
+            found.files[name] = File(member.size, digest_of(text, names) if member.size <= SMALL else "")
+    return found
 
 
 def _is_one_packed(text: bytes) -> bool:

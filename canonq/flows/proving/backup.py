@@ -166,7 +166,7 @@ def _expected(backup: Backup, part: Part, markers: Sequence[Marker]) -> list[str
     ]
 
 
-def _below(backup: Backup, part: Part) -> str:
+def _below(backup: Backup, part: Part | Captured) -> str:
     """The path of a part below the root of its volume."""
     name = backup.volumes.get(part.volume or "")
     at = next((at for volume, service, at in backup.data.mounted(backup.stack) if (volume, service) == (name, part.service)), "")
@@ -346,15 +346,18 @@ def in_no_part(
     }
     if not any(missed.values()):
         return NotInParts()
-    copies, packed = _copies(backup, facts, names) if backup.plan.before else (set(), "")
-    copied = {
-        key: [path for path in paths if held[key][path] in copies or any(same(held[key][path], one) for one in copies)]
+    copies = _copies(backup, facts, held, names) if backup.plan.before else _Copies()
+    saved = {
+        key: [path for path in paths if held[key][path] in copies.all or any(same(held[key][path], one) for one in copies.all)]
         for key, paths in missed.items()
     }
-    missed = {key: [path for path in paths if path not in copied[key]] for key, paths in missed.items()}
+    copied = {key: [path for path in paths if held[key][path] in copies.by_hooks] for key, paths in saved.items()}
+    missed = {key: [path for path in paths if path not in saved[key]] for key, paths in missed.items()}
     told = {key: phrase(key, paths, held) for key, paths in sorted(missed.items()) if paths}
-    unsure = {key for key in told if packed and _hooks_see(backup, key)}
-    gaps = tuple(f"backup-unproven: whether {packed} has {one} was not looked at" for key, one in told.items() if key in unsure)
+    unsure = {key for key in told if copies.packed and _hooks_see(backup, key)}
+    gaps = tuple(
+        f"backup-unproven: whether {copies.packed} has {one} was not looked at" for key, one in told.items() if key in unsure
+    )
     return NotInParts(tuple(one for key, one in told.items() if key not in unsure), gaps, copied)
 
 
@@ -405,16 +408,31 @@ def _is_covered(backup: Backup, key: str, path: str) -> bool:
     )
 
 
-def _copies(backup: Backup, facts: BackupFacts, names: Sequence[str]) -> tuple[set[File], str]:
-    """What is in the files that were captured, and the name of one that has others in it: hooks may have put them there."""
-    found: set[File] = set()
-    packed = ""
+@dataclass(frozen=True)
+class _Copies:
+    """What is in the files that were captured: hooks may have put it there."""
+
+    all: frozenset[File] = frozenset()
+    by_hooks: frozenset[File] = frozenset()  #: of those, what was not there before a hook ran beside it
+    packed: str = ""  #: the name of one that has others in it
+
+
+def _copies(backup: Backup, facts: BackupFacts, held: Files, names: Sequence[str]) -> _Copies:
+    everything, by_hooks, packed = set[File](), set[File](), ""
+    hooked = {hook.service for hook in backup.plan.before}
     for part in facts.captured:
-        if (kept := backup.folder / part.file).is_file():
-            there, archive = members(kept, names, facts.hooks_since)
-            found |= there
-            packed = packed or archive
-    return found, shown(packed, 100) if packed else ""
+        if not (kept := backup.folder / part.file).is_file():
+            continue
+        there = members(kept, names, facts.hooks_since)
+        everything.update(there.files.values())
+        packed = packed or there.packed
+        before, below = held.get(part.volume or "", {}), _below(backup, part) if part.volume and not part.whole else ""
+        for name, one in there.files.items() if part.service in hooked else ():
+            # An app may have the same twice by itself; and of what is not read, or empty, nobody knows whether it is the same.
+            was_there = name not in there.new and "/".join(filter(None, (below, name))) in before
+            if one.bytes and one.digest and not was_there:
+                by_hooks.add(one)
+    return _Copies(frozenset(everything), frozenset(by_hooks), shown(packed, 100) if packed else "")
 
 
 def partly(backup: Backup, facts: BackupFacts, held: Census, markers: Sequence[Marker], volatile: Collection[str]) -> list[str]:
@@ -425,7 +443,7 @@ def partly(backup: Backup, facts: BackupFacts, held: Census, markers: Sequence[M
     told = []
     for key, volume in sorted(held.volumes.items()):
         parts = [part for part in facts.captured if part.volume == key]
-        if not parts or any(part.whole for part in parts) or volume.service or key in volatile:
+        if not parts or any(part.whole for part in parts) or volume.service or volume.churns or key in volatile:
             continue
         files, size = sum(part.files for part in parts), sum(part.bytes for part in parts)
         if files * 2 < volume.files:

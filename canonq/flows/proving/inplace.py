@@ -175,12 +175,14 @@ def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tupl
 def _restore(run: Run, running: Running, taken: backup.Backup, made: _Made) -> tuple[Marker, ...]:
     """Destroy and restore; the marks that came back."""
     markers, of, held, unseen = made.markers, made.facts, made.held, made.unseen
+    removed: dict[str, set[str]] = {}  # also by a try that something interrupted
 
     def from_destroyed() -> tuple[Running, BackupFacts]:
         homes = marks.homes(run.world.data, running.stack.stack, markers)
         covered, still, kept = backup.destroy(taken, markers, of.captured, patience_of(run), unseen.markers)
         run.account.notes += kept
-        removed = backup.remove(taken, made.copied)
+        for key, paths in backup.remove(taken, made.copied).items():
+            removed.setdefault(key, set()).update(paths)
         own = tuple(marker for marker in markers if marker.kind == "own")
         if own:
             call_in_tier(run, "restore", running, WRITE_MARKER, marks.DESTROYED)
@@ -196,7 +198,7 @@ def _restore(run: Run, running: Running, taken: backup.Backup, made: _Made) -> t
                     code="restore-failed",
                     service=service,
                 )
-            if lost := backup.gone(taken, removed, run.findings.held_files):
+            if lost := backup.gone(taken, {key: sorted(paths) for key, paths in removed.items()}, run.findings.held_files):
                 raise RecipeProblem(
                     f"The restore did not bring back {'; '.join(lost)}: a hook copies it, and nothing puts it back.",
                     mend="the maintainer has to have it put back by a restore hook, or to label the volume itself.",

@@ -279,6 +279,65 @@ def test_files_that_a_hook_copies_have_to_be_put_back_by_another(
         assert "did not bring back 'pages/home.txt' of the volume files (19 bytes): a hook copies it" in verdict.detail
 
 
+def test_what_an_app_has_twice_by_itself_need_not_be_put_back_by_a_hook(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hook(_: Path, function: str, facts: TierFacts, *__: Any) -> None:
+        for name in ("pages/home.txt", "mail/home.txt", "pages/.keep", "mail/.keep"):
+            place = site.engine.place(facts.stack, "app", f"/srv/files/{name}")
+            place.parent.mkdir(exist_ok=True)
+            place.write_text("" if name.endswith(".keep") else "what somebody wrote")
+            os.utime(place, (1, 1))
+
+    site.engine.programs["copies"] = lambda words: Ended(0, "")
+    world = site.prepare(target=labelled(site, "app.db, mail, settings", COPIES), own=None)
+    (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text("def after_install(app): ...\n")
+    monkeypatch.setattr(marking, "call_hook", hook)
+    verdict = prove_tag(world, "site", None)
+    assert verdict.verdict == "green", verdict.detail
+
+
+def test_a_copy_that_nothing_puts_back_is_red_also_where_a_death_interrupts_the_restore(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hook(_: Path, function: str, facts: TierFacts, *__: Any) -> None:
+        (place := site.engine.place(facts.stack, "app", "/srv/files/pages/home.txt")).parent.mkdir(exist_ok=True)
+        place.write_text("what somebody wrote")
+
+    def copies(words: list[str]) -> Ended:
+        of, to = (site.engine.place(site.engine.asked[-1], "app", f"/srv/files/{name}") for name in ("pages", "saved"))
+        shutil.copytree(of, to, dirs_exist_ok=True)
+        return Ended(0, "")
+
+    def dies(words: list[str]) -> Ended:
+        if not site.engine.dead:
+            site.engine.dies(site.engine.asked[-1], "app")
+        return Ended(0, "")
+
+    site.engine.programs |= {"copies": copies, "puts-back": dies}
+    world = site.prepare(target=labelled(site, "app.db, mail, settings, saved", COPIES, BACK), own=None)
+    (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text("def after_install(app): ...\n")
+    monkeypatch.setattr(marking, "call_hook", hook)
+    verdict = prove_tag(world, "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "restore-failed", "recipe"), verdict.detail
+    assert "did not bring back 'pages/home.txt' of the volume files" in verdict.detail
+    assert [note for note in verdict.notes if note.startswith("interrupted: ")]
+
+
+def test_a_first_release_whose_hook_copies_a_database_that_nobody_has_open_has_begun_none_anew(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begins_and_closes(engine: Docker, stack: Deployable) -> None:
+        begins(engine, stack)
+        OPEN.pop().close()
+
+    site.engine.programs |= {"copies": copied(site, "app.db", "copy.db"), "puts-back": copied(site, "copy.db", "app.db")}
+    labels = [f'        - "{label}"\n' for label in (COPIES, BACK)]
+    old, first = '        - "backupbot.backup=true"\n', files(BASE)
+    first["compose.yml"] = first["compose.yml"].replace(old, old + "".join(labels))
+    site.engine.starts = dict.fromkeys((BASE, TARGET), begins_and_closes)
+    verdict = prove_tag(site.prepare(base=first, own=None), "site", BASE)
+    assert verdict.verdict == "green", verdict.detail
+
+
 def uses_a_database_that_nobody_can_read(site: Site) -> Callable[..., None]:
     """A hook that has the app make a LevelDB, as the app's users do."""
 
