@@ -26,6 +26,7 @@ from canonq.core.stack.databases import (
     like,
     postgres_services,
     seen,
+    server_kind,
 )
 from canonq.core.text import readable, shown
 from canonq.ports import Data
@@ -36,6 +37,9 @@ DESTROYED = servers.DESTROYED
 
 _UNDECIDED: tuple[State, ...] = ("not-yet", "refused")
 _COMING: tuple[State, ...] = ("not-yet",)
+#: Seconds for a server that only its process tells of: inside an app's own image it is up before the app answers, and one that
+#: is not where its program looks for it says for ever that it is not there yet.
+_INSIDE = 5.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def write(
     named = postgres_services(images)
     for service, kind in sorted((kinds or {}).items()):
         if kind in ASKED and service not in named:
-            made += _mark_server(data, stack, service, kind, text, _at_most(patience or Patience()))
+            made += _mark_server(data, stack, service, kind, text, _at_most(patience or Patience(), images.get(service, "")))
     for service in named:
         row = f"{text}.{service}."
         said = _written(data, stack, service, POSTGRES, row, patience or Patience())
@@ -227,9 +231,10 @@ def look_for(
         time.sleep(patience.pause)
 
 
-def _at_most(patience: Patience) -> Patience:
+def _at_most(patience: Patience, image: str) -> Patience:
     """The same, and no longer than usual: a server that nobody lets canonq into may say for ever that it is not there yet."""
-    return Patience(min(patience.seconds, Patience().seconds), patience.pause)
+    longest = Patience().seconds if server_kind(image) is not None else _INSIDE
+    return Patience(min(patience.seconds, longest), patience.pause)
 
 
 def _mark_server(data: Data, stack: str, service: str, kind: str, text: str, patience: Patience) -> list[Marker]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import itertools
 import os
 import re
 import tarfile
@@ -117,6 +118,15 @@ def test_a_database_that_is_starting_is_asked_until_it_answers() -> None:
     assert len(made) == 1, "a marker is written as soon as it can be"
     databases.trouble = [STARTING, Ended(1, "", "Error response from daemon: container 1 is not running"), REFUSED]
     assert markers.missing(as_engine(databases), "s", made, None, ONE, SOON) == []
+
+
+def test_a_server_inside_an_apps_own_image_is_not_waited_for_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its program looks for it there may be none, for ever; the app answers, so it is up."""
+    databases, clock = Databases("web"), itertools.count()
+    databases.trouble = [STARTING] * 200
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    assert markers.write(as_engine(databases), "s", OWN, TEXT, SOON, kinds={"web": "postgres"}) == []
+    assert 1 < databases.asked < 10
 
 
 @pytest.mark.parametrize("trouble", [STARTING, REFUSED])
