@@ -31,7 +31,6 @@ from canonq.core.names import warm_stack
 from canonq.core.records import SCHEMA, Canonical, Verdict, still_held
 from canonq.core.records import Snapshot as Kept
 from canonq.core.seeing import voided
-from canonq.core.stack.ledger import LedgerMark
 from canonq.flows.deploying.appetite import memory_held
 from canonq.flows.deploying.deployment import RESOLVED, bring_up, tear_down
 from canonq.flows.deploying.pulling import images_taken
@@ -41,7 +40,7 @@ from canonq.flows.keeping.data import copy_canonical, how_to_remake
 from canonq.flows.keeping.floor import Watch, floor_held
 from canonq.flows.keeping.janitor import clean
 from canonq.flows.keeping.leftovers import is_in_force, reclaim, retire
-from canonq.flows.promoting.warming import Promoted, warmed
+from canonq.flows.promoting.warming import Promoted, Warmed, warmed
 from canonq.flows.proving.dependencies import beside, bring_up_dependency, plan_dependencies
 from canonq.flows.proving.evidence import beside_bytes, volume_bytes
 from canonq.flows.proving.hooks import POPULATE, hook_names
@@ -185,13 +184,13 @@ def _steps(tx: Transaction, watch: Watch) -> None:
     with step(tx, "deploy"):
         running = _deploy(tx, app)
     with step(tx, "warm"):
-        ledger = _warm(tx, running)
+        warm = _warm(tx, running)
     with step(tx, "stop"):
         _stop(tx, running)
     with step(tx, "keep"):
         kept = _keep(tx, running)
     with step(tx, "record"):
-        record = _record(tx, running, kept, ledger, damaged)
+        record = _record(tx, running, kept, warm, damaged)
     watch.end()  # from the switch on it goes through: what is left of it takes no room
     with step(tx, "switch"):
         tx.world.registry.write(record, tx.held)  # the one write that makes it the canonical
@@ -313,13 +312,13 @@ def _has_moved(tx: Transaction, running: Running, service: str, digest: str) -> 
     return tested != digest and not (tested and tx.world.images.is_image(running.stack.images[service], tested))
 
 
-def _warm(tx: Transaction, running: Running) -> list[LedgerMark]:
-    """Prove and mark it where it is to stay; the ledger of the new canonical."""
+def _warm(tx: Transaction, running: Running) -> Warmed:
+    """Prove and mark it where it is to stay."""
     deadline = time.monotonic() + tx.enrolment.limits.run
     kept = next(iter(tx.world.runs.kept_of(tx.verdict.run)), tx.world.work / tx.owner)
-    marks = warmed(Promoted(tx.world, running, tx.carried, kept / "promotion", f"canonq-{tx.owner}", deadline))
+    warm = warmed(Promoted(tx.world, running, tx.carried, kept / "promotion", f"canonq-{tx.owner}", deadline))
     tx.held.check()
-    return marks
+    return warm
 
 
 def _stop(tx: Transaction, running: Running) -> None:
@@ -370,7 +369,7 @@ def _keep(tx: Transaction, running: Running) -> Kept:
     return snapshots.seal(kept, tx.folder)
 
 
-def _record(tx: Transaction, running: Running, kept: Kept, ledger: list[LedgerMark], damaged: bool) -> Canonical:
+def _record(tx: Transaction, running: Running, kept: Kept, warm: Warmed, damaged: bool) -> Canonical:
     """Write the new canonical's record beside its snapshot; it is whole now, and not in force yet. `damaged`: whether the old
     one's snapshot is."""
     stamp, names = tx.world.stamp(), running.stack.volumes
@@ -391,8 +390,9 @@ def _record(tx: Transaction, running: Running, kept: Kept, ledger: list[LedgerMa
             "images": dict(running.images),
             "volumes": sorted(names[key] for key in _volumes(tx, running)),
             "snapshot": kept,
-            "ledger": [mark.model_dump(mode="json") for mark in ledger],
+            "ledger": [mark.model_dump(mode="json") for mark in warm.ledger],
             "populated": tx.verdict.version if tx.populates else tx.carried.populated if tx.carried else None,
+            "populated_for": warm.fits or (tx.carried.populated_for if tx.carried else None),
             "fence": tx.held.fence,
             "previous": tx.old.model_dump(mode="json", by_alias=True, exclude={"previous"}) if tx.old else None,
             # Those of older releases too: once this one is rolled back itself, a late run of theirs must not pass the gate.

@@ -39,8 +39,16 @@ class Promoted:
     deadline: float  #: monotonic
 
 
-def warmed(it: Promoted) -> list[LedgerMark]:
-    """Look for what earlier promotions left, run the recipe's own tests, fill the first canonical, and leave marks; the ledger.
+@dataclass(frozen=True)
+class Warmed:
+    """What a promoted stack was found to be, while it was up."""
+
+    ledger: list[LedgerMark]
+    fits: str | None  #: digest of the enrolment whose tests find what `populate` of its hooks made; None where none was seen to
+
+
+def warmed(it: Promoted) -> Warmed:
+    """Look for what earlier promotions left, run the recipe's own tests, fill the first canonical, and leave marks.
 
     RecipeProblem where something of it fails: it is not to be the canonical then.
     """
@@ -62,7 +70,8 @@ def warmed(it: Promoted) -> list[LedgerMark]:
     fills = bool(prepared) and are_one(own, POPULATE, *prepared)  # what tests need is what the first canonical is filled with
     if it.carried is None and fills:
         _populate(it)
-    _own_tests(it, vigil, () if fills and (it.carried is None or it.carried.populated) else prepared)
+    filled = fills and (it.carried is None or it.carried.populated is not None)
+    tested = _own_tests(it, vigil, () if filled else prepared, fills)
     if it.carried is None and not fills:
         _populate(it)
     vigil.see()
@@ -73,16 +82,19 @@ def warmed(it: Promoted) -> list[LedgerMark]:
         f"no-ledger: {service} ({kind}) took no mark, so that later runs look for none in it"
         for service, kind in kinds.items() if kind != REDIS and service not in {*marked, *volatile}
     ]  # fmt: skip
-    return continued(before, new)
+    return Warmed(continued(before, new), world.checkout.digest(enrolment.recipe) if filled and tested else None)
 
 
-def _own_tests(it: Promoted, vigil: Vigil, lacking: Sequence[str]) -> None:
-    """The recipe's own tests, on what is to be the canonical. `lacking`: hooks that prepare for them and are not called here."""
+def _own_tests(it: Promoted, vigil: Vigil, lacking: Sequence[str], fills: bool) -> bool:
+    """The recipe's own tests, on what is to be the canonical; whether they passed.
+
+    `lacking`: hooks that prepare for them and are not called here; `fills`: whether what these make is what `populate` made.
+    """
     world, enrolment = it.world, it.running.deployment.enrolment
     folder = world.checkout.folder(enrolment.recipe)
     files = sorted(folder.glob("test_*.py"))
     if not files:
-        return
+        return False
     if lacking:
         it.running.deployment.account.note(
             "promotion-untested: the recipe's own tests were not run at the warm domain, since "
@@ -90,7 +102,7 @@ def _own_tests(it: Promoted, vigil: Vigil, lacking: Sequence[str]) -> None:
             f"run there where they make what they need themselves, and where `{' = '.join([*lacking, POPULATE])} = ...` has the "
             "first canonical filled with it"
         )
-        return
+        return False
     facts = facts_of(world, it.running, _TESTED, fresh=it.carried is None)
     masks = it.running.deployment.account.secrecy.masks
 
@@ -99,13 +111,22 @@ def _own_tests(it: Promoted, vigil: Vigil, lacking: Sequence[str]) -> None:
 
     with it.running.deployment.account.timed("promote.tests"):
         result = vigil.undisturbed("the tests", it.running, prove, it.deadline, lambda found: found.status == "fail")
-    if result.status == "fail":
-        vigil.see()  # a dying app is the reason then
-        raise RecipeProblem(
-            f"The recipe's own tests fail at the warm domain: {masks.text(result.reason)}.",
-            mend=f"they passed in the run; what is another there are domain, data and neighbours. See {it.evidence}.",
-            code="functional-failed",
+    if result.status != "fail":
+        return True
+    vigil.see()  # a dying app is the reason then
+    if fills and it.carried is not None and it.carried.populated_for != world.checkout.digest(enrolment.recipe):
+        # They passed in the run, on what today's hook makes; what this canonical was filled with another one has made.
+        it.running.deployment.account.note(
+            f"promotion-untested: the recipe's own tests fail at the warm domain ({masks.text(result.reason)}), and that is not "
+            f"held against {it.running.identity.version}: what the canonical was filled with at {it.carried.populated} is of "
+            "another state of the enrolment, and was not seen to be what these tests need"
         )
+        return False
+    raise RecipeProblem(
+        f"The recipe's own tests fail at the warm domain: {masks.text(result.reason)}.",
+        mend=f"they passed in the run; what is another there are domain, data and neighbours. See {it.evidence}.",
+        code="functional-failed",
+    )
 
 
 def _populate(it: Promoted) -> None:

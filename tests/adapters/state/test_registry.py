@@ -22,7 +22,7 @@ WHOLE: dict[str, Any] = {
     "promoted_at": "20260617T050314Z", "run": "20260617T050314Z-site-aaaaaa", "level": 2, "images": {"app": "sha256:1"},
     "volumes": ["warm-site_data"], "fence": 3, "previous": {"version": "0.9.0+1.0"}, "rolled_back": [], "remade": None,
     "arrived": None,
-    "healed": None, "ledger": [], "populated": None,
+    "healed": None, "ledger": [], "populated": None, "populated_for": None,
     "snapshot": {"path": "warm/site/canonicals/one/volumes.tar.zst", "bytes": 7, "checksum": "sha256:" + "0" * 64,
         "content_bytes": 9, "kind": "archive", "manifest": None},
 }  # fmt: skip

@@ -125,6 +125,26 @@ def test_tests_that_need_what_the_first_canonical_is_filled_with_are_run_on_it_a
 
 
 @pytest.mark.long
+def test_what_an_earlier_populate_filled_a_canonical_with_is_not_held_against_a_release(site: Site) -> None:
+    """Whoever follows the advice of the note `promotion-untested` has a canonical that was filled before."""
+    made = str(site.root / "made")
+    world = site.prepare(own=f"from pathlib import Path\ndef test_it(app):\n    assert Path({made!r}).exists()\n")
+    hooks = site.root / "checkout" / "tests" / "site" / "hooks.py"
+    fill = f"from pathlib import Path\ndef fill(app):\n    Path({made!r}).touch()\n"
+    hooks.write_text(f"{fill}\nafter_install = fill\n\ndef populate(app): ...\n")
+    assert prove_tag(world, "site", BASE).verdict == "green"
+    assert promote(site.world, "site").outcome == "promoted"
+    assert (on_record(site).populated, on_record(site).populated_for) == (BASE, None)
+    hooks.write_text(f"{fill}\nafter_install = populate = fill\n")
+    assert prove_tag(site.world, "site", None).verdict == "green"
+    (site.root / "made").unlink()
+    done = promote(site.world, "site")
+    assert done.outcome == "promoted", done.detail
+    (note,) = (note for note in done.notes if note.startswith("promotion-untested: "))
+    assert f"not held against {TARGET}: what the canonical was filled with at {BASE}" in note
+
+
+@pytest.mark.long
 def test_a_release_that_loses_what_earlier_promotions_left_is_red_and_names_it(site: Site) -> None:
     first_canonical(site)
     site.engine.starts = {TARGET: forgets_the_ledger}
