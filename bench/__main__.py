@@ -27,7 +27,7 @@ from types import MappingProxyType
 from git.repo import Repo
 from packaging.version import Version
 
-from bench import load
+from bench import load, reds
 from canonq.adapters.data.archives import archive, copy_tree, sync_tree, unpack_archive
 from canonq.adapters.engine import SwarmEngine, pause_until
 from canonq.adapters.git.clones import GitRepos
@@ -465,6 +465,19 @@ def bench_load(folder: Path) -> None:
     print(f"{'    as simulated / what no schedule can beat':70} {made.makespan / made.lower_bound:6.2f}")
 
 
+_BUSY = 20  #: processes that do nothing but work
+
+
+def bench_reds(folder: Path) -> None:
+    """False reds on 20 good releases, on a quiet machine and beside 20 busy processes (which takes about an hour)."""
+    del folder
+    for busy in (0, _BUSY):
+        count, wrong = reds.good_releases(busy)
+        print(f"{f'of {count} good releases, not promoted, beside {busy} busy processes':70} {len(wrong):6}", flush=True)
+        for said in wrong:
+            print(f"    {said}")
+
+
 def for_deploys() -> None:
     """What the runs on a real Engine need of it."""
     SwarmEngine().preflight()
@@ -472,7 +485,7 @@ def for_deploys() -> None:
     images.build(["static"])
 
 
-#: Each works below a folder of its own. The last two need an Engine.
+#: Each works below a folder of its own. The last three need an Engine.
 PARTS: dict[str, Callable[[Path], None]] = {
     "order": bench_order,
     "listing": bench_listing,
@@ -485,6 +498,7 @@ PARTS: dict[str, Callable[[Path], None]] = {
     "load": bench_load,
     "cycle": bench_cold_cycle,
     "upgrade": bench_upgrade_cycle,
+    "reds": bench_reds,
 }
 
 
