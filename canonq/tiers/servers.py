@@ -33,6 +33,7 @@ from canonq.ports import Data
 _TIMEOUT = 60.0  #: seconds for one question
 # What a container's programs print is its own doing.
 _NUMBER, _DATABASE = re.compile(r"[0-9]{1,15}"), re.compile(r"db[0-9]{1,5}")
+_OF_THE_SERVER = "postgres"
 _FIRST = "db0"  #: of a Redis, in which canonq's own keys are
 _MOST_TABLES, _LONGEST = 10_000, 200  #: tables of a server; characters of a name
 TABLE, LEDGER = "canonq_marker", "canonq_ledger"
@@ -294,22 +295,38 @@ def count(data: Data, stack: str, service: str, kind: str) -> DatabaseCount | No
     if kind == REDIS:
         kept = _kept_by_redis(data, stack, service, said.lines)
         return None if kept is None else DatabaseCount(kind=kind, tables=kept)
-    return DatabaseCount(kind=kind, tables=read_counts(said.lines))
+    tables, databases = read_counts(said.lines)
+    return DatabaseCount(kind=kind, tables=tables, unmarked=_beside(databases))
 
 
-def read_counts(lines: tuple[str, ...]) -> dict[str, int]:
-    """Table -> rows of what `count` printed. Tables that are not in the app's main database have the name of theirs before them."""
+def _beside(databases: Mapping[str, int]) -> tuple[str, ...]:
+    """Of databases with so many tables with rows (the app's main one first), those that take no mark. One that the server makes
+    for whoever administers it is none."""
+    filled = [name for name, tables in databases.items() if tables and name != _OF_THE_SERVER]
+    main = next(iter(databases), "")
+    marked = main if main in filled else max(filled, key=lambda name: databases[name], default="")
+    return tuple(readable(name)[:_LONGEST] for name in filled if name != marked)
+
+
+def read_counts(lines: tuple[str, ...]) -> tuple[dict[str, int], dict[str, int]]:
+    """Table -> rows of what `count` printed, and database -> tables with rows, the app's main one first.
+
+    Tables that are not in that one have the name of theirs before them.
+    """
     main = within = ""
     found: dict[str, int] = {}
+    databases: dict[str, int] = {}
     for line in lines:
         if line.startswith("main ") and "\t" not in line:
             main = line[5:]
+            databases.setdefault(main, 0)
         elif line.startswith("in ") and "\t" not in line:
             within = line[3:]
         elif len(parts := line.split("\t")) > 1 and _NUMBER.fullmatch(parts[-1]) and len(found) < _MOST_TABLES:
             database, table = (parts[0], parts[-2]) if len(parts) > 2 else (within, parts[0])
             found[readable(table if database == main else f"{database}.{table}")[:_LONGEST]] = int(parts[-1])
-    return found
+            databases[database] = databases.get(database, 0) + (parts[-1].strip("0") != "")
+    return found, databases
 
 
 def _kept_by_redis(data: Data, stack: str, service: str, lines: tuple[str, ...]) -> dict[str, int] | None:

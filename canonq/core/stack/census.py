@@ -48,6 +48,7 @@ class DatabaseCount(_Counted):
     kind: str
     tables: dict[str, int] = {}
     why_not: str = ""  #: why it could not be counted
+    unmarked: tuple[str, ...] = ()  #: databases with rows of the same server, beside the one that takes marks
 
 
 class Census(_Counted):
@@ -310,7 +311,16 @@ def _tables(
 def uncounted(census: Census) -> tuple[str, ...]:
     """A gap for each database that is there and could not be counted."""
     unread = tuple(f"no-marker: {it}" for it in census.unread)
-    return unread + tuple(f"no-census: {where} ({it.kind}): {it.why_not}" for where, it in census.databases.items() if it.why_not)
+    beside = tuple(
+        f"no-marker: {where} ({it.kind}): its database {name}, beside the one that is marked"
+        for where, it in census.databases.items()
+        for name in it.unmarked[:_MOST_UNMARKED]
+    )
+    return (
+        unread
+        + beside
+        + tuple(f"no-census: {where} ({it.kind}): {it.why_not}" for where, it in census.databases.items() if it.why_not)
+    )
 
 
 def unmarked_sqlite(census: Census, marked: Collection[str], volatile: Collection[str]) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ from canonq.adapters.processes.programs import run
 from canonq.core.backup import BackupPlan, Hook, Part
 from canonq.core.errors import HostProblem, RecipeProblem
 from canonq.core.recipe.compose import resolve
-from canonq.core.stack.census import Census
-from canonq.core.stack.databases import put_elsewhere
+from canonq.core.stack.census import Census, uncounted
+from canonq.core.stack.databases import Reading, put_elsewhere
 from canonq.core.stack.ledger import LedgerMark
 from canonq.core.stack.witness import File
 from canonq.flows.proving.backup import Backup, destroy, in_no_part, keys_unproven, left_out, not_backed_up, take, unproven
@@ -90,10 +90,31 @@ def test_what_a_container_prints_for_counts_is_read_with_care() -> None:
         "in x",
         "t\t0",
     )
-    found = read_counts(lines)
+    found, databases = read_counts(lines)
+    assert databases == {"app": 2, "x": 0}
     assert (found["posts"], found["x.t"]) == (3, 0)
     assert len(found) == 3
     assert not any("\x1b" in name for name in found)
+
+
+@pytest.mark.parametrize(
+    ("lines", "unmarked"),
+    [
+        (("main app", "in app", "t\t1", "in pictures", "t\t2"), ("pictures",)),
+        (("main app", "in app", "t\t1", "in pictures", "t\t0", "in postgres", "t\t3"), ()),
+        (("main app", "in few", "t\t1", "in many", "t\t1", "u\t1"), ("few",)),  # the mark goes where most is
+        (("main app", "app\tt\t1", "pictures\tt\t2"), ("pictures",)),  # as MariaDB and MongoDB are counted
+        (("main app",), ()),
+    ],
+)
+def test_a_database_beside_the_one_that_takes_marks_is_a_gap_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...], unmarked: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(servers, "_asked", lambda *_: Reading("answered", lines))
+    counted = servers.count(as_engine(Databases("db")), "s", "db", "mariadb")
+    assert counted is not None and counted.unmarked == unmarked
+    gaps = uncounted(Census(databases={"db": counted}))
+    assert gaps == tuple(f"no-marker: db (mariadb): its database {one}, beside the one that is marked" for one in unmarked)
 
 
 def test_what_psql_warns_of_is_no_answer() -> None:
