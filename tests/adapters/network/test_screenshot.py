@@ -80,7 +80,7 @@ def test_a_browser_that_hangs_is_ended_and_told(tmp_path: Path, monkeypatch: pyt
 def test_a_browser_sees_the_app_under_its_own_name_and_nothing_else_of_this_host(tmp_path: Path) -> None:
     program = browser()
     if program is None:
-        pytest.skip("NOT TRIED with a real browser: there is no Chromium here (Debian: chromium)")
+        pytest.skip("NOT TRIED with a real browser: there is no Chromium here (Debian: chromium-headless-shell)")
     with serving("secret") as (other, seen):
         page = "".join(f'<img src="http://{host}/x">' for host in (other, other.replace("127.0.0.1", "localhost")))
         with serving(f"<h1>Hello</h1>{page}<script>fetch('http://{other}/y',{{mode:'no-cors'}})</script>") as (app, asked):

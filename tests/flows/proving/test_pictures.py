@@ -20,10 +20,10 @@ DIES = "exit 3"
 def prepared(site: Site, browser: str, *, apart: bool = False) -> World:
     folder = site.root / "bin"
     folder.mkdir()
-    (folder / "chromium").write_text(
+    (folder / "chromium-headless-shell").write_text(
         f'#!/bin/sh\nfor o; do case $o in --screenshot=*) out=${{o#*=}};; esac; done\n{browser} > "$out"\n'
     )
-    (folder / "chromium").chmod(0o755)
+    (folder / "chromium-headless-shell").chmod(0o755)
     memory.open_to_others(folder)  # nobody runs it
     site.patched.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     trees = {version: files(version) for version in (BASE, TARGET)}
