@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 from canonq.adapters.docker.client import NAMESPACE, translated
@@ -18,6 +20,7 @@ from canonq.core.peaks import Taking
 from canonq.ports import Beside
 
 _ENDED = (errno.ENOENT, errno.ESRCH, errno.ENODEV)  #: what reading the files of a group gives that is gone, or goes meanwhile
+_AT_ONCE = 4  #: stacks that are removed side by side
 _MOST_GROUPS = 500  #: containers whose groups are remembered
 
 
@@ -62,8 +65,11 @@ class DockerOwnership(SwarmStacks, DockerVolumes):
     def remove_owned(self, labels: Mapping[str, str], timeout: float) -> dict[str, list[str]]:
         """See ports.Ownership.remove_owned."""
         removed = self.owned(labels)
-        for stack in removed["stacks"]:
-            self.undeploy(stack, timeout)
+        # Swarm takes its time with each: they go side by side, and the first that does not is told when all were tried.
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="undeploy") as going:
+            begun = [going.submit(copy_context().run, self.undeploy, stack, timeout) for stack in removed["stacks"]]
+        for one in begun:
+            one.result()
         left = self.owned(labels)
         for kind, remove in (
             ("configs", self._api.remove_config),

@@ -36,7 +36,7 @@ from canonq.flows.proving.inuse import (
     names_are_known,
 )
 from canonq.flows.proving.marking import has_its_marks
-from canonq.flows.proving.pictures import keep_pictures
+from canonq.flows.proving.pictures import await_pictures, begin_picture
 from canonq.flows.proving.porting import begin_elsewhere, comes_back_beside, comes_back_elsewhere
 from canonq.flows.proving.redeploying import Redeployed
 from canonq.flows.proving.run import Run
@@ -114,9 +114,11 @@ def climb(run: Run) -> None:
         is_back_again(run, again)
     if beside_it is not None and beside_it is not running:
         use_fresh(run, beside_it, again)
-        keep_pictures(run, {"fresh": beside_it})
-        if saved is not None and comes_back_beside(run, saved, running, beside_it):  # the other one soaks meanwhile
-            saved = None
+        begin_picture(run, "fresh", beside_it)
+        if saved is not None:
+            await_pictures(run)
+            if comes_back_beside(run, saved, running, beside_it):  # the other one soaks meanwhile
+                saved = None
     coming = begin_elsewhere(run, running) if saved is not None and beside_it is None else None
     stays_up(run, running)
     if run.findings.base.version is None:
@@ -124,7 +126,7 @@ def climb(run: Run) -> None:
         look_into_containers(run, running, up_since)
     is_looked_at(run)
     names_are_known(run)
-    keep_pictures(run, {"upgraded" if target.base.version else "fresh": running})
+    begin_picture(run, "upgraded" if target.base.version else "fresh", running)
     if saved is not None:
         comes_back_elsewhere(run, saved, running, coming)
 

@@ -25,7 +25,7 @@ from canonq.flows.proving.inuse import (
     look_into_containers,
 )
 from canonq.flows.proving.marking import leave_marks, missing_marks
-from canonq.flows.proving.pictures import keep_pictures
+from canonq.flows.proving.pictures import await_pictures, begin_picture
 from canonq.flows.proving.redeploying import (
     Redeployed,
     await_back,
@@ -57,7 +57,8 @@ def install_fresh(run: Run, fresh: Deployment, app: Deployment, begun: list[Belo
     is_back_again(run, again)
     stays_up(run, running)
     use_fresh(run, running, again)
-    keep_pictures(run, {"fresh": running})
+    begin_picture(run, "fresh", running)
+    await_pictures(run)
     keep_logs(run.world, fresh.identity.stack, run.folder / FRESH / "logs", run.masks)
     remove_stack(run, fresh)
     return None

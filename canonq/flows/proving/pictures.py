@@ -1,8 +1,12 @@
-"""Pictures of the app, fresh and after the upgrade, for people who look at a green run. They decide nothing."""
+"""Pictures of the app, fresh and after the upgrade, for people who look at a green run. They decide nothing.
+
+Each is taken when all that is asked of its stack was asked, and the run goes on meanwhile.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from contextvars import copy_context
 
 from canonq.adapters.network.forward import Forwarder
 from canonq.adapters.network.screenshot import browser, take_picture
@@ -13,19 +17,33 @@ from canonq.flows.proving.run import Run
 FOLDER = "screenshots"
 
 
-def keep_pictures(run: Run, stacks: Mapping[str, Running]) -> None:
-    """Keep a picture of each stack (name of the file -> what runs); a trouble is a note. Not of code that nobody trusts."""
+def begin_picture(run: Run, name: str, running: Running) -> None:
+    """Begin to take a picture of a stack that nobody asks anything any more, to be kept under that name; a trouble is a note. Not
+    of code that nobody trusts."""
     health, world = run.enrolment.health, run.world
     if not world.settings.screenshots or health.kind != "http" or run.target.ref is not None or (program := browser()) is None:
         return
-    with run.account.timed("screenshots"):
-        for name, running in stacks.items():
-            try:
-                trouble = _picture(run, program, running, name)
-            except (CanonqError, OSError) as error:
-                trouble = str(getattr(error, "what", error))
-            if trouble:
-                run.account.notes.append(f"no-screenshot: none was taken of the {name} stack: {trouble}")
+
+    def take() -> None:
+        try:
+            trouble = _picture(run, program, running, name)
+        except (CanonqError, OSError) as error:
+            trouble = str(getattr(error, "what", error))
+        if trouble:
+            run.account.notes.append(f"no-screenshot: none was taken of the {name} stack: {trouble}")
+
+    # It is stopped by whoever stops the run.
+    thread = threading.Thread(target=copy_context().run, args=(take,), daemon=True, name=f"picture-{name}")
+    thread.start()
+    run.pictures.append(thread)
+
+
+def await_pictures(run: Run) -> None:
+    """Wait for those that were begun: their stacks are to be removed."""
+    if run.pictures:
+        with run.account.timed("screenshots"):
+            while run.pictures:
+                run.pictures.pop().join()
 
 
 def _picture(run: Run, program: str, running: Running, name: str) -> str | None:

@@ -45,6 +45,7 @@ from canonq.flows.proving.evidence import keep_beside, keep_logs, tail
 from canonq.flows.proving.hooks import KNOWN_HOOKS, hook_names
 from canonq.flows.proving.intier import stacks_gone
 from canonq.flows.proving.inuse import held_last, names_before, names_seen, other_names
+from canonq.flows.proving.pictures import await_pictures
 from canonq.flows.proving.run import FRESH, Findings, Run, Target, Trees, measure, took
 from canonq.flows.proving.sight import Sight, seeing
 from canonq.flows.world import World
@@ -384,6 +385,7 @@ def _climb(run: Run) -> CanonqError | None:
         if (trouble := _problem_of(run_lint, run)) is not None:
             run.findings.tiers["lint"] = TierResult(status="unverified", reason=f"lint could not be run: {trouble}")
         run.findings.phase = phase
+    await_pictures(run)
     return problem
 
 

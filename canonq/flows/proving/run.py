@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 
 from canonq.adapters.processes.stopping import check_stop
 from canonq.adapters.state.budget import Reservation
@@ -141,6 +142,7 @@ class Run:
     databases: dict[tuple[str, str], Servers] = field(default_factory=dict)  #: see `servers`
     known_files: dict[tuple[int, ...], str] = field(default_factory=dict)  #: digests of files that were read once
     vigils: dict[str, Vigil] = field(default_factory=dict)  #: stack -> who watches over it, once it is there
+    pictures: list[Thread] = field(default_factory=list)  #: those that are being taken
 
     def servers(self, running: Running) -> Mapping[str, str]:
         """Service -> kind of the database servers of one version on one of its stacks; looked for once."""
