@@ -7,8 +7,10 @@ before a container has begun. So what is known to grow by no more than what it n
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from canonq.core.recipe.envfile import LONGEST_SECRET
@@ -24,6 +26,8 @@ MOST_TAKEN = 200  #: values of one text: each may be half a megabyte
 MOST_MADE = 64 << 20  #: bytes that all texts of a stack may become together
 MUCH = "template:much"
 _LARGEST_SECRET, _LARGEST_CONFIG = 500 << 10, 1000 << 10  #: bytes that Swarm takes
+MOST_PARTS = 10_000  #: words, names and signs in the templates of one text
+_ENV_FILE = ".env_file"  #: at the end of the place of what an `env_file` says
 _LEAF = 512  #: bytes, of an id or a name of Swarm's at most
 #: What is small whoever wrote the release; `.Service`, `.`, and what is kept in a variable have all labels in them.
 _SMALL = re.compile(r"\$?\.(?:Service\.(?:ID|Name)|(?:Node|Task)(?:\.[A-Za-z.]+)?)")
@@ -56,9 +60,11 @@ def strange(text: str) -> str | None:
     What no reader takes for a template is none to Swarm either: it says no to it, and the stack does not come up.
     """
     taken = 0
-    for part in _parts(text):
+    for count, part in enumerate(_parts(text)):
         if part is None:
             return "?"
+        if count >= MOST_PARTS:
+            return "many"
         if (word := part["word"]) is not None and word not in _HARMLESS:
             return word
         taken += word in _TAKES or part["field"] is not None
@@ -130,7 +136,7 @@ def filled_in(file: Mapping[str, Any], files: Mapping[str, str]) -> Iterator[Tex
                 for key, value in (volume.get("labels") or {}).items():
                     yield _text(f"volumes.{mount['source']}.labels.{key}", name, str(value))
         own = [f"{section}.{item['source']}" for section in ("configs", "secrets") for item in service.get(section) or ()]
-        for place in (f"{where}.env_file", *own):
+        for place in (f"{where}{_ENV_FILE}", *own):
             if place in files:
                 asked.add(place)
                 yield Text(place, name, files[place])
@@ -142,16 +148,22 @@ def _text(where: str, service: str, doubled: str) -> Text:
 
 
 def become(file: Mapping[str, Any], texts: Iterable[Text], given: Collection[str] = ()) -> int:
-    """Bytes that all tasks of a stack may be filled in to, together, at most.
+    """Bytes that all tasks of a stack may be filled in to, together, at most; or any more than `MOST_MADE` where it is more.
 
     `given`: keys of secrets that somebody else wrote, and that may be as large as Swarm takes them.
     """
-    largest = {name: _Largest.of(service, file, given) for name, service in file["services"].items()}
-    return sum(
-        replicas_of(file["services"][text.service]) * _becomes(text.said, largest[text.service])
-        for text in texts
-        if text.service and "{{" in text.said
-    )
+    counted = Counter((text.service, text.said) for text in texts if text.service and "{{" in text.said)
+    read = {said: _read(said) for said in dict.fromkeys(said for _, said in counted)}
+    from_files: dict[str, list[_Parts]] = {}
+    for service, said in {(text.service, text.said) for text in texts if text.where.endswith(_ENV_FILE)}:
+        from_files.setdefault(service, []).append(read.get(said) or _read(said))
+    largest = {name: _Largest.of(service, file, given, from_files.get(name, ())) for name, service in file["services"].items()}
+    total = 0
+    for (service, said), times in counted.items():
+        total += times * replicas_of(file["services"][service]) * _becomes(read[said], largest[service])
+        if total > MOST_MADE:
+            break
+    return total
 
 
 def replicas_of(service: Mapping[str, Any]) -> int:
@@ -168,7 +180,10 @@ class _Largest:
     values: Mapping[str, Mapping[str, int]]  #: env, secret or config -> name -> bytes
 
     @classmethod
-    def of(cls, service: Mapping[str, Any], file: Mapping[str, Any], given: Collection[str]) -> _Largest:
+    def of(
+        cls, service: Mapping[str, Any], file: Mapping[str, Any], given: Collection[str], from_files: Iterable[_Parts]
+    ) -> _Largest:
+        """`from_files`: what its `env_file`s say."""
         labels, env = (service.get("deploy") or {}).get("labels") or {}, service.get("environment") or {}
         values: dict[str, dict[str, int]] = {
             "env": {key: _bytes(value) for key, value in env.items()},
@@ -181,8 +196,12 @@ class _Largest:
                 size = LONGEST_SECRET if made_up and item["source"] not in given else most
                 values[kind][str(item.get("target") or item["source"])] = size
         if service.get("env_file"):
-            values["env"][""] = _LARGEST_CONFIG  # what it says, this has not read
-        return cls(_LEAF + sum(_bytes(key) + _bytes(value) + 2 for key, value in labels.items()), values)
+            values["env"][""] = _LARGEST_CONFIG  # which of its lines is which variable, this has not read
+        found = cls(_LEAF + sum(_bytes(key) + _bytes(value) + 2 for key, value in labels.items()), values)
+        # Swarm fills the environment in first: whatever takes a variable after it takes what became of it.
+        filled = {key: _becomes(_read(str(value).replace("$$", "$")), found) for key, value in env.items()}
+        filled |= {"": sum((_becomes(parts, found) for parts in from_files), _LARGEST_CONFIG)} if service.get("env_file") else {}
+        return cls(found.labels, {**values, "env": filled})
 
     def taken(self, kind: str, name: str | None) -> int:
         """Bytes of one value; of any where its name is worked out."""
@@ -194,26 +213,43 @@ def _bytes(said: object) -> int:
     return len(str(said).encode(errors="replace"))
 
 
-def _becomes(text: str, largest: _Largest) -> int:
+@dataclass(frozen=True)
+class _Parts:
+    """A text as its templates are read, once for all services that have it."""
+
+    bytes: int
+    takes: tuple[tuple[str, str | None], ...] = ()  #: env, secret or config, and the name; None where that is worked out
+    longest: int = 0  #: bytes of the longest text that a template itself has
+    small: int = 0  #: fields that are small whoever wrote the release
+    fields: int = 0  #: others
+
+
+def _read(text: str) -> _Parts:
     parts = [part for part in _parts(text) if part is not None]
-    taken, any_value = 0, largest.labels
-    for part, then in zip(parts, [*parts[1:], None], strict=True):
-        if (kind := part["word"]) in _TAKES:
-            size = largest.taken(kind, then["quoted"][1:-1] if then is not None and then["quoted"] else None)
-            taken, any_value = taken + size, max(any_value, size)
-        elif part["quoted"]:
-            any_value = max(any_value, _bytes(part["quoted"]))
+    takes = tuple(
+        (part["word"], then["quoted"][1:-1] if then is not None and then["quoted"] else None)
+        for part, then in zip_longest(parts, parts[1:])
+        if part["word"] in _TAKES
+    )
     fields = [part["field"] for part in parts if part["field"]]
     small = sum(_SMALL.fullmatch(field) is not None for field in fields)
+    longest = max((_bytes(part["quoted"]) for part in parts if part["quoted"]), default=0)
+    return _Parts(_bytes(text), takes, longest, small, len(fields) - small)
+
+
+def _becomes(parts: _Parts, largest: _Largest) -> int:
+    sizes = [largest.taken(kind, name) for kind, name in parts.takes]
     # Whatever else is named may be any value that came before: of a variable, or of a `with`.
-    return _bytes(text) + taken + small * _LEAF + (len(fields) - small) * any_value
+    any_value = max([largest.labels, parts.longest, *sizes])
+    return parts.bytes + sum(sizes) + parts.small * _LEAF + parts.fields * any_value
 
 
 def why(word: str) -> str:
     """What is wrong with it, for people."""
     match word:
         case "many":
-            return f"has Swarm fill in more than {MOST_TAKEN} values (template:many)"
+            most = f"more than {MOST_TAKEN} values, or has more than {MOST_PARTS} words in its templates"
+            return f"has Swarm fill in {most} (template:many)"
         case "much":
             return f"has templates that may become more than {MOST_MADE >> 20} MiB together ({MUCH})"
         case "?":

@@ -213,7 +213,10 @@ def _ask_templates(deployment: Deployment, stack: Deployable) -> None:
     """Refuse what untrusted code would have Swarm fill in, and is not allowed by name."""
     if deployment.allow is None:
         return
-    texts = tuple(filled_in(stack.file, dict(filled_in_by_swarm(stack, deployment.tree))))
+    files: dict[str, str] = {}
+    for place, text in filled_in_by_swarm(stack, deployment.tree):  # a service may have several of its environment
+        files[place] = f"{files[place]}\n{text}" if place in files else text
+    texts = tuple(filled_in(stack.file, files))
     asked = ((where, strange(text)) for where, text in dict.fromkeys((text.where, text.said) for text in texts))
     found = [Denied(f"template:{word}", where, why(word)) for where, word in asked if word is not None]
     denied = [no for no in found if no.what not in deployment.allow]

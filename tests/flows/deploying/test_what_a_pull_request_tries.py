@@ -559,6 +559,29 @@ def test_what_docker_fills_in_for_all_of_a_stack_has_a_limit(ref: Ref, body: str
     ref.prepared('[refs]\nallow = ["template:much"]\n')
 
 
+def test_each_of_several_files_with_an_environment_is_looked_into(ref: Ref) -> None:
+    for files in ("[bad.env, good.env]", "[good.env, bad.env]"):
+        said = f"{APP}    env_file: {files}\n"
+        told = refused(lambda said=said: ref.says(said, **{"bad.env": f"A={PADS}\n", "good.env": "B=1\n"}))  # type: ignore[misc]
+        assert (told.code, "template:printf" in told.mend) == ("policy-refused", True), told
+
+
+def test_what_a_variable_becomes_is_what_a_config_takes_of_it(ref: Ref) -> None:
+    """Swarm fills the environment in first, and the files after it."""
+    labels = json.dumps({"backupbot.note": "y" * 90_000})
+    body = f"environment: {{A: '{ALL_LABELS * 100}'}}\n    configs: [c]\n    deploy: {{labels: {labels}}}"
+    told = refused(lambda: ref.service(body, TEMPLATE, page='{{ env "A" }}' * 100))
+    assert (told.code, "template:much" in told.mend) == ("policy-refused", True), told
+
+
+def test_a_text_that_many_mounts_name_is_read_once_and_one_without_end_is_none(ref: Ref) -> None:
+    mounts = ", ".join(f"{{source: c, target: /c{number}}}" for number in range(2000))
+    page = '{{""}}' * 5000
+    assert ref.service(f"configs: [{mounts}]", TEMPLATE, page=page).stack.file["configs"]["c"]
+    told = refused(lambda: ref.service("configs: [c]", TEMPLATE, page='{{""}}' * 100_000))
+    assert "template:many" in told.mend
+
+
 def test_many_templates_of_what_recipes_take_pass(ref: Ref) -> None:
     page = "".join(f'{{{{ env "V{i}" }}}} {{{{ secret "key" }}}}\n' for i in range(90))
     names = [f"c{i}" for i in range(20)]
