@@ -31,6 +31,7 @@ class _About(BaseModel):
 
     commit: str
     enrolment: str  #: its digest
+    trusted: bool  #: whether as a release is deployed: what a ref runs beside has other names, and no secrets of others
     filled: dict[str, int]
 
 
@@ -47,7 +48,8 @@ def recall_first_start(run: Run) -> bool:
 
 def see_first_start(run: Run, fresh: Deployment) -> None:
     """Install the canonical's version once on empty volumes, where the fresh install is to be, and note what it makes of itself,
-    for this run and those from that canonical on. Where it does not come up, that is told, and nothing is known."""
+    for this run and, where it is of a release, those from that canonical on. Where it does not come up, that is told, and nothing
+    is known."""
     base, record = run.target.base, run.target.data
     if record is None or base.version is None or base.commit is None:
         return
@@ -75,7 +77,10 @@ def see_first_start(run: Run, fresh: Deployment) -> None:
     run.account.note(
         f"first-start: {base.version} was installed on empty volumes once more, as nothing was on record of what it fills there"
     )
-    about = _About(commit=base.commit, enrolment=run.world.checkout.digest(run.enrolment.recipe), filled=dict(filled))
+    if not app.is_trusted:
+        return
+    digest = run.world.checkout.digest(run.enrolment.recipe)
+    about = _About(commit=base.commit, enrolment=digest, trusted=True, filled=dict(filled))
     with contextlib.suppress(OSError):
         remove_tree(kept)
         kept.mkdir(parents=True)
@@ -93,5 +98,5 @@ def _told(run: Run, record: Canonical) -> Iterator[tuple[Path, dict[str, int]]]:
     kept = run.world.registry.folder(recipe) / _FOLDER
     with contextlib.suppress(OSError, ValueError):
         about = _About.model_validate_json((kept / _ABOUT).read_bytes())
-        if (about.commit, about.enrolment) == (record.commit, enrolment):
+        if (about.commit, about.enrolment, about.trusted) == (record.commit, enrolment, run.app.is_trusted):
             yield kept, about.filled

@@ -13,6 +13,7 @@ from canonq.core.deployable import Deployable
 from canonq.flows.promote import promote
 from canonq.flows.proving import marking
 from canonq.flows.sync import sync
+from canonq.flows.test import test_ref as prove_ref
 from canonq.flows.test import test_tag as prove_tag
 from canonq.tiers.facts import TierFacts
 from tests.flows.sites import BASE, TARGET, Docker, Site, files, is_fresh
@@ -89,6 +90,23 @@ def test_what_nobody_knows_of_a_canonicals_first_start_is_seen_once(site: Site, 
         assert sum(note.startswith("first-start: 1.0.0+1.0 was installed") for note in verdict.notes) == installs
         assert site.engine.deployed.count(BASE) == 1 + installs
     assert not any(stack for stack in site.left().get("stacks", ()) if "warm" not in stack)
+
+
+def test_what_a_pull_request_has_seen_of_a_first_start_says_nothing_to_a_release(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has other names, and secrets that were made up."""
+    written_by(site, monkeypatch, lambda facts: "posts")
+    assert prove_tag(site.world, "site", BASE).verdict == "green"
+    assert promote(site.world, "site").outcome == "promoted"
+    toml = site.root / "checkout" / "tests" / "site" / "recipe.toml"
+    toml.write_text(f"{toml.read_text()}[refs]\ndata = true\n")
+    for release in (False, True):
+        verdict = prove_tag(site.world, "site", TARGET) if release else prove_ref(site.world, "site", "main")
+        assert verdict.base_from == "canonical", verdict.detail
+        assert [note for note in verdict.notes if note.startswith("first-start: 1.0.0+1.0 was installed")], verdict.notes
+    again = prove_tag(site.world, "site", TARGET)
+    assert not [note for note in again.notes if note.startswith("first-start: ")]
 
 
 def test_a_canonical_that_cannot_be_installed_anew_any_more_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
