@@ -614,6 +614,17 @@ def test_nothing_is_given_up_for_a_canonical_that_is_not_there_or_not_whole(hous
     assert arrive(birch, "site", "ash", mark.move) == "refused"
     assert settle(ash, "site") == "here"
     assert in_force(ash) == before
+    record = birch.registry.folder("site") / "canonical.json"
+    was = record.read_bytes()
+    record.write_bytes(b"{")
+    hosts_flow.tell_of(birch, "site")
+    mark = leave(ash, "site", "birch", by="ada", give_up=True)
+    assert mark is not None
+    assert arrive(birch, "site", "ash", mark.move) == "refused"
+    assert settle(ash, "site") == "here"
+    assert (in_force(ash), record.read_bytes()) == (before, b"{")
+    record.write_bytes(was)
+    hosts_flow.tell_of(birch, "site")
     # The damaged one itself may go.
     mark = leave(birch, "site", "ash", by="ada", give_up=True)
     assert mark is not None

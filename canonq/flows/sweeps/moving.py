@@ -314,7 +314,11 @@ def arrive(world: World, recipe: str, source: str, move: str) -> str:
     What was brought is proven whole before anything is switched. Done again, it is done once.
     """
     recipe, source = recipe_name(recipe), host_name(source)
-    record = world.registry.read(recipe)
+    unreadable: RecordUnreadable | None = None
+    try:
+        record = world.registry.read(recipe)
+    except RecordUnreadable as error:
+        record, unreadable = None, error
     if record is not None and record.arrived is not None and record.arrived.move == move:
         mark = world.registry.elsewhere(recipe)
         if mark is not None and mark.fence < record.fence:  # of before it came; one made since says that it leaves again
@@ -327,6 +331,8 @@ def arrive(world: World, recipe: str, source: str, move: str) -> str:
             return "not-leaving"
         if mark.give_up:
             return "not-leaving" if mark.taken_back else _keep(world, mark, source)
+        if unreadable is not None:  # what may be here is not to be written over
+            raise unreadable
         if mark.taken_back:
             with _holding(world, recipe, f"refuse a move from {source}"):
                 _note(world, recipe, REFUSED, move)
@@ -408,7 +414,7 @@ def _bring(world: World, mark: Elsewhere, source: str, stage: Path) -> None:
             mend=f"`canonq move {recipe} {source}` takes it back; look at `canonq status {recipe}` there, then move it again.",
             code="fetch-failed",
         )
-    room = Need(state=record.snapshot.bytes * (world.settings.keep + 1), volumes=record.snapshot.content_bytes or 0)
+    room = Need(state=record.snapshot.bytes * (world.settings.keep + 1), volumes=record.snapshot.unpacked)
     with room_for(world, f"the move of {recipe} from {source}", room, otherwise=make_room) as kept_free:
         for part in mark.parts:
             fetch.fetch(source, part, (stage / part).parent)
