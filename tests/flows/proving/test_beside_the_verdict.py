@@ -31,7 +31,7 @@ def test_a_lint_that_cannot_be_run_is_told_and_changes_nothing(
     tiers: dict[str, TierResult] = {}
     findings = SimpleNamespace(tiers=tiers, phase="functional")
     run: Any = SimpleNamespace(
-        id="a run", findings=findings, account=Account(), masks=Masks([]), enrolment=SimpleNamespace(recipe="site")
+        id="a run", findings=findings, account=Account(), masks=Masks([]), pictures=[], enrolment=SimpleNamespace(recipe="site")
     )
 
     def climb(run: Run) -> None:
