@@ -35,6 +35,7 @@ def hosts(ctx: click.Context, as_json: bool) -> ExitStatus | None:
     Exit status 1 where one has not been heard of for longer than its lease.
     """
     if ctx.invoked_subcommand is not None:
+        ctx.default_map = {ctx.invoked_subcommand: {"as_json": as_json}}
         return None
     rows = hosts_flow.rows(looking())
     if as_json:

@@ -89,12 +89,16 @@ def failed_tier(verdict: Verdict) -> TierName | None:
     )
 
 
-def wants_control(verdict: Verdict, canonical: str | None) -> bool:
-    """Whether a red may be the world's, so that the canonical's version is to go through the same on this host."""
+def is_compared(verdict: Verdict, canonical: str | None) -> bool:
+    """Whether a red says if the release has brought it (`regression`): where there is a canonical to compare it with."""
     if verdict.verdict != "red" or verdict.quick or canonical in (None, verdict.version):
         return False
-    certain = verdict.certain or {verdict.reason, verdict.cause} & CERTAIN
-    return not certain and failed_tier(verdict) in _COMPARED
+    return failed_tier(verdict) in _COMPARED
+
+
+def wants_control(verdict: Verdict) -> bool:
+    """Whether a red that is compared may be the world's, so that the canonical's version is to go through the same here."""
+    return not (verdict.certain or {verdict.reason, verdict.cause} & CERTAIN)
 
 
 def regression(red: Verdict, control: Verdict | None) -> Literal["yes", "no", "unknown"]:

@@ -173,7 +173,7 @@ def _events(facts: Facts) -> list[Event]:
     if (canonical := facts.canonical) is not None:
         level = f" at level {canonical.level}" if canonical.level is not None else ""
         text = f"{canonical.version} became the canonical{level}."
-        found.append(Event(what="promoted", at=canonical.promoted_at or canonical.ts, text=text))
+        found.append(Event(what="promoted", at=canonical.promoted_at, text=text))
         for back in canonical.rolled_back:
             past = f" past {', '.join(one.version for one in back.past)}" if back.past else ""
             text = f"{back.by} rolled {back.version} back{past}: {back.reason}"
@@ -201,7 +201,8 @@ def _events(facts: Facts) -> list[Event]:
     if facts.under_way is not None:
         step, since = facts.under_way
         found.append(Event(what="under-way", at=since, text=f"{step} is under way."))
-    return sorted(found, key=lambda event: event.at or "9")
+    # An older server's record does not say when it was promoted: before anything that is known of it.
+    return sorted(found, key=lambda event: event.at or ("" if event.what == "promoted" else "9"))
 
 
 def _is_told(facts: Facts, outcome: Outcome) -> bool:
@@ -259,9 +260,10 @@ def next_step(facts: Facts) -> Next:
             command=f"canonq promote {name}",
         )
     if last is None:
+        told = "Nothing is on record of its last night" if facts.canonical is not None else "Nothing was done with it yet"
         return Next(
             who="nobody",
-            text="Nothing was done with it yet; the next sweep looks at it, and you can try it now.",
+            text=f"{told}; the next sweep looks at it, and you can try it now.",
             command=f"canonq test {name}",
         )
     return _of_last(facts, last)

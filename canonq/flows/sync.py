@@ -13,7 +13,14 @@ from typing import Any
 
 from canonq.adapters.files import told_error
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, ForgeProblem, RecordUnreadable, WrongConfiguration, WrongUse, tag_moved
+from canonq.core.errors import (
+    CanonqError,
+    EnrolmentInvalid,
+    ForgeProblem,
+    RecordUnreadable,
+    WrongUse,
+    tag_moved,
+)
 from canonq.core.names import shown
 from canonq.core.records import Synced
 from canonq.core.upstream.addresses import address, identity
@@ -121,11 +128,11 @@ def _played(world: World, recipe: str, *, dry_run: bool) -> Iterator[World]:
 
 
 def _has_own_mirror(world: World, enrolment: Enrolment, mirror: str) -> None:
-    """WrongConfiguration when another recipe names the same mirror: each would take the other's tags away."""
+    """EnrolmentInvalid when another recipe names the same mirror: each would take the other's tags away."""
     root = str(world.checkout.root)
     for other in world.checkout.enrolled().recipes.values():
         if other.mirror and other.recipe != enrolment.recipe and _identity_of(other.mirror, root) == identity(mirror):
-            raise WrongConfiguration(
+            raise EnrolmentInvalid(
                 f"{enrolment.recipe} and {other.recipe} have the same mirror, {shown(mirror)}; nothing was pushed there.",
                 mend="give each recipe a mirror of its own.",
                 code="bad-mirror",

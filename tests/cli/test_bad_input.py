@@ -119,7 +119,7 @@ def test_an_unreachable_upstream_is_told_and_does_not_stop_the_others(installed:
 def test_an_upstream_that_would_start_a_program_is_refused(installed: Installation) -> None:
     installed.enrol("evil", f'upstream = "ext::sh -c touch% {installed.root}/pwned"\n')
     rows = {row["recipe"]: row for row in installed.canonq("plan", "--json").json["recipes"]}
-    assert rows["evil"]["reason"] == "bad-upstream"
+    assert (rows["evil"]["reason"], rows["evil"]["fault"]) == ("bad-upstream", "enrolment")
     assert not (installed.root / "pwned").exists()
 
 

@@ -145,6 +145,7 @@ def test_events_are_in_the_order_of_their_times_and_rollbacks_are_among_them() -
     )
     assert [event.what for event in told.events] == ["promoted", "rolled-back", "decided", "proven"]
     assert "sam rolled 1.1.0+1.1 back: it lost mail" in told.events[1].text
+    assert told.events[0].at is None, "the record does not say when, and its `ts` is of any write"
 
 
 def test_what_a_person_went_back_from_waits_for_nobody_also_before_the_next_sweep_says_so() -> None:

@@ -6,7 +6,7 @@ import posixpath
 import re
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from canonq.core.errors import WrongConfiguration
+from canonq.core.errors import EnrolmentInvalid
 from canonq.core.names import shown
 
 _URL = re.compile(r"(?P<scheme>https?|ssh|git|file)://(?P<rest>[^\s]+)")
@@ -27,16 +27,16 @@ def masked(text: str) -> str:
 def address(text: str, checkout: str, *, key: str = "upstream") -> str:
     """What git is given for `upstream` or `mirror`: a URL, an absolute path, or a path below the checkout.
 
-    WrongConfiguration for `ext::` and anything else that could make git start a program, and for an address that
+    EnrolmentInvalid for `ext::` and anything else that could make git start a program, and for an address that
     carries a password or token: addresses are shown and logged, and git passes them to other programs.
     """
     if not text.isprintable():  # control characters, what is no text, ends of lines of any kind
-        raise WrongConfiguration(f"{key} = {shown(masked(text))} has characters no address has.", mend=_MEND, code=_UNUSABLE[key])
+        raise EnrolmentInvalid(f"{key} = {shown(masked(text))} has characters no address has.", mend=_MEND, code=_UNUSABLE[key])
     if text.startswith(("./", "../")):
         return posixpath.normpath(posixpath.join(checkout, text))
     if (problem := _problem(text)) is not None:
         why, mend, code = problem
-        raise WrongConfiguration(f"{key} = {shown(masked(text))} {why}.", mend=mend, code=code or _UNUSABLE[key])
+        raise EnrolmentInvalid(f"{key} = {shown(masked(text))} {why}.", mend=mend, code=code or _UNUSABLE[key])
     return text
 
 

@@ -20,7 +20,17 @@ from canonq.core.bases import Base
 from canonq.core.deployable import Identity
 from canonq.core.enrolment import LONGEST_RUN, Enrolment
 from canonq.core.errors import Busy, CanonqError, HostProblem, NoRoom, RecipeProblem
-from canonq.core.judging import Course, Judged, is_tried_again, judge_run, regression, stands, wants_control, whole_problem
+from canonq.core.judging import (
+    Course,
+    Judged,
+    is_compared,
+    is_tried_again,
+    judge_run,
+    regression,
+    stands,
+    wants_control,
+    whole_problem,
+)
 from canonq.core.ladder import TierResult, gaps, level, rungs, stale
 from canonq.core.names import cold_stack
 from canonq.core.peaks import whole_peaks
@@ -114,8 +124,11 @@ def _tried(world: World, enrolment: Enrolment, target: Target, order: Order) -> 
 def _compared(world: World, enrolment: Enrolment, order: Order, verdict: Verdict) -> Verdict:
     """A red, with the word of a control run: whether the canonical's version goes through what it failed at, here and today."""
     record = world.registry.read(enrolment.recipe)
-    if record is None or order.keep_on_red is not None or not wants_control(verdict, record.version):
+    if record is None or not is_compared(verdict, record.version):
         return verdict
+    if order.keep_on_red is not None or not wants_control(verdict):  # what is kept is in its way, or the release's for certain
+        world.runs.record(told := verdict.model_copy(update={"regression": "unknown"}))
+        return told
     control, note = None, "there is no time left for another run"
     spent = _controls(world, order.sweep)
     if spent + verdict.seconds > world.settings.control_seconds:

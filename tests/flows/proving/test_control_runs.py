@@ -9,6 +9,7 @@ import pytest
 
 from canonq.core.records import Verdict
 from canonq.flows.promote import promote
+from canonq.flows.proving import proof
 from canonq.flows.test import test_tag as prove_tag
 from tests.flows.sites import BASE, Site
 
@@ -44,6 +45,14 @@ def test_a_red_that_its_canonical_has_not_is_a_regression_and_counts(site: Site)
     assert verdict.regression == "yes"
     assert site.world.runs.reds("site", str(verdict.version), str(verdict.commit), verdict.enrolment) == 1
     assert verdict.timings["control"] > 0
+
+
+@pytest.mark.long
+def test_a_red_of_which_no_control_run_could_say_more_says_so(site: Site) -> None:
+    site.patched.setattr(proof, "wants_control", lambda verdict: False)  # it is certain
+    verdict = red_with_a_canonical(site, "def test_it(app):\n    assert False\n")
+    assert (verdict.regression, "control" in verdict.timings) == ("unknown", False)
+    assert site.world.runs.verdicts("site")[-1].regression == "unknown"
 
 
 @pytest.mark.long
