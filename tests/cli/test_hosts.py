@@ -17,6 +17,6 @@ def test_json_may_be_asked_for_before_and_after_the_word(monkeypatch: pytest.Mon
     world = SimpleNamespace(hosts=joined, stamp=lambda: "20260617T050314Z")
     monkeypatch.setattr(hosts, "live", lambda settings: world)
     monkeypatch.setattr(hosts, "load_settings", lambda: None)
-    monkeypatch.setattr(hosts.hosts_flow, "tell", lambda world: None)
+    monkeypatch.setattr("canonq.cli.hosts.hosts_flow.tell", lambda world: None)
     ended = CliRunner().invoke(hosts.hosts, words, standalone_mode=False)
     assert json.loads(ended.output) == {"host": "ash"}, ended.output
