@@ -469,7 +469,7 @@ _BUSY = 20  #: processes that do nothing but work
 
 
 def bench_reds(folder: Path) -> None:
-    """False reds on 20 good releases, on a quiet machine and beside 20 busy processes (which takes about an hour)."""
+    """False reds on 20 good releases, on a quiet machine and beside 20 busy processes (minutes, each)."""
     del folder
     for busy in (0, _BUSY):
         count, wrong = reds.good_releases(busy)

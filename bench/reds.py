@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,12 +21,8 @@ from tests.support import Installation, make_recipe
 
 _FILES = dict[str, str]
 _FIRST, _SECOND = "1.0.0+1.29.0", "1.1.0+1.29.0"
-_FROM_DEMO = {
-    "custom-html": 3,
-    "guestbook": 2,
-    "tiny-html": 2,
-    "forge": 1,
-}  #: how many of each one's releases are good, from the first
+#: How many of each one's releases are good, from the first.
+_FROM_DEMO = {"custom-html": 3, "guestbook": 2, "tiny-html": 2, "forge": 1}
 _DUMPED = (
     "backupbot.backup=true",
     "backupbot.backup.volumes.data.path=saved",
@@ -72,8 +66,7 @@ class Nights:
             make_recipe(folder / name, {_FIRST: files, _SECOND: _released_next(files)})
         for path in (*made.values(), *(folder / name for name in _RECIPES)):
             repo = Repo(path)
-            tags = sorted(repo.tags, key=lambda tag: tag.commit.committed_date)
-            tags = sorted(tags, key=lambda tag: tag.name) if path.name in _RECIPES else tags
+            tags = sorted(repo.tags, key=lambda tag: (tag.commit.committed_date, tag.name))
             self._later[path] = [(tag.name, repo.git.rev_parse(tag.path)) for tag in tags][: _FROM_DEMO.get(path.name, 2)]
             repo.git.tag("--delete", *(tag.name for tag in tags))
 
@@ -94,15 +87,12 @@ def _busy(count: int) -> Iterator[None]:
         yield
     finally:
         for process in alone:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait()
 
 
 def _enrol(made: Installation, folder: Path) -> None:
-    for name in _FROM_DEMO:
-        shutil.copytree(upstreams.ENROLMENTS / name, made.checkout / "tests" / name, ignore=shutil.ignore_patterns("__pycache__"))
-        told = made.checkout / "tests" / name / "recipe.toml"
-        told.write_text(told.read_text().replace("@UPSTREAM@", str(folder)))
+    upstreams.make_checkout(made.checkout, folder, _FROM_DEMO)
     for name, (_, toml, beside) in _RECIPES.items():
         enrolled = made.checkout / "tests" / name
         enrolled.mkdir(parents=True)
