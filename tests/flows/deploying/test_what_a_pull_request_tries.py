@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -562,7 +563,7 @@ def test_what_docker_fills_in_for_all_of_a_stack_has_a_limit(ref: Ref, body: str
 def test_each_of_several_files_with_an_environment_is_looked_into(ref: Ref) -> None:
     for files in ("[bad.env, good.env]", "[good.env, bad.env]"):
         said = f"{APP}    env_file: {files}\n"
-        told = refused(lambda said=said: ref.says(said, **{"bad.env": f"A={PADS}\n", "good.env": "B=1\n"}))  # type: ignore[misc]
+        told = refused(partial(ref.says, said, **{"bad.env": f"A={PADS}\n", "good.env": "B=1\n"}))
         assert (told.code, "template:printf" in told.mend) == ("policy-refused", True), told
 
 

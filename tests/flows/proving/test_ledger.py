@@ -87,12 +87,22 @@ def test_each_promotion_leaves_marks_and_the_first_is_filled_and_what_comes_afte
     assert verdict.verdict == "green", verdict.detail
 
 
-def test_tests_that_need_what_a_hook_of_a_run_makes_do_not_fail_a_promotion_that_calls_none_and_this_is_told(site: Site) -> None:
+def needs_what_is_filled_in(site: Site) -> None:
+    """Have the site enrolled, with a test of its own that needs what `fill` makes."""
     made = str(site.root / "made")
-    world = site.prepare(own=f"from pathlib import Path\ndef test_it(app):\n    assert Path({made!r}).exists()\n")
-    hooks = site.root / "checkout" / "tests" / "site" / "hooks.py"
-    hooks.write_text(f"from pathlib import Path\ndef after_install(app):\n    Path({made!r}).touch()\n")
-    assert prove_tag(world, "site", BASE).verdict == "green"
+    site.prepare(own=f"from pathlib import Path\ndef test_it(app):\n    assert Path({made!r}).exists()\n")
+
+
+def hooked(site: Site, hooks: str) -> None:
+    """Its hooks.py, in which there is `fill`."""
+    fill = f"from pathlib import Path\ndef fill(app):\n    Path({str(site.root / 'made')!r}).touch()\n"
+    (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text(f"{fill}\n{hooks}")
+
+
+def test_tests_that_need_what_a_hook_of_a_run_makes_do_not_fail_a_promotion_that_calls_none_and_this_is_told(site: Site) -> None:
+    needs_what_is_filled_in(site)
+    hooked(site, "after_install = fill\n")
+    assert prove_tag(site.world, "site", BASE).verdict == "green"
     (site.root / "made").unlink()
     done = promote(site.world, "site")
     assert done.outcome == "promoted", done.detail
@@ -108,12 +118,9 @@ def test_tests_that_need_what_a_hook_of_a_run_makes_do_not_fail_a_promotion_that
 @pytest.mark.long
 def test_tests_that_need_what_the_first_canonical_is_filled_with_are_run_on_it_and_on_what_carries_it_on(site: Site) -> None:
     """One function is `after_install` of the runs and `populate` of the first canonical."""
-    made = str(site.root / "made")
-    world = site.prepare(own=f"from pathlib import Path\ndef test_it(app):\n    assert Path({made!r}).exists()\n")
-    hooks = site.root / "checkout" / "tests" / "site" / "hooks.py"
-    fill = f"from pathlib import Path\ndef fill(app):\n    Path({made!r}).touch()\n"
-    hooks.write_text(f"{fill}\nafter_install = populate = fill\n")
-    assert prove_tag(world, "site", BASE).verdict == "green"
+    needs_what_is_filled_in(site)
+    hooked(site, "after_install = populate = fill\n")
+    assert prove_tag(site.world, "site", BASE).verdict == "green"
     (site.root / "made").unlink()
     first = promote(site.world, "site")
     assert first.outcome == "promoted", first.detail
@@ -127,15 +134,12 @@ def test_tests_that_need_what_the_first_canonical_is_filled_with_are_run_on_it_a
 @pytest.mark.long
 def test_what_an_earlier_populate_filled_a_canonical_with_is_not_held_against_a_release(site: Site) -> None:
     """Whoever follows the advice of the note `promotion-untested` has a canonical that was filled before."""
-    made = str(site.root / "made")
-    world = site.prepare(own=f"from pathlib import Path\ndef test_it(app):\n    assert Path({made!r}).exists()\n")
-    hooks = site.root / "checkout" / "tests" / "site" / "hooks.py"
-    fill = f"from pathlib import Path\ndef fill(app):\n    Path({made!r}).touch()\n"
-    hooks.write_text(f"{fill}\nafter_install = fill\n\ndef populate(app): ...\n")
-    assert prove_tag(world, "site", BASE).verdict == "green"
+    needs_what_is_filled_in(site)
+    hooked(site, "after_install = fill\n\ndef populate(app): ...\n")
+    assert prove_tag(site.world, "site", BASE).verdict == "green"
     assert promote(site.world, "site").outcome == "promoted"
     assert (on_record(site).populated, on_record(site).populated_for) == (BASE, None)
-    hooks.write_text(f"{fill}\nafter_install = populate = fill\n")
+    hooked(site, "after_install = populate = fill\n")
     assert prove_tag(site.world, "site", None).verdict == "green"
     (site.root / "made").unlink()
     done = promote(site.world, "site")
