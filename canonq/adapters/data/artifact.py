@@ -160,15 +160,18 @@ def _is_judged(head: bytes, *, asked: bool | None, by_a_hook: bool) -> bool:
 class Members:
     """What is in the files of a tar."""
 
-    files: dict[str, File] = field(default_factory=dict)  #: name in the tar, without its top ->
-    new: set[str] = field(default_factory=set)  #: names of those that were written since the hooks began
+    files: set[File] = field(default_factory=set)
+    by_hooks: set[File] = field(default_factory=set)  #: of those, what was not there before, or was written since the hooks began
     packed: str = ""  #: of one which hooks have made that may have others in it: an archive, a database that canonq cannot read
 
 
-def members(path: Path, names: Sequence[str], hooks_since: float | None = None) -> Members:
-    """What is in the files of a tar, as far as that can be read.
+def members(
+    path: Path, names: Sequence[str], hooks_since: float | None = None, was_there: Callable[[str], bool] = lambda _: False
+) -> Members:
+    """What is in the files of a tar, as far as that can be read. No list of their names is kept: there may be millions.
 
-    `names`: see `counting.contents`; `hooks_since`: when they began, seconds since 1970.
+    `names`: see `counting.contents`; `hooks_since`: when they began, seconds since 1970; `was_there`: whether a file of that
+    name, without the tar's top, was there before.
     """
     found = Members()
     with contextlib.suppress(tarfile.TarError, OSError, EOFError), tarfile.open(path, mode="r:") as archive:
@@ -179,15 +182,17 @@ def members(path: Path, names: Sequence[str], hooks_since: float | None = None) 
             assert file is not None  # a regular file
             text = file.read(SMALL)
             kind = of_file(member.name.rpartition("/")[2], text[:HEAD], member.size)
-            name = member.name.removeprefix("./").partition("/")[2]
-            if hooks_since is not None and int(member.mtime) >= int(hooks_since):
-                found.new.add(name)
+            new = hooks_since is not None and int(member.mtime) >= int(hooks_since)
+            if new:
                 has_others = member.name.lower().endswith(_ARCHIVES) and not _is_one_packed(text)
                 found.packed = found.packed or (member.name if has_others or kind not in ("", SQLITE) else "")
             if kind == BOLT:
-                found.files[name] = database(kind, member.size, partial(_at, file))
-                continue
-            found.files[name] = File(member.size, digest_of(text, names) if member.size <= SMALL else "")
+                one = database(kind, member.size, partial(_at, file))
+            else:
+                one = File(member.size, digest_of(text, names) if member.size <= SMALL else "")
+            found.files.add(one)
+            if new or not was_there(member.name.removeprefix("./").partition("/")[2]):
+                found.by_hooks.add(one)
     return found
 
 

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from canonq.adapters.data import counting, inside, markerfile
@@ -423,16 +424,20 @@ def _copies(backup: Backup, facts: BackupFacts, held: Files, names: Sequence[str
     for part in facts.captured:
         if not (kept := backup.folder / part.file).is_file():
             continue
-        there = members(kept, names, facts.hooks_since)
-        everything.update(there.files.values())
-        packed = packed or there.packed
         before, below = held.get(part.volume or "", {}), _below(backup, part) if part.volume and not part.whole else ""
-        for name, one in there.files.items() if part.service in hooked else ():
+        was_there = partial(_is_held, before, below)
+        there = members(kept, names, facts.hooks_since, was_there)
+        everything |= there.files
+        packed = packed or there.packed
+        if part.service in hooked:
             # An app may have the same twice by itself; and of what is not read, or empty, nobody knows whether it is the same.
-            was_there = name not in there.new and "/".join(filter(None, (below, name))) in before
-            if one.bytes and one.digest and not was_there:
-                by_hooks.add(one)
+            by_hooks |= {one for one in there.by_hooks if one.bytes and one.digest}
     return _Copies(frozenset(everything), frozenset(by_hooks), shown(packed, 100) if packed else "")
+
+
+def _is_held(held: Collection[str], below: str, name: str) -> bool:
+    """Whether a file is among the paths of its volume; `below`: where in it the part begins that the name is in."""
+    return "/".join(filter(None, (below, name))) in held
 
 
 def partly(backup: Backup, facts: BackupFacts, held: Census, markers: Sequence[Marker], volatile: Collection[str]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from canonq.adapters.data import boltfile, counting
-from canonq.adapters.data.artifact import members
+from canonq.adapters.data.artifact import Members, members
 
 #: Made by bbolt 1.4.3: bucket `a` with 300 keys of 4 bytes whose values have 40; in bucket `b` bucket `c` with `k`: `v`;
 #: and the room of what was large and is gone.
@@ -114,4 +114,4 @@ def test_a_volume_and_a_backup_say_the_same_of_one(tmp_path: Path) -> None:
         entry = tarfile.TarInfo("copy")
         entry.size = len(MADE)
         archive.addfile(entry, io.BytesIO(MADE))
-    assert list(members(tmp_path / "a.tar", ()).files.values()) == [found]
+    assert members(tmp_path / "a.tar", ()) == Members({found}, {found})
