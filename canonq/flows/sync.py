@@ -14,8 +14,6 @@ from typing import Any
 from canonq.adapters.files import told_error
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import (
-    CanonqError,
-    EnrolmentInvalid,
     ForgeProblem,
     RecordUnreadable,
     WrongUse,
@@ -23,11 +21,10 @@ from canonq.core.errors import (
 )
 from canonq.core.names import shown
 from canonq.core.records import Synced
-from canonq.core.upstream.addresses import address, identity
 from canonq.core.upstream.discovery import Remembered
 from canonq.core.versions import read_tags
 from canonq.flows.upstream.pulls import close_landed, forge_repo
-from canonq.flows.upstream.remotes import addresses, told_moves
+from canonq.flows.upstream.remotes import addresses, must_be_its_own, told_moves
 from canonq.flows.world import World
 from canonq.ports import Listing, Mirrored
 
@@ -127,26 +124,6 @@ def _played(world: World, recipe: str, *, dry_run: bool) -> Iterator[World]:
         yield replace(world, repos=repos, mirrors=world.mirrors.over(repos))
 
 
-def _has_own_mirror(world: World, enrolment: Enrolment, mirror: str) -> None:
-    """EnrolmentInvalid when another recipe names the same mirror: each would take the other's tags away."""
-    root = str(world.checkout.root)
-    for other in world.checkout.enrolled().recipes.values():
-        if other.mirror and other.recipe != enrolment.recipe and _identity_of(other.mirror, root) == identity(mirror):
-            raise EnrolmentInvalid(
-                f"{enrolment.recipe} and {other.recipe} have the same mirror, {shown(mirror)}; nothing was pushed there.",
-                mend="give each recipe a mirror of its own.",
-                code="bad-mirror",
-            )
-
-
-def _identity_of(mirror: str, root: str) -> tuple[str, str] | None:
-    """Which repository an address names; None for one that is no address, which its own recipe is told of."""
-    try:
-        return identity(address(mirror, root, key="mirror"))
-    except CanonqError:
-        return None
-
-
 def look(world: World, enrolment: Enrolment) -> Listing:
     """List the upstream's refs; TagMoved when a tag does not name the commit it named before."""
     listing = world.repos.listing(addresses(world, enrolment)[0])
@@ -186,7 +163,7 @@ def accept_moved(world: World, recipe: object, tag: str) -> None:
 def _mirror(world: World, enrolment: Enrolment, mirror: str | None, listing: Listing, dry_run: bool) -> Mirrored | None:
     if mirror is None:
         return None
-    _has_own_mirror(world, enrolment, mirror)
+    must_be_its_own(world, enrolment, mirror, world.checkout.enrolled().recipes.values())
     done = world.mirrors.bring(enrolment.recipe, mirror, listing.branch, dry_run)
     if dry_run:
         said = [

@@ -25,6 +25,7 @@ from canonq.flows import promote as promote_flow
 from canonq.flows.decide import decide_recipe
 from canonq.flows.keeping import leftovers as leftovers_flow
 from canonq.flows.keeping.room import tidy
+from canonq.flows.looking import doctor
 from canonq.flows.looking.status import status
 from canonq.flows.looking.verify import verify
 from canonq.flows.promote import promote
@@ -756,7 +757,12 @@ def test_the_record_of_an_older_server_has_empty_volumes_in_words_and_in_data(re
     assert (decision.action, decision.base) == ("run", A)
     assert any(note.startswith("record-commit-differs: ") for note in decision.notes)
     (row,) = verify(scenario.world())
-    assert ("empty volumes" in str(row["problems"]), row["reason"]) == (True, "no-data-kept")
+    assert (row["state"], "empty volumes" in str(row["problems"]), row["reason"]) == ("empty", True, "no-data-kept")
+    (told,) = doctor._canonicals(scenario.world())
+    assert (told.state, told.detail) == (
+        "ok",
+        "1 on record, 1 of them an older server's, without data; `canonq verify` reads the others",
+    )
     scenario.prove()
     done = scenario.promote()
     assert (done.outcome, done.data) == ("promoted", "empty volumes")

@@ -17,7 +17,7 @@ from canonq.core.text import ended, readable
 from canonq.flows.deploying.filling import INSTALL_STEPS
 from canonq.flows.proving.hooks import HOOKS, hook_names, hooks_told
 from canonq.flows.proving.tiers import no_proof
-from canonq.flows.upstream.remotes import addresses
+from canonq.flows.upstream.remotes import problems_of_addresses
 from canonq.flows.world import World
 
 
@@ -32,13 +32,14 @@ def check(world: World, recipes: Sequence[str] = ()) -> list[dict[str, Any]]:
     for name in recipes:
         if name not in names:
             world.checkout.enrolment(name)  # says who is enrolled
+    wrong = problems_of_addresses(world, (world.checkout.enrolment(name) for name in names if name not in enrolled.broken))
     rows = []
     for name in sorted(set(recipes)) or names:
         if (error := enrolled.broken.get(name)) is not None:
             problems, notes = [error], list[str]()
         else:
             problems, notes = _files(world.checkout.folder(name))
-            problems = [*_addresses(world, name), *problems]
+            problems = [*([wrong[name]] if name in wrong else []), *problems]
         rows.append(
             {
                 "recipe": name,
@@ -49,15 +50,6 @@ def check(world: World, recipes: Sequence[str] = ()) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _addresses(world: World, name: str) -> list[CanonqError]:
-    """What is wrong with where the recipe comes from, or where its mirror is."""
-    try:
-        addresses(world, world.checkout.enrolment(name))
-    except CanonqError as error:
-        return [error]
-    return []
 
 
 def _files(folder: Path) -> tuple[list[CanonqError], list[str]]:

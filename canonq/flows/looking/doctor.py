@@ -35,7 +35,7 @@ from canonq.flows.sweeps.brokenoff import is_broken_off
 from canonq.flows.sweeps.nights import DueSince, look_at_nights, none_due
 from canonq.flows.sweeps.summary import summary
 from canonq.flows.upstream.pulls import forge_repo, open_pulls
-from canonq.flows.upstream.remotes import addresses
+from canonq.flows.upstream.remotes import addresses, problems_of_addresses
 from canonq.flows.world import World
 from canonq.ports import Ended, Engine
 from canonq.settings import SHORTEST_SIGNING, open_secrets, secret_in, unknown_variables, web_password
@@ -96,7 +96,7 @@ def _checkout(world: World) -> Iterator[Check]:
     else:
         yield Check("checkout", "ok", at_revision(world.checkout.root, revision))
     yield Check("enrolments", "ok", f"{len(enrolled.recipes)} enrolled: {', '.join(enrolled.recipes)}")
-    for error in enrolled.broken.values():
+    for error in (*enrolled.broken.values(), *problems_of_addresses(world, enrolled.recipes.values()).values()):
         yield of_error("enrolments", error)
 
 
@@ -216,11 +216,16 @@ def _canonicals(world: World) -> Iterator[Check]:
     broken = [*_records(world), *(Check("canonicals", "broken", *sentence.split(" Mend: ")) for sentence in lost_data(world))]
     yield from broken
     if not broken:
-        yield Check(
-            "canonicals",
-            "ok",
-            f"{len(world.registry.recipes())} on record, with volumes and snapshots; `canonq verify` reads them",
-        )
+        yield Check("canonicals", "ok", _on_record(world))
+
+
+def _on_record(world: World) -> str:
+    """How many canonicals there are, and how many of them have no data."""
+    records = [world.registry.read(name) for name in world.registry.recipes()]
+    bare = sum(record is not None and not record.has_data for record in records)
+    if bare:
+        return f"{len(records)} on record, {bare} of them an older server's, without data; `canonq verify` reads the others"
+    return f"{len(records)} on record, with volumes and snapshots; `canonq verify` reads them"
 
 
 def _records(world: World) -> Iterator[Check]:

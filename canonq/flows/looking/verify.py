@@ -22,8 +22,9 @@ def verify(world: World, recipe: str | None = None, tell: Tell = untold) -> list
 
     `tell`: what takes long, as it begins.
 
-    `state`: ok, broken, or unknown where all that is wrong is that it could not be looked at: `fault` is then the user's, who may
-    not, or the host's, whose Docker does not answer. `reason`: the code of the first problem; empty where there is none.
+    `state`: ok; broken; unknown where all that is wrong is that it could not be looked at: `fault` is then the user's, who may
+    not, or the host's, whose Docker does not answer; empty where a record of an older server names no data, so that there is
+    nothing to be broken. `reason`: the code of the first problem; empty where there is none.
     WrongUse where the recipe that was named has none: nothing of it is broken.
     """
     if recipe is not None and recipe not in world.registry.recipes():
@@ -58,10 +59,11 @@ class _Seen:
     broken: list[_Problem] = field(default_factory=list)
     hidden: list[_Problem] = field(default_factory=list)  #: what this user may not look at
     unasked: list[_Problem] = field(default_factory=list)  #: what the host did not answer
+    empty: list[_Problem] = field(default_factory=list)  #: that there is no data of it
 
     @property
     def state(self) -> str:
-        return "broken" if self.broken else "unknown" if self.hidden or self.unasked else "ok"
+        return "broken" if self.broken else "unknown" if self.hidden or self.unasked else "empty" if self.empty else "ok"
 
     @property
     def fault(self) -> Fault | None:
@@ -70,7 +72,7 @@ class _Seen:
 
     @property
     def problems(self) -> list[_Problem]:
-        return [*self.broken, *dict.fromkeys([*self.hidden, *self.unasked])]
+        return [*self.broken, *dict.fromkeys([*self.hidden, *self.unasked]), *self.empty]
 
     def ask(self, check: Callable[[], _Problem | None], of: str = "") -> None:
         """Ask for one problem. What could not be looked at is not known, and no problem of the canonical."""
@@ -114,8 +116,12 @@ def _looked_at(world: World, name: str) -> dict[str, Any]:
     record = None
     try:
         record = world.registry.read(name)
-        for check in _checks(world, record) if record else [partial(_no_record, world, name)]:
-            seen.ask(check)
+        if record is not None and not record.has_data:
+            why = "no snapshot is named: its record is an older server's, so it has empty volumes and no way back"
+            seen.empty.append(_Problem("no-data-kept", why))
+        else:
+            for check in _checks(world, record) if record else [partial(_no_record, world, name)]:
+                seen.ask(check)
         for one in world.registry.kept(name):
             if one.name == world.registry.name_of(record):
                 continue
@@ -160,9 +166,6 @@ def _damage_of(kept: Snapshot) -> _Problem | None:
 
 def _checks(world: World, record: Canonical) -> list[Callable[[], _Problem | None]]:
     """What is asked of the present canonical."""
-    if not record.has_data:
-        why = "no snapshot is named: its record is an older server's, so it has empty volumes and no way back"
-        return [lambda: _Problem("no-data-kept", why)]
     kept = record.snapshot
     return [
         lambda: _damage_of(kept) if kept else _Problem("no-data-kept", "no snapshot is named"),

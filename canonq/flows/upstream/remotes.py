@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import EnrolmentInvalid
+from canonq.core.errors import CanonqError, EnrolmentInvalid
 from canonq.core.text import shown
 from canonq.core.upstream.addresses import address, identity, moved
 from canonq.flows.world import World
@@ -22,6 +24,40 @@ def addresses(world: World, enrolment: Enrolment) -> tuple[str, str | None]:
             code="bad-mirror",
         )
     return upstream, mirror
+
+
+def must_be_its_own(world: World, enrolment: Enrolment, mirror: str, enrolled: Iterable[Enrolment]) -> None:
+    """EnrolmentInvalid where another of the `enrolled` names the same mirror: each would take the other's tags away."""
+    root = str(world.checkout.root)
+    for other in enrolled:
+        if other.mirror and other.recipe != enrolment.recipe and _identity_of(other.mirror, root) == identity(mirror):
+            raise EnrolmentInvalid(
+                f"{enrolment.recipe} and {other.recipe} have the same mirror, {shown(mirror)}; canonq does not push there.",
+                mend="give each recipe a mirror of its own.",
+                code="bad-mirror",
+            )
+
+
+def _identity_of(mirror: str, root: str) -> tuple[str, str] | None:
+    """Which repository an address names; None for one that is no address, which its own recipe is told of."""
+    try:
+        return identity(address(mirror, root, key="mirror"))
+    except CanonqError:
+        return None
+
+
+def problems_of_addresses(world: World, looked_at: Iterable[Enrolment]) -> dict[str, CanonqError]:
+    """What is wrong with where recipes come from or where their mirrors are, for each that has a problem. Nobody is asked."""
+    enrolled = list(world.checkout.enrolled().recipes.values())
+    problems: dict[str, CanonqError] = {}
+    for one in looked_at:
+        try:
+            _, mirror = addresses(world, one)
+            if mirror is not None:
+                must_be_its_own(world, one, mirror, enrolled)
+        except CanonqError as error:
+            problems[one.recipe] = error
+    return problems
 
 
 def told_moves(upstream: str, listing: Listing, mirror: str | None = None, theirs: Listing | None = None) -> tuple[str, ...]:

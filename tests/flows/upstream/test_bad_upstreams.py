@@ -20,6 +20,7 @@ from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError
 from canonq.core.outcomes import Outcome
 from canonq.flows.decide import decide_recipe
+from canonq.flows.looking.check import check
 from canonq.flows.looking.doctor import doctor
 from canonq.flows.sweeps.opening import open_sweep, start
 from canonq.flows.sweeps.settling import settle, settle_error
@@ -155,6 +156,26 @@ def test_each_bad_upstream_has_its_named_outcome_and_the_others_go_on(place: Pla
     assert any(FIRST in note and "deleted" in note for note in found["yanked"].notes)
     assert not Path("owned").exists()
     assert "pa55" not in "".join(one.model_dump_json() for one in found.values())
+
+
+def test_addresses_that_no_sync_would_take_are_told_by_who_checks_without_asking_anybody(place: Place) -> None:
+    wanted = {
+        "program": ("ext::sh -c 'touch owned'", "", "bad-upstream"),
+        "twin-a": ("/nowhere/a.git", 'mirror = "https://127.0.0.1:1/coop/twin.git"\n', "bad-mirror"),
+        "twin-b": ("/nowhere/b.git", 'mirror = "https://127.0.0.1:1/coop/twin/"\n', "bad-mirror"),
+        "good": ("/nowhere/c.git", 'mirror = "https://127.0.0.1:1/coop/good.git"\n', ""),
+        "off": ("/nowhere/d.git", 'mirror = "https://127.0.0.1:1/coop/good.git"\nenrolled = false\n', "bad-mirror"),
+    }
+    for name, (upstream, toml, _) in wanted.items():
+        place.enrol(name, upstream, toml)
+    assert {row["recipe"]: row["reason"] for row in check(place.world)} == {name: code for name, (_, _, code) in wanted.items()}
+    told = [row for row in doctor(place.world) if row["check"] == "enrolments"]
+    assert [(row["state"], row["reason"]) for row in told] == [
+        ("ok", ""),
+        ("broken", "bad-upstream"),
+        ("broken", "bad-mirror"),
+        ("broken", "bad-mirror"),
+    ]
 
 
 def test_a_half_written_clone_is_made_anew_and_the_night_goes_on(place: Place) -> None:
