@@ -232,6 +232,8 @@ class _Variables(EnvSettingsSource):
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)
         self.config = {**self.config, "strict": False}  # else it reads by itself, `true` as 1 where a number is asked for
+        # It goes through all variables for each of the settings: through those that can be one.
+        self.env_vars = {name: value for name, value in self.env_vars.items() if name.startswith(self.env_prefix.lower())}
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """What a variable says that is to be JSON."""
