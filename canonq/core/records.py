@@ -288,7 +288,7 @@ class Canonical(BaseModel):
     ledger: list[LedgerMark] = []  #: marks that promotions left in this data; none in a record of an older canonq
     #: The version at whose promotion `populate` filled this data; None where nobody did, and in a record of an older canonq.
     populated: str | None = None
-    #: Digest of the enrolment with which its tests were last seen to find what `populate` made; None where nobody has seen it.
+    #: Digest of hooks and tests when these were last seen to find what `populate` made; None where nobody has seen it.
     populated_for: str | None = None
     fence: int = 0
     previous: dict[str, object] | None = None

@@ -296,36 +296,49 @@ def count(data: Data, stack: str, service: str, kind: str) -> DatabaseCount | No
         kept = _kept_by_redis(data, stack, service, said.lines)
         return None if kept is None else DatabaseCount(kind=kind, tables=kept)
     tables, databases = read_counts(said.lines)
-    return DatabaseCount(kind=kind, tables=tables, unmarked=_beside(databases))
+    return DatabaseCount(kind=kind, tables=tables, unmarked=_beside(databases, always_main=kind == MONGO))
 
 
-def _beside(databases: Mapping[str, int]) -> tuple[str, ...]:
-    """Of databases with so many tables with rows (the app's main one first), those that take no mark. One that the server makes
-    for whoever administers it is none."""
-    filled = [name for name, tables in databases.items() if tables and name != _OF_THE_SERVER]
+@dataclass
+class Tables:
+    """How many there are in a database."""
+
+    all: int = 0
+    filled: int = 0  #: with rows
+
+
+def _beside(databases: Mapping[str, Tables], *, always_main: bool) -> tuple[str, ...]:
+    """Of databases (the app's main one first), those with rows that take no mark. One that the server makes for whoever
+    administers it is none, unless it is the main one.
+
+    As the scripts choose: the main one takes the mark where it has a table (`always_main`: anyhow), else the one with most.
+    """
     main = next(iter(databases), "")
-    marked = main if main in filled else max(filled, key=lambda name: databases[name], default="")
+    chosen = always_main or (main in databases and databases[main].all)
+    marked = main if chosen else max(databases, key=lambda name: databases[name].all, default="")
+    filled = [name for name, tables in databases.items() if tables.filled and (name == main or name != _OF_THE_SERVER)]
     return tuple(readable(name)[:_LONGEST] for name in filled if name != marked)
 
 
-def read_counts(lines: tuple[str, ...]) -> tuple[dict[str, int], dict[str, int]]:
-    """Table -> rows of what `count` printed, and database -> tables with rows, the app's main one first.
+def read_counts(lines: tuple[str, ...]) -> tuple[dict[str, int], dict[str, Tables]]:
+    """Table -> rows of what `count` printed, and database -> its tables, the app's main one first.
 
     Tables that are not in that one have the name of theirs before them.
     """
     main = within = ""
     found: dict[str, int] = {}
-    databases: dict[str, int] = {}
+    databases: dict[str, Tables] = {}
     for line in lines:
         if line.startswith("main ") and "\t" not in line:
             main = line[5:]
-            databases.setdefault(main, 0)
+            databases.setdefault(main, Tables())
         elif line.startswith("in ") and "\t" not in line:
             within = line[3:]
         elif len(parts := line.split("\t")) > 1 and _NUMBER.fullmatch(parts[-1]) and len(found) < _MOST_TABLES:
             database, table = (parts[0], parts[-2]) if len(parts) > 2 else (within, parts[0])
             found[readable(table if database == main else f"{database}.{table}")[:_LONGEST]] = int(parts[-1])
-            databases[database] = databases.get(database, 0) + (parts[-1].strip("0") != "")
+            of = databases.setdefault(database, Tables())
+            of.all, of.filled = of.all + 1, of.filled + (parts[-1].strip("0") != "")
     return found, databases
 
 

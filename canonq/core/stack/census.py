@@ -237,10 +237,11 @@ def carried_over(base: Census, upgraded: Census, fresh: Census, volatile: Mappin
 def put_aside(base: Census, upgraded: Census, fresh: Census, volatile: Collection[str]) -> tuple[list[str], list[str]]:
     """SQLite files with rows that the upgraded app has still and a new install does not make: phrases of those beside which it
     has begun another, that was not there, with the same tables and less than half of the rows; and names of those of a service
-    of which a new install makes none at all. One for each user, or each document, is made by use.
+    of which a new install makes none at all, or one that was not there. One for each user, or each document, is made by use.
     """
     begun, alone = [], []
     makes = {where.partition(":")[0] for where, it in fresh.databases.items()}
+    anew = {where.partition(":")[0] for where in fresh.databases if where in upgraded.databases and where not in base.databases}
     for where, it in base.databases.items():
         rows = {
             table: count for table, count in it.tables.items()
@@ -253,7 +254,7 @@ def put_aside(base: Census, upgraded: Census, fresh: Census, volatile: Collectio
             if name not in base.databases and other.kind == SQLITE and name in fresh.databases
             and rows.keys() <= other.tables.keys()
         }  # fmt: skip
-        if not twins and where.partition(":")[0] not in makes:
+        if not twins and (where.partition(":")[0] not in makes or where.partition(":")[0] in anew):
             alone.append(where)
         elif twins and not any(all(tables[table] * 2 >= count for table, count in rows.items()) for tables in twins.values()):
             begun.append(f"{where} ({_most(rows)}), beside which it has begun {min(twins)}")

@@ -135,12 +135,26 @@ def filled_in(file: Mapping[str, Any], files: Mapping[str, str]) -> Iterator[Tex
             if mount.get("type", "volume") == "volume" and (volume := file.get("volumes", {}).get(mount.get("source"))):
                 for key, value in (volume.get("labels") or {}).items():
                     yield _text(f"volumes.{mount['source']}.labels.{key}", name, str(value))
-        own = [f"{section}.{item['source']}" for section in ("configs", "secrets") for item in service.get(section) or ()]
-        for place in (f"{where}{_ENV_FILE}", *own):
+        if (place := f"{where}{_ENV_FILE}") in files:
+            asked.add(place)
+            yield from (Text(place, name, said) for said in _variables(files[place]))
+        for place in [f"{section}.{item['source']}" for section in ("configs", "secrets") for item in service.get(section) or ()]:
             if place in files:
                 asked.add(place)
                 yield Text(place, name, files[place])
     yield from (Text(place, "", text) for place, text in files.items() if place not in asked)
+
+
+def _variables(text: str) -> Iterator[str]:
+    """What an `env_file` says, as Docker reads it: each line is a variable, which is filled in by itself, or a remark. Those in
+    which nothing is filled in come together. Read whole, remarks could make of what is between them a comment."""
+    plain = []
+    for line in text.split("\n"):
+        if "{{" in line and not line.lstrip(" \t").startswith("#"):
+            yield line
+        else:
+            plain.append(line)
+    yield "\n".join(plain).replace("{{", "{")
 
 
 def _text(where: str, service: str, doubled: str) -> Text:

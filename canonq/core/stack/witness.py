@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from canonq.core.stack.engines import BOLT
 from canonq.core.stack.passing import is_passing
-from canonq.core.text import shown
+from canonq.core.text import readable, shown
 
 
 class File(NamedTuple):
@@ -95,6 +95,11 @@ def as_anywhere(path: str, names: Mapping[str, str]) -> str:
         for dot in (".", "%2e", "%2E", "_", "-"):
             path = path.replace(name.replace(".", dot), word)
     return path
+
+
+def called(path: str, names: Mapping[str, str]) -> str:
+    """What a file at that path of a volume is told as, on all stacks alike."""
+    return readable(as_anywhere(path, names))
 
 
 def is_of_the_moment(name: str) -> bool:

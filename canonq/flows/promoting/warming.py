@@ -71,7 +71,8 @@ def warmed(it: Promoted) -> Warmed:
     if it.carried is None and fills:
         _populate(it)
     filled = fills and (it.carried is None or it.carried.populated is not None)
-    tested = _own_tests(it, vigil, () if filled else prepared, fills)
+    code = world.checkout.code_digest(enrolment.recipe)
+    tested = _own_tests(it, vigil, () if filled else prepared, code if fills else None)
     if it.carried is None and not fills:
         _populate(it)
     vigil.see()
@@ -82,13 +83,14 @@ def warmed(it: Promoted) -> Warmed:
         f"no-ledger: {service} ({kind}) took no mark, so that later runs look for none in it"
         for service, kind in kinds.items() if kind != REDIS and service not in {*marked, *volatile}
     ]  # fmt: skip
-    return Warmed(continued(before, new), world.checkout.digest(enrolment.recipe) if filled and tested else None)
+    return Warmed(continued(before, new), code if filled and tested else None)
 
 
-def _own_tests(it: Promoted, vigil: Vigil, lacking: Sequence[str], fills: bool) -> bool:
+def _own_tests(it: Promoted, vigil: Vigil, lacking: Sequence[str], fills: str | None) -> bool:
     """The recipe's own tests, on what is to be the canonical; whether they passed.
 
-    `lacking`: hooks that prepare for them and are not called here; `fills`: whether what these make is what `populate` made.
+    `lacking`: hooks that prepare for them and are not called here; `fills`: where what these make is what `populate` makes, the
+    digest of the enrolment's code.
     """
     world, enrolment = it.world, it.running.deployment.enrolment
     folder = world.checkout.folder(enrolment.recipe)
@@ -114,12 +116,12 @@ def _own_tests(it: Promoted, vigil: Vigil, lacking: Sequence[str], fills: bool) 
     if result.status != "fail":
         return True
     vigil.see()  # a dying app is the reason then
-    if fills and it.carried is not None and it.carried.populated_for != world.checkout.digest(enrolment.recipe):
+    if fills is not None and it.carried is not None and it.carried.populated_for != fills:
         # They passed in the run, on what today's hook makes; what this canonical was filled with another one has made.
         it.running.deployment.account.note(
             f"promotion-untested: the recipe's own tests fail at the warm domain ({masks.text(result.reason)}), and that is not "
             f"held against {it.running.identity.version}: what the canonical was filled with at {it.carried.populated} is of "
-            "another state of the enrolment, and was not seen to be what these tests need"
+            "another state of the enrolment's hooks and tests, and was not seen to be what these tests need"
         )
         return False
     raise RecipeProblem(

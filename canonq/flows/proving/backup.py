@@ -26,7 +26,7 @@ from canonq.core.stack.census import Census, users_of
 from canonq.core.stack.dumps import where_expected
 from canonq.core.stack.engines import SQLITE
 from canonq.core.stack.resolved import Stack
-from canonq.core.stack.witness import File, Files, is_beside_the_data, phrase, same
+from canonq.core.stack.witness import File, Files, called, is_beside_the_data, phrase, same
 from canonq.core.text import ending, shown
 from canonq.flows.deploying.deadline import left
 from canonq.ports import Data
@@ -336,10 +336,13 @@ class NotInParts:
 
 
 def in_no_part(
-    backup: Backup, facts: BackupFacts, held: Files, made: Mapping[str, Collection[str]], names: Sequence[str]
+    backup: Backup, facts: BackupFacts, held: Files, before: Files, made: Mapping[str, Collection[str]], names: Mapping[str, str]
 ) -> NotInParts:
     """Look for all that somebody has made in what was captured. A volume that a label leaves out is left out on purpose, which is
-    noted elsewhere."""
+    noted elsewhere.
+
+    `before`: what was there before any hook was called; `names`: see `own_names`.
+    """
     missed = {
         key: [path for path in paths if not _is_covered(backup, key, path)]
         for key, paths in made.items()
@@ -347,7 +350,7 @@ def in_no_part(
     }
     if not any(missed.values()):
         return NotInParts()
-    copies = _copies(backup, facts, held, names) if backup.plan.before else _Copies()
+    copies = _copies(backup, facts, before, names) if backup.plan.before else _Copies()
     saved = {
         key: [path for path in paths if held[key][path] in copies.all or any(same(held[key][path], one) for one in copies.all)]
         for key, paths in missed.items()
@@ -418,15 +421,15 @@ class _Copies:
     packed: str = ""  #: the name of one that has others in it
 
 
-def _copies(backup: Backup, facts: BackupFacts, held: Files, names: Sequence[str]) -> _Copies:
+def _copies(backup: Backup, facts: BackupFacts, held: Files, names: Mapping[str, str]) -> _Copies:
     everything, by_hooks, packed = set[File](), set[File](), ""
     hooked = {hook.service for hook in backup.plan.before}
     for part in facts.captured:
         if not (kept := backup.folder / part.file).is_file():
             continue
         before, below = held.get(part.volume or "", {}), _below(backup, part) if part.volume and not part.whole else ""
-        was_there = partial(_is_held, before, below)
-        there = members(kept, names, facts.hooks_since, was_there)
+        was_there = partial(_is_held, before, below, names)
+        there = members(kept, tuple(names), facts.hooks_since, was_there)
         everything |= there.files
         packed = packed or there.packed
         if part.service in hooked:
@@ -435,9 +438,9 @@ def _copies(backup: Backup, facts: BackupFacts, held: Files, names: Sequence[str
     return _Copies(frozenset(everything), frozenset(by_hooks), shown(packed, 100) if packed else "")
 
 
-def _is_held(held: Collection[str], below: str, name: str) -> bool:
+def _is_held(held: Collection[str], below: str, names: Mapping[str, str], name: str) -> bool:
     """Whether a file is among the paths of its volume; `below`: where in it the part begins that the name is in."""
-    return "/".join(filter(None, (below, name))) in held
+    return called("/".join(filter(None, (below, name))), names) in held
 
 
 def partly(backup: Backup, facts: BackupFacts, held: Census, markers: Sequence[Marker], volatile: Collection[str]) -> list[str]:

@@ -128,6 +128,8 @@ def climb(run: Run) -> None:
     names_are_known(run)
     begin_picture(run, "upgraded" if target.base.version else "fresh", running)
     if saved is not None:
+        if coming is None:  # what is looked at goes for it
+            await_pictures(run)
         comes_back_elsewhere(run, saved, running, coming)
 
 

@@ -16,6 +16,7 @@ from canonq.core.stack.census import Census
 from canonq.core.stack.convergence import stopped_updates
 from canonq.core.stack.databases import are_alone, put_elsewhere
 from canonq.core.stack.staying import counted
+from canonq.core.stack.witness import Files
 from canonq.flows.deploying.answering import NotHealthy, await_answer
 from canonq.flows.deploying.stages import Running
 from canonq.flows.proving import backup
@@ -124,12 +125,15 @@ class _Made:
 
 
 def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tuple[Marker, ...]) -> _Made:
+    before_hooks: list[Files] = []
+
     def with_a_marker() -> tuple[Running, _Made]:
         _room_for(run)
         markers = leave_marks(run, "backup", running, earlier)  # also what the upgrade has added
         markers += tuple(backup.mark_parts(taken, f"canonq-{run.id}", are_alone(run.servers(running), running.stack.images)))
         held = census_of(run, running)
         run.findings.held_files = files = files_of(run, running)
+        before_hooks.append(files)  # of all tries the first: what hooks have copied since is no file of the app's
         run.findings.phase = "backup"
         facts = backup.take(taken, markers)
         unseen = backup.only_closed(taken, facts, markers, held, run.enrolment.data.volatile)
@@ -146,7 +150,7 @@ def _take_backup(run: Run, running: Running, taken: backup.Backup, earlier: tupl
                 service=missed[0].partition(":")[0],
             )
         made = made_by_somebody(run, files)
-        rest = backup.in_no_part(taken, facts, files, made, own_names(running))
+        rest = backup.in_no_part(taken, facts, files, before_hooks[0], made, own_names(running))
         if rest.missed:
             raise RecipeProblem(
                 f"No backup has what was put into the app: {'; '.join(rest.missed)}.",

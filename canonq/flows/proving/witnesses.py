@@ -13,8 +13,7 @@ from canonq.adapters.processes.stopping import check_stop
 from canonq.core.jsontext import table_of
 from canonq.core.stack.census import Census, has_more
 from canonq.core.stack.databases import are_alone
-from canonq.core.stack.witness import File, Files, Witness, as_anywhere, lost_files, somebodys_own
-from canonq.core.text import readable
+from canonq.core.stack.witness import File, Files, Witness, called, lost_files, somebodys_own
 from canonq.flows.deploying.deadline import left
 from canonq.flows.deploying.stages import Running
 from canonq.flows.proving.hooks import POPULATE, WRITE_MARKER
@@ -30,11 +29,10 @@ _AGAIN = (1.0, 2.0, 0.0)  #: seconds after a look that shows a loss, until it is
 def files_of(run: Run, running: Running) -> Files:
     """The plain files in the volumes of what runs, but for a database server's own."""
     began, names = time.monotonic(), own_names(running)
-    words = {running.identity.domain: "DOMAIN", running.identity.stack: "STACK"}
     own = are_alone(run.servers(running), running.stack.images)
     servers = {volume for volume, service, _ in run.world.data.mounted(running.stack.stack) if service in own}
     found = {
-        key: {readable(as_anywhere(path, words)): one for path, one in counting.contents(folder, run.known_files, names).items()}
+        key: {called(path, names): one for path, one in counting.contents(folder, run.known_files, tuple(names)).items()}
         for key, folder in folders(run.world, running).items()
         if running.stack.volumes[key] not in servers
     }
@@ -43,9 +41,10 @@ def files_of(run: Run, running: Running) -> Files:
     return found
 
 
-def own_names(running: Running) -> tuple[str, ...]:
-    """What is another in each place, and an app may write into its files."""
-    return tuple(sorted({running.identity.domain, running.identity.stack}, key=len, reverse=True))
+def own_names(running: Running) -> dict[str, str]:
+    """What is another in each place, and an app may write into its files, the longest first -> a word for it."""
+    names = {running.identity.domain: "DOMAIN", running.identity.stack: "STACK"}
+    return dict(sorted(names.items(), key=lambda one: len(one[0]), reverse=True))
 
 
 def folders(world: World, running: Running) -> dict[str, Path]:

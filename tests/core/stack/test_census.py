@@ -246,7 +246,12 @@ def rows(**files: dict[str, int]) -> Census:
         (rows(mealie={"meals": 3}), rows(mealie={"meals": 0}), "", "as it was"),
         (rows(mealie={"meals": 3}), rows(), "alone", "in memory, or nowhere"),
         (rows(mealie={"meals": 3}), rows(other={"meals": 1}), "", "one for each user"),
-        (rows(mealie={"meals": 3}, other={"users": 1}), rows(other={"users": 1}), "", "made by use"),
+        (
+            rows(mealie={"meals": 3}, other={"users": 1}),
+            rows(other={"users": 1}),
+            "alone",
+            "made by use, or begun anew with other tables",
+        ),
         (rows(mealie={"meals": 3}, admin={"meals": 1}), rows(admin={"meals": 1}), "begun", "another that was not there"),
     ],
 )

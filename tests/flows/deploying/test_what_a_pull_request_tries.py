@@ -567,6 +567,21 @@ def test_each_of_several_files_with_an_environment_is_looked_into(ref: Ref) -> N
         assert (told.code, "template:printf" in told.mend) == ("policy-refused", True), told
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"env": f"#{{{{/*\nA={PADS}\n#*/}}}}\n"},
+        {"env": "  # {{/*\nB=1\n", "more": f"A={PADS}\n#*/}}}}\n"},
+        {"env": f"B={{{{`\nA={PADS}\n#`}}}}\n"},
+    ],
+    ids=["a comment", "in several files", "a text"],
+)
+def test_remarks_of_an_environment_hide_nothing_of_what_lies_between_them(ref: Ref, files: dict[str, str]) -> None:
+    """Docker reads such a file by its lines."""
+    told = refused(lambda: ref.says(f"{APP}    env_file: [{', '.join(files)}]\n", **files))
+    assert told.code == "policy-refused" and ("template:printf" in told.mend or "template:?" in told.mend), told
+
+
 def test_what_a_variable_becomes_is_what_a_config_takes_of_it(ref: Ref) -> None:
     """Swarm fills the environment in first, and the files after it."""
     labels = json.dumps({"backupbot.note": "y" * 90_000})

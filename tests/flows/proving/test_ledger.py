@@ -125,6 +125,8 @@ def test_tests_that_need_what_the_first_canonical_is_filled_with_are_run_on_it_a
     first = promote(site.world, "site")
     assert first.outcome == "promoted", first.detail
     assert not any(note.startswith("promotion-untested") for note in first.notes)
+    toml = site.root / "checkout" / "tests" / "site" / "recipe.toml"
+    toml.write_text(f"{toml.read_text()}# neither hook nor test\n")
     assert prove_tag(site.world, "site", None).verdict == "green"
     (site.root / "made").unlink()
     refused = promote(site.world, "site")

@@ -32,7 +32,7 @@ from canonq.tiers import ledger, markers, servers
 from canonq.tiers.app import DeployedApp
 from canonq.tiers.facts import BackupFacts, Captured, Marker
 from canonq.tiers.markers import Patience
-from canonq.tiers.servers import read_counts
+from canonq.tiers.servers import Tables, read_counts
 from canonq.tiers.test_backup import test_every_part_was_captured_and_is_not_empty as every_part_was_captured
 
 TEXT = "canonq-20261128T000000Z-app-abcdef"
@@ -91,7 +91,7 @@ def test_what_a_container_prints_for_counts_is_read_with_care() -> None:
         "t\t0",
     )
     found, databases = read_counts(lines)
-    assert databases == {"app": 2, "x": 0}
+    assert databases == {"app": Tables(2, 2), "x": Tables(1, 0)}
     assert (found["posts"], found["x.t"]) == (3, 0)
     assert len(found) == 3
     assert not any("\x1b" in name for name in found)
@@ -105,6 +105,8 @@ def test_what_a_container_prints_for_counts_is_read_with_care() -> None:
         (("main app", "in few", "t\t1", "in many", "t\t1", "u\t1"), ("few",)),  # the mark goes where most is
         (("main app", "app\tt\t1", "pictures\tt\t2"), ("pictures",)),  # as MariaDB and MongoDB are counted
         (("main app",), ()),
+        (("main postgres", "in postgres", "t\t3", "in other", "u\t1"), ("other",)),  # an image that was told of none
+        (("main app", "in app", "t\t0", "in other", "u\t1"), ("other",)),  # the mark goes where the app's tables are
     ],
 )
 def test_a_database_beside_the_one_that_takes_marks_is_a_gap_by_its_name(
@@ -348,7 +350,7 @@ def test_what_is_in_no_backup_may_be_in_what_a_hook_has_packed_where_it_is(
         entry.mtime, entry.size = 2000 if by_the_hook else 1000, len(packed := gzipped(many=many))
         archive.addfile(entry, io.BytesIO(packed))
     facts = captured().model_copy(update={"hooks_since": 1500.0})
-    found = in_no_part(given, facts, {"files": {"page.txt": File(5, "p")}}, {"files": ["page.txt"]}, ())
+    found = in_no_part(given, facts, held := {"files": {"page.txt": File(5, "p")}}, held, {"files": ["page.txt"]}, {})
     assert (bool(found.missed), bool(found.gaps)) == (is_red, not is_red), what
 
 

@@ -279,11 +279,15 @@ def test_files_that_a_hook_copies_have_to_be_put_back_by_another(
         assert "did not bring back 'pages/home.txt' of the volume files (19 bytes): a hook copies it" in verdict.detail
 
 
-def test_what_an_app_has_twice_by_itself_need_not_be_put_back_by_a_hook(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["mail", "mail/{domain}"])
+def test_what_an_app_has_twice_by_itself_need_not_be_put_back_by_a_hook(
+    site: Site, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     def hook(_: Path, function: str, facts: TierFacts, *__: Any) -> None:
-        for name in ("pages/home.txt", "mail/home.txt", "pages/.keep", "mail/.keep"):
+        other = where.format(domain=facts.domain)
+        for name in ("pages/home.txt", f"{other}/home.txt", "pages/.keep", f"{other}/.keep"):
             place = site.engine.place(facts.stack, "app", f"/srv/files/{name}")
-            place.parent.mkdir(exist_ok=True)
+            place.parent.mkdir(exist_ok=True, parents=True)
             place.write_text("" if name.endswith(".keep") else "what somebody wrote")
             os.utime(place, (1, 1))
 
@@ -314,6 +318,32 @@ def test_a_copy_that_nothing_puts_back_is_red_also_where_a_death_interrupts_the_
 
     site.engine.programs |= {"copies": copies, "puts-back": dies}
     world = site.prepare(target=labelled(site, "app.db, mail, settings, saved", COPIES, BACK), own=None)
+    (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text("def after_install(app): ...\n")
+    monkeypatch.setattr(marking, "call_hook", hook)
+    verdict = prove_tag(world, "site", None)
+    assert (verdict.verdict, verdict.reason, verdict.fault) == ("red", "restore-failed", "recipe"), verdict.detail
+    assert "did not bring back 'pages/home.txt' of the volume files" in verdict.detail
+    assert [note for note in verdict.notes if note.startswith("interrupted: ")]
+
+
+def test_a_copy_that_nothing_puts_back_is_red_also_where_a_death_has_the_backup_taken_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hook(_: Path, function: str, facts: TierFacts, *__: Any) -> None:
+        (place := site.engine.place(facts.stack, "app", "/srv/files/pages/home.txt")).parent.mkdir(exist_ok=True)
+        place.write_text("what somebody wrote")
+        os.utime(place, (1, 1))
+
+    def copies(words: list[str]) -> Ended:
+        of, to = (site.engine.place(site.engine.asked[-1], "app", f"/srv/files/{name}") for name in ("pages", "saved"))
+        if to.exists():
+            return Ended(0, "")
+        shutil.copytree(of, to)
+        site.engine.dies(site.engine.asked[-1], "app")
+        return Ended(1, "it was killed")
+
+    site.engine.programs["copies"] = copies
+    world = site.prepare(target=labelled(site, "app.db, mail, settings, saved", COPIES), own=None)
     (site.root / "checkout" / "tests" / "site" / "hooks.py").write_text("def after_install(app): ...\n")
     monkeypatch.setattr(marking, "call_hook", hook)
     verdict = prove_tag(world, "site", None)

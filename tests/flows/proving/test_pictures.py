@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from canonq.flows.deploying.stages import Deployment
+from canonq.flows.proving import porting
+from canonq.flows.proving.intier import remove_stack
+from canonq.flows.proving.run import Run
 from canonq.flows.test import test_tag as prove_tag
 from canonq.flows.world import World
 from tests import memory
@@ -53,6 +57,22 @@ def test_of_a_green_run_there_is_a_picture_of_the_fresh_install_and_one_of_the_u
     assert all(address.startswith("http://") and address.endswith("/start") for address in found.values())
     assert found["fresh.png"] != found["upgraded.png"], "each of its own stack"
     assert "screenshots" in verdict.timings
+
+
+@pytest.mark.long
+def test_a_stack_that_goes_for_the_one_of_the_backup_is_there_until_its_picture_is_taken(site: Site) -> None:
+    site.more = {"screenshots": True}
+    removes, removed = remove_stack, list[str]()
+
+    def remove(run: Run, stack: Deployment) -> None:
+        assert not run.pictures
+        removed.append(stack.identity.stack)
+        removes(run, stack)
+
+    site.patched.setattr(porting, "remove_stack", remove)
+    verdict = prove_tag(prepared(site, TAKES, apart=True), "site", None)
+    assert verdict.verdict == "green", verdict.detail
+    assert removed
 
 
 @pytest.mark.long
