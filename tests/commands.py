@@ -27,6 +27,7 @@ import requests
 
 import canonq
 from canonq.adapters.host import UPKEEP, Host
+from canonq.adapters.pages import render
 from canonq.adapters.processes.preloaded import die_with, keep_shared, leave, serve
 from canonq.adapters.processes.programs import begun
 from canonq.cli import main as canonq_typed
@@ -52,6 +53,7 @@ def import_all() -> None:
         if name != "workers.upkeep":
             importlib.import_module(name)
     runner.prepare()
+    render.prepare()
     assert "workers.app" not in sys.modules, "a command's own settings would not be read"
 
 

@@ -52,11 +52,13 @@ class Deployment:
 
     def inside(self, service: str, *command: str, timeout_s: float = 1800) -> subprocess.CompletedProcess[str]:
         """Run a command in a service's container, for example `canonq sweep --wait` in `light`."""
-        return self.compose("exec", "-T", service, *command, timeout_s=timeout_s)
+        return run("docker", "exec", self.container(service), *command, timeout_s=timeout_s)
 
     def container(self, service: str) -> str:
-        """The id of a service's container."""
-        return self.compose("ps", "-q", service).stdout.strip()
+        """The id of a service's container. Docker is asked: each start of docker-compose takes a second of a processor."""
+        of = {"project": self.project, "service": service}
+        labels = [word for key, value in of.items() for word in ("--filter", f"label=com.docker.compose.{key}={value}")]
+        return must("docker", "ps", "--all", "--quiet", *labels).strip()
 
     def await_workers(self) -> None:
         """Wait until both workers answer a ping."""

@@ -14,6 +14,7 @@ import pytest
 
 from canonq.adapters.engine import SwarmEngine
 from canonq.core.deployable import LABEL_INSTANCE
+from tests.forks import program
 from tests.real.conftest import compose, installed, until
 from tests.support import Installation, make_recipe, release
 
@@ -123,13 +124,10 @@ def interrupted(made: Installation, step: str, times: int) -> tuple[int, str]:
     """Sweep, and interrupt as a terminal does, so many times, at a step; exit status and standard error."""
     log, earlier = made.root / "swept", set(made.state.glob("runs/*/*"))
     with log.open("wb") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "canonq", "sweep", "--wait"],
-            env=made.environment, cwd=made.root, stdout=said, stderr=said, start_new_session=True,
-        )  # fmt: skip
+        process = program(("canonq", "sweep", "--wait"), env=made.environment, cwd=made.root, said=said.fileno())
         try:
             while process.poll() is None and not is_at(made, step, earlier):  # some steps are short, so it is looked often
-                time.sleep(0.01)
+                time.sleep(0.03)
             assert process.poll() is None, log.read_text()
             process.send_signal(signal.SIGINT)
             if times == 2:

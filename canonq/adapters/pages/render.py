@@ -108,6 +108,12 @@ def _text(name: str) -> str:
     return loader.get_source(_environment(), name)[0]
 
 
+def prepare() -> None:
+    """Compile all templates, for processes that are forked afterwards."""
+    for name in _environment().list_templates(extensions=["html", "svg", "atom"]):
+        _environment().get_template(name)
+
+
 def first_page(report: Mapping[str, Any], *, live: bool = False) -> str:
     """The first page. `live`: as `canonq web` serves it."""
     timeline = plots.timeline(report["timeline"], (report["newest"] or {}).get("started"))
