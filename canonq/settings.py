@@ -396,7 +396,9 @@ class Settings(BaseSettings):
     hold_reds: Annotated[int, Field(ge=0, le=1_000_000)] = 3
     daily_pushes: Annotated[int, Field(ge=0, le=1_000_000)] = 10  #: sweeps of one recipe that pushes may start in a day (UTC)
     control_seconds: Annotated[int, Field(ge=0, le=86400)] = 900  #: for all control runs of reds in one sweep; 0: none
-    loaded_above: Annotated[float, Field(ge=0)] = 1.5  #: load for each processor from which a red is tried again; 0 never
+    loaded_above: Annotated[float, Field(ge=0, allow_inf_nan=False)] = (
+        1.5  #: load for each processor from which a red is tried again; 0 never
+    )
     retry_pause: Annotated[int, Field(ge=0, le=86400)] = (
         60  #: seconds until a machine's fault is tried again, doubled each time; 0 never
     )

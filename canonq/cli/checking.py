@@ -125,7 +125,7 @@ def config(as_json: bool) -> ExitStatus:
 
 @click.command()
 @click.option("--fleet", type=int, metavar="N", help="So many made-up recipes, instead of those that are enrolled.")
-@click.option("--hosts", type=int, default=1, show_default=True, help="Hosts that share the work.")
+@click.option("--hosts", type=click.IntRange(min=1), default=1, show_default=True, help="Hosts that share the work.")
 @click.option("--light", type=int, help="Light slots of each host; when not given, `light_workers`.")
 @click.option("--heavy", type=int, default=1, show_default=True, help="Heavy slots of each host.")
 @click.option("--memory", metavar="SIZE", help="Memory of each host for what runs, such as 16 GiB.")

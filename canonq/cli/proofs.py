@@ -20,6 +20,7 @@ from canonq.core.names import ref_name
 from canonq.core.outcomes import status_of_step
 from canonq.core.records import Promotion, Verdict
 from canonq.flows.keeping.kept import LONGEST
+from canonq.flows.keeping.leftovers import must_not_be_lost
 from canonq.flows.promote import answer_at_once
 from canonq.flows.upstream.asked import check_asked
 from canonq.settings import load_settings
@@ -47,6 +48,8 @@ def test(recipe: str, tag: str | None, ref: str | None, quick: bool, keep_on_red
     if keep_on_red is not None:
         wanted["keep_on_red"] = seconds_in(keep_on_red, most=LONGEST)
     if (host := host_for(world, enrolment)) == world.hosts.own:  # another one's clone is not here to be looked at
+        if quick:
+            must_not_be_lost(world, enrolment.recipe)
         check_asked(world, enrolment, tag=tag, ref=ref, quick=quick)
     with workers_for(settings, quiet=as_json) as tree:
         app = make_app(load_settings())

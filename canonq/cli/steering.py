@@ -15,6 +15,7 @@ from canonq.core.errors import ExitStatus, WrongUse
 from canonq.core.records import STAMP_FORMAT
 from canonq.core.steering import What, Word
 from canonq.core.text import shown
+from canonq.flows.decide import foreseen
 from canonq.flows.hosts import must_count_here
 from canonq.flows.upstream.steering import say as put_on_record
 from canonq.flows.world import World
@@ -53,6 +54,16 @@ def _said(world: World, recipe: str, version: str, what: What, reason: str, unti
     return word
 
 
+def _unless_left(world: World, recipe: str, word: Word, then: str) -> str:
+    """What comes of the release `then`, or why nothing does, as things are on record."""
+    tonight = foreseen(world, world.checkout.enrolment(recipe))
+    if tonight is None or (tonight.version == word.version and tonight.action in ("run", "promote")):
+        return then
+    if tonight.action in ("run", "promote"):
+        return f"As things are, the next sweep is at {tonight.version} instead."
+    return f"As things are, the next sweep leaves the recipe as it is ({tonight.reason}): {tonight.detail}"
+
+
 @click.command()
 @recipe_argument
 @version_argument
@@ -61,10 +72,11 @@ def _said(world: World, recipe: str, version: str, what: What, reason: str, unti
 @json_option
 def approve(recipe: str, version: str, reason: str, until: str | None, as_json: bool) -> ExitStatus:
     """Let a release be promoted that waits for a person (`needs-approval`); this commit, and no other."""
-    word = _said(live(), recipe, version, "approve", reason, until, as_json)
+    world = live()
+    word = _said(world, recipe, version, "approve", reason, until, as_json)
     if not as_json:
-        say(f"{recipe} {word.version} at {word.commit[:12]} is approved. Once it is proven, the next sweep promotes it, and "
-            f"`canonq promote {recipe}` does it now.")  # fmt: skip
+        then = f"Once it is proven, the next sweep promotes it, and `canonq promote {recipe}` does it now."
+        say(f"{recipe} {word.version} at {word.commit[:12]} is approved. {_unless_left(world, recipe, word, then)}")
     return ExitStatus.DONE
 
 
@@ -104,7 +116,9 @@ def unblock(recipe: str, version: str, reason: str, as_json: bool) -> ExitStatus
 @json_option
 def hurry(recipe: str, version: str, reason: str, until: str | None, as_json: bool) -> ExitStatus:
     """Let a release be proven although it is younger than the recipe's `min_age`; this commit, and no other."""
-    word = _said(live(), recipe, version, "hurry", reason, until, as_json)
+    world = live()
+    word = _said(world, recipe, version, "hurry", reason, until, as_json)
     if not as_json:
-        say(f"{recipe} {word.version} waits for no age; the next sweep proves it, and `canonq sweep {recipe}` does it now.")
+        then = f"The next sweep proves it, and `canonq sweep {recipe}` does it now."
+        say(f"{recipe} {word.version} waits for no age. {_unless_left(world, recipe, word, then)}")
     return ExitStatus.DONE

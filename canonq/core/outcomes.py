@@ -16,6 +16,8 @@ KINDS: tuple[Kind, ...] = ("promoted", "skipped", "red", "error", "deferred")
 HELD = frozenset({"held-red", "held-promotion", "needs-approval"})
 #: Refusals by what a person has said or is to say: nothing is wrong with such a release.
 _SAID = frozenset({"needs-approval", "blocked"})
+#: What comes of a recipe in a sweep that was cut short, or has left it to another one: it says nothing of the recipe.
+SAYS_NOTHING = frozenset({"sweep-stopped", "sweep-refused", "under-way"})
 Step: TypeAlias = Synced | Decision | Verdict | Promotion
 
 
@@ -158,7 +160,9 @@ def status_of_step(value: Verdict | Promotion) -> ExitStatus:
     if isinstance(value, Promotion) and value.outcome in ("promoted", "already"):
         return ExitStatus.DONE
     outcome = ended_by(value, None)
-    return exit_status([outcome] if outcome else [])
+    status = exit_status([outcome] if outcome else [])
+    # In a sweep it is no failure of the night's; here it is what was asked for and not done.
+    return ExitStatus.ATTENTION if status == ExitStatus.DONE and isinstance(value, Promotion) else status
 
 
 def status_of_rows(rows: Iterable[Mapping[str, Any]]) -> ExitStatus:

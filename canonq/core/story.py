@@ -35,12 +35,15 @@ class Facts:
     sweep_started: str | None = None
     outcome: Outcome | None = None  #: what came of it there
     settled: str | None = None  #: when it did
+    left: tuple[str | None, Outcome] | None = None  #: when a newer sweep has left it, and how: it says nothing of the recipe
     decided: tuple[str, Decision] | None = None  #: the last decision, and when that step began
     verdict: Verdict | None = None  #: of the newest cold run of a release
     promotion: tuple[str, Promotion] | None = None  #: the last one, and when that step began
     under_way: tuple[str, str] | None = None  #: the step that is being done now, and since when
+    watch: str | None = None  #: the sweep in which that is to be seen
     changed: bool = False  #: whether the enrolment is another than the one with which the canonical was proven
-    waits: bool = False  #: green, and only its promotion is missing
+    tonight: Decision | None = None  #: what the next sweep decides as things are; None where nothing tells
+    is_newest: bool = True  #: whether the run by which it is promoted is the newest of all
     flakes: tuple[Flake, ...] = ()
     reds: int = 0  #: that count against the newest run's release
     hold_reds: int = 0
@@ -192,10 +195,9 @@ def _events(facts: Facts) -> list[Event]:
             Event(what="promotion", at=at, text=f"{_PROMOTIONS[promotion.outcome]} ({promotion.reason}): {promotion.detail}")
         )
     if facts.outcome is not None and facts.outcome.outcome in ("error", "deferred") and not _is_told(facts, facts.outcome):
-        outcome = facts.outcome
-        where = f" at {outcome.step}" if outcome.step else ""
-        text = f"the sweep ended for it as {outcome.outcome} ({outcome.reason}){where}: {outcome.detail}"
-        found.append(Event(what="ended", at=facts.settled or facts.sweep_started, text=text))
+        found.append(_ended(facts.settled or facts.sweep_started, facts.outcome))
+    if facts.left is not None:
+        found.append(_ended(*facts.left))
     if facts.problem is not None:
         found.append(Event(what="problem", at=None, text=facts.problem))
     if facts.under_way is not None:
@@ -203,6 +205,12 @@ def _events(facts: Facts) -> list[Event]:
         found.append(Event(what="under-way", at=since, text=f"{step} is under way."))
     # An older server's record does not say when it was promoted: before anything that is known of it.
     return sorted(found, key=lambda event: event.at or ("" if event.what == "promoted" else "9"))
+
+
+def _ended(at: str | None, outcome: Outcome) -> Event:
+    where = f" at {outcome.step}" if outcome.step else ""
+    text = f"the sweep ended for it as {outcome.outcome} ({outcome.reason}){where}: {outcome.detail}"
+    return Event(what="ended", at=at, text=text)
 
 
 def _is_told(facts: Facts, outcome: Outcome) -> bool:
@@ -247,18 +255,22 @@ def next_step(facts: Facts) -> Next:
     name = facts.recipe
     if facts.under_way is not None:
         return Next(
-            who="nobody", text=f"Wait: {facts.under_way[0]} is under way.", command=f"canonq watch {facts.sweep or ''}".strip()
+            who="nobody", text=f"Wait: {facts.under_way[0]} is under way.", command=f"canonq watch {facts.watch or ''}".strip()
         )
     if facts.problem is not None:
         look = f"canonq check {name}" if facts.broken else f"canonq verify {name}"
         return Next(who="you", text=_sentence(mend_of(facts.problem) or facts.problem), command=look)
     last = _last(facts)
-    if facts.waits:
+    if (tonight := facts.tonight) is not None and tonight.action == "promote":
         return Next(
             who="nobody",
             text="It is proven; the next sweep promotes it, and you can do it now.",
-            command=f"canonq promote {name}",
+            # Promoted is what the newest run has proven, whatever that was.
+            command=f"canonq {'promote' if facts.is_newest else 'sweep'} {name}",
         )
+    is_held = tonight is not None and tonight.action == "skip" and tonight.reason in (*_HELD, "blocked")
+    if tonight is not None and is_held and not _says_it(last, tonight.reason):
+        return _held(facts, tonight, last)
     if last is None:
         told = "Nothing is on record of its last night" if facts.canonical is not None else "Nothing was done with it yet"
         return Next(
@@ -269,12 +281,36 @@ def next_step(facts: Facts) -> Next:
     return _of_last(facts, last)
 
 
+def _says_it(last: _Last | None, reason: str) -> bool:
+    """Whether what the story ends with says itself that, or why, the newest release is held: of a red it says more."""
+    return last is not None and (last.reason == reason or (last.kind == "red" and reason == "held-red"))
+
+
+def _held(facts: Facts, tonight: Decision, last: _Last | None) -> Next:
+    """What holds the newest release, whatever its last sweep said."""
+    name, version = facts.recipe, str(tonight.version or tonight.latest)
+    if tonight.reason == "blocked":
+        lift = f"canonq unblock {name} '{version}' --reason TEXT"
+        return Next(who="nobody", text=f"{_sentence(tonight.detail)} A newer release passes it.", command=lift)
+    text = _HELD[tonight.reason]
+    if tonight.reason == "held-promotion" and last is not None and (mend := mend_of(last.detail)):
+        text = f"{_sentence(mend)} Then promote it: that is not tried again by itself."
+    who: Literal["nobody", "you"] = "nobody" if tonight.reason == "held-rollback" else "you"
+    return Next(who=who, text=text, command=_releases(tonight.reason, version, name))
+
+
 def _of_last(facts: Facts, last: _Last) -> Next:
     name, stays = facts.recipe, f" {facts.canonical.version} stays the canonical." if facts.canonical else ""
     reason = "held-rollback" if _was_rolled_back(facts, last) else last.reason
+    tonight = facts.tonight
+    if tonight is not None and tonight.action == "run" and (reason in (*_HELD, "blocked") or last.kind in ("green", "promoted")):
+        return Next(
+            who="nobody", text=f"The next sweep proves {tonight.version}, and you can do it now.", command=f"canonq sweep {name}"
+        )
     if (held := _HELD.get(reason)) is not None:
         # Somebody has decided that; what waits for it is a newer release.
-        return Next(who="nobody" if reason == "held-rollback" else "you", text=held, command=_releases(last, name))
+        who: Literal["nobody", "you"] = "nobody" if reason == "held-rollback" else "you"
+        return Next(who=who, text=held, command=_releases(reason, str(last.version), name))
     match last.kind:
         case "promoted" | "skipped" if last.reason not in ("yanked", "releases-gone", "never-released"):
             return Next(who="nobody", text="There is nothing to do.")
@@ -332,17 +368,19 @@ _PROMOTIONS = {
 }
 
 
-def _releases(last: _Last, recipe: str) -> str:
+def _releases(reason: str, version: str, recipe: str) -> str:
     """The command that releases what is held."""
-    if last.reason == "needs-approval":
-        return f"canonq approve {recipe} '{last.version}' --reason TEXT"
-    return f"canonq {'promote' if last.reason == 'held-promotion' else 'sweep'} {recipe}"
+    if reason == "needs-approval":
+        return f"canonq approve {recipe} '{version}' --reason TEXT"
+    return f"canonq {'promote' if reason == 'held-promotion' else 'sweep'} {recipe}"
 
 
 def _again(facts: Facts, last: _Last) -> str:
     """How often it is tried again by itself."""
     if last.kind != "red" or facts.hold_reds == 0:
         return ""
+    if (tonight := facts.tonight) is not None and tonight.reason != "held-red" and tonight.version != last.version:
+        return f" The next sweep proves {tonight.version}." if tonight.action == "run" else ""
     left = facts.hold_reds - facts.reds
     return f" It is tried in {left} more sweep{'' if left == 1 else 's'}." if left > 0 else " It is not tried again by itself."
 

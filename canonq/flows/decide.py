@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from canonq.core.budget import Disk
 from canonq.core.decide import Facts, asks_runs, decide
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import RecordUnreadable
+from canonq.core.errors import HostProblem, RecordUnreadable
 from canonq.core.history import is_proof, newest_proof, tries_of
-from canonq.core.records import Decision, Synced
+from canonq.core.records import Decision, Synced, Verdict
 from canonq.core.versions import read_tags
 from canonq.flows.keeping.leftovers import forgotten, lost_record
 from canonq.flows.keeping.room import make_room, need_of_next, told_eaters
 from canonq.flows.upstream.steering import hindrance, waits_for_age
 from canonq.flows.world import World
+
+_ROOM = Disk(free=1, floor=0, need=0)
 
 
 def decide_recipe(world: World, synced: Synced | str) -> Decision:
@@ -30,6 +33,20 @@ def decide_recipe(world: World, synced: Synced | str) -> Decision:
     return decision
 
 
+def foreseen(world: World, enrolment: Enrolment, proven: Verdict | None = None) -> Decision | None:
+    """What the next sweep decides as things are on record: neither upstream nor a disk is asked, and nothing is changed.
+
+    Without a clone by the one release that a run has `proven`, for that comes with the clone; None where nothing tells.
+    """
+    try:
+        tags = world.repos.tags(enrolment.recipe)
+    except HostProblem as error:
+        if error.code != "clone-missing":
+            raise
+        tags = {proven.version: proven.commit} if proven is not None and proven.version and proven.commit else {}
+    return decide(gather(world, enrolment, tags, disk=_ROOM)) if tags else None
+
+
 def gather(
     world: World,
     enrolment: Enrolment,
@@ -38,8 +55,10 @@ def gather(
     sweep: str | None = None,
     named: bool = False,
     notes: bool = False,
+    disk: Disk | None = None,
 ) -> Facts:
-    """Everything a decision depends on. `notes`: whether it is noted that the newest release is known now.
+    """Everything a decision depends on. `notes`: whether it is noted that the newest release is known now; `disk`: how much room
+    there is; it is looked at when not given.
 
     Of a recipe in which nothing is new no more is read of its runs than what says how much room the next one takes.
     """
@@ -60,7 +79,7 @@ def gather(
         tags=tags,
         canonical=canonical,
         record_problem=problem,
-        disk=world.budget.disk(need_of_next(world, recipe)),
+        disk=disk or world.budget.disk(need_of_next(world, recipe)),
         lost=lost,
         seen=world.repos.known(recipe),
         hold_reds=world.settings.hold_reds,

@@ -156,7 +156,8 @@ def accept_moved(world: World, recipe: object, tag: str) -> None:
     enrolment = world.checkout.enrolment(recipe)
     name = enrolment.recipe
     if tag not in {**_promoted(world, name), **world.repos.known(name)}:
-        raise WrongUse(f"{shown(tag)} of {name} was never fetched, so it cannot have moved.", code="no-such-tag")
+        what = f"{shown(tag)} of {name} was never fetched, so it cannot have moved."
+        raise WrongUse(what, mend=f"`canonq plan {name}` names a tag that has.", code="no-such-tag")
     world.repos.accept(name, tag, world.repos.listing(addresses(world, enrolment)[0]).tags.get(tag))
 
 

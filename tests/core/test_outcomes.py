@@ -131,6 +131,7 @@ def test_only_what_ends_a_chain_has_an_outcome() -> None:
         (promotion(outcome="already"), ExitStatus.DONE),
         (promotion(outcome="busy"), ExitStatus.ATTENTION),
         (promotion(outcome="refused", reason="not-newer"), ExitStatus.ATTENTION),
+        (promotion(outcome="refused", reason="blocked"), ExitStatus.ATTENTION),
         (promotion(outcome="failed", fault="recipe"), ExitStatus.ATTENTION),
         (promotion(outcome="failed", fault="host"), ExitStatus.MACHINERY),
     ],

@@ -114,7 +114,8 @@ def test_of_a_green_run_what_it_left_unproven_and_what_keeps_its_level_down_is_t
 def test_a_run_by_hand_after_the_sweep_is_what_the_story_ends_with() -> None:
     red = outcome("red", "rolled-back", fault="recipe", run="20260617T030500Z-site-bbbbbb")
     by_hand = verdict(ts=LATER, run="20260617T070000Z-site-cccccc", sweep=None)
-    told = tell(facts(outcome=red, verdict=by_hand, waits=True))
+    waits = Decision(recipe="site", action="promote", reason="not-promoted-yet", detail="It waits.", run=by_hand.run)
+    told = tell(facts(outcome=red, verdict=by_hand, tonight=waits))
     assert told.ends == "green"
     assert told.next.command == "canonq promote site"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from canonq.adapters.files import remove_tree
 from canonq.adapters.state.work_folders import at_work, is_alive, promotion_in
 from canonq.core.deployable import LABEL_INSTANCE, LABEL_KIND, LABEL_OWNER, LABEL_RECIPE, LABEL_STATE
-from canonq.core.errors import CanonqError, HostProblem
+from canonq.core.errors import CanonqError, HostProblem, WrongUse
 from canonq.core.records import Canonical
 from canonq.core.retention import Generation, retain
 from canonq.flows.world import World
@@ -148,6 +148,13 @@ def lost_record(world: World, recipe: str) -> str | None:
         f"in force was {last.version}. Nothing is decided and nothing was touched. "
         f"Mend: `canonq rollback {recipe} --to '{last.version}' --reason ...` writes the record again, with its snapshot's data."
     )
+
+
+def must_not_be_lost(world: World, recipe: str) -> None:
+    """WrongUse where a recipe has no record, though canonicals of it are kept."""
+    if lost := lost_record(world, recipe):
+        what, _, mend = lost.partition(" Mend: ")
+        raise WrongUse(what, mend=mend, code="record-missing")
 
 
 def forgotten(world: World, recipe: str) -> str | None:

@@ -49,15 +49,19 @@ def run_of(world: World, recipe: str, run: str | None) -> Path:
                 code="no-run",
             )
         return listed[-1]
-    identifier(run, RUN_ID, "run")
+    newest = f"the newest are: {', '.join(folder.name for folder in listed[-3:]) or 'none'}."
+    try:
+        identifier(run, RUN_ID, "run")
+    except WrongUse as error:
+        error.mend = error.mend or newest
+        raise
     found = next((folder for folder in listed if folder.name == run), None)
     if found is None:
         of = recipe_in(run)
         whose = (
             f"; it is one of {of}" if of != name and world.runs.kept_of(run) else did_you_mean(run, [one.name for one in listed])
         )
-        newest = ", ".join(folder.name for folder in listed[-3:]) or "none"
-        raise WrongUse(ended(f"{name} has no run {run}{whose}"), mend=f"the newest are: {newest}.", code="no-run")
+        raise WrongUse(ended(f"{name} has no run {run}{whose}"), mend=newest, code="no-run")
     return found
 
 

@@ -15,7 +15,7 @@ from canonq.adapters.files import write_whole
 from canonq.adapters.state.records import readable_json
 from canonq.core.errors import CanonqError, HollowSweep
 from canonq.core.names import RECIPE_NAME
-from canonq.core.outcomes import Outcome
+from canonq.core.outcomes import SAYS_NOTHING, Outcome
 from canonq.core.records import Verdict, stamp_of
 from canonq.core.report.changes import changes
 from canonq.core.report.plotted import disks, lanes, steps_of
@@ -35,8 +35,6 @@ STRIP, LOOKED_THROUGH = 14, 60
 _FEED = 100  #: entries
 _DISK_RUNS = 10  #: newest runs of each recipe whose free room is plotted
 SCHEMA = 1
-#: Outcomes of sweeps that were cut short, or left a recipe to another sweep.
-_SAY_NOTHING = frozenset({"sweep-stopped", "sweep-refused", "under-way"})
 _QUIET = ("current", "promoted", "new")  #: of these there is nothing to do that the page tells
 #: What there is to tell where nothing is enrolled.
 _HOLLOW: dict[str, Any] = {
@@ -56,7 +54,7 @@ class Seen:
         """A recipe's last outcome that said anything, and its sweep: what a sweep that was cut short put off says nothing."""
         for sweep, outcomes in zip(self.sweeps, self.outcomes, strict=True):
             outcome = outcomes.get(recipe)
-            if outcome is not None and outcome["reason"] not in _SAY_NOTHING:
+            if outcome is not None and outcome["reason"] not in SAYS_NOTHING:
                 return outcome, sweep
         return None, None
 

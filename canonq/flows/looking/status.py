@@ -17,10 +17,10 @@ from canonq.core.gate import awaiting_promotion
 from canonq.core.names import RECIPE_NAME, recipe_in
 from canonq.core.records import Verdict
 from canonq.flows import hosts as hosts_flow
+from canonq.flows.decide import foreseen
 from canonq.flows.keeping.leftovers import lost_record
 from canonq.flows.sweeps.nights import DueSince, look_at_nights, none_due
 from canonq.flows.upstream.asked import recipe_asked
-from canonq.flows.upstream.steering import hindrance
 from canonq.flows.world import World
 
 _LOOKED_THROUGH = 20  #: newest sweeps, for what came of a recipe last
@@ -150,13 +150,13 @@ def _row(world: World, enrolled: Enrolled, name: str, running: list[str], *, eve
         verdicts = read(name)
         whole = enrolment is not None and row["problem"] is None
         green = awaiting_promotion(verdicts, world.checkout.digest(name), record) if whole else None
-        if enrolment is not None and green is not None:
-            asked = hindrance(world, enrolment, record, green.version or "", green.commit or "")
+        tonight = foreseen(world, enrolment, green) if enrolment is not None and green is not None else None
+        if green is not None and tonight is not None and tonight.run == green.run:
             row["proven"] = {
                 "version": green.version,
                 "run": green.run,
                 "failures": len(world.runs.failures(name, green.run)),
-                "held": asked.why if asked else None,
+                "held": None if tonight.action == "promote" else tonight.detail.rstrip("."),
             }
     except CanonqError as error:
         row["problem"] = row["problem"] or str(error)

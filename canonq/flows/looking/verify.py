@@ -28,7 +28,8 @@ def verify(world: World, recipe: str | None = None, tell: Tell = untold) -> list
     WrongUse where the recipe that was named has none: nothing of it is broken.
     """
     if recipe is not None and recipe not in world.registry.recipes():
-        raise WrongUse(f"{recipe} has no canonical, so there is nothing to verify.", code="no-canonical")
+        what = f"{recipe} has no canonical, so there is nothing to verify."
+        raise WrongUse(what, mend=f"`canonq sweep {recipe}` makes one.", code="no-canonical")
     rows = []
     for name in [recipe] if recipe else world.registry.recipes():
         if is_long(size := _size(world, name)):

@@ -24,7 +24,7 @@ from canonq.flows.deploying.stages import Account, Deployment
 from canonq.flows.keeping.data import CanonicalMoved, copy_canonical
 from canonq.flows.keeping.floor import floor_held
 from canonq.flows.keeping.janitor import RESTORED as KIND
-from canonq.flows.keeping.leftovers import lost_record
+from canonq.flows.keeping.leftovers import must_not_be_lost
 from canonq.flows.keeping.room import make_room, room_for
 from canonq.flows.promoting.rollback import choose
 from canonq.flows.proving.evidence import beside_bytes, volume_bytes
@@ -43,9 +43,9 @@ def restore(world: World, recipe: str, stack: str, *, to: str | None = None, tel
     enrolment = world.checkout.enrolment(recipe)
     record = world.registry.read(enrolment.recipe)
     if record is None:
-        if lost := lost_record(world, enrolment.recipe):
-            raise WrongUse(lost, code="record-missing")
-        raise WrongUse(f"{enrolment.recipe} has no canonical, so there is nothing to restore.", code="no-canonical")
+        must_not_be_lost(world, enrolment.recipe)
+        what = f"{enrolment.recipe} has no canonical, so there is nothing to restore."
+        raise WrongUse(what, mend=f"`canonq sweep {enrolment.recipe}` makes one.", code="no-canonical")
     name = _stack_name(stack)
     world.engine.preflight()
     for attempt in range(_MOST_TRIES):
@@ -148,7 +148,8 @@ def remove(world: World, recipe: str, stack: str) -> dict[str, list[str]]:
     mine = {LABEL_INSTANCE: world.instance, LABEL_KIND: KIND, LABEL_RECIPE: recipe_name(recipe)}
     found = world.ownership.remove_owned({**mine, LABEL_STACK: _stack_name(stack)}, world.settings.teardown_timeout)
     if not found:
-        raise WrongUse(f"No restored stack of {recipe} is called {shown(stack)}.", code="not-restored")
+        what = f"No restored stack of {recipe} is called {shown(stack)}."
+        raise WrongUse(what, mend="`docker stack ls` has the names of those that run.", code="not-restored")
     return found
 
 

@@ -95,7 +95,8 @@ def _on_record(world: World, recipe: str) -> tuple[Canonical | None, RecordUnrea
 def _nothing_kept(recipe: str, damage: RecordUnreadable | None) -> CanonqError:
     """Why there is nothing to go back to, where neither the record nor a kept canonical can be read."""
     if damage is None:
-        return WrongUse(f"{recipe} has no canonical, so there is nothing to roll back.", code="no-canonical")
+        what = f"{recipe} has no canonical, so there is nothing to roll back."
+        return WrongUse(what, mend=f"`canonq sweep {recipe}` makes one.", code="no-canonical")
     return RecordUnreadable(
         f"{damage.what} And no canonical is kept beside it that could be read, so there is nothing to go back to.",
         mend=f"put warm/{recipe} back from a backup; where the recipe is to begin anew, remove that file.",

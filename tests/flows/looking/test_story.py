@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from git.repo import Repo
 
 from canonq.cli.commands import canonq
 from canonq.core.errors import WrongUse
 from canonq.core.outcomes import Outcome
-from canonq.core.records import Decision, Promotion
+from canonq.core.records import Decision, Promotion, Synced, Verdict
+from canonq.core.steering import What
+from canonq.flows.decide import decide_recipe
+from canonq.flows.looking.status import status
 from canonq.flows.looking.story import story
 from canonq.flows.sweeps.closing import finish
 from canonq.flows.sweeps.opening import open_sweep
 from canonq.flows.sweeps.settling import settle
+from canonq.flows.sync import sync
+from canonq.flows.upstream.steering import say as said
 from tests.core.test_gate import verdict
 from tests.flows.conftest import FIRST, Place
+from tests.support import release
 
 
 @pytest.fixture
@@ -148,3 +157,151 @@ def test_what_an_app_logged_acts_on_no_terminal(place: Place) -> None:
     told = typed("why", "site").output
     assert "\x1b" not in told
     assert "[red]gone[/red]" in told
+
+
+# -- what is told to come is what the next sweep decides ------------------------------------------------------
+
+
+def upstream(place: Place, *versions: str) -> Repo:
+    """Its recipe has these releases, and a clone knows them."""
+    repo = Repo(place.folder / "upstreams" / "site")
+    for version in versions:
+        release(repo, version, {"compose.yml": f"services: {{}}\n# {version}\n"})
+    sync(place.world, "site")
+    return repo
+
+
+def proven(place: Place, version: str, **more: Any) -> Verdict:
+    """A run of a release is on record."""
+    world = place.world
+    run = world.new_id("site")
+    made = verdict(
+        **{
+            "run": run, "version": version, "commit": world.repos.tags("site")[version], "sweep": None, "base": None,
+            "base_commit": None, "enrolment": world.checkout.digest("site"), "ts": world.stamp(),
+            "directory": str(world.runs.make("site", run)), **more,
+        }
+    )  # fmt: skip
+    world.runs.record(made)
+    return made
+
+
+def goes_on(place: Place) -> tuple[str, str, str | None, str]:
+    """What the next sweep decides; who is to act, and with which command; and what waits, as `status` has it."""
+    world = place.world
+    decided = decide_recipe(world, Synced(recipe="site", branch="main", head=None, tags=1, latest=None, changed=False))
+    step = story(world, "site").next
+    waits = status(world, "site")["recipes"][0]["proven"]
+    return decided.reason, step.who, step.command, "nothing" if waits is None else "held" if waits["held"] else "waits"
+
+
+def opened(place: Place) -> str:
+    """A sweep, an hour after the one before: ids sort by the second."""
+    world = place.world
+    ahead = timedelta(hours=1 + len(list(world.sweeps.newest_first())))
+    return open_sweep(replace(world, now=lambda: datetime.now(UTC) + ahead), ()).sweep
+
+
+def night(place: Place, reason: str, outcome: str = "skipped", **more: Any) -> None:
+    """A sweep came to that."""
+    sweep = opened(place)
+    found = Outcome.model_validate({"recipe": "site", "outcome": outcome, "reason": reason, "step": "decide", **more})
+    place.world.sweeps.settle_all(sweep, [found])
+    finish(place.world, sweep)
+
+
+def say(place: Place, what: What, version: str) -> None:
+    said(place.world, "site", version, what, by="ada", reason="so")
+
+
+NEXT, LAST, MAJOR = "1.1.0+1.1", "1.2.0+1.2", "2.0.0+2.0"
+
+
+def test_a_release_that_waits_is_promoted_by_the_command_that_takes_it(place: Place) -> None:
+    upstream(place, NEXT)
+    proven(place, NEXT)
+    assert goes_on(place) == ("not-promoted-yet", "nobody", "canonq promote site", "waits")
+    proven(place, FIRST, quick=True)
+    assert goes_on(place) == ("not-promoted-yet", "nobody", "canonq sweep site", "waits"), "promoted is the newest run's"
+
+
+def test_a_promotion_that_failed_too_often_is_told_as_held(place: Place) -> None:
+    upstream(place, NEXT)
+    proof = proven(place, NEXT)
+    for number in range(3):
+        place.world.runs.note_failure("site", proof.run, {"cause": "not-healthy", "sweep": f"s{number}"})
+    night(place, "promote-failed", "error", detail="It has no room. Mend: make room.", version=NEXT)
+    assert goes_on(place) == ("held-promotion", "you", "canonq promote site", "held")
+    assert story(place.world, "site").next.text == "Make room. Then promote it: that is not tried again by itself."
+    night(place, "held-promotion", version=NEXT)
+    assert goes_on(place)[1:] == ("you", "canonq promote site", "held")
+
+
+def test_a_sweep_that_was_stopped_takes_back_nothing_that_was_told_before(place: Place) -> None:
+    upstream(place, NEXT)
+    for _ in range(3):
+        proven(place, NEXT, verdict="red", reason="rolled-back", fault="recipe", detail="It exits with 1.")
+    night(place, "held-red", version=NEXT)
+    assert goes_on(place) == ("held-red", "you", "canonq sweep site", "nothing")
+    typed("stop", opened(place))
+    assert goes_on(place) == ("held-red", "you", "canonq sweep site", "nothing")
+    assert "(sweep-stopped)" in story(place.world, "site").events[-1].text
+    night(place, "sync-failed", "error", fault="recipe", detail="It is gone.")
+    opened(place)
+    assert story(place.world, "site").ends == "error", "the open one has not come to it yet"
+
+
+def test_what_waits_for_a_persons_word_says_so_also_where_no_sweep_has(place: Place) -> None:
+    toml = place.folder / "checkout" / "tests" / "site" / "recipe.toml"
+    toml.write_text(f"{toml.read_text()}[promote]\napproval = 'ask'\n")
+    commit = upstream(place, MAJOR).commit("main~1").hexsha
+    place.promote("site", FIRST, commit)
+    proven(place, MAJOR, base=FIRST, base_commit=commit, base_from="canonical")
+    approve = f"canonq approve site '{MAJOR}' --reason TEXT"
+    assert goes_on(place) == ("needs-approval", "you", approve, "held")
+    assert typed("why", "site").return_value == 1
+    say(place, "approve", MAJOR)
+    assert goes_on(place)[:2] == ("not-promoted-yet", "nobody")
+    night(place, "needs-approval", version=MAJOR)
+    say(place, "block", MAJOR)
+    unblock = f"canonq unblock site '{MAJOR}' --reason TEXT"
+    assert goes_on(place) == ("blocked", "nobody", unblock, "held")
+    assert typed("why", "site").return_value == 0
+    upstream(place, "2.1.0+2.1")
+    assert goes_on(place) == ("new-version", "nobody", "canonq sweep site", "nothing")
+
+
+def test_of_a_red_only_what_is_tried_again_is_told_to_be(place: Place) -> None:
+    upstream(place, NEXT)
+    proven(place, NEXT, verdict="red", reason="rolled-back", fault="recipe", detail="It exits with 1.")
+    assert "It is tried in 2 more sweeps." in story(place.world, "site").next.text
+    say(place, "block", NEXT)
+    assert goes_on(place)[0] == "blocked"
+    assert "is tried" not in story(place.world, "site").next.text
+    say(place, "unblock", NEXT)
+    proven(place, FIRST, verdict="red", reason="rolled-back", fault="recipe", detail="It exits with 1.")
+    assert f"The next sweep proves {NEXT}." in story(place.world, "site").next.text
+
+
+@pytest.mark.parametrize("becomes", ["deleted", "passed"])
+def test_a_proven_release_that_is_the_newest_no_more_does_not_wait(place: Place, becomes: str) -> None:
+    repo = upstream(place, NEXT)
+    place.promote("site", FIRST, repo.commit("main~1").hexsha)
+    proven(place, NEXT, base=FIRST, base_commit=repo.commit("main~1").hexsha, base_from="canonical")
+    assert goes_on(place)[3] == "waits"
+    if becomes == "deleted":
+        repo.git.tag("-d", NEXT)
+        sync(place.world, "site")
+        assert goes_on(place) == ("no-new-version", "nobody", None, "nothing")
+    else:
+        upstream(place, LAST)
+        assert goes_on(place) == ("new-version", "nobody", "canonq sweep site", "nothing")
+
+
+def test_a_word_about_a_release_that_no_sweep_is_at_promises_nothing(place: Place) -> None:
+    repo = upstream(place, NEXT)
+    place.promote("site", FIRST, repo.commit("main~1").hexsha)
+    assert "the next sweep promotes it" in typed("approve", "site", NEXT, "--reason", "read").output
+    assert "As things are, the next sweep is at 1.1.0+1.1 instead." in typed("hurry", "site", FIRST, "--reason", "x").output
+    say(place, "block", NEXT)
+    assert "leaves the recipe as it is (blocked): " in typed("hurry", "site", NEXT, "--reason", "x").output
