@@ -34,17 +34,15 @@ def decide_recipe(world: World, synced: Synced | str) -> Decision:
 
 
 def foreseen(world: World, enrolment: Enrolment, proven: Verdict | None = None) -> Decision | None:
-    """What the next sweep decides as things are on record: neither upstream nor a disk is asked, and nothing is changed.
+    """What the next sweep decides as things are on record: neither upstream nor Docker is asked, and no disk.
 
-    Without a clone by the one release that a run has `proven`, for that comes with the clone; None where nothing tells.
+    Without a clone that can be read by the one release that a run has `proven`, for that comes with it; None where nothing tells.
     """
     try:
         tags = world.repos.tags(enrolment.recipe)
-    except HostProblem as error:
-        if error.code != "clone-missing":
-            raise
+    except HostProblem:
         tags = {proven.version: proven.commit} if proven is not None and proven.version and proven.commit else {}
-    return decide(gather(world, enrolment, tags, disk=_ROOM)) if tags else None
+    return decide(gather(world, enrolment, tags, on_record=True)) if tags else None
 
 
 def gather(
@@ -55,10 +53,10 @@ def gather(
     sweep: str | None = None,
     named: bool = False,
     notes: bool = False,
-    disk: Disk | None = None,
+    on_record: bool = False,
 ) -> Facts:
-    """Everything a decision depends on. `notes`: whether it is noted that the newest release is known now; `disk`: how much room
-    there is; it is looked at when not given.
+    """Everything a decision depends on. `notes`: whether it is noted that the newest release is known now;
+    `on_record`: neither Docker nor a disk is asked, as if there was room.
 
     Of a recipe in which nothing is new no more is read of its runs than what says how much room the next one takes.
     """
@@ -67,7 +65,7 @@ def gather(
     canonical, problem, lost = None, None, None
     try:
         canonical = world.registry.read(recipe)
-        lost = lost_record(world, recipe) or forgotten(world, recipe)
+        lost = lost_record(world, recipe) or (None if on_record else forgotten(world, recipe))
     except RecordUnreadable as error:
         problem = str(error)
     releases, _ = read_tags(tags, prereleases=enrolment.prereleases)
@@ -79,7 +77,7 @@ def gather(
         tags=tags,
         canonical=canonical,
         record_problem=problem,
-        disk=disk or world.budget.disk(need_of_next(world, recipe)),
+        disk=_ROOM if on_record else world.budget.disk(need_of_next(world, recipe)),
         lost=lost,
         seen=world.repos.known(recipe),
         hold_reds=world.settings.hold_reds,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +18,6 @@ from canonq.core.sweeps.reconcile import read_value
 from canonq.flows.decide import foreseen
 from canonq.flows.keeping.leftovers import lost_record
 from canonq.flows.world import World
-
-_LOOKED_THROUGH = 60  #: sweeps
 
 
 def story(world: World, recipe: str, enrolled: Enrolled | None = None) -> Story:
@@ -97,7 +94,7 @@ def _sweeps(world: World, recipe: str) -> tuple[str | None, tuple[str | None, Ou
     """The newest sweep that a recipe was part of; and the newest in which something came of it that says something, or, where
     nothing does, the newest, and what came of it there."""
     first: tuple[str | None, Outcome | None] = (None, None)
-    for sweep in itertools.islice(world.sweeps.newest_first(), _LOOKED_THROUGH):
+    for sweep in world.sweeps.newest_first():
         with contextlib.suppress(CanonqError):
             if recipe in world.sweeps.read(sweep).get("enrolled", []):
                 outcome = world.sweeps.outcome(sweep, recipe)
