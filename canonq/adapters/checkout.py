@@ -223,9 +223,10 @@ class Checkout:
         return hashlib.sha256(f"{own}{_digest(shared)}".encode()).hexdigest() if shared.is_dir() else own
 
     def code_digest(self, recipe: str) -> str:
-        """The same of what is Python of it: hooks, tests and what they import."""
+        """The same without recipe.toml: of hooks, tests, and what they read."""
         own, shared = self.folder(recipe), self.tests / SHARED
-        return hashlib.sha256(f"{_digest(own, '*.py')}{_digest(shared, '*.py') if shared.is_dir() else ''}".encode()).hexdigest()
+        files = _digest(own, but=ENROLMENT_FILE)
+        return hashlib.sha256(f"{files}{_digest(shared)}".encode()).hexdigest() if shared.is_dir() else files
 
     def was_removed(self, recipe: str, since: str) -> bool:
         """Whether a recipe was taken out by a commit after the revision `since`: somebody meant it."""
@@ -340,10 +341,10 @@ def _is_enrolment(folder: Path) -> bool:
     return False
 
 
-def _digest(folder: Path, names: str = "*") -> str:
+def _digest(folder: Path, but: str = "") -> str:
     summed = hashlib.sha256()
-    for path in sorted(folder.rglob(names)):
-        if path.is_file() and "__pycache__" not in path.parts:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and str(path.relative_to(folder)) != but:
             summed.update(f"{path.relative_to(folder)}\0{path.stat().st_mode & 0o111}\0".encode())
             summed.update(hashlib.sha256(path.read_bytes()).digest())
     return summed.hexdigest()

@@ -56,7 +56,10 @@ def _said(world: World, recipe: str, version: str, what: What, reason: str, unti
 
 def _unless_left(world: World, recipe: str, word: Word, then: str) -> str:
     """What comes of the release `then`, or why nothing does, as things are on record."""
-    tonight = foreseen(world, world.checkout.enrolment(recipe))
+    enrolment = world.checkout.enrolment(recipe)
+    if not enrolment.enrolled:
+        return "No sweep is at the recipe while it has `enrolled = false`."
+    tonight = foreseen(world, enrolment, also={word.version: word.commit})
     if tonight is None or (tonight.version == word.version and tonight.action in ("run", "promote")):
         return then
     if tonight.action in ("run", "promote"):

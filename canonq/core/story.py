@@ -158,13 +158,15 @@ class _Last:
 def _last(facts: Facts) -> _Last | None:
     verdict, outcome = facts.verdict, facts.outcome
     since = facts.sweep_started or ""
-    if facts.promotion is not None and (outcome is None or (facts.promotion[0] > since and facts.promotion[1].sweep is None)):
+    if facts.promotion is not None and (
+        outcome is None or (facts.promotion[0] > since and facts.promotion[1].sweep != facts.sweep)
+    ):
         promoted = facts.promotion[1]
         refused = promoted.outcome == "refused" and (verdict is not None or outcome is not None)  # it changes nothing
         if not refused and (verdict is None or facts.promotion[0] >= verdict.ts):
             kind = {"promoted": "promoted", "already": "promoted", "busy": "deferred"}.get(promoted.outcome, "error")
             return _Last(kind, promoted.reason, promoted.detail, promoted.fault, promoted.version)
-    if verdict is not None and (outcome is None or (verdict.ts > since and verdict.sweep is None)):
+    if verdict is not None and (outcome is None or (verdict.ts > since and verdict.sweep != facts.sweep)):
         return _Last(verdict.verdict, verdict.reason, verdict.detail, verdict.fault, verdict.version)
     if outcome is not None:
         return _Last(outcome.outcome, outcome.reason, outcome.detail, outcome.fault, outcome.version)
@@ -269,7 +271,7 @@ def next_step(facts: Facts) -> Next:
             command=f"canonq {'promote' if facts.is_newest else 'sweep'} {name}",
         )
     is_held = tonight is not None and tonight.action == "skip" and tonight.reason in (*_HELD, "blocked")
-    if tonight is not None and is_held and not _says_it(last, tonight.reason):
+    if tonight is not None and is_held and not _says_it(last, tonight):
         return _held(facts, tonight, last)
     if last is None:
         told = "Nothing is on record of its last night" if facts.canonical is not None else "Nothing was done with it yet"
@@ -281,9 +283,11 @@ def next_step(facts: Facts) -> Next:
     return _of_last(facts, last)
 
 
-def _says_it(last: _Last | None, reason: str) -> bool:
+def _says_it(last: _Last | None, tonight: Decision) -> bool:
     """Whether what the story ends with says itself that, or why, the newest release is held: of a red it says more."""
-    return last is not None and (last.reason == reason or (last.kind == "red" and reason == "held-red"))
+    if last is None or last.version not in (None, tonight.version or tonight.latest):
+        return False
+    return last.reason == tonight.reason or (last.kind == "red" and tonight.reason == "held-red")
 
 
 def _held(facts: Facts, tonight: Decision, last: _Last | None) -> Next:
@@ -291,7 +295,7 @@ def _held(facts: Facts, tonight: Decision, last: _Last | None) -> Next:
     name, version = facts.recipe, str(tonight.version or tonight.latest)
     if tonight.reason == "blocked":
         lift = f"canonq unblock {name} '{version}' --reason TEXT"
-        return Next(who="nobody", text=f"{_sentence(tonight.detail)} A newer release passes it.", command=lift)
+        return Next(who="nobody", text=_sentence(tonight.detail), command=lift)
     text = _HELD[tonight.reason]
     if tonight.reason == "held-promotion" and last is not None and (mend := mend_of(last.detail)):
         text = f"{_sentence(mend)} Then promote it: that is not tried again by itself."
@@ -303,9 +307,13 @@ def _of_last(facts: Facts, last: _Last) -> Next:
     name, stays = facts.recipe, f" {facts.canonical.version} stays the canonical." if facts.canonical else ""
     reason = "held-rollback" if _was_rolled_back(facts, last) else last.reason
     tonight = facts.tonight
-    if tonight is not None and tonight.action == "run" and (reason in (*_HELD, "blocked") or last.kind in ("green", "promoted")):
+    if tonight is not None and tonight.action == "run" and last.kind in ("skipped", "green", "promoted"):
         return Next(
             who="nobody", text=f"The next sweep proves {tonight.version}, and you can do it now.", command=f"canonq sweep {name}"
+        )
+    if tonight is not None and tonight.reason != reason and reason in _HELD:
+        return Next(
+            who="nobody" if tonight.action == "skip" else "you", text=_sentence(mend_of(tonight.detail) or tonight.detail)
         )
     if (held := _HELD.get(reason)) is not None:
         # Somebody has decided that; what waits for it is a newer release.

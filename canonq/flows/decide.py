@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from canonq.core.budget import Disk
@@ -33,13 +34,18 @@ def decide_recipe(world: World, synced: Synced | str) -> Decision:
     return decision
 
 
-def foreseen(world: World, enrolment: Enrolment, proven: Verdict | None = None) -> Decision | None:
+def foreseen(
+    world: World, enrolment: Enrolment, proven: Verdict | None = None, also: Mapping[str, str] | None = None
+) -> Decision | None:
     """What the next sweep decides as things are on record: neither upstream nor Docker is asked, and no disk.
 
-    Without a clone that can be read by the one release that a run has `proven`, for that comes with it; None where nothing tells.
+    Without a clone that can be read by the one release that a run has `proven`, for that comes with it; None where nothing tells,
+    or it is switched off. `also`: tag -> commit of releases that upstream has and the clone may not have yet.
     """
+    if not enrolment.enrolled:
+        return None
     try:
-        tags = world.repos.tags(enrolment.recipe)
+        tags = {**world.repos.tags(enrolment.recipe), **(also or {})}
     except HostProblem:
         tags = {proven.version: proven.commit} if proven is not None and proven.version and proven.commit else {}
     return decide(gather(world, enrolment, tags, on_record=True)) if tags else None

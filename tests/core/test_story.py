@@ -20,7 +20,16 @@ def outcome(kind: str, reason: str, **more: Any) -> Outcome:
 
 
 def facts(**more: Any) -> Facts:
-    return Facts(**{"recipe": "site", "canonical": canonical(), "sweep": "s", "sweep_started": NIGHT, "hold_reds": 3, **more})
+    return Facts(
+        **{
+            "recipe": "site",
+            "canonical": canonical(),
+            "sweep": "20260617T030000Z-aaaaaa",
+            "sweep_started": NIGHT,
+            "hold_reds": 3,
+            **more,
+        }
+    )
 
 
 RED = verdict(

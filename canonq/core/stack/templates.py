@@ -32,6 +32,8 @@ _LEAF = 512  #: bytes, of an id or a name of Swarm's at most
 #: What is small whoever wrote the release; `.Service`, `.`, and what is kept in a variable have all labels in them.
 _SMALL = re.compile(r"\$?\.(?:Service\.(?:ID|Name)|(?:Node|Task)(?:\.[A-Za-z.]+)?)")
 _BEGINS = re.compile(r"\{\{")
+#: What Go takes for blanks, which is less than Python does: what stands before the sign of a remark.
+_BLANKS = " \t\v\f\r\u0085\u00a0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 _PART = re.compile(
     r"""(?P<end>(?:[ \t\r\n]-)?\}\})
     | (?P<blank>[ \t\r\n]+)
@@ -149,12 +151,12 @@ def _variables(text: str) -> Iterator[str]:
     """What an `env_file` says, as Docker reads it: each line is a variable, which is filled in by itself, or a remark. Those in
     which nothing is filled in come together. Read whole, remarks could make of what is between them a comment."""
     plain = []
-    for line in text.split("\n"):
-        if "{{" in line and not line.lstrip(" \t").startswith("#"):
+    for line in text.removeprefix("\ufeff").split("\n"):
+        if "{{" in line and not line.lstrip(_BLANKS).startswith("#"):
             yield line
         else:
             plain.append(line)
-    yield "\n".join(plain).replace("{{", "{")
+    yield re.sub(r"\{\{+", "", "\n".join(plain))
 
 
 def _text(where: str, service: str, doubled: str) -> Text:

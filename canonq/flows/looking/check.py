@@ -32,9 +32,10 @@ def check(world: World, recipes: Sequence[str] = ()) -> list[dict[str, Any]]:
     for name in recipes:
         if name not in names:
             world.checkout.enrolment(name)  # says who is enrolled
+    names = sorted(set(recipes)) or names
     wrong = problems_of_addresses(world, (world.checkout.enrolment(name) for name in names if name not in enrolled.broken))
     rows = []
-    for name in sorted(set(recipes)) or names:
+    for name in names:
         if (error := enrolled.broken.get(name)) is not None:
             problems, notes = [error], list[str]()
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from canonq.core.enrolment import Enrolment
 from canonq.core.errors import CanonqError, EnrolmentInvalid
@@ -28,14 +28,26 @@ def addresses(world: World, enrolment: Enrolment) -> tuple[str, str | None]:
 
 def must_be_its_own(world: World, enrolment: Enrolment, mirror: str, enrolled: Iterable[Enrolment]) -> None:
     """EnrolmentInvalid where another of the `enrolled` names the same mirror: each would take the other's tags away."""
-    root = str(world.checkout.root)
-    for other in enrolled:
-        if other.mirror and other.recipe != enrolment.recipe and _identity_of(other.mirror, root) == identity(mirror):
-            raise EnrolmentInvalid(
-                f"{enrolment.recipe} and {other.recipe} have the same mirror, {shown(mirror)}; canonq does not push there.",
-                mend="give each recipe a mirror of its own.",
-                code="bad-mirror",
-            )
+    _is_its_own(enrolment, mirror, _mirrors(world, enrolled))
+
+
+def _mirrors(world: World, enrolled: Iterable[Enrolment]) -> dict[tuple[str, str], list[str]]:
+    """Which repository a mirror is -> the recipes that name it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in enrolled:
+        if one.mirror and (repository := _identity_of(one.mirror, str(world.checkout.root))) is not None:
+            found.setdefault(repository, []).append(one.recipe)
+    return found
+
+
+def _is_its_own(enrolment: Enrolment, mirror: str, mirrors: Mapping[tuple[str, str], Sequence[str]]) -> None:
+    others = [name for name in mirrors.get(identity(mirror), ()) if name != enrolment.recipe]
+    if others:
+        raise EnrolmentInvalid(
+            f"{enrolment.recipe} and {others[0]} have the same mirror, {shown(mirror)}; canonq does not push there.",
+            mend="give each recipe a mirror of its own.",
+            code="bad-mirror",
+        )
 
 
 def _identity_of(mirror: str, root: str) -> tuple[str, str] | None:
@@ -48,13 +60,13 @@ def _identity_of(mirror: str, root: str) -> tuple[str, str] | None:
 
 def problems_of_addresses(world: World, looked_at: Iterable[Enrolment]) -> dict[str, CanonqError]:
     """What is wrong with where recipes come from or where their mirrors are, for each that has a problem. Nobody is asked."""
-    enrolled = list(world.checkout.enrolled().recipes.values())
+    mirrors = _mirrors(world, world.checkout.enrolled().recipes.values())
     problems: dict[str, CanonqError] = {}
     for one in looked_at:
         try:
             _, mirror = addresses(world, one)
             if mirror is not None:
-                must_be_its_own(world, one, mirror, enrolled)
+                _is_its_own(one, mirror, mirrors)
         except CanonqError as error:
             problems[one.recipe] = error
     return problems

@@ -582,6 +582,14 @@ def test_remarks_of_an_environment_hide_nothing_of_what_lies_between_them(ref: R
     assert told.code == "policy-refused" and ("template:printf" in told.mend or "template:?" in told.mend), told
 
 
+def test_remarks_of_an_environment_are_no_templates(ref: Ref) -> None:
+    for remark in ("# {{{ passwords", "\ufeff# {{ range }}", " \u00a0\v# {{ printf }}"):
+        assert ref.says(f"{APP}    env_file: [env]\n", env=f"{remark}\nA=1\n").stack
+    for line in (f"\x1c#A={PADS}", f"A={PADS}", f"# x\n\u200b#A={PADS}"):
+        told = refused(partial(ref.says, f"{APP}    env_file: [env]\n", env=f"{line}\n"))
+        assert told.code == "policy-refused", line
+
+
 def test_what_a_variable_becomes_is_what_a_config_takes_of_it(ref: Ref) -> None:
     """Swarm fills the environment in first, and the files after it."""
     labels = json.dumps({"backupbot.note": "y" * 90_000})

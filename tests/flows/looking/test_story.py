@@ -298,6 +298,39 @@ def test_a_proven_release_that_is_the_newest_no_more_does_not_wait(place: Place,
         assert goes_on(place) == ("new-version", "nobody", "canonq sweep site", "nothing")
 
 
+def test_what_a_stopped_sweep_found_is_not_forgotten_and_what_is_new_is_told(place: Place) -> None:
+    repo = upstream(place)
+    place.promote("site", FIRST, repo.commit("main").hexsha)
+    night(place, "no-new-version")
+    assert goes_on(place) == ("no-new-version", "nobody", None, "nothing")
+    upstream(place, NEXT)
+    stopped = opened(place)
+    typed("stop", stopped)
+    assert goes_on(place) == ("new-version", "nobody", "canonq sweep site", "nothing")
+    ts = (datetime.now(UTC) + timedelta(hours=9)).strftime("%Y%m%dT%H%M%SZ")
+    proven(place, NEXT, verdict="red", reason="rolled-back", fault="recipe", detail="It exits with 1.", sweep=stopped, ts=ts)
+    found = story(place.world, "site")
+    assert (found.ends, found.fault, found.next.who) == ("red", "recipe", "recipe")
+
+
+def test_a_red_of_another_release_hides_no_hold(place: Place) -> None:
+    upstream(place, NEXT)
+    for _ in range(3):
+        proven(place, NEXT, verdict="red", reason="rolled-back", fault="recipe", detail="It exits with 1.")
+    proven(place, FIRST, verdict="red", reason="rolled-back", fault="recipe", detail="It exits with 1.")
+    assert goes_on(place) == ("held-red", "you", "canonq sweep site", "nothing")
+
+
+def test_a_word_about_a_release_that_has_just_come_out_or_of_a_recipe_that_is_off_is_told_as_it_is(place: Place) -> None:
+    repo = upstream(place)
+    place.promote("site", FIRST, repo.commit("main").hexsha)
+    release(repo, NEXT, {"compose.yml": "services: {}\n# new\n"})
+    assert "The next sweep proves it" in typed("hurry", "site", NEXT, "--reason", "x").output
+    toml = place.folder / "checkout" / "tests" / "site" / "recipe.toml"
+    toml.write_text(f"enrolled = false\n{toml.read_text()}")
+    assert "No sweep is at the recipe while it has `enrolled = false`." in typed("hurry", "site", NEXT, "--reason", "x").output
+
+
 def test_a_word_about_a_release_that_no_sweep_is_at_promises_nothing(place: Place) -> None:
     repo = upstream(place, NEXT)
     place.promote("site", FIRST, repo.commit("main~1").hexsha)
