@@ -126,7 +126,10 @@ def _take(
     action: Callable[[World], Step],
 ) -> dict[str, Any]:
     try:
-        value, outcome, fresh = _once(world, journal, recipe, step, action, task.request.hostname)
+        if sweep is None and journal.task(recipe, step) not in (None, task.request.id):
+            journal.forget(recipe, step)  # a chain that somebody has made may have several of one kind
+        of = task.request.id if sweep is None else None
+        value, outcome, fresh = _once(world, journal, recipe, step, action, task.request.hostname, of)
     except Busy as error:
         busy = error
         log.info("%s: %s -> busy: %s", recipe, step, busy)
@@ -155,13 +158,19 @@ def recipe_of(given: object) -> str:
 
 
 def _once(
-    world: World, journal: Journal, recipe: str, step: str, action: Callable[[World], Step], worker: str | None
+    world: World,
+    journal: Journal,
+    recipe: str,
+    step: str,
+    action: Callable[[World], Step],
+    worker: str | None,
+    task: str | None,
 ) -> tuple[Step, Outcome | None, bool]:
     """A step's value, its outcome when it ends the chain, and whether it was done just now."""
     if (kept := read_value(step, journal.result(recipe, step))) is not None:
         return kept, journal.outcome(recipe, step) or outcome_of(world, kept), False
     asked = Asked(world.settings.state)
-    attempts = journal.begin(recipe, step, world.stamp(), worker, names_here(), asked.any_of)
+    attempts = journal.begin(recipe, step, world.stamp(), worker, names_here(), asked.any_of, task)
     if attempts > MOST_ATTEMPTS:
         raise CanonqError(
             f"{recipe}: {step} was begun {attempts - 1} times and never ended; its worker died each time.",

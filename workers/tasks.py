@@ -21,6 +21,7 @@ from canonq.flows.decide import decide_recipe
 from canonq.flows.hosts import opens_sweeps
 from canonq.flows.looking.status import tell_now
 from canonq.flows.promote import promote as promote_recipe
+from canonq.flows.promoting.rollback import in_force
 from canonq.flows.promoting.rollback import rollback as roll_back
 from canonq.flows.sweeps import moving
 from canonq.flows.sweeps.closing import fail
@@ -242,10 +243,14 @@ def left(self: Task[Any, Any], recipe: str) -> dict[str, Any]:
 
 @app.task(bind=True, throws=(StepFailed,), resultrepr_maxsize=RESULT_LENGTH, name="canonq.rollback")
 def rollback(self: Task[Any, Any], recipe: str, to: str | None, reason: str, by: str, seen: int | None = None) -> dict[str, Any]:
-    """Go back to a kept canonical of this host, as somebody on another one has asked, who had `seen` a record with that fence."""
-    del self
+    """Go back to a kept canonical of this host, as somebody on another one has asked, who had `seen` a record with that fence.
+
+    A call that names none means the record that is there when it is first begun; delivered twice it goes back once.
+    """
     try:
         world = live()
+        if seen is None:
+            seen = world.sweeps.calls.fence_for(self.request.id, in_force(world, recipe))
         record = roll_back(world, recipe, to=to, reason=reason, who=by, seen=seen)
         tell_now(world, recipe)
     except CanonqError as error:

@@ -386,6 +386,20 @@ def test_a_rollback_that_is_ordered_once_and_delivered_twice_goes_back_once(scen
     assert told.value.code == "canonical-moved"
 
 
+def test_a_rollback_that_somebody_calls_by_hand_goes_back_once_also_when_it_is_delivered_again(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.tasks, "live", scenario.world)
+    advance(scenario)
+    advance(scenario)
+    now = scenario.canonical()
+    assert now is not None
+    given = {"args": [RECIPE, None, "it lost mail", "ada"], "task_id": "4f1c2a00-0000-4000-8000-000000000000"}
+    first = workers.tasks.rollback.apply(**given).get()
+    assert first["version"] != now.version
+    assert workers.tasks.rollback.apply(**given).get()["version"] == first["version"]
+
+
 # -- losses -------------------------------------------------------------------------------------------------
 
 

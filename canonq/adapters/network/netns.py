@@ -177,7 +177,7 @@ def judged(health: Health, status: int, body: bytes, leads_to: str = "") -> Answ
         return Answer(False, f"{health.path} answered {status} with an empty page", status=status)
     if status in health.status:
         return Answer(True, f"{health.path} answered {status}", status=status)
-    to = f" and leads to {shown(leads_to, 130)}" if leads_to else ""
+    to = f" and leads to {shown(beginning(leads_to, 120), 130)}" if leads_to else ""
     body_said = f"; body begins {shown(said, 130)}" if said else ""
     return Answer(False, f"{health.path} answered {status}{to}, allowed is {allowed}{body_said}", status=status)
 

@@ -40,6 +40,15 @@ class Calls:
             write_json(path, {"sweep": new})
         return str(kept or new)
 
+    def fence_for(self, task: str, now: int | None) -> int | None:
+        """The fence of the record that a task meant when it was begun first, remembered; `now`: the present one."""
+        path = self._folder(task) / "fence.json"
+        kept = read_json(path)
+        if "fence" not in kept:
+            write_json(path, {"fence": now})
+            return now
+        return kept["fence"] if isinstance(kept["fence"], int) else None
+
     def sweep_of(self, task: str) -> str | None:
         """The sweep that a task has opened; None when it has none, or that cannot be told."""
         try:

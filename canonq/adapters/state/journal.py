@@ -42,8 +42,10 @@ class Journal:
         worker: str | None = None,
         processes: Sequence[str] = (),
         were_asked: Callable[[object], bool] = lambda _: False,
+        task: str | None = None,
     ) -> int:
-        """Note that a step begins, and whose it is; how many times it has begun by now.
+        """Note that a step begins, and whose it is; how many times it has begun by now. `task`: the one that it is done for,
+        where a chain may have several of one kind.
 
         `were_asked`: whether those `processes` that began it before were asked to end. They have not died of it then: that time
         does not count, nor do chains that were lost with them.
@@ -54,9 +56,14 @@ class Journal:
         if before and "result" not in entry and were_asked(entry.get("processes")):
             before -= 1
             self._resends(recipe).unlink(missing_ok=True)
-        entry |= {"attempts": before + 1, "started": stamp, "worker": worker, "processes": list(processes)}
+        entry |= {"attempts": before + 1, "started": stamp, "worker": worker, "processes": list(processes), "task": task}
         write_json(self._path(recipe), steps)
         return int(entry["attempts"])
+
+    def task(self, recipe: str, step: str) -> str | None:
+        """The task that a step was begun for; None where that does not matter, or nothing was begun."""
+        found = self.steps(recipe).get(step, {}).get("task")
+        return found if isinstance(found, str) else None
 
     def result(self, recipe: str, step: str) -> dict[str, Any] | None:
         """The kept result of a finished step."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from canonq.core.blame import known
-from canonq.core.text import readable
+from canonq.core.text import beginning, ending, readable
 
 #: So many dead tasks of the current spec in one service are a crash loop. Apps that wait for their database
 #: die a few times on a cold start, so it is not two.
@@ -251,8 +251,8 @@ def failing_check(container: Mapping[str, Any]) -> str | None:
         return ""
     last, times = answers[-1], int(health.get("FailingStreak") or 0)
     test = ((container.get("Config") or {}).get("Healthcheck") or {}).get("Test") or ()
-    command = readable(" ".join(str(word) for word in test[1:]))[:200]
-    said = readable(" ".join(str(last.get("Output") or "").split()))[-300:] or "it printed nothing"
+    command = beginning(readable(" ".join(str(word) for word in test[1:])), 200)
+    said = ending(readable(" ".join(str(last.get("Output") or "").split())), 300) or "it printed nothing"
     again = f"{times} times in a row" if times > 1 else "once"
     return f"{FAILED_CHECK}{command}` failed {again}, last with exit status {last['ExitCode']}: {said}"
 

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 from canonq.adapters.files import remove_tree, table_in
 from canonq.core.enrolment import Enrolment
@@ -19,7 +20,8 @@ from canonq.core.records import Verdict
 SECRETS, ENV = "secrets.json", "app.env"  #: in a deployment's scratch folder, gone with it
 _SHORTEST_IN_ENV = 8  #: characters; PASSWORD_LOGIN=true is no secret
 _SECRET_NAME = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECASE)
-_IN_ADDRESS = re.compile(r"://([^/@\s:]*):([^/@\s]+)@")  #: the password of an address, whatever the variable is called
+_PORT = re.compile(r"[0-9]{1,5}(?:[/?#]|$)")  #: what looks like no password, but a port and a path
+_MOST_SIGNS = 5  #: '@' in one address, of which each may be what ends its password
 MOST_IN_ENV = 1000  #: values of untrusted code's env, each line by itself, that are looked for in all that is kept and shown
 _LOOKED_AT = 8192  #: bytes, by which a file that is no text is known
 
@@ -78,9 +80,24 @@ def _in_env(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for key, value in env.items():
         if is_secret_name(key) and len(value) >= _SHORTEST_IN_ENV:
             yield key, value
-        for user, password in _IN_ADDRESS.findall(value):
+        for user, password in _passwords(value):
             if len(password) >= _SHORTEST_IN_ENV and password != user:  # postgres:postgres hides nothing, and is in every log
                 yield key, password
+
+
+def _passwords(value: str) -> Iterator[tuple[str, str]]:
+    """User and password of each address in a text. Whoever wrote it may have left signs in the password that end it for some
+    readers, and not for others: each reading counts, and what programs make of `%40`, too."""
+    for address in value.split("://")[1:]:
+        user, colon, rest = address.partition(":")
+        parts = (rest.split(maxsplit=1) or [""])[0].split("@")
+        if not colon or len(parts) < 2 or re.search(r"[/\s]", user):
+            continue
+        for count in range(1, min(len(parts), _MOST_SIGNS + 1)):
+            password = "@".join(parts[:count])
+            if not _PORT.match(password):
+                yield user, password
+                yield user, unquote(password)
 
 
 def count_in_env(env: Mapping[str, str]) -> int:

@@ -82,6 +82,12 @@ def rollback(
         return record
 
 
+def in_force(world: World, recipe: str) -> int | None:
+    """The fence of the record that is there; None where it is lost, or damaged."""
+    record, _ = _on_record(world, recipe_name(recipe))
+    return record.fence if record is not None else None
+
+
 def _on_record(world: World, recipe: str) -> tuple[Canonical | None, RecordUnreadable | None]:
     """The record; None when it is lost, or damaged: how. One that a newer canonq wrote is neither."""
     try:

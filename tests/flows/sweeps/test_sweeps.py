@@ -492,6 +492,26 @@ def test_a_sweep_of_named_recipes_misses_nobody(tmp_path: Path) -> None:
     assert finish_whole(place)["findings"] == []
 
 
+def test_in_a_chain_that_somebody_has_made_each_test_is_done_and_each_of_them_once(
+    sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.steps, "_sent_on", lambda *_: False)
+    asked: list[str] = []
+
+    def take(task: str, tag: str) -> Any:
+        made = Task(task)
+        made.request.root_id = "first"
+
+        def look(world: World) -> Decision:
+            asked.append(tag)
+            return sweeping.skip("site").model_copy(update={"sweep": None, "version": tag})
+
+        return workers.steps.take(made, "decide", "site", None, look)["version"]  # type: ignore[arg-type]
+
+    assert [take("first", "1.0.0+1"), take("second", "2.0.0+2"), take("second", "2.0.0+2")] == ["1.0.0+1", "2.0.0+2", "2.0.0+2"]
+    assert asked == ["1.0.0+1", "2.0.0+2"], "what is delivered twice is done once"
+
+
 def test_steps_of_a_sweep_see_the_enrolment_as_it_was_when_the_sweep_began(sweeping: Sweeping) -> None:
     begun = start(sweeping.world, open_sweep(sweeping.world, (), sweeping.sweep, named=True), lambda enrolment: None)
     assert begun["started"] == ["blog", "site"]
