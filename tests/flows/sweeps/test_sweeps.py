@@ -506,7 +506,7 @@ def test_in_a_chain_that_somebody_has_made_each_test_is_done_and_each_of_them_on
             asked.append(tag)
             return sweeping.skip("site").model_copy(update={"sweep": None, "version": tag})
 
-        return workers.steps.take(made, "decide", "site", None, look)["version"]  # type: ignore[arg-type]
+        return workers.steps.take(made, "decide", "site", None, look)["version"]
 
     assert [take("first", "1.0.0+1"), take("second", "2.0.0+2"), take("second", "2.0.0+2")] == ["1.0.0+1", "2.0.0+2", "2.0.0+2"]
     assert asked == ["1.0.0+1", "2.0.0+2"], "what is delivered twice is done once"
