@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from canonq.core.deployable import Deployable
 from canonq.core.dockerinfo import ImageStore, Speaks, Unled
 from canonq.core.enrolment import Health, Tree
+from canonq.core.errors import SyncFailed
 from canonq.core.peaks import Taking
 from canonq.core.stack.convergence import Service, Task
 from canonq.core.upstream.mirror import Change
@@ -74,11 +75,15 @@ class Repos(Protocol):
     def note_not_landed(self, recipe: str, main: str, heads: Iterable[str]) -> None:
         """Note which heads are not in `main`; what was known of another commit is forgotten."""
 
-    def fetch_pulls(self, recipe: str, url: str, heads: Mapping[int, str]) -> dict[int, str]:
-        """Have the heads of pull requests (number -> commit) in the clone; what each has now, but for those that are gone.
+    def fetch_pulls(self, recipe: str, url: str, heads: Mapping[int, str]) -> tuple[dict[int, str], dict[int, SyncFailed]]:
+        """Have the heads of pull requests (number -> commit) in the clone. What each has now, but for those that are gone; and
+        why some cannot be had: none is in the way of another, or of the recipe.
 
-        Asks the remote only for heads that the clone has not, and for all of them at once.
+        Asks the remote only for heads that the clone has not, and for all of them at once. SyncFailed when it cannot be asked.
         """
+
+    def forget_pulls(self, recipe: str, but: Collection[int]) -> None:
+        """Remove heads of pull requests that are not open any more from the clone, and what only they had brought."""
 
     def update(self, recipe: str, url: str, listing: Listing) -> bool:
         """Bring the clone in line with `listing`; whether anything changed. Calling twice changes nothing.

@@ -184,7 +184,7 @@ def _pulls(
     if mirror is None:
         return (), ()
     try:
-        return close_landed(world, enrolment, mirror, listing, dry_run=dry_run), ()
+        return close_landed(world, enrolment, mirror, listing, dry_run=dry_run)
     except ForgeProblem as error:
         log.error("%s: %s", enrolment.recipe, error)
         return (), (f"pull requests were not seen to ({error.code}): {error}",)

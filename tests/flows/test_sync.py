@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from git.repo import Repo
 
+from canonq.adapters.git.clones import GitRepos
 from canonq.adapters.git.history import History
 from canonq.core.errors import HostProblem, SyncFailed, TagMoved, WrongConfiguration, WrongUse
 from canonq.core.outcomes import Outcome
@@ -321,6 +322,29 @@ def test_a_pull_request_that_git_cannot_compare_stops_no_release_and_no_other_pu
     told = sync(place.world, "site")
     assert any("could not be compared with upstream, so it is left alone: git did not end" in note for note in told.notes)
     assert (state(forge, huge), state(forge, number)) == ("open", "closed")
+
+
+def test_a_look_at_pull_requests_that_failed_is_made_again_by_the_next_sweep(
+    place: Place, forge: Forge, upstream: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(place.world, "site")
+    number, work = proposal(place, forge, ("a", "1"))
+    land(upstream, work)
+    with monkeypatch.context() as patched:
+        patched.setattr(GitRepos, "fetch_pulls", never_answers)
+        told = sync(place.world, "site")
+    assert any("could not be looked at: it hangs" in note for note in told.notes)
+    assert place.world.repos.remembered("site")["forge"] is None, "so that the next sweep does not take it for idle"
+    sync(place.world, "site")
+    assert state(forge, number) == "closed"
+    clone = Repo(place.folder / "state" / "repos" / "site" / "repo.git")
+    assert clone.git.for_each_ref("refs/canonq/pull")
+    sync(place.world, "site")
+    assert not clone.git.for_each_ref("refs/canonq/pull"), "nobody needs it any more"
+
+
+def never_answers(*_: object) -> None:
+    raise SyncFailed("it hangs", cause="mirror-timeout")
 
 
 @pytest.mark.long

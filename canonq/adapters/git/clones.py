@@ -52,6 +52,9 @@ _DELETED = "refs/canonq/deleted/"
 #: What no remote has any more; the last is where an older canonq kept deleted tags.
 _ONLY_HERE = (_DELETED, "refs/canonq/replaced/", "refs/canonq/gone/")
 _MANY_REFS = 500  #: more of them are kept in one file
+_KINDS = ("commit", "tree", "blob")  #: what a tag leads to in the end
+_PULLS = "refs/canonq/pull/"
+_TIDIED = 1800.0  #: seconds within which what nobody refers to is removed from a clone
 
 
 class GitRepos:
@@ -95,12 +98,22 @@ class GitRepos:
         found = {}
         for line in self._lines(clone, "for-each-ref", f"--format={fields}", below):
             ref, kind, name, inner_kind, inner = line.split("\t")
-            kind, name = inner_kind or kind, inner or name
-            if kind == "tag":  # a tag of a tag
-                name = self.must(clone, "rev-parse", f"{name}^{{}}")
-                kind = self.must(clone, "cat-file", "-t", name)
-            found[ref.removeprefix(below)] = (kind, name)
-        return found
+            found[ref.removeprefix(below)] = (inner_kind or kind, inner or name)
+        inside = self._inside(clone, {name for kind, name in found.values() if kind == "tag"})  # tags of tags
+        return {ref: inside.get(name, (kind, name)) for ref, (kind, name) in found.items()}
+
+    def _inside(self, clone: Path, tags: Collection[str]) -> dict[str, tuple[str, str]]:
+        """Name of a tag's object -> kind and name of what it leads to in the end. One program is asked for all, however many."""
+        if not tags:
+            return {}
+        named = sorted(tags)
+        asked = "".join(f"{name}^{{}}\n" for name in named).encode()
+        ended = self.git.local(clone, "cat-file", "--batch-check=%(objecttype) %(objectname)", stdin=asked)
+        found = [line.split(" ") for line in ended.output.splitlines()]
+        if ended.status != 0 or len(found) != len(named) or any(kind not in _KINDS for kind, _ in found):
+            what = f"`git cat-file` failed in {clone}: missing object behind a tag"
+            raise local_problem(ended, what, clone)
+        return {name: (kind, inner) for name, (kind, inner) in zip(named, found, strict=True)}
 
     def known(self, recipe: str) -> dict[str, str]:
         """Every tag ever fetched with the commit it had then."""
@@ -156,28 +169,71 @@ class GitRepos:
         """See ports.Repos.note_not_landed."""
         write_json(self._root / recipe / _NOT_LANDED, {"main": main, "heads": sorted(heads)})
 
-    def fetch_pulls(self, recipe: str, url: str, heads: Mapping[int, str]) -> dict[int, str]:
+    def fetch_pulls(self, recipe: str, url: str, heads: Mapping[int, str]) -> tuple[dict[int, str], dict[int, SyncFailed]]:
         """See ports.Repos.fetch_pulls."""
         clone = self.clone(recipe)
         with self.alone(recipe):
             self._make_whole(recipe)
-            here = self._pulls(clone)
+            here, failed = self._pulls(clone), dict[int, SyncFailed]()
             new = [number for number, head in heads.items() if here.get(number) != head]
             if new:
                 # One that is gone would let the fetch of all the others fail.
                 there = self._listed("mirror", url, "refs/pull/*/head")
-                refspecs = [
-                    f"+{ref}:refs/canonq/pull/{number}/head" for number in new if (ref := f"refs/pull/{number}/head") in there
-                ]
-                if refspecs:
-                    self._fetch(clone, url, *refspecs, which="mirror")
-                    here = self._pulls(clone)
+                refspecs = {
+                    number: f"+{ref}:{_PULLS}{number}/head" for number in new if (ref := f"refs/pull/{number}/head") in there
+                }
+                failed = self._fetch_each(clone, url, refspecs)
+                here = self._pulls(clone)
                 gone = {number for number in new if f"refs/pull/{number}/head" not in there}
-                here = {number: head for number, head in here.items() if number not in gone}
-        return {number: here[number] for number in heads if number in here}
+                here = {number: head for number, head in here.items() if number not in gone and number not in failed}
+        return {number: here[number] for number in heads if number in here}, failed
+
+    def _fetch_each(self, clone: Path, url: str, refspecs: Mapping[int, str]) -> dict[int, SyncFailed]:
+        """All at once; where that fails, each by itself, so that none is in the way of others. Why some were not fetched."""
+        failed: dict[int, SyncFailed] = {}
+        try:
+            if refspecs:
+                self._fetch_others(clone, url, *refspecs.values(), which="mirror")
+        except SyncFailed as error:
+            if len(refspecs) == 1 or error.cause != "mirror-too-large":
+                return dict.fromkeys(refspecs, error)
+            for number, refspec in refspecs.items():
+                failed |= self._fetch_each(clone, url, {number: refspec})
+        return failed
+
+    def _fetch_others(self, clone: Path, url: str, *refspecs: str, which: str) -> None:
+        """Fetch what somebody proposes. The clone is none the worse where that fails, and has no more in it."""
+        packs = clone / "objects" / "pack"
+        before = set(os.listdir(packs)) if packs.is_dir() else set()
+        try:
+            self._fetch(clone, url, *refspecs, which=which, is_ours=False)
+        except SyncFailed:
+            for name in set(os.listdir(packs)) - before if packs.is_dir() else ():
+                with contextlib.suppress(OSError):
+                    (packs / name).unlink()
+            self._tidy(clone, "prune", "--expire=now")
+            raise
+
+    def forget_pulls(self, recipe: str, but: Collection[int]) -> None:
+        """See ports.Repos.forget_pulls."""
+        clone = self.clone(recipe)
+        if not is_there(clone):
+            return
+        with self.alone(recipe):
+            gone = [number for number in self._pulls(clone) if number not in but]
+            if gone:
+                self._change_refs(clone, [f"delete {_PULLS}{number}/head\0\0" for number in gone])
+                self._tidy(clone, "gc", "--quiet", "--prune=now")
+
+    def _tidy(self, clone: Path, *command: str) -> None:
+        """Remove what nothing refers to. All that is in use has a ref; where it cannot be done, it takes room and no more."""
+        with contextlib.suppress(HostProblem):
+            ended = self.git.local(clone, *command, timeout=_TIDIED)
+            if ended.status != 0:
+                log.warning("`git %s` on %s: %s", command[0], clone, ended.errors.strip()[-300:])
 
     def _pulls(self, clone: Path) -> dict[int, str]:
-        kept = self.refs(clone, "refs/canonq/pull/").items()
+        kept = self.refs(clone, _PULLS).items()
         return {int(found[1]): head for ref, head in kept if (found := _KEPT_PULL.fullmatch(ref))}
 
     def update(self, recipe: str, url: str, listing: Listing) -> bool:
@@ -272,7 +328,8 @@ class GitRepos:
         # In ASCII: names of tags are bytes, and need not be text.
         write_durably(self._seen(recipe), (json.dumps(dict(known), indent=2) + "\n").encode())
 
-    def _fetch(self, clone: Path, url: str, *arguments: str, which: str = "upstream") -> Any:
+    def _fetch(self, clone: Path, url: str, *arguments: str, which: str = "upstream", is_ours: bool = True) -> Any:
+        """`is_ours`: whether it is the recipe's own history, which the clone is there for."""
         options = [argument for argument in arguments if argument.startswith("--")]
         refspecs = [argument for argument in arguments if not argument.startswith("--")]
         command = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *options, "--", url, *refspecs)
@@ -283,9 +340,12 @@ class GitRepos:
         except HostProblem as error:
             if error.code != "too-much":
                 raise
-            _mark_damaged(clone)  # what it has brought would stay, and the next fetch would bring as much again
+            if is_ours:
+                _mark_damaged(clone)  # what it has brought would stay, and the next fetch would bring as much again
             raise sync_failed(which, url, "too-large", error.what) from error
         if ended.status != 0:
+            for half in (clone / "objects" / "pack").glob("tmp_*"):  # as large as a fetch may be, and one more each night
+                half.unlink(missing_ok=True)
             raise failed(which, url, ended, clone)
         return ended
 
@@ -296,7 +356,7 @@ class GitRepos:
         kept = f"refs/canonq/fetched/{flat_ref(wanted.removeprefix('refs/'))}"
         with self.alone(recipe):
             self._make_whole(recipe)
-            self._fetch(clone, url, f"+{wanted}:{kept}", which=which)
+            self._fetch_others(clone, url, f"+{wanted}:{kept}", which=which)
             return self.must(clone, "rev-parse", "--verify", f"{kept}^{{commit}}")
 
     def keep_refs(self, recipe: str, url: str, refs: dict[str, str], *, which: str) -> None:

@@ -95,7 +95,8 @@ _CAUSES = (
         r"not found|does not exist|does not appear to be a git repository|error: 404\b|not exported"
         r"|no such (?:file|repo)", re.I)),
     ("too-large", re.compile(
-        rf"File too large|file size limit|died of signal {signal.SIGXFSZ:d}\b|attempting to allocate \d+ over limit", re.I)),
+        rf"File too large|file size limit|died of signal {signal.SIGXFSZ:d}\b|attempting to allocate \d+ over limit"
+        r"|\Afatal: fetch-pack: invalid index-pack output\s*\Z", re.I)),  # what wrote the pack has died, without a word
     ("shallow", re.compile(r"shallow (?:roots|update)", re.I)),
     ("certificate", re.compile(r"certificate (?:verification failed|problem|has expired|subject name)|SSL certificate|"
                                r"unable to get local issuer", re.I)),

@@ -6,21 +6,28 @@ An address has a password or token in it as a rule: what is said of one is its c
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 
 from pydantic import TypeAdapter, ValidationError
 
-from canonq.core.errors import WrongConfiguration
+from canonq.adapters.processes.preloaded import HOME
+from canonq.adapters.processes.programs import read
+from canonq.core.errors import HostProblem, TimedOut, WrongConfiguration
+from canonq.core.jsontext import json_of
 from canonq.core.masks import Masks
 from canonq.core.report.messages import DEFAULT, calling_nobody
 from canonq.core.text import beginning, readable
 from canonq.settings import NotifySettings
 
 _CHANNELS = TypeAdapter(dict[str, list[str]])
-_LIMITS = {"cto": "10", "rto": "20"}  #: seconds for a connection and for an answer
+_LIMITS = {"cto": "10", "rto": "20"}  #: seconds for a connection, and for each piece of an answer
+MOST = 60.0  #: seconds for a whole message
 
 
 def channels(settings: NotifySettings | None) -> dict[str, list[str]]:
@@ -105,7 +112,23 @@ def _overheard() -> Iterator[_Heard]:
 
 
 def _say(address: str, title: str, text: str) -> str | None:
-    """Why one address did not take a message; None when it did."""
+    """Why one address did not take a message; None when it did.
+
+    A process of its own says it: of a service that answers a byte at a time no limit of Apprise's has an end, and others wait for
+    who tells. What is secret goes by its standard input.
+    """
+    said = json.dumps([address, title, text]).encode()
+    try:
+        ended = read([sys.executable, "-m", __name__], timeout=MOST, stdin=said, env=os.environ, cwd=HOME)
+        problem = json_of(ended.output) if ended.status == 0 else f"what sends messages ended with {ended.status}"
+    except TimedOut:
+        problem = f"it did not take it within {MOST:.0f} s"
+    except (HostProblem, ValueError) as error:
+        problem = f"what sends messages could not be asked: {error}"
+    return None if problem is None else str(problem)
+
+
+def _say_here(address: str, title: str, text: str) -> str | None:
     import apprise  # with what its services need, which only who has something to say needs
 
     logging.getLogger("apprise").setLevel(logging.WARNING)
@@ -146,3 +169,7 @@ def _parts(address: str) -> list[str]:
     host = re.split(r"[/?#]", place)[0]
     parts = re.split(r"[:@/?&=#,]", login) + re.split(r"[/?&=#,]", place[len(host) :])
     return [part for part in (*parts, *([] if login or "." in host else [host])) if part]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_say_here(*json_of(sys.stdin.read()))))

@@ -210,7 +210,8 @@ def _stuck(world: World) -> list[str]:
 
 def _missed(world: World, night: str | None) -> list[str]:
     """What to tell of the night before this one, when nights were swept earlier and that one was not."""
-    swept = sorted(world.sweeps.nights.claimed())
+    now = world.stamp()  # a clock that was ahead has claimed nights that are yet to come
+    swept = sorted(night for night in world.sweeps.nights.claimed() if night <= now)
     if night is None or night in swept or not any(earlier < night for earlier in swept):
         return []
     if len([later for later in swept if later > night]) > 1:  # beside this one: the hour of the nights was changed

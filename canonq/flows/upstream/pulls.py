@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from canonq.core.enrolment import Enrolment
-from canonq.core.errors import CanonqError, ForgeProblem
+from canonq.core.errors import CanonqError, ForgeProblem, SyncFailed
 from canonq.core.names import shown
 from canonq.core.upstream.addresses import masked
 from canonq.core.upstream.pulls import Pull, StatusState, comment, landed, mark
@@ -16,22 +16,31 @@ from canonq.ports import Forge, Listing
 
 log = logging.getLogger("canonq")
 
+_TOO_LARGE = "mirror-too-large"
 
-def close_landed(world: World, enrolment: Enrolment, mirror: str, listing: Listing, *, dry_run: bool = False) -> tuple[str, ...]:
-    """Close the open pull requests whose whole change is upstream; a sentence for each. The others are left alone.
+
+def close_landed(
+    world: World, enrolment: Enrolment, mirror: str, listing: Listing, *, dry_run: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Close the open pull requests whose whole change is upstream; a sentence for each. The others are left alone. And what went
+    wrong, so that it is to be looked again.
 
     ForgeProblem when the forge does not do what it is asked for; what was closed stays closed, and done again this
     goes on where it ended.
     """
     forge, repo = world.forge, forge_repo(world, mirror)
     if forge is None or repo is None or listing.head is None:
-        return ()
+        return (), ()
     pulls, hindered = open_pulls(forge, repo)
     if hindered:
-        return (f"pull requests of the mirror were not looked at: {hindered}",)
+        return (f"pull requests of the mirror were not looked at: {hindered}",), ()
     mine = [pull for pull in pulls if pull.base == listing.branch]
     closing = _Closing(forge, repo, mirror, dry_run=dry_run or forge.dry_run)
-    return tuple(_close(world, enrolment.recipe, closing, mine, listing.head))
+    trouble: list[str] = []
+    done = tuple(_close(world, enrolment.recipe, closing, mine, listing.head, trouble))
+    if not closing.dry_run:
+        world.repos.forget_pulls(enrolment.recipe, {pull.number for pull in pulls})
+    return done, tuple(trouble)
 
 
 def open_pulls(forge: Forge, repo: str) -> tuple[list[Pull], str]:
@@ -55,17 +64,27 @@ class _Closing:
     dry_run: bool
 
 
-def _close(world: World, recipe: str, where: _Closing, pulls: Sequence[Pull], main: str) -> Iterator[str]:
-    """Close what has landed; those that were looked at before, beside the same head of upstream, need no second look."""
+def _close(world: World, recipe: str, where: _Closing, pulls: Sequence[Pull], main: str, trouble: list[str]) -> Iterator[str]:
+    """Close what has landed; those that were looked at before, beside the same head of upstream, need no second look.
+
+    `trouble`: what went wrong and may go well next time.
+    """
     repos = world.repos
     closed, known = repos.closed_pulls(recipe), repos.not_landed(recipe, main)
     new = {pull.number: pull.head for pull in pulls if pull.head not in known and closed.get(pull.number) != pull.head}
+    heads, failed = dict[int, str](), dict[int, SyncFailed]()
     try:
-        heads = repos.fetch_pulls(recipe, where.mirror, new) if new else {}
+        if new:
+            heads, failed = repos.fetch_pulls(recipe, where.mirror, new)
     except CanonqError as error:
-        heads = {}
-        yield f"{len(new)} pull request(s) could not be looked at: {error.what}"
+        trouble.append(f"{len(new)} pull request(s) could not be looked at: {error.what}")
     outside = {pull.head for pull in pulls if pull.head in known}
+    for number, why in failed.items():
+        if why.cause == _TOO_LARGE:  # it is no smaller next time
+            yield f"pull request {number} is left alone: {why.what}"
+            outside.add(new[number])
+        else:
+            trouble.append(f"pull request {number} could not be looked at: {why.what}")
     try:
         for pull in pulls:
             name = f"pull request {pull.number} ({shown(pull.title)})"

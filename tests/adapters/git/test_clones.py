@@ -824,3 +824,83 @@ def watched(go_on: Callable[[], bool], looked: threading.Event) -> list[bytes]:
                 if b"git" in line:
                     found |= {line, (folder / "environ").read_bytes()}
     return list(found)
+
+
+# -- what somebody proposes ---------------------------------------------------------------------------------
+
+
+def propose(upstream: Repo, number: int, size: int, *, files: int = 1) -> str:
+    """A pull request that brings so many bytes, which nothing makes smaller."""
+    upstream.git.checkout("-q", "--detach", "main")
+    for each in range(files):
+        (Path(upstream.working_dir) / f"large-{each}").write_bytes(os.urandom(size // files))
+    upstream.git.add("-A")
+    upstream.git.commit("-q", "-m", f"pull {number}")
+    head = upstream.head.commit.hexsha
+    upstream.git.update_ref(f"refs/pull/{number}/head", head)
+    upstream.git.checkout("-q", "main")
+    return head
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("files", [1, 300], ids=["one file", "many files"])
+def test_a_pull_request_that_is_too_large_harms_neither_the_clone_nor_other_pull_requests(
+    tmp_path: Path, upstream: Repo, url: str, files: int
+) -> None:
+    repos = GitRepos(tmp_path / "repos", GitProgram(GitLimits(largest=300_000)))
+    brought(repos, url)
+    repos.remember("site", {"as": "it is"})
+    large, small = propose(upstream, 1, 2_000_000, files=files), propose(upstream, 2, 1000)
+    before = size_of(tmp_path / "repos")
+    heads, failed = repos.fetch_pulls("site", url, {1: large, 2: small})
+    assert (heads, list(failed), failed[1].cause) == ({2: small}, [1], "mirror-too-large")
+    assert size_of(tmp_path / "repos") < before + 50_000, "nothing of it is left"
+    with pytest.raises(SyncFailed):
+        repos.fetch_ref("site", url, "refs/pull/1/head")
+    assert size_of(tmp_path / "repos") < before + 50_000
+    assert repos.remembered("site") == {"as": "it is"}, "the clone is the same"
+    assert not brought(repos, url)
+    assert list(repos.tags("site")) == [TAG]
+
+
+def test_what_only_a_closed_pull_request_had_brought_is_removed(
+    repos: GitRepos, upstream: Repo, url: str, tmp_path: Path
+) -> None:
+    brought(repos, url)
+    before = size_of(tmp_path / "repos")
+    first, second = propose(upstream, 1, 400_000), propose(upstream, 2, 1000)
+    assert repos.fetch_pulls("site", url, {1: first, 2: second}) == ({1: first, 2: second}, {})
+    assert size_of(tmp_path / "repos") > before + 400_000
+    repos.forget_pulls("site", {2})
+    assert size_of(tmp_path / "repos") < before + 50_000
+    assert repos.fetch_pulls("site", "/nobody/asks/it", {2: second}) == ({2: second}, {}), "it is there still"
+    assert not brought(repos, url)
+    assert repos.tags("site") == {TAG: upstream.commit("main").hexsha}
+
+
+def test_tags_of_tags_are_read_by_a_few_programs_however_many_there_are(
+    repos: GitRepos, upstream: Repo, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = upstream.git.rev_parse("main^{tree}")
+    upstream.git.tag("-a", "t0", tree, "-m", "of a tree")
+    upstream.git.tag("-a", "t1", "t0", "-m", "of a tag of a tree")
+    commit, name = upstream.head.commit.hexsha, TAG
+    for number in range(30):
+        upstream.git.tag("-a", f"1.{number}.0+1", name, "-m", "of a tag")
+        name = f"1.{number}.0+1"
+    brought(repos, url)
+    asked: list[str] = []
+    local = GitProgram.local
+
+    def counted(git: GitProgram, clone: Path | None, *arguments: str, **more: object) -> Ended:
+        asked.append(arguments[0])
+        return local(git, clone, *arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(GitProgram, "local", counted)
+    assert set(repos.tags("site").values()) == {commit}
+    assert len(repos.tags("site")) == 31
+    assert repos.odd_tags("site") == {"t0": "tree", "t1": "tree"}
+    assert len(asked) < 10, asked

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from pydantic import SecretStr
 
+from canonq.adapters.network import notify
 from canonq.adapters.network.notify import Notifier
 from canonq.cli.commands import canonq
 from canonq.core.errors import WrongConfiguration
@@ -71,7 +73,8 @@ def inbox() -> Iterator[Inbox]:
 
 
 @pytest.fixture
-def mornings(tmp_path: Path, inbox: Inbox) -> Mornings:
+def mornings(tmp_path: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> Mornings:
+    monkeypatch.setattr(notify, "_say", notify._say_here)  # without a process for each message
     channels = tmp_path / "channels.toml"
     channels.write_text(f'default = ["{inbox.address("default")}"]\nweb = ["{inbox.address("web")}"]\n')
     return Mornings(tmp_path, notify={"channels_file": channels}, report={"url": "https://canonq.example.org/"})
@@ -256,6 +259,41 @@ def test_a_file_of_channels_that_is_none_is_refused_without_its_words(tmp_path: 
     with pytest.raises(WrongConfiguration) as refused:
         Notifier(NotifySettings(channels_file=path))
     assert SECRET not in str(refused.value)
+
+
+def test_a_service_that_answers_a_byte_at_a_time_is_given_up_in_time_and_one_that_answers_is_told(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    class Drips(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            while not ended.wait(0.1):
+                try:
+                    self.wfile.write(b"X-And: so on\r\n")
+                except OSError:
+                    return
+
+        def log_message(self, *_: object) -> None: ...
+
+    slow = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Drips)
+    threading.Thread(target=slow.serve_forever, daemon=True).start()
+    monkeypatch.setattr(notify, "MOST", 4.0)
+    url = SecretStr(f"json://user:{SECRET}@127.0.0.1:{slow.server_port}/{SECRET} {inbox.address('default')}")
+    says = Notifier(NotifySettings(url=url))
+    try:
+        assert says.problem("default", 1, "title", "text") == "it did not take it within 4 s"
+        monkeypatch.setattr(notify, "MOST", 300.0)
+        assert says.problem("default", 2, "title", "text") is None
+        inbox.answers = [500]
+        told = says.problem("default", 2, "title", "text")
+    finally:
+        ended.set()
+        slow.shutdown()
+        slow.server_close()
+    assert told is not None and "500" in told and SECRET not in told
+    assert inbox.titles == [("default", "title")]
 
 
 def test_a_sweep_that_was_not_done_is_told_in_the_digest_and_one_of_named_recipes_has_none(

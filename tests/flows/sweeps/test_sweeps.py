@@ -565,9 +565,12 @@ def test_a_night_is_not_missed_by_a_change_of_the_hour(place: Place) -> None:
     assert sweeps.read(open_sweep(place.world, night_before="20260617T030000Z").sweep)["findings"] == []
 
 
-def test_a_night_without_a_sweep_is_told_by_the_next_one(place: Place) -> None:
+@pytest.mark.parametrize("was_ahead", [False, True], ids=["", "a clock was ahead once"])
+def test_a_night_without_a_sweep_is_told_by_the_next_one(place: Place, was_ahead: bool) -> None:
     place.recipe("site")
     sweeps = place.world.sweeps
+    if was_ahead:
+        sweeps.nights.claim("20991231T030000Z", "task-ahead")
     for night, before, told in (
         ("20260614T030000Z", "20260613T030000Z", False),  # the first ever
         ("20260615T030000Z", "20260614T030000Z", False),
