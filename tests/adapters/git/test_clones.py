@@ -904,3 +904,17 @@ def test_tags_of_tags_are_read_by_a_few_programs_however_many_there_are(
     assert len(repos.tags("site")) == 31
     assert repos.odd_tags("site") == {"t0": "tree", "t1": "tree"}
     assert len(asked) < 10, asked
+
+
+def test_a_clone_without_what_a_tag_of_a_tag_leads_to_is_made_anew(repos: GitRepos, upstream: Repo, url: str) -> None:
+    upstream.git.tag("-a", "inner", TAG, "-m", "of a tag")
+    upstream.git.tag("-a", "2.0.0+2", "inner", "-m", "of a tag of a tag")
+    brought(repos, url)
+    clone, lost = repos.clone("site"), upstream.git.rev_parse(f"refs/tags/{TAG}")
+    for tag in (TAG, "inner"):
+        Repo(clone).git.update_ref("-d", f"refs/tags/{tag}")
+    (clone / "objects" / lost[:2] / lost[2:]).unlink()
+    with pytest.raises(HostProblem, match="missing object behind a tag"):
+        repos.tags("site")
+    assert brought(repos, url)
+    assert repos.tags("site")["2.0.0+2"] == upstream.commit("main").hexsha
